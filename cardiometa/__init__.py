@@ -1,0 +1,1 @@
+"""cardiometa: individual-participant-data meta-analysis of cardiac MRI."""

@@ -1,0 +1,1 @@
+"""Parse → one library call → show. One module a command, imported when it is called."""

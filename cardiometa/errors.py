@@ -1,0 +1,111 @@
+"""Every error a caller can meet, as one tree.
+
+::
+
+    CardiometaError            exit 1   (never raised itself)
+     ├── UsageError            exit 2   wrong options, or an output made with others
+     ├── InputError            exit 3   input not usable: every problem at once
+     │    ├── CohortError               cohort.toml, rosters, folders
+     │    ├── TableError                a table for the statistics commands
+     │    ├── ImageError                one scan cannot be read (the others go on)
+     │    └── ModelError                a model file or its card
+     ├── EstimationError       exit 5   the statistical model could not be estimated
+     └── StoppedError          exit 130 the user stopped the run; finished work stays
+
+An error says what is wrong (value, file, row), why it matters and what to do. Its text never holds
+a name, birth date or other identity from a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with the input.
+
+    ``Problem(where="participants.csv, row 7", what="height_cm is 1.7", why="...", fix="...")``
+    """
+
+    where: str
+    what: str
+    why: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        """``where: what. why fix`` on one line."""
+        return " ".join(
+            part for part in (f"{self.where}: {self.what}.", self.why, self.fix) if part
+        )
+
+
+class CardiometaError(Exception):
+    """Base of the tree: a message, a hint of what to do, and the exit code."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """The message, then the hint."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(CardiometaError):
+    """Wrong use: an option, or an output folder made with other options."""
+
+    exit_code = 2
+
+
+class InputError(CardiometaError):
+    """Input that cannot be used; ``problems`` lists all of them, nothing was written."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "", problems: Iterable[Problem] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
+class CohortError(InputError):
+    """A cohort definition, roster or folder that cannot be used."""
+
+
+class TableError(InputError):
+    """A table that the statistics commands cannot use."""
+
+
+class ModelError(InputError):
+    """A model file that is damaged, has no card, or does not fit."""
+
+
+class ImageError(InputError):
+    """One scan that cannot be read; ``code`` is the reason's short name (``no-images``)."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        problems: Iterable[Problem] = (),
+    ) -> None:
+        super().__init__(message, hint=hint, problems=problems)
+        self.code = code
+
+
+class EstimationError(CardiometaError):
+    """A statistical model that these data cannot estimate, and why."""
+
+    exit_code = 5
+
+
+class StoppedError(CardiometaError):
+    """The user stopped the run."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Folders → series → CineStack: find, dicom, nifti, cine (geometry and time), phantom."""

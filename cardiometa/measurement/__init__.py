@@ -1,0 +1,1 @@
+"""LabelStack → numbers: the table of measures, phases, volumes, indexing, quality."""

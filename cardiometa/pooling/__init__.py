@@ -1,0 +1,1 @@
+"""Table → pooled treatment effects: each trial's model, then the second stage."""

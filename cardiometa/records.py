@@ -1,0 +1,347 @@
+"""The frozen records that cross a folder's border: the map of the program.
+
+Units are in the names. Arrays are numpy; axes are named in brackets, ``[t, z, y, x]`` being phase,
+slice, row, column. This module imports numpy and the standard library alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Level = Literal["info", "review", "reject"]
+Status = Literal["ok", "review", "failed"]
+
+BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY = 0, 1, 2, 3
+SEXES = ("male", "female")
+ETHNICITIES = ("white", "black", "south-asian", "chinese", "mixed-other", "asian-unspecified")
+
+
+# ------------------------------------------------------------------ scans and images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ScanKey:
+    """One short-axis cine: one participant of one trial at one visit."""
+
+    trial: str
+    participant: str
+    visit: str
+
+    def __str__(self) -> str:
+        """``trial/participant/visit``: the scan's folder below ``scans/``."""
+        return f"{self.trial}/{self.participant}/{self.visit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSource:
+    """Where one scan's images lie: ``images`` is one folder, zip or file; ``ed-es`` two NIfTIs."""
+
+    kind: Literal["images", "ed-es"]
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One finding about a scan: ``code`` is fixed, ``sentence`` is for people."""
+
+    code: str
+    level: Level
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Files or a series that were not used, counted by reason; never a file or patient name."""
+
+    code: str
+    count: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CineSource:
+    """What the reader found out about a cine, for ``result.json``.
+
+    ``sha256`` is over the pixel-bearing files in order; unknown facts are None, never guessed.
+    """
+
+    format: Literal["dicom", "dicom-enhanced", "nifti-4d", "nifti-frames", "nifti-ed-es"]
+    sha256: str
+    files: int
+    vendor: str | None = None
+    field_strength_t: float | None = None
+    sequence: Literal["bssfp", "gre"] | None = None
+    heart_rate_bpm: float | None = None
+    rr_ms: float | None = None
+    thickness_mm: float | None = None
+    frame_ms: float | None = None
+    time_key: str | None = None
+    spacing_source: str | None = None
+    series_reason: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CineStack:
+    """One short-axis cine in memory.
+
+    ``pixels`` float32 ``[t, z, y, x]``; ``affine`` 4×4 from voxel (x, y, z) to RAS mm, the one the
+    masks are written with; ``spacing_mm`` (between rows, between columns), the lengths to measure
+    with; ``slice_weights_mm`` ``[z]`` (the length of heart each slice stands for: the distance,
+    or half the two gaps where gaps are irregular); ``slice_distance_mm`` median;
+    ``frame_times_ms`` ``[t]`` from the R wave, NaN where unknown.
+    ``frame_numbers`` ``[t]``: the source's number of each phase, from 0.
+    """
+
+    pixels: np.ndarray
+    affine: np.ndarray
+    spacing_mm: tuple[float, float]
+    slice_weights_mm: np.ndarray
+    slice_distance_mm: float
+    frame_times_ms: np.ndarray
+    frame_numbers: np.ndarray
+    source: CineSource
+
+    @property
+    def is_ed_es_pair(self) -> bool:
+        """True where the source is an ED and an ES volume, in that order."""
+        return self.source.format == "nifti-ed-es"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelStack:
+    """Labels of a cine on its own grid.
+
+    ``labels`` uint8 ``[t, z, y, x]`` (0 background, 1 LV cavity, 2 LV myocardium, 3 RV cavity);
+    ``confidence`` float32 ``[t, z]``: mean largest class probability in the border band of the
+    predicted structures, NaN in slices without one.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    model_id: str
+    model_sha256: str
+    flags: tuple[Flag, ...] = ()
+
+
+class Predictor(Protocol):
+    """A loaded network: batches of normalised crops in, class probabilities out."""
+
+    @property
+    def context_slices(self) -> int:
+        """Channels a slice is given: itself, or itself between its neighbours."""
+
+    def probabilities(self, crops: np.ndarray) -> np.ndarray:
+        """``[n, context, size, size]`` float32 to ``[n, 4, size, size]`` float32 in 0 to 1."""
+
+
+# ------------------------------------------------------------------ measures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A number from a scan; ``value`` None where it cannot be given."""
+
+    name: str
+    value: float | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodySize:
+    """Height and weight of a participant, None where unknown."""
+
+    height_cm: float | None = None
+    weight_kg: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What is measured on one labelled cine.
+
+    ``measures`` hold every name of the contract's measurement columns that a scan can give
+    (volumes, EF, mass, CO, BSA, indices, frames, spacing …); ``curves`` the volume of each
+    structure by phase (``lv_ml``, ``myocardium_ml``, ``rv_ml``; ``[t]``); ``details`` whatever
+    else goes into ``result.json`` (sensitivity to a basal slice, RV at LV phases …).
+    """
+
+    measures: tuple[Measure, ...]
+    curves: Mapping[str, np.ndarray]
+    ed_frame: int
+    es_frame: int
+    flags: tuple[Flag, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """The commit record of one scan: what ``result.json`` holds.
+
+    ``measures`` maps each name to its value (None: not available); ``facts`` holds what the
+    source said (vendor, sequence, …); ``document`` is the whole JSON document.
+    """
+
+    key: ScanKey
+    status: Status
+    measures: Mapping[str, float | int | None]
+    facts: Mapping[str, Any]
+    flags: tuple[Flag, ...]
+    document: Mapping[str, Any]
+
+
+# ------------------------------------------------------------------ people and tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """A scan or participant that is not analysed, with the one reason."""
+
+    stage: Literal["scan", "participant"]
+    trial: str
+    participant_id: str
+    visit: str
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortTable:
+    """A harmonised table for the statistics commands.
+
+    ``rows`` has the contract's column names, harmonised codes, ids as text, missing as NaN/NA;
+    ``measures`` the measure columns present; ``conventions`` the facts that must not be mixed
+    (model_id, model_sha256, papillary, bsa_formula, sequence), each with the values met;
+    ``exclusions`` what reading left out (failed scans …); ``warnings`` sentences for the report.
+    """
+
+    rows: pd.DataFrame
+    name: str
+    sha256: str
+    measures: tuple[str, ...]
+    conventions: Mapping[str, tuple[str, ...]]
+    exclusions: tuple[Exclusion, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------ statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSummary:
+    """Sufficient statistics of one trial (``pooling.md`` 7.1): what federated pooling sends.
+
+    ``columns`` names the variables; ``means`` ``[p]``; ``cross_products`` ``[p, p]`` centred.
+    """
+
+    trial: str
+    n: int
+    columns: tuple[str, ...]
+    means: np.ndarray
+    cross_products: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEffect:
+    """One trial's treatment effect from its own model."""
+
+    trial: str
+    arm: str
+    control: str
+    n_control: int
+    n_active: int
+    estimate: float
+    se: float
+    df: float
+    residual_sd: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledEffect:
+    """A second-stage result with one interval; estimates in the outcome's units."""
+
+    estimate: float
+    se: float
+    df: float
+    ci_low: float
+    ci_high: float
+    p: float
+    ci_method: str
+    tau2: float
+    tau2_method: str
+    q: float
+    q_df: int
+    q_p: float
+    i2_percent: float
+    k: int
+    pi_low: float | None = None
+    pi_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceLimit:
+    """One row of ``reference_ranges.csv``; None is an empty cell."""
+
+    measure: str
+    unit: str
+    method: str
+    limits: str
+    kind: Literal["population", "marginal", "conditional"]
+    sex: str
+    ethnicity: str
+    age_low: float | None
+    age_high: float | None
+    age: float | None
+    n: int | None
+    n_trials: int | None
+    centile: float
+    limit: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    status: Literal["ok", "small-n", "pooled-thin", "single-trial", "suppressed"]
+    note: str = ""
+
+
+# ------------------------------------------------------------------ report and provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table for the page: ``columns`` are headings, ``rows`` are shown text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A picture for the page: ``svg`` text or ``png`` bytes; the title is its alternative text."""
+
+    title: str
+    caption: str = ""
+    svg: str | None = None
+    png: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What made an output: the part that matters to the result, and the rest in ``run``."""
+
+    command: str
+    format_version: int
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    model: Mapping[str, str] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Table → reference ranges: strata, limits, partition."""

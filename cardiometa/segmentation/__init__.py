@@ -1,0 +1,1 @@
+"""CineStack → LabelStack: network, model (weights and card), predict, clean, training."""

@@ -1,0 +1,39 @@
+"""``python -m cardiometa.segmentation.training PACK [PACK ...] --folder RUN``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from .data import load
+from .fit import Trainer
+from .recipe import Recipe
+
+
+def main() -> None:
+    """Train, or go on training, and leave ``checkpoint.pt`` in the folder."""
+    parser = argparse.ArgumentParser(prog="python -m cardiometa.segmentation.training")
+    parser.add_argument("packs", nargs="+", type=Path, help="packed files of slices (.npz)")
+    parser.add_argument("--folder", type=Path, required=True, help="where the checkpoint lives")
+    parser.add_argument("--recipe", type=Path, help="JSON of the settings that differ")
+    parser.add_argument("--start-from", type=Path, help="checkpoint whose averaged weights start")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    settings = json.loads(arguments.recipe.read_text()) if arguments.recipe else {}
+    trainer = Trainer(
+        load(arguments.packs), Recipe.from_dict(settings), arguments.folder, arguments.device
+    )
+    if not trainer.resume() and arguments.start_from:
+        state = torch.load(arguments.start_from, map_location="cpu", weights_only=True)
+        trainer.start_from(state["average"])
+    print(json.dumps(trainer.run()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The training loop: seeded, resumable, one checkpoint file, averaged weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..network import HeartUNet
+from .augment import augment
+from .data import FULL, LV_ONLY, PHANTOM, Pack
+from .loss import segmentation_loss
+from .recipe import Recipe
+
+
+def heart_centres(labels: np.ndarray) -> np.ndarray:
+    """Centre ``[n, 2]`` (y, x) of each slice's labels; the image's own where it has none."""
+    _, height, width = labels.shape
+    heart = (labels > 0).astype(np.float32)
+    mass = heart.sum(axis=(1, 2))
+    safe = np.maximum(mass, 1)
+    y = (heart.sum(axis=2) @ np.arange(height, dtype=np.float32)) / safe
+    x = (heart.sum(axis=1) @ np.arange(width, dtype=np.float32)) / safe
+    middle = np.array([(height - 1) / 2, (width - 1) / 2], dtype=np.float32)
+    return np.where((mass > 0)[:, None], np.stack([y, x], axis=1), middle).astype(np.float32)
+
+
+def volume_centres(pack: Pack) -> np.ndarray:
+    """Centre of each slice's whole volume, so that empty end slices are cropped like the rest."""
+    per_slice = heart_centres(pack.labels)
+    has_heart: np.ndarray = np.asarray(pack.labels.any(axis=(1, 2)))
+    centres = per_slice.copy()
+    for volume in np.unique(pack.volume):
+        rows = np.flatnonzero(pack.volume == volume)
+        known = rows[has_heart[rows]]
+        if len(known):
+            centres[rows] = per_slice[known].mean(axis=0)
+    return centres
+
+
+class Batches:
+    """Draws batches of fixed shares of each kind of label."""
+
+    def __init__(self, pack: Pack, recipe: Recipe) -> None:
+        self.pack = pack
+        self.recipe = recipe
+        self.centres = volume_centres(pack)
+        self.rows = {k: pack.training_rows(recipe.fold, k) for k in (FULL, LV_ONLY, PHANTOM)}
+        if not len(self.rows[FULL]):
+            raise ValueError("the packed file holds no fully labelled slice to train on")
+        batch = recipe.batch
+        wanted = {LV_ONLY: recipe.share_partial, PHANTOM: recipe.share_phantom}
+        self.counts = {
+            k: round(batch * share) if len(self.rows[k]) else 0 for k, share in wanted.items()
+        }
+        self.counts[FULL] = batch - sum(self.counts.values())
+        self.per_epoch = math.ceil(len(self.rows[FULL]) / self.counts[FULL])
+
+    def epoch(self, seed: int) -> list[np.ndarray]:
+        """Row numbers of each batch of one epoch; a function of the seed alone."""
+        rng = np.random.default_rng(seed)
+        parts = []
+        for kind, count in self.counts.items():
+            if count:
+                need = count * self.per_epoch
+                rows = self.rows[kind]
+                turns = [rng.permutation(rows) for _ in range(-(-need // len(rows)))]
+                parts.append(np.concatenate(turns)[:need].reshape(self.per_epoch, count))
+        return list(np.concatenate(parts, axis=1))
+
+    def tensors(self, rows: np.ndarray, rng: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Augmented images, labels and the LV-only mark of the given rows."""
+        pack, recipe = self.pack, self.recipe
+        context = np.stack([pack.below[rows], rows, pack.above[rows]], axis=1)
+        if recipe.context_slices == 1:
+            context = rows[:, None]
+        images = torch.from_numpy(pack.images[context]).float() / 255
+        labels = torch.from_numpy(pack.labels[rows]).float()
+        n, size = len(rows), images.shape[-1]
+        shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * recipe.shift_px
+        centres = torch.from_numpy(self.centres[rows]) + shift
+        # Some crops anywhere in the chest: the network meets liver, spine and lung too.
+        anywhere = torch.rand(n, 2, generator=rng) * size
+        away = torch.rand(n, 1, generator=rng) < recipe.away_from_heart
+        centres = torch.where(away, anywhere, centres)
+        x, y = augment(images, labels, centres, recipe, rng)
+        return x, y, torch.from_numpy((pack.kind[rows] == LV_ONLY).astype(np.float32))
+
+
+def normalise(images: np.ndarray) -> np.ndarray:
+    """Clip a volume to its 1st and 99th percentile and z-score it."""
+    low, high = (float(value) for value in np.percentile(images, (1, 99)))
+    clipped = np.clip(images.astype(np.float32), low, max(high, low + 1e-6))
+    scaled: np.ndarray = (clipped - float(clipped.mean())) / max(float(clipped.std()), 1e-6)
+    return scaled.astype(np.float32)
+
+
+@torch.inference_mode()
+def predict_volume(network: nn.Module, images: np.ndarray, context_slices: int) -> np.ndarray:
+    """Labels ``[z, y, x]`` of one normalised volume ``[z, y, x]``."""
+    x = normalise(images)
+    below, above = np.r_[x[:1], x[:-1]], np.r_[x[1:], x[-1:]]
+    stack = np.stack([below, x, above], axis=1) if context_slices == 3 else x[:, None]
+    logits = network(torch.from_numpy(stack).contiguous(memory_format=torch.channels_last))
+    labels: np.ndarray = logits.argmax(dim=1).numpy().astype(np.uint8)
+    return labels
+
+
+def dice(predicted: np.ndarray, truth: np.ndarray, label: int) -> float:
+    """Dice of one label over a whole volume; NaN where neither has it."""
+    a, b = predicted == label, truth == label
+    total = int(a.sum()) + int(b.sum())
+    return float("nan") if total == 0 else 2 * float((a & b).sum()) / total
+
+
+def validate(network: nn.Module, pack: Pack, recipe: Recipe) -> dict[str, float]:
+    """Mean Dice by structure and phase on held-out patients, before any cleaning."""
+    network.eval()
+    scores: dict[str, list[float]] = {}
+    names = {1: "lv", 2: "myo", 3: "rv"}
+    for kind, prefix in ((FULL, ""), (LV_ONLY, "partial_"), (PHANTOM, "phantom_")):
+        rows = pack.held_out_rows(recipe.fold, kind)
+        groups = pack.volume[rows] if kind != LV_ONLY else rows
+        for group in np.unique(groups):
+            own = rows[groups == group]
+            truth = pack.labels[own]
+            predicted = predict_volume(network, pack.images[own], recipe.context_slices)
+            for label, name in names.items():
+                if kind == LV_ONLY and label != 1:
+                    continue
+                key = f"{prefix}{name}_{pack.phase[own[0]]}"
+                scores.setdefault(key, []).append(dice(predicted, truth, label))
+    result = {key: float(np.nanmean(values)) for key, values in sorted(scores.items())}
+    for name in names.values():
+        pair = [result[k] for k in (f"{name}_ED", f"{name}_ES") if k in result]
+        if pair:
+            result[f"{name}_mean"] = sum(pair) / len(pair)
+    return result
+
+
+def _fast_bf16() -> bool:
+    """True where the CPU multiplies bf16 itself: elsewhere it is 12 times slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001
+
+
+def _learning_rate(recipe: Recipe, progress: float) -> float:
+    warm = recipe.warmup_fraction
+    if progress < warm:
+        return recipe.learning_rate * (0.04 + 0.96 * progress / warm)
+    tail = (progress - warm) / (1 - warm)
+    return recipe.learning_rate * (0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * tail)))
+
+
+class Trainer:
+    """One run: network, averaged weights, optimiser, and the checkpoint they live in."""
+
+    def __init__(self, pack: Pack, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
+        torch.manual_seed(recipe.seed)
+        self.pack, self.recipe, self.folder, self.device = pack, recipe, folder, device
+        self.batches = Batches(pack, recipe)
+        self.network = self._new_network()
+        self.average = self._new_network()
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+
+    def _new_network(self) -> HeartUNet:
+        network = HeartUNet(self.recipe.widths, self.recipe.context_slices).to(self.device)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Begin at the weights of an earlier run (fine-tuning)."""
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "recipe": self.recipe.to_dict(),
+            "epoch": self.epoch,
+            "history": self.history,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        temporary = self.folder / "checkpoint.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint; False where there is none."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if Recipe.from_dict(state["recipe"]) != self.recipe:
+            raise ValueError(f"{path.name} was made with another recipe; choose another folder")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.history = int(state["epoch"]), list(state["history"])
+        return True
+
+    def _update_average(self, step: int) -> None:
+        decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
+        mine, theirs = self.average.state_dict(), self.network.state_dict()
+        for key, value in theirs.items():
+            if value.dtype.is_floating_point:
+                mine[key].lerp_(value, 1 - decay)
+            else:
+                mine[key].copy_(value)
+
+    def train_epoch(self) -> dict[str, Any]:
+        """One pass over the fully labelled slices; returns its record."""
+        recipe, begun = self.recipe, time.monotonic()
+        rng = torch.Generator().manual_seed(recipe.seed * 100_003 + self.epoch)
+        plan = self.batches.epoch(recipe.seed * 1_000_003 + self.epoch)
+        self.network.train()
+        total = 0.0
+        low_precision = self.device == "cuda" or _fast_bf16()
+        for number, rows in enumerate(plan):
+            step = self.epoch * len(plan) + number
+            rate = _learning_rate(recipe, step / (recipe.epochs * len(plan)))
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            x, y, lv_only = (t.to(self.device) for t in self.batches.tensors(rows, rng))
+            x = x.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device, dtype=torch.bfloat16, enabled=low_precision):
+                logits = self.network(x)
+            loss = segmentation_loss(logits.float(), y, lv_only)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            self.optimiser.step()
+            self._update_average(step)
+            total += float(loss.detach())
+        self.epoch += 1
+        return {
+            "epoch": self.epoch,
+            "loss": total / len(plan),
+            "seconds": time.monotonic() - begun,
+        }
+
+    def run(self, *, every: int = 5) -> dict[str, Any]:
+        """Train to the recipe's last epoch, validating now and then; returns the last record."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while self.epoch < self.recipe.epochs:
+            record = self.train_epoch()
+            if self.epoch % every == 0 or self.epoch == self.recipe.epochs:
+                record |= validate(self.average, self.pack, self.recipe)
+            self.history.append(record)
+            self.save()
+            short = {k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}
+            print(json.dumps(short), file=sys.stderr, flush=True)
+        return self.history[-1] if self.history else {}
