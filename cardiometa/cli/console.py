@@ -1,0 +1,125 @@
+"""What a person sees: the only user of rich. Results go to stdout, all the rest to stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import CardiometaError, InputError
+from ..files import canonical_json
+
+MAX_PROBLEMS_SHOWN = 200
+
+
+def say(text: str = "", *, quiet: bool = False) -> None:
+    """A line to stderr."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this module is the console
+
+
+def show_json(value: Any) -> None:
+    """The result as JSON on stdout, nothing else there."""
+    sys.stdout.write(canonical_json(value))
+    sys.stdout.flush()
+
+
+def show_text(text: str) -> None:
+    """Plain text on stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", quiet: bool = False
+) -> None:
+    """A table on stderr: first column to the left, the others to the right."""
+    if quiet:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, box=None, pad_edge=False, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    for row in rows:
+        # Text keeps "[x]" in an id from being read as markup.
+        table.add_row(*(Text(str(value)) for value in row))
+    Console(stderr=True, highlight=False).print(table)
+
+
+def show_error(error: CardiometaError) -> None:
+    """An error: the sentence, then every problem, then what to do."""
+    say(f"cardiometa: {error.message}")
+    if isinstance(error, InputError):
+        for problem in error.problems[:MAX_PROBLEMS_SHOWN]:
+            say(f"  - {problem}")
+        hidden = len(error.problems) - MAX_PROBLEMS_SHOWN
+        if hidden > 0:
+            say(f"  … and {hidden} more (--json lists all)")
+    if error.hint:
+        say(f"  {error.hint}")
+
+
+class Progress:
+    """Counts, rate and time left: a bar on a terminal, a plain line now and then otherwise."""
+
+    def __init__(self, total: int, unit: str, *, quiet: bool = False) -> None:
+        self._total, self._unit, self._quiet = total, unit, quiet
+        self._done = 0
+        self._bar: Any = None
+        self._next_line = 0.0
+
+    def __enter__(self) -> Progress:
+        """Start the clock and, on a terminal, the bar."""
+        import time
+
+        self._begun = time.monotonic()
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn(self._unit),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._unit, total=self._total, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, note: str = "") -> None:
+        """One more is done; ``note`` is shown beside the counts."""
+        import time
+
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, note=note)
+            return
+        passed = time.monotonic() - self._begun
+        if self._quiet or (passed < self._next_line and self._done < self._total):
+            return
+        self._next_line = passed + 15
+        rate = self._done / passed if passed > 0 else 0.0
+        left = (self._total - self._done) / rate if rate > 0 else 0.0
+        say(
+            f"{self._unit}: {self._done}/{self._total}, {rate * 60:.1f} a minute, "
+            f"{left:.0f} s left {note}".rstrip()
+        )
