@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from ..errors import CardiometaError, InputError
 from ..files import canonical_json
@@ -71,7 +71,7 @@ class Progress:
         self._bar: Any = None
         self._next_line = 0.0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         """Start the clock and, on a terminal, the bar."""
         import time
 

@@ -45,7 +45,7 @@ class _LazyGroup(TyperGroup):
         return None
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+def _print_version(value: bool) -> None:
     if value:
         from ..provenance import version
 

@@ -1,0 +1,86 @@
+"""The model card: what a model file says about itself. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ModelError
+
+FORMAT = "cardiometa-model/1"
+CLASS_LABELS: Mapping[str, int] = {
+    "background": 0,
+    "lv_cavity": 1,
+    "lv_myocardium": 2,
+    "rv_cavity": 3,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """The facts a run needs from a card, and the whole document.
+
+    ``classes`` names the network's outputs in order: label order differs between data sets (ACDC
+    has the RV first), so a card without names is refused.
+    """
+
+    model_id: str
+    classes: tuple[str, ...]
+    widths: tuple[int, ...]
+    context_slices: int
+    spacing_mm: float
+    crop: int
+    rv_vendors: tuple[str, ...]
+    tensors_sha256: str
+    document: Mapping[str, Any] = field(repr=False)
+
+    def label_order(self) -> list[int]:
+        """Position in the network's output of labels 0, 1, 2, 3."""
+        return [self.classes.index(name) for name in CLASS_LABELS]
+
+
+def _need(document: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+    value = document.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ModelError(
+            f"The model's card has no usable {key!r}.",
+            hint="Use a file written by `cardiometa model train`, which writes the card.",
+        )
+    return value
+
+
+def parse_card(document: Any) -> ModelCard:
+    """A card from its JSON document; raises ModelError naming what is missing or wrong."""
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise ModelError(f"The model file's card is not of the format {FORMAT}.")
+    classes = tuple(str(name) for name in _need(document, "classes", list))
+    if sorted(classes) != sorted(CLASS_LABELS):
+        raise ModelError(
+            f"The model's card names the classes {', '.join(classes) or '(none)'}.",
+            hint=f"It must name exactly {', '.join(CLASS_LABELS)}, in the network's order.",
+        )
+    network = _need(document, "network", dict)
+    if network.get("name") != "heart-unet":
+        raise ModelError(f"The network {network.get('name')!r} is unknown to this version.")
+    spacing, crop = float(_need(document, "spacing_mm", (int, float))), _need(document, "crop", int)
+    widths = tuple(int(w) for w in _need(network, "widths", list))
+    context = int(_need(network, "context_slices", int))
+    if not 0.5 <= spacing <= 4 or crop % 32 or not 64 <= crop <= 512 or context not in (1, 3):
+        raise ModelError(
+            f"The model's card has spacing {spacing} mm, crop {crop}, context {context}.",
+            hint="Spacing must be 0.5 to 4 mm, the crop a multiple of 32, the context 1 or 3.",
+        )
+    if document.get("normalisation") != "clip-1-99-zscore":
+        raise ModelError(f"The normalisation {document.get('normalisation')!r} is unknown.")
+    return ModelCard(
+        model_id=str(_need(document, "id", str)),
+        classes=classes,
+        widths=widths,
+        context_slices=context,
+        spacing_mm=spacing,
+        crop=crop,
+        rv_vendors=tuple(str(v) for v in document.get("rv_vendors", ())),
+        tensors_sha256=str(_need(document, "tensors_sha256", str)),
+        document=document,
+    )

@@ -1,0 +1,104 @@
+"""The predictor: one loaded network, fixed padded batches, one intra-op thread a worker.
+
+On CPUs every batch has the same shape and runs on one thread, several batches side by side: a
+label then never depends on the batch, the number of workers or what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from ..errors import ModelError, UsageError
+from .model import Model, tensors_of
+from .network import HeartUNet, fold_batch_norm
+
+# The one batch shape. Not an option on CPUs: another shape may round differently.
+BATCH = 8
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` to cuda, mps or cpu; UsageError for a device that is not here."""
+    has = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if wanted == "auto":
+        return "cuda" if has["cuda"] else "mps" if has["mps"] else "cpu"
+    if wanted not in has:
+        raise UsageError(f"--device {wanted} is unknown.", hint="Use auto, cpu, cuda or mps.")
+    if not has[wanted]:
+        raise UsageError(
+            f"--device {wanted}: this machine, or this build of torch, has none.",
+            hint="Use --device cpu, or install a build of torch for it (`cardiometa doctor`).",
+        )
+    return wanted
+
+
+class TorchPredictor:
+    """A network in memory. Example: ``load_model().predictor(device="cpu").probabilities(x)``."""
+
+    def __init__(
+        self, model: Model, *, device: str = "auto", batch: int = 0, workers: int = 0
+    ) -> None:
+        card = model.card
+        self.device = choose_device(device)
+        self._context = card.context_slices
+        self._order = card.label_order()
+        # A larger batch only helps accelerators; a CPU keeps the one shape.
+        self._batch = BATCH if self.device == "cpu" else max(batch or 64, 1)
+        self._workers = max(1, workers or available_cores()) if self.device == "cpu" else 1
+        network = HeartUNet(card.widths, card.context_slices, len(card.classes))
+        state = {name: torch.from_numpy(value.copy()) for name, value in tensors_of(model).items()}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError:
+            raise ModelError("The model's weights do not fit the network of its card.") from None
+        network.eval()
+        fold_batch_norm(network)
+        self._network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._pool = ThreadPoolExecutor(self._workers, initializer=_one_thread)
+        _one_thread()
+
+    @property
+    def context_slices(self) -> int:
+        """Channels a slice is given."""
+        return self._context
+
+    def probabilities(self, crops: np.ndarray) -> np.ndarray:
+        """``[n, context, s, s]`` float32 to ``[n, 4, s, s]``, labels in our order."""
+        n, size = crops.shape[0], crops.shape[-1]
+        result = np.empty((n, 4, size, size), dtype=np.float32)
+        starts = range(0, n, self._batch)
+        list(self._pool.map(lambda start: self._one_batch(crops, start, result), starts))
+        return result
+
+    def _one_batch(self, crops: np.ndarray, start: int, result: np.ndarray) -> None:
+        part = crops[start : start + self._batch]
+        padded = np.zeros((self._batch, *crops.shape[1:]), dtype=np.float32)
+        padded[: len(part)] = part
+        with torch.inference_mode():
+            x = torch.from_numpy(padded).to(self.device)
+            x = x.contiguous(memory_format=torch.channels_last)
+            probability = torch.softmax(self._network(x), dim=1)[: len(part), self._order]
+            result[start : start + len(part)] = probability.cpu().numpy()
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self._pool.shutdown(wait=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,160 @@
+"""One cine through the network: find the heart, crop, segment, back to the source grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ..records import CineStack, Flag, LabelStack, Predictor
+from .card import ModelCard
+from .clean import clean_labels
+from .resample import Window, resample
+
+# The whole field of view is looked at in at most this many slices of two phases.
+_SEARCH_SLICES = 6
+_SEARCH_LIMIT = 320
+_MARGIN_MM = 15.0
+_LARGEST_CROP = 192
+
+
+def normalise(images: np.ndarray) -> np.ndarray:
+    """Clip to the 1st and 99th percentile of the whole stack and z-score it (as in training).
+
+    Percentiles are read from every other pixel: their error is far below the noise.
+    """
+    sample = images[..., ::2, ::2]
+    low, high = (float(v) for v in np.percentile(sample, (1, 99)))
+    high = max(high, low + 1e-6)
+    small = np.clip(sample, low, high)
+    mean, deviation = float(small.mean(dtype=np.float64)), float(small.std(dtype=np.float64))
+    scaled: np.ndarray = np.clip(images, low, high).astype(np.float32, copy=False)
+    scaled -= np.float32(mean)
+    scaled *= np.float32(1 / max(deviation, 1e-6))
+    return scaled
+
+
+def _with_context(stack: np.ndarray, context_slices: int) -> np.ndarray:
+    """``[t, z, s, s]`` to ``[t·z, context, s, s]``: each slice between its neighbours."""
+    if context_slices == 1:
+        channels = stack[:, :, None]
+    else:
+        below = np.concatenate([stack[:, :1], stack[:, :-1]], axis=1)
+        above = np.concatenate([stack[:, 1:], stack[:, -1:]], axis=1)
+        channels = np.stack([below, stack, above], axis=2)
+    return channels.reshape(-1, channels.shape[2], *stack.shape[2:])
+
+
+def _window(cine: CineStack, centre: tuple[float, float], size: int, spacing: float) -> Window:
+    height, width = cine.pixels.shape[2:]
+    return Window(
+        centre=centre,
+        size=size,
+        spacing_mm=spacing,
+        source_spacing_mm=cine.spacing_mm,
+        source_shape=(height, width),
+    )
+
+
+def find_heart(
+    cine: CineStack, predictor: Predictor, card: ModelCard
+) -> tuple[tuple[float, float], float] | None:
+    """Centre (row, column in source pixels) and extent in mm of the heart; None where unseen.
+
+    The network reads the whole field of view in the middle slices of two phases; the largest
+    connected region of what it takes for heart wins.
+    """
+    phases, slices, height, width = cine.pixels.shape
+    chosen_t = np.unique([0, min(phases - 1, round(phases * 0.4))])
+    low, high = slices * 0.15, (slices - 1) - slices * 0.15
+    count = min(_SEARCH_SLICES, slices)
+    chosen_z = np.unique(np.round(np.linspace(max(low, 0), max(high, 0), count)).astype(int))
+    largest_mm = max(height * cine.spacing_mm[0], width * cine.spacing_mm[1])
+    size = min(_SEARCH_LIMIT, -(-int(np.ceil(largest_mm / card.spacing_mm)) // 32) * 32)
+    middle = ((height - 1) / 2, (width - 1) / 2)
+    window = _window(cine, middle, max(size, card.crop), card.spacing_mm)
+    # Neighbours are those of the source stack, so that the network sees what it knows.
+    needed = np.unique(np.clip(chosen_z[:, None] + [-1, 0, 1], 0, slices - 1))
+    images = resample(cine.pixels[np.ix_(chosen_t, needed)], *window.to_window())
+    position = np.searchsorted(needed, chosen_z)
+    all_rows = _with_context(normalise(images), predictor.context_slices)
+    rows = all_rows.reshape(len(chosen_t), len(needed), *all_rows.shape[1:])[:, position]
+    probability = predictor.probabilities(rows.reshape(-1, *all_rows.shape[1:]))
+    heart = 1 - probability[:, 0]
+    score = heart.mean(axis=0)
+    regions, found = ndimage.label(score > 0.2)
+    if not found:
+        return None
+    weights = ndimage.sum_labels(score, regions, np.arange(1, found + 1))
+    best = regions == int(np.argmax(weights)) + 1
+    # A region of less than 4 cm² is no heart.
+    if best.sum() * card.spacing_mm**2 < 400:
+        return None
+    row, column = ndimage.center_of_mass(score * best)
+    span = [np.ptp(np.flatnonzero(best.any(axis=axis))) for axis in (0, 1)]
+    half = (window.size - 1) / 2
+    centre = (
+        middle[0] + (row - half) * card.spacing_mm / cine.spacing_mm[0],
+        middle[1] + (column - half) * card.spacing_mm / cine.spacing_mm[1],
+    )
+    return centre, float(max(span)) * card.spacing_mm
+
+
+def border_confidence(probability: np.ndarray) -> np.ndarray:
+    """Mean largest probability ``[n]`` within two pixels of a predicted border; NaN without one."""
+    labels = probability.argmax(axis=1)
+    edge = np.zeros(labels.shape, dtype=bool)
+    across = labels[:, :, 1:] != labels[:, :, :-1]
+    down = labels[:, 1:] != labels[:, :-1]
+    edge[:, :, 1:] |= across
+    edge[:, :, :-1] |= across
+    edge[:, 1:] |= down
+    edge[:, :-1] |= down
+    best = probability.max(axis=1)
+    total, count = (best * edge).sum(axis=(1, 2)), edge.sum(axis=(1, 2))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _crop_size(card: ModelCard, extent_mm: float) -> int:
+    wanted = (extent_mm + 2 * _MARGIN_MM) / card.spacing_mm
+    return int(min(max(card.crop, -(-wanted // 32) * 32), max(card.crop, _LARGEST_CROP)))
+
+
+def segment_cine(
+    cine: CineStack, predictor: Predictor, card: ModelCard, model_sha256: str
+) -> LabelStack:
+    """Labels of every slice and phase of a cine, on its own grid."""
+    phases, slices, height, width = cine.pixels.shape
+    flags: list[Flag] = []
+    found = find_heart(cine, predictor, card)
+    if found is None:
+        flags.append(
+            Flag(
+                code="heart_not_found",
+                level="review",
+                sentence="The heart was not found in the field of view; its centre was used.",
+            )
+        )
+        found = ((height - 1) / 2, (width - 1) / 2), 0.0
+    centre, extent_mm = found
+    window = _window(cine, centre, _crop_size(card, extent_mm), card.spacing_mm)
+    crops = normalise(resample(cine.pixels, *window.to_window()))
+    box = window.source_box()
+    back = window.to_source()
+    labels = np.zeros(cine.pixels.shape, dtype=np.uint8)
+    confidence = np.full((phases, slices), np.nan, dtype=np.float32)
+    # A few phases at a time keep the memory flat whatever the length of the cine.
+    step = max(1, 64 // slices)
+    for first in range(0, phases, step):
+        part = slice(first, min(first + step, phases))
+        probability = predictor.probabilities(_with_context(crops[part], predictor.context_slices))
+        confidence[part] = border_confidence(probability).reshape(-1, slices)
+        own = resample(probability, *back).argmax(axis=1).astype(np.uint8)
+        labels[part, :, box[0], box[1]] = own.reshape(-1, slices, *own.shape[1:])
+    cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
+    return LabelStack(
+        labels=cleaned,
+        confidence=confidence,
+        model_id=card.model_id,
+        model_sha256=model_sha256,
+        flags=(*flags, *clean_flags),
+    )
