@@ -1,0 +1,141 @@
+"""Between-trial variance: nine estimators, each with a solver that cannot fail.
+
+Notation of ``pooling.md`` 2.1: y estimates, v their variances, w = 1/(v + tau2), W1, W2 sums of w
+and w², u = 1/v. Iterative estimators are roots of a monotone function or of a score between
+brackets; none steps without a bracket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import brentq
+
+METHODS = ("reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe")
+_GRID = 240
+
+
+def generalised_q(y: np.ndarray, v: np.ndarray, tau2: float) -> float:
+    """``Q(tau2) = sum w (y - mu)^2``, falling in tau2 from Cochran's Q towards 0."""
+    w = 1.0 / (v + tau2)
+    mu = (w @ y) / w.sum()
+    return float(w @ (y - mu) ** 2)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    # The relative tolerance is the smallest that brentq takes.
+    return float(
+        brentq(function, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=1000)
+    )
+
+
+def solve_q(y: np.ndarray, v: np.ndarray, target: float) -> float | None:
+    """The tau2 >= 0 with ``Q(tau2) = target``; None where Q(0) is already below the target."""
+    if generalised_q(y, v, 0.0) < target:
+        return None
+    high = float(v.max()) + float(np.var(y))
+    while generalised_q(y, v, high) > target:
+        high *= 4.0
+    return _root(lambda t: generalised_q(y, v, t) - target, 0.0, high)
+
+
+def _likelihood_pieces(
+    y: np.ndarray, v: np.ndarray, tau2: np.ndarray, *, restricted: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood (constants left out) and score at each ``tau2`` ``[g]``."""
+    w = 1.0 / (v[None, :] + tau2[:, None])
+    w1 = w.sum(axis=1)
+    residual = y[None, :] - ((w * y).sum(axis=1) / w1)[:, None]
+    log_likelihood = 0.5 * (np.log(w).sum(axis=1) - (w * residual**2).sum(axis=1))
+    trace = w1.copy()
+    if restricted:
+        log_likelihood -= 0.5 * np.log(w1)
+        trace -= (w**2).sum(axis=1) / w1
+    score = -0.5 * (trace - (w**2 * residual**2).sum(axis=1))
+    return log_likelihood, score
+
+
+def _maximum_likelihood(y: np.ndarray, v: np.ndarray, *, restricted: bool) -> float:
+    """The global maximum of the (restricted) likelihood over tau2 >= 0.
+
+    Several maxima exist in some data, so a grid over the whole range brackets each change of the
+    score from plus to minus; Brent finds every one and the highest wins.
+    """
+
+    def score(t: float) -> float:
+        return float(_likelihood_pieces(y, v, np.array([t]), restricted=restricted)[1][0])
+
+    high = float(v.max()) + float(((y - y.mean()) ** 2).sum())
+    while score(high) > 0:
+        high *= 4.0
+    low = min(float(v.min()), high) * 1e-6
+    grid = np.concatenate([[0.0], np.geomspace(low, high, _GRID)])
+    scores = _likelihood_pieces(y, v, grid, restricted=restricted)[1]
+    maxima = [0.0] if scores[0] <= 0 else []
+    maxima += [
+        _root(score, float(grid[j]), float(grid[j + 1]))
+        for j in range(len(grid) - 1)
+        if scores[j] > 0 >= scores[j + 1]
+    ]
+    values = _likelihood_pieces(y, v, np.array(maxima), restricted=restricted)[0]
+    return maxima[int(np.argmax(values))]
+
+
+def _dersimonian_laird(y: np.ndarray, v: np.ndarray) -> float:
+    u = 1.0 / v
+    q = generalised_q(y, v, 0.0)
+    return (q - (len(y) - 1)) / float(u.sum() - (u**2).sum() / u.sum())
+
+
+def _sidik_jonkman(y: np.ndarray, v: np.ndarray) -> float:
+    start = float(np.mean((y - y.mean()) ** 2))
+    if start == 0:
+        return 0.0
+    return start * generalised_q(y, v, start) / (len(y) - 1)
+
+
+def between_trial_variance(y: np.ndarray, v: np.ndarray, method: str) -> float:
+    """tau² >= 0 of estimates ``y`` ``[k]`` with variances ``v`` ``[k]`` by one of `METHODS`.
+
+    One trial carries no information about it: 0. ``eb`` and ``pm`` are one root (Morris 1983,
+    Paule & Mandel 1982). Sources: DerSimonian & Laird 1986; Hedges 1983; Hunter & Schmidt (hs);
+    Sidik & Jonkman 2005; Viechtbauer 2005 (ml, reml).
+    """
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    if not (len(y) and np.isfinite(y).all() and np.isfinite(v).all() and (v > 0).all()):
+        raise ValueError("estimates must be finite and variances positive")
+    k = len(y)
+    if k == 1 or method == "fe":
+        return 0.0
+    match method:
+        case "reml":
+            value = _maximum_likelihood(y, v, restricted=True)
+        case "ml":
+            value = _maximum_likelihood(y, v, restricted=False)
+        case "dl":
+            value = _dersimonian_laird(y, v)
+        case "pm" | "eb":
+            value = solve_q(y, v, k - 1) or 0.0
+        case "he":
+            value = float(np.var(y, ddof=1) - v.mean())
+        case "hs":
+            value = (generalised_q(y, v, 0.0) - k) / float((1.0 / v).sum())
+        case "sj":
+            value = _sidik_jonkman(y, v)
+        case _:
+            raise ValueError(f"unknown estimator {method!r}: one of {', '.join(METHODS)}")
+    return max(0.0, float(value))
+
+
+def likelihood_se(v: np.ndarray, tau2: float, method: str) -> float | None:
+    """Standard error of a REML or ML tau² from the expected information; None for the others."""
+    w = 1.0 / (np.asarray(v, dtype=float) + tau2)
+    w1, w2, w3 = float(w.sum()), float((w**2).sum()), float((w**3).sum())
+    if method == "ml":
+        information = 0.5 * w2
+    elif method == "reml":
+        information = 0.5 * (w2 - 2 * w3 / w1 + (w2 / w1) ** 2)
+    else:
+        return None
+    return information**-0.5 if information > 0 else None
