@@ -1,0 +1,163 @@
+"""``result.json``: the commit record of one scan, written last, read on resume.
+
+A scan is finished when its record is there, says the same options, and every file it names has
+the hash it names. Anything less is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import inside, read_json, sha256_file
+from ..provenance import FORMAT_VERSION, library_versions, version
+from ..records import (
+    CineSource,
+    CineStack,
+    Flag,
+    LabelStack,
+    LeftOut,
+    Measurement,
+    ScanKey,
+    ScanResult,
+    Status,
+)
+
+RESULT_NAME = "result.json"
+SEGMENTATION_NAME = "segmentation.nii.gz"
+OVERLAY_NAME = "overlay.png"
+
+# A fault of the program is tried again on the next run; bad input is not.
+FAULT_CODE = "program-fault"
+
+FACT_NAMES = ("vendor", "field_strength_t", "sequence")
+
+
+def scan_folder(out: Path, key: ScanKey) -> Path:
+    """``OUT/scans/<trial>/<participant>/<visit>``."""
+    return inside(out / "scans", key.trial, key.participant, key.visit)
+
+
+def _flag_json(flag: Flag) -> dict[str, str]:
+    return {"code": flag.code, "level": flag.level, "sentence": flag.sentence}
+
+
+def _left_out_json(left: LeftOut) -> dict[str, Any]:
+    return {"code": left.code, "count": left.count, "sentence": left.sentence}
+
+
+def _source_json(source: CineSource) -> dict[str, Any]:
+    return {
+        "format": source.format,
+        "sha256": source.sha256,
+        "files": source.files,
+        "time_key": source.time_key,
+        "spacing_source": source.spacing_source,
+        "series_reason": source.series_reason,
+        "rr_ms": source.rr_ms,
+        "left_out": [_left_out_json(left) for left in source.left_out],
+    }
+
+
+def base_document(
+    key: ScanKey, status: Status, options: Mapping[str, Any], flags: tuple[Flag, ...]
+) -> dict[str, Any]:
+    """What every record has, finished or failed."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "key": {"trial": key.trial, "participant_id": key.participant, "visit": key.visit},
+        "status": status,
+        "options": dict(options),
+        "flags": [_flag_json(flag) for flag in flags],
+        "versions": {
+            "cardiometa": version(),
+            **library_versions("numpy", "scipy", "torch", "pydicom", "python-gdcm", "nibabel"),
+        },
+    }
+
+
+def finished_document(
+    *,
+    key: ScanKey,
+    status: Status,
+    options: Mapping[str, Any],
+    cine: CineStack,
+    labels: LabelStack,
+    measured: Measurement,
+) -> dict[str, Any]:
+    """The record of a measured scan, without the hashes of its files and its run block."""
+    facts = {name: getattr(cine.source, name) for name in FACT_NAMES}
+    return {
+        **base_document(key, status, options, measured.flags),
+        "facts": facts,
+        "source": _source_json(cine.source),
+        "model": {"id": labels.model_id, "sha256": labels.model_sha256},
+        "measures": {measure.name: measure.value for measure in measured.measures},
+        "curves": {name: [float(v) for v in curve] for name, curve in measured.curves.items()},
+        "confidence_by_frame": [[float(v) for v in phase] for phase in labels.confidence.round(4)],
+        "frame_times_ms": [float(v) for v in cine.frame_times_ms],
+        "details": dict(measured.details),
+    }
+
+
+def failed_document(
+    key: ScanKey,
+    options: Mapping[str, Any],
+    *,
+    code: str,
+    sentence: str,
+    left_out: tuple[LeftOut, ...] = (),
+) -> dict[str, Any]:
+    """The record of a scan that could not be measured, with its one reason."""
+    flag = Flag(code=code, level="reject", sentence=sentence)
+    return {
+        **base_document(key, "failed", options, (flag,)),
+        "error": {"code": code, "sentence": sentence},
+        "source": {"left_out": [_left_out_json(left) for left in left_out]},
+        "facts": {},
+        "measures": {},
+        "outputs": {},
+    }
+
+
+def to_result(document: Mapping[str, Any]) -> ScanResult:
+    """The record of a document; InputError where it is not one of ours."""
+    try:
+        key = document["key"]
+        return ScanResult(
+            key=ScanKey(trial=key["trial"], participant=key["participant_id"], visit=key["visit"]),
+            status=document["status"],
+            measures=document["measures"],
+            facts=document["facts"],
+            flags=tuple(Flag(**flag) for flag in document["flags"]),
+            document=document,
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError("A result.json is not a record of this program.") from error
+
+
+def read_finished(out: Path, key: ScanKey, options: Mapping[str, Any]) -> ScanResult | None:
+    """The finished result of a scan, or None where it must be done (again)."""
+    folder = scan_folder(out, key)
+    path = folder / RESULT_NAME
+    if not path.is_file():
+        return None
+    try:
+        document = read_json(path)
+        result = to_result(document)
+        outputs = dict(document["outputs"])
+    except (InputError, KeyError, TypeError, AttributeError):
+        return None
+    same = document.get("format_version") == FORMAT_VERSION and dict(document["options"]) == dict(
+        options
+    )
+    retry = any(flag.code == FAULT_CODE for flag in result.flags)
+    if result.key != key or not same or retry:
+        return None
+    for name, digest in outputs.items():
+        file = folder / name
+        if not file.is_file() or sha256_file(file) != digest:
+            return None
+    return result
