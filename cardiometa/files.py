@@ -108,6 +108,12 @@ def write_all(folder: Path, contents: Mapping[str, bytes | str]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove the named files of ours from ``folder``, where they are there."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while it wrote below ``folder``."""
     for path in folder.glob("**/.*.tmp"):

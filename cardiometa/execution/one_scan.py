@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CardiometaError, ImageError
-from ..files import canonical_json, sha256_bytes, write_all
+from ..files import canonical_json, remove, sha256_bytes, write_all
 from ..records import (
     BodySize,
     CineStack,
@@ -153,13 +153,12 @@ def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResul
 
 
 def write_failure(out: Path, failure: Failure) -> ScanResult:
-    """The record of a failed scan; its older masks, if any, are removed by name."""
+    """The record of a failed scan; masks of an earlier run, if any, go."""
     job = failure.job
     document = failed_document(job.key, job.options, code=failure.code, sentence=failure.sentence)
     folder = scan_folder(out, job.key)
-    for name in (SEGMENTATION_NAME, OVERLAY_NAME):
-        (folder / name).unlink(missing_ok=True)
     write_all(folder, {RESULT_NAME: canonical_json(document)})
+    remove(folder, (SEGMENTATION_NAME, OVERLAY_NAME))
     return to_result(document)
 
 

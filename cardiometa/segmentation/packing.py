@@ -1,0 +1,215 @@
+"""Labelled hearts → one packed file of slices at one spacing, for `training`.
+
+Sources: folders ``PATIENT/PATIENT_ED.nii.gz``, ``_ES`` with ``_gt`` labels (the layout of ACDC;
+label order by name), folders of single slices (``images/*.png``, ``labels/*.png``) of which only
+the LV cavity is labelled, and phantoms. Folds are by patient, never by slice, dealt out within
+each diagnosis.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .resample import Window, resample
+from .training.data import FULL, LV_ONLY, PHANTOM
+
+SIZE, SPACING_MM = 192, 1.5
+FOLDS = 5
+# What a data set's label values mean, as our labels 0 to 3 by position.
+LABEL_ORDERS: Mapping[str, tuple[int, ...]] = {
+    "acdc": (0, 3, 2, 1),
+    "cardiometa": (0, 1, 2, 3),
+}
+# Spacing of the slices without one: the middle of the published 1.25 to 1.41 mm.
+SLICES_SPACING_MM = 1.33
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """One labelled volume: uint8 ``images`` and ``labels`` ``[z, s, s]`` with its origin."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    kind: int
+    patient: str
+    phase: str
+    group: str
+    fold: int
+    slice_mm: float
+
+
+def to_grid(
+    images: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slices ``[z, y, x]`` on the packed grid: pixels averaged, labels by nearest pixel."""
+    height, width = images.shape[1:]
+    middle = ((height - 1) / 2, (width - 1) / 2)
+    window = Window(
+        centre=middle,
+        size=SIZE,
+        spacing_mm=SPACING_MM,
+        source_spacing_mm=spacing_mm,
+        source_shape=(height, width),
+    )
+    low, high = np.percentile(images, (0.5, 99.5))
+    scaled = np.clip((images - low) / max(float(high - low), 1e-6), 0, 1) * 255
+    pixels = resample(scaled.astype(np.float32), *window.to_window())
+    offsets = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
+    rows, columns = (
+        np.round(c + offsets / s).astype(int) for c, s in zip(middle, spacing_mm, strict=True)
+    )
+    inside_rows = (rows >= 0) & (rows < height)
+    inside_columns = (columns >= 0) & (columns < width)
+    picked = labels[:, np.clip(rows, 0, height - 1)][:, :, np.clip(columns, 0, width - 1)]
+    picked = picked * (inside_rows[:, None] & inside_columns)
+    return pixels.round().astype(np.uint8), picked.astype(np.uint8)
+
+
+def deal_folds(groups: Mapping[str, str], seed: int = 7) -> dict[str, int]:
+    """Fold 0 to 4 of each patient, dealt out within each group in seeded order."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(groups):
+        members[groups[patient]].append(patient)
+    folds = {}
+    for patients in members.values():
+        order = np.random.default_rng(seed).permutation(patients)
+        folds.update({str(patient): number % FOLDS for number, patient in enumerate(order)})
+    return folds
+
+
+def read_groups(folder: Path) -> dict[str, str]:
+    """Diagnosis of each patient folder: ``reference_volumes.csv``, else its ``Info.cfg``."""
+    patients = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    table = folder / "reference_volumes.csv"
+    known: dict[str, str] = {}
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as stream:
+            known = {row["participant_id"]: row["group"] for row in csv.DictReader(stream)}
+    for patient in patients:
+        info = folder / patient / "Info.cfg"
+        if patient not in known and info.exists():
+            found = re.search(r"^Group:\s*(\w+)", info.read_text(encoding="utf-8"), re.MULTILINE)
+            known[patient] = found.group(1) if found else "unknown"
+    return {patient: known.get(patient, "unknown") for patient in patients}
+
+
+def _load(path: Path) -> Any:
+    import nibabel as nib
+
+    return nib.load(path)
+
+
+def read_pairs(folder: Path, label_order: str) -> Iterable[Volume]:
+    """Volumes of ED/ES NIfTI pairs with ``_gt`` labels."""
+    lookup = np.array(LABEL_ORDERS[label_order], dtype=np.uint8)
+    groups = read_groups(folder)
+    folds = deal_folds(groups)
+    for patient in sorted(groups):
+        for phase in ("ED", "ES"):
+            stem = folder / patient / f"{patient}_{phase}"
+            paths = [Path(f"{stem}.nii.gz"), Path(f"{stem}_gt.nii.gz")]
+            if not all(path.exists() for path in paths):
+                raise InputError(
+                    f"{patient} has no {phase} volume with labels.",
+                    hint="Each patient folder needs *_ED, *_ES and their *_gt files.",
+                )
+            image, truth = (_load(path) for path in paths)
+            zooms = [float(z) for z in image.header.get_zooms()]
+            raw = np.asarray(truth.dataobj).astype(int).transpose(2, 1, 0)
+            if raw.min() < 0 or raw.max() > 3:
+                raise InputError(f"{patient} {phase}: labels must be 0 to 3, found {raw.max()}.")
+            pixels, labels = to_grid(
+                np.asarray(image.dataobj).astype(np.float32).transpose(2, 1, 0),
+                lookup[raw],
+                (zooms[1], zooms[0]),
+            )
+            yield Volume(
+                images=pixels,
+                labels=labels,
+                kind=FULL,
+                patient=patient,
+                phase=phase,
+                group=groups[patient],
+                fold=folds[patient],
+                slice_mm=zooms[2],
+            )
+
+
+def read_slices(folder: Path, held_out: Sequence[str]) -> Iterable[Volume]:
+    """Single slices with LV cavity labels; ``held_out`` patients are never trained on."""
+    from PIL import Image
+
+    for path in sorted((folder / "images").glob("*.png")):
+        patient = path.stem.partition("-IM-")[0]
+        image = np.asarray(Image.open(path).convert("L")).astype(np.float32)[None]
+        label_path = folder / "labels" / path.name
+        truth = np.asarray(Image.open(label_path).convert("L"))[None] > 127
+        spacing = (SLICES_SPACING_MM, SLICES_SPACING_MM)
+        pixels, labels = to_grid(image, truth.astype(np.uint8), spacing)
+        yield Volume(
+            images=pixels,
+            labels=labels,
+            kind=LV_ONLY,
+            patient=patient,
+            phase="ALL",
+            group="LV-ONLY",
+            fold=-2 if patient in held_out else -1,
+            slice_mm=8.0,
+        )
+
+
+def phantoms(count: int, seed: int, held_out: int) -> Iterable[Volume]:
+    """ED and ES of ``count`` varied phantoms; the last ``held_out`` are never trained on."""
+    from ..imaging.phantom import training_volumes
+
+    for number in range(count):
+        pair = training_volumes(seed + number, size=SIZE, spacing_mm=SPACING_MM)
+        for phase, (images, labels, slice_mm) in zip(("ED", "ES"), pair, strict=True):
+            pixels, picked = to_grid(images, labels, (SPACING_MM, SPACING_MM))
+            yield Volume(
+                images=pixels,
+                labels=picked,
+                kind=PHANTOM,
+                patient=f"phantom{number:03d}",
+                phase=phase,
+                group="PHANTOM",
+                fold=-2 if number >= count - held_out else -1,
+                slice_mm=slice_mm,
+            )
+
+
+def pack_bytes(volumes: Iterable[Volume]) -> bytes:
+    """The packed file (``.npz``) of the volumes, slices of one volume side by side."""
+    parts = list(volumes)
+    if not parts:
+        raise InputError("There is nothing to pack: no labelled volume was found.")
+    lengths = [len(part.images) for part in parts]
+
+    def each(values: Iterable[object], dtype: str) -> np.ndarray:
+        return np.repeat(np.array(list(values), dtype=dtype), lengths)
+
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        volume=each(range(len(parts)), "int64"),
+        kind=each((part.kind for part in parts), "int64"),
+        patient=each((part.patient for part in parts), "U64"),
+        phase=each((part.phase for part in parts), "U8"),
+        group=each((part.group for part in parts), "U16"),
+        fold=each((part.fold for part in parts), "int64"),
+        slice_mm=each((part.slice_mm for part in parts), "float64"),
+        spacing_mm=np.float64(SPACING_MM),
+    )
+    return buffer.getvalue()
