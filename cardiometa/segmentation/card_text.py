@@ -1,0 +1,68 @@
+"""The model card for people: Markdown made from the card in the model file, never by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .card import ModelCard
+
+_STRUCTURES = (("lv", "LV cavity"), ("myo", "LV myocardium"), ("rv", "RV cavity"))
+
+
+def _list(items: Iterable[Any]) -> list[str]:
+    return [f"- {item}" for item in items]
+
+
+def _accuracy(accuracy: Mapping[str, Any]) -> list[str]:
+    lines = ["| structure | ED | ES | mean |", "|---|---|---|---|"]
+    for key, name in _STRUCTURES:
+        cells = [accuracy.get(f"{key}_{phase}") for phase in ("ED", "ES", "mean")]
+        shown = " | ".join("" if v is None else f"{v:.3f}" for v in cells)
+        lines.append(f"| {name} | {shown} |")
+    return lines
+
+
+def card_markdown(card: ModelCard) -> str:
+    """``MODEL_CARD.md`` of a model."""
+    document = card.document
+    training = document.get("training", {})
+    lines = [
+        f"# Model card: {card.model_id}",
+        "",
+        str(document.get("description", "")),
+        "",
+        f"Classes, in the network's order: {', '.join(card.classes)}.",
+        f"Input: short-axis slices at {card.spacing_mm} mm, {card.context_slices} slices deep, "
+        f"crops of {card.crop} pixels, clipped to percentiles 1 to 99 and z-scored by scan.",
+        f"Weights: SHA-256 of the tensors {card.tensors_sha256}.",
+        "",
+        "## Licence and use",
+        "",
+        str(document.get("licence", "")),
+        "",
+        str(document.get("intended_use", "")),
+        "",
+        "## Training data",
+        "",
+        *_list(training.get("data", [])),
+        "",
+        "Patients held out (never trained on): " + ", ".join(training.get("held_out", [])) + ".",
+        "",
+        "## Accuracy on the patients held out",
+        "",
+        "Dice of whole volumes, mean over patients, at the network's grid before any cleaning:",
+        "",
+        *_accuracy(document.get("accuracy", {})),
+        "",
+        *_list(f"{key}: {value}" for key, value in document.get("accuracy_notes", {}).items()),
+        "",
+        "## Limits",
+        "",
+        *_list(document.get("limits", [])),
+        "",
+        "## Recipe",
+        "",
+        *_list(f"{key}: {value}" for key, value in sorted(training.get("recipe", {}).items())),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
