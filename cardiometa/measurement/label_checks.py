@@ -1,0 +1,136 @@
+"""Checks of the labels at ED and ES (tier 2): is this the picture of one whole ventricle?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+
+from ..records import LV_CAVITY, LV_MYOCARDIUM, Flag
+from .phases import Extremes
+from .quality import limit_of, raised
+from .volumes import STRUCTURE_LABELS, Areas, basal_end
+
+_NAMES: Mapping[str, str] = {"lv": "LV cavity", "myocardium": "LV myocardium", "rv": "RV cavity"}
+
+
+def missing_frame_flags(lv: Extremes, rv: Extremes | None, frames: int) -> Iterator[Flag]:
+    """Frames in which a structure was not found although other frames have it."""
+    for code, extremes in (("lv-frames-missing", lv), ("rv-frames-missing", rv)):
+        if extremes is not None and extremes.missing:
+            yield raised(code, count=len(extremes.missing), frames=frames)
+
+
+def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
+    """Length of the LV at ED, gaps between slices, and a base or apex at the stack's end."""
+    lv_ed = areas.lv[ed]
+    length = float(areas.slice_weights_mm[lv_ed > 0].sum())
+    if length < limit_of("lv-too-short"):
+        yield raised("lv-too-short", value=length)
+    elif length < limit_of("few-lv-slices"):
+        yield raised("few-lv-slices", value=length)
+    for code, per_slice in (("lv-slice-gap", areas.lv), ("rv-slice-gap", areas.rv)):
+        where = [name for name, frame in (("ED", ed), ("ES", es)) if _has_gap(per_slice[frame])]
+        if where:
+            yield raised(code, where=" and ".join(where))
+    yield from _stack_end_flags(lv_ed, basal_end(areas, ed, es))
+
+
+def _has_gap(per_slice: np.ndarray) -> bool:
+    filled = np.flatnonzero(per_slice > 0)
+    return len(filled) > 0 and filled[-1] - filled[0] + 1 > len(filled)
+
+
+def _stack_end_flags(lv_ed: np.ndarray, base: Literal["first", "last"] | None) -> Iterator[Flag]:
+    if base is None or lv_ed.max() <= 0:
+        return
+    first, last = (float(share) for share in (lv_ed[0] / lv_ed.max(), lv_ed[-1] / lv_ed.max()))
+    at_base, at_apex = (first, last) if base == "first" else (last, first)
+    if at_base > limit_of("base-at-stack-end"):
+        yield raised("base-at-stack-end", value=at_base)
+    if at_apex > limit_of("apex-cut"):
+        yield raised("apex-cut", value=at_apex)
+    elif at_apex > limit_of("apex-at-stack-end"):
+        yield raised("apex-at-stack-end", value=at_apex)
+
+
+def shape_flags(
+    labels: np.ndarray, ed: int, es: int, spacing_mm: tuple[float, float]
+) -> Iterator[Flag]:
+    """Enclosure, components and path of the LV at ED and ES; the worse of both is told.
+
+    ``labels`` ``[t, z, y, x]``.
+    """
+    volumes = {"ED": _cropped(labels[ed]), "ES": _cropped(labels[es])}
+    open_share = {name: open_border_share(volume) for name, volume in volumes.items()}
+    apart = {
+        f"{_NAMES[structure]} at {name}": share_apart(volume == label)
+        for name, volume in volumes.items()
+        for structure, label in STRUCTURE_LABELS.items()
+    }
+    jump = {name: centre_jump_mm(volume, spacing_mm) for name, volume in volumes.items()}
+    for code, found in (
+        ("cavity-not-enclosed", open_share),
+        ("several-components", apart),
+        ("centroid-jump", jump),
+    ):
+        where = max(found, key=lambda name: found[name])
+        if found[where] > limit_of(code):
+            yield raised(code, where=where, value=found[where])
+
+
+def _cropped(volume: np.ndarray) -> np.ndarray:
+    """The part of ``[z, y, x]`` with labels, one voxel wider in the plane."""
+    rows = np.flatnonzero(volume.any(axis=(0, 2)))
+    columns = np.flatnonzero(volume.any(axis=(0, 1)))
+    if len(rows) == 0:
+        return np.zeros((len(volume), 1, 1), dtype=volume.dtype)
+    inner = volume[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.pad(inner, ((0, 0), (1, 1), (1, 1)))
+
+
+def open_border_share(volume: np.ndarray) -> float:
+    """Share of the pixels around the LV cavity that are not myocardium, over all slices.
+
+    ``volume`` ``[z, y, x]`` with a margin. The in-plane direction alone counts: at base and apex
+    the cavity is open through the plane by its nature.
+    """
+    from scipy import ndimage
+
+    cavity = volume == LV_CAVITY
+    cross = ndimage.generate_binary_structure(2, 1)[np.newaxis]
+    around = ndimage.binary_dilation(cavity, cross) & ~cavity
+    n_around = np.count_nonzero(around)
+    if n_around == 0:
+        return 0.0
+    return float(1 - np.count_nonzero(around & (volume == LV_MYOCARDIUM)) / n_around)
+
+
+def share_apart(mask: np.ndarray) -> float:
+    """Share of a structure's voxels outside its largest part (26 neighbours), ``[z, y, x]``."""
+    from scipy import ndimage
+
+    parts, n_parts = ndimage.label(mask, ndimage.generate_binary_structure(3, 3))
+    if n_parts < 2:
+        return 0.0
+    sizes = np.bincount(parts.ravel())[1:]
+    return float(1 - sizes.max() / sizes.sum())
+
+
+def centre_jump_mm(volume: np.ndarray, spacing_mm: tuple[float, float]) -> float:
+    """Largest distance of the LV's centre in a slice from the midpoint of its two neighbours'.
+
+    A tilted stack moves the centre by equal steps and gives 0; a slice shifted by another
+    breath-hold, or labelled elsewhere, does not. 0 for fewer than three slices with LV.
+    """
+    ventricle = (volume == LV_CAVITY) | (volume == LV_MYOCARDIUM)
+    sizes = ventricle.sum(axis=(1, 2))
+    filled = np.flatnonzero(sizes > 0)
+    if len(filled) < 3:
+        return 0.0
+    rows = ventricle.sum(axis=2)[filled] @ np.arange(volume.shape[1])
+    columns = ventricle.sum(axis=1)[filled] @ np.arange(volume.shape[2])
+    centres = np.stack([rows, columns], axis=1) / sizes[filled, np.newaxis] * spacing_mm
+    off_line = centres[1:-1] - (centres[:-2] + centres[2:]) / 2
+    return float(np.linalg.norm(off_line, axis=1).max())
