@@ -74,7 +74,7 @@ def test_cells_of_numbers_round_trip(value: float) -> None:
 def test_cells_follow_the_contract() -> None:
     assert files.cell(None) == ""
     assert files.cell(float("nan")) == ""
-    assert files.cell(np.bool_(True)) == "true"  # noqa: FBT003
+    assert files.cell(np.bool_(True)) == "true"
     assert files.cell(-1.5) == "-1.5"
     assert files.cell("=SUM(A1)") == "'=SUM(A1)"
     assert files.cell("001") == "001"
@@ -101,7 +101,7 @@ def test_output_of_another_command_or_options_is_refused(tmp_path: Path) -> None
     files.check_output(out, command="segment", options={"a": 2}, overwrite=True)
     with pytest.raises(UsageError, match=r"other options \(a\)"):
         files.check_output(out, command="segment", options={"a": 2}, overwrite=False)
-    with pytest.raises(UsageError, match="pool-trials|segment"):
+    with pytest.raises(UsageError, match="an output of `segment`"):
         files.check_output(out, command="pool-trials", options={"a": 1}, overwrite=True)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.docx").write_text("")

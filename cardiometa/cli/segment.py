@@ -52,6 +52,8 @@ class _Watcher:
 
 
 def _show(outcome: SegmentOutcome, out: Path, *, quiet: bool) -> None:
+    for note in outcome.notes:
+        say(note, quiet=quiet)
     for warning in outcome.warnings:
         say(f"note: {warning}", quiet=quiet)
     show_table(
@@ -92,9 +94,11 @@ def segment(
     series_regex: Annotated[
         str | None, typer.Option(help="Only series whose description matches.")
     ] = None,
-    trial_id: Annotated[str, typer.Option(help="Trial id of a single scan.")] = "single",
-    participant_id: Annotated[str, typer.Option(help="Its participant id.")] = "scan-1",
-    visit_id: Annotated[str, typer.Option(help="Its visit.")] = "baseline",
+    trial_id: Annotated[
+        str | None, typer.Option(help="Trial id of a single scan (single).")
+    ] = None,
+    participant_id: Annotated[str | None, typer.Option(help="Its participant id (scan-1).")] = None,
+    visit_id: Annotated[str | None, typer.Option(help="Its visit (baseline).")] = None,
     ids_are_pseudonyms: Annotated[
         bool, typer.Option("--ids-are-pseudonyms", help="Folder names may equal header ids.")
     ] = False,
@@ -132,7 +136,7 @@ def segment(
                     participant_id=participant_id,
                     visit_id=visit_id,
                     ids_are_pseudonyms=ids_are_pseudonyms,
-                    pseudonymise=pseudonymise,
+                    pseudonymise_key=pseudonymise,
                 ),
                 SegmentOptions(
                     bsa_formula=bsa,

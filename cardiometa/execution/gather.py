@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..files import canonical_json, csv_text, sha256_bytes, write_all
 from ..provenance import RESEARCH_USE
 from ..records import Flag, ScanResult, Status
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     from ..cohort.records import Cohort
     from ..segmentation.model import Model
 
-# Cohort flags look at these; physiology never removes a scan, it asks for review.
-COHORT_MEASURES = ("lv_edv_ml", "lv_esv_ml", "lv_ef_percent", "lv_mass_g", "rv_edv_ml")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
@@ -30,16 +29,21 @@ class Gathered:
     flow: Mapping[str, Any]
 
 
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
 def with_cohort_flags(results: Sequence[ScanResult]) -> list[ScanResult]:
     """Results with the flags that need the other scans; they stand in the table only."""
-    from ..measurement.quality import cohort_flags, status_of
+    from ..measurement.quality import COHORT_MEASURES, cohort_flags, status_of
 
     usable = [result for result in results if result.status != "failed"]
     found: dict[int, tuple[Flag, ...]] = {}
-    flags = cohort_flags(
-        [result.key.trial for result in usable],
-        {name: [result.measures.get(name) for result in usable] for name in COHORT_MEASURES},
-    )
+    values = {
+        name: np.array([_number(result.measures.get(name)) for result in usable])
+        for name in COHORT_MEASURES
+    }
+    flags = cohort_flags([result.key.trial for result in usable], values)
     for result, own in zip(usable, flags, strict=True):
         found[id(result)] = tuple(own)
     updated = []
@@ -56,26 +60,15 @@ def frame_csv(frame: pd.DataFrame) -> str:
     return csv_text(list(frame.columns), zip(*columns, strict=True))
 
 
-def data_dictionary(measurements: pd.DataFrame) -> str:
+def dictionary_json(measurements: pd.DataFrame) -> str:
     """``measurements.json``: each column's definition, and the hash of the table's content."""
-    from ..measurement.measures import column_definition
+    from ..measurement.measures import data_dictionary
 
     stable = measurements.drop(columns="seconds")
-    columns = []
-    for name in measurements.columns:
-        definition = column_definition(str(name))
-        columns.append(
-            {
-                "name": str(name),
-                "unit": definition.unit,
-                "definition": definition.definition,
-                "code": definition.code,
-            }
-        )
     return canonical_json(
         {
             "notice": RESEARCH_USE,
-            "columns": columns,
+            "columns": data_dictionary([str(name) for name in measurements.columns]),
             "rows": len(measurements),
             "sha256_without_seconds": sha256_bytes(frame_csv(stable).encode()),
         }
@@ -102,7 +95,7 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
         "participants.csv": frame_csv(tables.participants),
         "exclusions.csv": frame_csv(tables.exclusions),
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
-        "measurements.json": data_dictionary(tables.measurements),
+        "measurements.json": dictionary_json(tables.measurements),
         "report.html": page,
         "measurements.csv": frame_csv(tables.measurements),
     }

@@ -6,7 +6,7 @@ import gzip
 import io
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,18 +84,15 @@ def segment_and_measure(
 ) -> Segmented:
     """Labels and numbers of one cine."""
     from ..measurement.measure import measure_scan
+    from ..measurement.quality import vendor_flags
     from ..segmentation.segment import segment_cine
 
     begun = time.monotonic()
     labels = segment_cine(cine, predictor, card, model_sha256)
     between = time.monotonic()
-    measured = measure_scan(
-        cine,
-        labels,
-        job.body,
-        str(job.options["bsa_formula"]),
-        rv_vendors=card.rv_vendors,
-    )
+    unvalidated = vendor_flags(cine.source.vendor, card.rv_vendors)
+    labels = replace(labels, flags=(*labels.flags, *unvalidated))
+    measured = measure_scan(cine, labels, job.body, str(job.options["bsa_formula"]))
     seconds = {"segment": between - begun, "measure": time.monotonic() - between}
     return Segmented(job=job, cine=cine, labels=labels, measured=measured, seconds=seconds)
 
@@ -114,10 +111,6 @@ def segmentation_bytes(cine: CineStack, labels: np.ndarray) -> bytes:
     with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as stream:
         stream.write(image.to_bytes())
     return buffer.getvalue()
-
-
-def _row_of_frame(cine: CineStack, frame: int) -> int:
-    return int(np.flatnonzero(cine.frame_numbers == frame)[0])
 
 
 def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResult:
@@ -140,8 +133,8 @@ def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResul
         OVERLAY_NAME: overlay_png(
             cine.pixels,
             labels.labels,
-            _row_of_frame(cine, measured.ed_frame),
-            _row_of_frame(cine, measured.es_frame),
+            measured.ed_frame,
+            measured.es_frame,
             cine.spacing_mm,
         ),
     }

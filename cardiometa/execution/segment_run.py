@@ -49,6 +49,7 @@ class SegmentOutcome:
     review: int
     failed: int
     flow: Mapping[str, Any]
+    notes: Sequence[str]
     warnings: Sequence[str]
     seconds: float
     stages: Mapping[str, float] = field(default_factory=dict)
@@ -146,7 +147,7 @@ def _record(
         command="segment",
         format_version=FORMAT_VERSION,
         options=_result_options(cohort, options, model),
-        inputs=cohort.input_sha256,
+        inputs=cohort.inputs,
         model={"id": model.card.model_id, "sha256": model.sha256},
         run=run,
     )
@@ -223,6 +224,7 @@ def run_segment(
             review=0,
             failed=0,
             flow={},
+            notes=cohort.notes,
             warnings=cohort.warnings,
             seconds=time.monotonic() - begun,
         )
@@ -241,6 +243,7 @@ def run_segment(
         scans=len(jobs),
         already_done=len(done),
         flow=tables.flow,
+        notes=cohort.notes,
         warnings=cohort.warnings,
         seconds=seconds,
         stages=stages,

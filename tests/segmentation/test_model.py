@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cardiometa.errors import ModelError, UsageError
+from cardiometa.segmentation.card import CLASS_LABELS, FORMAT
+from cardiometa.segmentation.card_text import card_markdown
+from cardiometa.segmentation.model import bundled_path, load_model, model_bytes, tensors_of
+from cardiometa.segmentation.network import HeartUNet, fold_batch_norm
+from cardiometa.segmentation.predict import choose_device
+
+DOCUMENT = {
+    "format": FORMAT,
+    "id": "tiny",
+    "classes": list(CLASS_LABELS),
+    "network": {"name": "heart-unet", "widths": [4, 8, 8, 8, 8, 8], "context_slices": 3},
+    "spacing_mm": 1.5,
+    "crop": 64,
+    "normalisation": "clip-1-99-zscore",
+    "rv_vendors": ["Siemens"],
+}
+
+
+def tiny_tensors(seed: int = 0) -> dict[str, np.ndarray]:
+    torch.manual_seed(seed)
+    network = HeartUNet([4, 8, 8, 8, 8, 8], 3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+    state = network.state_dict()
+    return {k: v.numpy() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+
+def write_model(folder: Path, document: dict[str, object] | None = None) -> Path:
+    path = folder / "tiny.safetensors"
+    path.write_bytes(model_bytes(tiny_tensors(), document or DOCUMENT))
+    return path
+
+
+def crops(n: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 3, 64, 64)).astype(np.float32)
+
+
+def test_a_model_file_holds_its_card_and_round_trips(tmp_path: Path) -> None:
+    model = load_model(write_model(tmp_path))
+    assert model.card.model_id == "tiny"
+    assert model.card.rv_vendors == ("Siemens",)
+    for name, value in tiny_tensors().items():
+        assert np.array_equal(tensors_of(model)[name], value)
+    assert "CC BY" in card_markdown(load_model().card)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_probabilities_do_not_depend_on_batch_mates_or_workers(
+    tmp_path: Path, workers: int
+) -> None:
+    predictor = load_model(write_model(tmp_path)).predictor(device="cpu", workers=workers)
+    x = crops(21)
+    together = predictor.probabilities(x)
+    alone = np.concatenate([predictor.probabilities(x[i : i + 1]) for i in range(21)])
+    predictor.close()
+    reference = load_model(write_model(tmp_path)).predictor(device="cpu", workers=1)
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together, reference.probabilities(x[::-1])[::-1])
+    reference.close()
+    assert together.shape == (21, 4, 64, 64)
+    assert np.allclose(together.sum(axis=1), 1, atol=1e-5)
+
+
+def test_classes_are_taken_by_name(tmp_path: Path) -> None:
+    """ACDC's order (RV first) in the card moves the network's outputs to ours."""
+    x = crops(2)
+    ours = load_model(write_model(tmp_path)).predictor(device="cpu", workers=1)
+    wanted = ours.probabilities(x)
+    ours.close()
+    order = ["background", "rv_cavity", "lv_myocardium", "lv_cavity"]
+    theirs = load_model(write_model(tmp_path, {**DOCUMENT, "classes": order}))
+    predictor = theirs.predictor(device="cpu", workers=1)
+    assert np.array_equal(predictor.probabilities(x)[:, [0, 3, 2, 1]], wanted)
+    predictor.close()
+
+
+def test_folding_batch_norm_changes_nothing_but_rounding() -> None:
+    network = HeartUNet([4, 8, 8, 8, 8, 8], 3)
+    network.load_state_dict(
+        {k: torch.from_numpy(v) for k, v in tiny_tensors().items()}, strict=False
+    )
+    network.eval()
+    x = torch.from_numpy(crops(2))
+    with torch.inference_mode():
+        before = network(x)
+        after = fold_batch_norm(network)(x)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": ["a", "b", "c", "d"]}, "names the classes"),
+        ({"classes": None}, "classes"),
+        ({"format": "other/1"}, "format"),
+        ({"spacing_mm": 15.0}, "spacing"),
+        ({"normalisation": "minmax"}, "normalisation"),
+        ({"network": {"name": "resnet"}}, "unknown to this version"),
+    ],
+)
+def test_a_card_that_does_not_say_enough_is_refused(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        write_model(tmp_path, {**DOCUMENT, **change})
+
+
+def test_weights_without_a_card_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    path = tmp_path / "bare.safetensors"
+    path.write_bytes(save(tiny_tensors()))
+    with pytest.raises(ModelError, match="no card"):
+        load_model(path)
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    data = bytearray(path.read_bytes())
+    (length,) = struct.unpack("<Q", bytes(data[:8]))
+    data[8 + length + 100] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(ModelError, match="not those"):
+        load_model(path).predictor(device="cpu", workers=1)
+    for bad in (b"", b"PK\3\4 not a model", bytes(data[:40]), struct.pack("<Q", 2**60)):
+        path.write_bytes(bad)
+        with pytest.raises(ModelError):
+            load_model(path)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_model(tmp_path / "absent.safetensors")
+
+
+def test_an_unknown_device_is_wrong_use() -> None:
+    with pytest.raises(UsageError, match="unknown"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="has none"):
+            choose_device("cuda")
+
+
+def test_the_bundled_model_and_its_card_agree() -> None:
+    model = load_model()
+    tensors_of(model)
+    folder = bundled_path().parent
+    assert (folder / "MODEL_CARD.md").read_text() == card_markdown(model.card)
+    assert json.loads((folder / "model.json").read_text()) == json.loads(
+        json.dumps(model.card.document)
+    )
+    assert bundled_path().stat().st_size <= 10_000_000
+    assert "CC BY-NC-SA 4.0" in str(model.card.document["licence"])
