@@ -1,0 +1,289 @@
+"""Clean predicted labels: one left ventricle, the right one beside it, no islands, no holes.
+
+The rules remove, or fill what is enclosed; nothing is invented, grown or smoothed, and the labels
+of readers pass unchanged. A *part* is a connected region (8 neighbours) of one slice of one phase.
+It weighs the sum, over its pixels, of how many phases have the structure there, so that the slip
+of one phase never outweighs the heart.
+
+1. Holes in the LV cavity become cavity (papillary muscles belong to the blood pool). Holes of at
+   most 100 mm² in the wall become what most of their border is, such holes in the RV become RV.
+2. Parts one or two slices apart are linked where their centres lie within 20 mm, neighbours also
+   where they overlap. A chain of links may so step over one lost slice: that is for the checks
+   of the measurement to tell, no reason to throw half a heart away.
+3. LV (cavity with wall): in each phase the heaviest chain that has a cavity stays, and of it the
+   heaviest part of each slice.
+4. RV: of the chains within 10 mm of that LV the heaviest stays, with any other of at least a
+   quarter of its weight; where a phase has no LV, the heaviest chain.
+5. A chain where fewer than a fifth of the phases, on average, have the structure goes (from five
+   phases on), even if nothing is left: a missing frame is told, a wrong one is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..records import BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY, Flag
+
+SMALL_HOLE_MM2 = 100.0
+LINK_MM = 20.0
+RV_TO_LV_MM = 10.0
+SECOND_RV_SHARE = 0.25
+LEAST_PHASE_SHARE = 0.2
+PHASES_TO_JUDGE = 5
+# Share of a structure's voxels, over all phases, that was removed: told above the first (info),
+# to be looked at above the second (review).
+TOLD_SHARE = 0.01
+REVIEW_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The connected regions of a mask, numbered from 1 in ``ids`` ``[t, z, y, x]``.
+
+    The other arrays are by part, ``[n]`` with part 1 at index 0: phase, slice, centre in mm
+    ``[n, 2]``, pixels, weight (see the module), and the chain of links it belongs to.
+    """
+
+    ids: np.ndarray
+    phase: np.ndarray
+    pixels: np.ndarray
+    weight: np.ndarray
+    place: np.ndarray
+    chain: np.ndarray
+
+
+def clean_labels(
+    labels: np.ndarray, spacing_mm: tuple[float, float]
+) -> tuple[np.ndarray, tuple[Flag, ...]]:
+    """Clean labels ``[t, z, y, x]``; give the new uint8 labels, and flags of how much went.
+
+    ``spacing_mm`` is between rows and between columns. The input is left as it is. Flags:
+    ``labels-cleaned`` (info) where more than 1 % of a ventricle's voxels were removed,
+    ``labels-cleaned-much`` (review) above 10 %.
+    """
+    if labels.ndim != 4 or len(spacing_mm) != 2 or not min(spacing_mm) > 0:
+        raise ValueError(f"labels {labels.shape} and spacing {spacing_mm} do not fit")
+    cleaned = np.array(labels, dtype=np.uint8)
+    rows = np.flatnonzero(cleaned.any(axis=(0, 1, 3)))
+    columns = np.flatnonzero(cleaned.any(axis=(0, 1, 2)))
+    if len(rows) == 0:
+        return cleaned, ()
+    window = (..., slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    # A margin of one pixel makes everything outside the heart one region.
+    before = np.pad(cleaned[window], ((0, 0), (0, 0), (1, 1), (1, 1)))
+    filled = _filled(before, spacing_mm)
+    lv = _kept_lv(filled, spacing_mm)
+    rv = _kept_rv(filled, lv, spacing_mm)
+    after = np.where(lv | rv, filled, BACKGROUND)
+    cleaned[window] = after[..., 1:-1, 1:-1]
+    return cleaned, _flags(before, after)
+
+
+# ------------------------------------------------------------------ holes
+
+
+def _filled(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Labels with the holes of rule 1 filled."""
+    filled = labels.copy()
+    holes, _ = _holes(filled == LV_CAVITY)
+    filled[holes > 0] = LV_CAVITY
+    small = SMALL_HOLE_MM2 / (spacing_mm[0] * spacing_mm[1])
+    for members in ((LV_CAVITY, LV_MYOCARDIUM), (RV_CAVITY,)):
+        mask = np.isin(filled, members)
+        holes, sizes = _holes(mask)
+        if len(sizes) == 0:
+            continue
+        # Per hole and label: neighbouring pixels of that label, and pixels other than background.
+        border = np.stack([_touching(holes, filled == label, len(sizes)) for label in members])
+        foreign = np.bincount(holes[filled != BACKGROUND], minlength=len(sizes) + 1)[1:]
+        becomes = np.asarray(members, dtype=np.uint8)[border.argmax(axis=0)]
+        becomes = np.where((sizes <= small) & (foreign == 0), becomes, BACKGROUND)
+        inside = holes > 0
+        taken = becomes[holes[inside] - 1]
+        filled[inside] = np.where(taken != BACKGROUND, taken, filled[inside])
+    return filled
+
+
+def _in_plane(connectivity: int) -> np.ndarray:
+    """Neighbours in ``[t, z, y, x]`` that lie in the same slice: 4 (1) or 8 (2) of them."""
+    from scipy import ndimage
+
+    structure = np.zeros((3, 3, 3, 3), dtype=bool)
+    structure[1, 1] = ndimage.generate_binary_structure(2, connectivity)
+    return structure
+
+
+def _holes(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the enclosed regions of each slice from 1, 0 elsewhere; and their sizes in pixels."""
+    from scipy import ndimage
+
+    outside, n_regions = ndimage.label(~mask, _in_plane(1))
+    # The corner pixel belongs to the margin, so its region is what is not enclosed.
+    numbers = np.arange(n_regions + 1)
+    numbers[np.unique(outside[:, :, 0, 0])] = 0
+    enclosed = np.flatnonzero(numbers)
+    numbers[enclosed] = np.arange(1, len(enclosed) + 1)
+    holes: np.ndarray = numbers[outside]
+    return holes, np.bincount(holes.ravel(), minlength=len(enclosed) + 1)[1:]
+
+
+def _touching(holes: np.ndarray, mask: np.ndarray, n_holes: int) -> np.ndarray:
+    """Count the pixels of ``mask`` beside each hole (4 neighbours)."""
+    counts = np.zeros(n_holes + 1, dtype=np.int64)
+    for axis in (2, 3):
+        for step in (1, -1):
+            beside = np.roll(mask, step, axis=axis)
+            counts += np.bincount(holes[beside], minlength=n_holes + 1)
+    return counts[1:]
+
+
+# ------------------------------------------------------------------ parts and chains
+
+
+def _parts(mask: np.ndarray, spacing_mm: tuple[float, float]) -> _Parts | None:
+    """The parts of a mask ``[t, z, y, x]`` with their chains; None where it is empty."""
+    from scipy import ndimage
+
+    ids, n_parts = ndimage.label(mask, _in_plane(2))
+    if n_parts == 0:
+        return None
+    t, z, y, x = np.nonzero(ids)
+    of = ids[t, z, y, x] - 1
+    pixels = np.bincount(of, minlength=n_parts)
+    phases_there = mask.sum(axis=0)
+    weight = np.bincount(of, weights=phases_there[z, y, x], minlength=n_parts)
+    centre = np.stack(
+        [
+            np.bincount(of, weights=axis, minlength=n_parts) * length / pixels
+            for axis, length in ((y, spacing_mm[0]), (x, spacing_mm[1]))
+        ],
+        axis=1,
+    )
+    phase, place = np.zeros(n_parts, dtype=np.int64), np.zeros(n_parts, dtype=np.int64)
+    phase[of], place[of] = t, z
+    chain = _chains(ids, phase, place, centre)
+    return _Parts(ids=ids, phase=phase, pixels=pixels, weight=weight, place=place, chain=chain)
+
+
+def _chains(
+    ids: np.ndarray, phase: np.ndarray, place: np.ndarray, centre: np.ndarray
+) -> np.ndarray:
+    """The number of the chain of each part: links by overlap and by centres (rule 2)."""
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
+    n_parts = len(phase)
+    below, above = ids[:, :-1], ids[:, 1:]
+    both = (below > 0) & (above > 0)
+    keys = np.unique((below[both].astype(np.int64) - 1) * n_parts + above[both] - 1)
+    links = [np.stack([keys // n_parts, keys % n_parts])]
+    for one in range(int(phase.max()) + 1):
+        members = np.flatnonzero(phase == one)
+        apart = place[members][None] - place[members][:, None]
+        distance = np.linalg.norm(centre[members][None] - centre[members][:, None], axis=2)
+        first, second = np.nonzero((apart > 0) & (apart <= 2) & (distance <= LINK_MM))
+        links.append(np.stack([members[first], members[second]]))
+    rows, columns = np.concatenate(links, axis=1)
+    graph = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_parts, n_parts))
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1])
+
+
+def _believable(parts: _Parts, n_phases: int) -> np.ndarray:
+    """Boolean by chain: enough phases have the structure in that place (rule 5)."""
+    if n_phases < PHASES_TO_JUDGE:
+        return np.ones(int(parts.chain.max()) + 1, dtype=bool)
+    share = np.bincount(parts.chain, parts.weight) / np.bincount(parts.chain, parts.pixels)
+    return np.asarray(share >= LEAST_PHASE_SHARE * n_phases)
+
+
+def _kept_lv(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Boolean ``[t, z, y, x]``: the LV of each phase (rule 3)."""
+    cavity = labels == LV_CAVITY
+    parts = _parts(cavity | (labels == LV_MYOCARDIUM), spacing_mm)
+    if parts is None:
+        return np.zeros(labels.shape, dtype=bool)
+    of_chain = np.bincount(parts.chain, parts.weight)
+    has_cavity = np.zeros(len(of_chain), dtype=bool)
+    has_cavity[parts.chain[parts.ids[cavity] - 1]] = True
+    # Any chain with a cavity comes before any without.
+    rank = of_chain + has_cavity * of_chain.sum()
+    rank[~_believable(parts, len(labels))] = 0
+    keep = np.zeros(len(parts.phase) + 1, dtype=bool)
+    for phase in range(len(labels)):
+        members = np.flatnonzero(parts.phase == phase)
+        if len(members) == 0:
+            continue
+        best = members[np.argmax(rank[parts.chain[members]])]
+        if rank[parts.chain[best]] == 0:
+            continue
+        chosen = members[parts.chain[members] == parts.chain[best]]
+        for place in np.unique(parts.place[chosen]):
+            here = chosen[parts.place[chosen] == place]
+            keep[here[np.argmax(parts.weight[here])] + 1] = True
+    kept: np.ndarray = keep[parts.ids]
+    return kept
+
+
+def _kept_rv(labels: np.ndarray, lv: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Boolean ``[t, z, y, x]``: the RV of each phase, beside the LV that was kept (rule 4)."""
+    parts = _parts(labels == RV_CAVITY, spacing_mm)
+    if parts is None:
+        return np.zeros(labels.shape, dtype=bool)
+    beside = np.unique(parts.ids[_widened(lv, spacing_mm)])
+    near = np.zeros(int(parts.chain.max()) + 1, dtype=bool)
+    near[parts.chain[beside[beside > 0] - 1]] = True
+    with_lv = np.asarray(lv.any(axis=(1, 2, 3)))
+    rank = np.bincount(parts.chain, parts.weight)
+    rank[~_believable(parts, len(labels))] = 0
+    keep = np.zeros(len(parts.phase) + 1, dtype=bool)
+    for phase in range(len(labels)):
+        members = np.flatnonzero(parts.phase == phase)
+        if with_lv[phase]:
+            members = members[near[parts.chain[members]]]
+        if len(members) == 0:
+            continue
+        ranks = rank[parts.chain[members]]
+        least = ranks.max() * (SECOND_RV_SHARE if with_lv[phase] else 1.0)
+        keep[members[(ranks > 0) & (ranks >= least)] + 1] = True
+    kept: np.ndarray = keep[parts.ids]
+    return kept
+
+
+def _widened(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """The mask grown in its slices by a square of 10 mm to each side."""
+    from scipy import ndimage
+
+    reach = [max(1, round(RV_TO_LV_MM / length)) for length in spacing_mm]
+    wide = mask.astype(np.uint8)
+    for axis, pixels in zip((2, 3), reach, strict=True):
+        wide = ndimage.maximum_filter1d(wide, 2 * pixels + 1, axis=axis, mode="constant")
+    return wide > 0
+
+
+# ------------------------------------------------------------------ flags
+
+
+def _flags(before: np.ndarray, after: np.ndarray) -> tuple[Flag, ...]:
+    shares = {
+        name: _removed_share(np.isin(before, members), np.isin(after, members))
+        for name, members in (("LV", (LV_CAVITY, LV_MYOCARDIUM)), ("RV", (RV_CAVITY,)))
+    }
+    told = [f"{share:.0%} of the {name}" for name, share in shares.items() if share > TOLD_SHARE]
+    if not told:
+        return ()
+    much = max(shares.values()) > REVIEW_SHARE
+    return (
+        Flag(
+            code="labels-cleaned-much" if much else "labels-cleaned",
+            level="review" if much else "info",
+            sentence=f"Cleaning removed {' and '.join(told)} labels, "
+            "which lay apart from the heart.",
+        ),
+    )
+
+
+def _removed_share(before: np.ndarray, after: np.ndarray) -> float:
+    n_before = np.count_nonzero(before)
+    return float(np.count_nonzero(before & ~after) / n_before) if n_before else 0.0
