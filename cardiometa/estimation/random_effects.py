@@ -166,4 +166,6 @@ def q_profile(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> Hete
 
 def tau2_standard_error(fit: RandomEffects, v: np.ndarray) -> float | None:
     """Standard error of tau² where the likelihood gives one; None for moment estimators."""
-    return likelihood_se(np.asarray(v, dtype=float), fit.tau2, fit.tau2_method) if fit.k > 1 else None
+    return (
+        likelihood_se(np.asarray(v, dtype=float), fit.tau2, fit.tau2_method) if fit.k > 1 else None
+    )

@@ -99,7 +99,7 @@ def _pivoted_cholesky(correlation: np.ndarray) -> tuple[np.ndarray, list[int]]:
     for _ in range(p):
         candidates = [j for j in range(p) if j not in used]
         # Rounding must not decide between equal columns.
-        best = max(candidates, key=lambda j: (round(left[j], 9), -j))
+        best = max(candidates, key=lambda j: (round(float(left[j]), 9), -j))
         if left[best] <= ALIAS_TOLERANCE:
             break
         r = len(used)
@@ -114,9 +114,7 @@ def constant_columns(summary: TrialSummary) -> tuple[str, ...]:
     """The columns that do not vary within the trial, rounding aside."""
     squares = np.diag(summary.cross_products)
     floor = summary.n * (CONSTANT_TOLERANCE * np.abs(summary.means)) ** 2
-    return tuple(
-        name for name, s, f in zip(summary.columns, squares, floor, strict=True) if s <= f
-    )
+    return tuple(name for name, s, f in zip(summary.columns, squares, floor, strict=True) if s <= f)
 
 
 def absorb(summary: TrialSummary, nuisance: Sequence[str]) -> AbsorbedSums:
@@ -133,7 +131,8 @@ def absorb(summary: TrialSummary, nuisance: Sequence[str]) -> AbsorbedSums:
     k_index = [index[name] for name in kept]
     sums = summary.cross_products
     kept_sums = sums[np.ix_(k_index, k_index)]
-    rank, used = 0, []
+    rank = 0
+    used: list[int] = []
     if varying:
         scale = np.sqrt(np.diag(sums)[n_index])
         correlation = sums[np.ix_(n_index, n_index)] / np.outer(scale, scale)

@@ -1,0 +1,86 @@
+"""Columns of the user's table as numbers, truths and texts, or a clear refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..errors import Problem, TableError
+
+_TRUE, _FALSE = {"true", "1", "1.0", "yes", "y"}, {"false", "0", "0.0", "no", "n"}
+_BLANK = {"", "na", "n/a", "nan", "<na>", ".", "null", "none"}
+ALIASES = {"age": "age_years"}
+
+
+def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
+    """A column as stripped text, unknown as ``""``; a column that is absent is all unknown."""
+    if name not in rows.columns:
+        return pd.Series("", index=rows.index, dtype=object)
+    values = rows[name]
+    return values.astype(object).where(values.notna(), "").map(lambda item: str(item).strip())
+
+
+def _is_blank(text: pd.Series[str]) -> pd.Series[bool]:
+    return text.str.lower().isin(_BLANK)
+
+
+def numbers_or_none(rows: pd.DataFrame, name: str) -> pd.Series[float] | None:
+    """A column as float64 with NaN for unknown; None where some cell is no number."""
+    values = rows[name]
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+        return values.astype("Float64").astype(float).rename(name)
+    text = text_column(rows, name)
+    numbers = pd.to_numeric(text.where(~_is_blank(text), None), errors="coerce").astype(float)
+    return None if (numbers.isna() & ~_is_blank(text)).any() else numbers.rename(name)
+
+
+def number_column(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    """A column that must be of finite numbers; TableError names the cells that are not."""
+    numbers = numbers_or_none(rows, name)
+    if numbers is None:
+        text = text_column(rows, name)
+        wrong = text[~_is_blank(text) & pd.to_numeric(text, errors="coerce").isna()]
+        raise TableError(
+            f"The column {name} must be numbers.",
+            problems=[
+                Problem(
+                    where=f"column {name}",
+                    what=f"{value!r} in {count} row{'s' if count > 1 else ''}",
+                    why="It is not a number.",
+                    fix="Leave the cell empty where the value is unknown.",
+                )
+                for value, count in wrong.value_counts().head(20).items()
+            ],
+        )
+    if np.isinf(numbers.to_numpy()).any():
+        raise TableError(f"The column {name} holds an infinite value.")
+    return numbers
+
+
+def truth_column(rows: pd.DataFrame, name: str) -> pd.Series[bool]:
+    """A column of true and false as True, False, None (unknown); TableError on other values."""
+    text = text_column(rows, name).str.lower()
+    wrong = sorted(set(text) - _TRUE - _FALSE - _BLANK)
+    if wrong:
+        raise TableError(
+            f"The column {name} must be true or false; it holds {', '.join(map(repr, wrong[:10]))}."
+        )
+    return text.map(lambda item: True if item in _TRUE else False if item in _FALSE else None)
+
+
+def require_columns(rows: pd.DataFrame, names: Sequence[str], option: str) -> None:
+    """TableError that lists the table's columns where one of ``names`` is not among them."""
+    missing = [name for name in names if name not in rows.columns]
+    if missing:
+        present = ", ".join(map(str, rows.columns[:60]))
+        raise TableError(
+            f"The table has no column {', '.join(missing)} ({option}).",
+            hint=f"It has: {present}.",
+        )
+
+
+def harmonised_name(name: str) -> str:
+    """The column that a short covariate name stands for (``age``: ``age_years``)."""
+    return ALIASES.get(name, name)

@@ -1,0 +1,185 @@
+"""Who is analysed: one reason for each participant who is not, so that the accounting closes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..errors import Problem, TableError
+from ..records import Exclusion
+from .endpoint import KEY, Endpoint
+from .options import PoolingOptions
+
+SENTENCES = {
+    "not-randomised": "The participant was not randomised.",
+    "no-arm": "The arm is not known.",
+    "one-arm-trial": "All randomised participants of the trial are in one arm.",
+    "no-followup": "There is no usable scan at the follow-up.",
+    "no-outcome": "The outcome is missing at the follow-up.",
+    "no-baseline": "The baseline value is missing.",
+    "no-covariate": "A covariate of the model is missing.",
+    "trial-not-estimable": "The trial's data cannot give an effect.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """The analysed participants of one trial.
+
+    ``rows`` has ``arm`` and ``outcome``, ``nuisance`` the baseline and covariates as numbers on
+    the same index, complete; ``imputed`` counts values replaced by the trial's mean by column.
+    """
+
+    trial: str
+    rows: pd.DataFrame
+    nuisance: pd.DataFrame
+    imputed: Mapping[str, int]
+
+
+def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
+    """``people`` with a column ``code``: empty for those analysed, else the first reason.
+
+    TableError where no trial has two arms, or where a trial has several arms but none is called
+    ``options.control``.
+    """
+    people = endpoint.people.copy()
+    people["code"] = ""
+
+    def mark(where: pd.Series[bool], code: str) -> None:
+        people.loc[where & (people["code"] == ""), "code"] = code
+
+    mark(people["randomised"].map(lambda item: item is False), "not-randomised")
+    mark(people["arm"] == "", "no-arm")
+    randomised = people[people["code"] == ""]
+    arms = randomised.groupby("trial")["arm"].agg(lambda values: sorted(set(values)))
+    _refuse_without_arms(people, arms, options)
+    single = {trial for trial, names in arms.items() if len(names) < 2}
+    mark(people["trial"].isin(single), "one-arm-trial")
+    mark(~people["scanned"], "no-followup")
+    mark(people["outcome"].isna(), "no-outcome")
+    complete = options.missing_baseline == "complete"
+    if options.effect == "change" or (options.effect == "mean-difference" and complete):
+        mark(people["baseline"].isna(), "no-baseline")
+    if complete:
+        for name in endpoint.covariates:
+            mark(people[f"covariate {name}"] == "", "no-covariate")
+    return people
+
+
+def _refuse_without_arms(
+    people: pd.DataFrame, arms: pd.Series[list[str]], options: PoolingOptions
+) -> None:
+    """Refuse what cannot be compared: no arms at all, or a control that goes by another name."""
+    if not any(len(names) >= 2 for names in arms):
+        problems = []
+        for trial, part in people.groupby("trial"):
+            named = sorted(set(part["arm"]) - {""})
+            usable = arms.get(trial, [])
+            reason = (
+                "no participant has a value in the column arm"
+                if not named
+                else f"its participants are not randomised (arm: {', '.join(named)})"
+                if not usable
+                else f"the only arm is {usable[0]!r}"
+            )
+            problems.append(
+                Problem(where=f"trial {trial}", what=reason, why="Two randomised arms are needed.")
+            )
+        raise TableError(
+            "No trial has two randomised arms in the column arm, so there is no effect to pool.",
+            hint="Name the arm's column with --arm, or give it in the participants table of "
+            f"cohort.toml; call the reference arm {options.control!r} or name it with --control.",
+            problems=problems,
+        )
+    without = {
+        t: names for t, names in arms.items() if len(names) >= 2 and options.control not in names
+    }
+    if without:
+        raise TableError(
+            f"Trials with several arms have none called {options.control!r} (--control).",
+            hint="Map the arms to common names under [columns] of --config, or name the reference "
+            "arm with --control; a trial that must stay out gets randomised = false.",
+            problems=[
+                Problem(
+                    where=f"trial {trial}",
+                    what=f"the arms are {', '.join(names)}",
+                    why="Which arm is the reference cannot be guessed.",
+                )
+                for trial, names in without.items()
+            ],
+        )
+
+
+def analysed_trials(
+    people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions
+) -> tuple[Analysed, ...]:
+    """The analysed rows of every trial with their nuisance columns, trials in order of name.
+
+    A missing baseline or covariate is replaced by the mean of all randomised participants of the
+    trial, both arms together (White & Thompson 2005): valid because it cannot depend on the arm.
+    """
+    eligible = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    design = _design(eligible, endpoint, options)
+    chosen = []
+    for trial, part in people[people["code"] == ""].groupby("trial", sort=True):
+        everyone = design.loc[eligible.index[eligible["trial"] == trial]]
+        mine = design.loc[part.index]
+        imputed = {str(name): int(mine[name].isna().sum()) for name in mine.columns}
+        # A column without any value in this trial becomes constant, and is absorbed as such.
+        filled = mine.fillna(everyone.mean()).fillna(0.0)
+        rows = part[[*KEY, "arm", "outcome", "baseline"]].copy()
+        if options.effect == "change":
+            rows["outcome"] = rows["outcome"] - rows["baseline"]
+        chosen.append(
+            Analysed(
+                trial=str(trial),
+                rows=rows,
+                nuisance=filled,
+                imputed={name: count for name, count in imputed.items() if count},
+            )
+        )
+    return tuple(chosen)
+
+
+def _design(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
+    """Baseline and covariates as numbers, NaN unknown; categories as indicators."""
+    columns: dict[str, pd.Series[float]] = {}
+    if options.effect == "mean-difference":
+        columns["baseline"] = people["baseline"]
+    for name in endpoint.covariates:
+        text = people[f"covariate {name}"]
+        numbers = covariate_numbers(text)
+        if numbers is not None:
+            columns[name] = numbers
+            continue
+        for level in sorted(set(text) - {""})[1:]:
+            indicator = (text == level).astype(float)
+            columns[f"{name}={level}"] = indicator.where(text != "", np.nan)
+    return pd.DataFrame(columns, index=people.index, dtype=float)
+
+
+def covariate_numbers(text: pd.Series[str]) -> pd.Series[float] | None:
+    """A covariate that enters linearly; None where it has words and enters as categories."""
+    numbers = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
+    return None if (numbers.isna() & (text != "")).any() else numbers
+
+
+def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:
+    """One exclusion for each participant who is not analysed."""
+    out = people[people["code"] != ""]
+    return tuple(
+        Exclusion(
+            stage="participant",
+            trial=trial,
+            participant_id=participant,
+            visit=visit,
+            code=code,
+            sentence=SENTENCES[code],
+        )
+        for trial, participant, visit, code in zip(
+            *(out[name] for name in (*KEY, "visit", "code")), strict=True
+        )
+    )

@@ -1,0 +1,320 @@
+"""From a table of scans to one row a participant: follow-up, baseline, arm, covariates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..errors import Problem, TableError
+from ..records import CohortTable, Exclusion
+from .columns import (
+    harmonised_name,
+    number_column,
+    require_columns,
+    text_column,
+    truth_column,
+)
+from .options import PoolingOptions
+
+KEY = ["trial", "participant_id"]
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What is analysed, before anyone is left out for missing values.
+
+    ``people``: one row a participant of the table, columns ``trial, participant_id, arm,
+    randomised`` (True, False, None), ``visit, visit_day, outcome, baseline`` (NaN unknown),
+    ``scanned`` (has a usable follow-up row), ``known`` (has any usable row), and ``covariates``.
+    ``followup`` and ``baseline`` say in words which rows were taken; ``exclusions`` are scans.
+    """
+
+    people: pd.DataFrame
+    covariates: tuple[str, ...]
+    followup: str
+    baseline: str
+    has_baseline: bool
+    exclusions: tuple[Exclusion, ...] = ()
+
+
+def build_endpoint(
+    table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None = None
+) -> Endpoint:
+    """One row a participant from the rows of ``table`` (long or wide form).
+
+    ``roster`` is ``participants.csv``, so that those randomised but never scanned are counted.
+    TableError for whatever is ambiguous: several follow-up visits, two rows of one participant at
+    one visit, an arm that changes.
+    """
+    rows = table.rows
+    require_columns(rows, [options.outcome], "--outcome")
+    covariates = tuple(harmonised_name(name) for name in options.adjust)
+    require_columns(rows, covariates, "--adjust")
+    if options.baseline_column:
+        require_columns(rows, [options.baseline_column], "--baseline")
+    require_columns(rows, ["trial", "participant_id", "arm"], "needed to compare randomised arms")
+    rows = rows.reset_index(drop=True)
+    rows = rows.assign(
+        trial=text_column(rows, "trial"),
+        participant_id=text_column(rows, "participant_id"),
+        arm=text_column(rows, "arm"),
+        visit=text_column(rows, "visit"),
+        _outcome=number_column(rows, options.outcome),
+        _day=number_column(rows, "visit_day") if "visit_day" in rows else float("nan"),
+        _randomised=truth_column(rows, "randomised"),
+    )
+    exclusions = list(table.exclusions)
+    rows, left_out = _without_failed_and_review(rows, options)
+    exclusions += left_out
+    followup_rows, followup = _followup_rows(rows, options)
+    baseline_rows, baseline = _baseline_rows(rows, options)
+    _refuse_duplicates(followup_rows, followup)
+    _refuse_duplicates(baseline_rows, baseline)
+    people = _people(rows, table.exclusions, roster)
+    people = _join(people, followup_rows, baseline_rows, options)
+    for name in covariates:
+        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name)
+    has_baseline = bool(people["baseline"].notna().any())
+    if options.needs_baseline and not has_baseline:
+        _refuse_without_baseline(rows, options)
+    return Endpoint(
+        people=people,
+        covariates=covariates,
+        followup=followup,
+        baseline=baseline,
+        has_baseline=has_baseline,
+        exclusions=tuple(exclusions),
+    )
+
+
+# ------------------------------------------------------------------ which rows
+
+
+def _without_failed_and_review(
+    rows: pd.DataFrame, options: PoolingOptions
+) -> tuple[pd.DataFrame, list[Exclusion]]:
+    status = text_column(rows, "status").str.lower()
+    dropped = status.eq("failed")
+    if options.status == "ok":
+        dropped |= status.eq("review")
+    if not dropped.any():
+        return rows, []
+    sentences = {
+        "failed": ("failed", "The scan could not be measured."),
+        "review": ("review", "The scan is marked for review and --status ok leaves it out."),
+    }
+    exclusions = [
+        Exclusion(
+            stage="scan",
+            trial=trial,
+            participant_id=participant,
+            visit=visit,
+            code=sentences[state][0],
+            sentence=sentences[state][1],
+        )
+        for trial, participant, visit, state in zip(
+            *(rows.loc[dropped, name] for name in (*KEY, "visit")), status[dropped], strict=True
+        )
+    ]
+    return rows[~dropped], exclusions
+
+
+def _visits(rows: pd.DataFrame) -> list[str]:
+    return sorted(set(rows["visit"]) - {""})
+
+
+def _visit_list(rows: pd.DataFrame) -> str:
+    counts = rows[rows["visit"] != ""].groupby("visit")["trial"].agg(["size", "unique"])
+    return "; ".join(
+        f"{visit} ({row['size']} rows; {', '.join(sorted(row['unique'])[:6])})"
+        for visit, row in counts.iterrows()
+    )
+
+
+def _followup_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataFrame, str]:
+    """The rows the outcome is taken from, and their name for people."""
+    if options.followup_day is not None:
+        return _nearest_rows(rows, options)
+    visits = _visits(rows)
+    if options.followup_visit is not None:
+        if options.followup_visit not in visits:
+            raise TableError(
+                f"There is no visit {options.followup_visit} (--followup-visit).",
+                hint=f"The visits are: {_visit_list(rows) or 'none; the table has no visits'}.",
+            )
+        return rows[rows["visit"] == options.followup_visit], options.followup_visit
+    others = [visit for visit in visits if visit != options.baseline_visit]
+    if len(others) > 1:
+        raise TableError(
+            f"There are several follow-up visits: {', '.join(others)}.",
+            hint="Choose one with --followup-visit NAME, or the nearest to a day with "
+            f"--followup-day D --window W. The visits are: {_visit_list(rows)}.",
+        )
+    if others:
+        return rows[rows["visit"] == others[0]], others[0]
+    if visits and options.baseline_column is None:
+        raise TableError(
+            f"The only visit is {options.baseline_visit}: there is no follow-up.",
+            hint="Name the visits with --baseline-visit and --followup-visit; in a table with one "
+            "row a participant name the baseline's column with --baseline.",
+        )
+    return rows, "the table's one row a participant"
+
+
+def _nearest_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataFrame, str]:
+    """Of each participant the row nearest to the day, the earlier one of a tie."""
+    assert options.followup_day is not None
+    assert options.window is not None
+    name = f"the visit nearest to day {options.followup_day:g} (± {options.window:g})"
+    if rows["_day"].isna().all():
+        raise TableError(
+            "--followup-day needs a day for each visit (visit_day), and there is none.",
+            hint="Name its column with --visit-day, or use --followup-visit.",
+        )
+    far = (rows["_day"] - options.followup_day).abs()
+    near = rows.assign(_far=far)[far.le(options.window) & (rows["visit"] != options.baseline_visit)]
+    if near.empty:
+        raise TableError(f"No visit lies within {options.window:g} days of {name}.")
+    near = near.sort_values([*KEY, "_far", "_day"], kind="stable")
+    first = near.groupby(KEY, sort=False)[["_far", "_day"]].transform("first")
+    # Rows of equal distance and day stay, so that they are refused as duplicates.
+    return near[(near["_far"] == first["_far"]) & (near["_day"] == first["_day"])], name
+
+
+def _baseline_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataFrame, str]:
+    if options.baseline_column is not None:
+        return rows.iloc[:0], f"column {options.baseline_column}"
+    return rows[rows["visit"] == options.baseline_visit], options.baseline_visit
+
+
+def _refuse_without_baseline(rows: pd.DataFrame, options: PoolingOptions) -> None:
+    visits = ", ".join(_visits(rows)) or "none"
+    if options.baseline_column is not None:
+        found = f"the column {options.baseline_column} holds no value"
+    elif options.baseline_visit in _visits(rows):
+        found = f"no {options.outcome} at the visit {options.baseline_visit}"
+    else:
+        found = f"there is no visit {options.baseline_visit} (the visits: {visits})"
+    raise TableError(
+        f"--effect {options.effect} needs a baseline, and {found}.",
+        hint="Name the visit with --baseline-visit, or the column with --baseline; without any "
+        "baseline use --effect follow-up.",
+    )
+
+
+def _refuse_duplicates(rows: pd.DataFrame, name: str) -> None:
+    twice = rows[rows.duplicated(KEY, keep=False)]
+    if twice.empty:
+        return
+    counts = twice.groupby("trial")["participant_id"].nunique()
+    raise TableError(
+        f"Participants have several rows at {name}.",
+        hint="One row a participant and visit is needed: remove the repeats, or tell visits apart "
+        "with --visit, --followup-visit or --followup-day.",
+        problems=[
+            Problem(
+                where=f"trial {trial}",
+                what=f"{count} participant{'s' if count > 1 else ''} with more than one row",
+                why="It cannot be known which row is the right one.",
+            )
+            for trial, count in counts.items()
+        ],
+    )
+
+
+# ------------------------------------------------------------------ who
+
+
+def _people(
+    rows: pd.DataFrame, exclusions: tuple[Exclusion, ...], roster: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Every participant that the table, its failed scans or the roster name, with one arm."""
+    parts = [rows[[*KEY, "arm", "_randomised"]].assign(known=True)]
+    if roster is not None:
+        part = pd.DataFrame({name: text_column(roster, name) for name in [*KEY, "arm"]})
+        parts.append(part.assign(_randomised=truth_column(roster, "randomised"), known=False))
+    if exclusions:
+        keys = sorted({(item.trial, item.participant_id) for item in exclusions})
+        failed = pd.DataFrame(keys, columns=KEY).assign(arm="", _randomised=None, known=False)
+        parts.append(failed)
+    everyone = pd.concat(parts, ignore_index=True)
+    everyone["_randomised"] = everyone["_randomised"].astype(object)
+    _refuse_changes(everyone, "arm", "")
+    _refuse_changes(everyone, "_randomised", None)
+    grouped = everyone.groupby(KEY, sort=True)
+    people = pd.DataFrame(
+        {
+            "arm": grouped["arm"].agg("max"),
+            "randomised": grouped["_randomised"].agg(_first_known),
+            "known": grouped["known"].agg("any"),
+        }
+    )
+    return people.reset_index()
+
+
+def _first_known(values: pd.Series[bool]) -> bool | None:
+    known = [value for value in values if value is not None]
+    return known[0] if known else None
+
+
+def _refuse_changes(everyone: pd.DataFrame, column: str, unknown: object) -> None:
+    known = everyone[everyone[column].map(lambda item: item is not unknown and item != "")]
+    several = known.groupby(KEY)[column].nunique()
+    changing = several[several > 1].reset_index()
+    if changing.empty:
+        return
+    word = column.removeprefix("_")
+    raise TableError(
+        f"The value of {word} changes within a participant.",
+        hint="Randomised comparisons need the arm each person was randomised to, once.",
+        problems=[
+            Problem(where=f"trial {trial}", what=f"{len(part)} participants with several {word}")
+            for trial, part in changing.groupby("trial")
+        ][:_SHOWN],
+    )
+
+
+def _join(
+    people: pd.DataFrame,
+    followup_rows: pd.DataFrame,
+    baseline_rows: pd.DataFrame,
+    options: PoolingOptions,
+) -> pd.DataFrame:
+    columns = {"visit": "visit", "_day": "visit_day", "_outcome": "outcome"}
+    part = followup_rows[[*KEY, *columns]].rename(columns=columns).assign(scanned=True)
+    if options.baseline_column is not None:
+        part["baseline"] = number_column(followup_rows, options.baseline_column)
+        people = people.merge(part, on=KEY, how="left")
+    else:
+        before = baseline_rows[[*KEY, "_outcome"]].rename(columns={"_outcome": "baseline"})
+        people = people.merge(part, on=KEY, how="left").merge(before, on=KEY, how="left")
+    people["scanned"] = people["scanned"].eq(True)
+    people["visit"] = people["visit"].fillna("")
+    return people
+
+
+def _covariate(
+    people: pd.DataFrame, rows: pd.DataFrame, baseline_rows: pd.DataFrame, name: str
+) -> pd.Series[str]:
+    """A covariate as text, from the baseline row; from any row where it never changes.
+
+    A value that changes from visit to visit (a heart rate, a BSA) is never taken from after
+    randomisation: to adjust for it could take the effect away.
+    """
+    text = text_column(rows, name)
+    known = rows[KEY].assign(value=text)[text != ""]
+    changes = bool(known.drop_duplicates().duplicated(KEY).any())
+    use = known.loc[known.index.isin(baseline_rows.index)] if changes else known
+    values = use.drop_duplicates(KEY)
+    if values.empty:
+        raise TableError(
+            f"--adjust {name}: no value before randomisation is known.",
+            hint="It changes between visits, and only the baseline row may be adjusted for."
+            if changes
+            else "Every cell of the column is empty.",
+        )
+    merged = people[KEY].merge(values, on=KEY, how="left")["value"].fillna("")
+    merged.index = people.index
+    return merged

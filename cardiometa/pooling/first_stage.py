@@ -1,0 +1,133 @@
+"""From a table to one `Study` per trial and arm, with everyone accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..errors import EstimationError, Problem
+from ..records import CohortTable
+from .eligible import Analysed, analysed_trials, classify
+from .endpoint import Endpoint, build_endpoint
+from .options import PoolingOptions
+from .records import Accounting, Study
+from .trial_effects import effects_of_trial, trial_summary
+
+NOBODY = "no participant analysed in one of the arms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStage:
+    """The studies of every active arm, and who went into them.
+
+    ``studies`` maps each active arm to its trials in order of name; ``people`` has one row a
+    participant with ``code`` (empty: analysed); ``trials`` are the analysed rows.
+    """
+
+    endpoint: Endpoint
+    people: pd.DataFrame
+    trials: tuple[Analysed, ...]
+    studies: Mapping[str, tuple[Study, ...]]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The active arms with at least one estimate, in order of name."""
+        return tuple(
+            arm for arm, studies in self.studies.items() if any(s.estimable for s in studies)
+        )
+
+    def accounting(self) -> Accounting:
+        """How many participants are analysed, and how many are not by reason."""
+        codes = self.people["code"]
+        excluded = codes[codes != ""].value_counts().sort_index()
+        return Accounting(
+            participants=len(codes),
+            analysed=int((codes == "").sum()),
+            excluded={str(code): int(count) for code, count in excluded.items()},
+        )
+
+
+def first_stage(
+    table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None = None
+) -> FirstStage:
+    """Every trial's effect from its own model.
+
+    Raises TableError for input that cannot be compared and EstimationError where no trial gives
+    an estimate, with each trial's reason.
+    """
+    endpoint = build_endpoint(table, options, roster)
+    people = classify(endpoint, options)
+    trials = analysed_trials(people, endpoint, options)
+    found: dict[tuple[str, str], Study] = {}
+    for trial in trials:
+        sums = trial_summary(
+            trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control
+        )
+        for study in effects_of_trial(sums, options.control):
+            found[study.arm, study.trial] = study
+    studies = _with_empty_arms(people, found, options)
+    people = _without_unestimable(people, found, options.control)
+    stage = FirstStage(endpoint=endpoint, people=people, trials=trials, studies=studies)
+    if not stage.arms:
+        raise _not_estimable(studies)
+    return stage
+
+
+def _with_empty_arms(
+    people: pd.DataFrame, found: Mapping[tuple[str, str], Study], options: PoolingOptions
+) -> dict[str, tuple[Study, ...]]:
+    """Each active arm's trials, those that lost an arm to missing values included."""
+    compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    pairs = sorted(
+        {
+            (arm, trial)
+            for arm, trial in zip(compared["arm"], compared["trial"], strict=True)
+            if arm != options.control
+        }
+    )
+    studies: dict[str, tuple[Study, ...]] = {}
+    for arm, trial in pairs:
+        study = found.get((arm, trial)) or _empty(people, trial, arm, options.control)
+        studies[arm] = (*studies.get(arm, ()), study)
+    return studies
+
+
+def _empty(people: pd.DataFrame, trial: str, arm: str, control: str) -> Study:
+    mine = people[(people["trial"] == trial) & (people["code"] == "")]
+    n_control, n_active = ((mine["arm"] == name).sum() for name in (control, arm))
+    return Study(
+        trial=trial,
+        arm=arm,
+        control=control,
+        estimate=None,
+        se=None,
+        n_control=int(n_control),
+        n_active=int(n_active),
+        n=int(n_control + n_active),
+        note=NOBODY,
+    )
+
+
+def _without_unestimable(
+    people: pd.DataFrame, found: Mapping[tuple[str, str], Study], control: str
+) -> pd.DataFrame:
+    """Those whose arm, or whose whole trial, gives no estimate are not analysed."""
+    given = {(trial, arm) for (arm, trial), study in found.items() if study.estimable}
+    given |= {(trial, control) for trial, _ in given}
+    keys = list(zip(people["trial"], people["arm"], strict=True))
+    lost = (people["code"] == "") & ~pd.Series([key in given for key in keys], index=people.index)
+    return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
+
+
+def _not_estimable(studies: Mapping[str, tuple[Study, ...]]) -> EstimationError:
+    reasons = [
+        Problem(where=f"trial {study.trial}, arm {arm}", what=study.note or NOBODY)
+        for arm, members in studies.items()
+        for study in members
+    ]
+    return EstimationError(
+        "No trial gives an effect. " + " ".join(map(str, reasons)),
+        hint="Fewer covariates in --adjust, or --missing-baseline mean, need fewer people.",
+    )

@@ -1,0 +1,99 @@
+"""What a user asks of pooling, checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UsageError
+from ..estimation.tau2 import METHODS as TAU2_METHODS
+
+DIFFERENCES = ("mean-difference", "change", "follow-up")
+# Ratios can be pooled from summaries only; from participants' rows they need a binary outcome.
+RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio")
+CI_CHOICES = ("hksj", "wald")
+PI_DF_CHOICES = ("k-1", "k-2")
+BASELINE_CHOICES = ("mean", "complete")
+STATUS_CHOICES = ("all", "ok")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolingOptions:
+    """The options of `pool-trials` that decide its result (contract, section 6).
+
+    ``outcome`` is empty for a table of summaries. ``ci`` None is ``hksj``, or ``wald`` where
+    ``tau2`` is ``fe``: a common-effect model has no between-trial spread to learn an SE from.
+    """
+
+    outcome: str = ""
+    effect: str = "mean-difference"
+    baseline_visit: str = "baseline"
+    followup_visit: str | None = None
+    followup_day: float | None = None
+    window: float | None = None
+    baseline_column: str | None = None
+    adjust: tuple[str, ...] = ()
+    tau2: str = "reml"
+    ci: str | None = None
+    hksj_adhoc: bool = True
+    pi_df: str = "k-1"
+    control: str = "control"
+    missing_baseline: str = "mean"
+    status: str = "all"
+    min_cell: int = 10
+    leave_one_out: bool = True
+    level: float = 95.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that are not known; UsageError lists the allowed ones."""
+        for name, value, allowed in (
+            ("--effect", self.effect, DIFFERENCES + RATIOS),
+            ("--tau2", self.tau2, TAU2_METHODS),
+            ("--ci", self.headline_choice, CI_CHOICES),
+            ("--pi-df", self.pi_df, PI_DF_CHOICES),
+            ("--missing-baseline", self.missing_baseline, BASELINE_CHOICES),
+            ("--status", self.status, STATUS_CHOICES),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} {value} is not known.", hint=f"One of {_list(allowed)}.")
+        if not 50 <= self.level < 100:
+            raise UsageError(f"--level {self.level:g} is not between 50 and 100.")
+        if self.min_cell < 0:
+            raise UsageError(f"--min-cell {self.min_cell} is negative.")
+        self._check_followup()
+
+    def _check_followup(self) -> None:
+        if (self.followup_day is None) != (self.window is None):
+            raise UsageError(
+                "--followup-day and --window belong together.",
+                hint="For example --followup-day 365 --window 60.",
+            )
+        if self.followup_day is not None and self.followup_visit is not None:
+            raise UsageError("Give --followup-visit or --followup-day, not both.")
+        if self.window is not None and self.window < 0:
+            raise UsageError(f"--window {self.window:g} is negative.")
+
+    @property
+    def headline_choice(self) -> str:
+        """``hksj`` or ``wald``."""
+        return self.ci or ("wald" if self.tau2 == "fe" else "hksj")
+
+    @property
+    def headline_ci(self) -> str:
+        """The ``ci_method`` whose row is the headline where there are two trials or more."""
+        if self.headline_choice == "wald":
+            return "wald"
+        return "hksj-truncated" if self.hksj_adhoc else "hksj"
+
+    @property
+    def needs_baseline(self) -> bool:
+        """True where the effect cannot be defined without a baseline."""
+        return self.effect in ("mean-difference", "change")
+
+    def document(self) -> dict[str, Any]:
+        """Plain values of all options, for ``cardiometa.json``."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"ci": self.headline_choice}
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return ", ".join(values)

@@ -1,0 +1,191 @@
+"""Pool trials: one call from a table to every row of the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from ..errors import CardiometaError, Problem, TableError, UsageError
+from ..measurement.measures import definition
+from ..records import CohortTable
+from .by_arm import participants_by_arm
+from .columns import text_column
+from .eligible import participant_exclusions
+from .first_stage import FirstStage, first_stage
+from .integrity import integrity_checks
+from .options import RATIOS, PoolingOptions
+from .records import EffectRow, HeterogeneityRow, PoolingResult, Study
+from .release import release_counts, release_effects, release_integrity
+from .summaries import read_summaries
+from .two_stage import WITHOUT_REVIEW, effect_rows, heterogeneity_rows, sensitivity_row
+from .wording import (
+    few_trials,
+    integrity_warning,
+    methods_of_rows,
+    second_stage_sentence,
+    warnings_of_rows,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryTable:
+    """A table of published effects as it was read, with its file's name for messages."""
+
+    rows: pd.DataFrame
+    name: str
+
+
+def pool_trials(
+    table: CohortTable,
+    options: PoolingOptions,
+    *,
+    roster: pd.DataFrame | None = None,
+    summaries: SummaryTable | None = None,
+) -> PoolingResult:
+    """Pool the trials of ``table``; ``roster`` is ``participants.csv``, ``summaries`` more trials.
+
+    Raises TableError (exit 3) for input that cannot be compared, EstimationError (exit 5) where
+    no trial gives an effect, UsageError for an effect that rows cannot give.
+    """
+    if options.effect in RATIOS:
+        raise UsageError(
+            f"--effect {options.effect} is for a table of summaries in this version.",
+            hint="From participants' rows: mean-difference, change or follow-up.",
+        )
+    stage = first_stage(table, options, roster)
+    studies = _with_summaries(stage, summaries, options)
+    effects: list[EffectRow] = []
+    heterogeneity: list[HeterogeneityRow] = []
+    for arm in stage.arms:
+        effects += effect_rows(studies[arm], options)
+        heterogeneity += heterogeneity_rows(studies[arm], options)
+    extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
+    integrity = integrity_checks(table, stage.people)
+    endpoint = stage.endpoint
+    warnings = [
+        *warnings_of_rows(table, replace(stage, studies=studies), options),
+        *extra_warnings,
+        *integrity_warning(integrity),
+    ]
+    return PoolingResult(
+        options=options,
+        name=table.name,
+        unit=definition(options.outcome).unit,
+        control=options.control,
+        arms=stage.arms,
+        effects=release_effects([*effects, *extra], options.min_cell),
+        heterogeneity=tuple(heterogeneity),
+        by_arm=release_counts(
+            participants_by_arm(stage.people, roster, options.followup_day), options.min_cell
+        ),
+        integrity=release_integrity(integrity, options.min_cell),
+        exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
+        accounting=stage.accounting(),
+        methods=methods_of_rows(stage, options) + _summaries_sentence(summaries),
+        warnings=tuple(warnings),
+        endpoint=f"{options.outcome} at {endpoint.followup}",
+        review_rows=_review_rows(table),
+    )
+
+
+def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingResult:
+    """Pool a table ``trial, estimate, se[, n]``: the second stage alone."""
+    if options.adjust or options.baseline_column:
+        raise UsageError("--adjust and --baseline need participants' rows, not summaries.")
+    studies = read_summaries(summaries.rows, options, name=summaries.name)
+    by_arm: dict[str, list[Study]] = {}
+    for study in sorted(studies, key=lambda item: (item.arm, item.trial)):
+        by_arm.setdefault(study.arm, []).append(study)
+    effects = [row for members in by_arm.values() for row in effect_rows(members, options)]
+    return PoolingResult(
+        options=options,
+        name=summaries.name,
+        unit=definition(options.outcome).unit,
+        control=options.control,
+        arms=tuple(by_arm),
+        effects=release_effects(effects, options.min_cell),
+        heterogeneity=tuple(
+            row for members in by_arm.values() for row in heterogeneity_rows(members, options)
+        ),
+        by_arm=(),
+        integrity=(),
+        exclusions=(),
+        accounting=None,
+        methods="The trials' published effects were taken as they are. "
+        + second_stage_sentence(options),
+        warnings=tuple(w for arm, members in by_arm.items() for w in few_trials(arm, members)),
+        endpoint=options.outcome or "the outcome of the summaries",
+    )
+
+
+def _summaries_sentence(summaries: SummaryTable | None) -> str:
+    if summaries is None:
+        return ""
+    return (
+        " Trials without participants' data entered with their published effect; the pooled effect "
+        "of the trials with participants' data alone is given beside it."
+    )
+
+
+def _with_summaries(
+    stage: FirstStage, summaries: SummaryTable | None, options: PoolingOptions
+) -> dict[str, tuple[Study, ...]]:
+    studies = dict(stage.studies)
+    if summaries is None:
+        return studies
+    more = read_summaries(summaries.rows, options, name=summaries.name, arms=stage.arms)
+    known = {study.trial for members in studies.values() for study in members}
+    twice = sorted({study.trial for study in more} & known)
+    if twice:
+        raise TableError(
+            f"{summaries.name} and the participants' table name the same trials.",
+            hint="A trial counts once: remove it from one of the two.",
+            problems=[
+                Problem(where=f"{summaries.name}, trial {t}", what="its rows are pooled too")
+                for t in twice
+            ],
+        )
+    for study in sorted(more, key=lambda item: item.trial):
+        studies[study.arm] = (*studies[study.arm], study)
+    return studies
+
+
+def _review_rows(table: CohortTable) -> int | None:
+    """How many rows are marked for review; None for a table without a status."""
+    if "status" not in table.rows:
+        return None
+    return int(text_column(table.rows, "status").str.lower().eq("review").sum())
+
+
+def _sensitivity(
+    table: CohortTable,
+    options: PoolingOptions,
+    roster: pd.DataFrame | None,
+    stage: FirstStage,
+    summaries: SummaryTable | None,
+) -> tuple[list[EffectRow], list[str]]:
+    """The headline without rows under review, and by change and follow-up beside ANCOVA."""
+    wanted: list[tuple[PoolingOptions, str]] = []
+    if options.status == "all" and (_review_rows(table) or 0) > 0:
+        wanted.append((replace(options, status="ok"), WITHOUT_REVIEW))
+    if options.effect == "mean-difference" and summaries is None:
+        wanted.append((replace(options, effect="change"), "sensitivity: change score"))
+        wanted.append((replace(options, effect="follow-up"), "sensitivity: follow-up only"))
+    rows: list[EffectRow] = []
+    warnings: list[str] = []
+    for other, note in wanted:
+        try:
+            again = first_stage(table, other, roster)
+        except CardiometaError as error:
+            warnings.append(
+                f"No {note.replace('sensitivity: ', 'sensitivity analysis ')}: {error.message}"
+            )
+            continue
+        studies = _with_summaries(again, summaries, other)
+        rows += [
+            sensitivity_row(studies[arm], other, note)
+            for arm in again.arms
+            if arm in stage.arms
+        ]
+    return rows, warnings

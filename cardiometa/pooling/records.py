@@ -1,0 +1,183 @@
+"""The records of pooling: rows of its tables, in the contract's column order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..records import Exclusion
+from .options import PoolingOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One trial's effect as the second stage takes it, from rows or from a publication.
+
+    ``estimate`` and ``se`` on the analysis scale (ratios: log), None where the trial cannot give
+    one; ``df`` infinite where only a normal law is known; counts None where not known.
+    """
+
+    trial: str
+    arm: str
+    control: str
+    estimate: float | None
+    se: float | None
+    df: float = float("inf")
+    n_control: int | None = None
+    n_active: int | None = None
+    n: int | None = None
+    residual_sd: float | None = None
+    aggregate: bool = False
+    note: str = ""
+
+    @property
+    def estimable(self) -> bool:
+        """True where the trial has an estimate."""
+        return self.estimate is not None and self.se is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectRow:
+    """One row of ``effects.csv``; its fields are the file's columns, None an empty cell."""
+
+    analysis: str
+    source: str = "harmonised"
+    model: str = "two-stage"
+    outcome: str = ""
+    effect: str = ""
+    arm: str = ""
+    control: str = ""
+    term: str = "treatment"
+    trial: str = ""
+    level: str = ""
+    n_control: int | None = None
+    n_active: int | None = None
+    estimate: float | None = None
+    se: float | None = None
+    df: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    pi_low: float | None = None
+    pi_high: float | None = None
+    weight_percent: float | None = None
+    tau2: float | None = None
+    i2_percent: float | None = None
+    q: float | None = None
+    q_df: int | None = None
+    q_p: float | None = None
+    k: int | None = None
+    tau2_method: str = ""
+    ci_method: str = ""
+    headline: bool = False
+    exp_estimate: float | None = None
+    exp_ci_low: float | None = None
+    exp_ci_high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeterogeneityRow:
+    """One row of ``heterogeneity.csv``: one tau² estimator for one arm.
+
+    The Q-profile limits do not depend on the estimator; they are repeated so that each row can
+    be read alone. ``i2_q_percent`` is the older I² from Q.
+    """
+
+    outcome: str
+    effect: str
+    arm: str
+    control: str
+    k: int
+    tau2_method: str
+    headline: bool
+    tau2: float
+    tau2_se: float | None
+    tau2_low: float | None
+    tau2_high: float | None
+    tau: float
+    tau_low: float | None
+    tau_high: float | None
+    i2_percent: float | None
+    i2_low: float | None
+    i2_high: float | None
+    h2: float | None
+    h2_low: float | None
+    h2_high: float | None
+    i2_q_percent: float | None
+    q: float
+    q_df: int
+    q_p: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmCount:
+    """One row of ``participants_by_arm.csv``; None where not known or fewer than the cell."""
+
+    trial: str
+    arm: str
+    randomised: int | None
+    alive: int | None
+    scanned: int | None
+    analysed: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrityRow:
+    """One row of ``integrity.csv``: a check of one trial.
+
+    ``result`` is ``ok``, ``look`` (a person should) or ``not-checked``; ``value`` is the number
+    that decided, where the check has one.
+    """
+
+    trial: str
+    check: str
+    result: str
+    n_checked: int | None
+    n_found: int | None
+    value: float | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """Participants of the table: those analysed and those excluded, by code; it closes."""
+
+    participants: int
+    analysed: int
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolingResult:
+    """All that one run of pooling found, ready to be written and shown."""
+
+    options: PoolingOptions
+    name: str
+    unit: str
+    control: str
+    arms: tuple[str, ...]
+    effects: tuple[EffectRow, ...]
+    heterogeneity: tuple[HeterogeneityRow, ...]
+    by_arm: tuple[ArmCount, ...]
+    integrity: tuple[IntegrityRow, ...]
+    exclusions: tuple[Exclusion, ...]
+    accounting: Accounting | None
+    methods: str
+    warnings: tuple[str, ...] = ()
+    endpoint: str = ""
+    review_rows: int | None = None
+
+
+def columns_of(record: type[Any]) -> tuple[str, ...]:
+    """The column names of a row record, in order."""
+    return tuple(item.name for item in fields(record))
+
+
+def cells_of(row: Any) -> tuple[Any, ...]:
+    """The cells of a row record, in order."""
+    return tuple(getattr(row, item.name) for item in fields(row))
