@@ -1,0 +1,331 @@
+"""Load a cohort: every table read, checked and harmonised; every problem said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import CohortError, Problem, UsageError
+from ..files import sha256_file
+from ..records import ScanKey
+from .body_sizes import check_body_sizes
+from .columns import ROSTER_COLUMNS
+from .definition import parse_definition
+from .folder import (
+    FolderTree,
+    check_identities,
+    folder_form,
+    read_single,
+    read_tree,
+    read_trial_folder,
+)
+from .participants import Roster, empty_roster, read_roster
+from .pseudonyms import pseudonym, read_key
+from .records import (
+    Cohort,
+    CohortDefinition,
+    CohortOptions,
+    CohortScan,
+    ColumnRule,
+    TrialDefinition,
+)
+from .scans import ScanList, read_scans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A cohort as far as it could be read, and everything that is wrong with it."""
+
+    cohort: Cohort | None
+    problems: tuple[Problem, ...] = ()
+
+
+def load_cohort(path: Path, options: CohortOptions | None = None) -> Cohort:
+    """The cohort at ``path``: a cohort.toml, a folder of trials, or one scan.
+
+    Raises CohortError with every problem, UsageError for a wrong option.
+    """
+    draft = draft_cohort(path, options or CohortOptions())
+    if draft.problems or draft.cohort is None:
+        count = len(draft.problems)
+        raise CohortError(
+            f"{path.name} cannot be used: {count} problem{'' if count == 1 else 's'}.",
+            hint="Nothing was written.",
+            problems=draft.problems,
+        )
+    return draft.cohort
+
+
+def draft_cohort(path: Path, options: CohortOptions) -> Draft:
+    """What can be read of the cohort at ``path``, with every problem."""
+    if not path.exists():
+        raise CohortError(f"There is no file or folder {path.name}.", hint="Check the path.")
+    key = read_key(options.pseudonymise_key) if options.pseudonymise_key else None
+    inner = path / "cohort.toml"
+    if path.is_dir() and inner.is_file():
+        path = inner
+    if path.suffix.lower() == ".toml":
+        draft = _from_definition(path, options)
+    else:
+        if options.root_overrides:
+            raise UsageError("--root is for a cohort.toml.", hint="Name the folder itself.")
+        draft = _from_folder(path, options)
+    if draft.cohort is None:
+        return draft
+    cohort = draft.cohort if key is None else _pseudonymised(draft.cohort, key)
+    return replace(draft, cohort=_in_order(cohort))
+
+
+# ------------------------------------------------------------------ cohort.toml
+
+
+@dataclass(slots=True, kw_only=True)
+class _Parts:
+    """What the trials of a cohort add up to while they are read."""
+
+    frames: list[pd.DataFrame] = field(default_factory=list)
+    scans: list[CohortScan] = field(default_factory=list)
+    without_images: list[ScanKey] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
+    inputs: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add_roster(self, roster: Roster) -> None:
+        self.frames.append(roster.rows)
+        self.problems += roster.problems
+        self.notes += roster.notes
+        self.warnings += roster.warnings
+
+    def add_scans(self, scans: ScanList) -> None:
+        self.scans += scans.scans
+        self.without_images += scans.without_images
+        self.reported += [name for name in scans.reported if name not in self.reported]
+        self.problems += scans.problems
+        self.notes += scans.notes
+        self.warnings += scans.warnings
+
+
+def _from_definition(path: Path, options: CohortOptions) -> Draft:
+    definition, problems = parse_definition(path)
+    if definition is None:
+        return Draft(cohort=None, problems=tuple(problems))
+    definition = _with_roots(definition, options.root_overrides)
+    parts = _Parts(problems=problems, inputs={"cohort.toml": definition.sha256})
+    show = _shower(options)
+    for trial in definition.trials:
+        _read_trial(trial, parts, options, show)
+    carried = tuple(dict.fromkeys(name for trial in definition.trials for name in trial.carry))
+    participants = _join(parts.frames, carried)
+    declared = {
+        (trial.name, rule.name)
+        for trial in definition.trials
+        for rule in trial.columns.values()
+        if rule.unit is not None
+    }
+    found, warnings = check_body_sizes(participants, declared)
+    cohort = Cohort(
+        name=definition.name,
+        trials=definition.trials,
+        participants=participants,
+        scans=tuple(parts.scans),
+        visits_without_images=tuple(parts.without_images),
+        not_obtained=definition.not_obtained,
+        carried=carried,
+        reported=tuple(parts.reported),
+        input_sha256=parts.inputs,
+        notes=tuple(parts.notes),
+        warnings=(*parts.warnings, *warnings),
+    )
+    return Draft(cohort=cohort, problems=(*parts.problems, *found))
+
+
+def _with_roots(definition: CohortDefinition, roots: Mapping[str, Path]) -> CohortDefinition:
+    known = [trial.name for trial in definition.trials]
+    unknown = sorted(set(roots) - set(known))
+    if unknown:
+        raise UsageError(
+            f"--root names {', '.join(unknown)}, which is no trial of this cohort.",
+            hint=f"Its trials are {', '.join(known)}.",
+        )
+    trials = tuple(replace(t, root=roots.get(t.name, t.root)) for t in definition.trials)
+    return replace(definition, trials=trials)
+
+
+def _shower(options: CohortOptions) -> Callable[[str], str]:
+    """How an id is put into a message: not at all where pseudonyms are asked for."""
+    if options.pseudonymise_key is not None:
+        return lambda _: "(withheld)"
+    return repr
+
+
+def _read_trial(
+    trial: TrialDefinition, parts: _Parts, options: CohortOptions, show: Callable[[str], str]
+) -> None:
+    assert trial.participants is not None
+    roster = read_roster(trial, show=show)
+    parts.add_roster(roster)
+    ids = frozenset(roster.rows["participant_id"])
+    if trial.scans is not None:
+        parts.add_scans(read_scans(trial, ids, show=show))
+    else:
+        parts.add_scans(_scans_by_folder(trial, ids, options))
+    for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
+        if table is not None and table.is_file():
+            parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
+
+
+def _scans_by_folder(
+    trial: TrialDefinition, ids: frozenset[str], options: CohortOptions
+) -> ScanList:
+    """The scans of a trial without a scans table: ``participant/visit/images`` below its root."""
+    where = f"{trial.name}: the folder {trial.root.name}"
+    if not trial.root.is_dir():
+        return ScanList(problems=(Problem(where=where, what="it does not exist"),))
+    tree = read_trial_folder(trial.root, trial.name)
+    # A folder that belongs to no participant is as often another kind of data: counted, not used.
+    known = [scan for scan in tree.scans if scan.key.participant in ids]
+    others = len({name for _, name in tree.participants} - ids)
+    problems = [*tree.problems, *check_identities(known, options)]
+    if not known:
+        fix = 'Add scans = "FILE" to the trial, or name the folders after the participants.'
+        problems.append(Problem(where=where, what="no folder is named as a participant", fix=fix))
+    note = f"{where}: {others} folders are named as no participant and are not read."
+    return ScanList(
+        scans=tuple(CohortScan(key=scan.key, source=scan.source) for scan in known),
+        problems=tuple(problems),
+        notes=tree.notes,
+        warnings=(note,) if others else (),
+    )
+
+
+def _join(frames: list[pd.DataFrame], carried: tuple[str, ...]) -> pd.DataFrame:
+    empty = empty_roster(carried)
+    filled = [frame.reindex(columns=empty.columns) for frame in frames if not frame.empty]
+    if not filled:
+        return empty
+    joined = pd.concat(filled, ignore_index=True)
+    for name in empty.select_dtypes(object):
+        cells = joined[name].astype(object)
+        joined[name] = cells.where(cells.notna(), None)
+    return joined
+
+
+# ------------------------------------------------------------------ folders
+
+
+def _from_folder(path: Path, options: CohortOptions) -> Draft:
+    form = folder_form(path, options)
+    tree = read_single(path, options) if form == "single" else read_tree(path, form, options)
+    problems = [*tree.problems, *check_identities(tree.scans, options)]
+    names = dict.fromkeys(trial for trial, _ in tree.participants)
+    if not tree.scans:
+        problems.append(
+            Problem(
+                where=path.name,
+                what="no scan was found",
+                fix="Expected are trial/participant/visit/images, a cohort.toml, or one scan.",
+            )
+        )
+    tables = dict(tree.tables)
+    parts = _Parts(problems=problems, notes=list(tree.notes))
+    trials = []
+    for name in names:
+        ids = [person for trial, person in tree.participants if trial == name]
+        trial = TrialDefinition(name=name, root=path, participants=tables.get(name))
+        parts.frames.append(_folder_roster(trial, ids, parts))
+        trials.append(trial)
+    parts.notes.append(_form_note(form, tree))
+    cohort = Cohort(
+        name="single scan" if form == "single" else path.resolve().name,
+        trials=tuple(trials),
+        participants=_join(parts.frames, ()),
+        scans=tuple(CohortScan(key=scan.key, source=scan.source) for scan in tree.scans),
+        input_sha256=parts.inputs,
+        notes=tuple(parts.notes),
+        warnings=tuple(parts.warnings),
+    )
+    return Draft(cohort=cohort, problems=tuple(parts.problems))
+
+
+def _folder_roster(trial: TrialDefinition, ids: list[str], parts: _Parts) -> pd.DataFrame:
+    """The ids of the folders, with age and sex of a BIDS participants.tsv where there is one."""
+    rows = empty_roster().reindex(range(len(ids)))
+    rows["trial"] = pd.Series(trial.name, index=rows.index, dtype=object)
+    rows["participant_id"] = pd.Series(ids, index=rows.index, dtype=object)
+    if trial.participants is None:
+        return rows
+    # BIDS: age in years, sex as M, F or words; a table without these columns gives the ids alone.
+    names = pd.Series(ids, dtype=object)
+    header = _bids_header(trial.participants)
+    rules = {
+        name: ColumnRule(name=name, column=column)
+        for name, column in (("age_years", "age"), ("sex", "sex"))
+        if column in header
+    }
+    roster = read_roster(replace(trial, columns=rules, randomised=None))
+    parts.problems += roster.problems
+    parts.notes += roster.notes
+    parts.inputs[f"{trial.name}.participants"] = sha256_file(trial.participants)
+    listed = roster.rows.set_index("participant_id")
+    if listed.index.has_duplicates:
+        return rows
+    for name in ROSTER_COLUMNS[1:]:
+        rows[name] = listed[name].reindex(names).to_numpy()
+    return rows
+
+
+def _bids_header(table: Path) -> list[str]:
+    first = table.read_bytes().partition(b"\n")[0]
+    return first.decode("utf-8", errors="replace").strip("\r\ufeff").split("\t")
+
+
+def _form_note(form: str, tree: FolderTree) -> str:
+    trials = len({trial for trial, _ in tree.participants})
+    if form == "single":
+        return "Read as one scan."
+    shape = "BIDS-like folders" if form.startswith("bids") else "folders trial/participant/visit"
+    return (
+        f"Read as {shape}: {trials} trials, {len(tree.participants)} participants, "
+        f"{len(tree.scans)} scans."
+    )
+
+
+# ------------------------------------------------------------------ ids and order
+
+
+def _pseudonymised(cohort: Cohort, key: bytes) -> Cohort:
+    """Every participant id replaced; trials and visits keep their names."""
+
+    def of(scan_key: ScanKey) -> ScanKey:
+        return replace(scan_key, participant=pseudonym(key, scan_key.trial, scan_key.participant))
+
+    rows = cohort.participants.copy()
+    ids = [
+        pseudonym(key, trial, person)
+        for trial, person in zip(rows["trial"], rows["participant_id"], strict=True)
+    ]
+    rows["participant_id"] = pd.Series(ids, index=rows.index, dtype=object)
+    return replace(
+        cohort,
+        participants=rows,
+        scans=tuple(replace(scan, key=of(scan.key)) for scan in cohort.scans),
+        visits_without_images=tuple(of(k) for k in cohort.visits_without_images),
+    )
+
+
+def _in_order(cohort: Cohort) -> Cohort:
+    """Sorted by ids, so that the order of rows in the trials' tables decides nothing."""
+    rows = cohort.participants.sort_values(
+        ["trial", "participant_id"], kind="stable", ignore_index=True
+    )
+    return replace(
+        cohort,
+        participants=rows,
+        scans=tuple(sorted(cohort.scans, key=lambda scan: scan.key)),
+        visits_without_images=tuple(sorted(cohort.visits_without_images)),
+    )

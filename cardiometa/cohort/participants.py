@@ -1,0 +1,215 @@
+"""Read one trial's roster: one row a participant, harmonised, every problem with its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..errors import InputError, Problem
+from ..files import is_safe_name
+from .cells import as_numbers, as_text, rows_text
+from .coding import harmonise
+from .columns import ROSTER_COLUMNS, kind_of, nearest
+from .read_table import read_any_table
+from .records import PARTICIPANT_COLUMNS, ColumnRule, TrialDefinition
+
+FORMULA_SIGNS = ("=", "+", "-", "@")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """One trial's participants (`PARTICIPANT_COLUMNS`, then carried) on the file's row numbers."""
+
+    rows: pd.DataFrame
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def problems_of(error: InputError, where: str) -> list[Problem]:
+    """The problems that an error holds, or the error itself as one."""
+    first = Problem(where=where, what=error.message.rstrip("."), fix=error.hint)
+    return list(error.problems) or [first]
+
+
+def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) -> Roster:
+    """The roster of ``trial``; where it cannot be read at all it is empty, with the problems.
+
+    ``show`` puts an id into a message (it may withhold it).
+    """
+    assert trial.participants is not None
+    where = f"{trial.name}: {trial.participants.name}"
+    try:
+        table = read_any_table(trial.participants)
+    except InputError as error:
+        return Roster(rows=empty_roster(trial.carry), problems=tuple(problems_of(error, where)))
+    rules, problems = resolve_columns(table, trial.columns, ROSTER_COLUMNS, where)
+    if "participant_id" not in rules:
+        problems.append(_no_id(table, where))
+        return Roster(rows=empty_roster(trial.carry), problems=tuple(problems))
+    rows = empty_roster(trial.carry).reindex(table.index)
+    rows["trial"] = pd.Series(trial.name, index=table.index, dtype=object)
+    rows["randomised"] = pd.Series([trial.randomised] * len(table), index=table.index, dtype=object)
+    for name, rule in rules.items():
+        rows[name], found = harmonise(table[rule.column], rule, where)
+        problems += found
+    for name in trial.carry:
+        if name in table.columns:
+            rows[name] = carried_cells(table[name])
+        else:
+            problems.append(
+                Problem(
+                    where=where,
+                    what=f"the carried column {name!r} is not in it",
+                    fix=nearest(name, [str(column) for column in table.columns]),
+                )
+            )
+    problems += check_ids(rows["participant_id"], where, show)
+    problems += _check_arms(rows, rules, trial, where)
+    used = {rule.column for rule in rules.values()} | set(trial.carry)
+    dropped = [str(column) for column in table.columns if column not in used]
+    notes = [f"{where}: {len(dropped)} further columns are dropped."] if dropped else []
+    return Roster(
+        rows=rows,
+        problems=tuple(problems),
+        notes=tuple(notes),
+        warnings=tuple(_warnings(rows, trial, where)),
+    )
+
+
+def empty_roster(carry: Sequence[str] = ()) -> pd.DataFrame:
+    """A roster without rows, its columns of the right types."""
+    return pd.DataFrame(
+        {
+            name: pd.Series(
+                dtype="float64"
+                if kind_of(name) in ("age", "length", "mass", "day") and name not in carry
+                else object
+            )
+            for name in (*PARTICIPANT_COLUMNS, *carry)
+        }
+    )
+
+
+def resolve_columns(
+    table: pd.DataFrame, rules: Mapping[str, ColumnRule], names: Sequence[str], where: str
+) -> tuple[dict[str, ColumnRule], list[Problem]]:
+    """The rule of each harmonised column that the table has; a column named in vain is a problem.
+
+    A harmonised name that no rule speaks of is taken as it stands in the table.
+    """
+    found: dict[str, ColumnRule] = {}
+    problems = []
+    columns = [str(column) for column in table.columns]
+    for name in names:
+        rule = rules.get(name)
+        if rule is None:
+            if name in columns:
+                found[name] = ColumnRule(name=name, column=name)
+        elif rule.column in columns:
+            found[name] = rule
+        else:
+            problems.append(
+                Problem(
+                    where=where,
+                    what=f"there is no column {rule.column!r} (for {name})",
+                    fix=nearest(rule.column, columns),
+                )
+            )
+    return found, problems
+
+
+def carried_cells(values: pd.Series) -> pd.Series:
+    """A carried column as it is: text, None where blank; signed numbers as numbers.
+
+    Text that starts with a sign is escaped in a CSV; a column of numbers must not be.
+    """
+    text = as_text(values)
+    if text.str.startswith(FORMULA_SIGNS).any():
+        numbers, bad = as_numbers(values)
+        if not bad.any():
+            return numbers
+    return text.where(text.ne(""), None)
+
+
+def check_ids(ids: pd.Series, where: str, show: Callable[[str], str]) -> list[Problem]:
+    """Blank, repeated and unsafe ids, with their rows."""
+    problems = []
+    blank = ids.eq("")
+    if blank.any():
+        problems.append(
+            Problem(
+                where=f"{where}, {rows_text(ids.index[blank])}", what="there is no participant_id"
+            )
+        )
+    folded = ids[~blank].map(str.casefold)
+    for _, group in folded[folded.duplicated(keep=False)].groupby(folded, sort=True):
+        same = ids[group.index]
+        kind = "stands there" if len(set(same)) == 1 else "differs only in the case of letters"
+        problems.append(
+            Problem(
+                where=f"{where}, {rows_text(group.index)}",
+                what=f"the participant_id {show(same.iloc[0])} {kind} {len(group)} times",
+                why="A roster has one row a participant.",
+                fix="Keep one row; values of visits belong into the scans table.",
+            )
+        )
+    for row, name in ids[~blank].items():
+        if name.startswith(FORMULA_SIGNS):
+            why = "A spreadsheet would take it for a formula."
+        elif not is_safe_name(name):
+            why = "It becomes a folder's name."
+        else:
+            continue
+        problems.append(
+            Problem(
+                where=f"{where}, row {row}",
+                what=f"the participant_id {show(name)} cannot be used",
+                why=why,
+                fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
+            )
+        )
+    return problems
+
+
+def _no_id(table: pd.DataFrame, where: str) -> Problem:
+    columns = [str(column) for column in table.columns]
+    return Problem(
+        where=where,
+        what="no column holds the participant_id",
+        fix=f'Add participant_id = "COLUMN" under columns; the table has {", ".join(columns)}.',
+    )
+
+
+def _check_arms(
+    rows: pd.DataFrame, rules: Mapping[str, ColumnRule], trial: TrialDefinition, where: str
+) -> list[Problem]:
+    if not trial.randomised or rows["arm"].notna().any():
+        return []
+    what = "its column arm is empty" if "arm" in rules else "no column holds the arm"
+    return [
+        Problem(
+            where=where,
+            what=f"the trial is randomised, but {what}",
+            why="Without arms there is no effect to pool.",
+            fix='Add arm = "COLUMN" under columns, or say randomised = false.',
+        )
+    ]
+
+
+def _warnings(rows: pd.DataFrame, trial: TrialDefinition, where: str) -> list[str]:
+    found = []
+    missing = int(rows["arm"].isna().sum())
+    if trial.randomised and 0 < missing < len(rows):
+        found.append(f"{where}: {missing} of {len(rows)} participants have no arm.")
+    if trial.n_randomised is not None and trial.randomised and len(rows) != trial.n_randomised:
+        found.append(
+            f"{where}: {len(rows)} rows, but n_randomised is {trial.n_randomised}; "
+            "the roster should hold all who were randomised."
+        )
+    arms = sorted({str(arm) for arm in rows["arm"].dropna()})
+    if trial.randomised and len(arms) == 1:
+        found.append(f"{where}: only one arm ({arms[0]}).")
+    return found

@@ -1,0 +1,43 @@
+"""Pseudonyms: an id becomes a keyed HMAC, the same for the same key, unreadable without it.
+
+RFC 2104 HMAC-SHA256 over trial and id, cut to 100 bits and written in base32 (RFC 4648): with
+a million people two would share one with a probability below 1e-18.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from pathlib import Path
+
+from ..errors import UsageError
+
+_MIN_KEY_BYTES = 16
+_LETTERS = 20  # five bits each
+
+
+def read_key(path: Path) -> bytes:
+    """The bytes of a key file, at least 16; UsageError otherwise."""
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"The key file {path.name} cannot be read ({error.strerror}).") from error
+    if len(key) < _MIN_KEY_BYTES:
+        raise UsageError(
+            f"The key in {path.name} is {len(key)} bytes long; it needs at least {_MIN_KEY_BYTES}.",
+            hint="Make one with: openssl rand -hex 32 > KEYFILE. Keep it apart from the outputs.",
+        )
+    return key
+
+
+def pseudonym(key: bytes, trial: str, participant: str) -> str:
+    """The id that stands for ``participant`` of ``trial`` in every output.
+
+    The length of the trial's name is hashed too, so that no two pairs read the same.
+    """
+    message = f"{len(trial)}:{trial}{participant}".encode()
+    digest = hmac.new(key, message, hashlib.sha256).digest()
+    letters = base64.b32encode(digest).decode("ascii")[:_LETTERS].lower()
+    # A letter first: a spreadsheet would take an id of digits and an e for a number.
+    return f"p{letters}"

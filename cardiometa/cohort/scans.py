@@ -1,0 +1,265 @@
+"""Read one trial's scans table: which images were made of whom at which visit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import ImageError, InputError, Problem
+from ..files import is_safe_name
+from ..measurement.measures import COLUMN_NAMES
+from ..records import ScanKey, ScanSource
+from .cells import as_numbers, as_text, rows_text, values_text
+from .columns import nearest
+from .participants import problems_of
+from .read_table import read_any_table
+from .records import CohortScan, TrialDefinition
+
+_IMAGE_COLUMNS = ("images", "ed_images", "es_images")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanList:
+    """One trial's scans and what was wrong with their table."""
+
+    scans: tuple[CohortScan, ...] = ()
+    without_images: tuple[ScanKey, ...] = ()
+    reported: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read_scans(
+    trial: TrialDefinition, participants: Collection[str], *, show: Callable[[str], str] = repr
+) -> ScanList:
+    """The scans of ``trial``, whose roster holds ``participants``."""
+    assert trial.scans is not None
+    where = f"{trial.name}: {trial.scans.name}"
+    try:
+        table = read_any_table(trial.scans)
+    except InputError as error:
+        return ScanList(problems=tuple(problems_of(error, where)))
+    id_column, problems = _columns(table, trial, where)
+    if problems:
+        return ScanList(problems=tuple(problems))
+    reported = [str(c) for c in table.columns if str(c).startswith("reported_")]
+    numbers: dict[str, pd.Series] = {}
+    for name in ("visit_day", *reported):
+        if name in table.columns:
+            numbers[name], found = _numbers(table[name], f"{where}, column {name!r}")
+            problems += found
+    ids, visits = as_text(table[id_column]), as_text(table["visit"])
+    problems += _check_keys(ids, visits, frozenset(participants), where, show)
+    sources, found = _sources(table, trial.root, where)
+    problems += found
+    keys = [
+        ScanKey(trial=trial.name, participant=str(p), visit=str(v))
+        for p, v in zip(ids, visits, strict=True)
+    ]
+    scans = tuple(
+        CohortScan(
+            key=key,
+            source=source,
+            visit_day=_cell(numbers, "visit_day", row),
+            reported={name: _cell(numbers, name, row) for name in reported},
+        )
+        for key, row, source in zip(keys, table.index, sources, strict=True)
+        if source is not None
+    )
+    blank = _blank_images(table)
+    known = {id_column, "visit", "visit_day", *_IMAGE_COLUMNS, *reported}
+    dropped = sum(column not in known for column in table.columns)
+    return ScanList(
+        scans=scans,
+        without_images=tuple(key for key, empty in zip(keys, blank, strict=True) if empty),
+        reported=tuple(reported),
+        problems=tuple(problems),
+        notes=(f"{where}: {dropped} further columns are dropped.",) if dropped else (),
+        warnings=tuple(_odd_reported(reported, where)),
+    )
+
+
+def source_of(path: Path) -> ScanSource:
+    """The images at ``path``, an ED/ES pair being told; what is no image fails when it is read."""
+    if path.is_dir():
+        from ..imaging.find import find_scan_source
+
+        source: ScanSource | None = None
+        with suppress(ImageError):
+            source = find_scan_source(path)
+        if source is not None:
+            return source
+    return ScanSource(kind="images", paths=(path,))
+
+
+# ------------------------------------------------------------------ the table
+
+
+def _columns(table: pd.DataFrame, trial: TrialDefinition, where: str) -> tuple[str, list[Problem]]:
+    """The column of the ids, and which columns the table lacks."""
+    columns = [str(column) for column in table.columns]
+    rule = trial.columns.get("participant_id")
+    id_column = "participant_id"
+    if id_column not in columns and rule is not None and rule.column in columns:
+        id_column = rule.column
+    problems = [
+        Problem(where=where, what=f"there is no column {name!r}", fix=nearest(name, columns))
+        for name in ("participant_id", "visit")
+        if (id_column if name == "participant_id" else name) not in columns
+    ]
+    if "images" not in columns and not {"ed_images", "es_images"} <= set(columns):
+        fix = "Add the column images, or ed_images and es_images."
+        problems.append(Problem(where=where, what="no column says where the images are", fix=fix))
+    if "reported_papillary" in columns:
+        problems.append(
+            Problem(
+                where=where,
+                what="reported_papillary is the same for a trial",
+                fix=f"Say papillary under trials.{trial.name} in the cohort.toml.",
+            )
+        )
+    elif trial.papillary is None and any(c.startswith("reported_") for c in columns):
+        problems.append(
+            Problem(
+                where=where,
+                what="it has reported_ values, but their papillary convention is not said",
+                why="It moves mass and volumes by more than most treatments do.",
+                fix='Add papillary = "blood-pool" or "myocardium" to the trial.',
+            )
+        )
+    return id_column, problems
+
+
+def _numbers(values: pd.Series, where: str) -> tuple[pd.Series, list[Problem]]:
+    numbers, bad = as_numbers(values)
+    if not bad.any():
+        return numbers, []
+    at = f"{where}, {rows_text(values.index[bad])}"
+    return numbers, [Problem(where=at, what=f"no number: {values_text(values[bad])}")]
+
+
+def _cell(numbers: dict[str, pd.Series], name: str, row: Any) -> float | None:
+    if name not in numbers:
+        return None
+    value = numbers[name].loc[row]
+    return None if pd.isna(value) else float(value)
+
+
+def _odd_reported(reported: list[str], where: str) -> list[str]:
+    return [
+        f"{where}: {name!r} is not reported_ and a measure's name, so nothing is compared with it."
+        for name in reported
+        if name.removeprefix("reported_") not in COLUMN_NAMES
+    ]
+
+
+def _check_keys(
+    ids: pd.Series,
+    visits: pd.Series,
+    participants: frozenset[str],
+    where: str,
+    show: Callable[[str], str],
+) -> list[Problem]:
+    problems = []
+    for row, name in ids.items():
+        if name not in participants:
+            what = f"the participant {show(name)} is not in the roster" if name else "no id"
+            problems.append(
+                Problem(
+                    where=f"{where}, row {row}",
+                    what=what,
+                    why="A scan without a person cannot be analysed.",
+                    fix="Add the participant to the roster, or mend the id.",
+                )
+            )
+    for row, visit in visits.items():
+        if not is_safe_name(visit):
+            what = f"the visit {visit!r} cannot be the name of a folder" if visit else "no visit"
+            problems.append(
+                Problem(
+                    where=f"{where}, row {row}",
+                    what=what,
+                    fix="Use names such as baseline or followup_12m.",
+                )
+            )
+    pairs = pd.Series(
+        [f"{p}/{v}".casefold() for p, v in zip(ids, visits, strict=True)],
+        index=ids.index,
+        dtype=object,
+    )
+    for _, group in pairs[pairs.duplicated(keep=False)].groupby(pairs, sort=True):
+        first = group.index[0]
+        problems.append(
+            Problem(
+                where=f"{where}, {rows_text(group.index)}",
+                what=f"{show(ids[first])} has the visit {visits[first]!r} {len(group)} times",
+                why="Only one scan a visit can be analysed.",
+                fix="Keep one row, or give the visits different names.",
+            )
+        )
+    return problems
+
+
+# ------------------------------------------------------------------ images
+
+
+def _blank_images(table: pd.DataFrame) -> list[bool]:
+    present = [as_text(table[name]) for name in _IMAGE_COLUMNS if name in table.columns]
+    return [all(not cell for cell in cells) for cells in zip(*present, strict=True)]
+
+
+def _sources(
+    table: pd.DataFrame, root: Path, where: str
+) -> tuple[list[ScanSource | None], list[Problem]]:
+    """The images of each row (None: the cells are blank), and every path that is not there."""
+    blank = pd.Series("", index=table.index, dtype=object)
+    images, ed, es = (
+        as_text(table[name]) if name in table.columns else blank for name in _IMAGE_COLUMNS
+    )
+    sources: list[ScanSource | None] = []
+    problems: list[Problem] = []
+    used: dict[tuple[Path, ...], list[Any]] = {}
+    for row, one, first, second in zip(table.index, images, ed, es, strict=True):
+        at = f"{where}, row {row}"
+        cells = [cell for cell in (one, first, second) if cell]
+        paths = tuple(root / cell for cell in cells)
+        missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
+        source = None
+        if bool(first) != bool(second) or (one and first):
+            fix = "Fill images, or both ed_images and es_images."
+            problems.append(Problem(where=at, what="its image cells do not fit", fix=fix))
+        elif missing:
+            problems.append(
+                Problem(
+                    where=at,
+                    what=f"there is no file or folder {', '.join(map(repr, missing))}",
+                    fix="Image paths start in the trial's root (segment --root TRIAL=DIR).",
+                )
+            )
+        elif cells:
+            used.setdefault(paths, []).append(row)
+            pair = len(paths) == 2
+            source = ScanSource(kind="ed-es", paths=paths) if pair else source_of(paths[0])
+        sources.append(source)
+    if len(problems) > 1 and not used:
+        # A wrong root makes every path wrong: one line says so better than thousands.
+        fix = "Say root in the cohort.toml, or segment --root TRIAL=DIR."
+        what = f"none of the {len(problems)} image paths can be used below {root.name or root}"
+        problems = [replace(problems[0], fix=""), Problem(where=where, what=what, fix=fix)]
+    problems += [
+        Problem(
+            where=f"{where}, {rows_text(rows)}",
+            what="they name the same images",
+            why="One scan would stand for several.",
+            fix="Mend the paths.",
+        )
+        for rows in used.values()
+        if len(rows) > 1
+    ]
+    return sources, problems
