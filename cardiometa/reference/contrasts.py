@@ -1,0 +1,258 @@
+"""``contrasts.csv``: differences of means between sexes and ethnicities, in two parts.
+
+Within trials, people were scanned alike: the difference is the groups'. Between trials, a group
+that comes mostly from one trial brings its scanner and its recruitment along. The two are never
+mixed without saying so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+from ..records import ETHNICITIES, SEXES
+from .disclosure import hidden_counts
+from .options import ReferenceOptions
+from .people import People
+from .records import Contrast
+from .strata import ALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanDifference:
+    """A difference with its SE and degrees of freedom; ``n_trials`` that carry it."""
+
+    difference: float
+    se: float
+    df: float
+    n_trials: int
+
+
+def within_trial_difference(
+    y: np.ndarray, group: np.ndarray, covariate: np.ndarray | None, trial: np.ndarray
+) -> MeanDifference | None:
+    """OLS of ``y`` on ``group`` (0/1) and the covariate with an intercept for each trial.
+
+    Arrays ``[n]``. HC3 standard error (MacKinnon & White 1985), since groups differ in spread;
+    n - trials - columns degrees of freedom. None where no trial has both groups.
+    """
+    _, trial, sizes = np.unique(trial, return_inverse=True, return_counts=True)
+    keep = sizes[trial] > 1  # a trial of one person is fitted exactly and says nothing
+    y, group, trial = y[keep], group[keep], trial[keep]
+    columns = [group] if covariate is None else [group, covariate[keep]]
+    if not len(y):
+        return None
+    _, trial, sizes = np.unique(trial, return_inverse=True, return_counts=True)
+    X = np.column_stack([_centred(c, trial, sizes) for c in columns])
+    both = _trials_with_both(group, trial, sizes)
+    df = len(y) - len(sizes) - X.shape[1]
+    if not both or df < 1 or np.linalg.matrix_rank(X) < X.shape[1]:
+        return None
+    inverse = np.linalg.inv(X.T @ X)
+    beta = inverse @ (X.T @ y)
+    residual = _centred(y, trial, sizes) - X @ beta
+    leverage = 1 / sizes[trial] + np.einsum("ij,jk,ik->i", X, inverse, X)
+    free = np.maximum(1 - leverage, 1e-12)
+    meat = X.T @ (X * np.square(np.where(leverage < 1 - 1e-9, residual / free, 0.0))[:, None])
+    se = float(np.sqrt((inverse @ meat @ inverse)[0, 0]))
+    return MeanDifference(difference=float(beta[0]), se=se, df=float(df), n_trials=both)
+
+
+def between_trial_difference(
+    y: np.ndarray, group: np.ndarray, covariate: np.ndarray | None, trial: np.ndarray
+) -> MeanDifference | None:
+    """OLS of the trials' means on their share of ``group``, one point a trial.
+
+    The means are first moved to the overall mean of the covariate by its within-trial slope. None
+    with fewer than 3 trials, or where every trial has the same share.
+    """
+    _, trial, sizes = np.unique(trial, return_inverse=True, return_counts=True)
+    if len(sizes) < 3:
+        return None
+    share = np.bincount(trial, group) / sizes
+    mean = np.bincount(trial, y) / sizes
+    if covariate is not None:
+        slope = _within_slope(y, group, covariate, trial, sizes)
+        mean = mean - slope * (np.bincount(trial, covariate) / sizes)
+    x = share - share.mean()
+    spread = float(x @ x)
+    if spread < 1e-12:
+        return None
+    difference = float(x @ mean) / spread
+    residual = mean - mean.mean() - x * difference
+    df = len(sizes) - 2
+    se = float(np.sqrt(residual @ residual / df / spread))
+    return MeanDifference(difference=difference, se=se, df=float(df), n_trials=len(sizes))
+
+
+def _centred(values: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    return np.asarray(values - (np.bincount(trial, values) / sizes)[trial], dtype=np.float64)
+
+
+def _trials_with_both(group: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> int:
+    count = np.bincount(trial, group)
+    return int(np.sum((count > 0) & (count < sizes)))
+
+
+def _within_slope(
+    y: np.ndarray,
+    group: np.ndarray,
+    covariate: np.ndarray,
+    trial: np.ndarray,
+    sizes: np.ndarray,
+) -> float:
+    X = np.column_stack([_centred(covariate, trial, sizes), _centred(group, trial, sizes)])
+    return float(np.linalg.lstsq(X, _centred(y, trial, sizes), rcond=None)[0][0])
+
+
+# ------------------------------------------------------------------ the table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """The people of one contrast, arrays ``[n]``; ``age`` None where the table has none."""
+
+    y: np.ndarray
+    group: np.ndarray
+    age: np.ndarray | None
+    trial: np.ndarray
+
+
+def contrasts(
+    measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
+) -> Iterator[Contrast]:
+    """Male minus female; each ethnicity minus the largest, for each sex with limits."""
+    usable = np.isfinite(values)
+    has_age = bool(np.isfinite(people.age_years).any())
+    if has_age:
+        usable &= np.isfinite(people.age_years)
+    empty = Contrast(
+        measure=measure,
+        unit=unit,
+        factor="sex",
+        group=SEXES[0],
+        versus=SEXES[1],
+        sex=ALL,
+        source="within-trial",
+        n_group=None,
+        n_versus=None,
+        n_trials=None,
+        adjusted_for="age" if has_age else "",
+        difference=None,
+        se=None,
+        df=None,
+        ci_low=None,
+        ci_high=None,
+        ci_level=options.ci_level,
+    )
+
+    def sample(rows: np.ndarray, group: np.ndarray) -> _Sample:
+        return _Sample(
+            y=values[rows],
+            group=group[rows].astype(np.float64),
+            age=people.age_years[rows] if has_age else None,
+            trial=people.trial[rows],
+        )
+
+    if "sex" in people.by:
+        rows = usable & (people.sex >= 0)
+        yield from _three_ways(empty, sample(rows, people.sex == 0), options, hide=(False, False))
+    if "ethnicity" not in people.by:
+        return
+    for sex in range(len(SEXES)) if "sex" in people.by else (-1,):
+        of_sex = usable & ((people.sex == sex) if sex >= 0 else True)
+        counts = np.bincount(people.ethnicity[of_sex] + 1, minlength=len(ETHNICITIES) + 1)[1:]
+        if np.sum(counts > 0) < 2:
+            continue
+        hidden = hidden_counts(counts.tolist(), int(of_sex.sum()), options.min_cell)
+        largest = int(np.argmax(counts))
+        for ethnicity in np.flatnonzero(counts).tolist():
+            if ethnicity == largest:
+                continue
+            rows = of_sex & np.isin(people.ethnicity, (ethnicity, largest))
+            named = replace(
+                empty,
+                factor="ethnicity",
+                group=ETHNICITIES[ethnicity],
+                versus=ETHNICITIES[largest],
+                sex=SEXES[sex] if sex >= 0 else ALL,
+            )
+            hide = (hidden[ethnicity], hidden[largest])
+            yield from _three_ways(
+                named, sample(rows, people.ethnicity == ethnicity), options, hide=hide
+            )
+
+
+def _three_ways(
+    empty: Contrast, sample: _Sample, options: ReferenceOptions, *, hide: tuple[bool, bool]
+) -> Iterator[Contrast]:
+    y, group, age, trial = sample.y, sample.group, sample.age, sample.trial
+    trials, index = np.unique(trial, return_inverse=True)
+    sizes = np.bincount(index)
+    share = np.bincount(index, group) / sizes if len(sizes) else np.empty(0)
+    mixed = ((share > 0) & (share < 1))[index] if len(sizes) else np.empty(0, dtype=bool)
+    inside = _Sample(
+        y=y[mixed], group=group[mixed], age=None if age is None else age[mixed], trial=trial[mixed]
+    )
+    yield _contrast(
+        replace(empty, source="within-trial"),
+        inside,
+        within_trial_difference(inside.y, inside.group, inside.age, inside.trial),
+        options,
+        hide=hide,
+        why_not="no trial has both groups",
+    )
+    yield _contrast(
+        replace(empty, source="between-trial"),
+        sample,
+        between_trial_difference(y, group, age, trial),
+        options,
+        hide=hide,
+        why_not="fewer than 3 trials, or the same share in each",
+    )
+    found = within_trial_difference(y, group, age, np.zeros_like(trial))
+    yield _contrast(
+        replace(empty, source="ignoring-trials"),
+        sample,
+        None if found is None else replace(found, n_trials=len(trials)),
+        options,
+        hide=hide,
+        why_not="only one group",
+    )
+
+
+def _contrast(
+    empty: Contrast,
+    sample: _Sample,
+    found: MeanDifference | None,
+    options: ReferenceOptions,
+    *,
+    hide: tuple[bool, bool],
+    why_not: str,
+) -> Contrast:
+    n_group = int(sample.group.sum())
+    n_versus = len(sample.group) - n_group
+    few = min(n_group, n_versus)
+    shown = replace(
+        empty,
+        n_group=None if hide[0] or n_group < options.min_cell else n_group,
+        n_versus=None if hide[1] or n_versus < options.min_cell else n_versus,
+    )
+    if found is None and (few >= options.smallest_n or few == 0):
+        return replace(shown, note=why_not)
+    if found is None or few < options.smallest_n:
+        bound = options.min_cell if few < options.min_cell else options.smallest_n
+        return replace(shown, note=f"n<{bound}")
+    half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
+    return replace(
+        shown,
+        n_trials=found.n_trials,
+        difference=found.difference,
+        se=found.se,
+        df=found.df,
+        ci_low=found.difference - half,
+        ci_high=found.difference + half,
+    )

@@ -1,0 +1,108 @@
+"""Facts that move a measure and must not be mixed in one range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import Problem, TableError
+from .people import People
+
+# What each convention changes: BSA only the measures divided by it, the others every heart volume.
+_ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")
+_BSA = "bsa_formula"
+_NO_IMAGE = ("heart_rate_bpm", "bsa_m2")
+
+
+def depends_on(measure: str) -> tuple[str, ...]:
+    """The conventions that a measure depends on.
+
+    A trial's own ``reported_*`` values come from no model of ours and have a convention of theirs.
+    """
+    needs: tuple[str, ...]
+    if measure in _NO_IMAGE:
+        needs = ()
+    elif measure.startswith("reported_"):
+        needs = ("reported_papillary", "sequence")
+    else:
+        needs = _ALWAYS
+    if measure.endswith(("_ml_m2", "_g_m2")) or measure == "bsa_m2":
+        needs = (*needs, _BSA)
+    return needs
+
+
+def conventions_of(people: People, has_value: np.ndarray) -> dict[str, dict[str, int]]:
+    """For each convention the values met among those people, with how many have it."""
+    found = {}
+    for name in (*_ALWAYS, "reported_papillary", _BSA):
+        if name not in people.frame:
+            continue
+        column = people.frame[name][has_value].dropna().astype(str)
+        counts = column[column != ""].value_counts()
+        found[name] = {str(value): int(counts[value]) for value in sorted(counts.index)}
+    return found
+
+
+def check_conventions(
+    people: People, measures: Sequence[str], *, by_name: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The measures whose conventions are one, and a warning for each left out.
+
+    Measures that the user named (``by_name``), or all of them, mixed: TableError with the values,
+    their counts and trials.
+    """
+    good, problems = [], {}
+    for measure in measures:
+        has_value = np.isfinite(people.values(measure))
+        mixed = {
+            name: values
+            for name, values in conventions_of(people, has_value).items()
+            if name in depends_on(measure) and len(values) > 1
+        }
+        if mixed:
+            problems[measure] = mixed
+        else:
+            good.append(measure)
+    if problems and (by_name or not good):
+        raise _mixed(people, problems)
+    warnings = tuple(
+        f"{measure} is left out: its rows mix {_values(mixed)}."
+        for measure, mixed in problems.items()
+    )
+    return tuple(good), warnings
+
+
+def _values(mixed: Mapping[str, Mapping[str, int]]) -> str:
+    return "; ".join(
+        f"{name} " + " and ".join(f"{value} ({count} rows)" for value, count in values.items())
+        for name, values in mixed.items()
+    )
+
+
+def _mixed(people: People, problems: Mapping[str, Mapping[str, Mapping[str, int]]]) -> TableError:
+    listed: dict[tuple[str, str], list[str]] = {}
+    for measure, mixed in problems.items():
+        for name, values in mixed.items():
+            for value in values:
+                listed.setdefault((name, value), []).append(measure)
+    found = []
+    for (name, value), measures in sorted(listed.items()):
+        rows = people.frame[name].astype(str) == value
+        trials = ", ".join(sorted(set(people.frame["trial"][rows].astype(str))))
+        found.append(
+            Problem(
+                where=f"{name} = {value}",
+                what=f"{int(rows.sum())} rows of {trials}",
+                why=f"It matters for {', '.join(measures)}.",
+            )
+        )
+    names = sorted({name for name, _ in listed})
+    return TableError(
+        f"The rows mix conventions ({', '.join(names)}), and a range over them would mean nothing.",
+        hint=(
+            "A convention moves a limit more than a decade of age does: keep the rows of one value,"
+            " or name measures that do not depend on it with --measure."
+        ),
+        problems=found,
+    )

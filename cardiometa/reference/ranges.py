@@ -1,0 +1,400 @@
+"""Table → reference ranges by strata: people, groups, limits, and the checks beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import Problem, TableError
+from ..measurement.measures import definition
+from ..records import CohortTable, Exclusion, ReferenceLimit
+from .calibration import calibrate
+from .contrasts import contrasts
+from .conventions import check_conventions, conventions_of
+from .disclosure import hidden_counts
+from .fitted import FittedCell, fit_cell, outer_centiles
+from .limits import Limit
+from .model import SAMPLING_ERROR, model_document, stratum_model
+from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, ReferenceOptions
+from .outliers import outlying
+from .partition import partition_tests
+from .people import People, excluded, select_people
+from .records import (
+    Account,
+    Calibration,
+    Contrast,
+    Outlier,
+    PartitionTest,
+    ReferenceResult,
+    TrialLimit,
+)
+from .strata import ALL, Cell, Stratum, cells, strata
+from .trials import trial_limits
+
+METHOD = "strata"
+# A CI wider than this share of the reference interval is a common reason to ask for more people.
+_WIDE_CI = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MeasureResult:
+    """Everything about one measure."""
+
+    limits: tuple[ReferenceLimit, ...]
+    by_trial: tuple[TrialLimit, ...]
+    partition: tuple[PartitionTest, ...]
+    contrasts: tuple[Contrast, ...]
+    calibration: tuple[Calibration, ...]
+    outliers: tuple[Outlier, ...]
+    exclusions: tuple[Exclusion, ...]
+    account: Account
+    models: tuple[Mapping[str, Any], ...]
+
+
+def reference_ranges(table: CohortTable, options: ReferenceOptions) -> ReferenceResult:
+    """The reference ranges of a table by strata.
+
+    Raises TableError where the people, visits, measures or conventions of the table do not allow
+    them; every problem of a kind is listed.
+    """
+    people = select_people(table, options)
+    measures, warnings = _measures(table, people, options)
+    groups = strata(people, options.age_bands)
+    found = {m: _one_measure(m, people, groups, options) for m in measures}
+    title = "Reference ranges" if options.healthy_only else NOT_A_REFERENCE.capitalize()
+    has_value = np.any([np.isfinite(people.values(m)) for m in measures], axis=0)
+    conventions = conventions_of(people, has_value)
+    results = list(found.values())
+    return ReferenceResult(
+        title=title,
+        name=table.name,
+        options=options,
+        by=people.by,
+        measures=measures,
+        trials=people.trials,
+        people=len(people.trial),
+        review_people=people.review_rows,
+        visits=people.visits,
+        conventions=conventions,
+        limits=tuple(row for r in results for row in r.limits),
+        by_trial=tuple(row for r in results for row in r.by_trial),
+        partition=tuple(row for r in results for row in r.partition),
+        contrasts=tuple(row for r in results for row in r.contrasts),
+        calibration=tuple(row for r in results for row in r.calibration),
+        outliers=tuple(row for r in results for row in r.outliers),
+        accounts=tuple(r.account for r in results),
+        exclusions=(*people.exclusions, *(e for r in results for e in r.exclusions)),
+        model=model_document(
+            [model for r in results for model in r.models],
+            options,
+            title=title,
+            name=table.name,
+            facts={
+                "conventions": {name: sorted(values) for name, values in conventions.items()},
+                "trials": list(people.trials),
+                "by": list(people.by),
+                "input_sha256": table.sha256,
+            },
+        ),
+        without_review=_without_review(table, people, options),
+        warnings=(*table.warnings, *people.warnings, *warnings),
+    )
+
+
+def _measures(
+    table: CohortTable, people: People, options: ReferenceOptions
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The measures to give, and warnings for those that cannot be given."""
+    wanted = options.measures or table.measures
+    if not wanted:
+        raise TableError(
+            "The table has no column that is a known measure (lv_edv_ml, lv_ef_percent, …).",
+            hint="Name your own numeric columns with --measure.",
+        )
+    absent = [name for name in wanted if name not in people.frame]
+    if absent:
+        raise TableError(
+            f"The table has no column {', '.join(absent)}.",
+            hint=f"Measures here: {', '.join(table.measures) or 'none that is known'}.",
+        )
+    empty = [name for name in wanted if not np.isfinite(people.values(name)).any()]
+    if options.measures and empty:
+        raise TableError(f"No one has a number in {', '.join(empty)}.", hint="Check the column.")
+    usable = [name for name in dict.fromkeys(wanted) if name not in empty]
+    if not usable:
+        raise TableError("No measure has a single value among the people selected.")
+    if options.limits == "log":
+        _check_positive(people, usable)
+    good, warnings = check_conventions(people, usable, by_name=options.measures is not None)
+    gone = tuple(f"{name} is left out: no one has a value." for name in empty)
+    return good, (*gone, *warnings)
+
+
+def _check_positive(people: People, measures: Sequence[str]) -> None:
+    problems = [
+        Problem(where=name, what=f"{count} values are 0 or less")
+        for name in measures
+        if (count := int(np.sum(people.values(name) <= 0)))
+    ]
+    if problems:
+        raise TableError(
+            "--limits log needs positive values.",
+            hint="Choose other --limits, or name the measures that are positive with --measure.",
+            problems=problems,
+        )
+
+
+def _without_review(
+    table: CohortTable, people: People, options: ReferenceOptions
+) -> tuple[ReferenceLimit, ...] | None:
+    """The same limits without scans that ask for review; None where all scans are ``ok``."""
+    if options.status == "ok" or not people.review_rows:
+        return None
+    try:
+        strict = replace(options, status="ok")
+        rest = select_people(table, strict)
+        measures, _ = _measures(table, rest, strict)
+    except TableError:
+        # Nothing is left without them: the difference is everything, and the page says so.
+        return ()
+    groups = strata(rest, options.age_bands)
+    rows: list[ReferenceLimit] = []
+    for measure in measures:
+        values, _, _ = _kept_values(measure, rest, groups, options)
+        fitted = _fit_all(measure, rest, groups, values, options, without_trials=False)
+        rows += _limit_rows(measure, definition(measure).unit, fitted, options)
+    return tuple(rows)
+
+
+# ------------------------------------------------------------------ one measure
+
+
+def _one_measure(
+    measure: str, people: People, groups: Sequence[Stratum], options: ReferenceOptions
+) -> _MeasureResult:
+    unit = definition(measure).unit
+    values, far, dropped = _kept_values(measure, people, groups, options)
+    fitted = _fit_all(measure, people, groups, values, options, without_trials=True)
+    missing = ~np.isfinite(people.values(measure))
+    gone = [
+        *excluded(people.keys.at(missing), "scan", f"no-value:{measure}", f"{measure} is empty"),
+        *excluded(
+            people.keys.at(dropped), "scan", f"outlier:{measure}", f"{measure} is an outlier"
+        ),
+    ]
+    withheld = _withheld_counts(fitted, options)
+    models = (
+        stratum_model(measure, unit, f, n=None if hide else f.cell.n)
+        for f, hide in zip(fitted, withheld, strict=True)
+    )
+    return _MeasureResult(
+        limits=tuple(_limit_rows(measure, unit, fitted, options)),
+        by_trial=tuple(
+            row for f in fitted for row in trial_limits(measure, unit, f, people.trials, options)
+        ),
+        partition=tuple(partition_tests(measure, unit, fitted, options)),
+        contrasts=tuple(contrasts(measure, unit, people, values, options)),
+        calibration=tuple(calibrate(measure, unit, fitted, people, options)),
+        outliers=tuple(far),
+        exclusions=tuple(gone),
+        account=_account(measure, people, values, gone, far, options),
+        models=tuple(model for model in models if model is not None),
+    )
+
+
+def _kept_values(
+    measure: str, people: People, groups: Sequence[Stratum], options: ReferenceOptions
+) -> tuple[np.ndarray, list[Outlier], np.ndarray]:
+    """Values ``[people]`` to use, the outliers found, and the people dropped for being one.
+
+    Outliers are looked for by sex and age band over all ethnicities, so that one person is or is
+    not an outlier in every stratum alike.
+    """
+    values = people.values(measure)
+    if options.outliers == "none":
+        return values, [], np.empty(0, dtype=np.int64)
+    pooled = [group for group in groups if group.key.ethnicity == ALL]
+    far: list[Outlier] = []
+    members: list[np.ndarray] = []
+    for cell in cells(people, pooled, values):
+        beyond, low, high = outlying(cell)
+        members.append(beyond)
+        far += _outliers(measure, people, cell, beyond, (low, high), values)
+    if options.outliers == "list":
+        return values, far, np.empty(0, dtype=np.int64)
+    dropped = np.sort(np.concatenate(members)) if members else np.empty(0, dtype=np.int64)
+    values = values.copy()
+    values[dropped] = np.nan
+    return values, far, dropped
+
+
+def _outliers(
+    measure: str,
+    people: People,
+    cell: Cell,
+    members: np.ndarray,
+    fences: tuple[float, float],
+    values: np.ndarray,
+) -> Iterator[Outlier]:
+    named = excluded(people.keys.at(members), "scan", "outlier", "")
+    for person, member in zip(named, members.tolist(), strict=True):
+        yield Outlier(
+            measure=measure,
+            trial=person.trial,
+            participant_id=person.participant_id,
+            visit=person.visit,
+            value=float(values[member]),
+            fence_low=fences[0],
+            fence_high=fences[1],
+            sex=cell.key.sex,
+            age_low=cell.key.age_low,
+            age_high=cell.key.age_high,
+        )
+
+
+def _account(
+    measure: str,
+    people: People,
+    values: np.ndarray,
+    gone: Sequence[Exclusion],
+    far: Sequence[Outlier],
+    options: ReferenceOptions,
+) -> Account:
+    used = np.isfinite(values)
+    codes = Counter(e.code for e in people.exclusions)
+    codes.update(e.code.partition(":")[0] for e in gone)
+    return Account(
+        measure=measure,
+        rows_in=people.rows_in,
+        excluded=dict(codes),
+        analysed=int(used.sum()),
+        ethnicity_unknown=(
+            int(np.sum(used & (people.ethnicity < 0))) if "ethnicity" in people.by else 0
+        ),
+        outliers=None if options.outliers == "none" else len(far),
+    )
+
+
+# ------------------------------------------------------------------ rows
+
+
+def _fit_all(
+    measure: str,
+    people: People,
+    groups: Sequence[Stratum],
+    values: np.ndarray,
+    options: ReferenceOptions,
+    *,
+    without_trials: bool,
+) -> list[FittedCell]:
+    return [
+        fit_cell(measure, cell, options, without_trials=without_trials)
+        for cell in cells(people, groups, values)
+    ]
+
+
+def _limit_rows(
+    measure: str, unit: str, fitted: Sequence[FittedCell], options: ReferenceOptions
+) -> Iterator[ReferenceLimit]:
+    withheld = _withheld_counts(fitted, options)
+    for index, f in enumerate(fitted):
+        width = _interval_width(f.printed)
+        printed: Sequence[Limit | None] = f.printed or [None] * len(options.centiles)
+        for centile, found in zip(options.centiles, printed, strict=True):
+            yield _limit_row(
+                ReferenceLimit(
+                    measure=measure,
+                    unit=unit,
+                    method=METHOD,
+                    limits=f.rule or "",
+                    kind="population",
+                    sex=f.cell.key.sex,
+                    ethnicity=f.cell.key.ethnicity,
+                    age_low=f.cell.key.age_low,
+                    age_high=f.cell.key.age_high,
+                    age=None,
+                    n=None if withheld[index] else f.cell.n,
+                    n_trials=None if f.cell.n < options.min_cell else f.cell.n_trials,
+                    centile=centile,
+                    limit=None,
+                    ci_low=None,
+                    ci_high=None,
+                    ci_level=options.ci_level,
+                    status="suppressed",
+                ),
+                f,
+                found,
+                width,
+                options,
+            )
+
+
+def _limit_row(
+    empty: ReferenceLimit,
+    fitted: FittedCell,
+    found: Limit | None,
+    width: float | None,
+    options: ReferenceOptions,
+) -> ReferenceLimit:
+    cell = fitted.cell
+    notes: list[str] = []
+    if cell.n < options.min_cell:
+        notes.append(f"n<{options.min_cell}")
+    elif cell.n < options.smallest_n:
+        notes.append(f"n<{options.smallest_n}")
+    if empty.n is None and cell.n >= options.min_cell:
+        notes.append("n-withheld")
+    row = empty
+    if found is not None:
+        notes += found.notes
+        small = cell.n < NONPARAMETRIC_MIN_N or fitted.rule != (options.limits or "nonparametric")
+        row = replace(row, limit=found.limit, ci_low=found.ci_low, ci_high=found.ci_high)
+        if found.limit is not None:
+            one_trial = cell.n_trials == 1
+            row = replace(row, status="small-n" if small else "single-trial" if one_trial else "ok")
+            if small and one_trial:
+                notes.append("single-trial")
+        if _is_wide(found, width, options):
+            notes.append("ci-wide")
+        if found.ci_low is not None and cell.n_trials > 1:
+            notes.append(SAMPLING_ERROR)
+    if not options.healthy_only:
+        notes.append(NOT_A_REFERENCE)
+    return replace(row, note="; ".join(notes))
+
+
+def _is_wide(found: Limit, width: float | None, options: ReferenceOptions) -> bool:
+    if found.centile not in outer_centiles(options) or not width:
+        return False
+    if found.ci_low is None or found.ci_high is None:
+        return False
+    return found.ci_high - found.ci_low > _WIDE_CI * width
+
+
+def _interval_width(limits: Sequence[Limit]) -> float | None:
+    """Upper minus lower limit, None where one of them is not given."""
+    low = [f.limit for f in limits if f.centile < 50]
+    high = [f.limit for f in limits if f.centile > 50]
+    if not low or not high or low[0] is None or high[0] is None:
+        return None
+    return high[0] - low[0]
+
+
+def _withheld_counts(fitted: Sequence[FittedCell], options: ReferenceOptions) -> list[bool]:
+    """True for each cell whose n must not be printed, alone or beside that of all ethnicities."""
+    hidden = [f.cell.n < options.min_cell for f in fitted]
+    by_group: dict[tuple[Any, ...], dict[str, int]] = {}
+    for index, f in enumerate(fitted):
+        key = (f.cell.key.sex, f.cell.key.age_low)
+        by_group.setdefault(key, {})[f.cell.key.ethnicity] = index
+    for members in by_group.values():
+        parts = [index for ethnicity, index in members.items() if ethnicity != ALL]
+        total = fitted[members[ALL]].cell.n
+        counts = [fitted[index].cell.n for index in parts]
+        for index, hide in zip(parts, hidden_counts(counts, total, options.min_cell), strict=True):
+            hidden[index] = hide
+    return hidden
