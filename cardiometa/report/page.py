@@ -30,6 +30,7 @@ INTERNAL_NOTICE = (
 _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")
 _NUMBER = r"[\d\s.,%±()\[\]/;:e+−–-]*"
 _NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*[-−+±(]?\d{_NUMBER}(?:to{_NUMBER})*")
+_SHORT = 24  # characters up to which a column of text is kept on one line
 _EMPTY_CELLS = {"", "–", "—", "-"}
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -181,10 +182,7 @@ def _table_view(table: Table, number: int) -> dict[str, Any]:
     for row in table.rows:
         if len(row) != width:
             raise ValueError(f"a row of {table.title!r} has {len(row)} cells for {width} columns")
-    classes = [
-        "num" if index and is_numeric_column([row[index] for row in table.rows]) else "txt"
-        for index in range(width)
-    ]
+    classes = [_column_class(index, [row[index] for row in table.rows]) for index in range(width)]
     return {
         "kind": "table",
         "number": number,
@@ -193,6 +191,13 @@ def _table_view(table: Table, number: int) -> dict[str, Any]:
         "columns": list(zip(table.columns, classes, strict=True)),
         "rows": [list(zip(row, classes, strict=True)) for row in table.rows],
     }
+
+
+def _column_class(index: int, cells: Sequence[str]) -> str:
+    """Numbers stand at the right, but not in the first column, which names the rows."""
+    if index and is_numeric_column(cells):
+        return "num"
+    return "txt" if any(len(cell) > _SHORT for cell in cells) else "txt short"
 
 
 def is_numeric_column(cells: Iterable[str]) -> bool:

@@ -1,0 +1,184 @@
+"""``report.html`` of ``segment``: what came in, what was measured, and every scan to look at.
+
+The page shows individuals, for the holder of the cohort, and says so at its top.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY
+from ..provenance import version
+from .agreement_figure import agreement_figure, agreement_table, compared_measures
+from .flow_figure import SideNotes, accounting_problems, flow_figure
+from .gallery import Gallery, gallery_html
+from .numbers import shown_count
+from .page import Bullets, Facts, Notice, Paragraph, Section, page_html
+from .segment_tables import (
+    card_facts,
+    exclusion_table,
+    flag_table,
+    flow_table,
+    status_table,
+    summary_table,
+    trials_table,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..cohort.records import Cohort, CohortTables
+    from ..segmentation.card import ModelCard
+
+
+def segment_page(
+    tables: CohortTables,
+    *,
+    cohort: Cohort,
+    items: Gallery,
+    card: ModelCard,
+    model_sha256: str,
+) -> str:
+    """The whole page as text; ``items`` come from `gallery.gallery_items`."""
+    sections = [
+        _flow_section(tables, cohort),
+        _measures_section(tables.measurements),
+        _agreement_section(tables.measurements, cohort),
+        _quality_section(tables, items),
+        _methods_section(tables.measurements, card, model_sha256),
+        Section(
+            "Gallery",
+            "gallery",
+            (
+                Paragraph(
+                    "ED above, ES below, base at the left; the small numbers are the slices of "
+                    "the source, from 0. Scans for review come first, then failed ones."
+                ),
+                gallery_html(items),
+            ),
+        ),
+    ]
+    return page_html(
+        f"Cardiac MRI measurements: {cohort.name}",
+        _subtitle(tables),
+        [section for section in sections if section is not None],
+        internal=True,
+        notices=(*accounting_problems(tables.flow), *cohort.warnings),
+    )
+
+
+def _subtitle(tables: CohortTables) -> str:
+    measurements = tables.measurements
+    counts = (
+        (measurements["trial"].nunique(), "trial"),
+        (len(tables.participants), "participant"),
+        (len(measurements), "scan"),
+    )
+    return " · ".join(f"{shown_count(n)} {name}{'' if n == 1 else 's'}" for n, name in counts)
+
+
+def _flow_section(tables: CohortTables, cohort: Cohort) -> Section:
+    notes = SideNotes(
+        not_obtained=tuple(
+            (f"{entry.trial} ({entry.reason})", entry.n_participants)
+            for entry in cohort.not_obtained
+        ),
+        failed=_by_code(tables.exclusions, "scan"),
+        excluded=_by_code(tables.exclusions, "participant"),
+    )
+    return Section(
+        "Trials, participants and scans",
+        "flow",
+        (
+            flow_figure(tables.flow, notes),
+            flow_table(tables.flow),
+            trials_table(cohort),
+            exclusion_table(tables.exclusions),
+        ),
+    )
+
+
+def _by_code(exclusions: pd.DataFrame, stage: str) -> tuple[tuple[str, int | None], ...]:
+    counts = exclusions.loc[exclusions["stage"] == stage, "code"].value_counts()
+    pairs = sorted(
+        ((str(code), int(n)) for code, n in counts.items()), key=lambda pair: (-pair[1], pair[0])
+    )
+    return tuple(pairs)
+
+
+def _measures_section(measurements: pd.DataFrame) -> Section:
+    if not (measurements["status"] != "failed").any():
+        return Section("Measures", "measures", (Notice("No scan could be measured."),))
+    return Section("Measures", "measures", (summary_table(measurements),))
+
+
+def _agreement_section(measurements: pd.DataFrame, cohort: Cohort) -> Section | None:
+    measures = compared_measures(measurements)
+    if not measures:
+        return None
+    other = [trial.name for trial in cohort.trials if trial.papillary not in (None, PAPILLARY)]
+    warnings: tuple[Notice, ...] = ()
+    if other:
+        warnings = (
+            Notice(
+                f"The values reported by {', '.join(other)} count papillary muscles as "
+                "myocardium, the harmonised ones as blood pool: volumes, EF and mass differ for "
+                "that reason alone."
+            ),
+        )
+    return Section(
+        "Agreement with reported values",
+        "agreement",
+        (
+            *warnings,
+            agreement_figure(measurements, measures),
+            agreement_table(measurements, measures),
+        ),
+    )
+
+
+def _quality_section(tables: CohortTables, gallery: Gallery) -> Section:
+    return Section(
+        "Quality",
+        "quality",
+        (status_table(tables.measurements), flag_table(gallery.flags, gallery.scans)),
+    )
+
+
+def _methods_section(measurements: pd.DataFrame, card: ModelCard, model_sha256: str) -> Section:
+    limits = card.document.get("limits") or ()
+    blocks: list[Any] = [
+        Paragraph(methods_text(measurements, card)),
+        Facts(card_facts(card, model_sha256)),
+    ]
+    if limits:
+        blocks += [
+            Paragraph("Limits of the model:"),
+            Bullets(tuple(str(limit) for limit in limits)),
+        ]
+    return Section("Methods and model", "methods", tuple(blocks))
+
+
+def methods_text(measurements: pd.DataFrame, card: ModelCard) -> str:
+    """Sentences for a paper's methods, with what was really used."""
+    formulas = sorted({str(name) for name in measurements["bsa_formula"].dropna() if str(name)})
+    names = {"mosteller": "Mosteller's formula", "dubois": "the formula of DuBois & DuBois"}
+    area = " and ".join(names.get(name, name) for name in formulas)
+    indexed = f" Body surface area was computed by {area}." if area else ""
+    pairs = int((measurements["frames"] == 2).sum())
+    given = (
+        f" {shown_count(pairs)} scan{'s' if pairs != 1 else ''} had two phases only, taken as "
+        "end-diastole and end-systole as they were given."
+        if pairs
+        else ""
+    )
+    return (
+        "Short-axis cine images of all trials were segmented with one model "
+        f"({card.model_id}) by cardiometa {version()}. End-diastole and end-systole were the "
+        f"extremes of each ventricle's volume over the cycle.{given} Volumes are sums of area "
+        "times slice distance; LV mass is myocardial volume at end-diastole times "
+        f"{MYOCARDIUM_G_PER_ML:g} g/mL; papillary muscles and trabeculae count as blood pool."
+        f"{indexed} Scans that failed have no measures; scans marked for review are in the table "
+        "and should be looked at. No name, date or other identity from an image's header is in "
+        "any output."
+    )
