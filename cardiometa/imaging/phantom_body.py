@@ -17,7 +17,9 @@ def coverage(distance_mm: np.ndarray, pixel_mm: float) -> np.ndarray:
     return np.clip(share, 0.0, 1.0, out=share)
 
 
-def ellipse_mm(x: np.ndarray, y: np.ndarray, semi: tuple[float, float]) -> np.ndarray:
+def ellipse_mm(
+    x: np.ndarray, y: np.ndarray, semi: tuple[float | np.ndarray, float | np.ndarray]
+) -> np.ndarray:
     """Approximate signed distance to an ellipse at the origin, negative inside (first order)."""
     a, b = semi
     q = np.sqrt((x / a) ** 2 + (y / b) ** 2) + np.float32(1e-4)
@@ -69,7 +71,7 @@ class BodyShape:
             ),
             stomach_signal=rng.choice([0.1, 0.35, 0.5, 0.9]),
             spine_mm=(rng.uniform(70.0, 95.0), rng.uniform(-55.0, -25.0)),
-            vessels=int(rng.integers(15, 45)),
+            vessels=int(rng.integers(25, 60)),
         )
 
 
@@ -98,7 +100,7 @@ def _abdomen(
     # ``below`` is the depth under the diaphragm.
     s, pixel = view.signals, view.pixel_mm
     size = (x.shape[0], x.shape[1])
-    texture = waves(size, 12, rng, 2)
+    texture = waves(size, 14, rng, 2)
     out = np.full(x.shape, s["fat"] * 0.8, np.float32) * (1 + 0.25 * texture[0])
     bowel = coverage(10 - 14 * np.abs(texture[1]), pixel * 4)
     _over(out, bowel, s["muscle"])
@@ -111,10 +113,11 @@ def _abdomen(
     _over(out, coverage(spleen, pixel), s["spleen"] * (1 + 0.05 * texture[0]))
     edge = x - shape.liver_end_mm + 0.5 * below + 6 * waves(size, 2, rng)[0]
     liver = s["liver"] * (1 + 0.05 * texture[0])
-    _over(liver, coverage(3.0 - 2.2 * np.abs(texture[1] + 0.8), 4.0) * 0.5, s["blood"])
+    vessels = coverage(3.0 * np.abs(waves(size, 7, rng)[0] + 0.3) - 0.3, 0.6)
+    _over(liver, vessels * 0.35, s["blood"])
     _over(out, coverage(edge, pixel), liver)
     _over(out, coverage(below - 3, pixel), s["muscle"])
-    return out
+    return np.asarray(out)
 
 
 def _lungs(view: BodyView, shape: BodyShape, rng: np.random.Generator) -> np.ndarray:
@@ -122,7 +125,7 @@ def _lungs(view: BodyView, shape: BodyShape, rng: np.random.Generator) -> np.nda
     size = (view.across_mm.shape[0], view.across_mm.shape[1])
     out = s["lung"] * (1 + 0.3 * waves(size, 10, rng)[0])
     spread = rng.normal(0, 1, (shape.vessels, 2)) * (55, 55) + (20, 45)
-    radii = rng.gamma(2.0, 0.8, shape.vessels)
+    radii = rng.gamma(2.0, 0.55, shape.vessels)
     for (x, y), radius in zip(spread, radii, strict=True):
         near = np.hypot(view.across_mm - x, view.up_mm - y) - radius
         _over(out, coverage(near, view.pixel_mm), 0.7 * s["blood"])
@@ -136,7 +139,7 @@ def _chest_wall(
     shape: BodyShape,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    # ``depth`` is below the skin, ``around`` the angle; returns signal and the depth of the ribcage.
+    # ``depth`` below the skin, ``around`` the angle; returns signal and depth of the ribcage.
     s, pixel = view.signals, view.pixel_mm
     size = (depth.shape[0], depth.shape[1])
     texture = waves(size, 9, rng, 2)
@@ -192,4 +195,4 @@ def paint_body(view: BodyView, long_axis_mm: float, shape: BodyShape, seed: int)
         near = np.hypot(x - spine[0] - dx, y - spine[1] - dy) - radius
         _over(lungs, coverage(near, pixel), s[tissue])
     _over(out, coverage(ribcage + skin, pixel), lungs)
-    return out * coverage(skin, pixel)
+    return np.asarray(out * coverage(skin, pixel))

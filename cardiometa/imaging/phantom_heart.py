@@ -85,7 +85,7 @@ class HeartPhantom:
         """LV cavity from base to apex at end diastole."""
         if self.lv_length_mm is not None:
             return self.lv_length_mm
-        return 88.0 * (self.lv_edv_ml / 150.0) ** (1 / 3)
+        return 88.0 * math.pow(self.lv_edv_ml / 150.0, 1 / 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,8 @@ class HeartShape:
             septum_angle=math.pi + rng.uniform(-0.4, 0.4),
             ovality=rng.uniform(0.0, 0.06),
             ovality_angle=rng.uniform(0, math.pi),
-            rv_half_angle=rng.uniform(1.15, 1.55),
-            rv_power=rng.uniform(0.7, 1.05),
+            rv_half_angle=rng.uniform(1.3, 1.65),
+            rv_power=rng.uniform(0.95, 1.3),
             rv_skew=rng.uniform(-0.3, 0.3),
             septal_excess=rng.uniform(-0.1, 0.25),
             apical_wall_mm=3.0 + 0.02 * phantom.lv_mass_g,
@@ -129,10 +129,11 @@ class HeartShape:
 
     def crescent(self, angle: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
         """Depth of the RV beyond the septum by angle, 0 to 1; ``depth`` 0 at base, 1 at apex."""
-        half = self.rv_half_angle * (1 - 0.35 * np.asarray(depth))
+        half = (self.rv_half_angle * (1 - 0.35 * np.asarray(depth))).astype(angle.dtype)
         offset = (angle - self.septum_angle + math.pi) % (2 * math.pi) - math.pi
-        inside = np.clip(1 - (offset / half) ** 2, 0, None)
-        return inside**self.rv_power * (1 + self.rv_skew * offset / half)
+        share = offset / half
+        inside = np.clip(1 - share * share, 0, None) ** self.rv_power
+        return np.asarray(inside * (1 + self.rv_skew * share))
 
 
 def ellipsoid_integral() -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
 from .phantom_body import coverage, ellipse_mm
 from .phantom_heart import (
+    MYOCARDIUM_G_PER_ML,
     HeartMotion,
     HeartPhantom,
     HeartShape,
@@ -18,6 +19,7 @@ from .phantom_heart import (
 )
 
 _NOWHERE = -1000.0  # a radius that covers nothing
+_RIDGES = (3, 8, 11, 16, 21, 29)  # waves around the rim: trabeculae of several widths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +68,7 @@ class Painter:
 
     def reach_mm(self) -> float:
         """No heart muscle, cavity or fat lies farther from the long axis."""
-        swing = max(abs(v) for v in (*self.shape.swing_mm, *self.shape.axis_slope)) * 3 + 12
-        return float(self.motion.epi_mm.max() * 1.1 + self.motion.rv_mm.max() * 1.3 + swing + 20)
-
-
-def _paint(image: np.ndarray, share: np.ndarray, signal: np.ndarray | float) -> None:
-    image += share * (signal - image)
+        return float(self.motion.epi_mm.max() * 1.1 + self.motion.rv_mm.max() * 1.3) + 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,19 +84,61 @@ class _Polar:
     @classmethod
     def around(cls, x: np.ndarray, y: np.ndarray, shape: HeartShape) -> _Polar:
         angle = np.arctan2(y, x)
-        outline = shape.outline(angle).astype(np.float32)
-        return cls(x=x, y=y, radius=np.hypot(x, y), angle=angle, outline=outline)
+        return cls(x=x, y=y, radius=np.hypot(x, y), angle=angle, outline=shape.outline(angle))
+
+    def only(self, chosen: np.ndarray) -> _Polar:
+        """The chosen pixels."""
+        return _Polar(
+            x=self.x[chosen],
+            y=self.y[chosen],
+            radius=self.radius[chosen],
+            angle=self.angle[chosen],
+            outline=self.outline[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planes:
+    """The planes of one slice that cut the ventricles at one phase, all ``[m, 1]`` float32.
+
+    Equal-area radii of epi- and endocardium and the RV's greatest depth in mm, 0 where there is
+    none; ``lv_depth`` and ``rv_depth`` 0 at the valve plane, 1 at the apex, negative above.
+    """
+
+    w: np.ndarray
+    t: int
+    epi: np.ndarray
+    endo: np.ndarray
+    rv: np.ndarray
+    lv_depth: np.ndarray
+    rv_depth: np.ndarray
+
+    @classmethod
+    def cut(cls, motion: HeartMotion, planes: np.ndarray, t: int) -> _Planes:
+        w = planes[:, None].astype(np.float32)
+        below = w - motion.base_mm[t]
+        lv_depth = below / motion.endo_length_mm[t]
+        rv_depth = (w - motion.rv_base_mm[t]) / motion.rv_length_mm[t]
+        epi = motion.epi_mm[t] * ellipsoid_profile(below / motion.epi_length_mm[t])
+        endo = motion.endo_mm[t] * ellipsoid_profile(lv_depth)
+        rv = motion.rv_mm[t] * rv_profile(rv_depth)
+        arrays = (a.astype(np.float32) for a in (w, epi, endo, rv, lv_depth, rv_depth))
+        names = ("w", "epi", "endo", "rv", "lv_depth", "rv_depth")
+        return cls(t=t, **dict(zip(names, arrays, strict=True)))
+
+
+def _paint(image: np.ndarray, share: np.ndarray, signal: np.ndarray | float) -> None:
+    image += share * (signal - image)
 
 
 def _atria(painter: Painter, polar: _Polar, background: np.ndarray, t: int) -> np.ndarray:
-    """Signal above the base: left and right atrium, aortic root, outflow tract, fat between."""
+    """Signal above the base ``[n]``: atria, aortic root, outflow tract and the fat between."""
     s, pixel = painter.signals, painter.pixel_mm
     epi = float(painter.motion.epi_mm[t])
     septum = painter.shape.septum_angle
     fill = 1 + 0.12 * float(painter.motion.contraction[t])
     out = background.copy()
-    near = polar.radius - 1.05 * epi * polar.outline
-    _paint(out, coverage(near, pixel), s["fat"])
+    _paint(out, coverage(polar.radius - 1.05 * epi * polar.outline, pixel), s["fat"])
     chambers = (
         (septum + 2.4, 0.3 * epi, 0.66 * epi * fill),
         (septum + 0.35, 1.55 * epi, 0.8 * epi * fill),
@@ -107,9 +146,8 @@ def _atria(painter: Painter, polar: _Polar, background: np.ndarray, t: int) -> n
         (septum - 0.85, 1.5 * epi, 16.0),
     )
     for angle, away, radius in chambers:
-        distance = np.hypot(
-            polar.x - away * math.cos(angle), polar.y - away * math.sin(angle)
-        ) - np.float32(radius)
+        x, y = polar.x - away * math.cos(angle), polar.y - away * math.sin(angle)
+        distance = np.hypot(x, y) - np.float32(radius)
         _paint(out, coverage(distance - 4, pixel) * 0.8, s["fat"])
         _paint(out, coverage(distance - 1.8, pixel), s["myocardium"])
         _paint(out, coverage(distance, pixel), s["blood"])
@@ -117,85 +155,125 @@ def _atria(painter: Painter, polar: _Polar, background: np.ndarray, t: int) -> n
 
 
 def _right_ventricle(
-    painter: Painter, polar: _Polar, out: np.ndarray, planes: np.ndarray, t: int
+    painter: Painter, polar: _Polar, planes: _Planes, out: np.ndarray
 ) -> np.ndarray:
     """Paint the RV with its wall and fat over ``out`` ``[m, n]``; return its coverage."""
-    s, pixel, motion, inside = painter.signals, painter.pixel_mm, painter.motion, painter.inside
-    epi = motion.epi_mm[t] * ellipsoid_profile(
-        (planes - motion.base_mm[t]) / motion.epi_length_mm[t]
-    )
-    depth = (planes - motion.rv_base_mm[t]) / motion.rv_length_mm[t]
-    reach = motion.rv_mm[t] * rv_profile(depth)
-    crescent = painter.shape.crescent(polar.angle[None, :], np.clip(depth, 0, 1)[:, None])
-    edge = epi[:, None] * polar.outline + reach[:, None] * crescent
-    edge = edge.astype(np.float32)
+    s, pixel, inside = painter.signals, painter.pixel_mm, painter.inside
+    depth = np.clip(planes.rv_depth, 0, 1)
+    crescent = painter.shape.crescent(polar.angle, depth)
     # The outline is steep at the insertions: measure across it, not along the radius.
-    turned = painter.shape.crescent(polar.angle[None, :] + 0.03, np.clip(depth, 0, 1)[:, None])
-    slope = reach[:, None] * (turned - crescent) / 0.03 / np.maximum(polar.radius, 5.0)
-    across = 1 / np.sqrt(1 + slope.astype(np.float32) ** 2)
-    beyond = (polar.radius - edge) * across
-    walled = np.minimum(1, 6 * crescent * np.minimum(1, reach / 6)[:, None]).astype(np.float32)
-    wall = np.float32(painter.shape.rv_wall_mm) * walled
-    lobes = 1 + 0.8 * np.sin(2 * polar.angle + inside.fat_phase)
-    groove = inside.groove_mm * crescent * np.exp(1 - crescent / 0.2) / 0.2 * (reach > 3)[:, None]
-    fat = inside.fat_mm * lobes + groove
-    present = (epi > 1)[:, None].astype(np.float32)
-    _paint(out, coverage(beyond - wall - fat.astype(np.float32), pixel) * present, s["fat"])
+    turned = painter.shape.crescent(polar.angle + np.float32(0.03), depth)
+    slope = planes.rv * (turned - crescent) / (0.03 * np.maximum(polar.radius, 5.0))
+    edge = planes.epi * polar.outline + planes.rv * crescent
+    beyond = (polar.radius - edge) / np.sqrt(1 + slope * slope)
+    wall = painter.shape.rv_wall_mm * np.minimum(1, crescent * np.minimum(6, planes.rv))
+    lobes = inside.fat_mm * (1 + 0.8 * np.sin(2 * polar.angle + inside.fat_phase))
+    groove = inside.groove_mm * crescent * np.exp(1 - crescent / 0.2) / 0.2
+    present = (planes.epi > 1).astype(np.float32)
+    fat = coverage(beyond - wall - lobes - groove * (planes.rv > 3), pixel)
+    _paint(out, fat * present, s["fat"])
     _paint(out, coverage(beyond - wall, pixel) * present, s["myocardium"])
-    rv = coverage(beyond, pixel) * (reach > 0)[:, None]
+    rv = coverage(beyond, pixel) * (planes.rv > 0)
     ridge = sum(np.sin((9 + 5 * k) * polar.angle + p) for k, p in enumerate(inside.ridges[:3])) / 3
     rim = np.exp(-np.square((beyond + 3) / 4)) * np.clip(ridge, 0, 1)
     blood = s["blood"] * inside.rv_blood
-    blood = blood + (0.9 * painter.phantom.trabeculation * (s["myocardium"] - blood)) * rim
-    _paint(out, rv, blood)
-    # Above the tricuspid plane lies the right atrium: blood behind a wall and groove fat.
-    atrium = ((planes >= motion.base_mm[t]) & (depth < 0))[:, None]
-    if atrium.any():
-        round_mm = np.float32(0.55 * motion.rv_mm[t])
-        away = float(motion.epi_mm[t]) + round_mm + 5
-        angle = painter.shape.septum_angle + 0.25
-        ring = np.hypot(polar.x - away * math.cos(angle), polar.y - away * math.sin(angle))
-        for margin, tissue in ((5.0, "fat"), (1.8, "myocardium"), (0.0, "blood")):
-            _paint(out, coverage(ring - round_mm - margin, pixel)[None, :] * atrium, s[tissue])
+    darker = 0.9 * painter.phantom.trabeculation * (s["myocardium"] - blood)
+    _paint(out, rv, blood + darker * rim)
     return rv
 
 
-def _cavity_inside(
-    painter: Painter, polar: _Polar, planes: np.ndarray, radii: np.ndarray, t: int
-) -> np.ndarray:
+def _right_atrium(painter: Painter, polar: _Polar, planes: _Planes, out: np.ndarray) -> None:
+    """Paint the right atrium where the tricuspid plane has come below the mitral one."""
+    above = planes.rv_depth < 0
+    if not above.any():
+        return
+    motion, t = painter.motion, planes.t
+    radius = float(0.55 * motion.rv_mm[t])
+    away = float(motion.epi_mm[t]) + radius + 5
+    angle = painter.shape.septum_angle + 0.25
+    ring = np.hypot(polar.x - away * math.cos(angle), polar.y - away * math.sin(angle)) - radius
+    for margin, tissue in ((5.0, "fat"), (1.8, "myocardium"), (0.0, "blood")):
+        share = coverage(ring - margin, painter.pixel_mm) * above
+        _paint(out, share, painter.signals[tissue])
+
+
+def _cavity_inside(painter: Painter, polar: _Polar, planes: _Planes) -> np.ndarray:
     """Signal inside the LV cavity ``[m, n]``: blood, trabeculae at the rim, papillary muscles."""
     s, pixel, inside = painter.signals, painter.pixel_mm, painter.inside
-    motion, phantom = painter.motion, painter.phantom
-    ridge = sum(
-        np.sin((7 + 4 * k) * polar.angle[None, :] + p + planes[:, None] / 9)
-        for k, p in enumerate(inside.ridges)
-    ) * np.float32(1 / 3)
-    depth = (planes - motion.base_mm[t]) / motion.endo_length_mm[t]
-    # Trabeculae are denser towards the apex and crowd together as the cavity empties.
-    dense = phantom.trabeculation * (0.3 + 0.7 * np.clip(depth, 0, 1)) * 0.3
-    rim = radii[:, None] * (1 - dense[:, None] * np.clip(0.3 + 0.7 * ridge, 0, None))
+    motion, phantom, t = painter.motion, painter.phantom, planes.t
+    ridge = np.zeros((len(planes.w), len(polar.angle)), np.float32)
+    for order, phase in zip(_RIDGES, inside.ridges, strict=True):
+        ridge += np.sin(order * polar.angle + (planes.w / 9 + np.float32(phase)))
+    # Trabeculae are denser towards the apex.
+    dense = 0.3 * phantom.trabeculation * (0.3 + 0.7 * np.clip(planes.lv_depth, 0, 1))
+    rim = planes.endo * (1 - dense * np.clip(0.3 + 0.28 * ridge, 0, None))
     out = np.full(rim.shape, s["myocardium"], np.float32)
-    _paint(
-        out, coverage((polar.radius - rim * polar.outline).astype(np.float32), pixel), s["blood"]
-    )
+    _paint(out, coverage(polar.radius - rim * polar.outline, pixel), s["blood"])
     low, high = inside.papillary_span
-    thick = np.sqrt(np.clip(1 - ((2 * depth - low - high) / (high - low)) ** 2, 0, None))
-    length = (high - low) * motion.endo_length_mm[t]
-    # Two spindles of the given mass: volume of one is (2/3) π a b length.
-    area = phantom.papillary_g / 2 * 1000 / 1.05 * 1.5 / (math.pi * length)
-    cap = 0.45 * radii
+    middle = (2 * planes.lv_depth - low - high) / (high - low)
+    thick = np.sqrt(np.clip(1 - middle * middle, 0, None))
+    # Two spindles share the mass, each of volume (2/3) π a b length.
+    length = float((high - low) * motion.endo_length_mm[t])
+    area = 1.5 * phantom.papillary_g / 2 * 1000 / MYOCARDIUM_G_PER_ML / (math.pi * length)
+    a = np.minimum(math.sqrt(area * 1.4) * thick, 0.45 * planes.endo) + np.float32(1e-3)
+    b = np.minimum(math.sqrt(area / 1.4) * thick, 0.45 * planes.endo) + np.float32(1e-3)
     for angle in inside.papillary_angles:
         turned = angle + 0.15 * float(motion.contraction[t])
-        a = np.minimum(math.sqrt(area * 1.4) * thick, cap)[:, None] + 1e-3
-        b = np.minimum(math.sqrt(area / 1.4) * thick, cap)[:, None] + 1e-3
-        away = 0.92 * radii[:, None] - a
-        dx = polar.x - away * math.cos(turned)
-        dy = polar.y - away * math.sin(turned)
-        u = dx * math.cos(turned) + dy * math.sin(turned)
-        v = dy * math.cos(turned) - dx * math.sin(turned)
-        share = coverage(ellipse_mm(u, v, (a, b)), pixel) * (thick > 0)[:, None]
-        _paint(out, share, s["myocardium"])
+        cos, sin = math.cos(turned), math.sin(turned)
+        along = polar.x * cos + polar.y * sin - (0.92 * planes.endo - a)
+        share = coverage(ellipse_mm(along, polar.y * cos - polar.x * sin, (a, b)), pixel)
+        _paint(out, share * (thick > 0), s["myocardium"])
     return out
+
+
+def _left_ventricle(
+    painter: Painter, polar: _Polar, planes: _Planes, out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint myocardium and cavity over ``out``; return the coverage of epi- and endocardium."""
+    shape, pixel = painter.shape, painter.pixel_mm
+    epi = coverage(polar.radius - planes.epi * polar.outline, pixel)
+    _paint(out, epi, painter.signals["myocardium"])
+    endo = np.zeros_like(epi)
+    largest = float(planes.endo.max())
+    if largest > 0:
+        # A thicker septum: the cavity's axis moves to the lateral wall and no volume changes.
+        wall = float((planes.epi - planes.endo).mean())
+        moved = shape.septal_excess * wall * min(1.0, largest / 15)
+        x = polar.x + np.float32(moved * math.cos(shape.septum_angle))
+        y = polar.y + np.float32(moved * math.sin(shape.septum_angle))
+        near = np.flatnonzero(np.hypot(x, y) < 1.07 * largest + pixel)
+        inner = _Polar.around(x[near], y[near], shape)
+        radii = np.where(planes.endo > 0, planes.endo, np.float32(_NOWHERE))
+        cavity = coverage(inner.radius - radii * inner.outline, pixel)
+        part = out[:, near]
+        _paint(part, cavity, _cavity_inside(painter, inner, planes))
+        out[:, near] = part
+        endo[:, near] = cavity
+    return epi, endo
+
+
+def _ventricles(
+    painter: Painter, polar: _Polar, background: np.ndarray, planes: _Planes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Signal ``[n]`` and shares ``[4, n]`` summed over the planes."""
+    signal = background * np.float32(len(planes.w))
+    shares = np.zeros((4, len(background)), np.float32)
+    widest = 1.07 * planes.epi + 1.31 * planes.rv
+    margin = painter.shape.rv_wall_mm + 1.8 * painter.inside.fat_mm + painter.inside.groove_mm
+    reach = float(widest.max()) + margin + 2 * painter.pixel_mm
+    if (planes.rv_depth < 0).any():
+        reach = painter.reach_mm() * 2
+    near = np.flatnonzero(polar.radius < reach)
+    close = polar.only(near)
+    out = np.repeat(background[near][None, :], len(planes.w), axis=0)
+    rv = _right_ventricle(painter, close, planes, out)
+    _right_atrium(painter, close, planes, out)
+    epi, endo = _left_ventricle(painter, close, planes, out)
+    signal[near] = out.sum(axis=0)
+    shares[LV_CAVITY, near] = endo.sum(axis=0)
+    shares[LV_MYOCARDIUM, near] = (epi - endo).sum(axis=0)
+    shares[RV_CAVITY, near] = (rv * (1 - epi)).sum(axis=0)
+    return signal, shares
 
 
 def paint_slice(
@@ -205,56 +283,21 @@ def paint_slice(
 
     ``pixels`` holds x, y and the body's signal, each ``[n]``; ``planes`` ``[m]`` are the
     sub-samples through the slice, averaged with equal weight (an ideal slice profile).
-    The label is the structure that covers most of the pixel's volume.
+    The label is the structure that fills most of the voxel.
     """
     x, y, background = pixels
-    motion, shape = painter.motion, painter.shape
-    middle = float(planes.mean())
-    cx, cy = painter.centre_mm(middle, t)
-    polar = _Polar.around(x - np.float32(cx), y - np.float32(cy), shape)
+    motion = painter.motion
+    cx, cy = painter.centre_mm(float(planes.mean()), t)
+    polar = _Polar.around(x - np.float32(cx), y - np.float32(cy), painter.shape)
     base = motion.base_mm[t]
-    signal = np.zeros_like(background)
+    above, beyond = planes < base, planes >= base + motion.epi_length_mm[t]
+    signal = np.float32(beyond.sum()) * background
     shares = np.zeros((4, len(x)), np.float32)
-    apex = base + motion.epi_length_mm[t]
-    above = int((planes < base).sum())
-    beyond = int((planes >= apex).sum())
-    if above:
-        signal += above * _atria(painter, polar, background, t)
-    if beyond:
-        signal += beyond * background
-    planes = planes[(planes >= base) & (planes < apex)]
-    if len(planes):
-        out = np.repeat(background[None, :], len(planes), axis=0)
-        rv = _right_ventricle(painter, polar, out, planes, t)
-        epi, endo = _outlines(motion, planes, t)
-        pixel = painter.pixel_mm
-        muscle = coverage((polar.radius - epi * polar.outline).astype(np.float32), pixel)
-        _paint(out, muscle, painter.signals["myocardium"])
-        # A thicker septum: the cavity's axis moves to the lateral wall, no volume changes.
-        moved = shape.septal_excess * float((epi - endo).mean()) * min(1.0, float(endo.max()) / 15)
-        if len(planes) and endo.max() > 0:
-            inner = _Polar.around(
-                polar.x + np.float32(moved * math.cos(shape.septum_angle)),
-                polar.y + np.float32(moved * math.sin(shape.septum_angle)),
-                shape,
-            )
-            radii = np.where(endo[:, 0] > 0, endo[:, 0], _NOWHERE)
-            cavity = coverage(
-                (inner.radius - radii[:, None] * inner.outline).astype(np.float32), pixel
-            )
-            _paint(out, cavity, _cavity_inside(painter, inner, planes, endo[:, 0], t))
-            shares[LV_CAVITY] = cavity.sum(axis=0)
-        signal += out.sum(axis=0)
-        shares[LV_MYOCARDIUM] = muscle.sum(axis=0) - shares[LV_CAVITY]
-        shares[RV_CAVITY] = (rv * (1 - muscle)).sum(axis=0)
-    count = above + beyond + len(planes)
-    shares[0] = count - shares[1:].sum(axis=0)
-    return signal / count, shares.argmax(axis=0).astype(np.uint8)
-
-
-def _outlines(motion: HeartMotion, planes: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Equal-area radii of epicardium and endocardium in each plane ``[m, 1]``."""
-    from_base = planes - motion.base_mm[t]
-    epi = motion.epi_mm[t] * ellipsoid_profile(from_base / motion.epi_length_mm[t])
-    endo = motion.endo_mm[t] * ellipsoid_profile(from_base / motion.endo_length_mm[t])
-    return epi[:, None], endo[:, None]
+    if above.any():
+        signal += np.float32(above.sum()) * _atria(painter, polar, background, t)
+    cut = planes[~above & ~beyond]
+    if len(cut):
+        painted, shares = _ventricles(painter, polar, background, _Planes.cut(motion, cut, t))
+        signal += painted
+    shares[0] = len(planes) - shares[1:].sum(axis=0)
+    return signal / np.float32(len(planes)), shares.argmax(axis=0).astype(np.uint8)
