@@ -75,7 +75,7 @@ def build_endpoint(
     people = _people(rows, table.exclusions, roster)
     people = _join(people, followup_rows, baseline_rows, options)
     for name in covariates:
-        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name)
+        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster)
     has_baseline = bool(people["baseline"].notna().any())
     if options.needs_baseline and not has_baseline:
         _refuse_without_baseline(rows, options)
@@ -296,15 +296,24 @@ def _join(
 
 
 def _covariate(
-    people: pd.DataFrame, rows: pd.DataFrame, baseline_rows: pd.DataFrame, name: str
+    people: pd.DataFrame,
+    rows: pd.DataFrame,
+    baseline_rows: pd.DataFrame,
+    name: str,
+    roster: pd.DataFrame | None,
 ) -> pd.Series[str]:
-    """A covariate as text, from the baseline row; from any row where it never changes.
+    """A covariate as text, from the baseline row; from any row or the roster if it never changes.
 
     A value that changes from visit to visit (a heart rate, a BSA) is never taken from after
     randomisation: to adjust for it could take the effect away.
     """
-    text = text_column(rows, name)
-    known = rows[KEY].assign(value=text)[text != ""]
+    known = rows[KEY].assign(value=text_column(rows, name))
+    if roster is not None and name in roster:
+        keys = {column: text_column(roster, column) for column in KEY}
+        person = pd.DataFrame({**keys, "value": text_column(roster, name)})
+        person.index = pd.RangeIndex(-len(person), 0)  # no row number of a scan
+        known = pd.concat([known, person])
+    known = known[known["value"] != ""]
     changes = bool(known.drop_duplicates().duplicated(KEY).any())
     use = known.loc[known.index.isin(baseline_rows.index)] if changes else known
     values = use.drop_duplicates(KEY)
