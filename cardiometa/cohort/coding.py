@@ -17,7 +17,6 @@ from ..records import ETHNICITIES
 from .cells import (
     as_booleans,
     as_numbers,
-    as_text,
     by_value,
     is_unknown,
     rows_text,
@@ -38,16 +37,22 @@ _SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNMAPPED = object()
 
 
-def harmonise(values: pd.Series, rule: ColumnRule, where: str) -> tuple[pd.Series, list[Problem]]:
+def harmonise(
+    values: pd.Series, rule: ColumnRule, where: str, *, adults: bool = True
+) -> tuple[pd.Series, list[Problem]]:
     """The column by ``rule``: float64 for numbers, else object with None for unknown.
 
-    ``values`` is indexed by the row numbers that problems name; ``where`` is the file's name.
+    ``values`` is indexed by the row numbers that problems name; ``where`` is the file's name;
+    ``adults``: heights and weights that are no adult's are problems. Unknown ids are ``""``.
     """
     kind = kind_of(rule.name)
     if kind in ("number", "age", "length", "mass", "day"):
-        return _numbers(values, rule, kind, where)
+        numbers, problems = _numbers(values, rule, kind, where)
+        if adults or rule.name not in ADULT_BOUNDS:
+            problems += _check_bounds(numbers, rule, kind, f"{where}, {_column(rule)}")
+        return numbers, problems
     if kind == "id":
-        return as_text(values), []
+        return pd.Series(by_value(values, _id_of), index=values.index, dtype=object), []
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
         return coded, _unread(values[bad], rule, where, "true/false, yes/no, Y/N or 1/0")
@@ -117,7 +122,7 @@ def _unread(cells: pd.Series, rule: ColumnRule, where: str, expected: str) -> li
     say = f"Understood without a map: {expected}. " if expected and rule.map is None else ""
     return [
         Problem(
-            where=f"{where}, column {rule.column!r} ({rule.name})",
+            where=f"{where}, {_column(rule)}",
             what=f"{lacking} {values_text(cells)}",
             why="A code is never guessed.",
             fix=f'{say}Add each to the map of columns.{rule.name}; "NA" is unknown.',
@@ -137,7 +142,7 @@ def _numbers(
         mapped = by_value(values, lambda v: codes.get(text_of(v), v))
         values = pd.Series(mapped, index=values.index, dtype=object)
     numbers, bad = as_numbers(values)
-    at = f"{where}, column {rule.column!r} ({rule.name})"
+    at = f"{where}, {_column(rule)}"
     problems = []
     if bad.any():
         problems.append(
@@ -150,7 +155,17 @@ def _numbers(
     units = UNITS.get(kind)
     if units is not None and rule.unit is not None:
         numbers = numbers * units[rule.unit]
-    return numbers, problems + _check_bounds(numbers, rule, kind, at)
+    return numbers, problems
+
+
+def _column(rule: ColumnRule) -> str:
+    same = rule.column == rule.name
+    return f"column {rule.column!r}" if same else f"column {rule.column!r} ({rule.name})"
+
+
+def _id_of(value: Any) -> str:
+    text = text_of(value)
+    return "" if is_unknown(text) else text
 
 
 def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, at: str) -> list[Problem]:

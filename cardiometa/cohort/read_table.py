@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +29,11 @@ _DELIMITERS = (",", "\t", ";", "|")
 _MISSING_NUMBERS = ["", "NA", "N/A", "NaN", "nan", "<NA>", ".", "null", "NULL"]
 
 
-def read_any_table(path: Path, *, numeric: Collection[str] = ()) -> pd.DataFrame:
+def read_any_table(path: Path, *, numeric: Callable[[str], bool] = lambda _: False) -> pd.DataFrame:
     """The table at ``path``, indexed by row number; TableError where it cannot be read.
 
-    ``numeric`` names columns expected to be numbers: where every cell of all of them is one they
-    come as float64 (much faster for a large table), otherwise as text like the rest.
+    ``numeric`` tells the columns expected to be numbers: where every cell of all of them is one
+    they come as float64 (much faster for a large table), otherwise as text like the rest.
     """
     if not path.exists():
         raise TableError(
@@ -61,14 +61,14 @@ def read_any_table(path: Path, *, numeric: Collection[str] = ()) -> pd.DataFrame
 # ------------------------------------------------------------------ text
 
 
-def _read_text(path: Path, numeric: Collection[str]) -> pd.DataFrame:
+def _read_text(path: Path, numeric: Callable[[str], bool]) -> pd.DataFrame:
     data = _utf8(path.read_bytes(), path.name)
     first_line = data.partition(b"\n")[0].decode("utf-8")
     delimiter = _delimiter(first_line, path.suffix.lower())
     header = [name.strip() for name in next(_records(data, delimiter), [])]
     _check_header(header, path.name)
     _check_widths(data, delimiter, len(header), path.name)
-    table = _parse(data, delimiter, header, [name for name in header if name in numeric])
+    table = _parse(data, delimiter, header, [name for name in header if numeric(name)])
     table.index = pd.RangeIndex(2, len(table) + 2)
     # Spreadsheets leave rows of empty cells at the end; they are no records.
     blank = np.logical_and.reduce(

@@ -1,0 +1,373 @@
+"""Read a table for the statistics commands: OUT of ``segment``, its CSV, or any table.
+
+Cells are made the contract's (codes, units, ids as text); failed rows go out with their reason;
+what cannot be understood is a problem with its rows. Works by column, so that a million rows take
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError, Problem, TableError
+from ..files import RECORD_NAME, read_json, sha256_file
+from ..measurement.measures import COLUMNS, MEASURES
+from ..records import CohortTable, Exclusion
+from .cells import as_numbers, rows_text, values_text
+from .coding import harmonise
+from .columns import COLUMN_KINDS, kind_of, nearest, parse_columns
+from .participants import resolve_columns
+from .read_table import read_any_table
+from .records import ColumnRule, TableOptions
+
+MEASUREMENTS_NAME = "measurements.csv"
+ONE_TRIAL = "all"
+_MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
+_NUMBER_NAMES = frozenset(c.name for c in COLUMNS if c.type in ("number", "integer"))
+_CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
+_STATUSES = frozenset({"ok", "review", "failed"})
+_REASONS = {
+    "failed": "The scan could not be measured.",
+    "review": "The scan is marked for review and --status ok leaves it out.",
+}
+# Options of the commands, and names of the same thing that tables often have.
+_OPTIONS = {
+    "trial": ("--trial", ("study", "site")),
+    "participant_id": ("--participant", ("participant", "id", "subject", "patient", "subjid")),
+    "age_years": ("--age", ("age",)),
+    "sex": ("--sex", ("gender",)),
+    "ethnicity": ("--ethnicity", ("race",)),
+    "arm": ("--arm", ("treatment", "group", "trt")),
+    "visit": ("--visit", ("timepoint", "session")),
+    "visit_day": ("--visit-day", ("day",)),
+}
+
+
+def read_analysis_table(path: Path, options: TableOptions | None = None) -> CohortTable:
+    """The harmonised table at ``path``; TableError lists every problem.
+
+    ``rows`` is indexed by the row numbers of the file. It always has ``trial``,
+    ``participant_id`` and ``status``; any other column only where the table has it, harmonised
+    under the contract's name. ``participant_id`` is the row number where the table has none.
+    """
+    options = options or TableOptions()
+    file, name = _locate(path)
+    where = file.name
+    rules, problems = _rules(options)
+    numeric = _numeric_columns(rules, options)
+    table = read_any_table(file, numeric=numeric)
+    if table.empty:
+        raise TableError(f"{where} has a header, but no rows.")
+    found, missing = resolve_columns(table, rules, (*COLUMN_KINDS, *_MEASURE_NAMES), where)
+    problems += missing
+    rows, wrong, warnings = _harmonised(table, found, where)
+    problems += wrong
+    problems += _other_numbers(rows, table, options, where)
+    problems += _check_keys(rows, where)
+    rows, exclusions, wrong = _usable(rows, options, where)
+    problems += wrong
+    if problems:
+        raise TableError(
+            f"{where} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
+            problems=problems,
+        )
+    return CohortTable(
+        rows=rows,
+        name=name,
+        sha256=sha256_file(file),
+        measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
+        conventions=_conventions(rows),
+        exclusions=tuple(exclusions),
+        warnings=(*warnings, *_lookalikes(table, found)),
+    )
+
+
+# ------------------------------------------------------------------ which file, which columns
+
+
+def _locate(path: Path) -> tuple[Path, str]:
+    """The table's file, and the name of the cohort (or of the file)."""
+    if not path.is_dir():
+        return path, path.stem
+    file = path / MEASUREMENTS_NAME
+    if not file.is_file():
+        raise TableError(
+            f"The folder {path.name} has no {MEASUREMENTS_NAME}.",
+            hint="Give the OUT folder of a complete `segment` run, or a table.",
+        )
+    name = path.name
+    record = path / RECORD_NAME
+    if record.is_file():
+        try:
+            name = str(read_json(record)["options"]["cohort"])
+        except (InputError, KeyError, TypeError):
+            name = path.name
+    return file, name
+
+
+def _rules(options: TableOptions) -> tuple[dict[str, ColumnRule], list[Problem]]:
+    """The rules of ``--config``, the columns named by flags winning."""
+    allowed = (*COLUMN_KINDS, *_MEASURE_NAMES)
+    rules, problems = parse_columns(options.columns, "--config", allowed)
+    flags: Mapping[str, str | None] = {
+        "trial": options.trial,
+        "participant_id": options.participant,
+        "age_years": options.age,
+        "sex": options.sex,
+        "ethnicity": options.ethnicity,
+        "arm": options.arm,
+        "visit": options.visit,
+        "visit_day": options.visit_day,
+    }
+    for name, column in flags.items():
+        if column is not None:
+            rule = rules.get(name, ColumnRule(name=name, column=column))
+            rules[name] = replace(rule, column=column)
+    return rules, problems
+
+
+def _numeric_columns(
+    rules: Mapping[str, ColumnRule], options: TableOptions
+) -> Callable[[str], bool]:
+    """Tells the columns of the file that should hold nothing but numbers."""
+    mapped = {rule.column for rule in rules.values() if rule.map is not None}
+    named = {
+        rule.column
+        for rule in rules.values()
+        if kind_of(rule.name) in ("number", "age", "length", "mass", "day")
+    }
+    others = {rule.column for rule in rules.values()} - named
+    wanted = (named | set(options.numeric) | _NUMBER_NAMES) - mapped - others
+    return lambda column: column in wanted or _is_reported(column)
+
+
+def _is_reported(column: str) -> bool:
+    return column.startswith("reported_") and column != "reported_papillary"
+
+
+def _lookalikes(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str]:
+    """A hint for each harmonised column that the table seems to have under another name."""
+    used = {rule.column for rule in found.values()}
+    free = {str(column).casefold(): str(column) for column in table.columns if column not in used}
+    hints = []
+    for name, (option, words) in _OPTIONS.items():
+        if name in found:
+            continue
+        hints += [
+            f"The table has no column {name}, but {free[word]!r}: if that is it, say "
+            f"{option} {free[word]}."
+            for word in (name, *words)
+            if word in free
+        ][:1]
+    return hints
+
+
+# ------------------------------------------------------------------ cells
+
+
+def _harmonised(
+    table: pd.DataFrame, rules: Mapping[str, ColumnRule], where: str
+) -> tuple[pd.DataFrame, list[Problem], list[str]]:
+    """The harmonised columns first, then all others as they are (blank is NaN)."""
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    data: dict[str, pd.Series] = {}
+    for name, rule in rules.items():
+        data[name], found = harmonise(_unescaped(table[rule.column]), rule, where, adults=False)
+        problems += found
+    if "trial" not in data:
+        data["trial"] = pd.Series(ONE_TRIAL, index=table.index, dtype=object)
+    if "participant_id" not in data:
+        problems += _needs_participants(data, where)
+        numbers = [str(row) for row in table.index]
+        data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
+        warnings.append(
+            "The table has no participant_id (--participant): each row is taken as one person."
+        )
+    warnings += _check_status(data)
+    if "status" not in data:
+        data["status"] = pd.Series("ok", index=table.index, dtype=object)
+    used = {rule.column for rule in rules.values()}
+    for column in table.columns:
+        if column not in used and column not in data:
+            cells = table[column]
+            blank = cells.isna() | cells.astype(object).eq("") if cells.dtype != float else None
+            data[str(column)] = cells if blank is None else cells.mask(blank)
+    order = [name for name in (*COLUMN_KINDS, *_MEASURE_NAMES) if name in data]
+    rest = [name for name in data if name not in order]
+    return pd.DataFrame({name: data[name] for name in (*order, *rest)}), problems, warnings
+
+
+def _unescaped(cells: pd.Series) -> pd.Series:
+    """Text without the apostrophe that keeps a spreadsheet from reading it as a formula."""
+    if pd.api.types.is_numeric_dtype(cells):
+        return cells
+    text = cells.astype("str") if cells.dtype != object else cells
+    escaped = text.map(_is_escaped, na_action="ignore").eq(True)
+    return cells.mask(escaped, text.str[1:]) if escaped.any() else cells
+
+
+def _is_escaped(cell: Any) -> bool:
+    return isinstance(cell, str) and cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@")
+
+
+def _needs_participants(data: Mapping[str, pd.Series], where: str) -> list[Problem]:
+    visits = data.get("visit")
+    if visits is None or visits.nunique() < 2:
+        return []
+    return [
+        Problem(
+            where=where,
+            what="there are several visits, but no column holds the participant_id",
+            why="The visits of one person cannot be brought together.",
+            fix="Name the column with --participant.",
+        )
+    ]
+
+
+def _check_status(data: dict[str, pd.Series]) -> list[str]:
+    """A column ``status`` of other words than ours is the user's own and is left alone."""
+    status = data.get("status")
+    if status is None:
+        return []
+    words = set(status.dropna())
+    if words & _STATUSES or not words:
+        return []
+    own = data.pop("status")
+    data["status_of_table"] = own
+    held = values_text(own.dropna(), 5)
+    return [f"The column status holds {held}: it is not read as ok, review or failed."]
+
+
+def _other_numbers(
+    rows: pd.DataFrame, table: pd.DataFrame, options: TableOptions, where: str
+) -> list[Problem]:
+    """Make numbers of the further columns that must be; those asked for must be there."""
+    problems = [
+        Problem(
+            where=where,
+            what=f"there is no column {name!r}",
+            fix=nearest(name, [str(column) for column in table.columns]),
+        )
+        for name in options.numeric
+        if name not in rows
+    ]
+    known = (*COLUMN_KINDS, *_MEASURE_NAMES)
+    wanted = [
+        name
+        for name in rows.columns
+        if name not in known
+        and (name in options.numeric or name in _NUMBER_NAMES or _is_reported(name))
+    ]
+    for name in wanted:
+        numbers, bad = as_numbers(rows[name])
+        if bad.any():
+            problems.append(
+                Problem(
+                    where=f"{where}, column {name!r}, {rows_text(rows.index[bad])}",
+                    what=f"no number: {values_text(rows.loc[bad, name])}",
+                    fix="Write decimals with a point; leave an unknown value blank.",
+                )
+            )
+        rows[name] = numbers
+    return problems
+
+
+# ------------------------------------------------------------------ rows
+
+
+def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
+    """Rows without a trial or person, and people with two rows of one visit."""
+    problems = []
+    for name in ("trial", "participant_id"):
+        blank = rows[name].eq("")
+        if blank.any():
+            problems.append(
+                Problem(
+                    where=f"{where}, {rows_text(rows.index[blank])}",
+                    what=f"there is no {name}",
+                    fix="Fill it in, or remove the rows.",
+                )
+            )
+    if "visit" not in rows:
+        return problems
+    # Visits without a name are told apart by their day, where there is one.
+    keys = [rows["trial"], rows["participant_id"], rows["visit"]]
+    unnamed = rows["visit"].isna()
+    if unnamed.any():
+        if "visit_day" not in rows:
+            keys.append(pd.Series(np.where(unnamed, np.arange(len(rows)), -1), index=rows.index))
+        else:
+            keys.append(rows["visit_day"].where(unnamed, np.inf))
+    codes = pd.DataFrame({n: pd.factorize(key)[0] for n, key in enumerate(keys)}, index=rows.index)
+    twice = codes.duplicated(keep=False)
+    if twice.any():
+        groups = list(codes[twice].groupby(list(codes.columns), sort=False))
+        problems += [
+            Problem(
+                where=f"{where}, {rows_text(group.index)}",
+                what=f"one participant has {len(group)} rows of one visit",
+                why="It is unknown which value counts.",
+                fix="Keep one, or give the visits different names (--visit).",
+            )
+            for _, group in groups[:_MOST_LISTED]
+        ]
+        if len(groups) > _MOST_LISTED:
+            more = len(groups) - _MOST_LISTED
+            problems.append(Problem(where=where, what=f"{more} more visits stand there twice"))
+    return problems
+
+
+_MOST_LISTED = 50
+
+
+def _usable(
+    rows: pd.DataFrame, options: TableOptions, where: str
+) -> tuple[pd.DataFrame, list[Exclusion], list[Problem]]:
+    """The rows to use, and the others with their reason; a foreign status is a problem."""
+    status = rows["status"].fillna("ok")
+    foreign = ~status.isin(_STATUSES)
+    problems = []
+    if foreign.any():
+        problems.append(
+            Problem(
+                where=f"{where}, column 'status', {rows_text(rows.index[foreign])}",
+                what=f"unknown {values_text(status[foreign])}",
+                why="Known are ok, review and failed; failed rows are never used.",
+                fix="Map the column status under [columns] of --config, or rename it.",
+            )
+        )
+    dropped = status.eq("failed") | (status.eq("review") & (options.status == "ok"))
+    gone = rows[dropped]
+    visits = gone["visit"].fillna("") if "visit" in gone else pd.Series("", index=gone.index)
+    exclusions = [
+        Exclusion(
+            stage="scan",
+            trial=trial,
+            participant_id=person,
+            visit=visit,
+            code=word,
+            sentence=_REASONS[word],
+        )
+        for trial, person, visit, word in zip(
+            gone["trial"], gone["participant_id"], visits, status[dropped], strict=True
+        )
+    ]
+    kept = rows[~dropped].copy()
+    kept["status"] = status[~dropped]
+    return kept, exclusions, problems
+
+
+def _conventions(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """The values met of the facts that must not be mixed; a column without values is empty."""
+    return {
+        name: tuple(sorted({str(value) for value in rows[name].dropna().unique()}))
+        for name in _CONVENTIONS
+        if name in rows
+    }
