@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -69,11 +70,13 @@ def shape_flags(
         for name, volume in volumes.items()
         for structure, label in STRUCTURE_LABELS.items()
     }
-    jump = {name: centre_jump_mm(volume, spacing_mm) for name, volume in volumes.items()}
+    paths = {name: _lv_path(volume, spacing_mm) for name, volume in volumes.items()}
     for code, found in (
         ("cavity-not-enclosed", open_share),
         ("several-components", apart),
-        ("centroid-jump", jump),
+        ("centroid-jump", {name: centre_jump_mm(path) for name, path in paths.items()}),
+        ("end-slice-jump", {name: end_jump_mm(path) for name, path in paths.items()}),
+        ("lv-area-jump", {name: area_jump(path) for name, path in paths.items()}),
     ):
         where = max(found, key=lambda name: found[name])
         if found[where] > limit_of(code):
@@ -118,19 +121,50 @@ def share_apart(mask: np.ndarray) -> float:
     return float(1 - sizes.max() / sizes.sum())
 
 
-def centre_jump_mm(volume: np.ndarray, spacing_mm: tuple[float, float]) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LvPath:
+    """Pixels ``[n]`` and centre in mm ``[n, 2]`` of the LV (cavity and wall) in its slices."""
+
+    pixels: np.ndarray
+    centre_mm: np.ndarray
+
+
+def _lv_path(volume: np.ndarray, spacing_mm: tuple[float, float]) -> LvPath:
+    ventricle = (volume == LV_CAVITY) | (volume == LV_MYOCARDIUM)
+    pixels = ventricle.sum(axis=(1, 2))
+    filled = np.flatnonzero(pixels > 0)
+    rows = ventricle.sum(axis=2)[filled] @ np.arange(volume.shape[1])
+    columns = ventricle.sum(axis=1)[filled] @ np.arange(volume.shape[2])
+    centre = np.stack([rows, columns], axis=1) / pixels[filled, np.newaxis]
+    return LvPath(pixels=pixels[filled], centre_mm=centre * np.asarray(spacing_mm))
+
+
+def centre_jump_mm(path: LvPath) -> float:
     """Largest distance of the LV's centre in a slice from the midpoint of its two neighbours'.
 
     A tilted stack moves the centre by equal steps and gives 0; a slice shifted by another
     breath-hold, or labelled elsewhere, does not. 0 for fewer than three slices with LV.
     """
-    ventricle = (volume == LV_CAVITY) | (volume == LV_MYOCARDIUM)
-    sizes = ventricle.sum(axis=(1, 2))
-    filled = np.flatnonzero(sizes > 0)
-    if len(filled) < 3:
+    centre = path.centre_mm
+    if len(centre) < 3:
         return 0.0
-    rows = ventricle.sum(axis=2)[filled] @ np.arange(volume.shape[1])
-    columns = ventricle.sum(axis=1)[filled] @ np.arange(volume.shape[2])
-    centres = np.stack([rows, columns], axis=1) / sizes[filled, np.newaxis] * spacing_mm
-    off_line = centres[1:-1] - (centres[:-2] + centres[2:]) / 2
+    off_line = centre[1:-1] - (centre[:-2] + centre[2:]) / 2
     return float(np.linalg.norm(off_line, axis=1).max())
+
+
+def end_jump_mm(path: LvPath) -> float:
+    """Larger of the steps of the LV's centre from an outermost slice to the next."""
+    centre = path.centre_mm
+    if len(centre) < 2:
+        return 0.0
+    steps = np.stack([centre[0] - centre[1], centre[-1] - centre[-2]])
+    return float(np.linalg.norm(steps, axis=1).max())
+
+
+def area_jump(path: LvPath) -> float:
+    """Largest ratio of the LV's size in a slice to that of the larger of its neighbours."""
+    pixels = path.pixels
+    if len(pixels) < 2:
+        return 0.0
+    before, after = np.r_[0, pixels[:-1]], np.r_[pixels[1:], 0]
+    return float((pixels / np.maximum(before, after)).max())
