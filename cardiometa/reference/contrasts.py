@@ -36,29 +36,36 @@ def within_trial_difference(
 ) -> MeanDifference | None:
     """OLS of ``y`` on ``group`` (0/1) and the covariate with an intercept for each trial.
 
-    Arrays ``[n]``. HC3 standard error (MacKinnon & White 1985), since groups differ in spread;
-    n - trials - columns degrees of freedom. None where no trial has both groups.
+    Arrays ``[n]``, ``trial`` small integers. HC3 standard error (MacKinnon & White 1985), since
+    groups differ in spread; n - trials - columns degrees of freedom. None where no trial has both
+    groups.
     """
-    _, trial, sizes = np.unique(trial, return_inverse=True, return_counts=True)
-    keep = sizes[trial] > 1  # a trial of one person is fitted exactly and says nothing
-    y, group, trial = y[keep], group[keep], trial[keep]
-    columns = [group] if covariate is None else [group, covariate[keep]]
-    if not len(y):
+    if len(y) == 0:
         return None
-    _, trial, sizes = np.unique(trial, return_inverse=True, return_counts=True)
+    sizes = np.bincount(trial)
+    if (sizes == 1).any():  # a trial of one person is fitted exactly and says nothing
+        keep = sizes[trial] > 1
+        rest = None if covariate is None else covariate[keep]
+        return within_trial_difference(y[keep], group[keep], rest, trial[keep])
+    columns = [group] if covariate is None else [group, covariate]
     X = np.column_stack([_centred(c, trial, sizes) for c in columns])
     both = _trials_with_both(group, trial, sizes)
-    df = len(y) - len(sizes) - X.shape[1]
-    if not both or df < 1 or np.linalg.matrix_rank(X) < X.shape[1]:
+    df = len(y) - int(np.sum(sizes > 0)) - X.shape[1]
+    cross = X.T @ X
+    if not both or df < 1 or not _is_regular(cross):
         return None
-    inverse = np.linalg.inv(X.T @ X)
+    inverse = np.linalg.inv(cross)
     beta = inverse @ (X.T @ y)
     residual = _centred(y, trial, sizes) - X @ beta
-    leverage = 1 / sizes[trial] + np.einsum("ij,jk,ik->i", X, inverse, X)
-    free = np.maximum(1 - leverage, 1e-12)
-    meat = X.T @ (X * np.square(np.where(leverage < 1 - 1e-9, residual / free, 0.0))[:, None])
-    se = float(np.sqrt((inverse @ meat @ inverse)[0, 0]))
-    return MeanDifference(difference=float(beta[0]), se=se, df=float(df), n_trials=both)
+    leverage = 1 / sizes[trial] + np.sum((X @ inverse) * X, axis=1)
+    # A person with leverage 1 is fitted exactly: residual and weight are both 0.
+    scaled = np.divide(
+        residual, 1 - leverage, out=np.zeros_like(residual), where=leverage < 1 - 1e-9
+    )
+    moved = X @ inverse[:, 0] * scaled
+    return MeanDifference(
+        difference=float(beta[0]), se=float(np.sqrt(moved @ moved)), df=float(df), n_trials=both
+    )
 
 
 def between_trial_difference(
@@ -69,27 +76,29 @@ def between_trial_difference(
     The means are first moved to the overall mean of the covariate by its within-trial slope. None
     with fewer than 3 trials, or where every trial has the same share.
     """
-    _, trial, sizes = np.unique(trial, return_inverse=True, return_counts=True)
-    if len(sizes) < 3:
+    sizes = np.bincount(trial)
+    met = sizes > 0
+    if met.sum() < 3:
         return None
-    share = np.bincount(trial, group) / sizes
-    mean = np.bincount(trial, y) / sizes
+    share = np.bincount(trial, group)[met] / sizes[met]
+    mean = np.bincount(trial, y)[met] / sizes[met]
     if covariate is not None:
-        slope = _within_slope(y, group, covariate, trial, sizes)
-        mean = mean - slope * (np.bincount(trial, covariate) / sizes)
+        slope = _within_slope(y, group, covariate, trial)
+        mean = mean - slope * (np.bincount(trial, covariate)[met] / sizes[met])
     x = share - share.mean()
     spread = float(x @ x)
     if spread < 1e-12:
         return None
     difference = float(x @ mean) / spread
     residual = mean - mean.mean() - x * difference
-    df = len(sizes) - 2
+    df = len(mean) - 2
     se = float(np.sqrt(residual @ residual / df / spread))
-    return MeanDifference(difference=difference, se=se, df=float(df), n_trials=len(sizes))
+    return MeanDifference(difference=difference, se=se, df=float(df), n_trials=len(mean))
 
 
 def _centred(values: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    return np.asarray(values - (np.bincount(trial, values) / sizes)[trial], dtype=np.float64)
+    means = np.bincount(trial, values) / np.maximum(sizes, 1)
+    return np.asarray(values - means[trial], dtype=np.float64)
 
 
 def _trials_with_both(group: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> int:
@@ -97,15 +106,22 @@ def _trials_with_both(group: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -
     return int(np.sum((count > 0) & (count < sizes)))
 
 
+def _is_regular(cross: np.ndarray) -> bool:
+    """True where the columns behind X'X vary and are not multiples of each other."""
+    scale = np.sqrt(np.diag(cross))
+    if not (scale > 0).all():
+        return False
+    return bool(np.linalg.cond(cross / np.outer(scale, scale)) < 1e12)
+
+
 def _within_slope(
-    y: np.ndarray,
-    group: np.ndarray,
-    covariate: np.ndarray,
-    trial: np.ndarray,
-    sizes: np.ndarray,
+    y: np.ndarray, group: np.ndarray, covariate: np.ndarray, trial: np.ndarray
 ) -> float:
+    """The covariate's slope at one trial and group; 0 where it does not vary there."""
+    sizes = np.bincount(trial)
     X = np.column_stack([_centred(covariate, trial, sizes), _centred(group, trial, sizes)])
-    return float(np.linalg.lstsq(X, _centred(y, trial, sizes), rcond=None)[0][0])
+    solution = np.linalg.lstsq(X.T @ X, X.T @ _centred(y, trial, sizes), rcond=1e-12)[0]
+    return float(solution[0])
 
 
 # ------------------------------------------------------------------ the table
@@ -190,10 +206,8 @@ def _three_ways(
     empty: Contrast, sample: _Sample, options: ReferenceOptions, *, hide: tuple[bool, bool]
 ) -> Iterator[Contrast]:
     y, group, age, trial = sample.y, sample.group, sample.age, sample.trial
-    trials, index = np.unique(trial, return_inverse=True)
-    sizes = np.bincount(index)
-    share = np.bincount(index, group) / sizes if len(sizes) else np.empty(0)
-    mixed = ((share > 0) & (share < 1))[index] if len(sizes) else np.empty(0, dtype=bool)
+    sizes, count = np.bincount(trial), np.bincount(trial, group)
+    mixed = ((count > 0) & (count < sizes))[trial]
     inside = _Sample(
         y=y[mixed], group=group[mixed], age=None if age is None else age[mixed], trial=trial[mixed]
     )
@@ -217,7 +231,7 @@ def _three_ways(
     yield _contrast(
         replace(empty, source="ignoring-trials"),
         sample,
-        None if found is None else replace(found, n_trials=len(trials)),
+        None if found is None else replace(found, n_trials=int(np.sum(sizes > 0))),
         options,
         hide=hide,
         why_not="only one group",

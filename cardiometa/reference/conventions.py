@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from ..errors import Problem, TableError
 from .people import People
@@ -32,16 +34,32 @@ def depends_on(measure: str) -> tuple[str, ...]:
     return needs
 
 
-def conventions_of(people: People, has_value: np.ndarray) -> dict[str, dict[str, int]]:
-    """For each convention the values met among those people, with how many have it."""
-    found = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convention:
+    """One convention of the people: ``code`` ``[people]`` counts into ``values``, -1 unknown."""
+
+    name: str
+    values: tuple[str, ...]
+    code: np.ndarray
+
+    def met(self, rows: np.ndarray) -> dict[str, int]:
+        """The values met among the people ``rows`` (a mask), with how many have each."""
+        counts = np.bincount(self.code[rows] + 1, minlength=len(self.values) + 1)[1:]
+        return {v: int(c) for v, c in zip(self.values, counts, strict=True) if c}
+
+
+def read_conventions(people: People) -> tuple[Convention, ...]:
+    """The conventions that the table states."""
+    found = []
     for name in (*_ALWAYS, "reported_papillary", _BSA):
-        if name not in people.frame:
-            continue
-        column = people.frame[name][has_value].dropna().astype(str)
-        counts = column[column != ""].value_counts()
-        found[name] = {str(value): int(counts[value]) for value in sorted(counts.index)}
-    return found
+        if name in people.frame:
+            column = people.frame[name].astype(object)
+            text = column.where(column.notna() & (column != ""), None)
+            code, values = pd.factorize(text, sort=True)
+            found.append(
+                Convention(name=name, values=tuple(str(v) for v in values), code=np.asarray(code))
+            )
+    return tuple(found)
 
 
 def check_conventions(
@@ -53,13 +71,11 @@ def check_conventions(
     their counts and trials.
     """
     good, problems = [], {}
+    stated = read_conventions(people)
     for measure in measures:
         has_value = np.isfinite(people.values(measure))
-        mixed = {
-            name: values
-            for name, values in conventions_of(people, has_value).items()
-            if name in depends_on(measure) and len(values) > 1
-        }
+        met = {c.name: c.met(has_value) for c in stated if c.name in depends_on(measure)}
+        mixed = {name: values for name, values in met.items() if len(values) > 1}
         if mixed:
             problems[measure] = mixed
         else:

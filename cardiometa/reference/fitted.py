@@ -6,8 +6,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from .disclosure import released
 from .limits import Limit, LimitRequest, default_rule, estimate_limits
 from .options import LimitsRule, ReferenceOptions
@@ -80,7 +78,7 @@ def _without_each(
 ) -> dict[int, tuple[Limit, ...]]:
     """The cell's rule is kept, so that the span is the trial's doing and not the method's."""
     found = {}
-    for trial in np.unique(cell.trial).tolist():
+    for trial in cell.trial_counts:
         others = cell.ordered[cell.trial != trial]
         if len(others) >= options.smallest_n:
             found[trial] = estimate_limits(others, rule, point_request(request))

@@ -14,7 +14,7 @@ from ..measurement.measures import definition
 from ..records import CohortTable, Exclusion, ReferenceLimit
 from .calibration import calibrate
 from .contrasts import contrasts
-from .conventions import check_conventions, conventions_of
+from .conventions import check_conventions, read_conventions
 from .disclosure import hidden_counts
 from .fitted import FittedCell, fit_cell, outer_centiles
 from .limits import Limit
@@ -32,7 +32,7 @@ from .records import (
     ReferenceResult,
     TrialLimit,
 )
-from .strata import ALL, Cell, Stratum, cells, strata
+from .strata import ALL, Cell, Strata, cells, strata
 from .trials import trial_limits
 
 METHOD = "strata"
@@ -67,7 +67,8 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     found = {m: _one_measure(m, people, groups, options) for m in measures}
     title = "Reference ranges" if options.healthy_only else NOT_A_REFERENCE.capitalize()
     has_value = np.any([np.isfinite(people.values(m)) for m in measures], axis=0)
-    conventions = conventions_of(people, has_value)
+    stated = {c.name: c.met(has_value) for c in read_conventions(people)}
+    conventions = {name: values for name, values in stated.items() if values}
     results = list(found.values())
     return ReferenceResult(
         title=title,
@@ -164,8 +165,8 @@ def _without_review(
     groups = strata(rest, options.age_bands)
     rows: list[ReferenceLimit] = []
     for measure in measures:
-        values, _, _ = _kept_values(measure, rest, groups, options)
-        fitted = _fit_all(measure, rest, groups, values, options, without_trials=False)
+        kept = _kept(measure, rest, groups, options)
+        fitted = [fit_cell(measure, c, options, without_trials=False) for c in kept.cells]
         rows += _limit_rows(measure, definition(measure).unit, fitted, options)
     return tuple(rows)
 
@@ -174,16 +175,16 @@ def _without_review(
 
 
 def _one_measure(
-    measure: str, people: People, groups: Sequence[Stratum], options: ReferenceOptions
+    measure: str, people: People, groups: Strata, options: ReferenceOptions
 ) -> _MeasureResult:
     unit = definition(measure).unit
-    values, far, dropped = _kept_values(measure, people, groups, options)
-    fitted = _fit_all(measure, people, groups, values, options, without_trials=True)
+    kept = _kept(measure, people, groups, options)
+    fitted = [fit_cell(measure, cell, options) for cell in kept.cells]
     missing = ~np.isfinite(people.values(measure))
     gone = [
         *excluded(people.keys.at(missing), "scan", f"no-value:{measure}", f"{measure} is empty"),
         *excluded(
-            people.keys.at(dropped), "scan", f"outlier:{measure}", f"{measure} is an outlier"
+            people.keys.at(kept.dropped), "scan", f"outlier:{measure}", f"{measure} is an outlier"
         ),
     ]
     withheld = _withheld_counts(fitted, options)
@@ -197,39 +198,55 @@ def _one_measure(
             row for f in fitted for row in trial_limits(measure, unit, f, people.trials, options)
         ),
         partition=tuple(partition_tests(measure, unit, fitted, options)),
-        contrasts=tuple(contrasts(measure, unit, people, values, options)),
+        contrasts=tuple(contrasts(measure, unit, people, kept.values, options)),
         calibration=tuple(calibrate(measure, unit, fitted, people, options)),
-        outliers=tuple(far),
+        outliers=kept.outliers,
         exclusions=tuple(gone),
-        account=_account(measure, people, values, gone, far, options),
+        account=_account(measure, people, kept, gone, options),
         models=tuple(model for model in models if model is not None),
     )
 
 
-def _kept_values(
-    measure: str, people: People, groups: Sequence[Stratum], options: ReferenceOptions
-) -> tuple[np.ndarray, list[Outlier], np.ndarray]:
-    """Values ``[people]`` to use, the outliers found, and the people dropped for being one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """Values ``[people]`` to use and their cells; outliers found; people dropped as outliers."""
+
+    values: np.ndarray
+    cells: tuple[Cell, ...]
+    outliers: tuple[Outlier, ...]
+    dropped: np.ndarray
+
+
+def _kept(measure: str, people: People, groups: Strata, options: ReferenceOptions) -> _Kept:
+    """What is left of a measure after the outlier rule.
 
     Outliers are looked for by sex and age band over all ethnicities, so that one person is or is
     not an outlier in every stratum alike.
     """
     values = people.values(measure)
+    found = cells(people, groups, values)
+    nobody = np.empty(0, dtype=np.int64)
     if options.outliers == "none":
-        return values, [], np.empty(0, dtype=np.int64)
-    pooled = [group for group in groups if group.key.ethnicity == ALL]
+        return _Kept(values=values, cells=found, outliers=(), dropped=nobody)
     far: list[Outlier] = []
-    members: list[np.ndarray] = []
-    for cell in cells(people, pooled, values):
-        beyond, low, high = outlying(cell)
-        members.append(beyond)
-        far += _outliers(measure, people, cell, beyond, (low, high), values)
+    members = [nobody]
+    for cell in found:
+        if cell.key.ethnicity == ALL:
+            beyond, low, high = outlying(cell)
+            members.append(beyond)
+            far += _outliers(measure, people, cell, beyond, (low, high), values)
+    far.sort(key=lambda o: (o.trial, o.participant_id))
     if options.outliers == "list":
-        return values, far, np.empty(0, dtype=np.int64)
-    dropped = np.sort(np.concatenate(members)) if members else np.empty(0, dtype=np.int64)
+        return _Kept(values=values, cells=found, outliers=tuple(far), dropped=nobody)
+    dropped = np.sort(np.concatenate(members))
     values = values.copy()
     values[dropped] = np.nan
-    return values, far, dropped
+    return _Kept(
+        values=values,
+        cells=cells(people, groups, values),
+        outliers=tuple(far),
+        dropped=dropped,
+    )
 
 
 def _outliers(
@@ -240,6 +257,7 @@ def _outliers(
     fences: tuple[float, float],
     values: np.ndarray,
 ) -> Iterator[Outlier]:
+    """The outliers of a cell, each with the fences it is beyond."""
     named = excluded(people.keys.at(members), "scan", "outlier", "")
     for person, member in zip(named, members.tolist(), strict=True):
         yield Outlier(
@@ -259,12 +277,11 @@ def _outliers(
 def _account(
     measure: str,
     people: People,
-    values: np.ndarray,
+    kept: _Kept,
     gone: Sequence[Exclusion],
-    far: Sequence[Outlier],
     options: ReferenceOptions,
 ) -> Account:
-    used = np.isfinite(values)
+    used = np.isfinite(kept.values)
     codes = Counter(e.code for e in people.exclusions)
     codes.update(e.code.partition(":")[0] for e in gone)
     return Account(
@@ -275,26 +292,11 @@ def _account(
         ethnicity_unknown=(
             int(np.sum(used & (people.ethnicity < 0))) if "ethnicity" in people.by else 0
         ),
-        outliers=None if options.outliers == "none" else len(far),
+        outliers=None if options.outliers == "none" else len(kept.outliers),
     )
 
 
 # ------------------------------------------------------------------ rows
-
-
-def _fit_all(
-    measure: str,
-    people: People,
-    groups: Sequence[Stratum],
-    values: np.ndarray,
-    options: ReferenceOptions,
-    *,
-    without_trials: bool,
-) -> list[FittedCell]:
-    return [
-        fit_cell(measure, cell, options, without_trials=without_trials)
-        for cell in cells(people, groups, values)
-    ]
 
 
 def _limit_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -31,24 +31,31 @@ class StratumKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
-    """A group: ``members`` ``[n]`` count into the people."""
+class Strata:
+    """Every group in the order of the tables.
 
-    key: StratumKey
-    members: np.ndarray
+    ``pooled`` and ``split`` ``[people]`` int16 count into ``keys``: the group over all ethnicities
+    and that of the person's own, -1 where there is none.
+    """
+
+    keys: tuple[StratumKey, ...]
+    pooled: np.ndarray
+    split: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """A measure in a group, sorted by value: ``ordered`` ``[n]``, ``members`` and ``trial`` alike.
 
-    Ties stand in the people's order (trial, participant).
+    Ties stand in no fixed order. ``trial_counts`` maps each trial met to
+    its people.
     """
 
     key: StratumKey
     ordered: np.ndarray
     members: np.ndarray
     trial: np.ndarray
+    trial_counts: Mapping[int, int]
 
     @property
     def n(self) -> int:
@@ -58,10 +65,10 @@ class Cell:
     @property
     def n_trials(self) -> int:
         """Trials that these people come from."""
-        return len(np.unique(self.trial))
+        return len(self.trial_counts)
 
 
-def strata(people: People, bands: Sequence[float]) -> tuple[Stratum, ...]:
+def strata(people: People, bands: Sequence[float]) -> Strata:
     """Every group, empty ones too, in order: sex, ethnicity (``all`` first), age band.
 
     The ethnicities are those met in the table; people whose ethnicity is unknown are in ``all``
@@ -70,16 +77,31 @@ def strata(people: People, bands: Sequence[float]) -> tuple[Stratum, ...]:
     sexes = range(len(SEXES)) if "sex" in people.by else (-1,)
     met = sorted(set(people.ethnicity.tolist()) - {-1}) if "ethnicity" in people.by else []
     band_numbers = range(len(bands)) if "age" in people.by else (-1,)
-    order = {
-        "pooled": _grouped(people, len(bands), with_ethnicity=False),
-        "split": _grouped(people, len(bands), with_ethnicity=True),
-    }
-    found = []
-    for sex, ethnicity, band in product(sexes, (-1, *met), band_numbers):
-        kind = "pooled" if ethnicity < 0 else "split"
-        members = order[kind].get((sex, ethnicity, band), np.empty(0, dtype=np.int64))
-        found.append(Stratum(key=_key(sex, ethnicity, band, bands), members=members))
-    return tuple(found)
+    codes = list(product(sexes, (-1, *met), band_numbers))
+    n = len(people.trial)
+    nobody = np.full(n, -1)
+    sex = people.sex if "sex" in people.by else nobody
+    band = people.band if "age" in people.by else nobody
+    return Strata(
+        keys=tuple(_key(*code, bands) for code in codes),
+        pooled=_numbers(codes, sex, nobody, band),
+        split=_numbers(codes, sex, people.ethnicity, band) if met else nobody.astype(np.int16),
+    )
+
+
+def _numbers(
+    codes: Sequence[tuple[int, int, int]],
+    sex: np.ndarray,
+    ethnicity: np.ndarray,
+    band: np.ndarray,
+) -> np.ndarray:
+    """The number of each person's group; of a person of unknown ethnicity that of ``all``."""
+    bands = max(b for _, _, b in codes) + 2
+    packed = ((ethnicity + 1) * (len(SEXES) + 1) + sex + 1) * bands + band + 1
+    lookup = np.full((len(ETHNICITIES) + 1) * (len(SEXES) + 1) * bands, -1, dtype=np.int16)
+    for number, (s, e, b) in enumerate(codes):
+        lookup[((e + 1) * (len(SEXES) + 1) + s + 1) * bands + b + 1] = number
+    return np.asarray(lookup[packed])
 
 
 def _key(sex: int, ethnicity: int, band: int, bands: Sequence[float]) -> StratumKey:
@@ -91,37 +113,34 @@ def _key(sex: int, ethnicity: int, band: int, bands: Sequence[float]) -> Stratum
     )
 
 
-def _grouped(
-    people: People, bands: int, *, with_ethnicity: bool
-) -> dict[tuple[int, int, int], np.ndarray]:
-    """The members of each group by one sort; people outside every group are left out."""
-    n = len(people.trial)
-    sex = people.sex if "sex" in people.by else np.full(n, -1)
-    band = people.band if "age" in people.by else np.full(n, -1)
-    ethnicity = people.ethnicity if with_ethnicity else np.full(n, -1)
-    use = ethnicity >= 0 if with_ethnicity else np.full(n, fill_value=True)
-    number = ((ethnicity + 1) * (len(SEXES) + 1) + sex + 1) * (bands + 1) + band + 1
-    rows = np.flatnonzero(use)
-    rows = rows[np.argsort(number[rows], kind="stable")]
-    found = {}
-    for part in np.split(rows, np.flatnonzero(np.diff(number[rows])) + 1):
-        if len(part):
-            first = part[0]
-            found[int(sex[first]), int(ethnicity[first]), int(band[first])] = part
-    return found
+def cells(people: People, groups: Strata, values: np.ndarray) -> tuple[Cell, ...]:
+    """Each group's people that have a value in ``values`` ``[people]``, sorted by it.
+
+    One sort by value and two radix sorts by group serve every group.
+    """
+    order = np.argsort(values)
+    order = order[: int(np.isfinite(values).sum())]  # NaN sorts last
+    known = people.ethnicity >= 0
+    parts = [np.empty(0, dtype=np.int64)] * len(groups.keys)
+    for numbers, rows in ((groups.pooled, order), (groups.split, order[known[order]])):
+        mine = numbers[rows]
+        grouped = rows[np.argsort(mine, kind="stable")]
+        counts = np.bincount(mine + 1, minlength=len(groups.keys) + 1)
+        ends = np.cumsum(counts)
+        for number in np.flatnonzero(counts[1:]).tolist():
+            parts[number] = grouped[ends[number] : ends[number + 1]]
+    return tuple(
+        _cell(people, key, values, members) for key, members in zip(groups.keys, parts, strict=True)
+    )
 
 
-def cells(people: People, groups: Sequence[Stratum], values: np.ndarray) -> Iterator[Cell]:
-    """Each group's people that have a value ``values`` ``[people]``, sorted by it."""
-    for group in groups:
-        mine = values[group.members]
-        has_value = np.isfinite(mine)
-        members = group.members[has_value]
-        order = np.argsort(mine[has_value], kind="stable")
-        members = members[order]
-        yield Cell(
-            key=group.key,
-            ordered=values[members],
-            members=members,
-            trial=people.trial[members],
-        )
+def _cell(people: People, key: StratumKey, values: np.ndarray, members: np.ndarray) -> Cell:
+    trial = people.trial[members]
+    counts = np.bincount(trial)
+    return Cell(
+        key=key,
+        ordered=values[members],
+        members=members,
+        trial=trial,
+        trial_counts={int(t): int(counts[t]) for t in np.flatnonzero(counts)},
+    )

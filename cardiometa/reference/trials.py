@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from .disclosure import hidden_counts, released
 from .fitted import FittedCell, point_request, request_for, rule_for
 from .limits import Limit, estimate_limits
@@ -35,17 +33,17 @@ def trial_limits(
     cell = fitted.cell
     if fitted.rule is None:
         return
-    numbers, counts = np.unique(cell.trial, return_counts=True)
-    hidden = hidden_counts(counts.tolist(), cell.n, options.min_cell)
+    numbers, counts = list(cell.trial_counts), list(cell.trial_counts.values())
+    hidden = hidden_counts(counts, cell.n, options.min_cell)
     without = {
         trial: limits if options.internal else released(limits)
         for trial, limits in fitted.without.items()
     }
-    own = {int(trial): _own(measure, fitted, int(trial), options) for trial in numbers}
+    own = {trial: _own(measure, fitted, trial, options) for trial in numbers}
     for index, centile in enumerate(options.centiles):
         left = [w[index].limit for w in without.values()]
         known = [limit for limit in left if limit is not None]
-        for trial, count, hide in zip(numbers.tolist(), counts.tolist(), hidden, strict=True):
+        for trial, count, hide in zip(numbers, counts, hidden, strict=True):
             mine = own[trial]
             limit = mine.limits[index] if mine.limits else None
             rest = without.get(trial)
