@@ -1,0 +1,293 @@
+"""The files of a source, from a folder, a zip or a file: listed, sniffed and read, never unpacked.
+
+Members of a zip are read in memory by their directory entry, so their names can do no harm; sizes
+are bounded before and while they are read. Nothing is ever written, moved or renamed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+Kind = Literal["dicom", "nifti", "zip", "image", "text", "empty", "other"]
+
+HEAD_BYTES = 4096
+MAX_FILES = 200_000
+MAX_FILE_BYTES = 2 * 1024**3
+MAX_TOTAL_BYTES = 16 * 1024**3
+
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
+_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM "
+    b"UC UI UL UN UR US UT UV".split()
+)
+_POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", b".git/annex/")
+
+
+class DamagedFileError(Exception):
+    """A file that cannot be read whole; ``code`` says why. Never leaves this folder."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One file of a source; ``name`` is for telling ED from ES, never for an output."""
+
+    name: str
+    folder: str
+    size: int
+    path: Path | None = None
+    member: zipfile.ZipInfo | None = None
+
+
+@dataclass(slots=True)
+class FileSet:
+    """The files of one source by kind, and how many were not usable, by reason."""
+
+    by_kind: dict[Kind, list[ImageFile]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    archive: zipfile.ZipFile | None = None
+
+    def files(self, kind: Kind) -> list[ImageFile]:
+        """The files of one kind, in a fixed order."""
+        return self.by_kind.get(kind, [])
+
+    @contextmanager
+    def open(self, file: ImageFile) -> Iterator[BinaryIO]:
+        """A seekable stream over one file's bytes; raises DamagedFileError."""
+        if file.path is not None:
+            try:
+                stream = file.path.open("rb")
+            except OSError as error:
+                raise DamagedFileError("unreadable") from error
+            with stream:
+                yield stream
+        else:
+            yield io.BytesIO(self.read(file))
+
+    def read(self, file: ImageFile) -> bytes:
+        """All bytes of one file, at most `MAX_FILE_BYTES`; raises DamagedFileError."""
+        if file.size > MAX_FILE_BYTES:
+            raise DamagedFileError("oversized")
+        try:
+            if file.path is not None:
+                return file.path.read_bytes()
+            assert self.archive is not None
+            assert file.member is not None
+            return _read_member(self.archive, file.member, file.size)
+        except (OSError, *_ZIP_ERRORS) as error:
+            raise DamagedFileError("damaged") from error
+
+
+# What zipfile raises for members that are cut off, encrypted or of an unknown compression.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+)
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> bytes:
+    with archive.open(member) as stream:
+        data = stream.read(size + 1)
+    # A member that holds more than its entry says is a bomb or damaged.
+    if len(data) != size:
+        raise DamagedFileError("damaged")
+    return data
+
+
+# ------------------------------------------------------------------ sniffing
+
+
+def sniff_bytes(head: bytes, size: int) -> Kind:
+    """The kind of a file from its first bytes (`HEAD_BYTES` of them), whatever its name."""
+    if size == 0 or not head:
+        return "empty"
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "zip"
+    if head.startswith(_PICTURES):
+        return "image"
+    if _is_nifti(head):
+        return "nifti"
+    if _is_bare_dicom(head):
+        return "dicom"
+    return "text" if _is_text(head, whole=size <= len(head)) else "other"
+
+
+def is_pointer(head: bytes) -> bool:
+    """True for the small text that stands where git-lfs or git-annex has not fetched a file."""
+    return any(mark in head[:512] for mark in _POINTERS)
+
+
+def _is_nifti(head: bytes) -> bool:
+    if head[:2] == b"\x1f\x8b":
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, 1024)
+        except zlib.error:
+            return False
+    sizes = {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")}
+    first = 348 in sizes and head[344:347] == b"n+1"
+    return first or (540 in sizes and head[4:7] == b"n+2")
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """A data set without preamble: a first element of group 2 or 8, of a sound VR or length."""
+    if len(head) < 8:
+        return False
+    order: Literal["little", "big"]
+    for order in ("little", "big"):
+        group, element = (int.from_bytes(head[i : i + 2], order) for i in (0, 2))
+        if group in (0x0002, 0x0008) and element <= 0x1200:
+            length = int.from_bytes(head[4:8], order)
+            if head[4:6] in _VRS or (0 < length <= 1024 and length % 2 == 0):
+                return True
+    return False
+
+
+def _is_text(head: bytes, *, whole: bool) -> bool:
+    if b"\x00" in head:
+        return head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The last character may be cut where the head ends.
+        if whole or error.start < len(head) - 4:
+            printable = sum(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head)
+            return printable > 0.98 * len(head)
+    return True
+
+
+# ------------------------------------------------------------------ listing
+
+
+@contextmanager
+def open_files(path: Path) -> Iterator[FileSet]:
+    """List and sniff the files of a folder (with all below it), of a zip, or one file.
+
+    A folder that holds one zip and no image itself is read as that zip.
+    """
+    files = FileSet()
+    try:
+        if path.is_dir():
+            _list_folder(path, files)
+            archives = files.files("zip")
+            if len(archives) == 1 and not files.files("dicom") and not files.files("nifti"):
+                inner = archives[0].path
+                assert inner is not None
+                files.by_kind["zip"] = []
+                _list_zip(inner, files)
+        else:
+            _add(files, ImageFile(path.name, "", _size(path), path=path))
+            if files.files("zip"):
+                files.by_kind["zip"] = []
+                _list_zip(path, files)
+        yield files
+    finally:
+        if files.archive is not None:
+            files.archive.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _list_folder(folder: Path, files: FileSet) -> None:
+    count = 0
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        relative = os.path.relpath(parent, folder)
+        for name in sorted(names):
+            count += 1
+            if count > MAX_FILES:
+                files.refused["oversized"] += 1
+                return
+            path = Path(parent, name)
+            _add(files, ImageFile(name, "" if relative == "." else relative, _size(path), path))
+
+
+def _add(files: FileSet, file: ImageFile) -> None:
+    assert file.path is not None
+    if file.size < 0:
+        # A link to content that git-annex has not fetched, or a file that vanished.
+        files.refused["pointer-file" if file.path.is_symlink() else "unreadable"] += 1
+        return
+    try:
+        with file.path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError:
+        files.refused["unreadable"] += 1
+        return
+    _sort_in(files, file, head)
+
+
+def _sort_in(files: FileSet, file: ImageFile, head: bytes) -> None:
+    kind = sniff_bytes(head, file.size)
+    if kind == "text" and is_pointer(head):
+        files.refused["pointer-file"] += 1
+    elif kind in ("dicom", "nifti", "zip"):
+        files.by_kind.setdefault(kind, []).append(file)
+    else:
+        code = {"image": "picture-file", "text": "text-file", "empty": "empty-file"}
+        files.refused[code.get(kind, "other-file")] += 1
+
+
+def _list_zip(path: Path, files: FileSet) -> None:
+    try:
+        files.archive = zipfile.ZipFile(path)
+        members = files.archive.infolist()
+    except (OSError, *_ZIP_ERRORS):
+        files.refused["damaged"] += 1
+        return
+    total = 0
+    for number, member in enumerate(members):
+        if member.is_dir():
+            continue
+        total += member.file_size
+        if number >= MAX_FILES or total > MAX_TOTAL_BYTES:
+            files.refused["oversized"] += len(members) - number
+            return
+        _add_member(files, member)
+
+
+def _add_member(files: FileSet, member: zipfile.ZipInfo) -> None:
+    assert files.archive is not None
+    parts = member.filename.replace("\\", "/").split("/")
+    if member.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+        files.refused["unsafe-name"] += 1
+    elif member.flag_bits & 0x1:
+        files.refused["encrypted"] += 1
+    elif member.file_size > MAX_FILE_BYTES:
+        files.refused["oversized"] += 1
+    else:
+        try:
+            with files.archive.open(member) as stream:
+                head = stream.read(HEAD_BYTES)
+        except (OSError, *_ZIP_ERRORS):
+            files.refused["damaged"] += 1
+            return
+        file = ImageFile(parts[-1], "/".join(parts[:-1]), member.file_size, member=member)
+        before = len(files.files("zip"))
+        _sort_in(files, file, head)
+        if len(files.files("zip")) > before:
+            files.by_kind["zip"].pop()
+            files.refused["nested-archive"] += 1

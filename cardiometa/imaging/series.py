@@ -1,0 +1,380 @@
+"""Which frames are the short-axis cine: candidate stacks, the choice and its reason.
+
+A short-axis cine has at least 4 parallel places with at least 8 phases each. Axial, coronal and
+sagittal stacks are told by their normal, real-time ones and perfusion by their timing. Descriptions
+break ties only; ``--series-regex`` overrides. The recorded reason never repeats a header's text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import ImageError
+from ..records import Flag
+from .archive import FileSet
+from .dicom import Frame, FrameTable
+from .left_out import main_reason, summary
+from .places import (
+    Plane,
+    Slice,
+    acquisition_order,
+    centre_of,
+    drop_copies,
+    planes,
+    with_slices,
+)
+from .timing import CARDIAC_KEYS, key_values, slice_rr_ms, time_key
+
+MIN_POSITIONS = 4
+# The base-to-apex axis of upright hearts points left, forward and down (LPS). Short-axis normals
+# lie within about 35 degrees of it, long-axis normals across it.
+_USUAL_AXIS = np.array([0.65, -0.60, -0.46])
+_USUAL_ANGLE = 50.0
+_CARDINAL_ANGLE = 10.0
+_CARDINAL = ("sagittal", "coronal", "axial")
+
+_SHORT = re.compile(
+    r"(^|[^a-z])(sa|sax|short|shortaxis|kurz|kurzachse|petit|pa|corto)([^a-z]|$)", re.IGNORECASE
+)
+_LONG = re.compile(
+    r"[234] ?(ch|kv|cav)|lax|long|lvot|rvot|aort|(^|[^a-z])(ax|tra|cor|sag)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenStack:
+    """The stack to read: slices by depth, the time key, why it was chosen, what was left out."""
+
+    plane: Plane
+    key: str
+    reason: str
+    refused: Counter[str]
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Candidate:
+    plane: Plane
+    key: str | None = None
+    rejection: str = ""
+    flags: list[Flag] = field(default_factory=list)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [frame for item in self.plane.slices for frame in item.frames]
+
+    @property
+    def repeats(self) -> int:
+        return sum(len(item.repeats) for item in self.plane.slices)
+
+
+def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) -> ChosenStack:
+    """The short-axis cine among all frames of a source; raises ImageError where there is none."""
+    refused = Counter(table.refused)
+    frames = _canonical(drop_copies(table.frames, files, refused))
+    if series_regex is not None:
+        frames = _matching(frames, series_regex, refused)
+    found = planes(frames, refused)
+    # A regex is the reader's own choice of series: what a plane or name suggests gives way.
+    candidates = _candidates(found, by_choice=series_regex is not None)
+    sound = [item for item in candidates if not item.rejection]
+    if not sound:
+        _refuse(candidates, refused)
+    best = max(sound, key=_rank)
+    attached = _attach(best, candidates)
+    key = time_key([item.frames for item in (*best.plane.slices, *attached)])
+    if key is None:
+        attached, key = [], best.key
+    assert key is not None
+    used = {id(item.frames) for item in attached}
+    for item in candidates:
+        refused["repeated-slices"] += item.repeats
+        if item is not best:
+            gone = sum(len(s.frames) for s in item.plane.slices if id(s.frames) not in used)
+            refused[item.rejection or "other-stack"] += gone
+    best.plane = with_slices(best.plane, [*best.plane.slices, *attached])
+    flags = (*best.flags, *_flags(best, sound))
+    reason = _reason(best, candidates, by_regex=series_regex is not None)
+    return ChosenStack(plane=best.plane, key=key, reason=reason, refused=refused, flags=flags)
+
+
+def _canonical(frames: list[Frame]) -> list[Frame]:
+    """Frames in an order that does not depend on file names."""
+
+    def order(frame: Frame) -> Any:
+        times = sorted(frame.times.items())
+        return frame.position, frame.row_direction, times, frame.facts.uid, frame.index
+
+    return sorted(frames, key=order)
+
+
+def _matching(frames: list[Frame], series_regex: str, refused: Counter[str]) -> list[Frame]:
+    try:
+        pattern = re.compile(series_regex)
+    except re.error:
+        raise ImageError(
+            "series-regex",
+            "The value of --series-regex is not a regular expression.",
+            hint="Give a Python regular expression such as '(?i)short axis|SAX'.",
+        ) from None
+    kept = [frame for frame in frames if pattern.search(frame.facts.description)]
+    refused["regex"] += len(frames) - len(kept)
+    return kept
+
+
+# ------------------------------------------------------------------ candidates
+
+
+def _candidates(found: Sequence[Plane], *, by_choice: bool) -> list[_Candidate]:
+    candidates = []
+    for plane in found:
+        for part in _uncrowded(plane):
+            candidate = _Candidate(plane=part)
+            candidate.key = time_key([item.frames for item in part.slices])
+            candidate.rejection = _rejection(candidate, by_choice=by_choice)
+            candidates.append(candidate)
+    return candidates
+
+
+def _rejection(candidate: _Candidate, *, by_choice: bool) -> str:
+    plane = candidate.plane
+    if candidate.key is None:
+        return "ambiguous-phases"
+    spans = [_span_reason(item.frames, candidate.key) for item in plane.slices]
+    worst = Counter(spans).most_common(1)[0][0]
+    if worst:
+        return worst
+    if len(plane.slices) < MIN_POSITIONS:
+        return "too-few-positions"
+    cardinal = _cardinal(plane.normal)
+    if cardinal and not by_choice:
+        return cardinal
+    if "3D" in plane.model.facts.acquisition_type and np.median(_gaps(plane.slices)) < 4:
+        return "thin-volume"
+    return ""
+
+
+def _cardinal(normal: np.ndarray) -> str:
+    """``axial``, ``coronal`` or ``sagittal`` within 10 degrees, else empty."""
+    axis = int(np.argmax(np.abs(normal)))
+    angle = np.rad2deg(np.arccos(min(1.0, abs(normal[axis]))))
+    return _CARDINAL[axis] if angle <= _CARDINAL_ANGLE else ""
+
+
+def axis_angle(normal: np.ndarray) -> float:
+    """Degrees between a normal and the usual long axis of the left ventricle."""
+    axis = _USUAL_AXIS / np.linalg.norm(_USUAL_AXIS)
+    return float(np.rad2deg(np.arccos(min(1.0, abs(float(normal @ axis))))))
+
+
+def _span_reason(frames: Sequence[Frame], key: str) -> str:
+    """``real-time`` or ``time-span`` where the frames of one place run over more than a beat."""
+    clock = key if key in CARDIAC_KEYS else "AcquisitionTime"
+    values = key_values(frames, clock)
+    if values is None or len(np.unique(values)) < len(values):
+        return ""
+    if clock not in CARDIAC_KEYS:
+        values = values * 1000.0
+        ordering = key_values(frames, key)
+        # A clock that does not follow the phases tells when they were computed, not acquired.
+        if ordering is None or np.any(np.diff(values[np.argsort(ordering)]) <= 0):
+            return ""
+    values = np.sort(values)
+    step = float(np.median(np.diff(values)))
+    span = float(values[-1] - values[0]) + step
+    rr = slice_rr_ms(frames) or 1500.0  # 40 beats a minute where the header gives none
+    if span <= 1.5 * rr:
+        return ""
+    return "real-time" if step < 150.0 else "time-span"
+
+
+def _gaps(slices: Sequence[Slice]) -> np.ndarray:
+    return np.diff(sorted(item.depth_mm for item in slices))
+
+
+# ------------------------------------------------------------------ stacks within stacks
+
+
+def _uncrowded(plane: Plane) -> list[Plane]:
+    """Two interleaved stacks of the same plane apart; other planes as they are.
+
+    Places nearer than the slices are thick are those of a stack that was planned again a few
+    millimetres away. They are told apart by series, by shift in the plane, or by when the order of
+    acquisition turns back.
+    """
+    plane = with_slices(plane, plane.slices)
+    if not _is_crowded(plane.slices):
+        return [plane]
+    for split in (_split_by_series, _split_by_shift, _split_by_turn):
+        parts = [part for part in split(plane) if part]
+        if len(parts) > 1 and not any(_is_crowded(part) for part in parts):
+            return [with_slices(plane, part) for part in parts]
+    return [plane]
+
+
+def _is_crowded(slices: Sequence[Slice]) -> bool:
+    if len(slices) < 3:
+        return False
+    gaps = _gaps(slices)
+    thick = [f.thickness_mm for s in slices for f in s.frames[:1] if f.thickness_mm]
+    thickness = float(np.median(thick)) if thick else 0.0
+    least = max(0.8 * thickness, 0.0) or 0.6 * float(np.quantile(gaps, 0.75))
+    return bool(gaps.min() < least)
+
+
+def _grouped(slices: Sequence[Slice], keys: Sequence[Any]) -> list[list[Slice]]:
+    groups: dict[Any, list[Slice]] = {}
+    for item, key in zip(slices, keys, strict=True):
+        groups.setdefault(key, []).append(item)
+    return list(groups.values())
+
+
+def _split_by_series(plane: Plane) -> list[list[Slice]]:
+    return _grouped(plane.slices, [item.frames[0].facts.series for item in plane.slices])
+
+
+def _split_by_shift(plane: Plane) -> list[list[Slice]]:
+    keys: list[Any] = []
+    for item in plane.slices:
+        centre = centre_of(item.frames[0])
+        flat = centre - plane.normal * float(centre @ plane.normal)
+        near = [key for key in keys if np.linalg.norm(np.array(key) - flat) <= 1.0]
+        keys.append(near[0] if near else tuple(flat))
+    return _grouped(plane.slices, keys)
+
+
+def _split_by_turn(plane: Plane) -> list[list[Slice]]:
+    ordered = sorted(plane.slices, key=lambda item: max(map(acquisition_order, item.frames)))
+    steps = np.diff([item.depth_mm for item in ordered])
+    way = np.sign(np.median(steps))
+    parts: list[list[Slice]] = [[ordered[0]]]
+    for item, step in zip(ordered[1:], steps, strict=True):
+        if np.sign(step) != way:
+            parts.append([])
+        parts[-1].append(item)
+    return parts
+
+
+def _attach(best: _Candidate, candidates: Sequence[_Candidate]) -> list[Slice]:
+    """Slices of other grids or tilts that fill gaps or lengthen the stack by its own distance."""
+    plane = best.plane
+    distance = float(np.median(_gaps(plane.slices)))
+    depths = [item.depth_mm for item in plane.slices]
+    middle = np.mean([centre_of(item.frames[0]) for item in plane.slices], axis=0)
+    waiting = []
+    for item in candidates:
+        if item is best or not _is_akin(item, plane):
+            continue
+        for own in item.plane.slices:
+            centre = centre_of(own.frames[0])
+            depth = float(centre @ plane.normal)
+            aside = float(
+                np.linalg.norm((centre - middle) - plane.normal * (depth - middle @ plane.normal))
+            )
+            if aside <= 100.0:
+                waiting.append(Slice(depth_mm=depth, frames=own.frames))
+    added: list[Slice] = []
+    while waiting:
+        near = [
+            item
+            for item in waiting
+            if 0.6 * distance <= min(abs(item.depth_mm - depth) for depth in depths)
+            and min(depths) - 1.6 * distance <= item.depth_mm <= max(depths) + 1.6 * distance
+        ]
+        if not near:
+            break
+        # The nearest first: a slice beyond it may then be within reach.
+        pick = min(near, key=lambda item: min(abs(item.depth_mm - depth) for depth in depths))
+        waiting = [item for item in waiting if item is not pick]
+        depths.append(pick.depth_mm)
+        added.append(pick)
+    return added
+
+
+def _is_akin(candidate: _Candidate, plane: Plane) -> bool:
+    """True for slices of the same examination within 10 degrees of tilt."""
+    return (
+        candidate.rejection in ("", "too-few-positions")
+        and candidate.plane.model.facts.study == plane.model.facts.study
+        and abs(float(candidate.plane.normal @ plane.normal)) >= np.cos(np.deg2rad(10.0))
+    )
+
+
+# ------------------------------------------------------------------ the choice
+
+
+def _rank(candidate: _Candidate) -> Any:
+    plane = candidate.plane
+    frames = candidate.frames
+    text = " ".join({f"{f.facts.description} {f.facts.sequence_texts[2]}" for f in frames})
+    hint = bool(_SHORT.search(text)) - bool(_LONG.search(text))
+    return (
+        axis_angle(plane.normal) <= _USUAL_ANGLE,
+        len(plane.slices) * plane.phases,
+        hint,
+        max(map(acquisition_order, frames)),
+        plane.model.position,
+    )
+
+
+def _refuse(candidates: Sequence[_Candidate], refused: Counter[str]) -> None:
+    for item in candidates:
+        refused[item.rejection] += len(item.frames) + item.repeats
+    raise _error(refused)
+
+
+def _error(refused: Counter[str]) -> ImageError:
+    code = main_reason(refused, "no-short-axis-cine")
+    found = summary(refused)
+    return ImageError(
+        code,
+        f"No short-axis cine was found. {'Left out: ' + found if found else 'Nothing is there'}.",
+        hint=(
+            "A short-axis cine has at least 4 parallel slices with at least 8 phases each. "
+            "If it is there, name its series with --series-regex."
+        ),
+    )
+
+
+def _reason(best: _Candidate, candidates: Sequence[_Candidate], *, by_regex: bool) -> str:
+    """Why this stack, in words that repeat nothing of a header."""
+    plane = best.plane
+    size = f"{len(plane.slices)} slices of {plane.phases} phases"
+    how = "the series that match --series-regex" if by_regex else "all series"
+    others = Counter(item.rejection or "other-stack" for item in candidates if item is not best)
+    text = f"{size}, chosen from {how} by geometry and timing"
+    if others:
+        listed = ", ".join(f"{n} {code}" for code, n in sorted(others.items()))
+        text += f"; further stacks: {listed}"
+    return text
+
+
+def _flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
+    flags = []
+    studies = {item.plane.model.facts.study for item in sound}
+    if len(studies) > 1:
+        flags.append(
+            Flag(
+                code="several_studies",
+                level="review",
+                sentence=f"The source holds short-axis cine of {len(studies)} examinations; "
+                "check that it is one visit of one person.",
+            )
+        )
+    angle = axis_angle(best.plane.normal)
+    if angle > _USUAL_ANGLE:
+        flags.append(
+            Flag(
+                code="unusual_plane",
+                level="review",
+                sentence=f"The slices' normal lies {angle:.0f} degrees from the usual long axis "
+                "of the heart; check that this is a short-axis stack.",
+            )
+        )
+    return flags

@@ -1,0 +1,227 @@
+"""Order in time: which header key tells a cine's phases, and how slices with other phases align.
+
+Times are compared within a slice first, then as fractions of the RR interval between slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .dicom import TIME_KEYS, Frame
+
+MIN_PHASES = 8
+CARDIAC_KEYS = ("TriggerTime", "NominalCardiacTriggerDelayTime")
+_GAP = 1.6  # a step this many times the usual one hides a missing frame
+
+
+def key_values(frames: Sequence[Frame], key: str) -> np.ndarray | None:
+    """The frames' values of one time key, None unless every frame has it."""
+    values = [frame.times.get(key) for frame in frames]
+    if not values or any(value is None for value in values):
+        return None
+    return np.array(values, dtype=float)
+
+
+def is_single_acquisition(frames: Sequence[Frame]) -> bool:
+    """True where frames of one place can be the phases of one acquisition.
+
+    The first key that tells at least `MIN_PHASES` times apart must tell all apart, and the frames
+    in instance order must not run through the cycle twice.
+    """
+    for key in TIME_KEYS:
+        values = key_values(frames, key)
+        if values is None:
+            continue
+        distinct = len(np.unique(values))
+        if distinct < min(MIN_PHASES, len(frames)):
+            continue
+        return distinct == len(values) and len(long_runs(frames, key)) < 2
+    return False
+
+
+def runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
+    """Frames in instance order, cut wherever the time goes back."""
+    values = key_values(frames, key)
+    instances = key_values(frames, "InstanceNumber")
+    if values is None or instances is None:
+        return [list(frames)]
+    order = np.lexsort((values, instances))
+    pieces: list[list[Frame]] = []
+    last = np.inf
+    for index in order:
+        if values[index] <= last:
+            pieces.append([])
+        pieces[-1].append(frames[index])
+        last = values[index]
+    return pieces
+
+
+def long_runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
+    """The runs that are long enough to be an acquisition of their own."""
+    return [piece for piece in runs(frames, key) if len(piece) >= MIN_PHASES]
+
+
+# ------------------------------------------------------------------ the key of a stack
+
+
+def time_key(slices: Sequence[Sequence[Frame]]) -> str | None:
+    """The first key that is unique and monotone in every slice and consistent between slices."""
+    for key in TIME_KEYS:
+        values = [key_values(frames, key) for frames in slices]
+        if any(v is None or len(np.unique(v)) < len(v) for v in values):
+            continue
+        known = [v for v in values if v is not None]
+        if key in ("TemporalPosition", "InstanceNumber"):
+            return key
+        if not all(_is_monotone(frames, v, key) for frames, v in zip(slices, known, strict=True)):
+            continue
+        if key in CARDIAC_KEYS and not _is_consistent(known):
+            continue
+        return key
+    return None
+
+
+def _is_monotone(frames: Sequence[Frame], values: np.ndarray, key: str) -> bool:
+    """True where the times follow the instance numbers (either way, wrapped) or are even."""
+    instances = key_values(frames, "InstanceNumber")
+    if instances is not None and len(np.unique(instances)) == len(instances):
+        steps = np.sign(np.diff(instances[np.argsort(values)]))
+        if min((steps > 0).sum(), (steps < 0).sum()) <= 1:
+            return True
+    elif key not in CARDIAC_KEYS:
+        return True
+    gaps = np.diff(np.sort(values))
+    usual = np.median(gaps)
+    return key in CARDIAC_KEYS and bool(gaps.max() <= 2.5 * usual and gaps.min() >= 0.3 * usual)
+
+
+def _is_consistent(values: Sequence[np.ndarray]) -> bool:
+    """True where all slices start near the same time: other clocks run on from slice to slice."""
+    starts = np.array([v.min() for v in values])
+    steps = np.array([np.median(np.diff(np.sort(v))) for v in values])
+    return bool(np.all(np.abs(starts - np.median(starts)) <= 2.5 * np.median(steps)))
+
+
+# ------------------------------------------------------------------ alignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """Which frame of each slice stands for each phase.
+
+    ``index`` ``[t, z]`` into each slice's frames in time order; ``order`` per slice, the frames'
+    time order; ``times_ms`` ``[t]`` from the R wave or NaN; ``missing`` frames that are not there;
+    ``mismatched_slices`` have other phases than most; ``worst_error`` in frames.
+    """
+
+    index: np.ndarray
+    order: tuple[np.ndarray, ...]
+    times_ms: np.ndarray
+    frame_ms: float | None
+    rr_ms: float | None
+    missing: int
+    mismatched_slices: int
+    worst_error: float
+
+
+def slice_rr_ms(frames: Sequence[Frame]) -> float | None:
+    """Median RR interval of one slice, None where no frame has one."""
+    known = [frame.rr_ms for frame in frames if frame.rr_ms is not None]
+    return float(np.median(known)) if known else None
+
+
+def usual_step(values: np.ndarray) -> float:
+    """Median step between sorted values."""
+    return float(np.median(np.diff(values)))
+
+
+def gaps_inside(values: np.ndarray) -> int:
+    """How many frames are missing between the first and last of sorted values."""
+    steps = np.diff(values) / usual_step(values)
+    return int(sum(round(step) - 1 for step in steps if step > _GAP))
+
+
+def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
+    """Align the phases of all slices by fraction of RR, to the most frequent number of phases."""
+    keyed = [key_values(frames, key) for frames in slices]
+    order = tuple(np.argsort(v, kind="stable") for v in keyed if v is not None)
+    values = [v[o] for v, o in zip(keyed, order, strict=True) if v is not None]
+    rr = [slice_rr_ms(frames) for frames in slices]
+    counts = np.array([len(v) for v in values])
+    # The most frequent count; of equally frequent ones the larger.
+    modal = max(set(counts.tolist()), key=lambda n: (np.sum(counts == n), n))
+    inner = np.array([gaps_inside(v) for v in values])
+    reference = [i for i in range(len(values)) if counts[i] == modal]
+    whole_ones = [i for i in reference if inner[i] == 0] or reference
+    fractions = [_fractions(v, r, key) for v, r in zip(values, rr, strict=True)]
+    target = np.median([fractions[i] for i in whole_ones], axis=0)
+    step = 1.0 / modal
+    index = np.empty((modal, len(values)), dtype=int)
+    worst, mismatched, missing = 0.0, 0, 0
+    for z, own in enumerate(fractions):
+        same = counts[z] == modal and inner[z] == 0
+        if same and (key not in CARDIAC_KEYS or _same_phases(own, target, values[z], step)):
+            index[:, z] = np.arange(modal)
+            continue
+        distance = np.abs(own[None, :] - target[:, None])
+        distance = np.minimum(distance, np.abs(1.0 - distance))
+        index[:, z] = np.argmin(distance, axis=1)
+        worst = max(worst, float(distance.min(axis=1).max()) / step)
+        lost = int(inner[z]) or _lost_at_ends(own, target)
+        missing += lost
+        mismatched += not lost
+    return Alignment(
+        index=index,
+        order=order,
+        times_ms=_times(values, index, key),
+        frame_ms=_frame_ms(values, key),
+        rr_ms=_median_known(rr),
+        missing=missing,
+        mismatched_slices=mismatched,
+        worst_error=worst,
+    )
+
+
+def _same_phases(own: np.ndarray, target: np.ndarray, values: np.ndarray, step: float) -> bool:
+    """Equal counts mean equal phases unless a slice starts more than a frame away."""
+    return bool(np.abs(np.median(own - target)) <= step) and len(own) == len(values)
+
+
+def _fractions(values: np.ndarray, rr: float | None, key: str) -> np.ndarray:
+    """Where in the cycle each sorted value lies, 0 to 1."""
+    if key in CARDIAC_KEYS and rr is not None:
+        return values / rr
+    step = usual_step(values)
+    return (values - values[0]) / (values[-1] - values[0] + step)
+
+
+def _lost_at_ends(own: np.ndarray, target: np.ndarray) -> int:
+    """Frames missing at the start or end of a slice whose steps are those of the others."""
+    step, own_step = usual_step(target), usual_step(own)
+    if len(own) >= len(target) or abs(own_step - step) > 0.03 * step:
+        return 0
+    return len(target) - len(own)
+
+
+def _times(values: Sequence[np.ndarray], index: np.ndarray, key: str) -> np.ndarray:
+    if key not in CARDIAC_KEYS:
+        return np.full(len(index), np.nan)
+    aligned = np.stack([v[index[:, z]] for z, v in enumerate(values)])
+    return np.array(np.median(aligned, axis=0), dtype=float)
+
+
+def _frame_ms(values: Sequence[np.ndarray], key: str) -> float | None:
+    step = float(np.median([usual_step(v) for v in values]))
+    if key == "AcquisitionTime":
+        step *= 1000.0
+    elif key not in CARDIAC_KEYS:
+        return None
+    return step if 1.0 <= step <= 1000.0 else None
+
+
+def _median_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
