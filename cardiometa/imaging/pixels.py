@@ -42,10 +42,12 @@ def decode(data: bytes, frames: Sequence[Frame]) -> list[np.ndarray]:
 
     Raises DamagedFileError (``undecodable``) where the pixels are cut off or no decoder fits.
     """
+    from pydicom.pixels.decoders.base import get_decoder
+
     tags = [*(TAGS[keyword] for keyword in _PIXEL_TAGS), PIXEL_DATA]
     dataset = read_dataset(io.BytesIO(data), tags, pixels=True)
     try:
-        values = _stored_values(dataset, [frame.index for frame in frames])
+        values = _stored_values(dataset, get_decoder, [frame.index for frame in frames])
         return [
             _real_values(dataset, frame, array) for frame, array in zip(frames, values, strict=True)
         ]
@@ -55,10 +57,8 @@ def decode(data: bytes, frames: Sequence[Frame]) -> list[np.ndarray]:
         raise DamagedFileError("undecodable") from error
 
 
-def _stored_values(dataset: Any, indices: Iterable[int]) -> list[np.ndarray]:
+def _stored_values(dataset: Any, get_decoder: Any, indices: Iterable[int]) -> list[np.ndarray]:
     """Whole-number arrays as the file stores them, sign and unused bits put right."""
-    from pydicom.pixels.decoders import get_decoder
-
     _hush_gdcm()
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:

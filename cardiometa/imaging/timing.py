@@ -193,9 +193,9 @@ def _same_phases(own: np.ndarray, target: np.ndarray, values: np.ndarray, step: 
 def _fractions(values: np.ndarray, rr: float | None, key: str) -> np.ndarray:
     """Where in the cycle each sorted value lies, 0 to 1."""
     if key in CARDIAC_KEYS and rr is not None:
-        return values / rr
+        return np.asarray(values / rr)
     step = usual_step(values)
-    return (values - values[0]) / (values[-1] - values[0] + step)
+    return np.asarray((values - values[0]) / (values[-1] - values[0] + step))
 
 
 def _lost_at_ends(own: np.ndarray, target: np.ndarray) -> int:
