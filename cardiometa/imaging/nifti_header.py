@@ -148,7 +148,7 @@ def _shown(lengths: np.ndarray) -> str:
 
 
 def lengths_of(nifti: NiftiHeader) -> Lengths:
-    """Lengths from pixdim, checked against the affine; raises ImageError if neither can be right."""
+    """Lengths from pixdim, checked against the affine; raises ImageError if impossible."""
     unit = nifti.header.get_xyzt_units()[0]
     scale = _MM_PER_UNIT.get(unit, 1.0)
     pixdim = nifti.pixdim * scale
