@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -209,12 +208,8 @@ def _unescaped(cells: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(cells):
         return cells
     text = cells.astype("str") if cells.dtype != object else cells
-    escaped = text.map(_is_escaped, na_action="ignore").eq(True)
+    escaped = text.str.startswith(("'=", "'+", "'-", "'@")).eq(True)
     return cells.mask(escaped, text.str[1:]) if escaped.any() else cells
-
-
-def _is_escaped(cell: Any) -> bool:
-    return isinstance(cell, str) and cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@")
 
 
 def _needs_participants(data: Mapping[str, pd.Series], where: str) -> list[Problem]:
@@ -359,9 +354,7 @@ def _usable(
             gone["trial"], gone["participant_id"], visits, status[dropped], strict=True
         )
     ]
-    kept = rows[~dropped].copy()
-    kept["status"] = status[~dropped]
-    return kept, exclusions, problems
+    return rows[~dropped].assign(status=status[~dropped]), exclusions, problems
 
 
 def _conventions(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -20,6 +20,8 @@ from .scans import source_of
 
 Form = Literal["single", "tree", "bids", "bids-trials"]
 BASELINE = "baseline"
+# A stack has at least four positions (imaging.md 1), so fewer folders are no series of slices.
+_FEWEST_SLICES = 4
 _SINGLE_IDS = ("single", "scan-1", BASELINE)
 
 
@@ -139,6 +141,8 @@ _SIDE_FILES = (".json", ".tsv", ".md", ".txt", "")
 
 def _visits(person: Path) -> list[tuple[str, Path]]:
     """The visits of a participant's folder, each with the folder of its images."""
+    from ..imaging.find import find_scan_source
+
     inner = _folders(person)
     sessions = [folder for folder in inner if folder.name.startswith("ses-")]
     if sessions:
@@ -147,6 +151,9 @@ def _visits(person: Path) -> list[tuple[str, Path]]:
     if person.name.startswith("sub-") or (files and _holds_images(person)) or not inner:
         # BIDS without sessions: the folders below are kinds of data, not visits.
         return [(BASELINE, person)] if files or inner else []
+    if len(inner) >= _FEWEST_SLICES and find_scan_source(person) is not None:
+        # One examination in many folders: one series a slice, as Siemens writes them.
+        return [(BASELINE, person)]
     return [(folder.name, folder) for folder in inner]
 
 

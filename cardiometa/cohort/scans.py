@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..errors import ImageError, InputError, Problem
+from ..errors import InputError, Problem
 from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
@@ -86,16 +85,21 @@ def read_scans(
 
 
 def source_of(path: Path) -> ScanSource:
-    """The images at ``path``, an ED/ES pair being told; what is no image fails when it is read."""
-    if path.is_dir():
-        from ..imaging.find import find_scan_source
+    """The images at ``path``: an ED/ES pair is told, one folder below is looked into (BIDS).
 
-        source: ScanSource | None = None
-        with suppress(ImageError):
-            source = find_scan_source(path)
-        if source is not None:
-            return source
-    return ScanSource(kind="images", paths=(path,))
+    What holds no scan comes back as it is: reading it fails with the reason, the others go on.
+    """
+    plain = ScanSource(kind="images", paths=(path,))
+    if not path.is_dir():
+        return plain
+    from ..imaging.find import find_scan_source
+
+    source = find_scan_source(path)
+    if source is not None:
+        return source
+    inner = [find_scan_source(child) for child in sorted(path.iterdir()) if child.is_dir()]
+    found = [source for source in inner if source is not None]
+    return found[0] if len(found) == 1 else plain
 
 
 # ------------------------------------------------------------------ the table
