@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,24 +40,24 @@ def check(
         from ..cohort.check import check_cohort
         from ..cohort.records import CohortOptions
 
-        bar: list[Progress] = []
+        with ExitStack() as stack:
+            bar: list[Progress] = []
 
-        def watch(done: int, total: int) -> None:
-            if not bar:
-                bar.append(Progress(total, "headers", quiet=quiet or json).__enter__())
-            bar[0].advance()
-            if done == total:
-                bar[0].__exit__()
+            def watch(_done: int, total: int) -> None:
+                if not bar:
+                    progress = Progress(total, "headers", quiet=quiet or json)
+                    bar.append(stack.enter_context(progress))
+                bar[0].advance()
 
-        report = check_cohort(
-            cohort,
-            CohortOptions(
-                root_overrides=root_folders(root or []),
-                ids_are_pseudonyms=ids_are_pseudonyms,
-                pseudonymise_key=pseudonymise,
-            ),
-            watch=watch,
-        )
+            report = check_cohort(
+                cohort,
+                CohortOptions(
+                    root_overrides=root_folders(root or []),
+                    ids_are_pseudonyms=ids_are_pseudonyms,
+                    pseudonymise_key=pseudonymise,
+                ),
+                watch=watch,
+            )
         if json:
             show_json(_plain(report))
         else:

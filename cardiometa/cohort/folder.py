@@ -72,9 +72,21 @@ def read_single(path: Path, options: CohortOptions) -> FolderTree:
         )
     if path.is_dir() and not any(path.iterdir()):
         raise CohortError(f"The folder {path.name} is empty.")
+    _refuse_several(path)
     key = ScanKey(trial=ids[0], participant=ids[1], visit=ids[2])
     found = FoundScan(key=key, source=source_of(path), names=())
     return FolderTree(participants=((ids[0], ids[1]),), scans=(found,))
+
+
+def _refuse_several(path: Path) -> None:
+    """A folder of zips is several scans: which one is whose cannot be known."""
+    zips = [child for child in path.iterdir() if child.suffix == ".zip"] if path.is_dir() else []
+    if len(zips) > 1:
+        raise CohortError(
+            f"The folder {path.name} holds {len(zips)} zips, which are several scans.",
+            hint="Give one of them; or put each in a folder trial/participant/visit; or list them "
+            "in the scans table of a cohort.toml.",
+        )
 
 
 def read_tree(path: Path, form: Form, options: CohortOptions) -> FolderTree:
