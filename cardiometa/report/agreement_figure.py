@@ -177,6 +177,7 @@ def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefin
 def _panel(
     panel: Axes, measure: MeasureDefinition, pair: pd.DataFrame, trials: Sequence[str]
 ) -> None:
+    # Six colours and seven marks part 42 trials.
     for index, trial in enumerate(trials):
         rows = pair[pair["trial"] == trial]
         panel.plot(
@@ -184,7 +185,7 @@ def _panel(
             rows["harmonised"] - rows["reported"],
             linestyle="none",
             marker=_MARKERS[index % len(_MARKERS)],
-            color=PALETTE[index % len(PALETTE)],
+            color=PALETTE[index % (len(PALETTE) - 1)],
             markersize=3.6,
             markeredgewidth=0,
             alpha=0.75,

@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from .forest_spec import ForestSpec
 from .numbers import MINUS
-
-if TYPE_CHECKING:
-    from .forest import ForestSpec
 
 
 class _Ruler(Protocol):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from .forest_layout import INDENT, LINE, MARGIN, SIZE, SMALL, SMALL_LINE, Layout, PlacedRow
+from .forest_spec import ForestSpec
 from .style import HAIR, INK, POINTS_PER_MM, SOFT, new_figure
-
-if TYPE_CHECKING:
-    from .forest import ForestSpec
 
 MARK: Final = "#3b6ea5"  # mid-grey in print
 DIAMOND: Final = "#12304f"  # nearly black in print
@@ -204,7 +202,7 @@ def _axis(axes: Axes, spec: ForestSpec, layout: Layout) -> None:
         x = axis.place(value)
         _rule(axes, (x, x), (y, y + 3), linewidth=0.7)
         _write(axes, x, y + 11, label, ha="center", fontsize=8.0)
-    null = min(max(axis.place(spec.null_value), axis.left), axis.right)
+    null = axis.clipped(spec.null_value)
     top = layout.favours_top
     if layout.left_label:
         _lines(axes, null - 8, top, layout.left_label, ha="right", fontsize=SMALL, color=SOFT)

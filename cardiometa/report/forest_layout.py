@@ -8,17 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 
 from .forest_axis import Axis, choose_axis
+from .forest_spec import ForestRow, ForestSpec, numbers_text
 from .numbers import shown
 from .style import POINTS_PER_MM
-
-if TYPE_CHECKING:
-    from .forest import ForestRow, ForestSpec
 
 SIZE: Final = 8.5
 SMALL: Final = 7.5
@@ -28,6 +26,7 @@ ROW_GAP: Final = 3.2  # between two rows
 MARGIN: Final = 6.0
 GAP: Final = 12.0  # between two columns
 INDENT: Final = 9.0
+LABEL_LEAST: Final = 84.0  # leaves room for "Favours ..." left of a null near the edge
 LABEL_MOST: Final = 190.0
 HEADING_MOST: Final = 120.0
 PLOT_LEAST: Final = 150.0
@@ -140,9 +139,9 @@ def arrange(spec: ForestSpec) -> Layout:
     header_bottom = MARGIN + header_lines * LINE + 5
     rows, rows_bottom = _rows(texts, ruler, columns, header_bottom + 3)
     axis = choose_axis(spec, columns.plot_left, columns.plot_right, ruler)
-    null = axis.place(spec.null_value)
-    left = ruler.wrap(spec.left_label, max(null - MARGIN - 12, 60), size=SMALL)
-    right = ruler.wrap(spec.right_label, max(columns.width - null - MARGIN - 12, 60), size=SMALL)
+    null = axis.clipped(spec.null_value)
+    left = ruler.wrap(spec.left_label, null - MARGIN - 8, size=SMALL)
+    right = ruler.wrap(spec.right_label, columns.width - null - MARGIN - 8, size=SMALL)
     ticks_top = rows_bottom + 4
     favours_top = ticks_top + 15
     favours = max(len(left) * bool(spec.left_label), len(right) * bool(spec.right_label))
@@ -182,8 +181,6 @@ class _RowText:
     """The texts of a row before they are placed."""
 
     def __init__(self, spec: ForestSpec, row: ForestRow, ruler: Ruler) -> None:
-        from .forest import numbers_text
-
         self.row = row
         self.bold = row.kind in ("pooled", "subgroup-heading")
         self.small = row.kind == "text"
@@ -201,7 +198,7 @@ def _columns(spec: ForestSpec, texts: Sequence[_RowText], ruler: Ruler) -> _Colu
     for text in texts:
         if not text.spans:
             label_width = max(label_width, text.row.indent * INDENT + text.label_width)
-    label_width = min(label_width, LABEL_MOST)
+    label_width = min(max(label_width, LABEL_LEAST), LABEL_MOST)
     at = MARGIN + label_width
     headings, rights = [], []
     for index, heading in enumerate(spec.columns):

@@ -29,7 +29,7 @@ INTERNAL_NOTICE = (
 
 _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")
 _NUMBER = r"[\d\s.,%±()\[\]/;:e+−–-]*"
-_NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*[-−+±(]?\d{_NUMBER}(?:to{_NUMBER})*")
+_NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*\(?[-−+±]?\d{_NUMBER}(?:to{_NUMBER})*")
 _SHORT = 24  # characters up to which a column of text is kept on one line
 _EMPTY_CELLS = {"", "–", "—", "-"}
 _CONTROL = re.compile(
