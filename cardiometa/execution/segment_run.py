@@ -147,7 +147,7 @@ def _record(
         command="segment",
         format_version=FORMAT_VERSION,
         options=_result_options(cohort, options, model),
-        inputs=cohort.inputs,
+        inputs=cohort.input_sha256,
         model={"id": model.card.model_id, "sha256": model.sha256},
         run=run,
     )

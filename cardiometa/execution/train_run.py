@@ -116,10 +116,14 @@ def card_document(
         },
         "accuracy": scores,
         "limits": [
-            "RV labels come from one hospital's scanners of one vendor; RV measures of other "
-            "vendors carry the flag rv-unvalidated.",
-            "Trained on patients and volunteers of one European hospital; accuracy by ethnicity "
-            "is unknown.",
+            (
+                "RV labels come from one hospital's scanners of one vendor; RV measures of other "
+                "vendors carry the flag rv-unvalidated."
+            ),
+            (
+                "Trained on patients and volunteers of one European hospital; accuracy by "
+                "ethnicity is unknown."
+            ),
             "Base and apex: the choice of the last slice is that of the training labels.",
             "No congenital disease, no severe artefacts, no late enhancement images.",
         ],

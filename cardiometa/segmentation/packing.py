@@ -168,23 +168,64 @@ def read_slices(folder: Path, held_out: Sequence[str]) -> Iterable[Volume]:
         )
 
 
+def _phantom_pair(seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Pixels and labels ``[2, z, y, x]`` of a varied phantom at ED and ES, and the slice distance.
+
+    Three phases are rendered with systole ending at the second.
+    """
+    from ..imaging.phantom import Bssfp, CineGrid, HeartPhantom, render
+
+    rng = np.random.default_rng([seed, 77])
+    edv = float(rng.uniform(80, 280))
+    phantom = HeartPhantom(
+        lv_edv_ml=edv,
+        lv_ef_percent=float(rng.uniform(18, 72)),
+        lv_mass_g=float(np.clip(edv * rng.uniform(0.55, 1.0), 60, 240)),
+        rv_edv_ml=float(np.clip(edv * rng.uniform(0.75, 1.35), 80, 300)),
+        rv_ef_percent=float(rng.uniform(25, 65)),
+        trabeculation=float(rng.uniform(0, 1)),
+        es_fraction=1 / 3,
+        seed=seed,
+    )
+    distance = float(rng.choice([8.0, 9.0, 10.0]))
+    grid = CineGrid(
+        rows=SIZE,
+        columns=SIZE,
+        row_spacing_mm=SPACING_MM,
+        column_spacing_mm=SPACING_MM,
+        slices=int(rng.integers(9, 13)),
+        thickness_mm=distance - float(rng.choice([0.0, 2.0])),
+        slice_distance_mm=distance,
+        base_offset_mm=float(rng.uniform(-5, 5)),
+        frames=3,
+        in_plane_deg=float(rng.uniform(0, 360)),
+        flip_columns=bool(rng.integers(2)),
+        shift_mm=(float(rng.uniform(-25, 25)), float(rng.uniform(-25, 25))),
+    )
+    sequence = Bssfp(
+        flip_deg=float(rng.uniform(40, 70)),
+        snr=float(rng.uniform(12, 60)),
+        bias=float(rng.uniform(0.1, 1.0)),
+    )
+    cine = render(phantom, grid, sequence)
+    return cine.pixels[:2].astype(np.float32), cine.labels[:2], distance
+
+
 def phantoms(count: int, seed: int, held_out: int) -> Iterable[Volume]:
     """ED and ES of ``count`` varied phantoms; the last ``held_out`` are never trained on."""
-    from ..imaging.phantom import training_volumes
-
     for number in range(count):
-        pair = training_volumes(seed + number, size=SIZE, spacing_mm=SPACING_MM)
-        for phase, (images, labels, slice_mm) in zip(("ED", "ES"), pair, strict=True):
-            pixels, picked = to_grid(images, labels, (SPACING_MM, SPACING_MM))
+        pixels, labels, distance = _phantom_pair(seed + number)
+        for index, phase in enumerate(("ED", "ES")):
+            images, picked = to_grid(pixels[index], labels[index], (SPACING_MM, SPACING_MM))
             yield Volume(
-                images=pixels,
+                images=images,
                 labels=picked,
                 kind=PHANTOM,
                 patient=f"phantom{number:03d}",
                 phase=phase,
                 group="PHANTOM",
                 fold=-2 if number >= count - held_out else -1,
-                slice_mm=slice_mm,
+                slice_mm=distance,
             )
 
 

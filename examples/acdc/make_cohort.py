@@ -32,7 +32,8 @@ healthy_rule = "ACDC group NOR: no cardiac disease found"
 
 [trials.{trial}.columns]
 participant_id = "patient"
-healthy = {{ column = "group", map = {{ NOR = true, DCM = false, HCM = false, MINF = false, RV = false }} }}
+healthy.column = "group"
+healthy.map = {{ NOR = true, DCM = false, HCM = false, MINF = false, RV = false }}
 """
 
 

@@ -1,0 +1,1 @@
+"""``cardiometa demo``: a synthetic cohort with known truth, and all three commands run on it."""
