@@ -12,11 +12,12 @@ NO_DEATHS = "deaths not recorded"
 
 
 def participants_by_arm(
-    people: pd.DataFrame, roster: pd.DataFrame | None, followup_day: float | None = None
+    people: pd.DataFrame, roster: pd.DataFrame, followup_day: float | None = None
 ) -> tuple[ArmCount, ...]:
-    """Counts of each arm of each trial, from the roster where there is one, else the table.
+    """Counts of each arm of each trial.
 
-    ``people`` has ``code`` (empty: analysed). *Alive* is without a death before the follow-up:
+    ``people`` has ``code`` (empty: analysed); ``roster`` is the table that may have a
+    ``death_day`` for each of them. *Alive* is without a death before the follow-up:
     the person's own scan day, else the day asked for, else the median scan day of the trial; it
     is unknown where the trial has no death day at all.
     """
@@ -35,7 +36,7 @@ def participants_by_arm(
                     arm=str(arm),
                     randomised=len(members),
                     alive=int(alive[members.index].sum()) if recorded else None,
-                    scanned=int(members["scanned"].sum()),
+                    scanned=int(members["came"].sum()),
                     analysed=int((members["code"] == "").sum()),
                     note="" if recorded else NO_DEATHS,
                 )
@@ -43,12 +44,13 @@ def participants_by_arm(
     return tuple(rows)
 
 
-def _death_days(people: pd.DataFrame, roster: pd.DataFrame | None) -> pd.Series[float]:
-    if roster is None or "death_day" not in roster:
+def _death_days(people: pd.DataFrame, roster: pd.DataFrame) -> pd.Series[float]:
+    if "death_day" not in roster:
         return pd.Series(float("nan"), index=people.index)
     days = pd.DataFrame({name: text_column(roster, name) for name in KEY})
     days["death_day"] = number_column(roster, "death_day")
-    merged = people[KEY].merge(days.drop_duplicates(KEY), on=KEY, how="left")["death_day"]
+    days = days.dropna().drop_duplicates(KEY)
+    merged = people[KEY].merge(days, on=KEY, how="left")["death_day"]
     merged.index = people.index
     return merged
 
@@ -59,4 +61,4 @@ def _died_before(part: pd.DataFrame, followup_day: float | None) -> pd.Series[bo
     planned = scan_day.fillna(typical)
     # Without any day a recorded death of someone who was not scanned counts as before the scan.
     before = (part["death_day"] < planned) | (planned.isna() & part["death_day"].notna())
-    return before & ~part["scanned"]
+    return before & ~part["came"]

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..cohort.cells import as_booleans, by_value, is_unknown, text_of, values_text
 from ..errors import Problem, TableError
 
-_TRUE, _FALSE = {"true", "1", "1.0", "yes", "y"}, {"false", "0", "0.0", "no", "n"}
-_BLANK = {"", "na", "n/a", "nan", "<na>", ".", "null", "none"}
 ALIASES = {"age": "age_years"}
 
 
@@ -18,12 +17,19 @@ def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
     """A column as stripped text, unknown as ``""``; a column that is absent is all unknown."""
     if name not in rows.columns:
         return pd.Series("", index=rows.index, dtype=object)
-    values = rows[name]
-    return values.astype(object).where(values.notna(), "").map(lambda item: str(item).strip())
+    return pd.Series(by_value(rows[name], text_of), index=rows.index, dtype=object)
 
 
 def _is_blank(text: pd.Series[str]) -> pd.Series[bool]:
-    return text.str.lower().isin(_BLANK)
+    return pd.Series(by_value(text, lambda item: is_unknown(text_of(item))), index=text.index).eq(
+        True
+    )
+
+
+def known_text(rows: pd.DataFrame, name: str) -> pd.Series[str]:
+    """Like `text_column`, the usual signs of a missing value (``NA``, ``.``) too being ``""``."""
+    text = text_column(rows, name)
+    return text.mask(_is_blank(text), "")
 
 
 def numbers_or_none(rows: pd.DataFrame, name: str) -> pd.Series[float] | None:
@@ -61,13 +67,15 @@ def number_column(rows: pd.DataFrame, name: str) -> pd.Series[float]:
 
 def truth_column(rows: pd.DataFrame, name: str) -> pd.Series[bool]:
     """A column of true and false as True, False, None (unknown); TableError on other values."""
-    text = text_column(rows, name).str.lower()
-    wrong = sorted(set(text) - _TRUE - _FALSE - _BLANK)
-    if wrong:
+    if name not in rows.columns:
+        return pd.Series(None, index=rows.index, dtype=object)
+    truths, wrong = as_booleans(rows[name])
+    if wrong.any():
         raise TableError(
-            f"The column {name} must be true or false; it holds {', '.join(map(repr, wrong[:10]))}."
+            f"The column {name} must be true or false.",
+            hint=f"It holds {values_text(rows.loc[wrong, name])}.",
         )
-    return text.map(lambda item: True if item in _TRUE else False if item in _FALSE else None)
+    return truths.astype(object).where(truths.notna(), None)
 
 
 def require_columns(rows: pd.DataFrame, names: Sequence[str], option: str) -> None:

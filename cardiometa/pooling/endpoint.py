@@ -10,6 +10,7 @@ from ..errors import Problem, TableError
 from ..records import CohortTable, Exclusion
 from .columns import (
     harmonised_name,
+    known_text,
     number_column,
     require_columns,
     text_column,
@@ -19,6 +20,7 @@ from .options import PoolingOptions
 
 KEY = ["trial", "participant_id"]
 _SHOWN = 20
+_NAME_THE_ARM = "Name its column with --arm, or give it in the participants table of cohort.toml."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,8 @@ class Endpoint:
 
     ``people``: one row a participant of the table, columns ``trial, participant_id, arm,
     randomised`` (True, False, None), ``visit, visit_day, outcome, baseline`` (NaN unknown),
-    ``scanned`` (has a usable follow-up row), ``known`` (has any usable row), and ``covariates``.
+    ``scanned`` (has a usable follow-up row), ``came`` (was scanned then, the scan usable or not),
+    ``known`` (has any usable row), and each covariate as text.
     ``followup`` and ``baseline`` say in words which rows were taken; ``exclusions`` are scans.
     """
 
@@ -54,7 +57,11 @@ def build_endpoint(
     require_columns(rows, covariates, "--adjust")
     if options.baseline_column:
         require_columns(rows, [options.baseline_column], "--baseline")
-    require_columns(rows, ["trial", "participant_id", "arm"], "needed to compare randomised arms")
+    if "arm" not in rows and (roster is None or "arm" not in roster):
+        raise TableError(
+            "The table has no column arm, so no trial has two arms to compare.",
+            hint=" ".join([_NAME_THE_ARM, *(line for line in table.warnings if "--arm" in line)]),
+        )
     rows = rows.reset_index(drop=True)
     rows = rows.assign(
         trial=text_column(rows, "trial"),
@@ -74,6 +81,9 @@ def build_endpoint(
     _refuse_duplicates(baseline_rows, baseline)
     people = _people(rows, table.exclusions, roster)
     people = _join(people, followup_rows, baseline_rows, options)
+    # Without visits a row is a person, not a scan: whoever has the outcome was scanned.
+    has_scan = people["scanned"] if _visits(rows) else people["outcome"].notna()
+    people["came"] = has_scan | _failed_then(people, exclusions, options, followup)
     for name in covariates:
         people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster)
     has_baseline = bool(people["baseline"].notna().any())
@@ -295,6 +305,27 @@ def _join(
     return people
 
 
+def _failed_then(
+    people: pd.DataFrame,
+    exclusions: list[Exclusion],
+    options: PoolingOptions,
+    followup: str,
+) -> pd.Series[bool]:
+    """Who has a scan of the follow-up that could not be used; by day, any scan but baseline's."""
+    failed = {
+        (item.trial, item.participant_id)
+        for item in exclusions
+        if item.stage == "scan"
+        and (
+            item.visit != options.baseline_visit
+            if options.followup_day is not None
+            else item.visit in (followup, "")
+        )
+    }
+    keys = zip(people["trial"], people["participant_id"], strict=True)
+    return pd.Series([key in failed for key in keys], index=people.index, dtype=bool)
+
+
 def _covariate(
     people: pd.DataFrame,
     rows: pd.DataFrame,
@@ -307,10 +338,10 @@ def _covariate(
     A value that changes from visit to visit (a heart rate, a BSA) is never taken from after
     randomisation: to adjust for it could take the effect away.
     """
-    known = rows[KEY].assign(value=text_column(rows, name))
+    known = rows[KEY].assign(value=known_text(rows, name))
     if roster is not None and name in roster:
         keys = {column: text_column(roster, column) for column in KEY}
-        person = pd.DataFrame({**keys, "value": text_column(roster, name)})
+        person = pd.DataFrame({**keys, "value": known_text(roster, name)})
         person.index = pd.RangeIndex(-len(person), 0)  # no row number of a scan
         known = pd.concat([known, person])
     known = known[known["value"] != ""]

@@ -77,7 +77,10 @@ def pool_trials(
         effects=release_effects([*effects, *extra], options.min_cell),
         heterogeneity=tuple(heterogeneity),
         by_arm=release_counts(
-            participants_by_arm(stage.people, roster, options.followup_day), options.min_cell
+            participants_by_arm(
+                stage.people, table.rows if roster is None else roster, options.followup_day
+            ),
+            options.min_cell,
         ),
         integrity=release_integrity(integrity, options.min_cell),
         exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
@@ -184,8 +187,6 @@ def _sensitivity(
             continue
         studies = _with_summaries(again, summaries, other)
         rows += [
-            sensitivity_row(studies[arm], other, note)
-            for arm in again.arms
-            if arm in stage.arms
+            sensitivity_row(studies[arm], other, note) for arm in again.arms if arm in stage.arms
         ]
     return rows, warnings

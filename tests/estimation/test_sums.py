@@ -12,7 +12,7 @@ NAMES = ("a", "b", "c", "y")
 
 def rows(seed, n=60):
     draw = np.random.default_rng(seed)
-    values = draw.normal(0, [1, 10, 0.1, 5], (n, 4)) + [50, 1000, 0, 30]
+    values = draw.normal([50, 1000, 0, 30], [1, 10, 0.1, 5], (n, 4))
     values[:, 3] += 0.4 * values[:, 0]
     return values
 
@@ -64,9 +64,7 @@ def test_aliased_columns_are_dropped_and_named():
     )
     names = ("a", "a2", "const", "b", "sum", "y")
     left = absorb(summarise_rows("T", names, more), names[:-1])
-    clean = absorb(
-        summarise_rows("T", ("a", "b", "y"), values[:, [0, 1, 3]]), ("a", "b")
-    )
+    clean = absorb(summarise_rows("T", ("a", "b", "y"), values[:, [0, 1, 3]]), ("a", "b"))
     assert left.contrasts == clean.contrasts
     assert len(left.aliased) == 3
     assert {"a2", "const"} <= set(left.aliased)

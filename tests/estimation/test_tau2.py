@@ -13,9 +13,9 @@ from cardiometa.estimation.random_effects import (
 )
 from cardiometa.estimation.tau2 import METHODS, between_trial_variance, generalised_q, solve_q
 
-trials = st.lists(
-    st.tuples(st.floats(-50, 50), st.floats(0.05, 20)), min_size=2, max_size=12
-).map(lambda pairs: (np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]) ** 2))
+trials = st.lists(st.tuples(st.floats(-50, 50), st.floats(0.05, 20)), min_size=2, max_size=12).map(
+    lambda pairs: (np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]) ** 2)
+)
 common = settings(max_examples=60, deadline=None)
 
 

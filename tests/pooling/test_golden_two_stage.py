@@ -62,7 +62,12 @@ def test_pooled_equals_metafor(variant):
     random = {r.ci_method: r for r in pooled if r.tau2_method == "reml" and not r.note}
     assert set(random) == {"wald", "hksj", "hksj-truncated"}
     for method, row in random.items():
-        expected = {**want[method], "estimate": want["estimate"], "q": want["q"], "q_p": want["q_p"]}
+        expected = {
+            **want[method],
+            "estimate": want["estimate"],
+            "q": want["q"],
+            "q_p": want["q_p"],
+        }
         if method == "wald":  # metafor takes z for its prediction interval here; ours is always t
             del expected["pi_low"], expected["pi_high"]
         for name, value in expected.items():

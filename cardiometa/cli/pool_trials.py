@@ -1,0 +1,204 @@
+"""``cardiometa pool-trials``: randomised trials to one pooled effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from .console import say, show_json, show_text
+from .shared import (
+    ConfigOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    VerboseOption,
+    comma_list,
+    departures,
+    guard,
+    one_of,
+    plan_of,
+)
+
+_MODELS = ("two-stage",)
+_LATER = ("one-stage", "both")
+_COLUMNS = "Columns of the table"
+
+
+def _model(value: str) -> None:
+    if value in _LATER:
+        raise UsageError(
+            f"--model {value} is not in this version.", hint="Use --model two-stage (the default)."
+        )
+    one_of("--model", value, _MODELS)
+
+
+def _column(what: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        help=f"Its column of {what}.", rich_help_panel=_COLUMNS, show_default=False
+    )
+    return info
+
+
+def pool_trials(
+    ctx: typer.Context,
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="OUT of segment, its measurements.csv, any table, or trial,estimate,se[,n].",
+            exists=True,
+        ),
+    ],
+    out: OutOption,
+    *,
+    outcome: Annotated[
+        str, typer.Option(help="The measure to pool, such as lv_ef_percent.", show_default=False)
+    ] = "",
+    effect: Annotated[
+        str,
+        typer.Option(
+            help="mean-difference (ANCOVA), change or follow-up; "
+            "from summaries also odds-ratio, risk-ratio, hazard-ratio."
+        ),
+    ] = "mean-difference",
+    model: Annotated[
+        str, typer.Option(help="two-stage; one-stage models are not in this version.")
+    ] = "two-stage",
+    baseline_visit: Annotated[str, typer.Option(help="Long form: the visit before.")] = "baseline",
+    followup_visit: Annotated[
+        str | None, typer.Option(help="Long form: the visit after (the only other one).")
+    ] = None,
+    followup_day: Annotated[
+        float | None, typer.Option(help="Or the scan nearest to this day, with --window.")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Days either side of --followup-day.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Wide form: the column of the baseline value.")
+    ] = None,
+    adjust: Annotated[
+        str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
+    ] = "",
+    missing_baseline: Annotated[
+        str, typer.Option(help="mean of the trial over both arms, or complete cases.")
+    ] = "mean",
+    status: Annotated[
+        str, typer.Option(help="all; ok leaves out the rows marked for review.")
+    ] = "all",
+    control: Annotated[str, typer.Option(help="The reference arm.")] = "control",
+    tau2: Annotated[
+        str, typer.Option(help="reml, ml, dl, pm, eb, he, hs, sj, or fe (common effect).")
+    ] = "reml",
+    ci: Annotated[
+        str | None,
+        typer.Option(
+            help="Headline interval: hksj or wald (hksj; wald with --tau2 fe).", show_default=False
+        ),
+    ] = None,
+    hksj_adhoc: Annotated[
+        bool, typer.Option(help="Headline HKSJ with the variance ratio never below 1.")
+    ] = True,
+    pi_df: Annotated[
+        str, typer.Option(help="Degrees of freedom of the prediction interval: k-1 or k-2.")
+    ] = "k-1",
+    also_summaries: Annotated[
+        Path | None,
+        typer.Option(
+            help="More trials: trial,estimate,se[,n] (or ci_low,ci_high).",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    leave_one_out: Annotated[
+        bool, typer.Option(help="The pooled effect without each trial in turn.")
+    ] = True,
+    level: Annotated[float, typer.Option(help="Level of all intervals, percent.")] = 95.0,
+    min_cell: Annotated[int, typer.Option(help="No count of fewer people is shown.", min=0)] = 10,
+    trial: Annotated[str | None, _column("trials")] = None,
+    participant: Annotated[str | None, _column("participants")] = None,
+    age: Annotated[str | None, _column("ages")] = None,
+    sex: Annotated[str | None, _column("sexes")] = None,
+    ethnicity: Annotated[str | None, _column("ethnic groups")] = None,
+    arm: Annotated[str | None, _column("randomised arms")] = None,
+    visit: Annotated[str | None, _column("visits")] = None,
+    visit_day: Annotated[str | None, _column("days from randomisation")] = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Pool a randomised effect over trials: each trial by its own ANCOVA, then random effects.
+
+    Prints a table for a paper; OUT gets effects.csv, heterogeneity.csv, the forest plot and
+    report.html. Research use only.
+    """
+    del config
+    with guard(verbose=verbose):
+        _model(model)
+        # Late, so that --help needs neither pandas nor scipy.
+        from ..cohort.records import TableOptions
+        from ..execution.pool_run import PoolRequest, run_pool_trials
+        from ..pooling.options import PoolingOptions
+
+        plan = plan_of(ctx)
+        changed = tuple(
+            f"{name}: planned {planned}, used {used}"
+            for name, (planned, used) in departures(ctx).items()
+        )
+        outcome_run = run_pool_trials(
+            PoolRequest(
+                table=table,
+                out=out,
+                options=PoolingOptions(
+                    outcome=outcome,
+                    effect=effect,
+                    baseline_visit=baseline_visit,
+                    followup_visit=followup_visit,
+                    followup_day=followup_day,
+                    window=window,
+                    baseline_column=baseline,
+                    adjust=comma_list(adjust),
+                    tau2=tau2,
+                    ci=ci,
+                    hksj_adhoc=hksj_adhoc,
+                    pi_df=pi_df,
+                    control=control,
+                    missing_baseline=missing_baseline,
+                    status=status,
+                    min_cell=min_cell,
+                    leave_one_out=leave_one_out,
+                    level=level,
+                ),
+                table_options=TableOptions(
+                    trial=trial,
+                    participant=participant,
+                    age=age,
+                    sex=sex,
+                    ethnicity=ethnicity,
+                    arm=arm,
+                    visit=visit,
+                    visit_day=visit_day,
+                    columns={} if plan is None else plan.columns,
+                    numeric=tuple(name for name in (outcome, baseline) if name),
+                ),
+                also_summaries=also_summaries,
+                plan_sha256=None if plan is None else plan.sha256,
+                departures=changed,
+                overwrite=overwrite,
+            )
+        )
+        if plan is not None:
+            say(f"plan {plan.sha256}", quiet=quiet)
+            for line in changed:
+                say(f"departure from the plan: {line}", quiet=quiet)
+        if json:
+            show_json(outcome_run.document)
+        elif not quiet:
+            show_text(outcome_run.text)
+        say(f"effects: {out / 'effects.csv'}", quiet=quiet)
+        say(f"report:  {out / 'report.html'}", quiet=quiet)

@@ -1,0 +1,311 @@
+"""``cardiometa pool-trials``: a table in, OUT with effects, figures and a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cohort.records import TableOptions
+from ..errors import InputError, UsageError
+from ..files import (
+    RECORD_NAME,
+    check_output,
+    csv_text,
+    remove_leftovers,
+    sha256_file,
+    write_all,
+)
+from ..pooling.options import PoolingOptions
+from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block, version
+from ..records import Exclusion, RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..pooling.pool import SummaryTable
+    from ..pooling.records import PoolingResult
+
+COMMAND = "pool-trials"
+PARTICIPANTS_NAME = "participants.csv"
+_TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRequest:
+    """What a user asks for: where, how, and how to read the table.
+
+    ``plan_sha256`` is of the file given with --config, ``departures`` the options that differ
+    from it, in words.
+    """
+
+    table: Path
+    out: Path
+    options: PoolingOptions
+    table_options: TableOptions
+    also_summaries: Path | None = None
+    plan_sha256: str | None = None
+    departures: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOutcome:
+    """What a run found: the result, the print-out, and the document of ``--json``."""
+
+    result: PoolingResult
+    text: str
+    document: Mapping[str, Any]
+
+
+def run_pool_trials(request: PoolRequest) -> PoolOutcome:
+    """Read, pool, render, write. Nothing is written where anything fails before the end.
+
+    Raises UsageError (exit 2), InputError (3) and EstimationError (5).
+    """
+    from ..report.pooling_forest import draw_forest
+    from ..report.pooling_page import pooling_page
+    from ..report.pooling_text import pooling_text
+
+    options = _result_options(request)
+    check_output(request.out, command=COMMAND, options=options, overwrite=request.overwrite)
+    result, inputs = _pool(request)
+    figures = {arm: draw_forest(result, arm) for arm in result.arms}
+    names = _figure_names(result.arms)
+    page = pooling_page(result, figures, _facts(request, result, inputs))
+    contents: dict[str, bytes | str] = dict(_tables(result))
+    for arm, figure in figures.items():
+        contents[f"figures/{names[arm]}.svg"] = figure.svg
+        contents[f"figures/{names[arm]}.png"] = figure.png
+    contents["report.html"] = page
+    record = RunRecord(
+        command=COMMAND,
+        format_version=FORMAT_VERSION,
+        options=options,
+        inputs=inputs,
+        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
+    )
+    contents[RECORD_NAME] = record_text(record)  # last: its presence says that all is there
+    if request.out.exists():
+        remove_leftovers(request.out)
+    write_all(request.out, contents)
+    _remove_stale_figures(request.out, contents)
+    return PoolOutcome(
+        result=result, text=pooling_text(result), document=_document(result, options, inputs)
+    )
+
+
+# ------------------------------------------------------------------ read and pool
+
+
+def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
+    from ..cohort.analysis_table import read_analysis_table
+    from ..pooling.pool import pool_summaries, pool_trials
+
+    inputs: dict[str, str] = {}
+    if request.table.is_file() and _is_summaries_file(request.table):
+        if request.also_summaries is not None:
+            raise UsageError(
+                "The table is one of summaries; --also-summaries adds to participants' rows.",
+                hint="Put all summaries into one table.",
+            )
+        inputs["table"] = sha256_file(request.table)
+        return pool_summaries(_summaries(request.table), request.options), inputs
+    if not request.options.outcome:
+        raise UsageError(
+            "Say which measure to pool with --outcome.", hint="For example --outcome lv_ef_percent."
+        )
+    table = read_analysis_table(request.table, request.table_options)
+    inputs["table"] = table.sha256
+    roster = _roster(request)
+    if roster is not None:
+        inputs["participants"] = sha256_file(_roster_path(request.table))
+    summaries = None
+    if request.also_summaries is not None:
+        inputs["summaries"] = sha256_file(request.also_summaries)
+        summaries = _summaries(request.also_summaries)
+    result = pool_trials(table, request.options, roster=roster, summaries=summaries)
+    return result, inputs
+
+
+def _is_summaries_file(path: Path) -> bool:
+    """Decide by the header alone, so that a large table of participants is not read twice."""
+    import pandas as pd
+
+    from ..cohort.read_table import read_any_table
+    from ..pooling.summaries import is_summaries
+
+    if path.suffix.lower() not in _TEXT_TABLES:
+        return path.suffix != "" and is_summaries(read_any_table(path))
+    with path.open("rb") as stream:
+        first = stream.readline(65536).decode("utf-8-sig", errors="replace")
+    names = [part.strip().strip('"') for part in re.split(r"[,;\t|]", first.strip())]
+    return is_summaries(pd.DataFrame(columns=pd.Index(names)))
+
+
+def _summaries(path: Path) -> SummaryTable:
+    from ..cohort.read_table import read_any_table
+    from ..pooling.pool import SummaryTable
+
+    return SummaryTable(rows=read_any_table(path), name=path.name)
+
+
+def _roster_path(table: Path) -> Path:
+    return (table if table.is_dir() else table.parent) / PARTICIPANTS_NAME
+
+
+def _roster(request: PoolRequest) -> pd.DataFrame | None:
+    """``participants.csv`` beside the measurements of ``segment``; None for any other table."""
+    from ..cohort.read_table import read_any_table
+
+    table = request.table
+    ours = table.is_dir() or table.name == "measurements.csv"
+    path = _roster_path(table)
+    if not (ours and path.is_file() and (path.parent / RECORD_NAME).is_file()):
+        return None
+    roster = read_any_table(path)
+    if not {"trial", "participant_id", "arm"} <= set(roster.columns):
+        raise InputError(
+            f"{PARTICIPANTS_NAME} beside the measurements lacks trial, participant_id or arm.",
+            hint="Make it again with `cardiometa segment`, or give the table alone elsewhere.",
+        )
+    return roster.assign(arm=_recoded_arm(roster, request.table_options))
+
+
+def _recoded_arm(roster: pd.DataFrame, options: TableOptions) -> pd.Series:
+    """The roster's arms by the same rule as the table's, where ``--config`` or --arm has one."""
+    from ..cohort.coding import harmonise
+    from ..cohort.columns import parse_columns
+    from ..cohort.records import ColumnRule
+
+    rules, _ = parse_columns(
+        {name: rule for name, rule in options.columns.items() if name == "arm"},
+        "--config",
+        ("arm",),
+    )
+    rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
+    column = options.arm or rule.column
+    if column not in roster.columns:
+        column = "arm"
+    values, problems = harmonise(roster[column], rule, PARTICIPANTS_NAME)
+    if problems:
+        raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)
+    return values
+
+
+# ------------------------------------------------------------------ what is written
+
+
+def _result_options(request: PoolRequest) -> dict[str, Any]:
+    """Everything asked for that decides the result; no path, because it may hold a name."""
+    read = asdict(request.table_options)
+    read.pop("numeric")
+    return {
+        **request.options.document(),
+        "columns": read.pop("columns"),
+        "column_names": {name: value for name, value in read.items() if value is not None},
+        "also_summaries": None
+        if request.also_summaries is None
+        else sha256_file(request.also_summaries),
+        "plan_sha256": request.plan_sha256,
+        "model": "two-stage",
+    }
+
+
+def _tables(result: PoolingResult) -> dict[str, str]:
+    from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, IntegrityRow
+
+    exclusion_columns = tuple(item.name for item in fields(Exclusion))
+    files = {
+        "effects.csv": _csv(EffectRow, result.effects),
+        "heterogeneity.csv": _csv(HeterogeneityRow, result.heterogeneity),
+    }
+    if result.accounting is not None:
+        files["participants_by_arm.csv"] = _csv(ArmCount, result.by_arm)
+        files["integrity.csv"] = _csv(IntegrityRow, result.integrity)
+        files["exclusions.csv"] = csv_text(
+            exclusion_columns,
+            ([getattr(item, name) for name in exclusion_columns] for item in result.exclusions),
+        )
+    return files
+
+
+def _csv(record: type[Any], rows: Sequence[Any]) -> str:
+    from ..pooling.records import cells_of, columns_of
+
+    return csv_text(columns_of(record), map(cells_of, rows))
+
+
+def _figure_names(arms: Sequence[str]) -> dict[str, str]:
+    """``forest`` for the only arm, else ``forest-<arm>`` in letters that any system can save."""
+    if len(arms) == 1:
+        return {arms[0]: "forest"}
+    names: dict[str, str] = {}
+    for number, arm in enumerate(arms, start=1):
+        plain = re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-")[:40]
+        name = f"forest-{plain or number}"
+        names[arm] = name if name not in names.values() else f"{name}-{number}"
+    return names
+
+
+def _remove_stale_figures(out: Path, contents: Mapping[str, Any]) -> None:
+    """Figures of arms that an earlier run with other options had."""
+    for path in (out / "figures").glob("forest*"):
+        if f"figures/{path.name}" not in contents:
+            path.unlink()
+
+
+def _facts(
+    request: PoolRequest, result: PoolingResult, inputs: Mapping[str, str]
+) -> dict[str, str]:
+    options = result.options
+    facts = {
+        "Endpoint": result.endpoint,
+        "Effect": options.effect,
+        "Reference arm": result.control,
+        "Estimator of τ²": options.tau2,
+        "Headline interval": f"{options.headline_ci}, {options.level:g} %",
+        "Prediction interval": f"t with {options.pi_df} degrees of freedom",
+        "Least cell shown": str(options.min_cell),
+        "SHA-256 of the table": inputs["table"],
+    }
+    if request.plan_sha256:
+        facts["SHA-256 of the plan"] = request.plan_sha256
+        facts["Departures from the plan"] = "; ".join(request.departures) or "none"
+    facts["cardiometa"] = version()
+    return facts
+
+
+def _document(
+    result: PoolingResult, options: Mapping[str, Any], inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    account = result.accounting
+    return {
+        "command": COMMAND,
+        "format_version": FORMAT_VERSION,
+        "cardiometa_version": version(),
+        "options": options,
+        "inputs": inputs,
+        "effects": [asdict(row) for row in result.effects],
+        "heterogeneity": [asdict(row) for row in result.heterogeneity],
+        "participants_by_arm": [asdict(row) for row in result.by_arm],
+        "integrity": [asdict(row) for row in result.integrity if row.result == "look"],
+        "accounting": None if account is None else _released(account, result.options.min_cell),
+        "methods": result.methods,
+        "warnings": result.warnings,
+    }
+
+
+def _released(account: Any, min_cell: int) -> dict[str, Any]:
+    from ..pooling.release import small
+
+    excluded = {
+        code: None if small(count, min_cell) else count for code, count in account.excluded.items()
+    }
+    return {
+        "participants": account.participants,
+        "analysed": account.analysed,
+        "excluded": excluded,
+    }

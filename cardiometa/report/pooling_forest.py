@@ -1,0 +1,148 @@
+"""The forest plot of one arm: trials, pooled effect, prediction interval, heterogeneity."""
+
+from __future__ import annotations
+
+import math
+
+from ..pooling.options import RATIOS
+from ..pooling.records import EffectRow, PoolingResult
+from .forest import ForestFigure, forest_plot
+from .forest_spec import ForestRow, ForestSpec
+from .numbers import DASH, shown, shown_interval
+from .pooling_tables import (
+    CI_LABELS,
+    count_text,
+    decimals_of,
+    effect_label,
+    headline_of,
+    of_arm,
+    scaled,
+    scaled_prediction,
+    shown_p,
+)
+
+
+def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
+    """What the forest plot of an arm shows; the numbers are those of ``effects.csv``."""
+    headline = headline_of(result, arm)
+    trials = of_arm(result, arm, "trial")
+    counted = any(row.n_control is not None or row.n_active is not None for row in trials)
+    rows = [_trial_row(row, counted=counted) for row in trials]
+    rows.append(ForestRow(label="", kind="space"))
+    rows += _pooled_rows(result, headline, counted=counted)
+    ratio = result.options.effect in RATIOS
+    return ForestSpec(
+        rows=tuple(rows),
+        effect_label=effect_label(result),
+        columns=(f"n {result.control}", f"n {arm}") if counted else (),
+        null_value=1.0 if ratio else 0.0,
+        left_label=f"Lower with {arm}",
+        right_label=f"Higher with {arm}",
+        log_scale=ratio,
+        decimals=decimals_of(result),
+        level_percent=result.options.level,
+        heterogeneity_text=heterogeneity_sentence(result, arm),
+        title=f"{effect_label(result)}: {arm} versus {result.control}",
+    )
+
+
+def draw_forest(result: PoolingResult, arm: str) -> ForestFigure:
+    """The drawn forest plot of an arm."""
+    return forest_plot(forest_spec(result, arm))
+
+
+def _trial_row(row: EffectRow, *, counted: bool) -> ForestRow:
+    cells = (count_text(row, "control"), count_text(row, "active")) if counted else ()
+    estimate, low, high = scaled(row)
+    aggregate = row.note.startswith("summary data")
+    return ForestRow(
+        label=row.trial,
+        kind="aggregate" if aggregate else "trial",
+        estimate=estimate,
+        ci_low=low,
+        ci_high=high,
+        weight_percent=row.weight_percent,
+        cells=cells,
+        note="" if estimate is not None else _short(row.note),
+    )
+
+
+def _short(note: str) -> str:
+    return note if note.startswith("n<") else "not estimable"
+
+
+def _pooled_rows(result: PoolingResult, row: EffectRow, *, counted: bool) -> list[ForestRow]:
+    estimate, low, high = scaled(row)
+    cells = (count_text(row, "control"), count_text(row, "active")) if counted else ()
+    several = (row.k or 0) > 1
+    if several:
+        kind = "Common effect" if row.tau2_method == "fe" else "Random effects"
+        label = f"{kind} ({CI_LABELS[row.ci_method]})"
+    else:
+        label = "One trial, not pooled"
+    rows = [
+        ForestRow(
+            label=label,
+            kind="pooled",
+            estimate=estimate,
+            ci_low=low,
+            ci_high=high,
+            weight_percent=100.0 if several else None,
+            cells=cells,
+        )
+    ]
+    limits = scaled_prediction(row)
+    if limits is not None:
+        rows.append(
+            ForestRow(
+                label=f"{result.options.level:g}% prediction interval",
+                kind="prediction",
+                ci_low=limits[0],
+                ci_high=limits[1],
+            )
+        )
+    return rows
+
+
+def heterogeneity_sentence(result: PoolingResult, arm: str) -> str:
+    """τ, I², Q and the test of the pooled effect, as they stand below the plot."""
+    row = headline_of(result, arm)
+    line = next((r for r in result.heterogeneity if r.arm == arm and r.headline), None)
+    word = "pooled effect" if (row.k or 0) > 1 else "effect"
+    test = f"Test of the {word}: p = {shown_p(row.p)}".replace("p = <", "p < ")
+    if line is None:
+        return f"{test}."
+    decimals = decimals_of(result) + 1
+    tau = shown(line.tau, decimals)
+    i2 = f"{shown(line.i2_percent, 0)}%"
+    if line.tau_low is not None:
+        tau += f" ({shown_interval(line.tau_low, line.tau_high, decimals)})"
+        i2 += f" ({shown_interval(line.i2_low, line.i2_high, 0)}%)"
+    q = f"Q = {shown(line.q, 1)}, df = {line.q_df}, p = {shown_p(line.q_p)}".replace(
+        "p = <", "p < "
+    )
+    between = "" if row.tau2_method == "fe" else f"τ = {tau}; "
+    return f"Heterogeneity: {between}I² = {i2}; {q}. {test}."
+
+
+def result_sentence(result: PoolingResult, arm: str) -> str:
+    """The headline in one sentence, as an abstract says it."""
+    row = headline_of(result, arm)
+    estimate, low, high = scaled(row)
+    decimals = decimals_of(result)
+    level = f"{result.options.level:g}%"
+    trials = f"{row.k} trial{'s' if row.k != 1 else ''}"
+    people = ""
+    if row.n_control is not None and row.n_active is not None:
+        people = f", {row.n_control + row.n_active} participants"
+    sentence = (
+        f"{effect_label(result)}, {arm} versus {result.control}: {shown(estimate, decimals)} "
+        f"({level} CI {shown_interval(low, high, decimals)}; p = {shown_p(row.p)}; "
+        f"{trials}{people})."
+    ).replace("p = <", "p < ")
+    limits = scaled_prediction(row)
+    if limits is not None:
+        sentence += f" {level} prediction interval {shown_interval(*limits, decimals)}."
+    if row.tau2 is not None and row.tau2_method != "fe":
+        sentence += f" τ = {shown(math.sqrt(row.tau2), decimals + 1)}."
+    return sentence.replace(DASH, "not known")

@@ -1,0 +1,160 @@
+"""``report.html`` of ``pool-trials``: the effect, its trials, what could be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..pooling.records import PoolingResult
+from ..records import Figure
+from .forest import ForestFigure
+from .names import ABBREVIATIONS
+from .numbers import shown_count
+from .page import Block, Bullets, Facts, Notice, Paragraph, Section, page_html
+from .pooling_forest import result_sentence
+from .pooling_tables import (
+    by_arm_table,
+    effect_label,
+    exclusions_table,
+    heterogeneity_table,
+    integrity_tables,
+    leave_one_out_table,
+    pooled_table,
+    trials_table,
+)
+
+
+def pooling_page(
+    result: PoolingResult, figures: Mapping[str, ForestFigure], record: Mapping[str, Any]
+) -> str:
+    """The whole page as text; ``figures`` by arm, ``record`` is facts of the run for its end."""
+    sections = [
+        _effect_section(result, figures),
+        *_trial_sections(result),
+        _people_section(result),
+        _integrity_section(result),
+        _methods_section(result, record),
+    ]
+    return page_html(
+        f"Pooled effect: {result.name}",
+        _subtitle(result),
+        [section for section in sections if section is not None],
+    )
+
+
+def _subtitle(result: PoolingResult) -> str:
+    trials = {row.trial for row in result.effects if row.analysis == "trial"}
+    parts = [
+        effect_label(result),
+        f"{len(trials)} trial{'s' if len(trials) != 1 else ''}",
+    ]
+    if result.accounting is not None:
+        parts.append(f"{shown_count(result.accounting.analysed)} participants analysed")
+    # How many were tested is what a p value must be read against.
+    arms = len(result.arms)
+    parts.append(f"tested: 1 outcome, {arms} active arm{'s' if arms != 1 else ''}, no modifier")
+    return " · ".join(parts)
+
+
+def _effect_section(result: PoolingResult, figures: Mapping[str, ForestFigure]) -> Section:
+    blocks: list[Block] = [Paragraph(result_sentence(result, arm)) for arm in result.arms]
+    if result.warnings:
+        blocks += [Notice(sentence) for sentence in result.warnings]
+    for arm in result.arms:
+        figure = figures.get(arm)
+        if figure is not None:
+            blocks.append(
+                Figure(
+                    title=f"{effect_label(result)}: {arm} versus {result.control}",
+                    caption="Squares are the trials, their area proportional to weight; the "
+                    "diamond is the pooled effect with its interval. Hollow squares are trials "
+                    "known by a published effect only."
+                    if any(row.note.startswith("summary data") for row in result.effects)
+                    else "Squares are the trials, their area proportional to weight; the diamond "
+                    "is the pooled effect with its interval, the bar below it the prediction "
+                    "interval for the effect in a new trial.",
+                    svg=figure.svg,
+                )
+            )
+        blocks.append(pooled_table(result, arm))
+    blocks.append(_review_note(result))
+    return Section("Pooled effect", "effect", tuple(blocks))
+
+
+def _review_note(result: PoolingResult) -> Block:
+    if result.options.status == "ok":
+        return Paragraph("Rows marked for review were left out (--status ok).")
+    if result.review_rows is None:
+        return Paragraph("The summaries carry no status of scans.")
+    if result.review_rows == 0:
+        return Paragraph(
+            "No row is marked for review, so the effect without such rows is the same."
+        )
+    return Paragraph(
+        "Some rows are marked for review; they are used, and the table gives the headline without "
+        "them too."
+    )
+
+
+def _trial_sections(result: PoolingResult) -> list[Section]:
+    trials = Section("Trials", "trials", tuple(trials_table(result, arm) for arm in result.arms))
+    blocks: list[Block] = [
+        heterogeneity_table(result, arm)
+        for arm in result.arms
+        if any(row.arm == arm for row in result.heterogeneity)
+    ]
+    left_out = [leave_one_out_table(result, arm) for arm in result.arms]
+    blocks += [table for table in left_out if table is not None]
+    if not blocks:
+        return [trials]
+    return [trials, Section("Heterogeneity and influence", "heterogeneity", tuple(blocks))]
+
+
+def _people_section(result: PoolingResult) -> Section | None:
+    if result.accounting is None:
+        return None
+    blocks: list[Block] = [
+        Paragraph(
+            "Scans are of those who lived and came. A difference between the arms below in who was "
+            "scanned can make or hide an effect."
+        ),
+        by_arm_table(result),
+    ]
+    table = exclusions_table(result)
+    blocks.append(
+        table
+        if table is not None
+        else Paragraph(
+            f"All {shown_count(result.accounting.participants)} participants of the table are "
+            "analysed."
+        )
+    )
+    return Section("Participants", "participants", tuple(blocks))
+
+
+def _integrity_section(result: PoolingResult) -> Section | None:
+    if not result.integrity:
+        return None
+    intro = Paragraph(
+        "First checks of each trial's data. They change and leave out nothing; a finding asks a "
+        "person to look."
+    )
+    return Section("Integrity of the data", "integrity", (intro, *integrity_tables(result)))
+
+
+def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section:
+    least = result.options.min_cell
+    notes = (
+        "effects.csv holds every number in full; a number here is a rounding of it.",
+        ABBREVIATIONS,
+    )
+    cells = (f"Counts of fewer than {least} people, and those that give them back, are not shown.",)
+    return Section(
+        "Methods",
+        "methods",
+        (
+            Paragraph(result.methods),
+            Facts(tuple((name, str(value)) for name, value in record.items())),
+            Bullets((cells if least else ()) + notes),
+        ),
+    )

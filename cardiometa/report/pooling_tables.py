@@ -1,0 +1,361 @@
+"""The tables of a pooled analysis as shown text: roundings of the values in the CSV files."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from ..measurement.measures import definition
+from ..pooling.options import RATIOS
+from ..pooling.records import EffectRow, HeterogeneityRow, PoolingResult
+from ..pooling.wording import EFFECT_NAMES
+from ..records import Table
+from .names import measure_label, unit_name
+from .numbers import DASH, shown, shown_count, shown_estimate, shown_interval
+
+CI_LABELS = {
+    "wald": "Wald",
+    "hksj": "HKSJ",
+    "hksj-truncated": "HKSJ, truncated",
+}
+
+
+def shown_p(p: float | None) -> str:
+    """A p value as journals print it: three decimals, two where it is larger."""
+    if p is None or not math.isfinite(p):
+        return DASH
+    if p < 0.001:
+        return "<0.001"
+    return shown(p, 3 if p < 0.1 else 2)
+
+
+def decimals_of(result: PoolingResult) -> int:
+    """Decimals for effects: those of the measure, more where the SE is small against them."""
+    known = definition(result.options.outcome).decimals or 0
+    if result.options.effect in RATIOS:
+        return 2
+    errors = [row.se for row in result.effects if row.analysis == "pooled" and row.se]
+    if not errors:
+        return max(known, 1)
+    # Two significant digits of the smallest standard error of a pooled effect.
+    needed = 1 - math.floor(math.log10(min(errors)))
+    return int(min(max(known, needed, 0), 6))
+
+
+def effect_label(result: PoolingResult) -> str:
+    """``Mean difference in LV EF, %``."""
+    effect = EFFECT_NAMES[result.options.effect]
+    name = effect[0].upper() + effect[1:]
+    if not result.options.outcome:
+        return name
+    if result.options.effect in RATIOS:
+        return f"{name}, {result.options.outcome}"
+    joint = "in" if result.options.effect == "mean-difference" else "of"
+    return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
+
+
+def scaled(row: EffectRow) -> tuple[float | None, float | None, float | None]:
+    """Estimate and interval on the scale shown: ratios as ratios."""
+    if row.effect in RATIOS:
+        return row.exp_estimate, row.exp_ci_low, row.exp_ci_high
+    return row.estimate, row.ci_low, row.ci_high
+
+
+def scaled_prediction(row: EffectRow) -> tuple[float, float] | None:
+    """The prediction interval on the scale shown; None where there is none."""
+    if row.pi_low is None or row.pi_high is None:
+        return None
+    if row.effect in RATIOS:
+        return math.exp(row.pi_low), math.exp(row.pi_high)
+    return row.pi_low, row.pi_high
+
+
+def of_arm(result: PoolingResult, arm: str, analysis: str) -> list[EffectRow]:
+    """The rows of one arm and analysis, in the file's order."""
+    return [row for row in result.effects if row.arm == arm and row.analysis == analysis]
+
+
+def headline_of(result: PoolingResult, arm: str) -> EffectRow:
+    """The one pooled row of an arm that stands for it."""
+    return next(row for row in of_arm(result, arm, "pooled") if row.headline)
+
+
+def _estimate(row: EffectRow, decimals: int) -> str:
+    return DASH if row.estimate is None else shown_estimate(*scaled(row), decimals)
+
+
+def count_text(row: EffectRow, side: str) -> str:
+    """A count, or ``<10`` where it may not be shown."""
+    count: int | None = getattr(row, f"n_{side}")
+    if count is not None:
+        return shown_count(count)
+    thin = next((part for part in row.note.split("; ") if part.startswith("n<")), "")
+    return thin.removeprefix("n") or DASH
+
+
+def trials_table(result: PoolingResult, arm: str) -> Table:
+    """Each trial's own effect."""
+    decimals = decimals_of(result)
+    rows = [
+        (
+            row.trial,
+            count_text(row, "control"),
+            count_text(row, "active"),
+            _estimate(row, decimals),
+            shown(row.se, decimals + 1),
+            "" if row.df is None else shown(row.df, 0),
+            shown_p(row.p),
+            shown(row.weight_percent, 1),
+            row.note,
+        )
+        for row in of_arm(result, arm, "trial")
+    ]
+    columns = (
+        "Trial",
+        f"n {result.control}",
+        f"n {arm}",
+        f"Estimate ({result.options.level:g}% CI)",
+        "SE",
+        "df",
+        "p",
+        "Weight (%)",
+        "Note",
+    )
+    return _without_empty_columns(
+        Table(
+            title=f"Each trial: {arm} versus {result.control}",
+            columns=columns,
+            rows=tuple(rows),
+            caption=f"{effect_label(result)}. Each trial by its own model, interval from "
+            "Student's t with the residual degrees of freedom where they are known.",
+        )
+    )
+
+
+def _without_empty_columns(table: Table) -> Table:
+    """Leave out columns that say nothing in any row; the first always stays."""
+    keep = [
+        i
+        for i in range(len(table.columns))
+        if i == 0 or any(row[i] not in ("", DASH) for row in table.rows)
+    ]
+    return Table(
+        title=table.title,
+        columns=tuple(table.columns[i] for i in keep),
+        rows=tuple(tuple(row[i] for i in keep) for row in table.rows),
+        caption=table.caption,
+    )
+
+
+def pooled_name(row: EffectRow) -> str:
+    """What a pooled row is: its interval, or the sensitivity analysis it stands for."""
+    if row.note.startswith("sensitivity: "):
+        words = row.note.removeprefix("sensitivity: ").partition(";")[0]
+        return words[0].upper() + words[1:].replace("tau2", "τ²")
+    return CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
+
+
+def pooled_table(result: PoolingResult, arm: str) -> Table:
+    """The pooled effect by every interval, and the sensitivity analyses."""
+    decimals = decimals_of(result)
+    rows = []
+    for row in of_arm(result, arm, "pooled"):
+        limits = scaled_prediction(row)
+        rows.append(
+            (
+                pooled_name(row) + (" (headline)" if row.headline else ""),
+                shown(row.k, 0),
+                _estimate(row, decimals),
+                shown(row.se, decimals + 1),
+                "z" if row.df is None else f"t({shown(row.df, 0)})",
+                shown_p(row.p),
+                DASH if limits is None else shown_interval(*limits, decimals),
+                DASH if row.tau2 is None else shown(math.sqrt(row.tau2), decimals + 1),
+            )
+        )
+    columns = (
+        "Analysis",
+        "Trials",
+        f"Estimate ({result.options.level:g}% CI)",
+        "SE",
+        "Law",
+        "p",
+        f"{result.options.level:g}% prediction interval",
+        "τ",
+    )
+    return Table(
+        title=f"Pooled effect: {arm} versus {result.control}",
+        columns=columns,
+        rows=tuple(rows),
+        caption=f"{effect_label(result)}. The headline is the interval named in the methods; "
+        "the others are given so that nobody has to take the choice on trust.",
+    )
+
+
+def heterogeneity_table(result: PoolingResult, arm: str) -> Table:
+    """tau² by every estimator, with I², H² and the Q-profile limits."""
+    decimals = decimals_of(result)
+    lines = [row for row in result.heterogeneity if row.arm == arm]
+    rows = [
+        (
+            row.tau2_method.upper() + (" (used)" if row.headline else ""),
+            *_tau_cells(row, decimals),
+            _with_limits(row.i2_percent, row.i2_low, row.i2_high, 1),
+            _with_limits(row.h2, row.h2_low, row.h2_high, 2),
+        )
+        for row in lines
+    ]
+    unit = unit_name(result.unit)
+    return Table(
+        title=f"Heterogeneity between trials: {arm}",
+        columns=("Estimator", "τ²", f"τ, {unit}" if unit else "τ", "I², %", "H²"),
+        rows=tuple(rows),
+        caption=f"{q_text(lines[0])} In brackets: {result.options.level:g}% Q-profile intervals, "
+        "which do not depend on the estimator. FE assumes no heterogeneity; its I² and H² are "
+        "from Q. I² also rises when measurement noise falls: judge by τ, in the outcome's unit.",
+    )
+
+
+def _tau_cells(row: HeterogeneityRow, decimals: int) -> tuple[str, str]:
+    if row.tau2_method == "fe":  # assumed, not estimated
+        return DASH, DASH
+    return (
+        _with_limits(row.tau2, row.tau2_low, row.tau2_high, 2 * decimals),
+        _with_limits(row.tau, row.tau_low, row.tau_high, decimals + 1),
+    )
+
+
+def q_text(row: HeterogeneityRow) -> str:
+    """Cochran's Q and its test."""
+    text = f"Q = {shown(row.q, 2)} on {row.q_df} df, p = {shown_p(row.q_p)}."
+    return text.replace("p = <", "p < ") + (f" Note: {row.note}." if row.note else "")
+
+
+def _with_limits(value: float | None, low: float | None, high: float | None, decimals: int) -> str:
+    if value is None or low is None:
+        return shown(value, min(decimals, 4))
+    return f"{shown(value, min(decimals, 4))} ({shown_interval(low, high, min(decimals, 4))})"
+
+
+def leave_one_out_table(result: PoolingResult, arm: str) -> Table | None:
+    """The headline with each trial left out in turn; None where there are too few."""
+    decimals = decimals_of(result)
+    rows = [row for row in of_arm(result, arm, "leave-one-out") if row.headline]
+    if not rows:
+        return None
+    return Table(
+        title=f"Each trial left out in turn: {arm}",
+        columns=("Left out", f"Pooled estimate ({result.options.level:g}% CI)", "τ", "I², %", "p"),
+        rows=tuple(
+            (
+                row.trial,
+                _estimate(row, decimals),
+                DASH if row.tau2 is None else shown(math.sqrt(row.tau2), decimals + 1),
+                shown(row.i2_percent, 1),
+                shown_p(row.p),
+            )
+            for row in rows
+        ),
+    )
+
+
+# ------------------------------------------------------------------ people
+
+
+def by_arm_table(result: PoolingResult) -> Table:
+    """Randomised, alive, scanned and analysed by trial and arm."""
+    least = result.options.min_cell
+
+    def count(value: int | None, *, hidden: bool) -> str:
+        return shown_count(value) if value is not None else f"<{least}" if hidden else DASH
+
+    rows = []
+    for row in result.by_arm:
+        hidden = row.note.startswith("n<")
+        no_deaths = "deaths not recorded" in row.note
+        rows.append(
+            (
+                row.trial,
+                row.arm,
+                count(row.randomised, hidden=hidden),
+                DASH if no_deaths else count(row.alive, hidden=hidden),
+                count(row.scanned, hidden=hidden),
+                count(row.analysed, hidden=hidden),
+            )
+        )
+    return Table(
+        title="Participants by arm",
+        columns=("Trial", "Arm", "Randomised", "Alive", "Scanned", "Analysed"),
+        rows=tuple(rows),
+        caption=f"Alive and scanned are at the follow-up. {DASH}: the trial records no death, so "
+        "who was alive is not known."
+        if any(row.alive is None for row in result.by_arm)
+        else "Alive and scanned are at the follow-up.",
+    )
+
+
+def exclusions_table(result: PoolingResult) -> Table | None:
+    """How many participants are not analysed, by reason; None where all are."""
+    account = result.accounting
+    if account is None or not account.excluded:
+        return None
+    least = result.options.min_cell
+    sentences = {
+        item.code: item.sentence for item in result.exclusions if item.stage == "participant"
+    }
+    rows = [
+        (sentences[code], f"<{least}" if 0 < n < least else shown_count(n))
+        for code, n in sorted(account.excluded.items(), key=lambda pair: -pair[1])
+    ]
+    return Table(
+        title="Participants of the table who are not analysed",
+        columns=("Reason", "Participants"),
+        rows=tuple(rows),
+        caption=f"{shown_count(account.participants)} participants in the table = "
+        f"{shown_count(account.analysed)} analysed + "
+        f"{shown_count(sum(account.excluded.values()))} not analysed, each with one reason "
+        "in exclusions.csv.",
+    )
+
+
+def integrity_tables(result: PoolingResult) -> Iterable[Table]:
+    """What wants a look, then what was checked in how many trials."""
+    looks = [row for row in result.integrity if row.result == "look"]
+    if looks:
+        yield Table(
+            title="Findings that want a look",
+            columns=("Trial", "Finding", "Found", "Checked"),
+            rows=tuple(
+                (
+                    row.trial,
+                    row.sentence.partition(" (n<")[0],
+                    _finding(row.n_found, row.value, result.options.min_cell),
+                    shown_count(row.n_checked),
+                )
+                for row in looks
+            ),
+        )
+    counts: dict[str, Counter[str]] = {}
+    for row in result.integrity:
+        counts.setdefault(row.check, Counter())[row.result] += 1
+    rows = tuple(
+        (check, *(str(found[state]) for state in ("ok", "look", "not-checked")))
+        for check, found in counts.items()
+        if found["ok"] or found["look"]
+    )
+    skipped = [check for check, found in counts.items() if not (found["ok"] or found["look"])]
+    yield Table(
+        title="Checks of the data",
+        columns=("Check", "Trials without findings", "Trials to look at", "Trials not checked"),
+        rows=rows,
+        caption=f"Not possible in any trial, for want of columns: {', '.join(skipped)}."
+        if skipped
+        else "",
+    )
+
+
+def _finding(found: int | None, value: float | None, least: int) -> str:
+    if value is not None:
+        return shown(value, 2)
+    return f"<{least}" if found is None else shown_count(found)

@@ -1,0 +1,48 @@
+"""The print-out of ``pool-trials``: plain text that can be pasted into a paper."""
+
+from __future__ import annotations
+
+import textwrap
+
+from ..pooling.records import PoolingResult
+from ..records import Table
+from .page import is_numeric_column
+from .pooling_forest import heterogeneity_sentence, result_sentence
+from .pooling_tables import by_arm_table, pooled_table, trials_table
+
+_WIDTH = 100
+
+
+def pooling_text(result: PoolingResult) -> str:
+    """Trials, pooled effects, heterogeneity, participants, methods and warnings as text."""
+    parts: list[str] = []
+    for arm in result.arms:
+        parts += [
+            text_table(trials_table(result, arm)),
+            text_table(pooled_table(result, arm)),
+            _wrapped(heterogeneity_sentence(result, arm)),
+        ]
+    if result.by_arm:
+        parts.append(text_table(by_arm_table(result)))
+    parts += [_wrapped(result_sentence(result, arm)) for arm in result.arms]
+    parts.append(_wrapped(f"Methods: {result.methods}"))
+    parts += [_wrapped(f"Warning: {sentence}") for sentence in result.warnings]
+    return "\n\n".join(parts) + "\n"
+
+
+def text_table(table: Table) -> str:
+    """A table in aligned columns: words to the left, numbers to the right."""
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    lines = [""] * (len(table.rows) + 1)
+    for number, cells in enumerate(columns):
+        width = max(map(len, cells))
+        right = number > 0 and is_numeric_column(cells[1:])
+        for i, cell in enumerate(cells):
+            lines[i] += (cell.rjust(width) if right else cell.ljust(width)) + "   "
+    lines = [line.rstrip() for line in lines]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([table.title, rule, lines[0], rule, *lines[1:], rule])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
