@@ -164,9 +164,18 @@ def synthetic_measurements(seed: int = 1) -> pd.DataFrame:
     return table[[*first, *[name for name in table.columns if name not in first]]]
 
 
-def true_limits(measure: str, sex: str, *, draws: int = 200_000) -> tuple[float, float]:
-    """True 2.5 % and 97.5 % limits of a measure in one sex of the healthy population."""
-    people = healthy_people(draws, np.random.default_rng(12345))
-    values = np.asarray(people[measure])[np.asarray(people["sex"]) == sex]
-    low, high = (float(v) for v in np.quantile(values, (0.025, 0.975)))
+def large_draw(n: int = 400_000) -> dict[str, np.ndarray]:
+    """A population large enough to read true limits from."""
+    people = healthy_people(n, np.random.default_rng(12345))
+    return {name: np.asarray(values) for name, values in people.items()}
+
+
+def true_limits(
+    people: dict[str, np.ndarray], measure: str, sex: str, age: tuple[float, float]
+) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % limits of a `large_draw` in one sex and age band ``[low, high)``."""
+    own = (people["sex"] == sex) & (people["age_years"] >= age[0])
+    if np.isfinite(age[1]):
+        own &= people["age_years"] < age[1]
+    low, high = (float(v) for v in np.quantile(people[measure][own], (0.025, 0.975)))
     return low, high
