@@ -14,6 +14,8 @@ from .people import People
 # What each convention changes: BSA only the measures divided by it, the others every heart volume.
 _ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")
 _BSA = "bsa_formula"
+CONVENTIONS = (*_ALWAYS, "reported_papillary", _BSA)
+SCANNERS = ("vendor", "field_strength_t")
 _NO_IMAGE = ("heart_rate_bpm", "bsa_m2")
 
 
@@ -48,10 +50,10 @@ class Convention:
         return {v: int(c) for v, c in zip(self.values, counts, strict=True) if c}
 
 
-def read_conventions(people: People) -> tuple[Convention, ...]:
-    """The conventions that the table states."""
+def read_conventions(people: People, names: Sequence[str] = CONVENTIONS) -> tuple[Convention, ...]:
+    """The conventions (or other facts) that the table states."""
     found = []
-    for name in (*_ALWAYS, "reported_papillary", _BSA):
+    for name in names:
         if name in people.frame:
             column = people.frame[name].astype(object)
             text = column.where(column.notna() & (column != ""), None)

@@ -38,9 +38,10 @@ class ReferenceOptions:
 
     ``measures`` and ``by`` are None where the user left them to us: what is absent from the table
     is then left out with a warning, where naming it is an error. ``limits`` None is the default
-    rule (nonparametric, robust below 120 people); a name is that method for every
-    n ≥ ``min_n``. ``level`` and ``ci_level`` are percentages; ``age_bands`` are the lower ends in
-    years, the last band is open; ``status`` ``ok`` leaves out scans that ask for review.
+    rule (nonparametric, robust below 120 people); a name is that method for every n ≥ ``min_n``.
+    ``level`` and ``ci_level`` are percentages; ``age_bands`` are the lower ends in years, the last
+    band is open; ``healthy_rule`` is printed with the ranges; ``status`` ``ok`` leaves out scans
+    that ask for review.
     """
 
     measures: tuple[str, ...] | None = None
@@ -51,6 +52,7 @@ class ReferenceOptions:
     ci_level: float = 90.0
     sided: Sided = "two"
     healthy_only: bool = True
+    healthy_rule: str = ""
     use_visit: str | None = None
     status: StatusRule = "all"
     min_n: int = 40

@@ -14,7 +14,7 @@ from ..measurement.measures import definition
 from ..records import CohortTable, Exclusion, ReferenceLimit
 from .calibration import calibrate
 from .contrasts import contrasts
-from .conventions import check_conventions, read_conventions
+from .conventions import CONVENTIONS, SCANNERS, check_conventions, read_conventions
 from .disclosure import hidden_counts
 from .fitted import FittedCell, fit_cell, outer_centiles
 from .limits import Limit
@@ -67,8 +67,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     found = {m: _one_measure(m, people, groups, options) for m in measures}
     title = "Reference ranges" if options.healthy_only else NOT_A_REFERENCE.capitalize()
     has_value = np.any([np.isfinite(people.values(m)) for m in measures], axis=0)
-    stated = {c.name: c.met(has_value) for c in read_conventions(people)}
-    conventions = {name: values for name, values in stated.items() if values}
+    conventions = _facts(people, has_value, CONVENTIONS)
     results = list(found.values())
     return ReferenceResult(
         title=title,
@@ -81,6 +80,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         review_people=people.review_rows,
         visits=people.visits,
         conventions=conventions,
+        scanners=_facts(people, has_value, SCANNERS),
         limits=tuple(row for r in results for row in r.limits),
         by_trial=tuple(row for r in results for row in r.by_trial),
         partition=tuple(row for r in results for row in r.partition),
@@ -97,6 +97,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
             facts={
                 "conventions": {name: sorted(values) for name, values in conventions.items()},
                 "trials": list(people.trials),
+                "healthy_rule": options.healthy_rule,
                 "by": list(people.by),
                 "input_sha256": table.sha256,
             },
@@ -104,6 +105,13 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         without_review=_without_review(table, people, options),
         warnings=(*table.warnings, *people.warnings, *warnings),
     )
+
+
+def _facts(
+    people: People, has_value: np.ndarray, names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    met = {c.name: c.met(has_value) for c in read_conventions(people, names)}
+    return {name: values for name, values in met.items() if values}
 
 
 def _measures(

@@ -159,6 +159,7 @@ class Account:
 class ReferenceResult:
     """Everything that the files and the page are made of.
 
+    ``conventions`` and ``scanners`` (vendor, field_strength_t): the values met and their people.
     ``model`` is the document of ``reference_ranges.json``; ``without_review`` the limits without
     the scans that ask for review, None where there are none.
     """
@@ -173,6 +174,7 @@ class ReferenceResult:
     review_people: int
     visits: tuple[tuple[str, int], ...]
     conventions: Mapping[str, Mapping[str, int]]
+    scanners: Mapping[str, Mapping[str, int]]
     limits: tuple[ReferenceLimit, ...]
     by_trial: tuple[TrialLimit, ...]
     partition: tuple[PartitionTest, ...]

@@ -1,0 +1,236 @@
+"""``cardiometa reference-ranges``: limits of healthy people by sex, ethnicity and age."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .console import say, show_json, show_table
+from .shared import (
+    ConfigOption,
+    InternalOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    VerboseOption,
+    comma_list,
+    departures,
+    guard,
+    one_of,
+    plan_of,
+)
+
+if TYPE_CHECKING:
+    from ..records import ReferenceLimit
+    from ..reference.records import ReferenceResult
+
+_MOST_SHOWN = 40
+
+
+def _bands(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in comma_list(text))
+    except ValueError:
+        raise UsageError(
+            f"--age-bands {text} holds something that is not an age.",
+            hint="Say --age-bands 18,30,40,50.",
+        ) from None
+
+
+def _by(text: str | None) -> Any:
+    if text is None:
+        return None
+    return tuple(one_of("--by", name, ("sex", "ethnicity", "age")) for name in comma_list(text))
+
+
+def _plan(ctx: typer.Context) -> dict[str, Any]:
+    plan = plan_of(ctx)
+    if plan is None:
+        return {}
+    changed = {n: [str(was), str(now)] for n, (was, now) in departures(ctx).items()}
+    return {"plan_sha256": plan.sha256, "departures_from_plan": changed}
+
+
+def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
+    for warning in result.warnings:
+        say(f"note: {warning}", quiet=quiet)
+    groups: dict[tuple[str, str, float | None], list[ReferenceLimit]] = {}
+    for row in result.limits:
+        if row.ethnicity == "all":
+            groups.setdefault((row.measure, row.sex, row.age_low), []).append(row)
+    show_table(
+        ("measure", "sex", "age", "n", "limits", "status"),
+        [_line(rows) for rows in list(groups.values())[:_MOST_SHOWN]],
+        title=result.title,
+        quiet=quiet,
+    )
+    if len(groups) > _MOST_SHOWN:
+        say(f"… and {len(groups) - _MOST_SHOWN} more groups in the table", quiet=quiet)
+    empty = {
+        (r.measure, r.sex, r.ethnicity, r.age_low)
+        for r in result.limits
+        if r.status == "suppressed"
+    }
+    say(
+        f"{result.people} people of {len(result.trials)} trials; "
+        f"{len(empty)} groups without a limit (too few people)",
+        quiet=quiet,
+    )
+    say(f"limits: {out / 'reference_ranges.csv'}", quiet=quiet)
+    say(f"report: {out / 'report.html'}", quiet=quiet)
+
+
+def _line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
+    """One line of the table on the screen, everybody of a sex and age band."""
+    first = rows[0]
+    if first.age_low is None:
+        ages = "all"
+    else:
+        ages = f"{first.age_low:g}-" + ("" if first.age_high is None else f"{first.age_high:g}")
+    limits = [row.limit for row in rows if row.centile != 50]
+    known = [f"{limit:.4g}" for limit in limits if limit is not None]
+    return (
+        first.measure,
+        first.sex,
+        ages,
+        "few" if first.n is None else str(first.n),
+        " to ".join(known) if len(known) == len(limits) else "-",
+        first.status,
+    )
+
+
+def reference_ranges(
+    ctx: typer.Context,
+    table: Annotated[
+        Path,
+        typer.Argument(help="OUT of segment, its measurements.csv, or any table.", exists=True),
+    ],
+    out: OutOption,
+    *,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="A measure (repeat); default all known ones.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Of sex,ethnicity,age; default those the table has.")
+    ] = None,
+    age_bands: Annotated[
+        str, typer.Option(help="Lower ends in years, [lo, hi); the last band is open.")
+    ] = "18,30,40,50,60,70",
+    method: Annotated[
+        str | None, typer.Option(help="strata: the only method of this version.")
+    ] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option(
+            help="nonparametric, nonparametric-ranks, parametric, prediction, log or robust. "
+            "Default: nonparametric, robust below 120 people.",
+            show_default=False,
+        ),
+    ] = None,
+    level: Annotated[float, typer.Option(help="Per cent of people inside the interval.")] = 95,
+    ci_level: Annotated[float, typer.Option(help="Level of each limit's own CI.")] = 90,
+    sided: Annotated[str, typer.Option(help="two, lower or upper.")] = "two",
+    healthy_only: Annotated[
+        bool, typer.Option("--healthy-only/--all", help="Only rows marked healthy, or everybody.")
+    ] = True,
+    healthy_rule: Annotated[
+        str, typer.Option(help="Who counts as healthy; printed with the ranges.")
+    ] = "",
+    use_visit: Annotated[
+        str | None, typer.Option(help="Visit to use; else baseline, else the earliest.")
+    ] = None,
+    status: Annotated[str, typer.Option(help="all, or ok: leave out scans for review.")] = "all",
+    min_n: Annotated[int, typer.Option(help="Fewest people of a group with limits.")] = 40,
+    min_cell: Annotated[int, typer.Option(help="Counts below it are not told.")] = 10,
+    outliers: Annotated[str, typer.Option(help="list (keep), tukey (drop) or none.")] = "list",
+    bootstrap: Annotated[int, typer.Option(help="Samples for robust limits' intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    trial: Annotated[str | None, typer.Option(help="Column of the trial.")] = None,
+    participant: Annotated[str | None, typer.Option(help="Column of the participant id.")] = None,
+    age: Annotated[str | None, typer.Option(help="Column of the age in years.")] = None,
+    sex: Annotated[str | None, typer.Option(help="Column of the sex.")] = None,
+    ethnicity: Annotated[str | None, typer.Option(help="Column of the ethnicity.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Column of the arm.")] = None,
+    visit: Annotated[str | None, typer.Option(help="Column of the visit.")] = None,
+    visit_day: Annotated[str | None, typer.Option(help="Column of the visit's day.")] = None,
+    internal: InternalOption = False,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Reference ranges by sex, ethnicity and age band, with an interval on every limit.
+
+    This version has the method strata (the table of a paper); curves come later.
+    """
+    del config
+    with guard(verbose=verbose):
+        from ..cohort.records import TableOptions
+        from ..execution.reference_run import check_method, run_reference_ranges
+        from ..measurement.measures import MEASURES
+        from ..reference.options import ReferenceOptions
+
+        check_method(method, limits)
+        known = {definition.name for definition in MEASURES}
+        options = ReferenceOptions(
+            measures=tuple(measure) if measure else None,
+            by=_by(by),
+            age_bands=_bands(age_bands),
+            limits=limits,  # type: ignore[arg-type]  # check_method has seen it
+            level=level,
+            ci_level=ci_level,
+            sided=one_of("--sided", sided, ("two", "lower", "upper")),  # type: ignore[arg-type]
+            healthy_only=healthy_only,
+            healthy_rule=healthy_rule,
+            use_visit=use_visit,
+            status=one_of("--status", status, ("all", "ok")),  # type: ignore[arg-type]
+            min_n=min_n,
+            min_cell=min_cell,
+            outliers=one_of("--outliers", outliers, ("list", "tukey", "none")),  # type: ignore[arg-type]
+            bootstrap=bootstrap,
+            seed=seed,
+            internal=internal,
+        )
+        plan = plan_of(ctx)
+        columns = TableOptions(
+            trial=trial,
+            participant=participant,
+            age=age,
+            sex=sex,
+            ethnicity=ethnicity,
+            arm=arm,
+            visit=visit,
+            visit_day=visit_day,
+            columns=plan.columns if plan else {},
+            numeric=tuple(name for name in measure or () if name not in known),
+        )
+        result = run_reference_ranges(
+            table, out, options, columns, plan=_plan(ctx), overwrite=overwrite
+        )
+        if plan is not None:
+            say(f"plan: sha256 {plan.sha256}", quiet=quiet)
+            for name, (planned, used) in departures(ctx).items():
+                say(f"departure from the plan: {name} {planned!s} became {used!s}", quiet=quiet)
+        if json:
+            show_json(_document(result))
+            return
+        _show(result, out, quiet=quiet)
+
+
+def _document(result: ReferenceResult) -> dict[str, Any]:
+    """What --json prints: the limits, the accounting, what to know."""
+    from dataclasses import asdict
+
+    return {
+        "title": result.title,
+        "people": result.people,
+        "trials": list(result.trials),
+        "warnings": list(result.warnings),
+        "limits": [asdict(row) for row in result.limits],
+        "accounting": [asdict(account) for account in result.accounts],
+    }

@@ -1,0 +1,151 @@
+"""``reference-ranges`` from a table to a folder: read, compute, render, write once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, fields
+from pathlib import Path
+from typing import Any
+
+from ..cohort.analysis_table import read_analysis_table
+from ..cohort.records import TableOptions
+from ..errors import UsageError
+from ..files import RECORD_NAME, canonical_json, check_output, csv_text, sha256_bytes, write_all
+from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block
+from ..records import Exclusion, ReferenceLimit, RunRecord
+from ..reference.options import LIMITS, ReferenceOptions
+from ..reference.ranges import METHOD, reference_ranges
+from ..reference.records import (
+    Calibration,
+    Contrast,
+    Outlier,
+    PartitionTest,
+    ReferenceResult,
+    TrialLimit,
+)
+from ..report.reference_figures import limits_figure
+from ..report.reference_page import reference_page
+
+COMMAND = "reference-ranges"
+METHODS = ("strata",)
+WITHOUT_REVIEW = "reference_ranges_without_review.csv"
+OUTLIERS = "outliers.csv"
+_OPTIONAL = (WITHOUT_REVIEW, OUTLIERS)
+
+
+def check_method(method: str | None, limits: str | None) -> None:
+    """Refuse what this version does not have; raises UsageError that names what it has."""
+    if method is not None and method not in METHODS:
+        raise UsageError(
+            f"--method {method} is not in this version.",
+            hint=f"It has {', '.join(METHODS)}: limits by sex, ethnicity and age band.",
+        )
+    if limits is not None and limits not in LIMITS:
+        raise UsageError(
+            f"--limits {limits} is not in this version.", hint=f"It has {', '.join(LIMITS)}."
+        )
+
+
+def run_reference_ranges(
+    table_path: Path,
+    out: Path,
+    options: ReferenceOptions,
+    columns: TableOptions,
+    *,
+    plan: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> ReferenceResult:
+    """Compute the ranges of a table and write every file of ``out``.
+
+    ``plan`` is the hash of the pre-specified plan and the departures from it, kept in the record.
+    Nothing is written where the table cannot be used.
+    """
+    said = _options_record(options, columns, plan or {})
+    check_output(out, command=COMMAND, options=said, overwrite=overwrite)
+    table = read_analysis_table(table_path, columns)
+    result = reference_ranges(table, options)
+    contents = render(result)
+    record = RunRecord(
+        command=COMMAND,
+        format_version=FORMAT_VERSION,
+        options=said,
+        inputs={"table": table.sha256},
+        model={
+            name.removeprefix("model_"): ", ".join(values)
+            for name, values in result.conventions.items()
+            if name in ("model_id", "model_sha256")
+        },
+        run=run_block(
+            libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
+            reference_ranges_sha256=sha256_bytes(str(contents["reference_ranges.csv"]).encode()),
+        ),
+    )
+    _remove_old(out, contents)
+    write_all(out, {**contents, RECORD_NAME: record_text(record)})
+    return result
+
+
+def _options_record(
+    options: ReferenceOptions, columns: TableOptions, plan: Mapping[str, Any]
+) -> dict[str, Any]:
+    said = {name: value for name, value in asdict(columns).items() if value}
+    said.pop("status", None)
+    return {"method": METHOD, **asdict(options), "columns": said, **plan}
+
+
+def _remove_old(out: Path, contents: Mapping[str, Any]) -> None:
+    """Take away files that an earlier run wrote and this one does not.
+
+    A list of outliers by name, or a figure under another title, must not stay behind.
+    """
+    old = [out / name for name in _OPTIONAL]
+    old += sorted((out / "figures").glob("limits_*.svg")) if out.is_dir() else []
+    for path in old:
+        if path.relative_to(out).as_posix() not in contents:
+            path.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------ files
+
+
+def render(result: ReferenceResult) -> dict[str, bytes | str]:
+    """Every file of the output but its record, by name."""
+    title = "" if result.options.healthy_only else result.title
+    figures = {
+        measure: limits_figure(
+            [row for row in result.limits if row.measure == measure], population_title=title
+        )
+        for measure in result.measures
+    }
+    contents: dict[str, bytes | str] = {
+        "reference_ranges.csv": records_csv(ReferenceLimit, result.limits),
+        "reference_ranges.json": canonical_json(result.model),
+        "by_trial.csv": records_csv(TrialLimit, result.by_trial),
+        "partition.csv": records_csv(PartitionTest, result.partition),
+        "contrasts.csv": records_csv(Contrast, result.contrasts),
+        "calibration.csv": records_csv(Calibration, result.calibration),
+        "exclusions.csv": records_csv(Exclusion, _sorted(result.exclusions)),
+    }
+    if result.without_review is not None:
+        contents[WITHOUT_REVIEW] = records_csv(ReferenceLimit, result.without_review)
+    if result.options.internal:
+        contents[OUTLIERS] = records_csv(Outlier, result.outliers)
+    for measure, svg in figures.items():
+        contents[figure_name(measure)] = svg
+    contents["report.html"] = reference_page(result, figures)
+    return contents
+
+
+def figure_name(measure: str) -> str:
+    """``figures/limits_lv_edv_ml.svg``; signs that a file name cannot have become ``_``."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in measure)
+    return f"figures/limits_{safe}.svg"
+
+
+def _sorted(exclusions: Iterable[Exclusion]) -> list[Exclusion]:
+    return sorted(exclusions, key=lambda e: (e.trial, e.participant_id, e.visit, e.code))
+
+
+def records_csv(kind: type[Any], rows: Sequence[Any]) -> str:
+    """The CSV of records of one kind: a column a field, in their order."""
+    return csv_text([f.name for f in fields(kind)], (astuple(row) for row in rows))

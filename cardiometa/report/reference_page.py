@@ -1,0 +1,261 @@
+"""``report.html`` of ``reference-ranges``: the tables and figures of a paper, nobody in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from ..records import ETHNICITIES, Figure, ReferenceLimit
+from .names import ABBREVIATIONS, measure_label, measure_name
+from .numbers import DASH, MINUS, shown, shown_count
+from .page import Block, Bullets, Facts, Html, Notice, Paragraph, Section, page_html
+from .reference_checks import check_blocks, outlier_blocks, review_blocks
+from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
+from .reference_text import accounting_table, convention_facts, methods_text
+
+if TYPE_CHECKING:
+    from ..reference.records import ReferenceResult
+
+_SMALL: Final = "†"
+_ONE_TRIAL: Final = "‡"
+_MOVED: Final = "§"
+PROVISIONAL: Final = (
+    "Limits by ethnicity are provisional: the model's own error may differ between groups, and "
+    "until it has been measured against readers in each of them a difference between groups may be "
+    "a difference of the measurement."
+)
+
+
+def reference_page(result: ReferenceResult, figures: dict[str, str]) -> str:
+    """The page as text; ``figures`` maps each measure to the SVG of its limits."""
+    options = result.options
+    sections = [_overview(result)]
+    sections += [_measure_section(result, m, figures[m]) for m in result.measures]
+    sections.append(Section("Checks of the limits", "checks", check_blocks(result)))
+    sections.append(_people_section(result))
+    sections.append(Section("Methods", "methods", _methods(result)))
+    notices: list[str] = []
+    if not options.healthy_only:
+        notices.append(
+            "Population distribution, not a reference interval: nobody was selected for being "
+            "healthy (--all)."
+        )
+    if "ethnicity" in result.by:
+        notices.append(PROVISIONAL)
+    return page_html(
+        f"{result.title}: {result.name}",
+        _subtitle(result),
+        sections,
+        internal=options.internal,
+        notices=(*notices, *result.warnings),
+    )
+
+
+def _subtitle(result: ReferenceResult) -> str:
+    options = result.options
+    what = "distribution" if not options.healthy_only else "reference interval"
+    level = f"central {options.level:g}%" if options.sided == "two" else f"{options.level:g}%"
+    side = "" if options.sided == "two" else f" ({options.sided} limit alone)"
+    trials = len(result.trials)
+    return (
+        f"{level} {what}{side} with {options.ci_level:g}% confidence intervals · "
+        f"{shown_count(result.people)} people · {trials} trial{'s' if trials != 1 else ''}"
+    )
+
+
+def _overview(result: ReferenceResult) -> Section:
+    cells = {(r.measure, r.sex, r.ethnicity, r.age_low) for r in result.limits}
+    empty = {
+        (r.measure, r.sex, r.ethnicity, r.age_low)
+        for r in result.limits
+        if r.status == "suppressed"
+    }
+    without = (
+        f"{shown_count(len(empty))} of {shown_count(len(cells))}: fewer than "
+        f"{result.options.smallest_n} people, or a limit that would be one person's"
+    )
+    blocks: list[Block] = [
+        Facts(
+            (
+                ("Measures", ", ".join(measure_name(m) for m in result.measures)),
+                ("Trials", ", ".join(result.trials)),
+                ("Stratified by", ", ".join(result.by) or "nothing"),
+                *convention_facts(result),
+                ("Groups without a limit", without),
+            )
+        ),
+        Paragraph(
+            "The reference interval holds the stated share of people. The confidence interval of "
+            "each limit says how well these people determine that limit: it is the sampling error "
+            "within these trials and leaves out the differences between trials, which stand in the "
+            "checks below."
+            if len(result.trials) > 1
+            else "The reference interval holds the stated share of people. The confidence interval "
+            "of each limit says how well these people determine that limit."
+        ),
+        Paragraph(ABBREVIATIONS),
+    ]
+    return Section("Overview", "overview", tuple(blocks))
+
+
+# ------------------------------------------------------------------ one measure
+
+
+def _measure_section(result: ReferenceResult, measure: str, svg: str) -> Section:
+    rows = [row for row in result.limits if row.measure == measure]
+    label = measure_label(measure, rows[0].unit)
+    level = f"{result.options.ci_level:g}%"
+    figure = Figure(
+        title=f"Limits of {label} by age." if "age" in result.by else f"Limits of {label}.",
+        caption=(
+            f"Marks: limits; bars: their {level} confidence intervals; grey field and dashed line: "
+            "interval and median of everybody in the age band. Groups without a limit leave a gap."
+        ),
+        svg=svg,
+    )
+    blocks: tuple[Block, ...] = (Html(_limits_table(rows, label, result)), figure)
+    return Section(label, f"limits-{measure.replace('_', '-').lower()}", blocks)
+
+
+def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceResult) -> str:
+    """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
+    shown_ethnicities = [e for e in (ALL, *ETHNICITIES) if any(r.ethnicity == e for r in rows)]
+    decimals = decimals_of(rows)
+    cells: dict[tuple[str, float | None, str], list[ReferenceLimit]] = {}
+    for row in rows:
+        cells.setdefault((row.sex, row.age_low, row.ethnicity), []).append(row)
+    lines: list[str] = []
+    for sex in dict.fromkeys(row.sex for row in rows):
+        bands = list(dict.fromkeys((r.age_low, r.age_high) for r in rows if r.sex == sex))
+        for number, band in enumerate(bands):
+            name = escape(SEX_NAMES[sex]) if number == 0 else ""
+            style = ' style="border-top:.8px solid var(--rule)"' if number == 0 and lines else ""
+            found = "".join(
+                f'<td class="num">{_cell(cells[sex, band[0], e], decimals)}</td>'
+                for e in shown_ethnicities
+            )
+            lines.append(
+                f'<tr{style}><td class="txt"><b>{name}</b></td>'
+                f'<td class="txt" style="white-space:nowrap">{escape(band_name(*band))}</td>'
+                f"{found}</tr>"
+            )
+    heads = "".join(
+        f'<th scope="col" class="num">{escape(ETHNICITY_NAMES[e])}</th>' for e in shown_ethnicities
+    )
+    return (
+        f'<figure class="table"><figcaption><b>{escape(label)}.</b> '
+        f"{escape(_caption(result))}</figcaption>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Limits of {escape(label)}">'
+        f'<table><thead><tr><th scope="col">Sex</th><th scope="col">Age, years</th>{heads}</tr>'
+        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<p class="caption">{escape(_footnote(rows, result))}</p></figure>'
+    )
+
+
+def _caption(result: ReferenceResult) -> str:
+    options = result.options
+    what = "Reference interval" if options.healthy_only else "Population distribution"
+    parts = {"two": "lower to upper limit", "lower": "lower limit", "upper": "upper limit"}
+    return (
+        f"{what} ({parts[options.sided]}); in brackets the {options.ci_level:g}% confidence "
+        "interval of each limit; n people."
+    )
+
+
+def _footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult) -> str:
+    options = result.options
+    notes = [f"{DASH}: fewer than {options.smallest_n} people."]
+    if any(r.status == "small-n" for r in rows):
+        how = "robust limits (Horn) with a bootstrap interval" if options.limits is None else ""
+        few = f"{_SMALL} fewer than 120 people"
+        notes.append(f"{few}: {how}." if how else f"{few}.")
+    if any(_one_trial(r) for r in rows) and len(result.trials) > 1:
+        notes.append(f"{_ONE_TRIAL} all from one trial: a difference may be its scanner's.")
+    if any("ci-at-extreme" in r.note for r in rows):
+        notes.append(
+            f"{_MOVED} the interval ends at the smallest or largest value; that end was moved "
+            "outward to a round number, so that nobody's value is shown."
+        )
+    if any("limit-at-extreme" in r.note for r in rows):
+        notes.append("Limits that would be nearly one person's value are not given.")
+    if any("no-rank-interval" in r.note for r in rows):
+        notes.append("Too few people for a rank interval where the brackets are missing.")
+    if any("n-withheld" in r.note for r in rows):
+        notes.append(f"n {DASH}: withheld, since it would reveal a group of a few people.")
+    notes.append("The centre and all digits are in reference_ranges.csv.")
+    return " ".join(notes)
+
+
+def _one_trial(row: ReferenceLimit) -> bool:
+    return row.status == "single-trial" or "single-trial" in row.note
+
+
+def _cell(rows: Sequence[ReferenceLimit], decimals: int) -> str:
+    first = rows[0]
+    n = f"n {shown_count(first.n)}" if first.n is not None else f"n {_hidden_n(first)}"
+    outer = [r for r in rows if r.centile != 50]
+    if any(r.limit is None for r in outer):
+        return f'{DASH}<br><span class="caption">{n}</span>'
+    marks = _SMALL * (first.status == "small-n") + _ONE_TRIAL * _one_trial(first)
+    values = [shown(r.limit, decimals) for r in outer]
+    joined = (" to " if any(MINUS in v for v in values) else "–").join(values)
+    lines = [f"<b>{joined}</b>{marks}"]
+    for row in outer:
+        if row.ci_low is not None and row.ci_high is not None:
+            low, high = shown(row.ci_low, decimals), shown(row.ci_high, decimals)
+            dash = " to " if MINUS in low + high else "–"
+            moved = _MOVED if "ci-at-extreme" in row.note else ""
+            lines.append(f'<span class="caption">({low}{dash}{high}){moved}</span>')
+    lines.append(f'<span class="caption">{n}</span>')
+    return "<br>".join(lines)
+
+
+def _hidden_n(row: ReferenceLimit) -> str:
+    few = next((note for note in row.note.split("; ") if note.startswith("n<")), "")
+    return escape(few.removeprefix("n")) if few else DASH
+
+
+def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
+    """Decimals that show a limit to about 1 % of it: none for 142 mL, one for 6.2 L/min.
+
+    Percentages and volumes above 20 are printed whole, as papers do.
+    """
+    known = sorted(abs(r.limit) for r in rows if r.limit is not None)
+    middle = known[len(known) // 2] if known else 100.0
+    return 0 if middle >= 20 else 1 if middle >= 2 else 2
+
+
+# ------------------------------------------------------------------ people and methods
+
+
+def _people_section(result: ReferenceResult) -> Section:
+    blocks: list[Block] = [accounting_table(result)]
+    visits = ", ".join(f"{name} ({_people(n, result)})" for name, n in result.visits)
+    if visits:
+        blocks.append(Paragraph(f"Visits used, one a person: {visits}."))
+    blocks += review_blocks(result)
+    blocks += outlier_blocks(result)
+    return Section("People", "people", tuple(blocks))
+
+
+def _people(n: int, result: ReferenceResult) -> str:
+    few = result.options.min_cell
+    return f"fewer than {few}" if n < few else shown_count(n)
+
+
+def _methods(result: ReferenceResult) -> tuple[Block, ...]:
+    blocks: list[Block] = [Paragraph(methods_text(result))]
+    if "ethnicity" in result.by:
+        blocks.append(Notice(PROVISIONAL, "note"))
+    blocks.append(
+        Bullets(
+            (
+                "Reference interval: where a stated share of people lies.",
+                "Confidence interval of a limit: how well the limit is known.",
+                "Neither is the confidence interval of a mean.",
+                "Neither says where the mean of a new trial would lie.",
+            )
+        )
+    )
+    return tuple(blocks)

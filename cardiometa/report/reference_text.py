@@ -1,0 +1,173 @@
+"""What the page of reference ranges says in words: methods, conventions, who was left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..records import Table
+from .names import measure_name
+from .numbers import DASH, shown_count
+
+if TYPE_CHECKING:
+    from ..reference.options import ReferenceOptions
+    from ..reference.records import Account, ReferenceResult
+
+_REASONS: Final = {
+    "failed": "segmentation failed",
+    "review": "for review",
+    "healthy-unknown": "not known to be healthy",
+    "not-healthy": "not healthy",
+    "other-visit": "another scan of the person used",
+    "sex-unknown": "sex unknown",
+    "age-unknown": "age unknown",
+    "age-below-bands": "below the first age band",
+    "no-value": "no value",
+    "outlier": "outlier",
+}
+_CONVENTIONS: Final = {
+    "papillary": "Papillary muscles",
+    "sequence": "Sequence",
+    "model_id": "Segmentation model",
+    "model_sha256": "Its SHA-256",
+    "bsa_formula": "Body surface area",
+    "reported_papillary": "Papillary muscles in reported values",
+    "vendor": "Vendors",
+    "field_strength_t": "Field strength, T",
+}
+
+
+def convention_facts(result: ReferenceResult) -> tuple[tuple[str, str], ...]:
+    """The conventions line: what was measured how, with the mix of scanners."""
+    few = result.options.min_cell
+    facts = [
+        (_CONVENTIONS[name], ", ".join(values))
+        for name, values in result.conventions.items()
+        if values and name in _CONVENTIONS
+    ]
+    for name, counts in result.scanners.items():
+        parts = [
+            f"{value} ({f'<{few}' if count < few else shown_count(count)})"
+            for value, count in counts.items()
+        ]
+        facts.append((_CONVENTIONS[name], ", ".join(parts)))
+    unstated = [_CONVENTIONS[n] for n in ("papillary", "sequence") if n not in result.conventions]
+    if unstated:
+        facts.append(("Not stated in the table", ", ".join(unstated)))
+    rule = result.options.healthy_rule
+    if result.options.healthy_only:
+        facts.append(("Healthy", rule or "as the table's column healthy says"))
+    return tuple(facts)
+
+
+def accounting_table(result: ReferenceResult) -> Table:
+    """Rows of the table in, each reason, rows used: closes for each measure."""
+    from ..reference.disclosure import hidden_counts
+
+    few = result.options.min_cell
+    codes = [c for c in _REASONS if any(c in a.excluded for a in result.accounts)]
+    codes += sorted({c for a in result.accounts for c in a.excluded} - set(codes))
+    split = "ethnicity" in result.by
+
+    def row(account: Account) -> tuple[str, ...]:
+        counts = [account.excluded.get(code, 0) for code in codes]
+        hidden = hidden_counts(counts, account.rows_in - account.analysed, few)
+        cells = [
+            "0"
+            if count == 0
+            else f"<{few}"
+            if count < few
+            else DASH
+            if hide
+            else shown_count(count)
+            for count, hide in zip(counts, hidden, strict=True)
+        ]
+        unknown = account.ethnicity_unknown
+        tail = ["0" if unknown == 0 else f"<{few}" if unknown < few else shown_count(unknown)]
+        return (
+            measure_name(account.measure),
+            shown_count(account.rows_in),
+            *cells,
+            shown_count(account.analysed),
+            *(tail if split else []),
+        )
+
+    last = ("of them, ethnicity unknown",) if split else ()
+    return Table(
+        title="From the rows of the table to the people of the ranges.",
+        columns=(
+            "Measure",
+            "Rows",
+            *(_REASONS.get(code, code).capitalize() for code in codes),
+            "Analysed",
+            *last,
+        ),
+        rows=tuple(row(account) for account in result.accounts),
+        caption=(
+            "Rows = reasons + analysed; each row has one reason. "
+            + ("People of unknown ethnicity count in All alone. " if split else "")
+            + f"<{few}: a few, not told; {DASH}: withheld, since it would tell them."
+        ),
+    )
+
+
+def methods_text(result: ReferenceResult) -> str:
+    """The methods paragraph, as it may be copied into a paper."""
+    options = result.options
+    population = (
+        "Participants marked as healthy were used"
+        + (f" ({options.healthy_rule})" if options.healthy_rule else "")
+        if options.healthy_only
+        else "All participants were used, healthy or not"
+    )
+    by = ", ".join(result.by)
+    groups = f"separately by {by}" if by else "for everybody together"
+    bands = ""
+    if "age" in result.by:
+        ages = ", ".join(f"{b:g}" for b in options.age_bands)
+        bands = f" Age bands start at {ages} years ([lower, upper) on the exact age)."
+    together = " Ethnicity All takes everybody together." if "ethnicity" in result.by else ""
+    return (
+        f"{population}, one scan a person. Limits were estimated {groups}.{bands}{together} "
+        f"{_limits_sentence(options)} People of different trials were pooled without weights; "
+        "each trial's own limits and the limits without it are given beside them. Groups with "
+        f"fewer than {options.smallest_n} people have no limit. Outliers: {_outliers(options)}. "
+        "Groups were compared by Harris and Boyd's z (critical value 3√(n̄/120)), the ratio of SDs "
+        "(1.5), and Lahti's shares outside the common limits; differences of means by least "
+        "squares adjusted for age, within trials (an intercept for each trial, HC3 standard "
+        "errors) and between trials (means of the trials) apart."
+    )
+
+
+def _limits_sentence(options: ReferenceOptions) -> str:
+    ci = f"{options.ci_level:g}% confidence intervals"
+    names = " and ".join(f"{c:g}" for c in options.centiles if c != 50)
+    rank = f"with exact equal-tailed binomial rank {ci}"
+    sentences = {
+        "nonparametric": f"nonparametric, interpolated at rank p(n + 1) (type 6), {rank}",
+        "nonparametric-ranks": f"nonparametric at the rounded rank p(n + 1) (EP28-A3c), {rank}",
+        "parametric": f"mean ± z·SD; {ci} from SE = s√(1/n + z²/(2n))",
+        "prediction": (
+            f"mean ± t·SD·√(1 + 1/n), the prediction interval of a new person; {ci} by the delta "
+            "method"
+        ),
+        "log": f"mean ± z·SD of the logarithms, transformed back with their {ci}",
+        "robust": (
+            f"robust by Horn's biweight method with percentile bootstrap {ci} "
+            f"({options.bootstrap} samples of people, seed {options.seed})"
+        ),
+    }
+    if options.limits is not None:
+        return f"The limits are centiles {names}, {sentences[options.limits]}."
+    return (
+        f"The limits are centiles {names}, {sentences['nonparametric']}, in groups of at least 120 "
+        f"people; in smaller groups they are {sentences['robust']} (CLSI EP28-A3c)."
+    )
+
+
+def _outliers(options: ReferenceOptions) -> str:
+    fences = "Tukey's fences after a power transformation to symmetry"
+    return {
+        "list": f"values beyond {fences} were counted and kept",
+        "tukey": f"values beyond {fences} were left out",
+        "none": "not looked for",
+    }[options.outliers]
