@@ -47,14 +47,6 @@ def _by(text: str | None) -> Any:
     return tuple(one_of("--by", name, ("sex", "ethnicity", "age")) for name in comma_list(text))
 
 
-def _plan(ctx: typer.Context) -> dict[str, Any]:
-    plan = plan_of(ctx)
-    if plan is None:
-        return {}
-    changed = {n: [str(was), str(now)] for n, (was, now) in departures(ctx).items()}
-    return {"plan_sha256": plan.sha256, "departures_from_plan": changed}
-
-
 def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
     for warning in result.warnings:
         say(f"note: {warning}", quiet=quiet)
@@ -171,7 +163,7 @@ def reference_ranges(
     del config
     with guard(verbose=verbose):
         from ..cohort.records import TableOptions
-        from ..execution.reference_run import check_method, run_reference_ranges
+        from ..execution.reference_run import ReferenceRequest, check_method, run_reference_ranges
         from ..measurement.measures import MEASURES
         from ..reference.options import ReferenceOptions
 
@@ -209,13 +201,25 @@ def reference_ranges(
             columns=plan.columns if plan else {},
             numeric=tuple(name for name in measure or () if name not in known),
         )
+        changed = tuple(
+            f"{name}: planned {planned}, used {used}"
+            for name, (planned, used) in departures(ctx).items()
+        )
         result = run_reference_ranges(
-            table, out, options, columns, plan=_plan(ctx), overwrite=overwrite
+            ReferenceRequest(
+                table=table,
+                out=out,
+                options=options,
+                table_options=columns,
+                plan_sha256=plan.sha256 if plan else None,
+                departures=changed,
+                overwrite=overwrite,
+            )
         )
         if plan is not None:
             say(f"plan: sha256 {plan.sha256}", quiet=quiet)
-            for name, (planned, used) in departures(ctx).items():
-                say(f"departure from the plan: {name} {planned!s} became {used!s}", quiet=quiet)
+        for change in changed:
+            say(f"departure from the plan: {change}", quiet=quiet)
         if json:
             show_json(_document(result))
             return

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..cohort.analysis_table import read_analysis_table
 from ..cohort.records import TableOptions
 from ..errors import UsageError
-from ..files import RECORD_NAME, canonical_json, check_output, csv_text, sha256_bytes, write_all
+from ..files import (
+    RECORD_NAME,
+    canonical_json,
+    check_output,
+    csv_text,
+    remove_leftovers,
+    write_all,
+)
 from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block
 from ..records import Exclusion, ReferenceLimit, RunRecord
 from ..reference.options import LIMITS, ReferenceOptions
@@ -46,24 +53,34 @@ def check_method(method: str | None, limits: str | None) -> None:
         )
 
 
-def run_reference_ranges(
-    table_path: Path,
-    out: Path,
-    options: ReferenceOptions,
-    columns: TableOptions,
-    *,
-    plan: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-) -> ReferenceResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRequest:
+    """What a user asks for: where, how, and how to read the table.
+
+    ``plan_sha256`` is of the file given with --config, ``departures`` the options that differ
+    from it, in words.
+    """
+
+    table: Path
+    out: Path
+    options: ReferenceOptions
+    table_options: TableOptions
+    plan_sha256: str | None = None
+    departures: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     """Compute the ranges of a table and write every file of ``out``.
 
-    ``plan`` is the hash of the pre-specified plan and the departures from it, kept in the record.
-    Nothing is written where the table cannot be used.
+    Nothing is written where the table cannot be used. Raises UsageError (exit 2) and InputError
+    (exit 3).
     """
-    said = _options_record(options, columns, plan or {})
-    check_output(out, command=COMMAND, options=said, overwrite=overwrite)
-    table = read_analysis_table(table_path, columns)
-    result = reference_ranges(table, options)
+    out = request.out
+    said = _result_options(request)
+    check_output(out, command=COMMAND, options=said, overwrite=request.overwrite)
+    table = read_analysis_table(request.table, request.table_options)
+    result = reference_ranges(table, request.options)
     contents = render(result)
     record = RunRecord(
         command=COMMAND,
@@ -75,22 +92,30 @@ def run_reference_ranges(
             for name, values in result.conventions.items()
             if name in ("model_id", "model_sha256")
         },
-        run=run_block(
-            libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
-            reference_ranges_sha256=sha256_bytes(str(contents["reference_ranges.csv"]).encode()),
-        ),
+        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
+    if out.exists():
+        remove_leftovers(out)
     _remove_old(out, contents)
+    # The record is last: its presence says that all is there.
     write_all(out, {**contents, RECORD_NAME: record_text(record)})
     return result
 
 
-def _options_record(
-    options: ReferenceOptions, columns: TableOptions, plan: Mapping[str, Any]
-) -> dict[str, Any]:
-    said = {name: value for name, value in asdict(columns).items() if value}
-    said.pop("status", None)
-    return {"method": METHOD, **asdict(options), "columns": said, **plan}
+def _result_options(request: ReferenceRequest) -> dict[str, Any]:
+    """Everything asked for that decides the result; no path, because it may hold a name."""
+    read = asdict(request.table_options)
+    columns = read.pop("columns")
+    for name in ("numeric", "status"):  # both follow from the options above
+        read.pop(name)
+    return {
+        "method": METHOD,
+        **asdict(request.options),
+        "columns": columns,
+        "column_names": {name: value for name, value in read.items() if value is not None},
+        "plan_sha256": request.plan_sha256,
+        "departures_from_plan": list(request.departures),
+    }
 
 
 def _remove_old(out: Path, contents: Mapping[str, Any]) -> None:
