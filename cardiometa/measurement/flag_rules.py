@@ -248,11 +248,11 @@ _TABLE = (
         code="curve-rough",
         tier=3,
         level="review",
-        limit=0.15,
+        limit=0.12,
         sentence="The LV volume curve is rough: a frame typically lies {value:.0%} of the curve's "
         "range off its neighbours, more than {limit:.0%}.",
-        evidence="model curves of 12 to 50 frames stay below 12 %; noise of 2 % of EDV at EF 12 % "
-        "reaches 15 %",
+        evidence="smooth beats of 12 to 50 frames stay below 8 %, first model curves at 4 to 6 %; "
+        "noise of a fifth of the stroke volume gives 15 %",
     ),
     FlagRule(
         code="curve-spike",

@@ -118,7 +118,7 @@ def share_apart(mask: np.ndarray) -> float:
     if n_parts < 2:
         return 0.0
     sizes = np.bincount(parts.ravel())[1:]
-    return float(1 - sizes.max() / sizes.sum())
+    return float((sizes.sum() - sizes.max()) / sizes.sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ The rule, for the LV and for the RV each with its own curve:
 1. Frames without a volume (no label, a missing frame) are left out; their neighbours meet.
 2. A *spike* is a frame that leaves both its neighbours on the same side by more than a fifth of
    the curve's range (more for fewer than 20 frames, each then standing for a longer time). No
-   heart does that in one frame; a segmentation that slipped does. Spikes are bridged by the mean
-   of their neighbours and are never chosen.
+   heart does that in one frame; a segmentation that slipped does. Spikes are bridged by the line
+   between the frames around them and are never chosen.
 3. The bridged curve is smoothed by weights 1-2-1, round the cycle where the frames cover it.
 4. The extreme of the smooth curve says where; of that frame and its two neighbours, spikes left
    out, the one with the most extreme volume is chosen.
@@ -32,7 +32,8 @@ class Extremes:
     """Indices of the frames of the largest and smallest volume, and of the spikes left out.
 
     ``roughness`` is the typical (1.48 × median) distance of a frame from the mean of its two
-    neighbours as a share of the curve's range; 0 for curves too short to tell.
+    neighbours as a share of the curve's range (scaled down below 20 frames); 0 for curves too
+    short to tell.
     """
 
     largest: int
@@ -86,25 +87,43 @@ def _range_ml(curve: np.ndarray, *, cyclic: bool) -> float:
 
 
 def _spikes(curve: np.ndarray, *, cyclic: bool) -> np.ndarray:
-    """Boolean ``[t]``: frames further from both neighbours, on one side, than a heart can go."""
-    before, after = _neighbours(curve, cyclic=cyclic)
+    """Boolean ``[t]``: frames further from both neighbours, on one side, than a heart can go.
+
+    The worst is found and bridged first, so that a sound frame beside it is not taken for one.
+    """
     share = SPIKE_SHARE_OF_RANGE * max(1.0, FRAMES_OF_A_FULL_CINE / len(curve))
     limit = share * _range_ml(curve, cyclic=cyclic)
+    spiky = np.zeros(len(curve), dtype=bool)
+    bridged = curve
+    for _ in range(len(curve) // 4):
+        excess = np.where(spiky, 0.0, _excess(bridged, limit, cyclic=cyclic))
+        if excess.max() <= limit:
+            break
+        spiky[np.argmax(excess)] = True
+        bridged = _bridged(curve, spiky, cyclic=cyclic)
+    return spiky
+
+
+def _excess(curve: np.ndarray, limit: float, *, cyclic: bool) -> np.ndarray:
+    """How far each frame lies from the nearer of its neighbours, 0 where it lies between them."""
+    before, after = _neighbours(curve, cyclic=cyclic)
     from_before, from_after = curve - before, curve - after
-    one_side = from_before * from_after > 0
-    spiky: np.ndarray = one_side & (np.minimum(abs(from_before), abs(from_after)) > limit)
+    nearer = np.minimum(abs(from_before), abs(from_after))
+    excess = np.where(from_before * from_after > 0, nearer, 0.0)
     if not cyclic:
         # An end frame has one neighbour: it is a spike where that neighbour's own step is small.
         for end, next_to, third in ((0, 1, 2), (-1, -2, -3)):
             step, next_step = abs(curve[end] - curve[next_to]), abs(curve[next_to] - curve[third])
-            spiky[end] = step > max(limit, 2 * next_step)
-    return spiky
+            excess[end] = step if step > max(limit, 2 * next_step) else 0.0
+    return excess
 
 
 def _bridged(curve: np.ndarray, spiky: np.ndarray, *, cyclic: bool) -> np.ndarray:
-    """The curve with each spike replaced by the mean of its neighbours."""
-    before, after = _neighbours(curve, cyclic=cyclic)
-    return np.where(spiky, (before + after) / 2, curve)
+    """The curve with each spike replaced on the line between the sound frames around it."""
+    sound = np.flatnonzero(~spiky)
+    period = len(curve) if cyclic else None
+    bridged: np.ndarray = np.interp(np.arange(len(curve)), sound, curve[sound], period=period)
+    return bridged
 
 
 def _smoothed(curve: np.ndarray, *, cyclic: bool) -> np.ndarray:
@@ -135,4 +154,6 @@ def _roughness(curve: np.ndarray, *, cyclic: bool) -> float:
     span = _range_ml(curve, cyclic=cyclic)
     if span == 0:
         return 0.0
-    return float(1.4826 * np.median(abs(curve - (before + after) / 2)) / span)
+    # Fewer frames bend more from one to the next: 12 frames of a smooth beat reach 0.115 unscaled.
+    scale = min(1.0, len(curve) / FRAMES_OF_A_FULL_CINE)
+    return float(scale * 1.4826 * np.median(abs(curve - (before + after) / 2)) / span)

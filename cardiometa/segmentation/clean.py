@@ -6,18 +6,18 @@ structure). A *part* is a connected region (8 neighbours) of one slice of one ph
 It weighs the sum, over its pixels, of how many phases have the structure there, so that the slip
 of one phase never outweighs the heart.
 
-1. Holes in the LV cavity become cavity (papillary muscles belong to the blood pool). Holes of at
-   most 100 mm² in the wall become what most of their border is, such holes in the RV become RV.
-2. Parts one or two slices apart are linked where their centres lie within 20 mm, neighbours also
+1. Parts one or two slices apart are linked where their centres lie within 20 mm, neighbours also
    where they overlap. A chain of links may so step over one lost slice: that is for the checks
    of the measurement to tell, no reason to throw half a heart away.
-3. LV (cavity with wall): in each phase the heaviest chain that has a cavity stays, and of it, in
+2. LV (cavity with wall): in each phase the heaviest chain that has a cavity stays, and of it, in
    each slice, the heaviest part with those whose centres lie within 20 mm of its centre: an open
    wall beside its cavity is one ventricle, a second disc is not.
-4. RV: of the chains within 10 mm of that LV the heaviest stays, with any other of at least a
+3. RV: of the chains within 10 mm of that LV the heaviest stays, with any other of at least a
    quarter of its weight; where a phase has no LV, the heaviest chain.
-5. A chain where fewer than a fifth of the phases, on average, have the structure goes (from five
+4. A chain where fewer than a fifth of the phases, on average, have the structure goes (from five
    phases on), even if nothing is left: a missing frame is told, a wrong one is not.
+5. Holes in the LV cavity become cavity (papillary muscles belong to the blood pool). Holes of at
+   most 100 mm² in the wall become what most of their border is, such holes in the RV become RV.
 """
 
 from __future__ import annotations
@@ -69,44 +69,30 @@ def clean_labels(
     if labels.ndim != 4 or len(spacing_mm) != 2 or not min(spacing_mm) > 0:
         raise ValueError(f"labels {labels.shape} and spacing {spacing_mm} do not fit")
     cleaned = np.array(labels, dtype=np.uint8)
-    rows = np.flatnonzero(cleaned.any(axis=(0, 1, 3)))
-    columns = np.flatnonzero(cleaned.any(axis=(0, 1, 2)))
-    if len(rows) == 0:
+    if not cleaned.any():
         return cleaned, ()
-    window = (..., slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    # A margin of one pixel makes everything outside the heart one region.
-    before = np.pad(cleaned[window], ((0, 0), (0, 0), (1, 1), (1, 1)))
-    filled = _filled(before, spacing_mm)
-    lv = _kept_lv(filled, spacing_mm)
-    rv = _kept_rv(filled, lv, spacing_mm)
-    after = np.where(lv | rv, filled, BACKGROUND)
-    cleaned[window] = after[..., 1:-1, 1:-1]
-    return cleaned, _flags(before, after)
+    window = _window(cleaned)
+    before = cleaned[window].copy()
+    lv = _kept_lv(before, spacing_mm)
+    rv = _kept_rv(before, lv, spacing_mm)
+    cleaned[window] = np.where(lv | rv, before, BACKGROUND)
+    flags = _flags(before, cleaned[window])
+    if cleaned.any():
+        window = _window(cleaned)  # smaller, now that what lay apart is gone
+        cleaned[window] = _filled(cleaned[window], spacing_mm)
+    return cleaned, flags
 
 
-# ------------------------------------------------------------------ holes
-
-
-def _filled(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Labels with the holes of rule 1 filled."""
-    filled = labels.copy()
-    holes, _ = _holes(filled == LV_CAVITY)
-    filled[holes > 0] = LV_CAVITY
-    small = SMALL_HOLE_MM2 / (spacing_mm[0] * spacing_mm[1])
-    for members in ((LV_CAVITY, LV_MYOCARDIUM), (RV_CAVITY,)):
-        mask = np.isin(filled, members)
-        holes, sizes = _holes(mask)
-        if len(sizes) == 0:
-            continue
-        # Per hole and label: neighbouring pixels of that label, and pixels other than background.
-        border = np.stack([_touching(holes, filled == label, len(sizes)) for label in members])
-        foreign = np.bincount(holes[filled != BACKGROUND], minlength=len(sizes) + 1)[1:]
-        becomes = np.asarray(members, dtype=np.uint8)[border.argmax(axis=0)]
-        becomes = np.where((sizes <= small) & (foreign == 0), becomes, BACKGROUND)
-        inside = holes > 0
-        taken = becomes[holes[inside] - 1]
-        filled[inside] = np.where(taken != BACKGROUND, taken, filled[inside])
-    return filled
+def _window(labels: np.ndarray) -> tuple[slice, ...]:
+    """Index of the rows and columns of ``[t, z, y, x]`` with any label."""
+    rows = np.flatnonzero(labels.any(axis=(0, 1, 3)))
+    columns = np.flatnonzero(labels.any(axis=(0, 1, 2)))
+    return (
+        slice(None),
+        slice(None),
+        slice(rows[0], rows[-1] + 1),
+        slice(columns[0], columns[-1] + 1),
+    )
 
 
 def _in_plane(connectivity: int) -> np.ndarray:
@@ -116,30 +102,6 @@ def _in_plane(connectivity: int) -> np.ndarray:
     structure = np.zeros((3, 3, 3, 3), dtype=bool)
     structure[1, 1] = ndimage.generate_binary_structure(2, connectivity)
     return structure
-
-
-def _holes(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the enclosed regions of each slice from 1, 0 elsewhere; and their sizes in pixels."""
-    from scipy import ndimage
-
-    outside, n_regions = ndimage.label(~mask, _in_plane(1))
-    # The corner pixel belongs to the margin, so its region is what is not enclosed.
-    numbers = np.arange(n_regions + 1)
-    numbers[np.unique(outside[:, :, 0, 0])] = 0
-    enclosed = np.flatnonzero(numbers)
-    numbers[enclosed] = np.arange(1, len(enclosed) + 1)
-    holes: np.ndarray = numbers[outside]
-    return holes, np.bincount(holes.ravel(), minlength=len(enclosed) + 1)[1:]
-
-
-def _touching(holes: np.ndarray, mask: np.ndarray, n_holes: int) -> np.ndarray:
-    """Count the pixels of ``mask`` beside each hole (4 neighbours)."""
-    counts = np.zeros(n_holes + 1, dtype=np.int64)
-    for axis in (2, 3):
-        for step in (1, -1):
-            beside = np.roll(mask, step, axis=axis)
-            counts += np.bincount(holes[beside], minlength=n_holes + 1)
-    return counts[1:]
 
 
 # ------------------------------------------------------------------ parts and chains
@@ -180,7 +142,7 @@ def _parts(mask: np.ndarray, spacing_mm: tuple[float, float]) -> _Parts | None:
 def _chains(
     ids: np.ndarray, phase: np.ndarray, place: np.ndarray, centre_mm: np.ndarray
 ) -> np.ndarray:
-    """The number of the chain of each part: links by overlap and by centres (rule 2)."""
+    """The number of the chain of each part: links by overlap and by centres (rule 1)."""
     from scipy import sparse
     from scipy.sparse import csgraph
 
@@ -201,7 +163,7 @@ def _chains(
 
 
 def _believable(parts: _Parts, n_phases: int) -> np.ndarray:
-    """Boolean by chain: enough phases have the structure in that place (rule 5)."""
+    """Boolean by chain: enough phases have the structure in that place (rule 4)."""
     if n_phases < PHASES_TO_JUDGE:
         return np.ones(int(parts.chain.max()) + 1, dtype=bool)
     share = np.bincount(parts.chain, parts.weight) / np.bincount(parts.chain, parts.pixels)
@@ -209,7 +171,7 @@ def _believable(parts: _Parts, n_phases: int) -> np.ndarray:
 
 
 def _kept_lv(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Boolean ``[t, z, y, x]``: the LV of each phase (rule 3)."""
+    """Boolean ``[t, z, y, x]``: the LV of each phase (rule 2)."""
     cavity = labels == LV_CAVITY
     parts = _parts(cavity | (labels == LV_MYOCARDIUM), spacing_mm)
     if parts is None:
@@ -239,7 +201,7 @@ def _kept_lv(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
 
 
 def _kept_rv(labels: np.ndarray, lv: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Boolean ``[t, z, y, x]``: the RV of each phase, beside the LV that was kept (rule 4)."""
+    """Boolean ``[t, z, y, x]``: the RV of each phase, beside the LV that was kept (rule 3)."""
     parts = _parts(labels == RV_CAVITY, spacing_mm)
     if parts is None:
         return np.zeros(labels.shape, dtype=bool)
@@ -274,12 +236,66 @@ def _widened(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
     return wide > 0
 
 
+# ------------------------------------------------------------------ holes
+
+
+def _filled(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Labels with the holes of rule 5 filled."""
+    # A margin of one pixel makes everything outside the heart one region of its slice.
+    filled = np.pad(labels, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    where, _ = _holes(filled == LV_CAVITY)
+    filled[where] = LV_CAVITY
+    ventricle = (filled == LV_CAVITY) | (filled == LV_MYOCARDIUM)
+    small_pixels = SMALL_HOLE_MM2 / (spacing_mm[0] * spacing_mm[1])
+    for mask, members in (
+        (ventricle, (LV_CAVITY, LV_MYOCARDIUM)),
+        (filled == RV_CAVITY, (RV_CAVITY,)),
+    ):
+        where, hole = _holes(mask)
+        if len(hole) == 0:
+            continue
+        sizes = np.bincount(hole)
+        foreign = np.bincount(hole, weights=filled[where] != BACKGROUND)
+        border = _bordering(filled, where, hole, members)
+        becomes = np.asarray(members, dtype=np.uint8)[border.argmax(axis=0)]
+        fits = (sizes <= small_pixels) & (foreign == 0)
+        filled[where] = np.where(fits[hole], becomes[hole], filled[where])
+    return filled[..., 1:-1, 1:-1]
+
+
+def _holes(mask: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """The pixels enclosed by ``mask`` in their slice (index arrays), and their holes' numbers."""
+    from scipy import ndimage
+
+    regions, _ = ndimage.label(~mask, _in_plane(1))
+    # The corner pixel belongs to the margin, so its region is what is not enclosed.
+    where = np.nonzero(~mask & (regions != regions[:, :, :1, :1]))
+    _, hole = np.unique(regions[where], return_inverse=True)
+    return where, hole
+
+
+def _bordering(
+    labels: np.ndarray,
+    where: tuple[np.ndarray, ...],
+    hole: np.ndarray,
+    members: tuple[int, ...],
+) -> np.ndarray:
+    """Count, by label of ``members`` and hole, the pixels beside the hole's (4 neighbours)."""
+    t, z, y, x = where
+    counts = np.zeros((len(members), hole.max() + 1))
+    for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        beside = labels[t, z, y + down, x + right]
+        for row, label in enumerate(members):
+            counts[row] += np.bincount(hole, weights=beside == label)
+    return counts
+
+
 # ------------------------------------------------------------------ flags
 
 
 def _flags(before: np.ndarray, after: np.ndarray) -> tuple[Flag, ...]:
     shares = {
-        name: _removed_share(np.isin(before, members), np.isin(after, members))
+        name: _removed_share(before, after, members)
         for name, members in (("LV", (LV_CAVITY, LV_MYOCARDIUM)), ("RV", (RV_CAVITY,)))
     }
     told = [f"{share:.0%} of the {name}" for name, share in shares.items() if share > TOLD_SHARE]
@@ -296,6 +312,9 @@ def _flags(before: np.ndarray, after: np.ndarray) -> tuple[Flag, ...]:
     )
 
 
-def _removed_share(before: np.ndarray, after: np.ndarray) -> float:
-    n_before = np.count_nonzero(before)
-    return float(np.count_nonzero(before & ~after) / n_before) if n_before else 0.0
+def _removed_share(before: np.ndarray, after: np.ndarray, members: tuple[int, ...]) -> float:
+    """Share of the voxels with these labels that became background."""
+    n_before, n_after = (
+        sum(np.count_nonzero(labels == label) for label in members) for labels in (before, after)
+    )
+    return (n_before - n_after) / n_before if n_before else 0.0
