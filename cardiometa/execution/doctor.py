@@ -41,7 +41,7 @@ def _torch() -> list[Finding]:
 
 
 def _decoders() -> list[Finding]:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import (
         JPEG2000Lossless,
         JPEGLosslessSV1,

@@ -99,9 +99,10 @@ def segment_and_measure(
 
 def segmentation_bytes(cine: CineStack, labels: np.ndarray) -> bytes:
     """``segmentation.nii.gz``: labels ``[t, z, y, x]`` as (x, y, z, t), the cine's own affine."""
-    import nibabel as nib
+    from nibabel.nifti1 import Nifti1Image
 
-    image = nib.Nifti1Image(labels.transpose(3, 2, 1, 0), cine.affine)  # type: ignore[no-untyped-call]
+    # nibabel's headers carry no types.
+    image: Any = Nifti1Image(labels.transpose(3, 2, 1, 0), cine.affine)  # type: ignore[no-untyped-call]
     frame_ms = cine.source.frame_ms or 1.0
     zooms = [*image.header.get_zooms()[:3], frame_ms]
     image.header.set_zooms(zooms)

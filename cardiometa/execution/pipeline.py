@@ -52,9 +52,9 @@ class Pipeline:
         self._workers = max(1, workers)
         self._stop = threading.Event()
         self._jobs: queue.Queue[Any] = queue.Queue()
-        # Bounded: at most this many decoded cines wait, so memory stays flat.
-        self._decoded: queue.Queue[Any] = queue.Queue(maxsize=self._workers)
-        self._segmented: queue.Queue[Any] = queue.Queue(maxsize=self._workers)
+        # Bounded: one decoded cine waits at each border, so memory stays flat.
+        self._decoded: queue.Queue[Any] = queue.Queue(maxsize=1)
+        self._segmented: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._results: queue.Queue[Any] = queue.Queue()
 
     def run(
@@ -63,7 +63,9 @@ class Pipeline:
         """Every job's result, in the order of completion; raises what a full disk raises."""
         for job in jobs:
             self._jobs.put(job)
-        threads = [self._start(self._read_jobs) for _ in range(self._workers)]
+        # Reading takes a fraction of the network's time: half the threads keep it fed.
+        readers = max(1, self._workers // 2)
+        threads = [self._start(self._read_jobs) for _ in range(readers)]
         threads += [self._start(self._compute) for _ in range(self._workers)]
         threads.append(self._start(self._write))
         results: list[ScanResult] = []

@@ -134,7 +134,7 @@ def synthetic_measurements(seed: int = 1) -> pd.DataFrame:
     """The large table: three randomised trials and one healthy cohort, no images behind it."""
     import pandas as pd
 
-    parts = []
+    parts: list[pd.DataFrame] = []
     for number, trial in enumerate(truth.TRIALS):
         rng = np.random.default_rng([seed, number])
         parts.extend(
