@@ -84,9 +84,11 @@ def _limits(spec: ForestSpec) -> tuple[float, float]:
     for low, middle, high, kind in spans:
         reach = math.inf if kind in ("pooled", "subgroup-pooled") else 1.5 * usual
         points += [middle, max(low, middle - reach), min(high, middle + reach)]
-    low, high = min(points), max(points)
-    margin = 0.04 * (high - low) or 0.5
-    low, high = low - margin, high + margin
+    span = (max(points) - min(points)) or 1.0
+    null = points[0]
+    # Room on both sides of the null, where the reader looks for "favours".
+    low = min(min(points) - 0.04 * span, null - 0.15 * span)
+    high = max(max(points) + 0.04 * span, null + 0.15 * span)
     return (math.exp(low), math.exp(high)) if spec.log_scale else (low, high)
 
 

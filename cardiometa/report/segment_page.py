@@ -5,6 +5,7 @@ The page shows individuals, for the holder of the cohort, and says so at its top
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY
@@ -83,8 +84,8 @@ def _flow_section(tables: CohortTables, cohort: Cohort) -> Section:
             (f"{entry.trial} ({entry.reason})", entry.n_participants)
             for entry in cohort.not_obtained
         ),
-        failed=_by_code(tables.exclusions, "scan"),
-        excluded=_by_code(tables.exclusions, "participant"),
+        failed=_by_code(_of_failed(tables)),
+        excluded=_by_code(tables.exclusions[tables.exclusions["stage"] == "participant"]),
     )
     return Section(
         "Trials, participants and scans",
@@ -98,12 +99,20 @@ def _flow_section(tables: CohortTables, cohort: Cohort) -> Section:
     )
 
 
-def _by_code(exclusions: pd.DataFrame, stage: str) -> tuple[tuple[str, int | None], ...]:
-    counts = exclusions.loc[exclusions["stage"] == stage, "code"].value_counts()
-    pairs = sorted(
-        ((str(code), int(n)) for code, n in counts.items()), key=lambda pair: (-pair[1], pair[0])
-    )
-    return tuple(pairs)
+def _of_failed(tables: CohortTables) -> pd.DataFrame:
+    """Exclusions of scans that have a row and failed; visits without images have no row."""
+    key = ["trial", "participant_id", "visit"]
+    scans = tables.exclusions[tables.exclusions["stage"] == "scan"]
+    failed = tables.measurements.loc[tables.measurements["status"] == "failed", key]
+    names = set(failed.itertuples(index=False, name=None))
+    chosen = [row in names for row in scans[key].itertuples(index=False, name=None)]
+    return scans[chosen]
+
+
+def _by_code(exclusions: pd.DataFrame) -> tuple[tuple[str, int | None], ...]:
+    """Codes with their numbers, the most frequent first."""
+    counts = Counter(str(code) for code in exclusions["code"])
+    return tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _measures_section(measurements: pd.DataFrame) -> Section:

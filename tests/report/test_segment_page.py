@@ -233,6 +233,33 @@ def test_an_account_that_does_not_close_is_at_the_top():
     assert html.index("The account of scans does not close") < html.index("<nav")
 
 
+def test_visits_without_images_are_not_counted_as_failed():
+    frames = tables(mixed())
+    blank = ("scan", "ALPHA", "P900", "baseline", "no-images", "No images.")
+    frames.exclusions.loc[len(frames.exclusions)] = blank
+    frames.exclusions.loc[len(frames.exclusions)] = (
+        "participant",
+        "ALPHA",
+        "P900",
+        "",
+        "no-scan",
+        "x",
+    )
+    frames.flow["scans"]["obtained"] += 1
+    text = read_page(
+        segment_page(
+            frames,
+            cohort=cohort(frames),
+            items=gallery_items(mixed(), {}),
+            card=CARD,
+            model_sha256="cd" * 32,
+        )
+    ).text
+    assert "no-images: 4" in text
+    assert "no-scan: 1" in text
+    assert "no-images5No cine." in text.replace("\n", "")
+
+
 def test_summary_counts_and_means_are_those_of_the_rows():
     frame = tables(mixed()).measurements
     table = summary_table(frame)
