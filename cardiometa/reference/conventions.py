@@ -69,8 +69,9 @@ def check_conventions(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The measures whose conventions are one, and a warning for each left out.
 
-    Measures that the user named (``by_name``), or all of them, mixed: TableError with the values,
-    their counts and trials.
+    A mixed BSA formula leaves out the indexed measures, with a warning, unless the user named them
+    (``by_name``). Any other mixture, and no measure left, is a TableError with the values, their
+    counts and trials.
     """
     good, problems = [], {}
     stated = read_conventions(people)
@@ -82,7 +83,8 @@ def check_conventions(
             problems[measure] = mixed
         else:
             good.append(measure)
-    if problems and (by_name or not good):
+    only_bsa = all(set(mixed) == {_BSA} for mixed in problems.values())
+    if problems and (by_name or not good or not only_bsa):
         raise _mixed(people, problems)
     warnings = tuple(
         f"{measure} is left out: its rows mix {_values(mixed)}."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from .strata import ALL, Cell, Strata, cells, strata
 from .trials import trial_limits
 
 METHOD = "strata"
+_Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration)
 # A CI wider than this share of the reference interval is a common reason to ask for more people.
 _WIDE_CI = 0.2
 
@@ -82,10 +83,10 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         conventions=conventions,
         scanners=_facts(people, has_value, SCANNERS),
         limits=tuple(row for r in results for row in r.limits),
-        by_trial=tuple(row for r in results for row in r.by_trial),
-        partition=tuple(row for r in results for row in r.partition),
-        contrasts=tuple(row for r in results for row in r.contrasts),
-        calibration=tuple(row for r in results for row in r.calibration),
+        by_trial=_titled((row for r in results for row in r.by_trial), options),
+        partition=_titled((row for r in results for row in r.partition), options),
+        contrasts=_titled((row for r in results for row in r.contrasts), options),
+        calibration=_titled((row for r in results for row in r.calibration), options),
         outliers=tuple(row for r in results for row in r.outliers),
         accounts=tuple(r.account for r in results),
         exclusions=(*people.exclusions, *(e for r in results for e in r.exclusions)),
@@ -104,6 +105,15 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         ),
         without_review=_without_review(table, people, options),
         warnings=(*table.warnings, *people.warnings, *warnings),
+    )
+
+
+def _titled(rows: Iterable[_Row], options: ReferenceOptions) -> tuple[_Row, ...]:
+    """The rows; of everybody, healthy or not, each with a note that says so."""
+    if options.healthy_only:
+        return tuple(rows)
+    return tuple(
+        replace(row, note="; ".join(filter(None, (row.note, NOT_A_REFERENCE)))) for row in rows
     )
 
 

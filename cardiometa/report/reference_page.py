@@ -55,7 +55,7 @@ def reference_page(result: ReferenceResult, figures: dict[str, str]) -> str:
 def _subtitle(result: ReferenceResult) -> str:
     options = result.options
     what = "distribution" if not options.healthy_only else "reference interval"
-    level = f"central {options.level:g}%" if options.sided == "two" else f"{options.level:g}%"
+    level = f"Central {options.level:g}%" if options.sided == "two" else f"{options.level:g}%"
     side = "" if options.sided == "two" else f" ({options.sided} limit alone)"
     trials = len(result.trials)
     return (
@@ -147,7 +147,8 @@ def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceR
         f'<figure class="table"><figcaption><b>{escape(label)}.</b> '
         f"{escape(_caption(result))}</figcaption>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Limits of {escape(label)}">'
-        f'<table><thead><tr><th scope="col">Sex</th><th scope="col">Age, years</th>{heads}</tr>'
+        '<table style="width:100%"><thead><tr><th scope="col">Sex</th>'
+        f'<th scope="col">Age, years</th>{heads}</tr>'
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
         f'<p class="caption">{escape(_footnote(rows, result))}</p></figure>'
     )
