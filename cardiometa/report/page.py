@@ -31,6 +31,7 @@ _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")
 _NUMBER = r"[\d\s.,%±()\[\]/;:e+−–-]*"
 _NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*\(?[-−+±]?\d{_NUMBER}(?:to{_NUMBER})*")
 _SHORT = 24  # characters up to which a column of text is kept on one line
+_WIDE = 9  # columns from which a table is set smaller, so that it fits a printed page
 _EMPTY_CELLS = {"", "–", "—", "-"}
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -185,6 +186,7 @@ def _table_view(table: Table, number: int) -> dict[str, Any]:
     classes = [_column_class(index, [row[index] for row in table.rows]) for index in range(width)]
     return {
         "kind": "table",
+        "wide": width >= _WIDE,
         "number": number,
         "title": table.title,
         "caption": table.caption,

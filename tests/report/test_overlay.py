@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +59,15 @@ def test_png_is_the_same_twice_and_holds_no_text_or_time():
     assert png == overlay_png(pixels, labels, 0, 1, (1.4, 1.4))
     for chunk in (b"tEXt", b"iTXt", b"tIME"):
         assert chunk not in png
+
+
+def test_workers_that_draw_overlays_load_no_matplotlib_pandas_or_torch():
+    code = (
+        "import sys, cardiometa.report.overlay\n"
+        "print(sorted({'matplotlib', 'pandas', 'torch', 'scipy', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_each_structure_has_its_colour_and_only_where_it_is_labelled():
