@@ -166,7 +166,7 @@ def filled_fraction(phase: np.ndarray, es_fraction: float) -> np.ndarray:
 
     diastole = 1 - es_fraction
     early = ramp(es_fraction + 0.03 * diastole, es_fraction + 0.45 * diastole)
-    slow = ramp(es_fraction + 0.3 * diastole, es_fraction + 0.85 * diastole)
+    slow = np.clip((phase - es_fraction) / diastole, 0, 1)
     kick = ramp(es_fraction + 0.76 * diastole, 1.0)
     return np.where(
         phase <= es_fraction,
@@ -220,7 +220,7 @@ def heart_motion(phantom: HeartPhantom, frames: int) -> HeartMotion:
     """
     shape = HeartShape.of(phantom)
     phase = np.arange(frames) / frames
-    es_fraction = max(1, round(phantom.es_fraction * frames)) / frames
+    es_fraction = max(1, round(phantom.es_fraction * frames)) / frames if frames > 1 else 0.5
     filled = filled_fraction(phase, es_fraction)
     contraction = 1 - filled
     lv_ml = phantom.lv_edv_ml * (1 - phantom.lv_ef_percent / 100 * contraction)

@@ -154,10 +154,14 @@ def _atria(painter: Painter, polar: _Polar, background: np.ndarray, t: int) -> n
     return out
 
 
-def _right_ventricle(
-    painter: Painter, polar: _Polar, planes: _Planes, out: np.ndarray
-) -> np.ndarray:
-    """Paint the RV with its wall and fat over ``out`` ``[m, n]``; return its coverage."""
+def _walls_and_right_ventricle(
+    painter: Painter, polar: _Polar, planes: _Planes, background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signal ``[m, n]`` with a solid LV, and the shares of the LV and of the RV cavity.
+
+    Shells that hold each other: LV in RV cavity in RV wall in fat. Each fills what the one inside
+    leaves, so that shared borders are counted once.
+    """
     s, pixel, inside = painter.signals, painter.pixel_mm, painter.inside
     depth = np.clip(planes.rv_depth, 0, 1)
     crescent = painter.shape.crescent(polar.angle, depth)
@@ -168,18 +172,19 @@ def _right_ventricle(
     beyond = (polar.radius - edge) / np.sqrt(1 + slope * slope)
     wall = painter.shape.rv_wall_mm * np.minimum(1, crescent * np.minimum(6, planes.rv))
     lobes = inside.fat_mm * (1 + 0.8 * np.sin(2 * polar.angle + inside.fat_phase))
-    groove = inside.groove_mm * crescent * np.exp(1 - crescent / 0.2) / 0.2
+    groove = inside.groove_mm * crescent * np.exp(1 - crescent / 0.2) / 0.2 * (planes.rv > 3)
     present = (planes.epi > 1).astype(np.float32)
-    fat = coverage(beyond - wall - lobes - groove * (planes.rv > 3), pixel)
-    _paint(out, fat * present, s["fat"])
-    _paint(out, coverage(beyond - wall, pixel) * present, s["myocardium"])
-    rv = coverage(beyond, pixel) * (planes.rv > 0)
+    left = coverage(polar.radius - planes.epi * polar.outline, pixel)
+    both = np.maximum(left, coverage(beyond, pixel) * (planes.rv > 0))
+    walled = np.maximum(both, coverage(beyond - wall, pixel) * present)
+    wrapped = np.maximum(walled, coverage(beyond - wall - lobes - groove, pixel) * present)
     ridge = sum(np.sin((9 + 5 * k) * polar.angle + p) for k, p in enumerate(inside.ridges[:3])) / 3
     rim = np.exp(-np.square((beyond + 3) / 4)) * np.clip(ridge, 0, 1)
     blood = s["blood"] * inside.rv_blood
     darker = 0.9 * painter.phantom.trabeculation * (s["myocardium"] - blood)
-    _paint(out, rv, blood + darker * rim)
-    return rv
+    signal = background * (1 - wrapped) + s["fat"] * (wrapped - walled)
+    signal += s["myocardium"] * (walled - both + left) + (blood + darker * rim) * (both - left)
+    return signal, left, both - left
 
 
 def _right_atrium(painter: Painter, polar: _Polar, planes: _Planes, out: np.ndarray) -> None:
@@ -226,30 +231,25 @@ def _cavity_inside(painter: Painter, polar: _Polar, planes: _Planes) -> np.ndarr
     return out
 
 
-def _left_ventricle(
-    painter: Painter, polar: _Polar, planes: _Planes, out: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Paint myocardium and cavity over ``out``; return the coverage of epi- and endocardium."""
+def _cavity(painter: Painter, polar: _Polar, planes: _Planes, signal: np.ndarray) -> np.ndarray:
+    """Hollow the LV of ``signal`` ``[m, n]``; return the share of the cavity ``[m, n]``."""
     shape, pixel = painter.shape, painter.pixel_mm
-    epi = coverage(polar.radius - planes.epi * polar.outline, pixel)
-    _paint(out, epi, painter.signals["myocardium"])
-    endo = np.zeros_like(epi)
+    share = np.zeros_like(signal)
     largest = float(planes.endo.max())
-    if largest > 0:
-        # A thicker septum: the cavity's axis moves to the lateral wall and no volume changes.
-        wall = float((planes.epi - planes.endo).mean())
-        moved = shape.septal_excess * wall * min(1.0, largest / 15)
-        x = polar.x + np.float32(moved * math.cos(shape.septum_angle))
-        y = polar.y + np.float32(moved * math.sin(shape.septum_angle))
-        near = np.flatnonzero(np.hypot(x, y) < 1.07 * largest + pixel)
-        inner = _Polar.around(x[near], y[near], shape)
-        radii = np.where(planes.endo > 0, planes.endo, np.float32(_NOWHERE))
-        cavity = coverage(inner.radius - radii * inner.outline, pixel)
-        part = out[:, near]
-        _paint(part, cavity, _cavity_inside(painter, inner, planes))
-        out[:, near] = part
-        endo[:, near] = cavity
-    return epi, endo
+    if largest <= 0:
+        return share
+    # A thicker septum: the cavity's axis moves to the lateral wall and no volume changes.
+    wall = float((planes.epi - planes.endo).mean())
+    moved = shape.septal_excess * wall * min(1.0, largest / 15)
+    x = polar.x + np.float32(moved * math.cos(shape.septum_angle))
+    y = polar.y + np.float32(moved * math.sin(shape.septum_angle))
+    near = np.flatnonzero(np.hypot(x, y) < 1.07 * largest + pixel)
+    inner = _Polar.around(x[near], y[near], shape)
+    radii = np.where(planes.endo > 0, planes.endo, np.float32(_NOWHERE))
+    share[:, near] = coverage(inner.radius - radii * inner.outline, pixel)
+    hollow = _cavity_inside(painter, inner, planes) - painter.signals["myocardium"]
+    signal[:, near] += share[:, near] * hollow
+    return share
 
 
 def _ventricles(
@@ -262,17 +262,16 @@ def _ventricles(
     margin = painter.shape.rv_wall_mm + 1.8 * painter.inside.fat_mm + painter.inside.groove_mm
     reach = float(widest.max()) + margin + 2 * painter.pixel_mm
     if (planes.rv_depth < 0).any():
-        reach = painter.reach_mm() * 2
+        reach = 2 * painter.reach_mm()
     near = np.flatnonzero(polar.radius < reach)
     close = polar.only(near)
-    out = np.repeat(background[near][None, :], len(planes.w), axis=0)
-    rv = _right_ventricle(painter, close, planes, out)
+    out, left, right = _walls_and_right_ventricle(painter, close, planes, background[near])
+    cavity = _cavity(painter, close, planes, out)
     _right_atrium(painter, close, planes, out)
-    epi, endo = _left_ventricle(painter, close, planes, out)
     signal[near] = out.sum(axis=0)
-    shares[LV_CAVITY, near] = endo.sum(axis=0)
-    shares[LV_MYOCARDIUM, near] = (epi - endo).sum(axis=0)
-    shares[RV_CAVITY, near] = (rv * (1 - epi)).sum(axis=0)
+    shares[LV_CAVITY, near] = cavity.sum(axis=0)
+    shares[LV_MYOCARDIUM, near] = (left - cavity).sum(axis=0)
+    shares[RV_CAVITY, near] = right.sum(axis=0)
     return signal, shares
 
 
