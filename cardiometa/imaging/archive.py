@@ -69,8 +69,8 @@ class FileSet:
         if file.path is not None:
             try:
                 stream = file.path.open("rb")
-            except OSError as error:
-                raise DamagedFileError("unreadable") from error
+            except OSError:
+                raise DamagedFileError("unreadable") from None
             with stream:
                 yield stream
         else:
@@ -86,8 +86,8 @@ class FileSet:
             assert self.archive is not None
             assert file.member is not None
             return _read_member(self.archive, file.member, file.size)
-        except (OSError, *_ZIP_ERRORS) as error:
-            raise DamagedFileError("damaged") from error
+        except (OSError, *_ZIP_ERRORS):
+            raise DamagedFileError("damaged") from None
 
 
 # What zipfile raises for members that are cut off, encrypted or of an unknown compression.

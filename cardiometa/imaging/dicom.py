@@ -10,10 +10,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from .archive import DamagedFileError, FileSet, ImageFile
+from .frame import FileFacts, Frame, FrameTable, Vector
 from .headers import (
     TAGS,
     item,
@@ -27,83 +27,16 @@ from .headers import (
     texts,
     whole,
 )
-
-Vector = tuple[float, float, float]
+from .lookalikes import nature_of
 
 MAX_SIDE = 4096
 MAX_FRAMES = 10_000
+MAX_POSITION_MM = 5_000.0
 MAX_PIXEL_BYTES = 2 * 1024**3
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", ""})
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-
-# Time keys in the order in which they are tried (imaging.md, 1: time).
-TIME_KEYS = (
-    "TriggerTime",
-    "NominalCardiacTriggerDelayTime",
-    "TemporalPosition",
-    "AcquisitionTime",
-    "ContentTime",
-    "InstanceNumber",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFacts:
-    """What all frames of one file share; texts stay in memory and are never written out."""
-
-    file: ImageFile
-    study: str
-    series: str
-    uid: str
-    enhanced: bool
-    rows: int
-    columns: int
-    vendor: str | None
-    description: str
-    sequence_texts: tuple[str, ...]
-    scanning_sequence: frozenset[str]
-    sequence_variant: frozenset[str]
-    steady_state: str
-    echo_pulse: str
-    acquisition_type: str
-    field_strength_t: float | None
-    series_number: float
-    series_seconds: float
-    declared_phases: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One image: place in patient mm (LPS), ``spacing_mm`` (between rows, between columns).
-
-    ``times`` holds each key of `TIME_KEYS` that the header gives (ms, seconds of day, counts);
-    ``index`` is the frame's place in its file.
-    """
-
-    facts: FileFacts
-    index: int
-    position: Vector
-    row_direction: Vector
-    column_direction: Vector
-    spacing_mm: tuple[float, float]
-    times: Mapping[str, float]
-    image_type: tuple[str, ...]
-    acquisition_number: float
-    acquired_seconds: float
-    rr_ms: float | None
-    thickness_mm: float | None
-    slice_spacing_mm: float | None
-    echo_ms: float | None
-    inversion_ms: float | None
-
-
-@dataclass(slots=True)
-class FrameTable:
-    """All frames of a source, and how many images or files were not usable, by reason."""
-
-    frames: list[Frame] = field(default_factory=list)
-    refused: Counter[str] = field(default_factory=Counter)
+# Storage classes of images: CR and DX, CT, ultrasound, MR, secondary capture, X-ray, nuclear, PET.
+_IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|13|20|77|128)(\.|$)")
 
 
 def frame_table(files: FileSet) -> FrameTable:
@@ -143,9 +76,7 @@ def _refusal(dataset: Any, transfer: str, bytes_left: int) -> str:
     rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
     frames = whole(dataset, "NumberOfFrames") or 1
     if not rows or not columns:
-        # A header that ends before its image description is cut off, unless it never had one.
-        described = numbers(dataset, "PixelSpacing") or numbers(dataset, "ImagePositionPatient")
-        return "damaged" if described and bytes_left <= 0 else "not-an-image"
+        return "not-an-image" if _is_other_object(dataset) else "damaged"
     allocated = whole(dataset, "BitsAllocated") or 16
     samples = whole(dataset, "SamplesPerPixel") or 1
     size = rows * columns * frames * samples * math.ceil(allocated / 8)
@@ -158,50 +89,14 @@ def _refusal(dataset: Any, transfer: str, bytes_left: int) -> str:
         return "not-mr"
     if samples != 1:
         return "not-grey"
-    return _nature(dataset, texts(dataset, "ImageType"))
+    return nature_of(dataset, texts(dataset, "ImageType"))
 
 
-# ------------------------------------------------------------------ look-alikes
-
-_PHASE = {"P", "PHASE", "PHASE MAP", "PHASE CONTRAST M", "PCA", "M_PCA", "VELOCITY", "VELOCITY MAP"}
-_MAPS = {"T1 MAP", "T2 MAP", "T1_MAP", "T2_MAP", "T2_STAR_MAP", "T2_STAR MAP", "R2_MAP", "MAP"}
-_MAPS |= {"ECV", "ECV MAP", "ECV_MAP", "T1", "T2", "T2_STAR", "ADC", "ADC MAP"}
-_VELOCITY_NAME = re.compile(
-    r"_v\d+(in|through|rl|ap|fh)|(^|[^a-z])(pc|venc|flow|qflow)", re.IGNORECASE
-)
-_TAG_NAME = re.compile(r"(^|[^a-z])(tag|tagging|tagged|cspamm|spamm)([^a-z]|$)", re.IGNORECASE)
-
-
-def _nature(dataset: Any, image_type: tuple[str, ...]) -> str:
-    """The reason why an MR image is not a magnitude image of a cine, by its declared nature."""
-    kinds = {value.upper() for value in image_type[2:]}
-    names = " ".join(text(dataset, k) for k in ("SequenceName", "PulseSequenceName"))
-    component = text(dataset, "ComplexImageComponent").upper()
-    if text(dataset, "SOPClassUID").startswith(_SECONDARY_CAPTURE) or any(
-        "SCREEN" in kind or kind.startswith("CSA ") for kind in kinds
-    ):
-        return "screenshot"
-    if text(dataset, "BurnedInAnnotation").upper() == "YES":
-        return "burned-in"
-    if kinds & _PHASE or _VELOCITY_NAME.search(names) or text(dataset, "PhaseContrast") == "YES":
-        return "flow"
-    if kinds & {"R", "I", "REAL", "IMAGINARY"} or component in {"REAL", "IMAGINARY", "PHASE"}:
-        return "not-magnitude"
-    if (
-        text(dataset, "Tagging") not in {"", "NONE"}
-        or _TAG_NAME.search(names)
-        or "TAGGING" in kinds
-    ):
-        return "tagging"
-    if any("PERFUSION" in kind for kind in kinds):
-        return "perfusion"
-    if kinds & {"PSIR", "PS_IR"}:
-        return "late-enhancement"
-    if kinds & _MAPS:
-        return "map"
-    if kinds & {"MPR", "REFORMATTED", "MIP", "PROJECTION IMAGE", "MIN IP", "MAX IP"}:
-        return "reformat"
-    return ""
+def _is_other_object(dataset: Any) -> bool:
+    """True for objects that have no pixels by their class; an image without size is cut off."""
+    meta = getattr(dataset, "file_meta", None) or {}
+    kind = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
+    return bool(kind) and not _IMAGE_CLASSES.match(kind)
 
 
 # ------------------------------------------------------------------ facts of a file
@@ -293,7 +188,7 @@ class InstanceTimes:
 
 
 def _present(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {key: value for key, value in values.items() if value is not None}
+    return {k: v for k, v in values.items() if v is not None and abs(v) < 1e9}
 
 
 def _enhanced_frames(dataset: Any, facts: FileFacts, refused: Counter[str]) -> Iterator[Frame]:
@@ -329,7 +224,7 @@ def _frame(facts: FileFacts, index: int, levels: list[Any], times: InstanceTimes
     directions = _directions(orientation)
     if directions is None:
         return "no-orientation"
-    if len(position) != 3:
+    if len(position) != 3 or max(map(abs, position)) > MAX_POSITION_MM:
         return "no-position"
     if len(spacing) != 2:
         return "no-pixel-spacing"
@@ -338,7 +233,7 @@ def _frame(facts: FileFacts, index: int, levels: list[Any], times: InstanceTimes
         return "pixel-spacing"
     top = levels[-1]
     if facts.enhanced:
-        nature = _nature(top, image_type)
+        nature = nature_of(top, image_type)
         if nature:
             return nature
     found = times.values if times else _enhanced_times(levels, index)

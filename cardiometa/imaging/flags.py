@@ -50,6 +50,9 @@ def phase_count_flags(phases: int, frame_ms: float | None) -> tuple[Flag, ...]:
     if phases < 12:
         text = f"The cine has {phases} phases; below 12 it is not for reference ranges."
         flags.append(Flag(code="very_few_phases", level="review", sentence=text))
+    if phases > 60:
+        text = f"The cine has {phases} phases; more than 60 may be several beats in one."
+        flags.append(Flag(code="many_phases", level="review", sentence=text))
     if frame_ms is not None and frame_ms > 50:
         text = f"A frame lasts {frame_ms:.0f} ms; above 50 ms end systole may be missed."
         flags.append(Flag(code="slow_frames", level="review", sentence=text))

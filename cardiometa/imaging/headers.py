@@ -17,6 +17,7 @@ from .archive import DamagedFileError
 
 # keyword -> tag; everything the reader knows of a scan comes from these.
 TAGS = {
+    "MediaStorageSOPClassUID": 0x00020002,
     "TransferSyntaxUID": 0x00020010,
     "ImageType": 0x00080008,
     "SOPClassUID": 0x00080016,
@@ -129,8 +130,8 @@ def read_dataset(stream: BinaryIO, tags: Iterable[int], *, pixels: bool = False)
         )
     except MemoryError:
         raise DamagedFileError("oversized") from None
-    except Exception as error:
-        raise DamagedFileError("damaged") from error
+    except Exception:  # noqa: BLE001 - pydicom raises any kind on hostile bytes
+        raise DamagedFileError("damaged") from None
 
 
 # ------------------------------------------------------------------ values

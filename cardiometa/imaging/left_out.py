@@ -55,16 +55,16 @@ IMAGE_REASONS = {
 # Images at places or times that are not those of the cine that was chosen.
 STACK_REASONS = {
     "too-few-phases": "images of places with fewer than 8 phases",
-    "too-few-positions": "cine at fewer than 4 parallel places, such as long-axis views",
-    "axial": "axial stacks",
-    "coronal": "coronal stacks",
-    "sagittal": "sagittal stacks",
-    "real-time": "real-time cine that runs over several beats",
-    "time-span": "dynamic series that last longer than a beat, such as perfusion",
-    "thin-volume": "3-D volumes of thin slices",
+    "too-few-positions": "images of cine at fewer than 4 parallel places, such as long-axis views",
+    "axial": "images of axial stacks",
+    "coronal": "images of coronal stacks",
+    "sagittal": "images of sagittal stacks",
+    "real-time": "images of real-time cine that runs over several beats",
+    "time-span": "images of dynamic series that last longer than a beat, such as perfusion",
+    "thin-volume": "images of 3-D volumes of thin slices",
     "ambiguous-phases": "images whose order in time cannot be told",
-    "repeated-slices": "slices that were acquired again; the complete and latest ones are used",
-    "other-stack": "stacks that are not the one chosen",
+    "repeated-slices": "images of slices acquired again; the complete and latest ones are used",
+    "other-stack": "images of stacks that are not the one chosen",
 }
 
 REASONS: Mapping[str, str] = {**FILE_REASONS, **IMAGE_REASONS, **STACK_REASONS}
@@ -74,12 +74,12 @@ def left_out(counts: Mapping[str, int]) -> tuple[LeftOut, ...]:
     """Counts by code as records, the most frequent first."""
     order = sorted(((-n, code) for code, n in counts.items() if n > 0))
     return tuple(
-        LeftOut(code=code, count=-n, sentence=f"{-n} {REASONS[code]}") for n, code in order
+        LeftOut(code=code, count=-n, sentence=f"{REASONS[code]} ({-n})") for n, code in order
     )
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """All reasons in one line: ``12 axial stacks; 1 files of zero bytes``."""
+    """All reasons in one line: ``images of axial stacks (240); files of zero bytes (1)``."""
     return "; ".join(item.sentence for item in left_out(counts))
 
 

@@ -302,9 +302,9 @@ def _values(files: FileSet, header: NiftiHeader) -> tuple[np.ndarray, str]:
         with np.errstate(all="ignore"):
             values = kind.from_bytes(raw).get_fdata(dtype=np.float32, caching="unchanged")
     except DamagedFileError as error:
-        raise damaged(error.code) from error
-    except Exception as error:
-        raise damaged("damaged") from error
+        raise damaged(error.code) from None
+    except Exception:  # noqa: BLE001 - nibabel raises any kind on hostile bytes
+        raise damaged("damaged") from None
     return np.array(values.reshape(header.shape)), hashlib.sha256(data).hexdigest()
 
 
@@ -312,8 +312,8 @@ def _gunzip(data: bytes) -> bytes:
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         try:
             raw = stream.read(MAX_FILE_BYTES + 1)
-        except (EOFError, zlib.error, OSError) as error:
-            raise DamagedFileError("damaged") from error
+        except (EOFError, zlib.error, OSError):
+            raise DamagedFileError("damaged") from None
     if len(raw) > MAX_FILE_BYTES:
         raise DamagedFileError("oversized")
     return raw

@@ -113,9 +113,9 @@ def read_header(files: FileSet, file: ImageFile) -> NiftiHeader:
         dtype = header.get_data_dtype()
         affine = np.array(header.get_best_affine(), dtype=float)
     except DamagedFileError as error:
-        raise damaged(error.code) from error
-    except Exception as error:
-        raise damaged("damaged") from error
+        raise damaged(error.code) from None
+    except Exception:  # noqa: BLE001 - nibabel raises any kind on hostile bytes
+        raise damaged("damaged") from None
     if dtype.kind not in "iuf":
         raise ImageError("not-grey", "The NIfTI holds colours or complex numbers, not an image.")
     size = int(np.prod(shape, dtype=object)) if shape and min(shape) > 0 else 0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .archive import DamagedFileError
-from .dicom import FileFacts, Frame
+from .frame import FileFacts, Frame
 from .headers import PIXEL_DATA, TAGS, item, number, read_dataset, text, whole
 
 _PIXEL_TAGS = (
@@ -53,8 +53,8 @@ def decode(data: bytes, frames: Sequence[Frame]) -> list[np.ndarray]:
         ]
     except MemoryError:
         raise
-    except Exception as error:
-        raise DamagedFileError("undecodable") from error
+    except Exception:  # noqa: BLE001 - decoders raise any kind on hostile bytes
+        raise DamagedFileError("undecodable") from None
 
 
 def _stored_values(dataset: Any, get_decoder: Any, indices: Iterable[int]) -> list[np.ndarray]:

@@ -17,8 +17,16 @@ from typing import Any
 import numpy as np
 
 from .archive import DamagedFileError, FileSet
-from .dicom import Frame
-from .timing import CARDIAC_KEYS, MIN_PHASES, is_single_acquisition, long_runs, runs
+from .frame import Frame
+from .timing import (
+    CARDIAC_KEYS,
+    MIN_PHASES,
+    is_single_acquisition,
+    long_runs,
+    runs,
+    runs_over_beats,
+    span_reason,
+)
 
 ANGLE_TOLERANCE = np.cos(np.deg2rad(1.0))
 SHIFT_TOLERANCE_MM = 1.0
@@ -154,9 +162,9 @@ def planes(frames: Sequence[Frame], refused: Counter[str]) -> list[Plane]:
 
 def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames of one study, matrix, spacing and, within 1 degree, orientation."""
-    studies = {frame.facts.study for frame in frames}
+    studies = Counter(frame.facts.study for frame in frames)
     # An anonymiser that gave every file a study of its own has left no study at all.
-    use_study = len(studies) * MIN_PHASES <= len(frames)
+    use_study = max(studies.values(), default=0) >= MIN_PHASES
     exact: dict[Any, list[Frame]] = defaultdict(list)
     for frame in frames:
         spacing = tuple(round(length, 3) for length in frame.spacing_mm)
@@ -202,6 +210,9 @@ def _acquisitions(place: Sequence[Frame], refused: Counter[str]) -> list[list[Fr
         sound = [p for p in parts if len(p) >= MIN_PHASES and is_single_acquisition(p)]
         doubtful = [p for p in parts if len(p) >= MIN_PHASES and not is_single_acquisition(p)]
         if sound and not doubtful:
+            if split is _by_runs and runs_over_beats(place):
+                refused["real-time"] += len(place)
+                return []
             usable = []
             for part in sound:
                 reason = _unlike_cine(part)
@@ -249,11 +260,11 @@ _SPLITS: tuple[Callable[[Sequence[Frame]], list[list[Frame]]], ...] = (
 
 
 def _unlike_cine(frames: Sequence[Frame]) -> str:
-    """Images fitted to maps vary echo or inversion time where a cine varies the phase."""
+    """Why phases at one place are no cine: they vary echo or inversion time, or last for beats."""
     for values in ({f.echo_ms for f in frames}, {f.inversion_ms for f in frames}):
         if len(values) >= MIN_PHASES:
             return "map"
-    return ""
+    return span_reason(frames)
 
 
 def _best_of_each(slices: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -> tuple[Slice, ...]:

@@ -13,7 +13,8 @@ from ..errors import ImageError
 from ..records import CineStack, ScanSource
 from .archive import FileSet, open_files
 from .cine import UndecodableError, build_cine, plan_cine
-from .dicom import FrameTable, frame_table
+from .dicom import frame_table
+from .frame import FrameTable
 from .left_out import main_reason, summary
 from .nifti import inspect_pair, plan_nifti, read_nifti, read_pair
 from .series import choose_stack

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import ImageError
 from ..records import Flag
 from .archive import FileSet
-from .dicom import Frame, FrameTable
+from .frame import Frame, FrameTable
 from .left_out import main_reason, summary
 from .places import (
     Plane,
@@ -29,7 +29,7 @@ from .places import (
     planes,
     with_slices,
 )
-from .timing import CARDIAC_KEYS, key_values, slice_rr_ms, time_key
+from .timing import time_key
 
 MIN_POSITIONS = 4
 # The base-to-apex axis of upright hearts points left, forward and down (LPS). Short-axis normals
@@ -146,10 +146,6 @@ def _rejection(candidate: _Candidate, *, by_choice: bool) -> str:
     plane = candidate.plane
     if candidate.key is None:
         return "ambiguous-phases"
-    spans = [_span_reason(item.frames, candidate.key) for item in plane.slices]
-    worst = Counter(spans).most_common(1)[0][0]
-    if worst:
-        return worst
     if len(plane.slices) < MIN_POSITIONS:
         return "too-few-positions"
     cardinal = _cardinal(plane.normal)
@@ -171,27 +167,6 @@ def axis_angle(normal: np.ndarray) -> float:
     """Degrees between a normal and the usual long axis of the left ventricle."""
     axis = _USUAL_AXIS / np.linalg.norm(_USUAL_AXIS)
     return float(np.rad2deg(np.arccos(min(1.0, abs(float(normal @ axis))))))
-
-
-def _span_reason(frames: Sequence[Frame], key: str) -> str:
-    """``real-time`` or ``time-span`` where the frames of one place run over more than a beat."""
-    clock = key if key in CARDIAC_KEYS else "AcquisitionTime"
-    values = key_values(frames, clock)
-    if values is None or len(np.unique(values)) < len(values):
-        return ""
-    if clock not in CARDIAC_KEYS:
-        values = values * 1000.0
-        ordering = key_values(frames, key)
-        # A clock that does not follow the phases tells when they were computed, not acquired.
-        if ordering is None or np.any(np.diff(values[np.argsort(ordering)]) <= 0):
-            return ""
-    values = np.sort(values)
-    step = float(np.median(np.diff(values)))
-    span = float(values[-1] - values[0]) + step
-    rr = slice_rr_ms(frames) or 1500.0  # 40 beats a minute where the header gives none
-    if span <= 1.5 * rr:
-        return ""
-    return "real-time" if step < 150.0 else "time-span"
 
 
 def _gaps(slices: Sequence[Slice]) -> np.ndarray:
@@ -367,14 +342,15 @@ def _flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
                 "check that it is one visit of one person.",
             )
         )
+    forced = _cardinal(best.plane.normal)
     angle = axis_angle(best.plane.normal)
-    if angle > _USUAL_ANGLE:
-        flags.append(
-            Flag(
-                code="unusual_plane",
-                level="review",
-                sentence=f"The slices' normal lies {angle:.0f} degrees from the usual long axis "
-                "of the heart; check that this is a short-axis stack.",
-            )
+    if forced:
+        text = f"The stack named by --series-regex is {forced}; check that it is a short axis."
+        flags.append(Flag(code="plane_forced", level="review", sentence=text))
+    elif angle > _USUAL_ANGLE:
+        text = (
+            f"The slices' normal lies {angle:.0f} degrees from the usual long axis of the heart; "
+            "check that this is a short-axis stack."
         )
+        flags.append(Flag(code="unusual_plane", level="review", sentence=text))
     return flags

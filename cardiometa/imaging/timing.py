@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dicom import TIME_KEYS, Frame
+from .frame import TIME_KEYS, Frame
 
 MIN_PHASES = 8
 CARDIAC_KEYS = ("TriggerTime", "NominalCardiacTriggerDelayTime")
@@ -62,6 +62,43 @@ def runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
 def long_runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
     """The runs that are long enough to be an acquisition of their own."""
     return [piece for piece in runs(frames, key) if len(piece) >= MIN_PHASES]
+
+
+def runs_over_beats(frames: Sequence[Frame]) -> bool:
+    """True where one series runs through the cycle again and again: real time, not a repeat.
+
+    Repeats of a segmented cine are breath-holds apart; beats of a real-time one follow at once.
+    """
+    for key in CARDIAC_KEYS:
+        pieces = long_runs(frames, key)
+        if len(pieces) > 2:
+            return True
+        if len(pieces) == 2:
+            starts = [min(f.acquired_seconds for f in piece) for piece in pieces]
+            return min(starts) >= 0 and 0 < abs(starts[1] - starts[0]) < 3.0
+    return False
+
+
+def span_reason(frames: Sequence[Frame]) -> str:
+    """``real-time`` or ``time-span`` where the frames of one place run over more than a beat."""
+    key = time_key([frames])
+    if key is None:
+        return ""
+    ordering = key_values(frames, key)
+    assert ordering is not None
+    rr = slice_rr_ms(frames) or 1500.0  # 40 beats a minute where the header gives none
+    for clock in (*CARDIAC_KEYS, "AcquisitionTime"):
+        values = key_values(frames, clock)
+        if values is None:
+            continue
+        steps = np.diff(values[np.argsort(ordering)])
+        # A clock that does not follow the phases tells when they were computed, not acquired.
+        if np.any(steps <= 0):
+            continue
+        step = float(np.median(steps)) * (1.0 if clock in CARDIAC_KEYS else 1000.0)
+        if (len(steps) + 1) * step > 1.5 * rr:
+            return "real-time" if step < 150.0 else "time-span"
+    return ""
 
 
 # ------------------------------------------------------------------ the key of a stack
@@ -177,7 +214,7 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
         index=index,
         order=order,
         times_ms=_times(values, index, key),
-        frame_ms=_frame_ms(values, key),
+        frame_ms=_frame_ms(values, key) or _unanchored_frame_ms(slices, order, rr),
         rr_ms=_median_known(rr),
         missing=missing,
         mismatched_slices=mismatched,
@@ -220,6 +257,25 @@ def _frame_ms(values: Sequence[np.ndarray], key: str) -> float | None:
     elif key not in CARDIAC_KEYS:
         return None
     return step if 1.0 <= step <= 1000.0 else None
+
+
+def _unanchored_frame_ms(
+    slices: Sequence[Sequence[Frame]], order: Sequence[np.ndarray], rr: Sequence[float | None]
+) -> float | None:
+    """Frame length from trigger times that run on from slice to slice: steps without a zero.
+
+    Taken only where they follow the phases of every slice and fit the RR interval.
+    """
+    steps = []
+    for frames, places, beat in zip(slices, order, rr, strict=True):
+        values = key_values(frames, "TriggerTime")
+        if values is None or beat is None or np.any(np.diff(values[places]) <= 0):
+            return None
+        step = usual_step(values[places])
+        if not 0.5 * beat <= len(values) * step <= 1.15 * beat:
+            return None
+        steps.append(step)
+    return float(np.median(steps))
 
 
 def _median_known(values: Sequence[float | None]) -> float | None:
