@@ -1,0 +1,92 @@
+"""The bundled model on real hearts it was not trained on; skips where they are absent."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cardiometa.imaging.read import ReadOptions, read_cine
+from cardiometa.measurement.measure import measure_scan
+from cardiometa.records import BodySize, CineStack, LabelStack, ScanSource
+from cardiometa.segmentation.model import Model, load_model
+from cardiometa.segmentation.predict import TorchPredictor
+from cardiometa.segmentation.segment import segment_cine
+from tests.kit.data import shared_data
+
+# ED and ES phase, LV EDV mL, ESV mL, EF %: the manual contours of the data's README.
+SUNNYBROOK = {
+    "SCD0000101": (12, 191.3, 141.3, 26.2),
+    "SCD0000201": (13, 241.9, 180.3, 25.5),
+    "SCD0000301": (10, 229.7, 179.6, 21.8),
+}
+ACDC_TO_OURS = np.array([0, 3, 2, 1])
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Model) -> TorchPredictor:
+    return model.predictor(device="cpu")
+
+
+def values_of(cine: CineStack, labels: LabelStack) -> dict[str, float | None]:
+    measured = measure_scan(cine, labels, BodySize(), "mosteller")
+    return {measure.name: measure.value for measure in measured.measures}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("case", sorted(SUNNYBROOK))
+def test_ge_dicom_hearts(case: str, model: Model, predictor: TorchPredictor) -> None:
+    path = shared_data() / "sunnybrook" / f"{case}.zip"
+    slices, edv, esv, ef = SUNNYBROOK[case]
+    cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
+    assert cine.pixels.shape[:2] == (20, slices)
+    labels = segment_cine(cine, predictor, model.card, model.sha256)
+    found = values_of(cine, labels)
+    assert found["ed_frame"] in {0, 17, 18, 19}
+    assert found["es_frame"] in {6, 7, 8}
+    assert found["lv_edv_ml"] == pytest.approx(edv, rel=0.20)
+    assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.20)
+    assert found["lv_ef_percent"] == pytest.approx(ef, abs=7)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / max(int(a.sum()) + int(b.sum()), 1)
+
+
+@pytest.mark.data
+def test_dice_and_ejection_fraction_on_acdc_patients_not_trained_on(
+    model: Model, predictor: TorchPredictor
+) -> None:
+    folder = shared_data() / "acdc"
+    held_out = [p for p in model.card.document["training"]["held_out"] if p.startswith("patient")]
+    assert len(held_out) >= 16
+    with (folder / "reference_volumes.csv").open(newline="") as stream:
+        reference = {row["participant_id"]: row for row in csv.DictReader(stream)}
+    scores: dict[int, list[float]] = {1: [], 2: [], 3: []}
+    errors = []
+    for patient in held_out:
+        stems = [folder / patient / f"{patient}_{phase}" for phase in ("ED", "ES")]
+        paths = tuple(Path(f"{stem}.nii.gz") for stem in stems)
+        cine = read_cine(ScanSource(kind="ed-es", paths=paths), ReadOptions())
+        labels = segment_cine(cine, predictor, model.card, model.sha256)
+        for frame, stem in enumerate(stems):
+            truth = np.asarray(nib.load(f"{stem}_gt.nii.gz").dataobj).astype(int)
+            ours = ACDC_TO_OURS[truth.transpose(2, 1, 0)]
+            for label, values in scores.items():
+                values.append(dice(labels.labels[frame] == label, ours == label))
+        ef = values_of(cine, labels)["lv_ef_percent"]
+        assert ef is not None, patient
+        errors.append(abs(ef - float(reference[patient]["lv_ef_percent"])))
+    means = {label: float(np.mean(values)) for label, values in scores.items()}
+    assert means[1] >= 0.91, means
+    assert means[2] >= 0.85, means
+    assert means[3] >= 0.82, means
+    assert np.mean(errors) <= 6, np.mean(errors)
