@@ -60,7 +60,7 @@ participant_id = "id"
 age_years = "age"
 sex = { column = "sex", map = { 1 = "male", 2 = "female" } }
 ethnicity.column = "ethnic_group"
-ethnicity.scheme = "ons"
+ethnicity.scheme = "ons2021"
 ethnicity.map.British = "white"
 ethnicity.map.Caribbean = "black"
 ethnicity.map.Indian = "south-asian"
@@ -99,7 +99,7 @@ participant_id = "eid"
 age_years = "age"
 sex = { column = "sex", map = { 1 = "male", 0 = "female" } }
 ethnicity.column = "f21000"
-ethnicity.scheme = "ukb"
+ethnicity.scheme = "ukb21000"
 ethnicity.map = { 1001 = "white", 4001 = "black", 3001 = "south-asian", 5 = "chinese" }
 height_cm = "height"
 weight_kg = "weight"
