@@ -59,7 +59,7 @@ def _visits(
 def imaged_people(seed: int = 1) -> list[ImagedPerson]:
     """Everybody with images, in order of trial; one of ALPHA died before follow-up."""
     people = []
-    trials = [*((t.name, t.effect_ef_points) for t in truth.TRIALS), (truth.HEALTHY, None)]
+    trials = [*((t.name, t.effect_ef_points) for t in truth.IMAGED_TRIALS), (truth.HEALTHY, None)]
     for number, (trial, effect) in enumerate(trials):
         rng = np.random.default_rng([seed, 7, number])
         count = HEALTHY_PEOPLE if effect is None else PEOPLE_PER_TRIAL
@@ -94,7 +94,7 @@ def render_visit(person: ImagedPerson, visit: str) -> PhantomCine:
     from ...imaging.phantom import Bssfp, CineGrid, HeartPhantom, render
 
     edv, ef, mass, rv_edv, rv_ef = person.visits[visit]
-    number = [*(t.name for t in truth.TRIALS), truth.HEALTHY].index(person.trial)
+    number = [*(t.name for t in truth.IMAGED_TRIALS), truth.HEALTHY].index(person.trial)
     phantom = HeartPhantom(
         lv_edv_ml=edv,
         lv_ef_percent=ef,

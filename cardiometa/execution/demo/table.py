@@ -131,7 +131,7 @@ def _trial_rows(trial: truth.TrialTruth, rng: np.random.Generator) -> list[dict[
 
 
 def synthetic_measurements(seed: int = 1) -> pd.DataFrame:
-    """The large table: three randomised trials and one healthy cohort, no images behind it."""
+    """The large table: six randomised trials and two healthy cohorts, no images behind it."""
     import pandas as pd
 
     parts: list[pd.DataFrame] = []
@@ -141,18 +141,18 @@ def synthetic_measurements(seed: int = 1) -> pd.DataFrame:
             pd.DataFrame(rows).assign(randomised=True, healthy=False)
             for rows in _trial_rows(trial, rng)
         )
-    healthy = healthy_people(truth.N_HEALTHY, np.random.default_rng([seed, 99]))
-    ids = [f"{truth.HEALTHY[0]}{i:04d}" for i in range(1, truth.N_HEALTHY + 1)]
-    parts.append(
-        pd.DataFrame(healthy).assign(
-            trial=truth.HEALTHY,
-            participant_id=ids,
-            visit="baseline",
-            visit_day=0,
-            randomised=False,
-            healthy=True,
+    for number, (name, n) in enumerate(truth.HEALTHY_COHORTS.items()):
+        healthy = healthy_people(n, np.random.default_rng([seed, 99, number]))
+        parts.append(
+            pd.DataFrame(healthy).assign(
+                trial=name,
+                participant_id=[f"{name[0]}{i:04d}" for i in range(1, n + 1)],
+                visit="baseline",
+                visit_day=0,
+                randomised=False,
+                healthy=True,
+            )
         )
-    )
     table = pd.concat(parts, ignore_index=True)
     table["status"] = "ok"
     table["papillary"] = "blood-pool"

@@ -27,14 +27,24 @@ class TrialTruth:
     esv_factor: float
 
 
+def _trial(name: str, n: int, effect: float, edv: float, esv: float) -> TrialTruth:
+    return TrialTruth(name=name, n=n, effect_ef_points=effect, edv_factor=edv, esv_factor=esv)
+
+
 MEAN_EFFECT_EF_POINTS = 3.0
+# The first three have images too; all six stand in the large table. Mean effect: 3 points.
 TRIALS: tuple[TrialTruth, ...] = (
-    TrialTruth(name="ALPHA", n=260, effect_ef_points=2.4, edv_factor=1.09, esv_factor=1.04),
-    TrialTruth(name="BETA", n=180, effect_ef_points=3.9, edv_factor=0.93, esv_factor=1.00),
-    TrialTruth(name="GAMMA", n=320, effect_ef_points=2.7, edv_factor=1.02, esv_factor=0.90),
+    _trial("ALPHA", 260, 2.4, 1.09, 1.04),
+    _trial("BETA", 180, 3.9, 0.93, 1.00),
+    _trial("GAMMA", 320, 2.7, 1.02, 0.90),
+    _trial("EPSILON", 220, 3.4, 0.97, 1.05),
+    _trial("ZETA", 140, 2.5, 1.06, 1.10),
+    _trial("ETA", 400, 3.1, 1.00, 0.95),
 )
+IMAGED_TRIALS = TRIALS[:3]
 HEALTHY = "DELTA"
-N_HEALTHY = 2400
+# Healthy cohorts of the large table, and how many people each has.
+HEALTHY_COHORTS: Mapping[str, int] = {HEALTHY: 4000, "THETA": 2500}
 FOLLOW_UP = "followup_12m"
 FOLLOW_UP_DAY = 365
 
