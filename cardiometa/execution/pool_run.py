@@ -14,6 +14,7 @@ from ..files import (
     RECORD_NAME,
     check_output,
     csv_text,
+    remove,
     remove_leftovers,
     sha256_file,
     write_all,
@@ -252,9 +253,8 @@ def _figure_names(arms: Sequence[str]) -> dict[str, str]:
 
 def _remove_stale_figures(out: Path, contents: Mapping[str, Any]) -> None:
     """Figures of arms that an earlier run with other options had."""
-    for path in (out / "figures").glob("forest*"):
-        if f"figures/{path.name}" not in contents:
-            path.unlink()
+    found = [f"figures/{path.name}" for path in (out / "figures").glob("forest*")]
+    remove(out, [name for name in found if name not in contents])
 
 
 def _facts(

@@ -36,10 +36,10 @@ def numbers_or_none(rows: pd.DataFrame, name: str) -> pd.Series[float] | None:
     """A column as float64 with NaN for unknown; None where some cell is no number."""
     values = rows[name]
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        return values.astype("Float64").astype(float).rename(name)
+        return values.astype("Float64").astype(float)
     text = text_column(rows, name)
     numbers = pd.to_numeric(text.where(~_is_blank(text), None), errors="coerce").astype(float)
-    return None if (numbers.isna() & ~_is_blank(text)).any() else numbers.rename(name)
+    return None if (numbers.isna() & ~_is_blank(text)).any() else numbers
 
 
 def number_column(rows: pd.DataFrame, name: str) -> pd.Series[float]:

@@ -186,7 +186,9 @@ def _nearest_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataF
     far = (rows["_day"] - options.followup_day).abs()
     near = rows.assign(_far=far)[far.le(options.window) & (rows["visit"] != options.baseline_visit)]
     if near.empty:
-        raise TableError(f"No visit lies within {options.window:g} days of {name}.")
+        raise TableError(
+            f"No visit lies within {options.window:g} days of day {options.followup_day:g}."
+        )
     near = near.sort_values([*KEY, "_far", "_day"], kind="stable")
     first = near.groupby(KEY, sort=False)[["_far", "_day"]].transform("first")
     # Rows of equal distance and day stay, so that they are refused as duplicates.
@@ -292,13 +294,14 @@ def _join(
     baseline_rows: pd.DataFrame,
     options: PoolingOptions,
 ) -> pd.DataFrame:
-    columns = {"visit": "visit", "_day": "visit_day", "_outcome": "outcome"}
-    part = followup_rows[[*KEY, *columns]].rename(columns=columns).assign(scanned=True)
+    part = followup_rows[[*KEY, "visit"]].assign(
+        visit_day=followup_rows["_day"], outcome=followup_rows["_outcome"], scanned=True
+    )
     if options.baseline_column is not None:
         part["baseline"] = number_column(followup_rows, options.baseline_column)
         people = people.merge(part, on=KEY, how="left")
     else:
-        before = baseline_rows[[*KEY, "_outcome"]].rename(columns={"_outcome": "baseline"})
+        before = baseline_rows[KEY].assign(baseline=baseline_rows["_outcome"])
         people = people.merge(part, on=KEY, how="left").merge(before, on=KEY, how="left")
     people["scanned"] = people["scanned"].eq(True)
     people["visit"] = people["visit"].fillna("")

@@ -92,18 +92,21 @@ def _value_checks(
 
 
 def _edv_not_above_esv(edv: np.ndarray, esv: np.ndarray) -> np.ndarray:
-    return np.less_equal(edv, esv)
+    wrong: np.ndarray = edv <= esv
+    return wrong
 
 
 def _sv_off(edv: np.ndarray, esv: np.ndarray, sv: np.ndarray) -> np.ndarray:
-    return np.greater(np.abs(sv - (edv - esv)), _SV_ML)
+    wrong: np.ndarray = np.abs(sv - (edv - esv)) > _SV_ML
+    return wrong
 
 
 def _ef_off(edv: np.ndarray, esv: np.ndarray, ef: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         off = np.abs(ef - 100.0 * (edv - esv) / edv)
     # An EDV of 0 gives no number, which is wrong too.
-    return np.logical_not(np.less_equal(off, _EF_POINTS))
+    wrong: np.ndarray = ~(off <= _EF_POINTS)
+    return wrong
 
 
 def _check(

@@ -94,8 +94,8 @@ def second_stage_sentence(options: PoolingOptions) -> str:
         f"Effects were pooled{scale} by inverse variance with a random effect of the trial; tau² "
         f"by {TAU2_NAMES[options.tau2]}, with its Q-profile interval; {options.level:g} % "
         f"confidence interval: {CI_NAMES[options.headline_ci]}. The prediction interval for a "
-        f"new trial uses t with {options.pi_df} degrees of freedom; in simulations such intervals cover less than "
-        "they say (about 87 % for 95 % with ten trials and moderate tau)."
+        f"new trial uses t with {options.pi_df} degrees of freedom; in simulations such intervals "
+        "cover less than they say (about 87 % for 95 % with ten trials and moderate tau)."
     )
 
 
@@ -154,8 +154,9 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     share = analysed / len(compared) if len(compared) else 0.0
     if share < 0.95:
         found.append(
-            f"{100 * share:.0f} % of the randomised participants are analysed. Scans are missing not at random (deaths, withdrawal): see the accounting by "
-            "arm before the effect is believed."
+            f"{100 * share:.0f} % of the randomised participants are analysed. Scans are missing "
+            "not at random (deaths, withdrawal): see the accounting by arm before the effect is "
+            "believed."
         )
     return found
 

@@ -1,0 +1,232 @@
+"""The result as a whole: invariances, few trials, headlines, what may be released."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiometa.errors import UsageError
+from cardiometa.pooling.options import PoolingOptions
+from cardiometa.pooling.pool import pool_trials
+from cardiometa.pooling.records import EffectRow, columns_of
+from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
+
+WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline", min_cell=0)
+FAST = replace(WIDE, leave_one_out=False)
+CONTRACT = (
+    "analysis, source, model, outcome, effect, arm, control, term, trial, level, n_control, "
+    "n_active, estimate, se, df, ci_low, ci_high, p, p_holm, pi_low, pi_high, weight_percent, "
+    "tau2, i2_percent, q, q_df, q_p, k, tau2_method, ci_method, headline, exp_estimate, "
+    "exp_ci_low, exp_ci_high, note"
+)
+bounded = settings(max_examples=12, deadline=None)
+
+
+def headline(result, arm="active"):
+    found = [r for r in result.effects if r.analysis == "pooled" and r.headline and r.arm == arm]
+    assert len(found) == 1
+    return found[0]
+
+
+def numbers(row):
+    return [row.estimate, row.se, row.ci_low, row.ci_high, row.tau2, row.i2_percent, row.q]
+
+
+def test_columns_are_the_contract_s():
+    assert ", ".join(columns_of(EffectRow)) == CONTRACT
+
+
+def test_exactly_one_headline_each():
+    wide = simulate_wide(4)
+    wide.loc[wide.index % 3 == 0, "arm"] = wide["arm"].replace({"active": "high"})
+    rows = pool_trials(cohort_table(wide), WIDE).effects
+    frame = pd.DataFrame([[getattr(r, c) for c in columns_of(EffectRow)] for r in rows])
+    frame.columns = columns_of(EffectRow)
+    key = ["outcome", "source", "analysis", "model", "arm", "term", "level", "trial"]
+    assert (frame.groupby(key)["headline"].sum() == 1).all()
+    assert set(frame["arm"]) == {"active", "high"}
+
+
+@bounded
+@given(st.integers(0, 1000))
+def test_row_order_and_names_of_trials_do_not_matter(seed):
+    wide = simulate_wide(4, seed=seed % 7)
+    base = headline(pool_trials(cohort_table(wide), FAST))
+    shuffled = wide.sample(frac=1, random_state=seed)
+    names = dict(
+        zip(["T1", "T2", "T3", "T4"], np.random.default_rng(seed).permutation(4), strict=True)
+    )
+    shuffled["trial"] = shuffled["trial"].map(lambda t: f"trial {names[t]}")
+    other = headline(pool_trials(cohort_table(shuffled), FAST))
+    assert numbers(other) == pytest.approx(numbers(base), rel=1e-8, abs=1e-10)
+
+
+@bounded
+@given(st.floats(0.01, 100), st.floats(-1e4, 1e4))
+def test_shift_and_scale_of_the_outcome(factor, offset):
+    wide = simulate_wide(4, tau=3)
+    base = headline(pool_trials(cohort_table(wide), FAST))
+    moved = wide.copy()
+    for name in ("lv_ef_percent", "lv_ef_baseline"):
+        moved[name] = offset + factor * moved[name]
+    other = headline(pool_trials(cohort_table(moved), FAST))
+    assert [other.estimate, other.se, other.ci_low, other.pi_low] == pytest.approx(
+        [factor * x for x in (base.estimate, base.se, base.ci_low, base.pi_low)], rel=1e-6
+    )
+    assert other.tau2 == pytest.approx(factor**2 * base.tau2, rel=1e-5)
+    assert [other.i2_percent, other.p, other.q] == pytest.approx(
+        [base.i2_percent, base.p, base.q], rel=1e-5
+    )
+
+
+def test_a_constant_of_the_trial_changes_nothing():
+    """An additive bias of one core lab cancels in the trial's intercept."""
+    wide = simulate_wide(4)
+    base = headline(pool_trials(cohort_table(wide), FAST))
+    biased = wide.copy()
+    biased["lv_ef_percent"] += biased["trial"].map({"T1": 5.0, "T2": -3.0, "T3": 0.0, "T4": 11.0})
+    assert numbers(headline(pool_trials(cohort_table(biased), FAST))) == pytest.approx(
+        numbers(base), rel=1e-9, abs=1e-9
+    )
+
+
+def test_swapped_arms_change_the_sign_only():
+    wide = simulate_wide(4)
+    base = headline(pool_trials(cohort_table(wide), FAST))
+    swapped = headline(
+        pool_trials(cohort_table(wide), replace(FAST, control="active")), arm="control"
+    )
+    assert swapped.estimate == pytest.approx(-base.estimate, rel=1e-12)
+    assert (swapped.ci_low, swapped.ci_high) == pytest.approx((-base.ci_high, -base.ci_low))
+    assert (swapped.se, swapped.tau2, swapped.p) == pytest.approx((base.se, base.tau2, base.p))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_few_trials_give_what_can_be_given(k):
+    result = pool_trials(cohort_table(simulate_wide(k)), WIDE)
+    pooled = [r for r in result.effects if r.analysis == "pooled" and r.effect == "mean-difference"]
+    row = headline(result)
+    assert row.k == k
+    assert (row.pi_low is None) == (k < 3)
+    assert any("trial" in w for w in result.warnings if w.startswith("active:")) == (k < 5)
+    assert bool(result.heterogeneity) == (k > 1)
+    loo = [r for r in result.effects if r.analysis == "leave-one-out"]
+    assert len(loo) == (3 * k if k >= 3 else 0)
+    if k == 1:
+        trial = next(r for r in result.effects if r.analysis == "trial")
+        assert len(pooled) == 1
+        assert (row.ci_low, row.ci_high, row.p) == (trial.ci_low, trial.ci_high, trial.p)
+        assert row.tau2 is None
+    else:
+        assert [r.ci_method for r in pooled] == ["wald", "hksj", "hksj-truncated", "wald"]
+        assert row.ci_method == "hksj-truncated"
+
+
+@pytest.mark.parametrize(
+    ("changes", "method"),
+    [
+        ({}, "hksj-truncated"),
+        ({"hksj_adhoc": False}, "hksj"),
+        ({"ci": "wald"}, "wald"),
+        ({"tau2": "fe"}, "wald"),
+        ({"tau2": "fe", "ci": "hksj"}, "hksj-truncated"),
+    ],
+)
+def test_the_headline_rule(changes, method):
+    row = headline(pool_trials(cohort_table(simulate_wide(3)), replace(FAST, **changes)))
+    assert row.ci_method == method
+    assert (row.pi_low is None) == (changes.get("tau2") == "fe")
+
+
+def test_a_k_2_prediction_interval_is_wider():
+    table = cohort_table(simulate_wide(4, tau=3))
+    narrow = headline(pool_trials(table, FAST))
+    wide = headline(pool_trials(table, replace(FAST, pi_df="k-2")))
+    assert wide.pi_low < narrow.pi_low < narrow.estimate < narrow.pi_high < wide.pi_high
+
+
+def test_the_headline_is_given_without_review_rows_too():
+    long = to_long(simulate_wide(3)).assign(status="ok")
+    long.loc[long.index[::9], "status"] = "review"
+    options = PoolingOptions(outcome="lv_ef_percent", min_cell=0)
+    result = pool_trials(cohort_table(long), options)
+    row = next(r for r in result.effects if "review" in r.note)
+    alone = headline(pool_trials(cohort_table(long), replace(options, status="ok")))
+    assert not row.headline
+    assert numbers(row) == pytest.approx(numbers(alone))
+    assert numbers(row) != pytest.approx(numbers(headline(result)))
+
+
+def test_small_cells_are_not_released_and_cannot_be_had_back():
+    wide = simulate_wide(3)
+    third = wide["trial"] == "T3"
+    active = wide.index[third & (wide["arm"] == "active")]
+    wide = wide.drop(index=active[6:])
+    result = pool_trials(cohort_table(wide), replace(WIDE, min_cell=10))
+    rows = {r.trial: r for r in result.effects if r.analysis == "trial"}
+    assert (rows["T3"].n_control, rows["T3"].n_active, rows["T3"].df) == (None, None, None)
+    assert "n<10" in rows["T3"].note
+    assert rows["T3"].estimate is not None
+    assert rows["T1"].n_active is not None
+    others = [r for r in result.effects if r.analysis != "trial"]
+    assert all(r.n_control is None and r.n_active is None for r in others)
+    arm = next(r for r in result.by_arm if (r.trial, r.arm) == ("T3", "active"))
+    assert (arm.randomised, arm.analysed, arm.note[:4]) == (None, None, "n<10")
+    tiny = wide.drop(index=wide.index[wide["trial"] == "T3"][9:])
+    result = pool_trials(cohort_table(tiny), replace(WIDE, min_cell=10))
+    row = next(r for r in result.effects if r.analysis == "trial" and r.trial == "T3")
+    assert row.estimate is None
+    assert row.note == "n<10"
+
+
+def test_ratios_need_summaries():
+    with pytest.raises(UsageError, match="summaries"):
+        pool_trials(cohort_table(simulate_wide(2)), replace(WIDE, effect="odds-ratio"))
+
+
+def test_deaths_are_tabulated_where_they_are_recorded():
+    wide = simulate_wide(2, people=40)
+    lost = wide.index[:6]
+    wide.loc[lost, "lv_ef_percent"] = None
+    wide["death_day"] = np.nan
+    wide.loc[lost[:4], "death_day"] = 100.0
+    counts = pool_trials(cohort_table(wide), WIDE).by_arm
+    first = [row for row in counts if row.trial == "T1"]
+    assert sum(row.randomised for row in first) == 40
+    assert sum(row.alive for row in first) == 36
+    assert sum(row.scanned for row in first) == sum(row.analysed for row in first) == 34
+    assert all(row.alive is None for row in counts if row.trial == "T2")
+
+
+def test_integrity_finds_what_is_wrong():
+    draw = np.random.default_rng(1)
+    wide = simulate_wide(2)
+    wide["lv_edv_ml"] = draw.normal(160, 20, len(wide))
+    wide["lv_esv_ml"] = wide["lv_edv_ml"] * (1 - wide["lv_ef_percent"] / 100)
+    wide["lv_sv_ml"] = wide["lv_edv_ml"] - wide["lv_esv_ml"]
+
+    def looks(rows):
+        found = pool_trials(cohort_table(rows), FAST).integrity
+        return {(r.trial, r.check): r.n_found for r in found if r.result == "look"}
+
+    assert looks(wide) == {}
+    broken = wide.copy()
+    broken.loc[0, "lv_ef_percent"] += 3
+    broken.loc[1, ["lv_edv_ml", "lv_esv_ml"]] = [90.0, 150.0]
+    broken.loc[2, "lv_sv_ml"] += 5
+    second = broken.index[broken["trial"] == "T2"]
+    copied = ["lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_ef_baseline"]
+    broken.loc[second[1], copied] = broken.loc[second[0], copied]
+    broken.loc[second[2], "lv_edv_ml"] = 1600.0
+    found = looks(broken)
+    assert found["T1", "lv-ef-consistent"] == 2
+    assert found["T1", "lv-edv-above-esv"] == 1
+    assert found["T1", "lv-sv-consistent"] == 2
+    assert found["T2", "repeated-rows"] == 2
+    assert found["T2", "plausible-lv-edv-ml"] == 1
+    biased = wide.copy()
+    biased.loc[(biased["trial"] == "T1") & (biased["arm"] == "active"), "lv_ef_baseline"] += 15
+    assert ("T1", "balance-outcome") in looks(biased)

@@ -1,0 +1,226 @@
+"""The command as a user runs it: files, exit codes, a second run, nothing written on refusal."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cardiometa.cli.main import app
+from cardiometa.files import canonical_json, sha256_file
+from cardiometa.pooling.records import EffectRow, columns_of
+from tests.kit.pooling_tables import simulate_wide, to_long
+
+FILES = {
+    "cardiometa.json",
+    "effects.csv",
+    "exclusions.csv",
+    "heterogeneity.csv",
+    "integrity.csv",
+    "participants_by_arm.csv",
+    "report.html",
+    "figures/forest.png",
+    "figures/forest.svg",
+}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["pool-trials", *map(str, arguments)])
+
+
+def files_below(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def long_csv(tmp_path):
+    wide = simulate_wide(4, people=50)
+    wide.loc[wide.index % 11 == 0, "lv_ef_percent"] = None
+    path = tmp_path / "long.csv"
+    to_long(wide).to_csv(path, index=False)
+    return path
+
+
+def test_all_files_are_there_and_agree(tmp_path, long_csv):
+    out = tmp_path / "out"
+    done = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--adjust", "age,sex")
+    assert done.exit_code == 0, done.output
+    assert files_below(out) == FILES
+    effects = pd.read_csv(out / "effects.csv", dtype=str)
+    assert tuple(effects.columns) == columns_of(EffectRow)
+    row = effects[(effects["analysis"] == "pooled") & effects["headline"].eq("true")].iloc[0]
+    shown = f"{float(row['estimate']):.2f}"
+    page = (out / "report.html").read_text()
+    assert shown in done.stdout
+    assert shown in page
+    assert shown in (out / "figures" / "forest.svg").read_text()
+    assert "Research use only" in page
+    loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
+    assert [link for link in loaded if not link.startswith("data:")] == []
+    record = json.loads((out / "cardiometa.json").read_text())
+    assert record["command"] == "pool-trials"
+    assert record["inputs"]["table"] == sha256_file(long_csv)
+    assert str(tmp_path) not in (out / "cardiometa.json").read_text()
+    table = pd.read_csv(long_csv)
+    out_rows = pd.read_csv(out / "exclusions.csv")
+    analysed = int(row["n_control"]) + int(row["n_active"])
+    assert analysed + len(out_rows) == table.groupby("trial")["participant_id"].nunique().sum()
+
+
+def test_a_second_run_gives_the_same_bytes_and_other_options_are_refused(tmp_path, long_csv):
+    out = tmp_path / "out"
+    assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent").exit_code == 0
+    before = {name: (out / name).read_bytes() for name in FILES - {"cardiometa.json"}}
+    assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent").exit_code == 0
+    assert before == {name: (out / name).read_bytes() for name in before}
+    other = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl")
+    assert other.exit_code == 2
+    assert "tau2" in other.stderr
+    again = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl", "--overwrite")
+    assert again.exit_code == 0
+    assert (out / "effects.csv").read_bytes() != before["effects.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--outcome", "lv_ef_percent", "--model", "one-stage"], 2, "--model two-stage"),
+        (["--outcome", "lv_ef_percent", "--model", "three"], 2, "two-stage"),
+        (["--outcome", "lv_ef_percent", "--by", "sex"], 2, "--by"),
+        ([], 2, "--outcome"),
+        (["--outcome", "lvef"], 3, "lvef"),
+        (["--outcome", "lv_ef_percent", "--adjust", "diabetes"], 3, "diabetes"),
+        (["--outcome", "lv_ef_percent", "--control", "placebo"], 3, "active, control"),
+        (["--outcome", "lv_ef_percent", "--baseline-visit", "before"], 3, "several follow-up"),
+        (["--outcome", "lv_ef_percent", "--status", "good"], 2, "all, ok"),
+    ],
+)
+def test_refusals_say_what_to_do_and_write_nothing(tmp_path, long_csv, arguments, code, words):
+    done = run(long_csv, "--out", tmp_path / "out", *arguments)
+    assert done.exit_code == code, done.output
+    assert words in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_without_arms_names_the_column_and_its_look_alike(tmp_path, long_csv):
+    rows = pd.read_csv(long_csv).rename(columns={"arm": "treatment"})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    done = run(tmp_path / "t.csv", "--out", tmp_path / "out", "--outcome", "lv_ef_percent")
+    assert done.exit_code == 3
+    assert "no column arm" in done.stderr
+    assert "--arm treatment" in done.stderr
+    named = run(
+        tmp_path / "t.csv",
+        "--out",
+        tmp_path / "out",
+        "--outcome",
+        "lv_ef_percent",
+        "--arm",
+        "treatment",
+    )
+    assert named.exit_code == 0
+
+
+def test_no_estimate_is_exit_5(tmp_path):
+    wide = simulate_wide(2).assign(lv_ef_percent=60.0)
+    wide.to_csv(tmp_path / "flat.csv", index=False)
+    done = run(
+        tmp_path / "flat.csv",
+        "--out",
+        tmp_path / "out",
+        "--outcome",
+        "lv_ef_percent",
+        "--baseline",
+        "lv_ef_baseline",
+    )
+    assert done.exit_code == 5
+    assert "does not vary" in done.stderr
+
+
+def test_the_out_folder_of_segment_brings_its_roster(tmp_path, long_csv):
+    folder = tmp_path / "segmented"
+    folder.mkdir()
+    rows = pd.read_csv(long_csv, dtype=str)
+    rows.assign(status="ok").to_csv(folder / "measurements.csv", index=False)
+    people = rows.drop_duplicates(["trial", "participant_id"])
+    people = people[["trial", "participant_id", "arm"]]
+    never = pd.DataFrame({"trial": ["T1"] * 12, "arm": ["active"] * 12})
+    never["participant_id"] = [f"never-{i}" for i in range(12)]
+    roster = pd.concat([people, never]).assign(randomised="true", death_day="")
+    roster.loc[roster["participant_id"] == "never-0", "death_day"] = "90"
+    roster.to_csv(folder / "participants.csv", index=False)
+    record = {"command": "segment", "options": {"cohort": "demo"}}
+    (folder / "cardiometa.json").write_text(canonical_json(record))
+    out = tmp_path / "out"
+    done = run(folder, "--out", out, "--outcome", "lv_ef_percent", "--min-cell", "0")
+    assert done.exit_code == 0, done.output
+    counts = pd.read_csv(out / "participants_by_arm.csv").set_index(["trial", "arm"])
+    active = counts.loc[("T1", "active")]
+    assert active["randomised"] - active["scanned"] >= 12
+    assert active["randomised"] - active["alive"] == 1
+    codes = pd.read_csv(out / "exclusions.csv").groupby("participant_id")["code"].first()
+    assert set(codes[codes.index.str.startswith("never")]) == {"no-followup"}
+    record = json.loads((out / "cardiometa.json").read_text())
+    assert set(record["inputs"]) == {"table", "participants"}
+
+
+def test_codes_are_mapped_by_the_config(tmp_path, long_csv):
+    rows = pd.read_csv(long_csv)
+    rows["arm"] = rows["arm"].replace({"control": "Placebo", "active": "Drug 10 mg"})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "plan.toml").write_text(
+        'outcome = "lv_ef_percent"\nadjust = ["age", "sex"]\n'
+        '[columns.arm]\ncolumn = "arm"\n'
+        'map = { Placebo = "control", "Drug 10 mg" = "active" }\n'
+    )
+    done = run(
+        tmp_path / "t.csv", "--out", tmp_path / "o", "--config", tmp_path / "plan.toml", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert {row["arm"] for row in result["effects"]} == {"active"}
+    assert result["options"]["adjust"] == ["age", "sex"]
+    departed = run(
+        tmp_path / "t.csv",
+        "--out",
+        tmp_path / "o2",
+        "--config",
+        tmp_path / "plan.toml",
+        "--adjust",
+        "age",
+    )
+    assert "departure from the plan: adjust" in departed.stderr
+    assert "age,sex" in (tmp_path / "o2" / "report.html").read_text()
+
+
+def test_several_arms_have_a_figure_each(tmp_path, long_csv):
+    rows = pd.read_csv(long_csv)
+    changed = rows["arm"].eq("active") & rows["participant_id"].str[-1].isin(list("02468"))
+    rows.loc[changed, "arm"] = "High dose/20 mg"
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "out"
+    done = run(tmp_path / "t.csv", "--out", out, "--outcome", "lv_ef_percent")
+    assert done.exit_code == 0, done.output
+    names = {name for name in files_below(out) if name.startswith("figures")}
+    assert {"figures/forest-active.svg", "figures/forest-high-dose-20-mg.png"} <= names
+    assert "pooled one by one" in (out / "report.html").read_text()
+    again = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl", "--overwrite")
+    assert again.exit_code == 0
+    figures = {name for name in files_below(out) if name.startswith("figures")}
+    assert figures == {"figures/forest.svg", "figures/forest.png"}
+
+
+def test_a_table_of_summaries(tmp_path):
+    (tmp_path / "s.csv").write_text(
+        "trial,estimate,se,n\nA,-0.2,0.1,200\nB,-0.4,0.2,90\nC,0.1,0.2,80\n"
+    )
+    out = tmp_path / "out"
+    done = run(tmp_path / "s.csv", "--out", out, "--effect", "hazard-ratio")
+    assert done.exit_code == 0, done.output
+    effects = pd.read_csv(out / "effects.csv")
+    assert effects["exp_estimate"].notna().all()
+    assert not (out / "exclusions.csv").exists()
+    both = run(tmp_path / "s.csv", "--out", tmp_path / "o2", "--also-summaries", tmp_path / "s.csv")
+    assert both.exit_code == 2

@@ -1,0 +1,139 @@
+"""Tables of published effects: scales, refusals, and pooling beside participants' rows."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cardiometa.errors import TableError, UsageError
+from cardiometa.pooling.options import PoolingOptions
+from cardiometa.pooling.pool import SummaryTable, pool_summaries, pool_trials
+from cardiometa.pooling.summaries import is_summaries, read_summaries
+from tests.kit.pooling_tables import cohort_table, simulate_wide
+
+GOLDEN = json.loads(
+    (Path(__file__).parents[1] / "golden" / "pooling" / "second_stage.json").read_text()
+)
+RATIO = PoolingOptions(effect="risk-ratio")
+
+
+def bcg():
+    entry = GOLDEN["sets"]["bcg"]
+    names = [f"trial {i:02d}" for i in range(13)]
+    table = pd.DataFrame({"trial": names, "estimate": entry["yi"]})
+    return table.assign(se=[math.sqrt(v) for v in entry["vi"]]), entry
+
+
+def with_interval(table):
+    """The same effects as ratios with 95 % intervals, as a paper prints them (all digits)."""
+    half = 1.959963984540054 * table["se"]
+    return pd.DataFrame(
+        {
+            "trial": table["trial"],
+            "estimate": table["estimate"].map(math.exp),
+            "ci_low": (table["estimate"] - half).map(math.exp),
+            "ci_high": (table["estimate"] + half).map(math.exp),
+        }
+    )
+
+
+def headline(result):
+    return next(r for r in result.effects if r.analysis == "pooled" and r.headline)
+
+
+@pytest.mark.parametrize("form", ["se", "interval"])
+def test_bcg_equals_metafor_on_both_scales(form):
+    table, entry = bcg()
+    rows = table if form == "se" else with_interval(table)
+    result = pool_summaries(SummaryTable(rows=rows.astype(str), name="bcg.csv"), RATIO)
+    want = entry["methods"]["reml"]
+    row = headline(result)
+    assert row.estimate == pytest.approx(want["estimate"], rel=1e-8)
+    assert row.ci_low == pytest.approx(want["hksj-truncated"]["ci_low"], rel=1e-8)
+    assert row.exp_estimate == pytest.approx(math.exp(want["estimate"]), rel=1e-8)
+    assert row.exp_ci_high == pytest.approx(math.exp(want["hksj-truncated"]["ci_high"]), rel=1e-8)
+    assert row.k == 13
+    wald = next(r for r in result.effects if r.analysis == "pooled" and r.ci_method == "wald")
+    assert wald.se == pytest.approx(want["wald"]["se"], rel=1e-8)
+
+
+def refused(rows, options=RATIO):
+    with pytest.raises(TableError) as caught:
+        read_summaries(pd.DataFrame(rows), options, name="s.csv")
+    return str(caught.value) + " ".join(map(str, caught.value.problems))
+
+
+def test_what_could_be_either_scale_is_refused():
+    rows = {"trial": ["a", "b"], "estimate": [0.8, 0.9], "ci_low": [0.6, 0.8]}
+    assert "either" in refused({**rows, "ci_high": [1.07, 1.01], "se": [0.1, 0.1]})
+    log = {"trial": ["a"], "estimate": [0.5], "ci_low": [0.1], "ci_high": [0.9]}
+    assert "log scale or on the natural" in refused(log)
+    negative = {"trial": ["a"], "estimate": [-0.5], "ci_low": [-0.9], "ci_high": [-0.1]}
+    assert "no ratio" in refused(negative)
+
+
+def test_every_wrong_row_is_named():
+    text = refused(
+        {"trial": ["a", "a", "", "d"], "estimate": [1, 2, 3, None], "se": [1, 1, 1, 1]},
+        PoolingOptions(),
+    )
+    assert "stands there twice" in text
+    assert "no trial name" in text
+    assert "trial d: estimate is empty" in text
+    assert "positive" in refused({"trial": ["a"], "estimate": [1], "se": [0]}, PoolingOptions())
+    uneven = {"trial": ["a"], "estimate": [1.0], "ci_low": [0.0], "ci_high": [9.0]}
+    assert "uneven" in refused(uneven, PoolingOptions())
+    outside = {"trial": ["a"], "estimate": [10.0], "ci_low": [0.0], "ci_high": [9.0]}
+    assert "does not hold" in refused(outside, PoolingOptions())
+    part = {"trial": ["a"], "estimate": [1.0], "se": [1.0], "n": [2.5]}
+    assert "whole number" in refused(part, PoolingOptions())
+
+
+def test_only_the_columns_of_summaries_make_summaries():
+    table, _ = bcg()
+    assert is_summaries(table)
+    assert is_summaries(table.assign(n=100))
+    assert not is_summaries(table.assign(age=60))
+    assert not is_summaries(table.drop(columns="se"))
+
+
+def test_summaries_beside_rows():
+    wide = simulate_wide(3)
+    options = PoolingOptions(
+        outcome="lv_ef_percent", baseline_column="lv_ef_baseline", leave_one_out=False
+    )
+    more = SummaryTable(
+        rows=pd.DataFrame({"trial": ["OLD"], "estimate": ["2.5"], "se": ["1.5"], "n": ["88"]}),
+        name="old.csv",
+    )
+    result = pool_trials(cohort_table(wide), options, summaries=more)
+    alone = pool_trials(cohort_table(wide), options)
+    row = next(r for r in result.effects if r.trial == "OLD")
+    assert (row.estimate, row.se, row.df) == (2.5, 1.5, None)
+    assert "summary data; n = 88" in row.note
+    assert headline(result).k == 4
+    beside = next(r for r in result.effects if "participants' data only" in r.note)
+    assert beside.estimate == headline(alone).estimate
+    same = SummaryTable(rows=more.rows.assign(trial="T1"), name="old.csv")
+    with pytest.raises(TableError, match="same trials"):
+        pool_trials(cohort_table(wide), options, summaries=same)
+
+
+def test_summaries_of_several_arms_must_say_which():
+    rows = pd.DataFrame({"trial": ["a"], "estimate": [1.0], "se": [1.0]})
+    with pytest.raises(TableError, match="several active arms"):
+        read_summaries(rows, PoolingOptions(), name="s.csv", arms=("high", "low"))
+    with pytest.raises(TableError, match="'mid'"):
+        read_summaries(rows.assign(arm="mid"), PoolingOptions(), name="s.csv", arms=("high", "low"))
+    study = read_summaries(
+        rows.assign(arm="low"), PoolingOptions(), name="s.csv", arms=("high", "low")
+    )[0]
+    assert study.arm == "low"
+
+
+def test_summaries_take_no_covariates():
+    table, _ = bcg()
+    with pytest.raises(UsageError, match="--adjust"):
+        pool_summaries(SummaryTable(rows=table, name="b"), PoolingOptions(adjust=("age",)))
