@@ -313,7 +313,7 @@ def repeated_slice(cine: PhantomCine) -> Files:
         _other_try(cine, early, "early", 90, "095900.000000")
         early.PixelData = np.full_like(cine.pixels[t, z], 100).astype("<u2").tobytes()
         files[f"early/{t:03d}.dcm"] = encode(early)
-        if t < cine.grid.frames // 2:
+        if t < cine.grid.frames * 3 // 4:
             late = frame_dataset(cine, HEADER, z + 1, t)
             _other_try(cine, late, "late", 91, "103000.000000")
             late.PixelData = np.full_like(cine.pixels[t, z], 200).astype("<u2").tobytes()
