@@ -1,0 +1,142 @@
+"""The shell around the commands: help, exit codes, plans, faults without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cardiometa.cli.main import app
+from cardiometa.cli.shared import ConfigOption, departures, guard, one_of, plan_of
+from cardiometa.errors import EstimationError, InputError, Problem, UsageError
+
+COMMANDS = (
+    "segment",
+    "reference-ranges",
+    "pool-trials",
+    "demo",
+    "init",
+    "check",
+    "model",
+    "doctor",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_help_page_has_help(command: str) -> None:
+    runner = CliRunner()
+    page = runner.invoke(app, ["--help"])
+    assert page.exit_code == 0
+    assert command in page.output
+    own = runner.invoke(app, [command, "--help"])
+    assert own.exit_code == 0, own.output
+    assert "Usage" in own.output
+
+
+def test_an_unknown_option_or_command_is_wrong_use() -> None:
+    runner = CliRunner()
+    assert runner.invoke(app, ["segment", "x", "--no-such-option"]).exit_code == 2
+    assert runner.invoke(app, ["no-such-command"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("wrong"), 2),
+        (InputError("bad", problems=[Problem(where="row 3", what="x is y")]), 3),
+        (EstimationError("cannot"), 5),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("a name that must not be shown"), 1),
+    ],
+)
+def test_errors_become_exit_codes_and_sentences(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as exit_, guard():
+        raise error
+    assert exit_.value.exit_code == code
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    assert "must not be shown" not in shown
+    if code == 3:
+        assert "row 3: x is y" in shown
+    if code == 1:
+        log = Path(shown.split("Its log: ")[1].strip())
+        assert "must not be shown" not in log.read_text()
+        assert "RuntimeError" in log.read_text()
+
+
+def plan_app() -> typer.Typer:
+    small = typer.Typer()
+
+    @small.command()
+    def go(
+        ctx: typer.Context, *, level: int = 95, by: str = "sex", config: ConfigOption = None
+    ) -> None:
+        plan = plan_of(ctx)
+        document = {
+            "level": level,
+            "by": by,
+            "sha": None if plan is None else plan.sha256[:4],
+            "columns": {} if plan is None else dict(plan.columns),
+            "departures": {k: list(v) for k, v in departures(ctx).items()},
+        }
+        typer.echo(json.dumps(document))
+
+    return small
+
+
+def test_flags_win_over_the_plan_and_departures_are_listed(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('level = 90\nby = ["sex", "age"]\n[columns]\nsex = "GENDER"\n')
+    small, runner = plan_app(), CliRunner()
+    kept = json.loads(runner.invoke(small, ["--config", str(plan)]).output)
+    assert (kept["level"], kept["by"], kept["departures"]) == (90, "sex,age", {})
+    assert kept["columns"] == {"sex": "GENDER"}
+    left = json.loads(runner.invoke(small, ["--config", str(plan), "--level", "99"]).output)
+    assert left["level"] == 99
+    assert left["departures"] == {"level": [90, 99]}
+    plan.write_text("levle = 90\n")
+    wrong = runner.invoke(small, ["--config", str(plan)])
+    assert wrong.exit_code == 2
+    assert "levle" in wrong.output
+    plan.write_text("level = = 90\n")
+    assert runner.invoke(small, ["--config", str(plan)]).exit_code == 2
+
+
+def test_allowed_values_are_listed() -> None:
+    with pytest.raises(UsageError, match="Use one of a, b"):
+        one_of("--x", "c", ("a", "b"))
+
+
+def test_doctor_and_model_say_what_is_here() -> None:
+    runner = CliRunner()
+    found = runner.invoke(app, ["doctor", "--json"])
+    assert found.exit_code == 0
+    names = [item["what"] for item in json.loads(found.stdout)]
+    assert {"torch", "device", "bundled model"} <= set(names)
+    card = runner.invoke(app, ["model", "show"])
+    assert "CC BY-NC-SA 4.0" in card.output
+    assert runner.invoke(app, ["model", "verify"]).exit_code == 0
+
+
+def test_a_model_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"not a model")
+    shown = CliRunner().invoke(app, ["model", "verify", str(bad)])
+    assert shown.exit_code == 3
+
+
+def test_python_dash_m_is_the_script() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cardiometa", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("cardiometa ")
