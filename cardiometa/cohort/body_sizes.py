@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from itertools import product
 
@@ -13,6 +14,7 @@ from ..errors import Problem
 # populations differ by less than these factors (a trial of obesity against one of slim adults
 # is about 1.7).
 _FAR = {"height_cm": 1.15, "weight_kg": 1.8}
+_ORDINARY = {"height_cm": 170.0, "weight_kg": 75.0}
 _UNITS = {"height_cm": "in", "weight_kg": "lb"}
 _FEWEST = 5
 # Median body mass index of a trial, kg/m2: weights in pounds give 50 and more.
@@ -55,6 +57,9 @@ def _far_from_others(values: pd.Series, participants: pd.DataFrame, trial: str, 
         return ""
     own, other = float(values.median()), float(medians["median"].median())
     if max(own / other, other / own) < _FAR[column]:
+        return ""
+    # Of two trials that differ, the one further from an ordinary adult is asked about.
+    if abs(math.log(own / _ORDINARY[column])) < abs(math.log(other / _ORDINARY[column])):
         return ""
     return f"the median is {own:.4g}, that of the other trials {other:.4g}"
 

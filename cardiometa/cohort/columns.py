@@ -151,6 +151,7 @@ def _parse_map(
         value, problem = _target(target, kind)
         if problem:
             problems.append(Problem(where=where, what=f"map turns {key!r} into {problem}"))
+            codes[key] = None  # said once: not again as a code that the map lacks
         elif key in codes:
             problems.append(Problem(where=where, what=f"map has {key!r} twice"))
         else:

@@ -124,8 +124,10 @@ def _parse_trial(
         )
     wrong = _check_types(raw, where)
     rules, found = parse_columns(raw.get("columns", {}), where, ROSTER_COLUMNS)
-    problems += [*wrong, *found]
-    if wrong:
+    problems += [*wrong.values(), *found]
+    # What is wrong is left out, so that the tables are looked at all the same.
+    raw = {key: value for key, value in raw.items() if key not in wrong}
+    if "participants" not in raw:
         return None, problems
     carry, scans = tuple(raw.get("carry", ())), raw.get("scans")
     problems += _check_carry(carry, where)
@@ -134,7 +136,7 @@ def _parse_trial(
         root=folder / raw.get("root", "."),
         participants=folder / raw["participants"],
         scans=folder / scans if scans is not None else None,
-        randomised=raw["randomised"],
+        randomised=raw.get("randomised"),
         papillary=raw.get("papillary"),
         carry=carry,
         columns=rules,
@@ -144,33 +146,35 @@ def _parse_trial(
     return trial, problems
 
 
-def _check_types(raw: Mapping[str, Any], where: str) -> list[Problem]:
-    problems = []
+def _check_types(raw: Mapping[str, Any], where: str) -> dict[str, Problem]:
+    """What is wrong with the value of a key, by key."""
+    problems: dict[str, Problem] = {}
 
-    def wrong(what: str, fix: str = "") -> None:
-        problems.append(Problem(where=where, what=what, fix=fix))
+    def wrong(key: str, what: str, fix: str = "") -> None:
+        problems[key] = Problem(where=where, what=what, fix=fix)
 
     if "participants" not in raw:
-        wrong("no participants table is named", 'Add participants = "FILE": one row a participant.')
+        fix = 'Add participants = "FILE": one row a participant.'
+        wrong("participants", "no participants table is named", fix)
     if "randomised" not in raw:
-        wrong(
-            "it is not said whether the trial is randomised",
-            "Add randomised = true or randomised = false (reference ranges only).",
-        )
+        fix = "Add randomised = true or randomised = false (reference ranges only)."
+        wrong("randomised", "it is not said whether the trial is randomised", fix)
+    elif not isinstance(raw["randomised"], bool):
+        fix = "Write true or false without quotes."
+        wrong("randomised", f"randomised is {raw['randomised']!r}", fix)
     for key in (*_PATH_KEYS, *_TEXT_KEYS):
         if key in raw and (not isinstance(raw[key], str) or not raw[key].strip()):
-            wrong(f"{key} is no text")
+            wrong(key, f"{key} is no text")
     for key in _COUNT_KEYS:
         if key in raw and not _is_count(raw[key]):
-            wrong(f"{key} is {raw[key]!r}, not a count of people")
+            wrong(key, f"{key} is {raw[key]!r}, not a count of people")
     for key in _LIST_KEYS:
         items = raw.get(key, [])
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            wrong(f"{key} is no list of column names", f'Write {key} = ["NAME"].')
-    if "randomised" in raw and not isinstance(raw["randomised"], bool):
-        wrong(f"randomised is {raw['randomised']!r}", "Write true or false without quotes.")
+            wrong(key, f"{key} is no list of column names", f'Write {key} = ["NAME"].')
     if "papillary" in raw and raw["papillary"] not in _PAPILLARY:
-        wrong(f"papillary is {raw['papillary']!r}", f"Use {' or '.join(_PAPILLARY)}.")
+        fix = f"Use {' or '.join(_PAPILLARY)}."
+        wrong("papillary", f"papillary is {raw['papillary']!r}", fix)
     return problems
 
 

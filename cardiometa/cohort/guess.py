@@ -33,7 +33,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 _CONTROL_WORDS = frozenset({"placebo", "control", "usual care", "standard care", "standard"})
 _SEX_WORDS = frozenset({"m", "f", "male", "female"})
 # Units by the median that adults have in them, and what a name may say.
-_MEDIANS = {
+_MEDIANS: dict[str, dict[str, tuple[float, float]]] = {
     "height_cm": {"cm": (130, 210), "m": (1.3, 2.1), "in": (51, 83), "ft": (4.3, 6.9)},
     "weight_kg": {"kg": (40, 130), "lb": (130, 290), "g": (40_000, 130_000)},
 }
@@ -51,8 +51,8 @@ class GuessedColumn:
 
 
 def quoted(text: str) -> str:
-    """A TOML string (its escapes are those of JSON)."""
-    return json.dumps(text, ensure_ascii=False)
+    """A TOML string: its escapes are those of JSON, and it has none for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def toml_key(text: str) -> str:

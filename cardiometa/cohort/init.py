@@ -108,7 +108,7 @@ def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> 
     guesses = guess_columns(roster.table)
     arm = next((guess for guess in guesses if guess.name == "arm"), None)
     randomised = arm is not None and len(set(as_text(roster.table[arm.column])) - {""}) > 1
-    root = _root(roster.path.parent)
+    root = _root(roster.path.parent, scans)
     lines = [
         "",
         f"[trials.{toml_key(name)}]  # guessed from where its table lies",
@@ -142,9 +142,16 @@ def _column_line(guess: GuessedColumn) -> str:
     return f"{guess.name} = {guess.text}  # guessed: {remark}"
 
 
-def _root(folder: Path) -> Path:
+def _root(folder: Path, scans: list[_Found]) -> Path:
+    """Where the first image path of the scans table leads somewhere, else a folder's name."""
     named = [c for c in sorted(folder.iterdir()) if c.is_dir()]
-    return next((c for c in named if plain_name(c.name) in _IMAGE_FOLDERS), folder)
+    likely = [c for c in named if plain_name(c.name) in _IMAGE_FOLDERS]
+    for scan in scans[:1]:
+        column = "images" if "images" in scan.table.columns else "ed_images"
+        first = next((cell for cell in as_text(scan.table[column]) if cell), "")
+        places = [folder, *likely, *named, folder.parent]
+        return next((place for place in places if first and (place / first).exists()), folder)
+    return likely[0] if likely else folder
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import Problem, TableError
-from .cells import rows_text
+from .cells import as_text, rows_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,7 +243,8 @@ def _read_sas(path: Path) -> pd.DataFrame:
     encoding = None if kind == "xport" else "infer"
     frame = pd.read_sas(path, format=kind, encoding=encoding)
     assert isinstance(frame, pd.DataFrame)
-    return frame
+    # Transport files give bytes; `text_of` knows their code pages.
+    return frame.assign(**{str(n): as_text(v) for n, v in frame.select_dtypes(object).items()})
 
 
 def _read_stata(path: Path) -> pd.DataFrame:

@@ -1,0 +1,135 @@
+"""cohort.toml: the contract's example is read whole; each fault is said, all at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardiometa.cohort.definition import parse_definition, read_definition
+from cardiometa.errors import CohortError
+from tests.kit.cohorts import trial_toml, write
+
+CONTRACT = """
+name = "remodelling-ipd"
+
+[trials.ALPHA]
+participants = "alpha/participants.csv"
+scans        = "alpha/scans.csv"
+root         = "alpha/images"
+randomised   = true
+papillary    = "blood-pool"
+carry        = ["nyha_class"]
+healthy_rule = "no CVD, hypertension or diabetes; BMI < 30"
+registry_id = "NCT00000000"
+design = "parallel"
+n_sought = 400
+n_randomised = 380
+cluster = "site"
+strata = ["site", "sex"]
+permission = "agreement 7"
+
+[trials.ALPHA.columns]
+participant_id = "SUBJID"
+age_years      = "AGE"
+sex            = { column = "SEX",  map = { M = "male", F = "female", 9 = "NA" } }
+ethnicity      = { column = "RACE", map = { WHITE = "white", "BLACK OR AFRICAN AMERICAN" = "black" }, scheme = "cdisc" }
+height_cm      = { column = "HT_IN", unit = "in" }
+weight_kg      = "WT"
+arm            = { column = "TRT01P", map = { Placebo = "control", "Drug 10 mg" = "active" } }
+healthy        = { column = "HVFL", map = { Y = true, N = false } }
+
+[[not_obtained]]
+trial = "OMEGA"
+n_participants = 210
+reason = "no reply"
+"""  # noqa: E501 - an inline table is one line
+
+
+def test_the_contracts_example(tmp_path):
+    definition = read_definition(write(tmp_path / "cohort.toml", CONTRACT))
+    assert definition.name == "remodelling-ipd"
+    (trial,) = definition.trials
+    assert trial.participants == tmp_path / "alpha/participants.csv"
+    assert trial.root == tmp_path / "alpha/images"
+    assert (trial.randomised, trial.papillary, trial.carry) == (True, "blood-pool", ("nyha_class",))
+    assert (trial.n_sought, trial.n_randomised, trial.strata) == (400, 380, ("site", "sex"))
+    assert trial.columns["sex"].map == {"M": "male", "F": "female", "9": None}
+    assert trial.columns["healthy"].map == {"Y": True, "N": False}
+    assert trial.columns["height_cm"].unit == "in"
+    assert trial.columns["ethnicity"].scheme == "cdisc"
+    assert definition.not_obtained[0].n_participants == 210
+    assert len(definition.sha256) == 64
+
+
+def test_absent_counts_are_none(tmp_path):
+    text = 'name = "x"\n' + trial_toml("A")
+    (trial,) = read_definition(write(tmp_path / "c.toml", text)).trials
+    assert (trial.n_sought, trial.n_randomised, trial.registry_id) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("randomized = true", "Did you mean 'randomised'"),
+        ('carry = ["lv_edv_ml"]', "collides"),
+        ('carry = ["sex"]', "collides"),
+        ('carry = ["scans"]', "collides"),
+        ('carry = ["reported_x"]', "collides"),
+        ('carry = ["Date_of_Birth"]', "who a person is"),
+        ('carry = ["a", "a"]', "carried twice"),
+        ('carry = "a"', "no list"),
+        ('papillary = "mass"', "blood-pool or myocardium"),
+        ("n_sought = -1", "not a count"),
+        ("n_sought = true", "not a count"),
+        ("design = 3", "no text"),
+    ],
+)
+def test_faults_of_a_trial(tmp_path, line, message):
+    path = write(tmp_path / "c.toml", 'name = "x"\n' + trial_toml("A", line))
+    definition, problems = parse_definition(path)
+    assert len(problems) == 1
+    assert message in str(problems[0])
+    # The tables are looked at all the same.
+    assert definition is not None
+    assert len(definition.trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "no TOML"),
+        ('name = "x"', "defines no trial"),
+        ('name = "x"\n[trials]\n', "defines no trial"),
+        (trial_toml("A"), "no name"),
+        ('nme = "y"\nname = "x"\n' + trial_toml("A"), "Did you mean 'name'"),
+        ('name = "x"\n' + trial_toml("A") + trial_toml("a"), "but for the case"),
+        (
+            'name = "x"\n' + trial_toml("A").replace("trials.A", "trials.'A/B'"),
+            "cannot be the name of a folder",
+        ),
+        ('name = "x"\n[trials.A]\nrandomised = true', "no participants table"),
+        ('name = "x"\n[trials.A]\nparticipants = "p.csv"', "whether the trial is randomised"),
+        ('name = "x"\n' + trial_toml("A") + '[[not_obtained]]\ntrial = "O"', "no reason"),
+        (
+            'name = "x"\n' + trial_toml("A") + '[[not_obtained]]\ntrial = "a"\nreason = "r"',
+            "also under trials",
+        ),
+    ],
+)
+def test_faults_of_the_file(tmp_path, text, message):
+    _, problems = parse_definition(write(tmp_path / "c.toml", text))
+    assert message in " ".join(map(str, problems))
+    assert len(problems) == 1
+
+
+def test_all_problems_come_at_once(tmp_path):
+    text = "\n".join(
+        [
+            "nme = 1",
+            trial_toml("A", "n_sought = -1", 'carry = ["sex"]', "extra = 1"),
+            "[trials.A.columns]",
+            'sexx = "S"',
+        ]
+    )
+    with pytest.raises(CohortError) as caught:
+        read_definition(write(tmp_path / "c.toml", text))
+    assert len(caught.value.problems) == 6

@@ -1,0 +1,112 @@
+"""The first cohort.toml: valid TOML always, usable where the codes speak for themselves."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiometa.cohort.init import first_definition
+from cardiometa.cohort.load import load_cohort
+from cardiometa.errors import CohortError
+from tests.kit.cohorts import PAIR, cohort_folder, pairs, people, roster, write
+
+
+def test_a_folder_whose_codes_are_clear_gives_a_usable_definition(tmp_path):
+    cohort_folder(tmp_path).unlink()
+    persons = [
+        {
+            "SUBJID": p["participant_id"],
+            "Age": p["age_years"],
+            "Gender": p["sex"],
+            "HT": round(float(str(p["height_cm"])) / 2.54, 1),
+            "WT": round(float(str(p["weight_kg"])) / 0.45359237 * 1.2),
+            "RACE": "ASIAN",
+            "TRT01P": {"control": "Placebo", "active": "Drug 10 mg"}[str(p["arm"])],
+            "site": 7,
+        }
+        for p in people(6)
+    ]
+    write(tmp_path / "BETA/participants.csv", roster(persons))
+    text = first_definition(tmp_path)
+    cohort = load_cohort(write(tmp_path / "cohort.toml", text))
+    beta = cohort.participants[cohort.participants["trial"].eq("BETA")]
+    assert len(cohort.scans) == 24
+    assert set(beta["arm"]) == {"control", "Drug 10 mg"}
+    assert set(beta["ethnicity"]) == {"asian-unspecified"}
+    assert beta["height_cm"].between(160, 180).all()
+    assert beta["weight_kg"].between(80, 110).all()
+    assert beta["randomised"].all()
+    # Every line of a guess says that it is one.
+    lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    unsaid = [line for line in lines if "guessed" not in line]
+    assert all(line.startswith(("participants", "carry")) for line in unsaid)
+    assert "site" in text
+
+
+def test_codes_that_cannot_be_guessed_are_refused_until_said(tmp_path):
+    cohort_folder(tmp_path, trials=("ALPHA",)).unlink()
+    write(tmp_path / "ALPHA/participants.csv", roster([{**p, "sex": 1} for p in people(6)]))
+    text = first_definition(tmp_path)
+    path = write(tmp_path / "cohort.toml", text)
+    with pytest.raises(CohortError) as caught:
+        load_cohort(path)
+    assert len(caught.value.problems) == 1
+    assert "map turns '1' into '?'" in str(caught.value.problems[0])
+    write(path, text.replace('1 = "?"', '1 = "female"'))
+    assert set(load_cohort(path).participants["sex"]) == {"female"}
+
+
+def test_nothing_there_is_a_template(tmp_path):
+    text = first_definition(tmp_path)
+    assert tomllib.loads(text)["name"] == tmp_path.name
+    assert "[trials.ALPHA]" in text
+    with pytest.raises(CohortError):
+        first_definition(tmp_path / "none")
+
+
+def test_tables_that_lie_together_and_one_that_is_damaged(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path / f"{name}_participants.csv", roster(people(3)))
+    write(tmp_path / "broken.csv", "a,b\n1\n")
+    parsed = tomllib.loads(first_definition(tmp_path))
+    assert set(parsed["trials"]) == {"one", "two"}
+    assert '"broken.csv"' in first_definition(tmp_path)
+
+
+def test_paths_start_where_the_file_will_stand(tmp_path):
+    cohort_folder(tmp_path / "data").unlink()
+    text = first_definition(tmp_path / "data", tmp_path)
+    assert len(load_cohort(write(tmp_path / "cohort.toml", text)).scans) == 24
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    columns=st.lists(
+        st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12),
+        min_size=1,
+        max_size=5,
+        unique=True,
+    ),
+    cells=st.lists(st.text(max_size=8), min_size=5, max_size=5),
+)
+def test_it_is_always_toml(columns, cells, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    names = ["SUBJID", "sex", "arm", "race", *columns]
+    row = ["x", *cells, *cells][: len(names)]
+    lines = [names, row]
+    write(
+        folder / "t.csv",
+        "\n".join(",".join('"' + c.replace('"', '""') + '"' for c in r) for r in lines),
+    )
+    tomllib.loads(first_definition(folder))
+
+
+def test_a_scans_table_is_not_a_roster(tmp_path):
+    write(tmp_path / "A/people.csv", roster(people(2)))
+    write(tmp_path / "A/mri.csv", pairs(tmp_path / "A/pics", [("001", "baseline")]))
+    trial = tomllib.loads(first_definition(tmp_path))["trials"]["A"]
+    assert (trial["scans"], trial["root"]) == ("A/mri.csv", "A/pics")
+    assert PAIR.startswith("participant_id")
