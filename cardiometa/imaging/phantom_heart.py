@@ -33,6 +33,7 @@ _BOUNDS = {
     "trabeculation": (0.0, 1.0),
     "papillary_g": (0.0, 20.0),
     "es_fraction": (0.2, 0.6),
+    "seed": (0, 2**32 - 1),
 }
 
 

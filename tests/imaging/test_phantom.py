@@ -214,9 +214,10 @@ def test_same_arguments_same_pixels_and_seeds_differ():
 
 def test_a_heart_that_cannot_be_is_refused_with_every_reason():
     with pytest.raises(InputError) as caught:
-        HeartPhantom(lv_edv_ml=20, lv_ef_percent=95, heart_rate_bpm=65)
+        HeartPhantom(lv_edv_ml=20, lv_ef_percent=95, heart_rate_bpm=65, seed=-1)
     assert "lv_edv_ml is 20" in str(caught.value)
     assert "lv_ef_percent is 95" in str(caught.value)
+    assert "seed is -1" in str(caught.value)
     assert "heart_rate" not in str(caught.value)
 
 

@@ -240,6 +240,11 @@ def no_trigger_time(cine: PhantomCine) -> Files:
     return changed(cine, change)
 
 
+def no_slice_thickness(cine: PhantomCine) -> Files:
+    """Neither SliceThickness nor SpacingBetweenSlices: only positions tell the distance."""
+    return without(cine, "SliceThickness", "SpacingBetweenSlices", "CardiacNumberOfImages")
+
+
 def anonymised(cine: PhantomCine) -> Files:
     """Dates, times, texts and UIDs of study and series blanked; every file a series of its own."""
     gone = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime", "SeriesDate")
@@ -382,6 +387,16 @@ def signed_twelve_in_sixteen(cine: PhantomCine) -> Files:
     return changed(cine, change)
 
 
+def monochrome1(cine: PhantomCine) -> Files:
+    """Black is the largest stored value."""
+
+    def change(z: int, t: int, dataset: Dataset) -> None:
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+        dataset.PixelData = (4095 - cine.pixels[t, z]).astype("<u2").tobytes()
+
+    return changed(cine, change)
+
+
 def implicit_little_endian(cine: PhantomCine) -> Files:
     """Implicit VR little endian."""
     return _encoded(cine, ImplicitVRLittleEndian)
@@ -489,6 +504,7 @@ DIALECTS: dict[str, Callable[[PhantomCine], Files]] = {
         enhanced_slices_inner,
         enhanced_per_slice,
         no_trigger_time,
+        no_slice_thickness,
         anonymised,
         one_uid_for_all,
         wrong_spacing_between_slices,
@@ -500,6 +516,7 @@ DIALECTS: dict[str, Callable[[PhantomCine], Files]] = {
         with_other_things,
         rescaled,
         signed_twelve_in_sixteen,
+        monochrome1,
         implicit_little_endian,
         deflated,
         big_endian,
