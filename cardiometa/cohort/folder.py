@@ -214,6 +214,8 @@ def check_identities(scans: Sequence[FoundScan], options: CohortOptions) -> list
             for place, name in enumerate(scan.names)
             if not (place == 1 and options.pseudonymise_key is not None)
         ]
+        if not names:
+            continue
         known = {form for value in identity_values(scan.source) for form in _forms(value)}
         if any(form in known for name in names for form in _forms(name)):
             problems.append(
