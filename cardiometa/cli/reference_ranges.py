@@ -68,7 +68,7 @@ def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
         if r.status == "suppressed"
     }
     say(
-        f"{result.people} people of {len(result.trials)} trials; "
+        f"{result.people} people of {len(result.trials)} trial{'s' * (len(result.trials) > 1)}; "
         f"{len(empty)} groups without a limit (too few people)",
         quiet=quiet,
     )

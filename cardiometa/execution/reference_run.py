@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -149,26 +149,31 @@ def render(result: ReferenceResult) -> dict[str, bytes | str]:
         "partition.csv": records_csv(PartitionTest, result.partition),
         "contrasts.csv": records_csv(Contrast, result.contrasts),
         "calibration.csv": records_csv(Calibration, result.calibration),
-        "exclusions.csv": records_csv(Exclusion, _sorted(result.exclusions)),
+        "exclusions.csv": records_csv(Exclusion, result.exclusions),
     }
     if result.without_review is not None:
         contents[WITHOUT_REVIEW] = records_csv(ReferenceLimit, result.without_review)
     if result.options.internal:
         contents[OUTLIERS] = records_csv(Outlier, result.outliers)
+    names = figure_names(result.measures)
     for measure, svg in figures.items():
-        contents[figure_name(measure)] = svg
+        contents[names[measure]] = svg
     contents["report.html"] = reference_page(result, figures)
     return contents
 
 
-def figure_name(measure: str) -> str:
-    """``figures/limits_lv_edv_ml.svg``; signs that a file name cannot have become ``_``."""
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in measure)
-    return f"figures/limits_{safe}.svg"
+def figure_names(measures: Sequence[str]) -> dict[str, str]:
+    """``figures/limits_lv_edv_ml.svg`` for each measure.
 
-
-def _sorted(exclusions: Iterable[Exclusion]) -> list[Exclusion]:
-    return sorted(exclusions, key=lambda e: (e.trial, e.participant_id, e.visit, e.code))
+    Signs that a file name cannot have become ``_``; where two names then agree, a number follows.
+    """
+    names: dict[str, str] = {}
+    for number, measure in enumerate(measures, start=1):
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in measure)
+        name = f"figures/limits_{safe[:80]}.svg"
+        taken = name.casefold() in {n.casefold() for n in names.values()}
+        names[measure] = f"figures/limits_{safe[:80]}_{number}.svg" if taken else name
+    return names
 
 
 def records_csv(kind: type[Any], rows: Sequence[Any]) -> str:

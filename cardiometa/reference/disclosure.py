@@ -69,6 +69,12 @@ def outward(value: float, width: float, *, up: bool) -> float:
         (digit * 10.0**k for k in (power - 1, power) for digit in (1, 2, 5)),
         key=lambda s: s if s <= width / 10 * (1 + 1e-12) else -s,
     )
-    count = math.floor(value / step) + 1 if up else math.ceil(value / step) - 1
-    # 10**-1 is not exact: the product is rounded to the step's own decimals.
-    return round(count * step, max(0, 1 - power))
+    decimals = max(0, 1 - power)
+    count = math.floor(value / step) if up else math.ceil(value / step)
+    while True:
+        count += 1 if up else -1
+        # 10**-1 is not exact: the product is rounded to the step's own decimals, and may then
+        # be the value itself.
+        moved = round(count * step, decimals)
+        if moved > value if up else moved < value:
+            return moved

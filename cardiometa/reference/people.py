@@ -197,8 +197,10 @@ def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _coded(frame: pd.DataFrame, name: str, codes: Sequence[str]) -> np.ndarray:
-    found = pd.Categorical(_texts(frame, name), categories=list(codes)).codes
-    return np.asarray(found, dtype=np.int64)
+    index = pd.Index(list(codes), dtype=object)
+    return np.asarray(
+        index.get_indexer(pd.Index(_texts(frame, name), dtype=object)), dtype=np.int64
+    )
 
 
 def _has(frame: pd.DataFrame, name: str) -> bool:

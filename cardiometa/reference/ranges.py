@@ -89,7 +89,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         calibration=_titled((row for r in results for row in r.calibration), options),
         outliers=tuple(row for r in results for row in r.outliers),
         accounts=tuple(r.account for r in results),
-        exclusions=(*people.exclusions, *(e for r in results for e in r.exclusions)),
+        exclusions=_sorted([*people.exclusions, *(e for r in results for e in r.exclusions)]),
         model=model_document(
             [model for r in results for model in r.models],
             options,
@@ -115,6 +115,10 @@ def _titled(rows: Iterable[_Row], options: ReferenceOptions) -> tuple[_Row, ...]
     return tuple(
         replace(row, note="; ".join(filter(None, (row.note, NOT_A_REFERENCE)))) for row in rows
     )
+
+
+def _sorted(exclusions: list[Exclusion]) -> tuple[Exclusion, ...]:
+    return tuple(sorted(exclusions, key=lambda e: (e.trial, e.participant_id, e.visit, e.code)))
 
 
 def _facts(

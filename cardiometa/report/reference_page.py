@@ -31,7 +31,10 @@ def reference_page(result: ReferenceResult, figures: dict[str, str]) -> str:
     """The page as text; ``figures`` maps each measure to the SVG of its limits."""
     options = result.options
     sections = [_overview(result)]
-    sections += [_measure_section(result, m, figures[m]) for m in result.measures]
+    sections += [
+        _measure_section(result, m, figures[m], f"limits-{number}")
+        for number, m in enumerate(result.measures, start=1)
+    ]
     sections.append(Section("Checks of the limits", "checks", check_blocks(result)))
     sections.append(_people_section(result))
     sections.append(Section("Methods", "methods", _methods(result)))
@@ -102,7 +105,7 @@ def _overview(result: ReferenceResult) -> Section:
 # ------------------------------------------------------------------ one measure
 
 
-def _measure_section(result: ReferenceResult, measure: str, svg: str) -> Section:
+def _measure_section(result: ReferenceResult, measure: str, svg: str, anchor: str) -> Section:
     rows = [row for row in result.limits if row.measure == measure]
     label = measure_label(measure, rows[0].unit)
     level = f"{result.options.ci_level:g}%"
@@ -115,13 +118,13 @@ def _measure_section(result: ReferenceResult, measure: str, svg: str) -> Section
         svg=svg,
     )
     blocks: tuple[Block, ...] = (Html(_limits_table(rows, label, result)), figure)
-    return Section(label, f"limits-{measure.replace('_', '-').lower()}", blocks)
+    return Section(label, anchor, blocks)
 
 
 def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceResult) -> str:
     """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
     shown_ethnicities = [e for e in (ALL, *ETHNICITIES) if any(r.ethnicity == e for r in rows)]
-    decimals = decimals_of(rows)
+    decimals, many = decimals_of(rows), len(result.trials) > 1
     cells: dict[tuple[str, float | None, str], list[ReferenceLimit]] = {}
     for row in rows:
         cells.setdefault((row.sex, row.age_low, row.ethnicity), []).append(row)
@@ -132,7 +135,7 @@ def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceR
             name = escape(SEX_NAMES[sex]) if number == 0 else ""
             style = ' style="border-top:.8px solid var(--rule)"' if number == 0 and lines else ""
             found = "".join(
-                f'<td class="num">{_cell(cells[sex, band[0], e], decimals)}</td>'
+                f'<td class="num">{_cell(cells[sex, band[0], e], decimals, many=many)}</td>'
                 for e in shown_ethnicities
             )
             lines.append(
@@ -182,7 +185,7 @@ def _footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult) -> str:
         notes.append("Limits that would be nearly one person's value are not given.")
     if any("no-rank-interval" in r.note for r in rows):
         notes.append("Too few people for a rank interval where the brackets are missing.")
-    if any("n-withheld" in r.note for r in rows):
+    if any(r.n is None and r.limit is not None for r in rows):
         notes.append(f"n {DASH}: withheld, since it would reveal a group of a few people.")
     notes.append("The centre and all digits are in reference_ranges.csv.")
     return " ".join(notes)
@@ -192,13 +195,13 @@ def _one_trial(row: ReferenceLimit) -> bool:
     return row.status == "single-trial" or "single-trial" in row.note
 
 
-def _cell(rows: Sequence[ReferenceLimit], decimals: int) -> str:
+def _cell(rows: Sequence[ReferenceLimit], decimals: int, *, many: bool) -> str:
     first = rows[0]
     n = f"n {shown_count(first.n)}" if first.n is not None else f"n {_hidden_n(first)}"
     outer = [r for r in rows if r.centile != 50]
     if any(r.limit is None for r in outer):
         return f'{DASH}<br><span class="caption">{n}</span>'
-    marks = _SMALL * (first.status == "small-n") + _ONE_TRIAL * _one_trial(first)
+    marks = _SMALL * (first.status == "small-n") + _ONE_TRIAL * (many and _one_trial(first))
     values = [shown(r.limit, decimals) for r in outer]
     joined = (" to " if any(MINUS in v for v in values) else "–").join(values)
     lines = [f"<b>{joined}</b>{marks}"]

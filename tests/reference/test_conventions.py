@@ -1,0 +1,62 @@
+"""Conventions that must not be mixed in one range."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardiometa.errors import TableError
+from cardiometa.reference.conventions import check_conventions, depends_on
+from cardiometa.reference.options import ReferenceOptions
+from cardiometa.reference.people import select_people
+from tests.kit.reference_tables import MEASURES, people_frame, table
+
+
+def _mixed(column, value, rows=slice(0, 40)):
+    frame = people_frame(200)
+    frame.loc[frame.index[rows], column] = value
+    return select_people(table(frame), ReferenceOptions())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("papillary", "myocardium"),
+        ("sequence", "gre"),
+        ("model_id", "m2"),
+        ("model_sha256", "cd" * 32),
+    ],
+)
+def test_mixed_is_refused_with_values_and_trials(column, value):
+    with pytest.raises(TableError, match=column) as caught:
+        check_conventions(_mixed(column, value), MEASURES, by_name=False)
+    text = " ".join(str(p) for p in caught.value.problems)
+    assert f"{column} = {value}" in text
+    assert "rows of ALPHA, BETA" in text
+
+
+def test_bsa_formula_blocks_indexed_measures_alone():
+    people = _mixed("bsa_formula", "dubois")
+    good, warnings = check_conventions(people, MEASURES, by_name=False)
+    assert good == ("lv_edv_ml", "lv_ef_percent")
+    assert warnings[0].startswith("lv_edvi_ml_m2 is left out: its rows mix bsa_formula")
+    with pytest.raises(TableError, match="bsa_formula"):
+        check_conventions(people, ("lv_edvi_ml_m2",), by_name=True)
+    assert check_conventions(people, ("lv_edv_ml",), by_name=True) == (("lv_edv_ml",), ())
+
+
+def test_unknown_is_not_a_second_value():
+    assert check_conventions(_mixed("papillary", None), MEASURES, by_name=True)[0] == MEASURES
+
+
+def test_only_rows_with_a_value_count():
+    frame = people_frame(200)
+    frame.loc[frame.index[:40], ["papillary", "lv_ef_percent"]] = ["myocardium", float("nan")]
+    people = select_people(table(frame), ReferenceOptions())
+    assert check_conventions(people, ("lv_ef_percent",), by_name=True)[0] == ("lv_ef_percent",)
+
+
+def test_what_depends_on_what():
+    assert "bsa_formula" in depends_on("lv_massi_g_m2")
+    assert "bsa_formula" not in depends_on("lv_mass_g")
+    assert depends_on("heart_rate_bpm") == ()
+    assert depends_on("reported_lv_edv_ml") == ("reported_papillary", "sequence")

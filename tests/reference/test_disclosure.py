@@ -1,0 +1,71 @@
+"""Nothing of a few people, nobody's extreme value."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiometa.reference.disclosure import hidden_counts, outward, released
+from cardiometa.reference.limits import LimitRequest, estimate_limits
+
+REQUEST = LimitRequest(centiles=(2.5, 50.0, 97.5), ci_level=0.9)
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=7),
+    unknown=st.integers(0, 30),
+    few=st.integers(1, 15),
+)
+@settings(max_examples=300, deadline=None)
+def test_hidden_people_cannot_be_told_by_subtraction(counts, unknown, few):
+    hidden = hidden_counts(counts, sum(counts) + unknown, few)
+    for count, hide in zip(counts, hidden, strict=True):
+        assert hide or count >= few
+    someone = any(0 < c < few for c in counts)
+    left = sum(c for c, h in zip(counts, hidden, strict=True) if h) + unknown
+    # What a reader can subtract is many people, nobody at all, or there is nothing left to show.
+    assert not someone or left >= few or all(hidden)
+
+
+def test_complementary_count_is_the_smallest():
+    assert hidden_counts([100, 30, 5], 135, 10) == (False, True, True)
+    assert hidden_counts([100, 30, 5], 145, 10) == (False, False, True)
+    assert hidden_counts([100, 30, 0], 130, 10) == (False, False, True)
+
+
+@given(
+    value=st.floats(-500, 500),
+    width=st.floats(0.5, 400),
+    up=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_outward_moves_outward_by_at_most_a_tenth(value, width, up):
+    moved = outward(value, width, up=up)
+    assert moved > value if up else moved < value
+    assert abs(moved - value) <= width / 10 * (1 + 1e-9) + 1e-9
+
+
+def test_outward_is_round():
+    assert outward(71.3, 120, up=False) == 70
+    assert outward(70.0, 120, up=False) == 60
+    assert outward(213.2, 120, up=True) == 220
+    assert outward(52.34, 20, up=False) == 52
+    assert outward(5.123, 2.6, up=True) == 5.2
+
+
+@pytest.mark.parametrize("n", [40, 58, 59, 80, 119, 120, 150, 184, 200, 400])
+@pytest.mark.parametrize("rule", ["nonparametric", "nonparametric-ranks"])
+def test_released_limits_hold_no_extreme(n, rule):
+    values = np.sort(np.random.default_rng(n).normal(100, 15, n))
+    exact = estimate_limits(values, rule, REQUEST)
+    for before, after in zip(exact, released(exact), strict=True):
+        for number in (after.limit, after.ci_low, after.ci_high):
+            assert number not in (values[0], values[-1])
+        assert (after.limit is None) == before.limit_at_extreme
+        if after.ci_low is not None:
+            assert after.ci_low <= before.ci_low
+            assert after.ci_high >= before.ci_high
+            moved = (after.ci_low, after.ci_high) != (before.ci_low, before.ci_high)
+            assert moved == ("ci-at-extreme" in after.notes)

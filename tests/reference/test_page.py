@@ -1,0 +1,90 @@
+"""The page and the figures: names of bands, decimals, escaping, what stands on them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from cardiometa.execution.reference_run import figure_names, render
+from cardiometa.reference.options import ReferenceOptions
+from cardiometa.reference.ranges import reference_ranges
+from cardiometa.report.reference_figures import band_name, limits_figure
+from cardiometa.report.reference_page import decimals_of
+from tests.kit.reference_tables import people_frame, table
+
+OPTIONS = ReferenceOptions(bootstrap=200, measures=("lv_edv_ml",))
+
+
+@pytest.fixture(scope="module")
+def result():
+    return reference_ranges(table(people_frame()), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "name"),
+    [
+        (18.0, 30.0, "18–29"),
+        (70.0, None, "≥70"),
+        (17.5, 30.0, "17.5 to <30"),
+        (None, None, "All ages"),
+    ],
+)
+def test_band_names(low, high, name):
+    assert band_name(low, high) == name
+
+
+def test_every_limit_stands_in_the_table_as_a_rounding(result):
+    page = str(render(result)["report.html"])
+    table_text = page[page.index('id="limits-1"') : page.index('id="checks"')]
+    table_text = table_text[: table_text.index("<svg")]
+    given = {}
+    for row in result.limits:
+        given.setdefault((row.sex, row.ethnicity, row.age_low), []).append(row)
+    shown = re.findall(r"<b>(\d+)–(\d+)</b>", table_text)
+    wanted = [
+        (f"{rows[0].limit:.0f}", f"{rows[-1].limit:.0f}")
+        for rows in given.values()
+        if rows[0].limit is not None
+    ]
+    assert sorted(shown) == sorted(wanted)
+    assert len(wanted) > 12
+
+
+def test_figure_says_the_limits_of_everybody(result):
+    svg = limits_figure(result.limits, population_title="of everybody")
+    for text in ("Men", "Women", "South Asian", "18–29", "≥70", "LV EDV, mL", "of everybody"):
+        assert text in svg
+    assert limits_figure(result.limits, population_title="of everybody") == svg
+
+
+def test_decimals(result):
+    rows = result.limits[:3]
+    assert decimals_of(rows) == 0
+    assert decimals_of([replace(r, limit=5.1) for r in rows]) == 1
+    assert decimals_of([replace(r, limit=0.42) for r in rows]) == 2
+    assert decimals_of([replace(r, limit=None) for r in rows]) == 0
+
+
+def test_names_of_the_users_own_are_escaped_and_safe():
+    name = "<i>x</i> & / y"
+    frame = people_frame(300).assign(trial="<script>1</script>")
+    frame[name] = frame["lv_edv_ml"]
+    result = reference_ranges(
+        table(frame), replace(OPTIONS, measures=(name,), by=("sex",), healthy_rule="<u>none</u>")
+    )
+    files = render(result)
+    page = str(files["report.html"])
+    for raw in ("<i>x", "<script", "<u>"):
+        assert raw not in page
+    assert "&lt;i&gt;x" in page
+    assert "figures/limits__i_x__i______y.svg" in files
+
+
+def test_figure_names_do_not_collide():
+    assert figure_names(("a b", "a_b", "A_B")) == {
+        "a b": "figures/limits_a_b.svg",
+        "a_b": "figures/limits_a_b_2.svg",
+        "A_B": "figures/limits_A_B_3.svg",
+    }
