@@ -39,7 +39,7 @@ def people(count: int, **more: object) -> list[dict[str, object]]:
     return [
         {
             "participant_id": f"{number:03}",
-            "age_years": 40 + number,
+            "age_years": 40 + number % 40,
             "sex": "MF"[number % 2],
             "height_cm": 165 + number % 20,
             "weight_kg": 70 + number % 15,
