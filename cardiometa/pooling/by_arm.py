@@ -6,6 +6,7 @@ import pandas as pd
 
 from .columns import number_column, text_column
 from .endpoint import KEY
+from .first_stage import natural
 from .records import ArmCount
 
 NO_DEATHS = "deaths not recorded"
@@ -41,7 +42,7 @@ def participants_by_arm(
                     note="" if recorded else NO_DEATHS,
                 )
             )
-    return tuple(rows)
+    return tuple(sorted(rows, key=lambda row: natural(row.trial)))
 
 
 def _death_days(people: pd.DataFrame, roster: pd.DataFrame) -> pd.Series[float]:

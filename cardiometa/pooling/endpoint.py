@@ -252,29 +252,28 @@ def _people(
         failed = pd.DataFrame(keys, columns=KEY).assign(arm="", _randomised=None, known=False)
         parts.append(failed)
     everyone = pd.concat(parts, ignore_index=True)
-    everyone["_randomised"] = everyone["_randomised"].astype(object)
-    _refuse_changes(everyone, "arm", "")
-    _refuse_changes(everyone, "_randomised", None)
-    grouped = everyone.groupby(KEY, sort=True)
-    people = pd.DataFrame(
-        {
-            "arm": grouped["arm"].agg("max"),
-            "randomised": grouped["_randomised"].agg(_first_known),
-            "known": grouped["known"].agg("any"),
-        }
+    people = everyone[KEY].drop_duplicates()
+    people = people.merge(
+        everyone[everyone["known"]][[*KEY, "known"]].drop_duplicates(), how="left"
     )
-    return people.reset_index()
+    people["known"] = people["known"].eq(True)
+    for column, is_known in (("arm", everyone["arm"] != ""), ("_randomised", _not_none)):
+        known = everyone.loc[is_known, [*KEY, column]].drop_duplicates()
+        _refuse_changes(known, column)
+        people = people.merge(known, on=KEY, how="left")
+    people["randomised"] = people.pop("_randomised").astype(object)
+    people["randomised"] = people["randomised"].where(people["randomised"].notna(), None)
+    people["arm"] = people["arm"].fillna("")
+    return people.sort_values(KEY, ignore_index=True)
 
 
-def _first_known(values: pd.Series[bool]) -> bool | None:
-    known = [value for value in values if value is not None]
-    return known[0] if known else None
+def _not_none(everyone: pd.DataFrame) -> pd.Series[bool]:
+    return everyone["_randomised"].notna()
 
 
-def _refuse_changes(everyone: pd.DataFrame, column: str, unknown: object) -> None:
-    known = everyone[everyone[column].map(lambda item: item is not unknown and item != "")]
-    several = known.groupby(KEY)[column].nunique()
-    changing = several[several > 1].reset_index()
+def _refuse_changes(known: pd.DataFrame, column: str) -> None:
+    """Refuse people with several values; ``known`` has each person's distinct values."""
+    changing = known[known.duplicated(KEY)].drop_duplicates(KEY)
     if changing.empty:
         return
     word = column.removeprefix("_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +76,12 @@ def first_stage(
     return stage
 
 
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Key of an order in which ``T2`` stands before ``T10``."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)
+
+
 def _with_empty_arms(
     people: pd.DataFrame, found: Mapping[tuple[str, str], Study], options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
@@ -85,7 +92,8 @@ def _with_empty_arms(
             (arm, trial)
             for arm, trial in zip(compared["arm"], compared["trial"], strict=True)
             if arm != options.control
-        }
+        },
+        key=lambda pair: (pair[0], natural(pair[1])),
     )
     studies: dict[str, tuple[Study, ...]] = {}
     for arm, trial in pairs:

@@ -15,6 +15,7 @@ import pandas as pd
 from ..records import CohortTable
 from .columns import number_column, text_column
 from .eligible import covariate_numbers
+from .first_stage import natural
 from .records import IntegrityRow
 
 # What an adult heart can be; a value beyond is an error of unit or of reading more often than not.
@@ -40,7 +41,7 @@ def integrity_checks(table: CohortTable, people: pd.DataFrame) -> tuple[Integrit
     """Every check of every trial; ``people`` is the endpoint's with ``code`` and baseline."""
     rows: list[IntegrityRow] = []
     trials = text_column(table.rows, "trial")
-    for trial in sorted(set(trials)):
+    for trial in sorted(set(trials), key=natural):
         part = table.rows[trials == trial]
         rows += _value_checks(trial, part, table.measures)
         rows += _balance(trial, people[people["trial"] == trial])

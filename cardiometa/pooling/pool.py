@@ -98,7 +98,7 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
         raise UsageError("--adjust and --baseline need participants' rows, not summaries.")
     studies = read_summaries(summaries.rows, options, name=summaries.name)
     by_arm: dict[str, list[Study]] = {}
-    for study in sorted(studies, key=lambda item: (item.arm, item.trial)):
+    for study in sorted(studies, key=lambda item: item.arm):  # trials in the order of the file
         by_arm.setdefault(study.arm, []).append(study)
     effects = [row for members in by_arm.values() for row in effect_rows(members, options)]
     return PoolingResult(
@@ -149,7 +149,7 @@ def _with_summaries(
                 for t in twice
             ],
         )
-    for study in sorted(more, key=lambda item: item.trial):
+    for study in more:
         studies[study.arm] = (*studies[study.arm], study)
     return studies
 

@@ -13,14 +13,16 @@ from typing import Any
 
 from .records import ArmCount, EffectRow, IntegrityRow
 
+WITHHELD = "counts withheld"
+
 
 def small(count: int | None, min_cell: int) -> bool:
     """True for a count of some people, but fewer than the cell."""
     return count is not None and 0 < count < min_cell
 
 
-def _noted(note: str, min_cell: int) -> str:
-    return "; ".join(part for part in (f"n<{min_cell}", note) if part)
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def release_effects(rows: Sequence[EffectRow], min_cell: int) -> tuple[EffectRow, ...]:
@@ -48,34 +50,38 @@ def _release_pooled(row: EffectRow, arms: set[tuple[str, str]], min_cell: int) -
     if (row.arm, row.control) not in arms and not _is_thin(row, min_cell):
         return row
     df = None if row.k == 1 else row.df  # the residual df of a single trial
-    note = _noted(row.note, min_cell)
-    return replace(row, n_control=None, n_active=None, df=df, note=note)
+    return replace(row, n_control=None, n_active=None, df=df, note=_joined(WITHHELD, row.note))
 
 
 def _release_trial(row: EffectRow, trials: set[str], min_cell: int) -> EffectRow:
     if row.trial not in trials:
         return row
-    if not _is_thin(row, min_cell):
-        return replace(row, df=None)  # another arm of the trial is thin
-    if (row.n_control or 0) + (row.n_active or 0) < min_cell:
+    if (row.n_control or 0) + (row.n_active or 0) < min_cell and _is_thin(row, min_cell):
         kept = ("analysis", "source", "outcome", "effect", "arm", "control", "trial", "headline")
         cells = {name: getattr(row, name) for name in kept}
-        return EffectRow(**cells, note=_noted("", min_cell))
-    note = _noted(row.note, min_cell)
-    return replace(row, n_control=None, n_active=None, df=None, note=note)
+        return EffectRow(**cells, note=f"n<{min_cell}")
+    thin = [name for name in ("control", "active") if small(getattr(row, f"n_{name}"), min_cell)]
+    # Another arm of the trial may be the thin one; the interval gives the trial's size back.
+    note = f"n<{min_cell} ({', '.join(thin)})" if thin else WITHHELD
+    return replace(row, n_control=None, n_active=None, df=None, note=_joined(note, row.note))
 
 
 def release_counts(rows: Sequence[ArmCount], min_cell: int) -> tuple[ArmCount, ...]:
-    """Participants by arm with counts below the cell emptied."""
+    """Participants by arm with counts below the cell emptied.
+
+    Where one arm's analysed are too few, those of the trial's other arms are withheld too.
+    """
+    trials = {row.trial for row in rows if small(row.analysed, min_cell)}
     released = []
     for row in rows:
-        counts = {
-            name: getattr(row, name) for name in ("randomised", "alive", "scanned", "analysed")
-        }
-        hidden: dict[str, Any] = {
-            name: None for name, count in counts.items() if small(count, min_cell)
-        }
-        released.append(replace(row, **hidden, note=_noted(row.note, min_cell)) if hidden else row)
+        names = ("randomised", "alive", "scanned", "analysed")
+        thin = [name for name in names if small(getattr(row, name), min_cell)]
+        hidden: dict[str, Any] = dict.fromkeys(thin)
+        note = f"n<{min_cell} ({', '.join(thin)})" if thin else ""
+        if row.trial in trials and "analysed" not in hidden:
+            hidden["analysed"] = None
+            note = _joined(WITHHELD, note)
+        released.append(replace(row, **hidden, note=_joined(note, row.note)) if hidden else row)
     return tuple(released)
 
 

@@ -163,7 +163,7 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
 
 def integrity_warning(rows: Sequence[IntegrityRow]) -> list[str]:
     """One sentence where a check of the data wants a look."""
-    looks = sorted({row.trial for row in rows if row.result == "look"})
+    looks = list(dict.fromkeys(row.trial for row in rows if row.result == "look"))
     if not looks:
         return []
     return [f"Checks of the data want a look in {', '.join(looks)}: see the integrity table."]

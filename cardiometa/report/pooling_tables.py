@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 
 from ..measurement.measures import definition
 from ..pooling.options import RATIOS
-from ..pooling.records import EffectRow, HeterogeneityRow, PoolingResult
+from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
 from ..pooling.wording import EFFECT_NAMES
 from ..records import Table
 from .names import measure_label, unit_name
@@ -86,12 +87,18 @@ def _estimate(row: EffectRow, decimals: int) -> str:
 
 
 def count_text(row: EffectRow, side: str) -> str:
-    """A count, or ``<10`` where it may not be shown."""
+    """A count, ``<10`` where it is too small to be shown, a dash where it would give one back."""
     count: int | None = getattr(row, f"n_{side}")
-    if count is not None:
-        return shown_count(count)
-    thin = next((part for part in row.note.split("; ") if part.startswith("n<")), "")
-    return thin.removeprefix("n") or DASH
+    return shown_count(count) if count is not None else thin_text(row.note, side)
+
+
+def thin_text(note: str, name: str) -> str:
+    """``<10`` where the note says that the named count is thin, else a dash."""
+    found = re.match(r"(?:counts withheld; )?n(<\d+)(?: \(([^)]*)\))?", note)
+    if found is None:
+        return DASH
+    whole_row = found.group(2) is None
+    return found.group(1) if whole_row or name in found.group(2).split(", ") else DASH
 
 
 def trials_table(result: PoolingResult, arm: str) -> Table:
@@ -116,7 +123,7 @@ def trials_table(result: PoolingResult, arm: str) -> Table:
         f"n {result.control}",
         f"n {arm}",
         f"Estimate ({result.options.level:g}% CI)",
-        "SE",
+        _se_heading(result),
         "df",
         "p",
         "Weight (%)",
@@ -131,6 +138,10 @@ def trials_table(result: PoolingResult, arm: str) -> Table:
             "Student's t with the residual degrees of freedom where they are known.",
         )
     )
+
+
+def _se_heading(result: PoolingResult) -> str:
+    return "SE of log" if result.options.effect in RATIOS else "SE"
 
 
 def _without_empty_columns(table: Table) -> Table:
@@ -150,8 +161,9 @@ def _without_empty_columns(table: Table) -> Table:
 
 def pooled_name(row: EffectRow) -> str:
     """What a pooled row is: its interval, or the sensitivity analysis it stands for."""
-    if row.note.startswith("sensitivity: "):
-        words = row.note.removeprefix("sensitivity: ").partition(";")[0]
+    _, found, words = row.note.partition("sensitivity: ")
+    if found:
+        words = words.partition(";")[0]
         return words[0].upper() + words[1:].replace("tau2", "τ²")
     return CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
 
@@ -178,11 +190,11 @@ def pooled_table(result: PoolingResult, arm: str) -> Table:
         "Analysis",
         "Trials",
         f"Estimate ({result.options.level:g}% CI)",
-        "SE",
+        _se_heading(result),
         "Law",
         "p",
         f"{result.options.level:g}% prediction interval",
-        "τ",
+        "τ of log" if result.options.effect in RATIOS else "τ",
     )
     return Table(
         title=f"Pooled effect: {arm} versus {result.control}",
@@ -265,34 +277,24 @@ def leave_one_out_table(result: PoolingResult, arm: str) -> Table | None:
 
 def by_arm_table(result: PoolingResult) -> Table:
     """Randomised, alive, scanned and analysed by trial and arm."""
-    least = result.options.min_cell
-
-    def count(value: int | None, *, hidden: bool) -> str:
-        return shown_count(value) if value is not None else f"<{least}" if hidden else DASH
-
-    rows = []
-    for row in result.by_arm:
-        hidden = row.note.startswith("n<")
-        no_deaths = "deaths not recorded" in row.note
-        rows.append(
-            (
-                row.trial,
-                row.arm,
-                count(row.randomised, hidden=hidden),
-                DASH if no_deaths else count(row.alive, hidden=hidden),
-                count(row.scanned, hidden=hidden),
-                count(row.analysed, hidden=hidden),
-            )
-        )
+    rows = [(row.trial, row.arm, *_counts(row)) for row in result.by_arm]
     return Table(
         title="Participants by arm",
         columns=("Trial", "Arm", "Randomised", "Alive", "Scanned", "Analysed"),
         rows=tuple(rows),
         caption=f"Alive and scanned are at the follow-up. {DASH}: the trial records no death, so "
         "who was alive is not known."
-        if any(row.alive is None for row in result.by_arm)
+        if any("deaths not recorded" in row.note for row in result.by_arm)
         else "Alive and scanned are at the follow-up.",
     )
+
+
+def _counts(row: ArmCount) -> list[str]:
+    values = {name: getattr(row, name) for name in ("randomised", "alive", "scanned", "analysed")}
+    return [
+        shown_count(value) if value is not None else thin_text(row.note, name)
+        for name, value in values.items()
+    ]
 
 
 def exclusions_table(result: PoolingResult) -> Table | None:

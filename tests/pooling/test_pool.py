@@ -168,13 +168,17 @@ def test_small_cells_are_not_released_and_cannot_be_had_back():
     result = pool_trials(cohort_table(wide), replace(WIDE, min_cell=10))
     rows = {r.trial: r for r in result.effects if r.analysis == "trial"}
     assert (rows["T3"].n_control, rows["T3"].n_active, rows["T3"].df) == (None, None, None)
-    assert "n<10" in rows["T3"].note
+    assert rows["T3"].note == "n<10 (active)"
     assert rows["T3"].estimate is not None
     assert rows["T1"].n_active is not None
     others = [r for r in result.effects if r.analysis != "trial"]
     assert all(r.n_control is None and r.n_active is None for r in others)
     arm = next(r for r in result.by_arm if (r.trial, r.arm) == ("T3", "active"))
     assert (arm.randomised, arm.analysed, arm.note[:4]) == (None, None, "n<10")
+    other = next(r for r in result.by_arm if (r.trial, r.arm) == ("T3", "control"))
+    assert other.analysed is None  # the interval gives the trial's size back
+    assert other.randomised is not None
+    assert all("n<10" not in r.note for r in others)
     tiny = wide.drop(index=wide.index[wide["trial"] == "T3"][9:])
     result = pool_trials(cohort_table(tiny), replace(WIDE, min_cell=10))
     row = next(r for r in result.effects if r.analysis == "trial" and r.trial == "T3")
