@@ -15,6 +15,7 @@ from ..files import (
     canonical_json,
     check_output,
     csv_text,
+    remove,
     remove_leftovers,
     write_all,
 )
@@ -123,11 +124,8 @@ def _remove_old(out: Path, contents: Mapping[str, Any]) -> None:
 
     A list of outliers by name, or a figure under another title, must not stay behind.
     """
-    old = [out / name for name in _OPTIONAL]
-    old += sorted((out / "figures").glob("limits_*.svg")) if out.is_dir() else []
-    for path in old:
-        if path.relative_to(out).as_posix() not in contents:
-            path.unlink(missing_ok=True)
+    old = [*_OPTIONAL, *(f"figures/{p.name}" for p in sorted(out.glob("figures/limits_*.svg")))]
+    remove(out, [name for name in old if name not in contents])
 
 
 # ------------------------------------------------------------------ files
