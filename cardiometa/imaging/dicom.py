@@ -54,7 +54,7 @@ def frame_table(files: FileSet) -> FrameTable:
 
 def _frames_of(files: FileSet, file: ImageFile, refused: Counter[str]) -> Iterator[Frame]:
     with files.open(file) as stream:
-        dataset = read_dataset(stream, TAGS.values())
+        dataset = read_dataset(stream, TAGS)
         left = file.size - stream.tell()
     transfer = text(getattr(dataset, "file_meta", {}) or {}, "TransferSyntaxUID")
     reason = _refusal(dataset, transfer, left)
@@ -83,6 +83,8 @@ def _refusal(dataset: Any, transfer: str, bytes_left: int) -> str:
     sides = max(rows, columns)
     if sides > MAX_SIDE or not 0 < frames <= MAX_FRAMES or size > MAX_PIXEL_BYTES:
         return "oversized"
+    # Before the pixels stand their tag, representation and length.
+    bytes_left -= 8 if dataset.original_encoding[0] else 12
     if transfer != _DEFLATED and (bytes_left <= 0 or (transfer in _NATIVE and bytes_left < size)):
         return "damaged"
     if text(dataset, "Modality").upper() != "MR":
@@ -207,7 +209,7 @@ def _enhanced_frames(dataset: Any, facts: FileFacts, refused: Counter[str]) -> I
 def _within(levels: list[Any], group: str, read: Any, keyword: str) -> Any:
     """A value from a functional group of the frame, then of all frames, then the top level."""
     for level in levels:
-        holder = item(level, group) if TAGS[group] in level else None
+        holder = item(level, group)
         value = read(holder, keyword) if holder is not None else None
         if value not in (None, (), ""):
             return value

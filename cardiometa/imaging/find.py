@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ImageError, Problem
 from ..records import ScanSource
 from .archive import HEAD_BYTES, DamagedFileError, FileSet, ImageFile, Kind, open_files, sniff_bytes
-from .headers import IDENTITY_TAGS, TAGS, read_dataset, text, texts
+from .headers import IDENTITY_TAGS, read_dataset, text, texts
 from .nifti_header import is_mask_name, pair_of
 
 _SAMPLED_FILES = 200
@@ -70,7 +70,7 @@ def _only_directory(paths: list[Path]) -> bool:
         return False
     try:
         with paths[0].open("rb") as stream:
-            return text(read_dataset(stream, [TAGS["Modality"], TAGS["Rows"]]), "Modality") == ""
+            return text(read_dataset(stream, ["Modality", "Rows"]), "Modality") == ""
     except (OSError, DamagedFileError):
         return False
 
@@ -86,9 +86,7 @@ def _is_one_examination(folder: Path) -> bool:
                 continue
             try:
                 with path.open("rb") as stream:
-                    dataset = read_dataset(
-                        stream, [TAGS["StudyInstanceUID"], IDENTITY_TAGS["PatientID"]]
-                    )
+                    dataset = read_dataset(stream, ["StudyInstanceUID", "PatientID"])
             except (OSError, DamagedFileError):
                 continue
             study = text(dataset, "StudyInstanceUID"), text(dataset, "PatientID")
@@ -136,7 +134,7 @@ def _sample(files: FileSet) -> list[ImageFile]:
 def _identities(files: FileSet, file: ImageFile) -> set[str]:
     try:
         with files.open(file) as stream:
-            dataset = read_dataset(stream, IDENTITY_TAGS.values())
+            dataset = read_dataset(stream, IDENTITY_TAGS)
     except DamagedFileError:
         return set()
     found: set[str] = set()

@@ -11,6 +11,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, BinaryIO
 
 from .archive import DamagedFileError
@@ -116,7 +117,15 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module=r"(pydicom|nibabel)(\.|$)")
 
 
-def read_dataset(stream: BinaryIO, tags: Iterable[int], *, pixels: bool = False) -> Any:
+@cache
+def _tag(keyword: str) -> Any:
+    """The tag as pydicom's own type, which it need not convert for every element."""
+    from pydicom.tag import Tag
+
+    return Tag(TAGS.get(keyword) or IDENTITY_TAGS.get(keyword) or PIXEL_DATA)
+
+
+def read_dataset(stream: BinaryIO, keywords: Iterable[str], *, pixels: bool = False) -> Any:
     """A pydicom data set with just these tags; raises DamagedFileError for what cannot be parsed.
 
     Without ``pixels`` the stream is left where the pixel data would begin.
@@ -124,9 +133,13 @@ def read_dataset(stream: BinaryIO, tags: Iterable[int], *, pixels: bool = False)
     import pydicom
 
     quiet()
+    tags = [_tag(keyword) for keyword in keywords]
     try:
         return pydicom.dcmread(
-            stream, specific_tags=list(tags), stop_before_pixels=not pixels, force=True
+            stream,
+            specific_tags=tags,
+            stop_before_pixels=not pixels,
+            force=True,
         )
     except MemoryError:
         raise DamagedFileError("oversized") from None
@@ -139,7 +152,7 @@ def read_dataset(stream: BinaryIO, tags: Iterable[int], *, pixels: bool = False)
 
 def _raw(dataset: Any, keyword: str) -> tuple[Any, str, bool] | None:
     """Value, VR and little-endian of an element as it stands in the file, or None."""
-    tag = TAGS.get(keyword) or IDENTITY_TAGS[keyword]
+    tag = _tag(keyword)
     if tag not in dataset:
         return None
     element = dataset.get_item(tag)
@@ -208,10 +221,10 @@ def whole(dataset: Any, keyword: str) -> int | None:
 
 def items(dataset: Any, keyword: str) -> list[Any]:
     """The items of a sequence; empty where it is absent or cannot be parsed."""
-    if TAGS[keyword] not in dataset:
+    if _tag(keyword) not in dataset:
         return []
     try:
-        value = dataset[TAGS[keyword]].value
+        value = dataset[_tag(keyword)].value
         return list(value) if value is not None else []
     except Exception:  # noqa: BLE001 - pydicom raises any kind on hostile bytes
         return []

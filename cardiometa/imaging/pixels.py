@@ -8,14 +8,14 @@ file gives the same pixels whatever else is installed.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .archive import DamagedFileError
-from .frame import FileFacts, Frame
-from .headers import PIXEL_DATA, TAGS, item, number, read_dataset, text, whole
+from .frame import Frame
+from .headers import PIXEL_DATA, item, items, number, read_dataset, text, whole
 
 _PIXEL_TAGS = (
     "SamplesPerPixel",
@@ -44,8 +44,7 @@ def decode(data: bytes, frames: Sequence[Frame]) -> list[np.ndarray]:
     """
     from pydicom.pixels.decoders.base import get_decoder
 
-    tags = [*(TAGS[keyword] for keyword in _PIXEL_TAGS), PIXEL_DATA]
-    dataset = read_dataset(io.BytesIO(data), tags, pixels=True)
+    dataset = read_dataset(io.BytesIO(data), (*_PIXEL_TAGS, "PixelData"), pixels=True)
     try:
         values = _stored_values(dataset, get_decoder, [frame.index for frame in frames])
         return [
@@ -57,35 +56,41 @@ def decode(data: bytes, frames: Sequence[Frame]) -> list[np.ndarray]:
         raise DamagedFileError("undecodable") from None
 
 
-def _stored_values(dataset: Any, get_decoder: Any, indices: Iterable[int]) -> list[np.ndarray]:
+def _stored_values(dataset: Any, get_decoder: Any, indices: Sequence[int]) -> list[np.ndarray]:
     """Whole-number arrays as the file stores them, sign and unused bits put right."""
-    _hush_gdcm()
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        syntax = _bare_syntax(dataset)
-    decoder = get_decoder(syntax)
-    options: dict[str, Any] = {}
-    if decoder.is_encapsulated:
-        options["decoding_plugin"] = "pydicom" if str(syntax) == _RLE else "gdcm"
+    if syntax is None or not get_decoder(syntax).is_encapsulated:
+        native = _native_frames(dataset)
+        return [_whole_numbers(dataset, native[index]) for index in indices]
+    _hush_gdcm()
     if whole(dataset, "SamplesPerPixel") is None:
         dataset.SamplesPerPixel = 1
     if not text(dataset, "PhotometricInterpretation"):
         dataset.PhotometricInterpretation = "MONOCHROME2"
-    found = []
-    for index in indices:
-        array, _ = decoder.as_array(dataset, index=index, raw=True, **options)
-        found.append(_whole_numbers(dataset, array, encapsulated=decoder.is_encapsulated))
-    return found
+    decoder = get_decoder(syntax)
+    options = {"raw": True, "decoding_plugin": "pydicom" if str(syntax) == _RLE else "gdcm"}
+    arrays = [decoder.as_array(dataset, index=index, **options)[0] for index in indices]
+    # Decoders give values in the low bits already.
+    return [_whole_numbers(dataset, array, high_bit=False) for array in arrays]
 
 
-def _bare_syntax(dataset: Any) -> Any:
-    """The native syntax of a data set that came without a file header."""
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+def _native_frames(dataset: Any) -> np.ndarray:
+    """Uncompressed frames ``[n, y, x]`` with every bit as stored; raises where they are cut off.
 
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if little is not False else ExplicitVRBigEndian
+    Read here because pydicom drops the upper bits of values that end at another bit than the first.
+    """
+    element = dataset.get_item(PIXEL_DATA)
+    little = dataset.original_encoding[1] is not False
+    allocated = whole(dataset, "BitsAllocated") or 16
+    rows, columns = whole(dataset, "Rows") or 0, whole(dataset, "Columns") or 0
+    data = element.value
+    if allocated == 8 and not little and element.VR == "OW":
+        # Big-endian words hold two bytes the other way round.
+        data = np.frombuffer(data, dtype=">u2").astype("<u2").tobytes()
+    kind = np.dtype({8: "u1", 16: "u2", 32: "u4"}[allocated]).newbyteorder("<" if little else ">")
+    frames = whole(dataset, "NumberOfFrames") or 1
+    values = np.frombuffer(data, dtype=kind, count=frames * rows * columns)
+    return values.reshape(frames, rows, columns)
 
 
 def _hush_gdcm() -> None:
@@ -99,14 +104,12 @@ def _hush_gdcm() -> None:
     gdcm.Trace.DebugOff()
 
 
-def _whole_numbers(dataset: Any, array: np.ndarray, *, encapsulated: bool) -> np.ndarray:
-    """int32 values: shifted to the low bit, other bits (old overlays) masked, sign extended."""
-    if array.dtype.kind == "f":
-        return np.asarray(array)
+def _whole_numbers(dataset: Any, array: np.ndarray, *, high_bit: bool = True) -> np.ndarray:
+    """Integer values: shifted to the low bit, other bits (old overlays) masked, sign extended."""
     allocated = whole(dataset, "BitsAllocated") or 16
     stored = whole(dataset, "BitsStored") or allocated
     high = whole(dataset, "HighBit")
-    shift = 0 if encapsulated or high is None else max(0, high + 1 - stored)
+    shift = max(0, high + 1 - stored) if high_bit and high is not None else 0
     values = (array.astype(np.int64) >> shift) & ((1 << stored) - 1)
     if whole(dataset, "PixelRepresentation") == 1:
         sign = 1 << (stored - 1)
@@ -145,8 +148,6 @@ def _rescale(dataset: Any, frame: Frame) -> tuple[float, float]:
     """Slope and intercept of the frame, then of all frames, then of the file; default 1 and 0."""
     levels = [dataset]
     if frame.facts.enhanced:
-        from .headers import items
-
         shared = item(dataset, "SharedFunctionalGroupsSequence")
         own = items(dataset, "PerFrameFunctionalGroupsSequence")[frame.index : frame.index + 1]
         groups = [group for group in (*own, shared) if group is not None]
@@ -157,8 +158,3 @@ def _rescale(dataset: Any, frame: Frame) -> tuple[float, float]:
         if slope:
             return slope, intercept or 0.0
     return 1.0, 0.0
-
-
-def bytes_needed(facts: FileFacts, frames: int) -> int:
-    """Bytes of the float32 arrays of ``frames`` frames."""
-    return facts.rows * facts.columns * frames * 4

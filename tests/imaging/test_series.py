@@ -1,4 +1,4 @@
-"""Which images are the short-axis cine: chosen by geometry and timing, every other with a reason."""
+"""Which images are the short-axis cine: chosen by geometry and timing, others with a reason."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_equal_stacks_are_told_apart_by_description_and_overridden_by_regex(tmp_
     short, other = tiny(), _turned(tiny(series="2", number=9), ROW, column)
     each(short, lambda _z, _t, ds: setattr(ds, "SeriesDescription", "cine_SA_stack"))
     each(other, lambda _z, _t, ds: setattr(ds, "SeriesDescription", "cine 4ch stack"))
-    each(other, lambda z, t, ds: set_pixels(ds, np.full((12, 10), 7)))
+    each(other, lambda _z, _t, ds: set_pixels(ds, np.full((12, 10), 7)))
     put(tmp_path, files([*short.values(), *other.values()]))
     assert which(read(tmp_path)) == EVERYTHING
     forced = read(tmp_path, series_regex="4ch")
