@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import Progress, say, show_json, show_table
-from .shared import JsonOption, QuietOption, VerboseOption, guard
+from .shared import JsonOption, QuietOption, VerboseOption, guard, root_folders
 
 if TYPE_CHECKING:
     from ..cohort.check import CheckReport
@@ -64,19 +64,6 @@ def check(
             _show(report, quiet=quiet)
         if report.problems:
             raise typer.Exit(3)
-
-
-def root_folders(texts: list[str]) -> dict[str, Path]:
-    """``["ALPHA=/data/alpha"]`` as a mapping; UsageError for anything else."""
-    from ..errors import UsageError
-
-    roots = {}
-    for text in texts:
-        trial, sign, folder = text.partition("=")
-        if not (trial and sign and folder):
-            raise UsageError(f"--root {text} is not TRIAL=DIR.")
-        roots[trial] = Path(folder)
-    return roots
 
 
 def _plain(report: CheckReport) -> dict[str, object]:

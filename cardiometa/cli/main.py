@@ -37,7 +37,7 @@ class _LazyGroup(TyperGroup):
                 module = import_module(f".{module_name}", __package__)
                 app = getattr(module, "app", None)
                 if app is None:
-                    app = typer.Typer(add_completion=False)
+                    app = typer.Typer(add_completion=False, rich_markup_mode=None)
                     app.command(name=name, rich_help_panel=panel)(getattr(module, module_name))
                 command = typer.main.get_command(app)
                 command.name = name

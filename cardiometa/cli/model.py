@@ -11,7 +11,10 @@ from .console import say, show_json, show_text
 from .shared import JsonOption, comma_list, guard
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Model files: show, verify, train."
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Model files: show, verify, train.",
 )
 
 ModelArgument = Annotated[

@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
 from .console import Progress, say, show_json, show_table
-from .shared import ConfigOption, JsonOption, OutOption, OverwriteOption, QuietOption, guard
+from .shared import (
+    ConfigOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    QuietOption,
+    guard,
+    root_folders,
+)
 
 if TYPE_CHECKING:
     from ..execution.segment_run import SegmentOutcome
     from ..records import ScanResult
-
-
-def _roots(values: list[str]) -> dict[str, Path]:
-    roots = {}
-    for value in values:
-        trial, sign, folder = value.partition("=")
-        if not sign or not trial or not folder:
-            raise UsageError(f"--root {value} is not TRIAL=DIR.", hint="Say --root ALPHA=/images.")
-        roots[trial] = Path(folder)
-    return roots
 
 
 class _Watcher:
@@ -131,7 +128,7 @@ def segment(
                 cohort,
                 out,
                 CohortOptions(
-                    root_overrides=_roots(root or []),
+                    root_overrides=root_folders(root or []),
                     trial_id=trial_id,
                     participant_id=participant_id,
                     visit_id=visit_id,

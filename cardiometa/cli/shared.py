@@ -106,6 +106,17 @@ def comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def root_folders(texts: list[str]) -> dict[str, Path]:
+    """``["ALPHA=/data/alpha"]`` as a mapping; UsageError for anything else."""
+    roots = {}
+    for text in texts:
+        trial, sign, folder = text.partition("=")
+        if not (trial and sign and folder):
+            raise UsageError(f"--root {text} is not TRIAL=DIR.", hint="Say --root ALPHA=/images.")
+        roots[trial] = Path(folder)
+    return roots
+
+
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     """``value`` where it is allowed; UsageError that lists the allowed values otherwise."""
     if value not in allowed:

@@ -120,16 +120,17 @@ def _parse_rule(name: str, value: Any, where: str) -> tuple[ColumnRule | None, l
     kind = kind_of(name)
     codes, found = _parse_map(value.get("map"), kind, where)
     problems += found
-    problems += _check_unit(value.get("unit"), kind, where)
-    problems += _check_scheme(value.get("scheme"), kind, where)
+    wrong_unit = _check_unit(value.get("unit"), kind, where)
+    wrong_scheme = _check_scheme(value.get("scheme"), kind, where)
+    # A wrong one is said once and then left out, so that reading can go on to the next problem.
     rule = ColumnRule(
         name=name,
         column=column.strip(),
         map=codes,
-        unit=value.get("unit"),
-        scheme=value.get("scheme"),
+        unit=None if wrong_unit else value.get("unit"),
+        scheme=None if wrong_scheme else value.get("scheme"),
     )
-    return rule, problems
+    return rule, [*problems, *wrong_unit, *wrong_scheme]
 
 
 _RULE_KEYS = ("column", "map", "unit", "scheme")

@@ -17,7 +17,7 @@ from ..records import Flag, ScanResult, Status
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..cohort.records import Cohort
+    from ..cohort.records import Cohort, TrialDefinition
     from ..segmentation.model import Model
 
 
@@ -60,8 +60,25 @@ def frame_csv(frame: pd.DataFrame) -> str:
     return csv_text(list(frame.columns), zip(*columns, strict=True))
 
 
-def dictionary_json(measurements: pd.DataFrame) -> str:
-    """``measurements.json``: each column's definition, and the hash of the table's content."""
+# What the definition says of a trial and a reader of the table needs; never its paths.
+_TRIAL_FACTS = (
+    "randomised",
+    "papillary",
+    "healthy_rule",
+    "registry_id",
+    "design",
+    "n_sought",
+    "n_randomised",
+    "permission",
+)
+
+
+def _trial_facts(trial: TrialDefinition) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in _TRIAL_FACTS}
+
+
+def dictionary_json(measurements: pd.DataFrame, cohort: Cohort) -> str:
+    """``measurements.json``: each column's definition, each trial's, the hash of the content."""
     from ..measurement.measures import data_dictionary
 
     stable = measurements.drop(columns="seconds")
@@ -70,6 +87,7 @@ def dictionary_json(measurements: pd.DataFrame) -> str:
             "notice": RESEARCH_USE,
             "columns": data_dictionary([str(name) for name in measurements.columns]),
             "rows": len(measurements),
+            "trials": {trial.name: _trial_facts(trial) for trial in cohort.trials},
             "sha256_without_seconds": sha256_bytes(frame_csv(stable).encode()),
         }
     )
@@ -95,7 +113,7 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
         "participants.csv": frame_csv(tables.participants),
         "exclusions.csv": frame_csv(tables.exclusions),
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
-        "measurements.json": dictionary_json(tables.measurements),
+        "measurements.json": dictionary_json(tables.measurements, cohort),
         "report.html": page,
         "measurements.csv": frame_csv(tables.measurements),
     }

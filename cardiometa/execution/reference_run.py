@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..files import (
     canonical_json,
     check_output,
     csv_text,
+    read_json,
     remove,
     remove_leftovers,
     write_all,
@@ -81,7 +82,10 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     said = _result_options(request)
     check_output(out, command=COMMAND, options=said, overwrite=request.overwrite)
     table = read_analysis_table(request.table, request.table_options)
-    result = reference_ranges(table, request.options)
+    chosen = request.options
+    if not chosen.healthy_rule:
+        chosen = replace(chosen, healthy_rule=_stated_rules(request.table))
+    result = reference_ranges(table, chosen)
     contents = render(result)
     record = RunRecord(
         command=COMMAND,
@@ -101,6 +105,26 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     # The record is last: its presence says that all is there.
     write_all(out, {**contents, RECORD_NAME: record_text(record)})
     return result
+
+
+def _stated_rules(table: Path) -> str:
+    """The trials' own healthy rules, where ``segment`` left them beside its table."""
+    folder = table if table.is_dir() else table.parent
+    path = folder / "measurements.json"
+    if not path.is_file():
+        return ""
+    document = read_json(path)
+    trials = document.get("trials") if isinstance(document, dict) else None
+    if not isinstance(trials, dict):
+        return ""
+    rules: dict[str, str] = {
+        name: facts["healthy_rule"]
+        for name, facts in trials.items()
+        if isinstance(facts, dict) and isinstance(facts.get("healthy_rule"), str)
+    }
+    if len(set(rules.values())) == 1:
+        return next(iter(rules.values()))
+    return "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
 
 
 def _result_options(request: ReferenceRequest) -> dict[str, Any]:

@@ -33,8 +33,10 @@ def card_markdown(card: ModelCard) -> str:
         str(document.get("description", "")),
         "",
         f"Classes, in the network's order: {', '.join(card.classes)}.",
-        (f"Input: short-axis slices at {card.spacing_mm} mm, {card.context_slices} slices deep, "
-        f"crops of {card.crop} pixels, clipped to percentiles 1 to 99 and z-scored by scan."),
+        (
+            f"Input: short-axis slices at {card.spacing_mm} mm, {card.context_slices} slices deep, "
+            f"crops of {card.crop} pixels, clipped to percentiles 1 to 99 and z-scored by scan."
+        ),
         f"Weights: SHA-256 of the tensors {card.tensors_sha256}.",
         "",
         "## Licence and use",

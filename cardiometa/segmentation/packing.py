@@ -32,6 +32,7 @@ LABEL_ORDERS: Mapping[str, tuple[int, ...]] = {
 }
 # Spacing of the slices without one: the middle of the published 1.25 to 1.41 mm.
 SLICES_SPACING_MM = 1.33
+SLICES_PHASES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,17 +146,33 @@ def read_pairs(folder: Path, label_order: str) -> Iterable[Volume]:
             )
 
 
+def _stacks(paths: Iterable[Path]) -> dict[tuple[str, int], list[Path]]:
+    """Files of one patient and phase, in order of slice.
+
+    ``PATIENT-IM-0001-NUMBER.png``: images are numbered slice by slice, so numbers of one phase
+    differ by multiples of the phases a slice.
+    """
+    stacks: dict[tuple[str, int], list[Path]] = defaultdict(list)
+    for path in sorted(paths):
+        patient, _, rest = path.stem.partition("-IM-")
+        number = int(rest.rpartition("-")[2])
+        stacks[patient, number % SLICES_PHASES].append(path)
+    return stacks
+
+
 def read_slices(folder: Path, held_out: Sequence[str]) -> Iterable[Volume]:
-    """Single slices with LV cavity labels; ``held_out`` patients are never trained on."""
+    """Stacks of slices with LV cavity labels; ``held_out`` patients are never trained on."""
     from PIL import Image
 
-    for path in sorted((folder / "images").glob("*.png")):
-        patient = path.stem.partition("-IM-")[0]
-        image = np.asarray(Image.open(path).convert("L")).astype(np.float32)[None]
-        label_path = folder / "labels" / path.name
-        truth = np.asarray(Image.open(label_path).convert("L"))[None] > 127
-        spacing = (SLICES_SPACING_MM, SLICES_SPACING_MM)
-        pixels, labels = to_grid(image, truth.astype(np.uint8), spacing)
+    spacing = (SLICES_SPACING_MM, SLICES_SPACING_MM)
+    for (patient, _), paths in _stacks((folder / "images").glob("*.png")).items():
+        images = [np.asarray(Image.open(path).convert("L")) for path in paths]
+        truths = [
+            np.asarray(Image.open(folder / "labels" / path.name).convert("L")) for path in paths
+        ]
+        pixels, labels = to_grid(
+            np.stack(images).astype(np.float32), (np.stack(truths) > 127).astype(np.uint8), spacing
+        )
         yield Volume(
             images=pixels,
             labels=labels,

@@ -14,7 +14,13 @@ from cardiometa.segmentation.training.recipe import Recipe
 from tests.kit.data import shared_data
 
 TINY = Recipe(
-    widths=(4, 8, 8, 8, 8, 8), crop=64, epochs=10, batch=8, share_partial=0.25, elastic_px=2.0, learning_rate=8e-3
+    widths=(4, 8, 8, 8, 8, 8),
+    crop=64,
+    epochs=10,
+    batch=8,
+    share_partial=0.25,
+    elastic_px=2.0,
+    learning_rate=8e-3,
 )
 
 
