@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ImageError, Problem
 from ..records import ScanSource
 from .archive import HEAD_BYTES, DamagedFileError, FileSet, ImageFile, Kind, open_files, sniff_bytes
-from .headers import IDENTITY_TAGS, read_dataset, text, texts
+from .headers import IDENTITY_TAGS, read_dataset, text, texts, whole
 from .nifti_header import is_mask_name, pair_of
 
 _SAMPLED_FILES = 200
@@ -76,28 +76,33 @@ def _only_directory(paths: list[Path]) -> bool:
 
 
 def _is_one_examination(folder: Path) -> bool:
-    """True where the DICOM files below are of one study: one file of each folder is looked at."""
-    studies = set()
+    """True where the images below are of one study: one image of each folder is looked at."""
+    studies: set[tuple[str, str]] = set()
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            path = Path(parent, name)
-            if sniff(path) != "dicom":
-                continue
-            try:
-                with path.open("rb") as stream:
-                    dataset = read_dataset(stream, ["StudyInstanceUID", "PatientID"])
-            except (OSError, DamagedFileError):
-                continue
-            study = text(dataset, "StudyInstanceUID"), text(dataset, "PatientID")
-            if any(study):
+            study = _examination(Path(parent, name))
+            if study is not None:
+                # Images without any id cannot be told apart, so they count as one.
                 studies.add(study)
-            else:
-                studies.add((str(len(studies)), ""))
-            break
+                break
         if len(studies) > 1:
             return False
     return len(studies) == 1
+
+
+def _examination(path: Path) -> tuple[str, str] | None:
+    """Study and patient of an image, None for what is no DICOM image."""
+    if sniff(path) != "dicom":
+        return None
+    try:
+        with path.open("rb") as stream:
+            dataset = read_dataset(stream, ["StudyInstanceUID", "PatientID", "Rows"])
+    except (OSError, DamagedFileError):
+        return None
+    if whole(dataset, "Rows") is None:
+        return None
+    return text(dataset, "StudyInstanceUID"), text(dataset, "PatientID")
 
 
 # ------------------------------------------------------------------ identity, only to compare

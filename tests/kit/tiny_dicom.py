@@ -1,7 +1,7 @@
 """The smallest DICOM cine that a reader takes: every image says in its pixels which one it is.
 
 ``tiny()`` gives data sets by (slice, phase); tests change them and write them with ``put``. An
-image is filled with ``value(z, t)``; its first pixel is 50 higher and its last row 7 lower, so that a
+image is filled with ``value(z, t)``; its first pixel is 50 higher, its last row 7 lower, so that a
 mirrored or transposed image is seen.
 """
 
