@@ -79,6 +79,8 @@ def _refusal(dataset: Any, transfer: str, bytes_left: int) -> str:
         return "not-an-image" if _is_other_object(dataset) else "damaged"
     allocated = whole(dataset, "BitsAllocated") or 16
     samples = whole(dataset, "SamplesPerPixel") or 1
+    if min(rows, columns, allocated, samples) < 1:
+        return "damaged"
     size = rows * columns * frames * samples * math.ceil(allocated / 8)
     sides = max(rows, columns)
     if sides > MAX_SIDE or not 0 < frames <= MAX_FRAMES or size > MAX_PIXEL_BYTES:

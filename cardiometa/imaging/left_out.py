@@ -83,6 +83,23 @@ def summary(counts: Mapping[str, int]) -> str:
     return "; ".join(item.sentence for item in left_out(counts))
 
 
+def hint_for(code: str, default: str) -> str:
+    """What to do about a source whose one reason is ``code``."""
+    return {
+        "damaged": "Fetch or export the files again.",
+        "empty-file": "Fetch or export the files again.",
+        "pointer-file": "Fetch the content first: git lfs pull, or git annex get.",
+        "nested-archive": "Unpack the outer archive, or give each inner one as a scan.",
+        "encrypted": "Unpack the archive with its password and give the folder.",
+        "unreadable": "Ask for the right to read the files.",
+        "not-mr": "Only MR can be measured here; give the MR examination of this visit.",
+        "no-pixel-spacing": "Export again with PixelSpacing: volumes cannot be had without it.",
+        "no-orientation": "Export again with ImageOrientationPatient kept.",
+        "no-position": "Export again with ImagePositionPatient kept.",
+        "regex": "Look at the series' descriptions and change --series-regex.",
+    }.get(code, default)
+
+
 def main_reason(counts: Mapping[str, int], default: str) -> str:
     """The code that a refusal carries: the one image reason if all images share it."""
     images = Counter({code: n for code, n in counts.items() if code not in FILE_REASONS and n > 0})

@@ -9,8 +9,10 @@ from .headers import text
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PHASE = {"P", "PHASE", "PHASE MAP", "PHASE CONTRAST M", "PCA", "M_PCA", "VELOCITY", "VELOCITY MAP"}
+_PHASE |= {"FLOW_ENCODED"}
 _MAPS = {"T1 MAP", "T2 MAP", "T1_MAP", "T2_MAP", "T2_STAR_MAP", "T2_STAR MAP", "R2_MAP", "MAP"}
-_MAPS |= {"ECV", "ECV MAP", "ECV_MAP", "T1", "T2", "T2_STAR", "ADC", "ADC MAP"}
+# Not T1 or T2 alone: enhanced images name their contrast so.
+_MAPS |= {"ECV", "ECV MAP", "ECV_MAP", "ADC", "ADC MAP"}
 _VELOCITY_NAME = re.compile(
     r"_v\d+(in|through|rl|ap|fh)|(^|[^a-z])(pc|venc|flow|qflow)", re.IGNORECASE
 )
@@ -38,6 +40,8 @@ def nature_of(dataset: Any, image_type: tuple[str, ...]) -> str:
         or "TAGGING" in kinds
     ):
         return "tagging"
+    if "REALTIME" in kinds:
+        return "real-time"
     if any("PERFUSION" in kind for kind in kinds):
         return "perfusion"
     if kinds & {"PSIR", "PS_IR"}:

@@ -34,6 +34,7 @@ _PIXEL_TAGS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
+_MAX_RESCALE = 1e6
 _RLE = "1.2.840.10008.1.2.5"
 
 
@@ -156,5 +157,7 @@ def _rescale(dataset: Any, frame: Frame) -> tuple[float, float]:
     for level in levels:
         slope, intercept = number(level, "RescaleSlope"), number(level, "RescaleIntercept")
         if slope:
+            if abs(slope) > _MAX_RESCALE or abs(intercept or 0.0) > _MAX_RESCALE:
+                raise ValueError("rescaling beyond any image")
             return slope, intercept or 0.0
     return 1.0, 0.0

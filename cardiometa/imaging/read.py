@@ -15,7 +15,7 @@ from .archive import FileSet, open_files
 from .cine import UndecodableError, build_cine, plan_cine
 from .dicom import frame_table
 from .frame import FrameTable
-from .left_out import main_reason, summary
+from .left_out import hint_for, main_reason, summary
 from .nifti import inspect_pair, plan_nifti, read_nifti, read_pair
 from .series import choose_stack
 
@@ -70,10 +70,12 @@ def _absent() -> ImageError:
 def _no_images(files: FileSet) -> ImageError:
     """The refusal of a source without a single readable image, with what was there instead."""
     found = summary(files.refused)
+    code = main_reason(files.refused, "no-images")
+    usual = "Give a folder or zip of DICOM files, a 4-D NIfTI, or an ED and ES pair of NIfTIs."
     return ImageError(
-        main_reason(files.refused, "no-images"),
-        f"No image that can be read. {'Found: ' + found if found else 'The folder is empty'}.",
-        hint="Give a folder or zip of DICOM files, a 4-D NIfTI, or an ED and ES pair of NIfTIs.",
+        code,
+        f"No image that can be read. {'Found: ' + found if found else 'Nothing is there'}.",
+        hint=hint_for(code, usual),
     )
 
 

@@ -19,7 +19,7 @@ from ..errors import ImageError
 from ..records import Flag
 from .archive import FileSet
 from .frame import Frame, FrameTable
-from .left_out import main_reason, summary
+from .left_out import hint_for, main_reason, summary
 from .places import (
     Plane,
     Slice,
@@ -307,13 +307,14 @@ def _refuse(candidates: Sequence[_Candidate], refused: Counter[str]) -> None:
 def _error(refused: Counter[str]) -> ImageError:
     code = main_reason(refused, "no-short-axis-cine")
     found = summary(refused)
+    usual = (
+        "A short-axis cine has at least 4 parallel slices with at least 8 phases each. "
+        "If it is there, name its series with --series-regex."
+    )
     return ImageError(
         code,
         f"No short-axis cine was found. {'Left out: ' + found if found else 'Nothing is there'}.",
-        hint=(
-            "A short-axis cine has at least 4 parallel slices with at least 8 phases each. "
-            "If it is there, name its series with --series-regex."
-        ),
+        hint=hint_for(code, usual),
     )
 
 

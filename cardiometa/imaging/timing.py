@@ -14,6 +14,8 @@ from .frame import TIME_KEYS, Frame
 
 MIN_PHASES = 8
 CARDIAC_KEYS = ("TriggerTime", "NominalCardiacTriggerDelayTime")
+# Clocks order the phases, but their steps are those of the computer as much as of the heart.
+_CLOCKS = ("AcquisitionTime", "ContentTime")
 _GAP = 1.6  # a step this many times the usual one hides a missing frame
 
 
@@ -186,6 +188,9 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
     keyed = [key_values(frames, key) for frames in slices]
     order = tuple(np.argsort(v, kind="stable") for v in keyed if v is not None)
     values = [v[o] for v, o in zip(keyed, order, strict=True) if v is not None]
+    frame_ms = _frame_ms(values, key)
+    if key in _CLOCKS:
+        values = [np.arange(len(v), dtype=float) for v in values]
     rr = [slice_rr_ms(frames) for frames in slices]
     counts = np.array([len(v) for v in values])
     # The most frequent count; of equally frequent ones the larger.
@@ -214,7 +219,7 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
         index=index,
         order=order,
         times_ms=_times(values, index, key),
-        frame_ms=_frame_ms(values, key) or _unanchored_frame_ms(slices, order, rr),
+        frame_ms=frame_ms or _unanchored_frame_ms(slices, order, rr),
         rr_ms=_median_known(rr),
         missing=missing,
         mismatched_slices=mismatched,
