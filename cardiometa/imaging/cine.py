@@ -100,9 +100,6 @@ def build_cine(chosen: ChosenStack, files: FileSet) -> CineStack:
     if len(sequences) > 1:
         text = "Slices of this stack were acquired with different kinds of sequence."
         flags.append(Flag(code="mixed_sequences", level="review", sentence=text))
-    if chosen.refused["repeated-slices"]:
-        text = "Some slices were acquired again; the complete and latest ones are used."
-        flags.append(Flag(code="repeated_slices", level="info", sentence=text))
     thick = [f.thickness_mm for s in slices for f in s.frames[:1] if f.thickness_mm]
     return CineStack(
         pixels=pixels,

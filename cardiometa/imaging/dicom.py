@@ -64,7 +64,9 @@ def _frames_of(files: FileSet, file: ImageFile, refused: Counter[str]) -> Iterat
     if facts.enhanced:
         yield from _enhanced_frames(dataset, facts, refused)
         return
-    found = _frame(facts, 0, [dataset], InstanceTimes(dataset))
+    if (whole(dataset, "NumberOfFrames") or 1) > 1:
+        raise DamagedFileError("multi-frame")
+    found = _frame(facts, 0, [dataset], _classic_times(dataset))
     if isinstance(found, str):
         refused[found] += 1
     else:
@@ -175,20 +177,18 @@ def _moment(dataset: Any, date: str, time: str) -> float:
 # ------------------------------------------------------------------ frames
 
 
-class InstanceTimes:
+def _classic_times(dataset: Any) -> dict[str, float]:
     """Times of a classic file, from its top level."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.values = _present(
-            {
-                "TriggerTime": number(dataset, "TriggerTime"),
-                "NominalCardiacTriggerDelayTime": number(dataset, "NominalCardiacTriggerDelayTime"),
-                "TemporalPosition": number(dataset, "TemporalPositionIdentifier"),
-                "AcquisitionTime": seconds_of_day(text(dataset, "AcquisitionTime")),
-                "ContentTime": seconds_of_day(text(dataset, "ContentTime")),
-                "InstanceNumber": number(dataset, "InstanceNumber"),
-            }
-        )
+    return _present(
+        {
+            "TriggerTime": number(dataset, "TriggerTime"),
+            "NominalCardiacTriggerDelayTime": number(dataset, "NominalCardiacTriggerDelayTime"),
+            "TemporalPosition": number(dataset, "TemporalPositionIdentifier"),
+            "AcquisitionTime": seconds_of_day(text(dataset, "AcquisitionTime")),
+            "ContentTime": seconds_of_day(text(dataset, "ContentTime")),
+            "InstanceNumber": number(dataset, "InstanceNumber"),
+        }
+    )
 
 
 def _present(values: Mapping[str, float | None]) -> dict[str, float]:
@@ -201,7 +201,8 @@ def _enhanced_frames(dataset: Any, facts: FileFacts, refused: Counter[str]) -> I
     declared = whole(dataset, "NumberOfFrames") or 1
     for index in range(declared):
         levels = [level for level in (groups[index : index + 1] or [None]) + [shared] if level]
-        found = _frame(facts, index, [*levels, dataset], None)
+        levels.append(dataset)
+        found = _frame(facts, index, levels, _enhanced_times(levels, index))
         if isinstance(found, str):
             refused[found] += 1
         else:
@@ -218,7 +219,9 @@ def _within(levels: list[Any], group: str, read: Any, keyword: str) -> Any:
     return read(levels[-1], keyword)
 
 
-def _frame(facts: FileFacts, index: int, levels: list[Any], times: InstanceTimes | None) -> Any:
+def _frame(
+    facts: FileFacts, index: int, levels: list[Any], times: Mapping[str, float]
+) -> Frame | str:
     """One `Frame`, or the reason why the image cannot be used."""
     orientation = _within(levels, "PlaneOrientationSequence", numbers, "ImageOrientationPatient")
     position = _within(levels, "PlanePositionSequence", numbers, "ImagePositionPatient")
@@ -240,7 +243,6 @@ def _frame(facts: FileFacts, index: int, levels: list[Any], times: InstanceTimes
         nature = nature_of(top, image_type)
         if nature:
             return nature
-    found = times.values if times else _enhanced_times(levels, index)
     acquired = number(top, "AcquisitionNumber")
     return Frame(
         facts=facts,
@@ -249,7 +251,7 @@ def _frame(facts: FileFacts, index: int, levels: list[Any], times: InstanceTimes
         row_direction=directions[0],
         column_direction=directions[1],
         spacing_mm=spacing,
-        times=found,
+        times=times,
         image_type=image_type,
         acquisition_number=-1.0 if acquired is None else acquired,
         acquired_seconds=_acquired(top, facts),

@@ -23,7 +23,9 @@ def timing_flags(timing: Alignment, key: str, declared: int | None) -> list[Flag
             f"{timing.mismatched_slices} slices have other phases than the rest; the nearest by "
             f"fraction of the RR interval is used (at most {timing.worst_error:.1f} frames away)."
         )
-        level: Literal["info", "review"] = "info" if timing.worst_error <= 0.75 else "review"
+        # Without trigger times, a slice with fewer phases may as well have lost one.
+        sound = key in CARDIAC_KEYS and timing.worst_error <= 0.75
+        level: Literal["info", "review"] = "info" if sound else "review"
         flags.append(Flag(code="phase_mismatch", level=level, sentence=text))
     if key not in CARDIAC_KEYS:
         text = f"The phases are ordered by {key}: the header gives no usable trigger times."

@@ -36,6 +36,7 @@ IMAGE_REASONS = {
     "not-grey": "colour images",
     "no-orientation": "images without an orientation in the patient",
     "no-position": "images without a position in the patient",
+    "multi-frame": "multi-frame images without a place for each frame",
     "no-pixel-spacing": "images without a pixel spacing, so that nothing can be measured",
     "pixel-spacing": "images whose pixel spacing no cardiac image has",
     "screenshot": "secondary captures and screenshots",

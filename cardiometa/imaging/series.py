@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,6 @@ class _Candidate:
     plane: Plane
     key: str | None = None
     rejection: str = ""
-    flags: list[Flag] = field(default_factory=list)
 
     @property
     def frames(self) -> list[Frame]:
@@ -99,7 +98,7 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
             gone = sum(len(s.frames) for s in item.plane.slices if id(s.frames) not in used)
             refused[item.rejection or "other-stack"] += gone
     best.plane = with_slices(best.plane, [*best.plane.slices, *attached])
-    flags = (*best.flags, *_flags(best, sound))
+    flags = tuple(_flags(best, sound))
     reason = _reason(best, candidates, by_regex=series_regex is not None)
     return ChosenStack(plane=best.plane, key=key, reason=reason, refused=refused, flags=flags)
 
@@ -187,8 +186,13 @@ def _uncrowded(plane: Plane) -> list[Plane]:
     if not _is_crowded(plane.slices):
         return [plane]
     for split in (_split_by_series, _split_by_shift, _split_by_turn):
-        parts = [part for part in split(plane) if part]
-        if len(parts) > 1 and not any(_is_crowded(part) for part in parts):
+        parts = split(plane)
+        largest = max(map(len, parts))
+        if (
+            len(parts) > 1
+            and largest >= MIN_POSITIONS
+            and not any(_is_crowded(part) for part in parts)
+        ):
             return [with_slices(plane, part) for part in parts]
     return [plane]
 
@@ -197,10 +201,11 @@ def _is_crowded(slices: Sequence[Slice]) -> bool:
     if len(slices) < 3:
         return False
     gaps = _gaps(slices)
+    if np.ptp(gaps) <= max(0.1 * float(np.median(gaps)), 1.0):
+        return False  # slices that overlap evenly were planned so
     thick = [f.thickness_mm for s in slices for f in s.frames[:1] if f.thickness_mm]
-    thickness = float(np.median(thick)) if thick else 0.0
-    least = max(0.8 * thickness, 0.0) or 0.6 * float(np.quantile(gaps, 0.75))
-    return bool(gaps.min() < least)
+    usual = float(np.median(thick)) if thick else float(np.quantile(gaps, 0.75))
+    return bool(gaps.min() < 0.8 * usual)
 
 
 def _grouped(slices: Sequence[Slice], keys: Sequence[Any]) -> list[list[Slice]]:
@@ -246,36 +251,51 @@ def _attach(best: _Candidate, candidates: Sequence[_Candidate]) -> list[Slice]:
     for item in candidates:
         if item is best or not _is_akin(item, plane):
             continue
-        for own in item.plane.slices:
-            centre = centre_of(own.frames[0])
-            depth = float(centre @ plane.normal)
-            aside = float(
-                np.linalg.norm((centre - middle) - plane.normal * (depth - middle @ plane.normal))
-            )
-            if aside <= 100.0:
-                waiting.append(Slice(depth_mm=depth, frames=own.frames))
+        placed = [_seen_along(own, plane.normal, middle) for own in item.plane.slices]
+        if any(aside > 100.0 for _, aside in placed):
+            continue
+        fitting = [own for own, _ in placed if _nearest(own, depths) >= 0.6 * distance]
+        # Another whole stack lengthens this one or is an alternative to it; never a bit of both.
+        if item.rejection or len(fitting) == len(placed):
+            waiting.extend(fitting)
     added: list[Slice] = []
     while waiting:
         near = [
             item
             for item in waiting
-            if 0.6 * distance <= min(abs(item.depth_mm - depth) for depth in depths)
+            if _nearest(item, depths) >= 0.6 * distance
             and min(depths) - 1.6 * distance <= item.depth_mm <= max(depths) + 1.6 * distance
         ]
         if not near:
             break
         # The nearest first: a slice beyond it may then be within reach.
-        pick = min(near, key=lambda item: min(abs(item.depth_mm - depth) for depth in depths))
+        pick = min(near, key=lambda item: _nearest(item, depths))
         waiting = [item for item in waiting if item is not pick]
         depths.append(pick.depth_mm)
         added.append(pick)
     return added
 
 
+def _seen_along(item: Slice, normal: np.ndarray, middle: np.ndarray) -> tuple[Slice, float]:
+    """A slice with its depth along another normal, and how far its centre lies aside."""
+    offset = centre_of(item.frames[0]) - middle
+    depth = float(offset @ normal)
+    aside = float(np.linalg.norm(offset - depth * normal))
+    return Slice(depth_mm=depth + float(middle @ normal), frames=item.frames), aside
+
+
+def _nearest(item: Slice, depths: Sequence[float]) -> float:
+    return min(abs(item.depth_mm - depth) for depth in depths)
+
+
 def _is_akin(candidate: _Candidate, plane: Plane) -> bool:
-    """True for slices of the same examination within 10 degrees of tilt."""
+    """True for slices of the same examination, within 10 degrees, on another grid or tilt.
+
+    Slices of the same grid and tilt that stand apart are another planning of the stack.
+    """
     return (
         candidate.rejection in ("", "too-few-positions")
+        and candidate.plane.normal is not plane.normal
         and candidate.plane.model.facts.study == plane.model.facts.study
         and abs(float(candidate.plane.normal @ plane.normal)) >= np.cos(np.deg2rad(10.0))
     )
@@ -343,6 +363,9 @@ def _flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
                 "check that it is one visit of one person.",
             )
         )
+    if best.repeats:
+        text = "Some slices were acquired again; the complete and latest ones are used."
+        flags.append(Flag(code="repeated_slices", level="info", sentence=text))
     forced = _cardinal(best.plane.normal)
     angle = axis_angle(best.plane.normal)
     if forced:

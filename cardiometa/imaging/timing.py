@@ -38,10 +38,19 @@ def is_single_acquisition(frames: Sequence[Frame]) -> bool:
         if values is None:
             continue
         distinct = len(np.unique(values))
-        if distinct < min(MIN_PHASES, len(frames)):
+        if distinct < min(MIN_PHASES, len(frames)) or _is_rounded(frames, values):
             continue
         return distinct == len(values) and len(long_runs(frames, key)) < 2
     return False
+
+
+def _is_rounded(frames: Sequence[Frame], values: np.ndarray) -> bool:
+    """True where equal times stand side by side in instance order: rounding, not a repeat."""
+    instances = key_values(frames, "InstanceNumber")
+    if instances is None or len(np.unique(values)) == len(values):
+        return False
+    steps = np.diff(values[np.argsort(instances)])
+    return bool(np.all(steps >= 0) or np.all(steps <= 0))
 
 
 def runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
@@ -98,8 +107,9 @@ def span_reason(frames: Sequence[Frame]) -> str:
         if np.any(steps <= 0):
             continue
         step = float(np.median(steps)) * (1.0 if clock in CARDIAC_KEYS else 1000.0)
-        if (len(steps) + 1) * step > 1.5 * rr:
-            return "real-time" if step < 150.0 else "time-span"
+        if (len(steps) + 1) * step <= 1.5 * rr:
+            return ""
+        return "real-time" if step < 150.0 else "time-span"
     return ""
 
 
@@ -138,10 +148,10 @@ def _is_monotone(frames: Sequence[Frame], values: np.ndarray, key: str) -> bool:
 
 
 def _is_consistent(values: Sequence[np.ndarray]) -> bool:
-    """True where all slices start near the same time: other clocks run on from slice to slice."""
+    """True where all slices start within half a beat: other clocks run on from slice to slice."""
     starts = np.array([v.min() for v in values])
-    steps = np.array([np.median(np.diff(np.sort(v))) for v in values])
-    return bool(np.all(np.abs(starts - np.median(starts)) <= 2.5 * np.median(steps)))
+    spans = np.array([np.ptp(v) for v in values])
+    return bool(np.all(np.abs(starts - np.median(starts)) <= 0.5 * np.median(spans)))
 
 
 # ------------------------------------------------------------------ alignment

@@ -191,3 +191,52 @@ def test_mixed_sequences_are_reviewed(tmp_path):
     cine = read_images(tmp_path, each(tiny(), change))
     assert codes(cine) == {"mixed_sequences": "review"}
     assert cine.source.sequence is None
+
+
+@pytest.mark.parametrize("order", ["one series a slice", "odd slices first"])
+def test_slices_planned_to_overlap_are_one_stack(tmp_path, order):
+    def change(z, _t, ds):
+        ds.SliceThickness = "10"
+        if order == "one series a slice":
+            ds.SeriesInstanceUID = f"2.25.9.{z}"
+        else:
+            ds.AcquisitionTime = f"10{z % 2}{z // 2}00"
+
+    cine = read_images(tmp_path, each(tiny(Shape(slices=10, distance_mm=5.0)), change))
+    assert cine.pixels.shape[1] == 10
+    assert cine.slice_distance_mm == pytest.approx(5.0)
+    assert codes(cine) == {}
+
+
+def test_one_slice_planned_again_beside_its_place_is_left_out(tmp_path):
+    extra = {k: ds for k, ds in tiny(series="2", number=30).items() if k[0] == 3}
+
+    def change(z, t, ds):
+        move(ds, 4.0 * NORMAL)
+        ds.AcquisitionTime = "115500"
+
+    cine = read_images(tmp_path, [*tiny().values(), *each(extra, change).values()])
+    assert which(cine) == [[(z, t) for z in range(6)] for t in range(20)]
+    assert codes(cine) == {}
+    assert left(cine) == {"too-few-positions": 20}
+
+
+def test_half_a_stack_with_another_field_of_view_is_one_stack(tmp_path):
+    def change(z, _t, ds):
+        if z >= 5:
+            ds.PixelSpacing = [2.8, 2.4]
+            move(ds, 5.5 * 0.2 * COLUMN + 4.5 * 0.1 * ROW)
+
+    cine = read_images(tmp_path, _painted(each(tiny(Shape(slices=9)), change)))
+    assert cine.pixels.shape[1] == 9
+    assert cine.spacing_mm == (3.0, 2.5)
+    assert set(codes(cine)) == {"resampled_slices"}
+    assert cine.slice_weights_mm == pytest.approx([10.0] * 9)
+
+
+def test_the_end_of_another_planning_is_not_added(tmp_path):
+    again = tiny(Shape(slices=6), series="2", number=7)
+    late = each(again, lambda _z, _t, ds: move(ds, 24.0 * NORMAL))
+    cine = read_images(tmp_path, [*tiny(Shape(slices=7)).values(), *late.values()])
+    assert cine.pixels.shape[1] == 7
+    assert left(cine) == {"other-stack": 120}

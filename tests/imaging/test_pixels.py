@@ -196,3 +196,24 @@ def test_all_truncated_is_one_clear_reason(tmp_path):
     with pytest.raises(ImageError, match=r"damaged or cut off \(80\)") as caught:
         read(tmp_path)
     assert caught.value.code == "damaged"
+
+
+def test_frames_without_a_place_of_their_own_are_refused(tmp_path):
+    def change(z, _t, ds):
+        ds.NumberOfFrames = 2
+        ds.PixelData = ds.PixelData * 2
+
+    with pytest.raises(ImageError) as caught:
+        read_images(tmp_path, each(tiny(SMALL), change))
+    assert caught.value.code == "multi-frame"
+
+
+@pytest.mark.parametrize("slope", ["1e300", "-1e7", "1e-300"])
+def test_wild_rescaling_never_gives_infinite_pixels(tmp_path, slope):
+    put(tmp_path, files(each(tiny(SMALL), lambda _z, _t, ds: setattr(ds, "RescaleSlope", slope))))
+    if slope == "1e-300":
+        assert np.isfinite(read(tmp_path).pixels).all()
+    else:
+        with pytest.raises(ImageError) as caught:
+            read(tmp_path)
+        assert caught.value.code == "undecodable"

@@ -234,3 +234,31 @@ def test_undecodable_frames_are_missing_frames(tmp_path):
     assert left(cine) == {"undecodable": 1}
     assert codes(cine) == {"missing_frames": "review"}
     assert cine.source.files == 119
+
+
+def test_rounded_trigger_times_give_way_to_another_key(tmp_path):
+    def change(_z, t, ds):
+        # Two phases share a rounded time: the key is not unique, and nothing is a repeat.
+        ds.TriggerTime = str(max(0, t - 1) * 40)
+
+    cine = read_images(tmp_path, each(tiny(), change))
+    assert cine.source.time_key == "InstanceNumber"
+    assert which(cine) == EVERYTHING
+
+
+def test_a_slice_triggered_later_aligns_by_fraction(tmp_path):
+    def change(z, t, ds):
+        if z == 2:
+            ds.TriggerTime = f"{40.0 * t + 160.0:.3f}"
+
+    cine = read_images(tmp_path, each(tiny(), change))
+    got = which(cine)
+    assert cine.source.time_key == "TriggerTime"
+    assert [got[t][2][1] for t in range(4, 20)] == list(range(16))
+    assert codes(cine) == {"phase_mismatch": "info"}
+
+
+def test_fewer_phases_without_trigger_times_are_reviewed(tmp_path):
+    images = each(tiny(), _only("InstanceNumber"))
+    del images[2, 19]
+    assert codes(read_images(tmp_path, images))["phase_mismatch"] == "review"
