@@ -220,7 +220,8 @@ class CohortTable:
     ``rows`` has the contract's column names, harmonised codes, ids as text, missing as NaN/NA;
     ``measures`` the measure columns present; ``conventions`` the facts that must not be mixed
     (model_id, model_sha256, papillary, bsa_formula, sequence), each with the values met;
-    ``exclusions`` what reading left out (failed scans …); ``warnings`` sentences for the report.
+    ``exclusions`` what reading left out (failed scans …), whose rows are in ``unused``, because
+    the person's arm stays true; ``warnings`` sentences for the report.
     """
 
     rows: pd.DataFrame
@@ -230,6 +231,7 @@ class CohortTable:
     conventions: Mapping[str, tuple[str, ...]]
     exclusions: tuple[Exclusion, ...] = ()
     warnings: tuple[str, ...] = ()
+    unused: pd.DataFrame | None = None
 
 
 # ------------------------------------------------------------------ statistics

@@ -69,7 +69,7 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
     problems += wrong
     problems += _other_numbers(rows, table, options, where)
     problems += _check_keys(rows, where)
-    rows, exclusions, wrong = _usable(rows, options, where)
+    rows, unused, exclusions, wrong = _usable(rows, options, where)
     problems += wrong
     if problems:
         raise TableError(
@@ -84,6 +84,7 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
         conventions=_conventions(rows),
         exclusions=tuple(exclusions),
         warnings=(*warnings, *_lookalikes(table, found)),
+        unused=unused,
     )
 
 
@@ -324,8 +325,8 @@ _MOST_LISTED = 50
 
 def _usable(
     rows: pd.DataFrame, options: TableOptions, where: str
-) -> tuple[pd.DataFrame, list[Exclusion], list[Problem]]:
-    """The rows to use, and the others with their reason; a foreign status is a problem."""
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Exclusion], list[Problem]]:
+    """The rows to use, and the others with their reasons; a foreign status is a problem."""
     status = rows["status"].fillna("ok")
     foreign = ~status.isin(_STATUSES)
     problems = []
@@ -354,7 +355,7 @@ def _usable(
             gone["trial"], gone["participant_id"], visits, status[dropped], strict=True
         )
     ]
-    return rows[~dropped].assign(status=status[~dropped]), exclusions, problems
+    return rows[~dropped].assign(status=status[~dropped]), gone, exclusions, problems
 
 
 def _conventions(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -67,8 +67,9 @@ def _number_of(value: Any) -> float | None:
     text = text_of(value)
     if is_unknown(text):
         return float("nan")
-    # float() would also take "1_000" and "infinity".
-    return float(text) if _NUMBER.fullmatch(text) else None
+    # float() would also take "1_000" and "infinity", and makes infinity of "1e999".
+    number = float(text) if _NUMBER.fullmatch(text) else float("inf")
+    return None if np.isinf(number) else number
 
 
 def as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from ..cohort.cells import as_booleans, by_value, is_unknown, text_of, values_text
+from ..cohort.cells import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
 from ..errors import Problem, TableError
 
 ALIASES = {"age": "age_years"}
@@ -32,36 +31,23 @@ def known_text(rows: pd.DataFrame, name: str) -> pd.Series[str]:
     return text.mask(_is_blank(text), "")
 
 
-def numbers_or_none(rows: pd.DataFrame, name: str) -> pd.Series[float] | None:
-    """A column as float64 with NaN for unknown; None where some cell is no number."""
-    values = rows[name]
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        return values.astype("Float64").astype(float)
-    text = text_column(rows, name)
-    numbers = pd.to_numeric(text.where(~_is_blank(text), None), errors="coerce").astype(float)
-    return None if (numbers.isna() & ~_is_blank(text)).any() else numbers
-
-
 def number_column(rows: pd.DataFrame, name: str) -> pd.Series[float]:
     """A column that must be of finite numbers; TableError names the cells that are not."""
-    numbers = numbers_or_none(rows, name)
-    if numbers is None:
-        text = text_column(rows, name)
-        wrong = text[~_is_blank(text) & pd.to_numeric(text, errors="coerce").isna()]
+    numbers, wrong = as_numbers(rows[name])
+    if wrong.any():
+        counts = text_column(rows, name)[wrong].value_counts().head(20)
         raise TableError(
             f"The column {name} must be numbers.",
             problems=[
                 Problem(
                     where=f"column {name}",
                     what=f"{value!r} in {count} row{'s' if count > 1 else ''}",
-                    why="It is not a number.",
+                    why="It is not a finite number.",
                     fix="Leave the cell empty where the value is unknown.",
                 )
-                for value, count in wrong.value_counts().head(20).items()
+                for value, count in counts.items()
             ],
         )
-    if np.isinf(numbers.to_numpy()).any():
-        raise TableError(f"The column {name} holds an infinite value.")
     return numbers
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..errors import Problem, TableError
+from ..cohort.cells import as_numbers
 from ..records import Exclusion
+from .arms import arms_by_trial
 from .endpoint import KEY, Endpoint
 from .options import PoolingOptions
 
@@ -40,11 +41,7 @@ class Analysed:
 
 
 def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
-    """``people`` with a column ``code``: empty for those analysed, else the first reason.
-
-    TableError where no trial has two arms, or where a trial has several arms but none is called
-    ``options.control``.
-    """
+    """``people`` with a column ``code``: empty for those analysed, else the first reason."""
     people = endpoint.people.copy()
     people["code"] = ""
 
@@ -53,10 +50,7 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
 
     mark(people["randomised"].map(lambda item: item is False), "not-randomised")
     mark(people["arm"] == "", "no-arm")
-    randomised = people[people["code"] == ""]
-    arms = randomised.groupby("trial")["arm"].agg(lambda values: sorted(set(values)))
-    _refuse_without_arms(people, arms, options)
-    single = {trial for trial, names in arms.items() if len(names) < 2}
+    single = {trial for trial, names in arms_by_trial(people).items() if len(names) < 2}
     mark(people["trial"].isin(single), "one-arm-trial")
     mark(~people["scanned"], "no-followup")
     mark(people["outcome"].isna(), "no-outcome")
@@ -67,50 +61,6 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
         for name in endpoint.covariates:
             mark(people[f"covariate {name}"] == "", "no-covariate")
     return people
-
-
-def _refuse_without_arms(
-    people: pd.DataFrame, arms: pd.Series[list[str]], options: PoolingOptions
-) -> None:
-    """Refuse what cannot be compared: no arms at all, or a control that goes by another name."""
-    if not any(len(names) >= 2 for names in arms):
-        problems = []
-        for trial, part in people.groupby("trial"):
-            named = sorted(set(part["arm"]) - {""})
-            usable = arms.get(trial, [])
-            reason = (
-                "no participant has a value in the column arm"
-                if not named
-                else f"its participants are not randomised (arm: {', '.join(named)})"
-                if not usable
-                else f"the only arm is {usable[0]!r}"
-            )
-            problems.append(
-                Problem(where=f"trial {trial}", what=reason, why="Two randomised arms are needed.")
-            )
-        raise TableError(
-            "No trial has two randomised arms in the column arm, so there is no effect to pool.",
-            hint="Name the arm's column with --arm, or give it in the participants table of "
-            f"cohort.toml; call the reference arm {options.control!r} or name it with --control.",
-            problems=problems,
-        )
-    without = {
-        t: names for t, names in arms.items() if len(names) >= 2 and options.control not in names
-    }
-    if without:
-        raise TableError(
-            f"Trials with several arms have none called {options.control!r} (--control).",
-            hint="Map the arms to common names under [columns] of --config, or name the reference "
-            "arm with --control; a trial that must stay out gets randomised = false.",
-            problems=[
-                Problem(
-                    where=f"trial {trial}",
-                    what=f"the arms are {', '.join(names)}",
-                    why="Which arm is the reference cannot be guessed.",
-                )
-                for trial, names in without.items()
-            ],
-        )
 
 
 def analysed_trials(
@@ -127,7 +77,11 @@ def analysed_trials(
     for trial, part in people[people["code"] == ""].groupby("trial", sort=True):
         everyone = design.loc[eligible.index[eligible["trial"] == trial]]
         mine = design.loc[part.index]
-        imputed = {str(name): int(mine[name].isna().sum()) for name in mine.columns}
+        imputed = {
+            str(name): int(mine[name].isna().sum())
+            for name in mine.columns
+            if everyone[name].notna().any()
+        }
         # A column without any value in this trial becomes constant, and is absorbed as such.
         filled = mine.fillna(everyone.mean()).fillna(0.0)
         rows = part[[*KEY, "arm", "outcome", "baseline"]].copy()
@@ -163,8 +117,8 @@ def _design(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -
 
 def covariate_numbers(text: pd.Series[str]) -> pd.Series[float] | None:
     """A covariate that enters linearly; None where it has words and enters as categories."""
-    numbers = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
-    return None if (numbers.isna() & (text != "")).any() else numbers
+    numbers, wrong = as_numbers(text)
+    return None if wrong.any() else numbers
 
 
 def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:

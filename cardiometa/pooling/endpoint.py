@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..cohort.cells import as_numbers, values_text
 from ..errors import Problem, TableError
 from ..records import CohortTable, Exclusion
+from .arms import refuse_without_arms
 from .columns import (
     harmonised_name,
     known_text,
@@ -20,6 +22,7 @@ from .options import PoolingOptions
 
 KEY = ["trial", "participant_id"]
 _SHOWN = 20
+_MOST_LEVELS = 30
 _NAME_THE_ARM = "Name its column with --arm, or give it in the participants table of cohort.toml."
 
 
@@ -49,7 +52,7 @@ def build_endpoint(
 
     ``roster`` is ``participants.csv``, so that those randomised but never scanned are counted.
     TableError for whatever is ambiguous: several follow-up visits, two rows of one participant at
-    one visit, an arm that changes.
+    one visit, an arm that changes; and where no trial has two arms to compare.
     """
     rows = table.rows
     require_columns(rows, [options.outcome], "--outcome")
@@ -75,11 +78,13 @@ def build_endpoint(
     exclusions = list(table.exclusions)
     rows, left_out = _without_failed_and_review(rows, options)
     exclusions += left_out
+    # Arms before visits: who looks for a follow-up in a table of patients is told the real lack.
+    people = _people(rows, table, roster)
+    refuse_without_arms(people, options)
     followup_rows, followup = _followup_rows(rows, options)
     baseline_rows, baseline = _baseline_rows(rows, options)
     _refuse_duplicates(followup_rows, followup)
     _refuse_duplicates(baseline_rows, baseline)
-    people = _people(rows, table.exclusions, roster)
     people = _join(people, followup_rows, baseline_rows, options)
     # Without visits a row is a person, not a scan: whoever has the outcome was scanned.
     has_scan = people["scanned"] if _visits(rows) else people["outcome"].notna()
@@ -239,16 +244,15 @@ def _refuse_duplicates(rows: pd.DataFrame, name: str) -> None:
 # ------------------------------------------------------------------ who
 
 
-def _people(
-    rows: pd.DataFrame, exclusions: tuple[Exclusion, ...], roster: pd.DataFrame | None
-) -> pd.DataFrame:
+def _people(rows: pd.DataFrame, table: CohortTable, roster: pd.DataFrame | None) -> pd.DataFrame:
     """Every participant that the table, its failed scans or the roster name, with one arm."""
     parts = [rows[[*KEY, "arm", "_randomised"]].assign(known=True)]
-    if roster is not None:
-        part = pd.DataFrame({name: text_column(roster, name) for name in [*KEY, "arm"]})
-        parts.append(part.assign(_randomised=truth_column(roster, "randomised"), known=False))
-    if exclusions:
-        keys = sorted({(item.trial, item.participant_id) for item in exclusions})
+    for source in (roster, table.unused):
+        if source is not None:
+            part = pd.DataFrame({name: text_column(source, name) for name in [*KEY, "arm"]})
+            parts.append(part.assign(_randomised=truth_column(source, "randomised"), known=False))
+    if table.exclusions:
+        keys = sorted({(item.trial, item.participant_id) for item in table.exclusions})
         failed = pd.DataFrame(keys, columns=KEY).assign(arm="", _randomised=None, known=False)
         parts.append(failed)
     everyone = pd.concat(parts, ignore_index=True)
@@ -357,6 +361,30 @@ def _covariate(
             if changes
             else "Every cell of the column is empty.",
         )
+    _refuse_unclear_categories(name, values["value"])
     merged = people[KEY].merge(values, on=KEY, how="left")["value"].fillna("")
     merged.index = people.index
     return merged
+
+
+def _refuse_unclear_categories(name: str, values: pd.Series[str]) -> None:
+    """Refuse words among numbers, and so many words that they must be numbers written wrongly.
+
+    A covariate of words enters as categories: one ``65 y`` among ages would quietly turn all of
+    them into categories. ``values`` has one known value a person.
+    """
+    _, words = as_numbers(values)
+    if not words.any():
+        return
+    if not words.all():
+        raise TableError(
+            f"--adjust {name}: the column mixes numbers and words.",
+            hint=f"The words are {values_text(values[words])}. Leave a cell empty where the value "
+            "is unknown; if the numbers are codes, give every level a word.",
+        )
+    if values.nunique() > _MOST_LEVELS:
+        raise TableError(
+            f"--adjust {name}: {values.nunique()} different words are too many categories.",
+            hint="Write numbers with a decimal point and without a unit, or group the categories. "
+            f"The values are {values_text(values, 5)}.",
+        )

@@ -17,6 +17,7 @@ from .records import Accounting, Study
 from .trial_effects import effects_of_trial, trial_summary
 
 NOBODY = "no participant analysed in one of the arms"
+NOBODY_AT_ALL = "no participant analysed in either arm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def _empty(people: pd.DataFrame, trial: str, arm: str, control: str) -> Study:
         n_control=int(n_control),
         n_active=int(n_active),
         n=int(n_control + n_active),
-        note=NOBODY,
+        note=NOBODY if n_control or n_active else NOBODY_AT_ALL,
     )
 
 

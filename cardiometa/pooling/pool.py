@@ -78,7 +78,7 @@ def pool_trials(
         heterogeneity=tuple(heterogeneity),
         by_arm=release_counts(
             participants_by_arm(
-                stage.people, table.rows if roster is None else roster, options.followup_day
+                stage.people, _everyone(table) if roster is None else roster, options.followup_day
             ),
             options.min_cell,
         ),
@@ -152,6 +152,11 @@ def _with_summaries(
     for study in more:
         studies[study.arm] = (*studies[study.arm], study)
     return studies
+
+
+def _everyone(table: CohortTable) -> pd.DataFrame:
+    """All rows of the table: a death is known from a failed scan's row too."""
+    return table.rows if table.unused is None else pd.concat([table.rows, table.unused])
 
 
 def _review_rows(table: CohortTable) -> int | None:

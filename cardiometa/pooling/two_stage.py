@@ -107,6 +107,14 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _exp(value: float) -> float | None:
+    """The ratio of a log; None beyond the largest number (two trials, one df, a high level)."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return None
+
+
 def _interval_cells(estimate: float, interval: Interval, options: PoolingOptions) -> dict[str, Any]:
     cells = {
         "estimate": estimate,
@@ -118,9 +126,9 @@ def _interval_cells(estimate: float, interval: Interval, options: PoolingOptions
         "ci_method": interval.method,
     }
     if options.effect in RATIOS:
-        cells["exp_estimate"] = math.exp(estimate)
-        cells["exp_ci_low"] = math.exp(interval.low)
-        cells["exp_ci_high"] = math.exp(interval.high)
+        cells["exp_estimate"] = _exp(estimate)
+        cells["exp_ci_low"] = _exp(interval.low)
+        cells["exp_ci_high"] = _exp(interval.high)
     return cells
 
 

@@ -59,13 +59,26 @@ def _model_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         "follow-up": f"{options.outcome} at {stage.endpoint.followup} was regressed on randomised "
         "arm, without a baseline",
     }[options.effect]
-    if stage.endpoint.covariates:
-        terms += f", adjusted for {', '.join(stage.endpoint.covariates)}"
+    if forms := _covariate_forms(stage):
+        terms += f", adjusted for {', '.join(forms)}"
     return (
         f"Two-stage analysis. In each trial {terms}, by ordinary least squares with all arms of "
         f"the trial in one model; the reference arm is {options.control!r}. Participants were "
         "analysed in the arm they were randomised to."
     )
+
+
+def _covariate_forms(stage: FirstStage) -> list[str]:
+    """Each covariate that is in the models, and as what."""
+    columns = [str(name) for trial in stage.trials for name in trial.nuisance.columns]
+    levels = {
+        name for name in stage.endpoint.covariates if any(c.startswith(f"{name}=") for c in columns)
+    }
+    return [
+        f"{name} (as categories)" if name in levels else f"{name} (linear)"
+        for name in stage.endpoint.covariates
+        if name in levels or name in columns
+    ]
 
 
 def _missing_sentence(stage: FirstStage, options: PoolingOptions) -> str:
@@ -121,6 +134,12 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
             "control arm their effects are correlated: they must not be compared or averaged as "
             "if they were independent. If they are names of one treatment, map them to one name."
         )
+    forms = {form.rpartition(" (")[0] for form in _covariate_forms(stage)}
+    found += [
+        f"{name} has one value alone in all trials: nothing is adjusted for it."
+        for name in stage.endpoint.covariates
+        if name not in forms
+    ]
     found += _missing_warnings(stage, options)
     found += [
         f"The rows mix values of {name}: {', '.join(values)}."

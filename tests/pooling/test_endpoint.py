@@ -3,9 +3,13 @@
 import pandas as pd
 import pytest
 
+from cardiometa.cohort.analysis_table import read_analysis_table
+from cardiometa.cohort.records import TableOptions
 from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.pooling.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
+from cardiometa.pooling.pool import pool_trials
+from cardiometa.pooling.wording import methods_of_rows
 from cardiometa.records import Exclusion
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
@@ -238,3 +242,86 @@ def test_an_outcome_of_words_is_refused_with_the_cells():
 def test_unknown_options_list_the_known(changes, words):
     with pytest.raises(UsageError, match=words):
         PoolingOptions(outcome="y", **changes)
+
+
+def test_patients_without_arms_are_told_so_before_their_visits():
+    """A table of `segment` without randomised people: one visit, an empty column arm."""
+    long = to_long(simulate_wide(2)).query("visit == 'baseline'")
+    for arm, words in (("", "no participant has a value in the column arm"), ("a", "only arm")):
+        with pytest.raises(TableError, match="No trial has two randomised arms") as caught:
+            first_stage(cohort_table(long.assign(arm=arm)), LONG)
+        assert [words in str(problem) for problem in caught.value.problems] == [True, True]
+
+
+def test_who_has_only_failed_scans_keeps_the_arm(tmp_path):
+    long = to_long(simulate_wide(2)).assign(status="ok")
+    person = long["participant_id"] == "01-003"
+    assert person.sum() == 2
+    long.loc[person, ["status", "lv_ef_percent"]] = ["failed", None]
+    path = tmp_path / "long.csv"
+    long.to_csv(path, index=False)
+    table = read_analysis_table(path, TableOptions())
+    result = pool_trials(table, LONG)
+    mine = [item for item in result.exclusions if item.participant_id == "01-003"]
+    assert [(item.stage, item.code) for item in mine] == [
+        ("scan", "failed"),
+        ("scan", "failed"),
+        ("participant", "no-followup"),
+    ]
+    assert sum(row.randomised or 0 for row in result.by_arm) == long["participant_id"].nunique()
+    assert sum(row.scanned or 0 for row in result.by_arm) == long["participant_id"].nunique()
+    assert sum(row.analysed or 0 for row in result.by_arm) == result.accounting.analysed
+
+
+def test_a_trial_without_any_baseline_is_not_called_imputed():
+    wide = simulate_wide(3)
+    wide.loc[wide["trial"] == "T2", "lv_ef_baseline"] = None
+    stage = first_stage(cohort_table(wide), WIDE)
+    assert [dict(trial.imputed) for trial in stage.trials] == [{}, {}, {}]
+    note = next(s.note for s in stage.studies["active"] if s.trial == "T2")
+    assert "not adjusted for baseline" in note
+    assert "replaced by the mean" not in methods_of_rows(stage, WIDE)
+    wide.loc[wide.index[:4], "lv_ef_baseline"] = None
+    stage = first_stage(cohort_table(wide), WIDE)
+    assert stage.trials[0].imputed == {"baseline": 4}
+    assert "replaced by the mean" in methods_of_rows(stage, WIDE)
+
+
+def test_a_covariate_of_one_value_is_not_said_to_be_adjusted_for():
+    wide = simulate_wide(3).assign(sex="male")
+    options = PoolingOptions(
+        outcome="lv_ef_percent", baseline_column="lv_ef_baseline", adjust=("age", "sex")
+    )
+    result = pool_trials(cohort_table(wide), options)
+    assert "adjusted for age_years (linear), by ordinary" in result.methods
+    assert any(w.startswith("sex has one value alone") for w in result.warnings)
+    two = pool_trials(cohort_table(simulate_wide(3)), options)
+    assert "adjusted for age_years (linear), sex (as categories), by" in two.methods
+    assert not any("one value alone" in w for w in two.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda age: age.astype(str).where(age.index > 0, "65 y"), "mixes numbers and words"),
+        (lambda age: age.astype(str).str.replace(".", ",", regex=False), "too many categories"),
+    ],
+)
+def test_numbers_written_wrongly_do_not_become_categories(change, words):
+    wide = simulate_wide(2)
+    wide["pulse"] = change(wide["age_years"])
+    options = PoolingOptions(
+        outcome="lv_ef_percent", baseline_column="lv_ef_baseline", adjust=("pulse",)
+    )
+    with pytest.raises(TableError, match=words):
+        first_stage(cohort_table(wide), options)
+
+
+@pytest.mark.parametrize("cell", ["1_000", "infinity", "1e999", "12 mL"])
+def test_what_is_no_finite_number_is_refused_as_the_cohort_does(cell):
+    wide = simulate_wide(2)
+    wide["lv_ef_percent"] = wide["lv_ef_percent"].astype(object)
+    wide.loc[3, "lv_ef_percent"] = cell
+    with pytest.raises(TableError, match="must be numbers") as caught:
+        first_stage(cohort_table(wide), WIDE)
+    assert cell in str(caught.value.problems[0])

@@ -137,3 +137,17 @@ def test_summaries_take_no_covariates():
     table, _ = bcg()
     with pytest.raises(UsageError, match="--adjust"):
         pool_summaries(SummaryTable(rows=table, name="b"), PoolingOptions(adjust=("age",)))
+
+
+def test_a_ratio_beyond_all_numbers_is_empty():
+    """Two trials on one degree of freedom at 99.99 %: the upper end is past e^709."""
+    rows = pd.DataFrame({"trial": ["A", "B"], "estimate": [0.1, 0.9], "se": [0.5, 0.6]})
+    options = PoolingOptions(effect="odds-ratio", level=99.99)
+    row = next(
+        row
+        for row in pool_summaries(SummaryTable(rows=rows, name="s.csv"), options).effects
+        if row.analysis == "pooled" and row.headline
+    )
+    assert row.ci_high > 709.8
+    assert row.exp_ci_high is None
+    assert row.exp_estimate == pytest.approx(math.exp(row.estimate))
