@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..cohort.analysis_table import read_analysis_table
+from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.records import TableOptions
 from ..errors import UsageError
 from ..files import (
@@ -108,7 +108,12 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
 
 
 def _stated_rules(table: Path) -> str:
-    """The trials' own healthy rules, where ``segment`` left them beside its table."""
+    """The trials' own healthy rules, where ``segment`` left them beside its table.
+
+    A table of another name that lies in the same folder is of other people.
+    """
+    if table.is_file() and table.name != MEASUREMENTS_NAME:
+        return ""
     folder = table if table.is_dir() else table.parent
     path = folder / "measurements.json"
     if not path.is_file():

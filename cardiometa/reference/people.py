@@ -115,7 +115,6 @@ def select_people(table: CohortTable, options: ReferenceOptions) -> People:
     than the one used, unknown sex, unknown age or age below the first band.
     """
     _require_keys(table.rows)
-    by, warnings = _factors(table.rows, options)
     columns = _columns(table.rows)
     sieve = _Sieve(
         columns=columns, rows=np.arange(len(table.rows)), exclusions=list(table.exclusions)
@@ -124,6 +123,7 @@ def select_people(table: CohortTable, options: ReferenceOptions) -> People:
     if options.healthy_only:
         _drop_not_healthy(sieve)
     visit_warnings = _one_visit(sieve, options)
+    by, warnings = _factors(sieve, options)
     _drop_unknown(sieve, by, options)
     if not len(sieve.rows):
         raise _nobody_left(sieve.exclusions)
@@ -203,10 +203,6 @@ def _coded(frame: pd.DataFrame, name: str, codes: Sequence[str]) -> np.ndarray:
     )
 
 
-def _has(frame: pd.DataFrame, name: str) -> bool:
-    return name in frame and bool(frame[name].notna().any())
-
-
 def _require_keys(frame: pd.DataFrame) -> None:
     if frame.empty:
         raise TableError("The table has no rows.", hint="Nothing can be computed from it.")
@@ -235,24 +231,40 @@ def _order(keys: Keys) -> np.ndarray:
 
 
 def _factors(
-    frame: pd.DataFrame, options: ReferenceOptions
+    sieve: _Sieve, options: ReferenceOptions
 ) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
-    """What to stratify by: the options' wish, or every factor that the table has."""
-    columns: dict[Factor, str] = {"sex": "sex", "ethnicity": "ethnicity", "age": "age_years"}
-    absent = [factor for factor, column in columns.items() if not _has(frame, column)]
+    """What to stratify by: the options' wish, or every factor known of someone still here.
+
+    A factor that only others have (patients, another visit) would leave nobody.
+    """
+    columns, rows = sieve.columns, sieve.rows
+    known: dict[Factor, np.ndarray] = {
+        "sex": columns.sex >= 0,
+        "ethnicity": columns.ethnicity >= 0,
+        "age": np.isfinite(columns.age_years),
+    }
+    if not len(rows):
+        return (), ()
+    absent = [factor for factor, is_known in known.items() if not is_known[rows].any()]
     if options.by is None:
         warnings = tuple(
-            f"The table has no {factor}: the limits are not stratified by {factor}."
+            f"{'Nobody selected has a known' if known[factor].any() else 'The table has no'} "
+            f"{factor}: the limits are not stratified by {factor}."
             for factor in absent
         )
-        return tuple(factor for factor in columns if factor not in absent), warnings
+        return tuple(factor for factor in known if factor not in absent), warnings
     wrong = [factor for factor in options.by if factor in absent]
     if wrong:
+        what = (
+            "nobody selected has a known"
+            if any(known[factor].any() for factor in wrong)
+            else "the table has no"
+        )
         raise TableError(
-            f"--by {','.join(options.by)}: the table has no {' and no '.join(wrong)}.",
+            f"--by {','.join(options.by)}: {what} {' and no '.join(wrong)}.",
             hint="Name the columns (--sex, --ethnicity, --age) or leave them out of --by.",
         )
-    return tuple(factor for factor in columns if factor in options.by), ()
+    return tuple(factor for factor in known if factor in options.by), ()
 
 
 # ------------------------------------------------------------------ who is not used

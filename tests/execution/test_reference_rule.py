@@ -24,3 +24,6 @@ def test_the_trials_own_rules_are_taken_from_the_output(
     assert _stated_rules(tmp_path) == wanted
     assert _stated_rules(tmp_path / "measurements.csv") == wanted
     assert _stated_rules(tmp_path / "elsewhere" / "own.csv") == ""
+    own = tmp_path / "own.csv"
+    own.write_text("trial\n")
+    assert _stated_rules(own) == ""

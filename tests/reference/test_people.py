@@ -143,6 +143,22 @@ def test_absent_factor_is_a_warning_by_default_and_an_error_by_name():
         select_people(table(frame), ReferenceOptions(by=("sex", "ethnicity")))
 
 
+def test_a_factor_known_of_others_alone_does_not_empty_the_table():
+    frame = _frame(
+        {"participant_id": "a", "sex": None},
+        {"participant_id": "b", "sex": None},
+        {"participant_id": "c", "healthy": False},
+    )
+    people = select_people(table(frame), ReferenceOptions())
+    assert people.keys.participant.tolist() == ["a", "b"]
+    assert "sex" not in people.by
+    assert "Nobody selected has a known sex: the limits are not stratified by sex." in (
+        people.warnings
+    )
+    with pytest.raises(TableError, match="nobody selected has a known sex"):
+        select_people(table(frame), ReferenceOptions(by=("sex",)))
+
+
 def test_order_of_rows_plays_no_part():
     frame = people_frame(200)
     people = select_people(table(frame), ReferenceOptions())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -201,3 +202,34 @@ def test_needs_no_images(csv_path, tmp_path):
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("columns", ["empty", "absent"])
+def test_everybody_without_sex_and_age(tmp_path, columns):
+    """A cohort of images alone, such as ACDC: the limits are of all, and the output says why."""
+    rows = pd.DataFrame(
+        {
+            "trial": "ACDC",
+            "participant_id": [f"{n:03d}" for n in range(1, 131)],
+            "visit": "baseline",
+            "status": "ok",
+            "lv_edv_ml": [100 + n * 0.7 for n in range(130)],
+        }
+    )
+    if columns == "empty":
+        rows = rows.assign(age_years="", sex="", ethnicity="", healthy="")
+    path = tmp_path / "measurements.csv"
+    rows.to_csv(path, index=False)
+    out = tmp_path / "out"
+    done = _run(path, "--out", out, "--all")
+    assert done.exit_code == 0, done.output
+    limits = pd.read_csv(out / "reference_ranges.csv", dtype=str, keep_default_na=False)
+    assert set(limits["sex"]) == {"all"}
+    assert set(limits["age_low"]) == {""}
+    assert set(limits["n"]) == {"130"}
+    page = (out / "report.html").read_text()
+    for factor in ("sex", "age"):
+        said = f"The table has no {factor}: the limits are not stratified by {factor}."
+        assert said in done.output
+        assert said in page
+    assert "opulation distribution, not a reference interval" in page
