@@ -33,14 +33,24 @@ def timing_flags(timing: Alignment, key: str, declared: int | None) -> list[Flag
     if declared is not None and declared > 1 and declared != phases:
         text = f"The header announces {declared} phases; {phases} were found and used."
         flags.append(Flag(code="phase_count", level="info", sentence=text))
-    if timing.frame_ms and timing.rr_ms and phases * timing.frame_ms < 0.9 * timing.rr_ms:
-        share = 100 * phases * timing.frame_ms / timing.rr_ms
+    share = _coverage(timing)
+    if share is not None and share < 0.9:
         text = (
-            f"The frames cover {share:.0f} % of the RR interval: late filling is not imaged, so "
-            "EDV and SV may read low."
+            f"The frames cover {100 * share:.0f} % of the RR interval: late filling is not imaged, "
+            "so EDV and SV may read low."
         )
         flags.append(Flag(code="prospective", level="info", sentence=text))
     return flags
+
+
+def _coverage(timing: Alignment) -> float | None:
+    """Share of the RR interval between the first frame's start and the last one's end."""
+    if timing.frame_ms is None or timing.rr_ms is None:
+        return None
+    first, last = timing.times_ms[0], timing.times_ms[-1]
+    if last >= first:  # known: NaN compares false
+        return float((last - first + timing.frame_ms) / timing.rr_ms)
+    return len(timing.index) * timing.frame_ms / timing.rr_ms
 
 
 def phase_count_flags(phases: int, frame_ms: float | None) -> tuple[Flag, ...]:
