@@ -230,11 +230,14 @@ def _document(result: ReferenceResult) -> dict[str, Any]:
     """What --json prints: the limits, the accounting, what to know."""
     from dataclasses import asdict
 
+    from ..reference.disclosure import released_account
+
+    few = 1 if result.options.internal else result.options.min_cell
     return {
         "title": result.title,
         "people": result.people,
         "trials": list(result.trials),
         "warnings": list(result.warnings),
         "limits": [asdict(row) for row in result.limits],
-        "accounting": [asdict(account) for account in result.accounts],
+        "accounting": [released_account(account, few) for account in result.accounts],
     }

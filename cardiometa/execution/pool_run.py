@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..pooling.pool import SummaryTable
-    from ..pooling.records import PoolingResult
+    from ..pooling.records import Accounting, PoolingResult
 
 COMMAND = "pool-trials"
 PARTICIPANTS_NAME = "participants.csv"
@@ -298,14 +298,12 @@ def _document(
     }
 
 
-def _released(account: Any, min_cell: int) -> dict[str, Any]:
-    from ..pooling.release import small
+def _released(account: Accounting, min_cell: int) -> dict[str, Any]:
+    from ..reference.disclosure import released_counts
 
-    excluded = {
-        code: None if small(count, min_cell) else count for code, count in account.excluded.items()
-    }
+    gone = account.participants - account.analysed
     return {
         "participants": account.participants,
         "analysed": account.analysed,
-        "excluded": excluded,
+        "excluded": released_counts(account.excluded, gone, min_cell),
     }

@@ -10,10 +10,12 @@ they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .limits import Limit
+from .records import Account
 
 AT_EXTREME = "ci-at-extreme"
 WITHHELD = "limit-at-extreme"
@@ -34,6 +36,32 @@ def hidden_counts(counts: Sequence[int], total: int, min_cell: int) -> tuple[boo
         if rest <= 0 or rest >= min_cell or not shown:
             return tuple(hidden)
         hidden[min(shown, key=lambda i: (counts[i], i))] = True
+
+
+def released_counts(counts: Mapping[str, int], total: int, min_cell: int) -> dict[str, int | None]:
+    """Counts by name as they may be told beside their ``total``; None for one that is withheld."""
+    hidden = hidden_counts(list(counts.values()), total, min_cell)
+    return {
+        name: None if hide and count else count
+        for (name, count), hide in zip(counts.items(), hidden, strict=True)
+    }
+
+
+def released_account(account: Account, min_cell: int) -> dict[str, Any]:
+    """What became of the rows for one measure, without the counts of a few people."""
+
+    def told(count: int | None) -> int | None:
+        return None if count is not None and 0 < count < min_cell else count
+
+    gone = account.rows_in - account.analysed
+    return {
+        "measure": account.measure,
+        "rows_in": account.rows_in,
+        "excluded": released_counts(account.excluded, gone, min_cell),
+        "analysed": account.analysed,
+        "ethnicity_unknown": told(account.ethnicity_unknown),
+        "outliers": told(account.outliers),
+    }
 
 
 def released(limits: Sequence[Limit]) -> tuple[Limit, ...]:

@@ -224,3 +224,21 @@ def test_a_table_of_summaries(tmp_path):
     assert not (out / "exclusions.csv").exists()
     both = run(tmp_path / "s.csv", "--out", tmp_path / "o2", "--also-summaries", tmp_path / "s.csv")
     assert both.exit_code == 2
+
+
+def test_json_tells_no_count_of_a_few(tmp_path):
+    wide = simulate_wide(2, people=50)
+    wide.loc[:3, "lv_ef_percent"] = None
+    wide.loc[4:16, "arm"] = None
+    path = tmp_path / "wide.csv"
+    wide.to_csv(path, index=False)
+    arguments = ("--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--json")
+    done = run(path, "--out", tmp_path / "out", *arguments)
+    assert done.exit_code == 0, done.output
+    # 13 without an arm and 4 without the outcome: 13 beside the total would tell the 4.
+    told = json.loads(done.stdout)["accounting"]
+    assert told == {
+        "participants": 110,
+        "analysed": 93,
+        "excluded": {"no-arm": None, "no-outcome": None},
+    }

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.reference.disclosure import hidden_counts, outward, released
+from cardiometa.reference.disclosure import hidden_counts, outward, released, released_account
 from cardiometa.reference.limits import LimitRequest, estimate_limits
+from cardiometa.reference.records import Account
 
 REQUEST = LimitRequest(centiles=(2.5, 50.0, 97.5), ci_level=0.9)
 
@@ -69,3 +70,20 @@ def test_released_limits_hold_no_extreme(n, rule):
             assert after.ci_high >= before.ci_high
             moved = (after.ci_low, after.ci_high) != (before.ci_low, before.ci_high)
             assert moved == ("ci-at-extreme" in after.notes)
+
+
+def test_the_account_tells_no_count_of_a_few():
+    account = Account(
+        measure="lv_edv_ml",
+        rows_in=200,
+        excluded={"failed": 3, "sex-unknown": 12, "not-healthy": 40},
+        analysed=145,
+        ethnicity_unknown=4,
+        outliers=0,
+    )
+    told = released_account(account, 10)
+    # 55 - 12 - 40 would tell the 3, so that the smaller of the others is withheld too.
+    assert told["excluded"] == {"failed": None, "sex-unknown": None, "not-healthy": 40}
+    assert told["ethnicity_unknown"] is None
+    assert told["outliers"] == 0
+    assert released_account(account, 1)["excluded"] == account.excluded
