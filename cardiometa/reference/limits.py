@@ -185,7 +185,7 @@ def _normal_limits(
                 limit=limit,
                 ci_low=limit - half,
                 ci_high=limit + half,
-                notes=notes,
+                notes=(*notes, *_impossible(limit, ordered)),
             )
         )
     return tuple(found)
@@ -210,7 +210,11 @@ def _robust(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
             limit=float(limits[index]),
             ci_low=None if low is None else float(low[index]),
             ci_high=None if high is None else float(high[index]),
-            notes=notes if low is not None else (*notes, "no-bootstrap-interval"),
+            notes=(
+                *notes,
+                *_impossible(float(limits[index]), ordered),
+                *(() if low is not None else ("no-bootstrap-interval",)),
+            ),
         )
         for index, centile in enumerate(request.centiles)
     )
@@ -230,6 +234,11 @@ def _bootstrap_interval(
     tail = (1 - request.ci_level) / 2
     ends = np.quantile(replicates, [tail, 1 - tail], axis=0, method="weibull")
     return ends[0], ends[1]
+
+
+def _impossible(limit: float, ordered: np.ndarray) -> tuple[str, ...]:
+    """A note where a symmetric method puts a limit below 0 though everybody is above it."""
+    return ("below-zero",) if limit < 0 < ordered[0] else ()
 
 
 def is_asymmetric(ordered: np.ndarray) -> bool:

@@ -186,3 +186,15 @@ def test_asymmetry(seed):
     assume(abs(np.mean(((values - values.mean()) / values.std()) ** 3)) < 0.25)
     assert not is_asymmetric(np.sort(values))
     assert is_asymmetric(np.sort(np.exp(values)))
+
+
+@pytest.mark.parametrize("rule", ["robust", "parametric", "prediction"])
+def test_a_limit_below_zero_of_positive_people_is_marked(rule):
+    """A mass or volume cannot be negative: such a limit is the method's, not the people's."""
+    ordered = np.sort(np.random.default_rng(3).lognormal(2, 0.9, 100))
+    low, middle, high = estimate_limits(ordered, rule, REQUEST)
+    assert low.limit < 0 < ordered[0]
+    assert "below-zero" in low.notes
+    assert "below-zero" not in (*middle.notes, *high.notes)
+    shifted = estimate_limits(ordered - 10, rule, REQUEST)
+    assert "below-zero" not in shifted[0].notes
