@@ -106,3 +106,25 @@ def test_a_column_that_is_constant_in_one_trial_is_noted():
     rows = result_of("ancova_adjusted", "wide").effects
     echo = next(r for r in rows if r.analysis == "trial" and r.trial == "ECHO")
     assert "sex=male" in echo.note
+
+
+@pytest.mark.parametrize("missing", ["mean", "complete"])
+def test_a_covariate_of_words_equals_lm(missing):
+    rows = pd.read_csv(FOLDER / "categories.csv", dtype={"participant_id": str})
+    options = PoolingOptions(
+        outcome="lv_ef_percent",
+        baseline_column="lv_ef_baseline",
+        adjust=("nyha",),
+        missing_baseline=missing,
+        min_cell=0,
+    )
+    result = pool_trials(cohort_table(rows), options)
+    found = {(r.trial, r.arm): r for r in result.effects if r.analysis == "trial"}
+    expected = json.loads((FOLDER / "categories.json").read_text())[missing]
+    assert len(found) == len(expected) == 5
+    for want in expected:
+        row = found[want["trial"], want["arm"]]
+        assert row.df == want["df"]
+        for name in ("estimate", "se"):
+            assert getattr(row, name) == pytest.approx(want[name], rel=TRIAL_TOLERANCE), name
+    assert "nyha=II" in found["T4", "low"].note
