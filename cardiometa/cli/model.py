@@ -60,6 +60,7 @@ def train(
         Path | None, typer.Option(help="Folder images/, labels/ of LV-only slices.", exists=True)
     ] = None,
     hold_out: Annotated[str, typer.Option(help="Patients of --slices never trained on.")] = "",
+    exclude: Annotated[str, typer.Option(help="Patients of --slices with wrong labels.")] = "",
     phantoms: Annotated[int, typer.Option(help="Synthetic hearts to add.", min=0)] = 100,
     recipe: Annotated[
         Path | None, typer.Option(help="JSON of settings that differ from the default recipe.")
@@ -93,6 +94,7 @@ def train(
                 label_order=label_order,
                 slices=slices,
                 hold_out=comma_list(hold_out),
+                exclude=comma_list(exclude),
                 phantoms=phantoms,
                 settings=read_json(recipe) if recipe else None,
                 model_id=model_id,

@@ -32,6 +32,7 @@ class TrainOptions:
     label_order: str = "acdc"
     slices: Path | None = None
     hold_out: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     phantoms: int = 100
     settings: Mapping[str, Any] | None = None
     model_id: str = "own-model"
@@ -45,7 +46,7 @@ def _volumes(options: TrainOptions) -> Iterable[Volume]:
 
     yield from read_pairs(options.pairs, options.label_order)
     if options.slices is not None:
-        yield from read_slices(options.slices, options.hold_out)
+        yield from read_slices(options.slices, options.hold_out, options.exclude)
     if options.phantoms:
         yield from phantoms(options.phantoms, seed=1, held_out=options.phantoms // 5)
 
@@ -57,6 +58,7 @@ def pack(options: TrainOptions) -> Path:
     plan = {
         "label_order": options.label_order,
         "hold_out": sorted(options.hold_out),
+        "exclude": sorted(options.exclude),
         "phantoms": options.phantoms,
         "slices": options.slices is not None,
     }
@@ -102,6 +104,7 @@ def card_document(
         },
         "spacing_mm": recipe.spacing_mm,
         "crop": recipe.crop,
+        "views": 4,
         "normalisation": "clip-1-99-zscore",
         "licence": options.licence,
         "intended_use": INTENDED_USE,

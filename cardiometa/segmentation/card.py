@@ -31,6 +31,7 @@ class ModelCard:
     context_slices: int
     spacing_mm: float
     crop: int
+    views: int
     rv_vendors: tuple[str, ...]
     tensors_sha256: str
     document: Mapping[str, Any] = field(repr=False)
@@ -66,6 +67,9 @@ def parse_card(document: Any) -> ModelCard:
     spacing, crop = float(_need(document, "spacing_mm", (int, float))), _need(document, "crop", int)
     widths = tuple(int(w) for w in _need(network, "widths", list))
     context = int(_need(network, "context_slices", int))
+    views = document.get("views", 1)
+    if views not in (1, 2, 4):
+        raise ModelError(f"The model's card has views {views!r}.", hint="Use 1, 2 or 4.")
     if not 0.5 <= spacing <= 4 or crop % 32 or not 64 <= crop <= 512 or context not in (1, 3):
         raise ModelError(
             f"The model's card has spacing {spacing} mm, crop {crop}, context {context}.",
@@ -80,6 +84,7 @@ def parse_card(document: Any) -> ModelCard:
         context_slices=context,
         spacing_mm=spacing,
         crop=crop,
+        views=int(views),
         rv_vendors=tuple(str(v) for v in document.get("rv_vendors", ())),
         tensors_sha256=str(_need(document, "tensors_sha256", str)),
         document=document,

@@ -18,6 +18,7 @@ of one phase never outweighs the heart.
    phases on), even if nothing is left: a missing frame is told, a wrong one is not.
 5. Holes in the LV cavity become cavity (papillary muscles belong to the blood pool). Holes of at
    most 100 mm² in the wall become what most of their border is, such holes in the RV become RV.
+6. End slices whose cavity is not half enclosed by myocardium are no LV (see `open_ends`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records import BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY, Flag
+from .open_ends import without_open_ends
 
 SMALL_HOLE_MM2 = 100.0
 LINK_MM = 20.0
@@ -79,7 +81,9 @@ def clean_labels(
     flags = _flags(before, cleaned[window])
     if cleaned.any():
         window = _window(cleaned)  # smaller, now that what lay apart is gone
-        cleaned[window] = _filled(cleaned[window], spacing_mm)
+        filled = _filled(cleaned[window], spacing_mm)
+        cleaned[window], open_flags = without_open_ends(filled)
+        flags = (*flags, *open_flags)
     return cleaned, flags
 
 

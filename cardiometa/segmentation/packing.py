@@ -160,12 +160,20 @@ def _stacks(paths: Iterable[Path]) -> dict[tuple[str, int], list[Path]]:
     return stacks
 
 
-def read_slices(folder: Path, held_out: Sequence[str]) -> Iterable[Volume]:
-    """Stacks of slices with LV cavity labels; ``held_out`` patients are never trained on."""
+def read_slices(
+    folder: Path, held_out: Sequence[str], excluded: Sequence[str] = ()
+) -> Iterable[Volume]:
+    """Stacks of slices with LV cavity labels.
+
+    ``held_out`` patients are never trained on, ``excluded`` ones (labels that do not lie on their
+    heart) are not even packed.
+    """
     from PIL import Image
 
     spacing = (SLICES_SPACING_MM, SLICES_SPACING_MM)
     for (patient, _), paths in _stacks((folder / "images").glob("*.png")).items():
+        if patient in excluded:
+            continue
         images = [np.asarray(Image.open(path).convert("L")) for path in paths]
         truths = [
             np.asarray(Image.open(folder / "labels" / path.name).convert("L")) for path in paths

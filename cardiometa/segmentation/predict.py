@@ -15,6 +15,10 @@ from ..errors import ModelError, UsageError
 from .model import Model, tensors_of
 from .network import HeartUNet, fold_batch_norm
 
+# Each crop is seen as it is and mirrored, and the probabilities are averaged: what the network says
+# of a slice then depends less on how the scanner laid the field of view.
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+
 # The one batch shape. Not an option on CPUs: another shape may round differently.
 BATCH = 8
 
@@ -56,6 +60,7 @@ class TorchPredictor:
         card = model.card
         self.device = choose_device(device)
         self._context = card.context_slices
+        self._views = card.views
         self._order = card.label_order()
         # A larger batch only helps accelerators; a CPU keeps the one shape.
         self._batch = BATCH if self.device == "cpu" else max(batch or 64, 1)
@@ -91,9 +96,12 @@ class TorchPredictor:
         padded[: len(part)] = part
         with torch.inference_mode():
             x = torch.from_numpy(padded).to(self.device)
-            x = x.contiguous(memory_format=torch.channels_last)
-            probability = torch.softmax(self._network(x), dim=1)[: len(part), self._order]
-            result[start : start + len(part)] = probability.cpu().numpy()
+            total = torch.zeros((len(part), len(self._order), *x.shape[2:]), device=self.device)
+            for axes in FLIPS[: self._views]:
+                view = x.flip(axes).contiguous(memory_format=torch.channels_last)
+                probability = torch.softmax(self._network(view), dim=1).flip(axes)
+                total += probability[: len(part), self._order]
+            result[start : start + len(part)] = (total / self._views).cpu().numpy()
 
     def close(self) -> None:
         """End the worker threads."""

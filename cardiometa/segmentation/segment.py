@@ -129,7 +129,7 @@ def segment_cine(
     if found is None:
         flags.append(
             Flag(
-                code="heart_not_found",
+                code="heart-not-found",
                 level="review",
                 sentence="The heart was not found in the field of view; its centre was used.",
             )

@@ -163,3 +163,19 @@ def test_the_bundled_model_and_its_card_agree() -> None:
     )
     assert bundled_path().stat().st_size <= 10_000_000
     assert "CC BY-NC-SA 4.0" in str(model.card.document["licence"])
+
+
+def test_four_views_see_a_mirrored_slice_alike(tmp_path: Path) -> None:
+    """With 4 views the probabilities of a mirrored crop are the mirrored probabilities."""
+    path = write_model(tmp_path, {**DOCUMENT, "views": 4})
+    predictor = load_model(path).predictor(device="cpu", workers=1)
+    x = crops(3)
+    straight = predictor.probabilities(x)
+    mirrored = predictor.probabilities(np.ascontiguousarray(x[..., ::-1]))[..., ::-1]
+    predictor.close()
+    assert np.allclose(straight, mirrored, atol=1e-5)
+    one = load_model(write_model(tmp_path)).predictor(device="cpu", workers=1)
+    assert not np.allclose(straight, one.probabilities(x), atol=1e-3)
+    one.close()
+    with pytest.raises(ModelError, match="views"):
+        write_model(tmp_path, {**DOCUMENT, "views": 3})

@@ -128,7 +128,7 @@ def validate(network: nn.Module, pack: Pack, recipe: Recipe) -> dict[str, float]
     names = {1: "lv", 2: "myo", 3: "rv"}
     for kind, prefix in ((FULL, ""), (LV_ONLY, "partial_"), (PHANTOM, "phantom_")):
         rows = pack.held_out_rows(recipe.fold, kind)
-        groups = pack.volume[rows] if kind != LV_ONLY else rows
+        groups = pack.volume[rows]
         for group in np.unique(groups):
             own = rows[groups == group]
             truth = pack.labels[own]
