@@ -105,12 +105,22 @@ def _hush_gdcm() -> None:
     gdcm.Trace.DebugOff()
 
 
-def _whole_numbers(dataset: Any, array: np.ndarray, *, high_bit: bool = True) -> np.ndarray:
-    """Integer values: shifted to the low bit, other bits (old overlays) masked, sign extended."""
+def _bits(dataset: Any) -> tuple[int, int]:
+    """Bits stored and the highest of them; raises where a header's numbers cannot be."""
     allocated = whole(dataset, "BitsAllocated") or 16
     stored = whole(dataset, "BitsStored") or allocated
     high = whole(dataset, "HighBit")
-    shift = max(0, high + 1 - stored) if high_bit and high is not None else 0
+    high = stored - 1 if high is None else high
+    # Checked before they are used: two to the power of a header's number may fill the memory.
+    if not 1 <= stored <= allocated <= 32 or not 0 <= high < allocated:
+        raise ValueError("bits beyond those allocated")
+    return stored, high
+
+
+def _whole_numbers(dataset: Any, array: np.ndarray, *, high_bit: bool = True) -> np.ndarray:
+    """Integer values: shifted to the low bit, other bits (old overlays) masked, sign extended."""
+    stored, high = _bits(dataset)
+    shift = max(0, high + 1 - stored) if high_bit else 0
     values = (array.astype(np.int64) >> shift) & ((1 << stored) - 1)
     if whole(dataset, "PixelRepresentation") == 1:
         sign = 1 << (stored - 1)
@@ -122,10 +132,9 @@ def _real_values(dataset: Any, frame: Frame, values: np.ndarray) -> np.ndarray:
     """Float32 values: padding replaced by the least real value, inverted, rescaled."""
     values = _without_padding(dataset, values)
     if text(dataset, "PhotometricInterpretation") == "MONOCHROME1":
-        stored = whole(dataset, "BitsStored") or 16
         signed = whole(dataset, "PixelRepresentation") == 1
         # Inversion over the whole range of the header is the same for all frames of a cine.
-        values = (-1 if signed else (1 << stored) - 1) - values
+        values = (-1 if signed else (1 << _bits(dataset)[0]) - 1) - values
     slope, intercept = _rescale(dataset, frame)
     real = values.astype(np.float32)
     if slope != 1.0 or intercept != 0.0:
@@ -156,6 +165,8 @@ def _rescale(dataset: Any, frame: Frame) -> tuple[float, float]:
         levels = [*(level for level in found if level is not None), dataset]
     for level in levels:
         slope, intercept = number(level, "RescaleSlope"), number(level, "RescaleIntercept")
+        if slope is None and text(level, "RescaleSlope"):
+            raise ValueError("a slope that is no number")
         if slope:
             if abs(slope) > _MAX_RESCALE or abs(intercept or 0.0) > _MAX_RESCALE:
                 raise ValueError("rescaling beyond any image")

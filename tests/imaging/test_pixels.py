@@ -208,9 +208,25 @@ def test_frames_without_a_place_of_their_own_are_refused(tmp_path):
     assert caught.value.code == "multi-frame"
 
 
-@pytest.mark.parametrize("slope", ["1e300", "-1e7", "1e-300"])
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("BitsStored", "99999999999"), ("HighBit", "99999999999"), ("BitsStored", "-3")],
+)
+def test_bits_beyond_those_allocated_fill_no_memory(tmp_path, keyword, value):
+    def change(_z, _t, ds):
+        ds.add_new(keyword, "LO", value)
+
+    with pytest.raises(ImageError) as caught:
+        read_images(tmp_path, each(tiny(SMALL), change))
+    assert caught.value.code == "undecodable"
+
+
+@pytest.mark.parametrize("slope", ["1e300", "-1e7", "1,5", "1e-300"])
 def test_wild_rescaling_never_gives_infinite_pixels(tmp_path, slope):
-    put(tmp_path, files(each(tiny(SMALL), lambda _z, _t, ds: setattr(ds, "RescaleSlope", slope))))
+    put(
+        tmp_path,
+        files(each(tiny(SMALL), lambda _z, _t, ds: ds.add_new("RescaleSlope", "LO", slope))),
+    )
     if slope == "1e-300":
         assert np.isfinite(read(tmp_path).pixels).all()
     else:
