@@ -31,7 +31,7 @@ class ModelCard:
     context_slices: int
     spacing_mm: float
     crop: int
-    views: int
+    views: int = 1
     rv_vendors: tuple[str, ...]
     tensors_sha256: str
     document: Mapping[str, Any] = field(repr=False)

