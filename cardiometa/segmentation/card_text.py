@@ -52,6 +52,8 @@ def card_markdown(card: ModelCard) -> str:
         "",
         "Patients held out (never trained on): " + ", ".join(training.get("held_out", [])) + ".",
         "",
+        *_list(f"stage {stage}" for stage in training.get("stages", [])),
+        "",
         "## Accuracy on the patients held out",
         "",
         f"Dice of whole volumes, mean over patients, {document.get('accuracy_how', _ON_GRID)}:",

@@ -179,10 +179,25 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert not list(out.rglob("*.tmp"))
 
 
-def test_only_garbage_is_said_and_nothing_else_happens(tmp_path: Path) -> None:
+def test_a_folder_of_garbage_is_one_failed_scan_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "letter.txt").write_text("dear sir")
-    done = cardiometa("segment", str(tmp_path / "in"), "--out", str(tmp_path / "out"))
+    out = tmp_path / "out"
+    done = cardiometa("segment", str(tmp_path / "in"), "--out", str(out))
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert [row["status"] for row in rows_of(out)] == ["failed"]
+    with (out / "exclusions.csv").open(newline="") as stream:
+        sentences = [row["sentence"] for row in csv.DictReader(stream)]
+    assert any("text files" in sentence for sentence in sentences)
+    assert not any("dear sir" in sentence or "letter" in sentence for sentence in sentences)
+
+
+def test_a_cohort_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    toml = tmp_path / "cohort.toml"
+    toml.write_text('name = "x"\n[trials.A]\nscans = "absent.csv"\n')
+    done = cardiometa("segment", str(toml), "--out", str(tmp_path / "out"))
     assert done.returncode == 3
+    assert "absent.csv" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
