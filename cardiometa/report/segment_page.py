@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY
 from ..provenance import version
 from .agreement_figure import agreement_figure, agreement_table, compared_measures
@@ -106,7 +108,8 @@ def _of_failed(tables: CohortTables) -> pd.DataFrame:
     failed = tables.measurements.loc[tables.measurements["status"] == "failed", key]
     names = set(failed.itertuples(index=False, name=None))
     chosen = [row in names for row in scans[key].itertuples(index=False, name=None)]
-    return scans[chosen]
+    # As an array: an empty list would choose columns, not rows.
+    return scans.loc[np.array(chosen, dtype=bool)]
 
 
 def _by_code(exclusions: pd.DataFrame) -> tuple[tuple[str, int | None], ...]:
