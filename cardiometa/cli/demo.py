@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import say, show_json, show_table
+from .console import say, show_json
 from .shared import JsonOption, QuietOption, guard
 
 
@@ -35,5 +35,7 @@ def demo(
                     "comparisons": [{"what": w, "found": f, "truth": t} for w, f, t in lines],
                 }
             )
-        show_table(("synthetic data", "found", "truth"), lines, quiet=quiet)
+        say("found in the synthetic data, and what is true:", quiet=quiet)
+        for what, found, truth in lines:
+            say(f"  {what}: {found} (truth: {truth})", quiet=quiet)
         say(f"done in {outcome.seconds:.0f} s; report: {out / 'report.html'}", quiet=quiet)
