@@ -31,8 +31,8 @@ scans = "ALPHA/scans.csv"
 root = "ALPHA/images"
 randomised = true
 papillary = "blood-pool"
-n_sought = 4
-n_randomised = 4
+n_sought = 3
+n_randomised = 3
 
 [trials.ALPHA.columns]
 participant_id = "SUBJID"

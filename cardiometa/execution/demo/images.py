@@ -16,8 +16,8 @@ from . import truth
 if TYPE_CHECKING:
     from ...imaging.phantom import PhantomCine
 
-PEOPLE_PER_TRIAL = 4
-HEALTHY_PEOPLE = 6
+PEOPLE_PER_TRIAL = 3
+HEALTHY_PEOPLE = 5
 SLICE_DISTANCE_MM, FRAMES = 10.0, 20
 
 
