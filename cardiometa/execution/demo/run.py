@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UsageError
-from ...files import RECORD_NAME, canonical_json, read_json, write_text
+from ...files import RECORD_NAME, canonical_json, check_output, write_text
 from ...provenance import FORMAT_VERSION, record_text, run_block
 from ...records import RunRecord
 from . import truth
@@ -42,22 +41,13 @@ class DemoOutcome:
     seconds: float
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        record = out / RECORD_NAME
-        if not record.is_file() or read_json(record).get("command") != "demo":
-            raise UsageError(
-                f"{out.name} holds other files.", hint="Choose a new folder for --out."
-            )
-
-
 def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) -> DemoOutcome:
     """Make the cohort, run the three commands, write ``OUT/report.html``; about two minutes."""
-    _check_out(out)
+    options = {"seed": seed}
+    # Another seed's phantoms have files of the same size: they must not meet in one folder.
+    check_output(out, command="demo", options=options, overwrite=False)
     begun = time.monotonic()
-    record = RunRecord(
-        command="demo", format_version=FORMAT_VERSION, options={"seed": seed}, inputs={}
-    )
+    record = RunRecord(command="demo", format_version=FORMAT_VERSION, options=options, inputs={})
     write_text(out / RECORD_NAME, record_text(record))
     say("1/4 a synthetic cohort: phantoms of known volumes in DICOM and NIfTI")
     scans = list(write_cohort(out / "cohort", seed))
@@ -81,14 +71,8 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
     write_text(out / "truth.json", canonical_json([_line(c) for c in comparisons]))
     write_text(out / "report.html", _page(reports, comparisons))
     seconds = time.monotonic() - begun
-    write_text(out / RECORD_NAME, record_text(_with_run(record, seconds)))
+    write_text(out / RECORD_NAME, record_text(replace(record, run=run_block(seconds=seconds))))
     return DemoOutcome(reports=reports, comparisons=comparisons, seconds=seconds)
-
-
-def _with_run(record: RunRecord, seconds: float) -> RunRecord:
-    from dataclasses import replace
-
-    return replace(record, run=run_block(seconds=seconds))
 
 
 def _line(comparison: Comparison) -> dict[str, str]:
