@@ -65,6 +65,12 @@ def train(
     recipe: Annotated[
         Path | None, typer.Option(help="JSON of settings that differ from the default recipe.")
     ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Fold held out (by patient), in place of the recipe's.")
+    ] = None,
+    packed: Annotated[
+        Path | None, typer.Option(help="Packed file of an earlier run to train on.", exists=True)
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Checkpoint whose weights to begin with.", exists=True)
     ] = None,
@@ -86,6 +92,9 @@ def train(
         from .shared import one_of
 
         one_of("--label-order", label_order, tuple(LABEL_ORDERS))
+        settings = dict(read_json(recipe)) if recipe else {}
+        if fold is not None:
+            settings["fold"] = fold
         last = run(
             TrainOptions(
                 folder=folder,
@@ -96,7 +105,8 @@ def train(
                 hold_out=comma_list(hold_out),
                 exclude=comma_list(exclude),
                 phantoms=phantoms,
-                settings=read_json(recipe) if recipe else None,
+                packed=packed,
+                settings=settings,
                 model_id=model_id,
                 licence=licence,
                 vendors=comma_list(vendors),

@@ -24,7 +24,10 @@ INTENDED_USE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """Where the labelled hearts lie and how to train; ``settings`` are those of `Recipe`."""
+    """Where the labelled hearts lie and how to train; ``settings`` are those of `Recipe`.
+
+    ``packed`` is a packed file made before (the folds of a cross-validation share one).
+    """
 
     folder: Path
     out: Path
@@ -34,11 +37,13 @@ class TrainOptions:
     hold_out: Sequence[str] = ()
     exclude: Sequence[str] = ()
     phantoms: int = 100
+    packed: Path | None = None
     settings: Mapping[str, Any] | None = None
     model_id: str = "own-model"
     licence: str = "the licence of the training data"
     vendors: Sequence[str] = ()
     start_from: Path | None = None
+    validate_every: int = 10
 
 
 def _volumes(options: TrainOptions) -> Iterable[Volume]:
@@ -53,6 +58,8 @@ def _volumes(options: TrainOptions) -> Iterable[Volume]:
 
 def pack(options: TrainOptions) -> Path:
     """The packed file in the run's folder; made once, kept for a resumed run."""
+    if options.packed is not None:
+        return options.packed
     from ..segmentation.packing import pack_bytes
 
     plan = {
@@ -156,7 +163,7 @@ def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
     if not resumed and options.start_from is not None:
         state = torch.load(options.start_from, map_location="cpu", weights_only=True)
         trainer.start_from(state["average"])
-    last = trainer.run()
+    last = trainer.run(every=options.validate_every)
     tensors = {
         name: value.detach().cpu().numpy()
         for name, value in trainer.average.state_dict().items()

@@ -7,10 +7,18 @@ import pytest
 import torch
 
 from cardiometa.segmentation import packing
-from cardiometa.segmentation.training.data import FULL, LV_ONLY, load, neighbours
+from cardiometa.segmentation.training.data import (
+    FULL,
+    LV_ONLY,
+    PHANTOM,
+    UNKNOWN,
+    load,
+    neighbours,
+)
 from cardiometa.segmentation.training.fit import Batches, Trainer, dice, heart_centres
 from cardiometa.segmentation.training.loss import segmentation_loss
 from cardiometa.segmentation.training.recipe import Recipe
+from cardiometa.segmentation.training.self_label import completed, mean_probability
 from tests.kit.data import shared_data
 
 TINY = Recipe(
@@ -113,6 +121,81 @@ def test_where_only_the_cavity_is_known_the_rest_is_free() -> None:
     paid = segmentation_loss(as_rv, labels, full) - segmentation_loss(base, labels, full)
     assert abs(float(free)) < 1e-3
     assert float(paid) > 0.5
+
+
+def test_pixels_nobody_knows_cost_nothing() -> None:
+    rng = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 4, 32, 32, generator=rng)
+    labels = torch.randint(0, 4, (2, 32, 32), generator=rng)
+    labels[:, :10] = UNKNOWN
+    elsewhere = logits.clone()
+    elsewhere[:, :, :10] = torch.randn(2, 4, 10, 32, generator=rng)
+    full = torch.zeros(2)
+    kept = segmentation_loss(logits, labels, full)
+    assert float(segmentation_loss(elsewhere, labels, full)) == pytest.approx(float(kept))
+    # And what is known counts as it does alone.
+    alone = segmentation_loss(logits[:, :, 10:], labels[:, 10:], full)
+    assert float(kept) == pytest.approx(float(alone), rel=1e-6)
+
+
+def test_readers_cavity_stands_and_doubt_stays_unknown() -> None:
+    # Pixels: cavity by the reader; the network's cavity that the reader denies, myocardium
+    # surest of the rest; sure RV; doubt between myocardium and RV.
+    probability = np.array(
+        [[0.9, 0, 0, 0.1], [0.0, 0.8, 0.19, 0.01], [0.02, 0, 0.02, 0.96], [0.1, 0, 0.45, 0.45]]
+    ).T.reshape(1, 4, 1, 4)
+    labels = np.array([[[1, 0, 0, 0]]], dtype=np.uint8)
+    assert completed(probability, labels, least=0.75).tolist() == [[[1, 2, 3, UNKNOWN]]]
+
+
+def test_views_turn_back_to_where_they_were() -> None:
+    class Bright(torch.nn.Module):
+        """Logits that follow the pixels: the same labels from every side."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(5.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            middle = x[:, 1:2] * self.scale
+            return torch.cat([-middle, middle, 0 * middle, 0 * middle], dim=1)
+
+    stack = np.random.default_rng(4).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    network = Bright()
+    with torch.no_grad():
+        once = network(torch.from_numpy(stack)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(mean_probability(network, stack), once, atol=1e-6)
+
+
+def test_a_run_completes_lv_only_slices_once_and_resumes_with_them(
+    pack_path: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    pack = load([pack_path])
+    recipe = Recipe.from_dict({**TINY.to_dict(), "epochs": 3, "self_label_epoch": 2})
+    trainer = Trainer(pack, recipe, tmp_path / "own")
+    trainer.run(every=10)
+    assert trainer.own_labels is not None
+    rows = trainer.batches.rows[LV_ONLY]
+    truth = pack.labels[rows] == 1
+    assert (trainer.own_labels[truth] == 1).all()
+    assert not (trainer.own_labels[~truth] == 1).any()
+    assert not trainer.batches.lv_only[rows].any()
+    again = Trainer(pack, recipe, tmp_path / "own")
+    assert again.resume()
+    np.testing.assert_array_equal(again.own_labels, trainer.own_labels)
+    np.testing.assert_array_equal(again.batches.labels, trainer.batches.labels)
+
+
+def test_pre_training_sees_no_labelled_heart(tmp_path: Path) -> None:
+    path = tmp_path / "pack.npz"
+    path.write_bytes(
+        packing.pack_bytes([*discs(3, FULL, 1), *discs(3, LV_ONLY, -1), *discs(4, PHANTOM, -1)])
+    )
+    pack = load([path])
+    batches = Batches(pack, Recipe.from_dict({**TINY.to_dict(), "pretrain": True}))
+    drawn = pack.kind[np.concatenate(batches.epoch(1))]
+    assert set(drawn.tolist()) == {LV_ONLY, PHANTOM}
 
 
 def test_dice_and_centres() -> None:

@@ -66,10 +66,10 @@ def _blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return functional.conv2d(x, down, padding=(radius, 0), groups=channels)
 
 
-def scanner(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+def scanner(x: torch.Tensor, recipe: Recipe, rng: torch.Generator) -> torch.Tensor:
     """Coil sensitivity, blur, low resolution, ghosts and noise on images in 0 to 1."""
     n, _, size, _ = x.shape
-    strength = _sometimes(n, 0.6, rng) * _uniform(n, 0.0, 0.45, rng).view(-1, 1, 1, 1)
+    strength = _sometimes(n, 0.6, rng) * _uniform(n, 0.0, recipe.bias_field, rng).view(-1, 1, 1, 1)
     x = x * torch.exp(strength * _smooth_field(n, size, 3, rng))
     blurred = _blur(x, float(_uniform(1, 0.5, 1.4, rng)))
     mix = _sometimes(n, 0.3, rng)
@@ -121,4 +121,4 @@ def augment(
     x = x * (1 - drop) + x[:, middle : middle + 1] * drop
     flip = torch.rand(n, generator=rng) < 0.5
     x = torch.where(flip.view(-1, 1, 1, 1), x.flip(1), x)
-    return intensity(scanner(x, rng), rng), y[:, 0].long()
+    return intensity(scanner(x, recipe, rng), rng), y[:, 0].long()

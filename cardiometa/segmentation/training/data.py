@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 FULL, LV_ONLY, PHANTOM = 0, 1, 2
+# A pixel that nobody labelled and the network is not sure of: it counts in no loss.
+UNKNOWN = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from .augment import augment
 from .data import FULL, LV_ONLY, PHANTOM, Pack
 from .loss import segmentation_loss
 from .recipe import Recipe
+from .self_label import complete_rows, with_context
 
 
 def heart_centres(labels: np.ndarray) -> np.ndarray:
@@ -53,16 +54,26 @@ class Batches:
         self.pack = pack
         self.recipe = recipe
         self.centres = volume_centres(pack)
+        self.labels, self.lv_only = pack.labels, pack.kind == LV_ONLY
         self.rows = {k: pack.training_rows(recipe.fold, k) for k in (FULL, LV_ONLY, PHANTOM)}
-        if not len(self.rows[FULL]):
+        main, second = (PHANTOM, FULL) if recipe.pretrain else (FULL, PHANTOM)
+        if not len(self.rows[main]):
             raise ValueError("the packed file holds no fully labelled slice to train on")
         batch = recipe.batch
-        wanted = {LV_ONLY: recipe.share_partial, PHANTOM: recipe.share_phantom}
+        wanted = {LV_ONLY: recipe.share_partial, second: recipe.share_phantom}
+        if recipe.pretrain:
+            wanted[FULL] = 0.0
         self.counts = {
             k: round(batch * share) if len(self.rows[k]) else 0 for k, share in wanted.items()
         }
-        self.counts[FULL] = batch - sum(self.counts.values())
-        self.per_epoch = math.ceil(len(self.rows[FULL]) / self.counts[FULL])
+        self.counts[main] = batch - sum(self.counts.values())
+        self.per_epoch = math.ceil(len(self.rows[main]) / self.counts[main])
+
+    def complete(self, labels: np.ndarray) -> None:
+        """Train on these labels of the LV-only rows as on those of all structures."""
+        rows = self.rows[LV_ONLY]
+        self.labels, self.lv_only = self.labels.copy(), self.lv_only.copy()
+        self.labels[rows], self.lv_only[rows] = labels, False
 
     def epoch(self, seed: int) -> list[np.ndarray]:
         """Row numbers of each batch of one epoch; a function of the seed alone."""
@@ -83,7 +94,7 @@ class Batches:
         if recipe.context_slices == 1:
             context = rows[:, None]
         images = torch.from_numpy(pack.images[context]).float() / 255
-        labels = torch.from_numpy(pack.labels[rows]).float()
+        labels = torch.from_numpy(self.labels[rows]).float()
         n, size = len(rows), images.shape[-1]
         shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * recipe.shift_px
         centres = torch.from_numpy(self.centres[rows]) + shift
@@ -92,23 +103,13 @@ class Batches:
         away = torch.rand(n, 1, generator=rng) < recipe.away_from_heart
         centres = torch.where(away, anywhere, centres)
         x, y = augment(images, labels, centres, recipe, rng)
-        return x, y, torch.from_numpy((pack.kind[rows] == LV_ONLY).astype(np.float32))
-
-
-def normalise(images: np.ndarray) -> np.ndarray:
-    """Clip a volume to its 1st and 99th percentile and z-score it."""
-    low, high = (float(value) for value in np.percentile(images, (1, 99)))
-    clipped = np.clip(images.astype(np.float32), low, max(high, low + 1e-6))
-    scaled: np.ndarray = (clipped - float(clipped.mean())) / max(float(clipped.std()), 1e-6)
-    return scaled.astype(np.float32)
+        return x, y, torch.from_numpy(self.lv_only[rows].astype(np.float32))
 
 
 @torch.inference_mode()
 def predict_volume(network: nn.Module, images: np.ndarray, context_slices: int) -> np.ndarray:
     """Labels ``[z, y, x]`` of one normalised volume ``[z, y, x]``."""
-    x = normalise(images)
-    below, above = np.r_[x[:1], x[:-1]], np.r_[x[1:], x[-1:]]
-    stack = np.stack([below, x, above], axis=1) if context_slices == 3 else x[:, None]
+    stack = with_context(images, context_slices)
     logits = network(torch.from_numpy(stack).contiguous(memory_format=torch.channels_last))
     labels: np.ndarray = logits.argmax(dim=1).numpy().astype(np.uint8)
     return labels
@@ -174,6 +175,7 @@ class Trainer:
         )
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
+        self.own_labels: np.ndarray | None = None
 
     def _new_network(self) -> HeartUNet:
         network = HeartUNet(self.recipe.widths, self.recipe.context_slices).to(self.device)
@@ -194,6 +196,8 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
+        if self.own_labels is not None:
+            state["own_labels"] = torch.from_numpy(self.own_labels)
         temporary = self.folder / "checkpoint.tmp"
         torch.save(state, temporary)
         os.replace(temporary, self.folder / "checkpoint.pt")
@@ -210,7 +214,21 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.history = int(state["epoch"]), list(state["history"])
+        if "own_labels" in state:
+            self.own_labels = state["own_labels"].cpu().numpy()
+            self.batches.complete(self.own_labels)
         return True
+
+    def label_the_rest(self) -> None:
+        """Complete the LV-only slices by what the averaged network sees in them."""
+        rows = self.batches.rows[LV_ONLY]
+        if not len(rows):
+            return
+        recipe = self.recipe
+        self.own_labels = complete_rows(
+            self.average, self.pack, rows, recipe.context_slices, recipe.self_label_least
+        )
+        self.batches.complete(self.own_labels)
 
     def _update_average(self, step: int) -> None:
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
@@ -256,6 +274,9 @@ class Trainer:
         """Train to the recipe's last epoch, validating now and then; returns the last record."""
         self.folder.mkdir(parents=True, exist_ok=True)
         while self.epoch < self.recipe.epochs:
+            due = 0 < self.recipe.self_label_epoch <= self.epoch
+            if due and self.own_labels is None:
+                self.label_the_rest()
             record = self.train_epoch()
             if self.epoch % every == 0 or self.epoch == self.recipe.epochs:
                 record |= validate(self.average, self.pack, self.recipe)

@@ -27,6 +27,12 @@ class Recipe:
     # Shares of a batch by kind of label: fully labelled hearts, LV cavity only, phantoms.
     share_partial: float = 0.12
     share_phantom: float = 0.0
+    # From this epoch on the network's own labels complete the LV-only slices; 0: never.
+    self_label_epoch: int = 0
+    self_label_least: float = 0.75
+    # Without fully labelled hearts (pre-training on phantoms and LV-only slices).
+    pretrain: bool = False
+    bias_field: float = 0.45
     # Geometry: the whole dihedral group, so that no orientation of the source matters.
     rotation_deg: float = 30.0
     scale: float = 0.25
