@@ -118,12 +118,28 @@ class CineStack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScanQuality:
+    """What the network's own doubt says of the labels of one scan.
+
+    ``frames`` are the indices of the frames of the largest and the smallest LV that were looked
+    at; ``features`` lie in 0 to 1, higher is better; ``predicted_dice`` is the mean Dice over
+    the three structures and both frames that the model's calibration predicts from them, None
+    where the model's card has no calibration.
+    """
+
+    frames: tuple[int, int]
+    features: Mapping[str, float]
+    predicted_dice: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelStack:
     """Labels of a cine on its own grid.
 
     ``labels`` uint8 ``[t, z, y, x]`` (0 background, 1 LV cavity, 2 LV myocardium, 3 RV cavity);
     ``confidence`` float32 ``[t, z]``: mean largest class probability in the border band of the
-    predicted structures, NaN in slices without one.
+    predicted structures, NaN in slices without one; ``quality`` None where labels have none
+    (no network, or a person mended them).
     """
 
     labels: np.ndarray
@@ -131,6 +147,7 @@ class LabelStack:
     model_id: str
     model_sha256: str
     flags: tuple[Flag, ...] = ()
+    quality: ScanQuality | None = None
 
 
 class Predictor(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,39 @@ from typing import Any
 from ..errors import ModelError
 
 FORMAT = "cardiometa-model/1"
+QUALITY_KIND = "rising-logistic"
 CLASS_LABELS: Mapping[str, int] = {
     "background": 0,
     "lv_cavity": 1,
     "lv_myocardium": 2,
     "rv_cavity": 3,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityCalibration:
+    """How a scan's features add up to its predicted mean Dice: a logistic curve that only rises.
+
+    ``predict`` gives 1 / (1 + exp(-(intercept + Σ weight · logit(feature)))), the features (names
+    in `segmentation.quality`) clipped to ``clip`` … 1 - ``clip``. No weight is negative: a worse
+    feature never gives a better score. ``document`` is the card's whole block (training, AUC …).
+    """
+
+    weights: Mapping[str, float]
+    intercept: float
+    clip: float
+    document: Mapping[str, Any] = field(repr=False)
+
+    def predict(self, features: Mapping[str, float]) -> float | None:
+        """The predicted mean Dice; None where a feature is missing or unknown."""
+        total = self.intercept
+        for name, weight in self.weights.items():
+            value = features.get(name, math.nan)
+            if math.isnan(value):
+                return None
+            share = min(max(value, self.clip), 1 - self.clip)
+            total += weight * math.log(share / (1 - share))
+        return 1 / (1 + math.exp(-total))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +62,7 @@ class ModelCard:
     views: int = 1
     rv_vendors: tuple[str, ...]
     tensors_sha256: str
+    quality: QualityCalibration | None = None
     document: Mapping[str, Any] = field(repr=False)
 
     def label_order(self) -> list[int]:
@@ -49,6 +78,35 @@ def _need(document: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) 
             hint="Use a file written by `cardiometa model train`, which writes the card.",
         )
     return value
+
+
+def parse_quality(block: Any) -> QualityCalibration:
+    """The calibration of a card's ``quality`` block; raises ModelError where it is not one."""
+    hint = "Make the block with tests/bench/calibrate_quality.py, or leave it out."
+    if not isinstance(block, Mapping) or block.get("kind") != QUALITY_KIND:
+        raise ModelError(f"The card's quality block is not of the kind {QUALITY_KIND}.", hint=hint)
+    weights = block.get("weights")
+    numbers = [block.get("intercept"), block.get("clip")]
+    if isinstance(weights, Mapping):
+        numbers += list(weights.values())
+    sound = all(
+        isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
+        for n in numbers
+    )
+    if not sound or not weights or not 0 < float(block["clip"]) < 0.5:
+        raise ModelError("The card's quality block has no usable numbers.", hint=hint)
+    if min(weights.values()) < 0:
+        raise ModelError(
+            "The card's quality block has a negative weight: a worse feature would give a better "
+            "score.",
+            hint=hint,
+        )
+    return QualityCalibration(
+        weights={str(name): float(weight) for name, weight in weights.items()},
+        intercept=float(block["intercept"]),
+        clip=float(block["clip"]),
+        document=block,
+    )
 
 
 def parse_card(document: Any) -> ModelCard:
@@ -87,5 +145,6 @@ def parse_card(document: Any) -> ModelCard:
         views=int(views),
         rv_vendors=tuple(str(v) for v in document.get("rv_vendors", ())),
         tensors_sha256=str(_need(document, "tensors_sha256", str)),
+        quality=parse_quality(document["quality"]) if "quality" in document else None,
         document=document,
     )

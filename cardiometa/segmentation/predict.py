@@ -84,28 +84,58 @@ class TorchPredictor:
 
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
         """``[n, context, s, s]`` float32 to ``[n, 4, s, s]``, labels in our order."""
-        n, size = crops.shape[0], crops.shape[-1]
-        result = np.empty((n, 4, size, size), dtype=np.float32)
-        starts = range(0, n, self._batch)
-        list(self._pool.map(lambda start: self._one_batch(crops, start, result), starts))
-        return result
+        return self.seen(crops)[0]
 
-    def _one_batch(self, crops: np.ndarray, start: int, result: np.ndarray) -> None:
-        part = crops[start : start + self._batch]
-        padded = np.zeros((self._batch, *crops.shape[1:]), dtype=np.float32)
+    def seen(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities as above, and how far the mirrored views agree: ``[n, 3, 2]`` float32.
+
+        For LV cavity, myocardium and RV cavity the two sums of a Dice of probabilities between
+        each view and their mean: twice the smaller of both, and both together. ``views`` below
+        the card's makes a cheaper, coarser look; 0 takes the card's.
+        """
+        n, size = crops.shape[0], crops.shape[-1]
+        probability = np.empty((n, 4, size, size), dtype=np.float32)
+        agreement = np.empty((n, 3, 2), dtype=np.float32)
+        axes = FLIPS[: views or self._views]
+
+        def one_batch(start: int) -> None:
+            part = slice(start, min(start + self._batch, n))
+            probability[part], agreement[part] = self._one_batch(crops[part], axes)
+
+        list(self._pool.map(one_batch, range(0, n, self._batch)))
+        return probability, agreement
+
+    def _one_batch(
+        self, part: np.ndarray, flips: tuple[tuple[int, ...], ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        padded = np.zeros((self._batch, *part.shape[1:]), dtype=np.float32)
         padded[: len(part)] = part
         with torch.inference_mode():
             x = torch.from_numpy(padded).to(self.device)
-            total = torch.zeros((len(part), len(self._order), *x.shape[2:]), device=self.device)
-            for axes in FLIPS[: self._views]:
+            seen = []
+            for axes in flips:
                 view = x.flip(axes).contiguous(memory_format=torch.channels_last)
-                probability = torch.softmax(self._network(view), dim=1).flip(axes)
-                total += probability[: len(part), self._order]
-            result[start : start + len(part)] = (total / self._views).cpu().numpy()
+                seen.append(torch.softmax(self._network(view), dim=1).flip(axes)[:, self._order])
+            total = torch.zeros_like(seen[0])
+            for view in seen:
+                total += view
+            mean = total / len(seen)
+            agreement = _agreement(seen, mean).cpu().numpy()[: len(part)]
+            return mean.cpu().numpy()[: len(part)], agreement
 
     def close(self) -> None:
         """End the worker threads."""
         self._pool.shutdown(wait=True)
+
+
+def _agreement(seen: list[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
+    """The sums of `TorchPredictor.seen` ``[n, 3, 2]``; the whole padded batch, so one shape."""
+    both = torch.zeros((*mean.shape[:1], 3), device=mean.device)
+    sums = torch.zeros_like(both)
+    for view in seen:
+        both += 2 * torch.minimum(view[:, 1:], mean[:, 1:]).sum(dim=(2, 3))
+        sums += (view[:, 1:] + mean[:, 1:]).sum(dim=(2, 3))
+    return torch.stack([both, sums], dim=2)
 
 
 def _one_thread() -> None:
