@@ -71,6 +71,23 @@ def merge_summaries(first: TrialSummary, second: TrialSummary) -> TrialSummary:
     )
 
 
+def transform_summary(
+    summary: TrialSummary, columns: Sequence[str], forms: np.ndarray
+) -> TrialSummary:
+    """The sums of ``columns`` that are linear in the summary's own.
+
+    ``forms`` ``[1 + p, q]``: the constant of each new column, then its coefficients.
+    """
+    slopes = forms[1:]
+    return TrialSummary(
+        trial=summary.trial,
+        n=summary.n,
+        columns=tuple(columns),
+        means=forms[0] + summary.means @ slopes,
+        cross_products=slopes.T @ summary.cross_products @ slopes,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsorbedSums:
     """What is left of the sums once the intercept and the nuisance columns are regressed out.

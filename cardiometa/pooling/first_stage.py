@@ -10,11 +10,12 @@ import pandas as pd
 
 from ..errors import EstimationError, Problem
 from ..records import CohortTable
+from .arm_sums import ArmSums, arm_sums
 from .eligible import Analysed, analysed_trials, classify
 from .endpoint import Endpoint, build_endpoint
 from .options import PoolingOptions
 from .records import Accounting, Study
-from .trial_effects import effects_of_trial, trial_summary
+from .trial_effects import effects_of_trial
 
 NOBODY = "no participant analysed in one of the arms"
 NOBODY_AT_ALL = "no participant analysed in either arm"
@@ -25,12 +26,13 @@ class FirstStage:
     """The studies of every active arm, and who went into them.
 
     ``studies`` maps each active arm to its trials in order of name; ``people`` has one row a
-    participant with ``code`` (empty: analysed); ``trials`` are the analysed rows.
+    participant with ``code`` (empty: analysed); ``trials`` are the analysed rows, ``sums`` theirs.
     """
 
     endpoint: Endpoint
     people: pd.DataFrame
     trials: tuple[Analysed, ...]
+    sums: tuple[ArmSums, ...]
     studies: Mapping[str, tuple[Study, ...]]
 
     @property
@@ -62,16 +64,14 @@ def first_stage(
     endpoint = build_endpoint(table, options, roster)
     people = classify(endpoint, options)
     trials = analysed_trials(people, endpoint, options)
-    found: dict[tuple[str, str], Study] = {}
-    for trial in trials:
-        sums = trial_summary(
-            trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control
-        )
-        for study in effects_of_trial(sums, options.control):
-            found[study.arm, study.trial] = study
+    sums = tuple(
+        arm_sums(trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control)
+        for trial in trials
+    )
+    found = {(study.arm, study.trial): study for one in sums for study in effects_of_trial(one)}
     studies = _with_empty_arms(people, found, options)
     people = _without_unestimable(people, found, options.control)
-    stage = FirstStage(endpoint=endpoint, people=people, trials=trials, studies=studies)
+    stage = FirstStage(endpoint=endpoint, people=people, trials=trials, sums=sums, studies=studies)
     if not stage.arms:
         raise _not_estimable(studies)
     return stage

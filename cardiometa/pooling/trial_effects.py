@@ -12,77 +12,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from ..estimation.sums import (
-    ALIAS_TOLERANCE,
-    AbsorbedSums,
-    absorb,
-    constant_columns,
-    summarise_rows,
-)
+from ..estimation.sums import ALIAS_TOLERANCE, AbsorbedSums, absorb, constant_columns
 from ..records import TrialSummary
+from .arm_sums import OUTCOME, ArmSums, arm_column, whole_trial
 from .records import Study
 
-OUTCOME = "outcome"
-ARM_PREFIX = "arm:"
 # Less than this share of the outcome's sum of squares left over is rounding, not variation.
 _NO_RESIDUAL = 1e-12
 
 
-def arm_column(arm: str) -> str:
-    """The name of an arm's indicator among the sums' columns."""
-    return f"{ARM_PREFIX}{arm}"
-
-
-def trial_summary(
-    trial: str,
-    rows: pd.DataFrame,
-    *,
-    nuisance: pd.DataFrame,
-    control: str,
-) -> TrialSummary:
-    """The sums of one trial: nuisance columns, an indicator of each active arm, the outcome.
-
-    ``rows`` has ``arm`` and ``outcome``; ``nuisance`` the same index, complete, numeric.
-    """
-    arms = sorted(set(rows["arm"]) - {control})
-    indicators = [(rows["arm"] == arm).to_numpy(dtype=float) for arm in arms]
-    values = [nuisance[name].to_numpy(dtype=float) for name in nuisance.columns]
-    values += [*indicators, rows["outcome"].to_numpy(dtype=float)]
-    columns = [*map(str, nuisance.columns), *map(arm_column, arms), OUTCOME]
-    return summarise_rows(trial, columns, np.column_stack(values))
-
-
-def effects_of_trial(summary: TrialSummary, control: str) -> tuple[Study, ...]:
-    """One `Study` for each active arm of the trial against ``control``.
+def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
+    """One `Study` for each active arm of the trial against its control.
 
     A comparison that the trial's data cannot give (an arm without people, an arm that a covariate
     explains wholly, no residual degrees of freedom, an outcome without variation) has no estimate
     and a note that says why. Nothing is guessed.
     """
-    arm_names = [name for name in summary.columns if name.startswith(ARM_PREFIX)]
-    nuisance = [name for name in summary.columns if name != OUTCOME and name not in arm_names]
-    counts = {
-        name: round(float(mean) * summary.n)
-        for name, mean in zip(summary.columns, summary.means, strict=True)
-        if name in arm_names
-    }
-    n_control = summary.n - sum(counts.values())
-    left = absorb(summary, nuisance)
+    arm_names = [arm_column(arm) for arm in sums.active]
+    n_control = sums.count(sums.control)
+    summary = whole_trial(sums, [*sums.nuisance, *arm_names, OUTCOME])
+    left = absorb(summary, sums.nuisance)
     fit = _reason_without_fit(summary, n_control) or _solve(left, arm_names)
     studies = []
-    for position, name in enumerate(arm_names):
+    for position, arm in enumerate(sums.active):
         reason = fit if isinstance(fit, str) else fit.reasons[position]
         given = fit if isinstance(fit, _ArmFit) and not reason else None
         studies.append(
             Study(
                 trial=summary.trial,
-                arm=name.removeprefix(ARM_PREFIX),
-                control=control,
+                arm=arm,
+                control=sums.control,
                 n_control=n_control,
-                n_active=counts[name],
-                n=n_control + counts[name],
+                n_active=sums.count(arm),
+                n=n_control + sums.count(arm),
                 estimate=float(given.estimates[position]) if given else None,
                 se=float(given.errors[position]) if given else None,
                 df=float(given.df) if given else float("inf"),

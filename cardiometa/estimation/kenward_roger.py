@@ -1,0 +1,63 @@
+"""Tests of fixed effects in one-stage models: Kenward-Roger, Satterthwaite, Wald.
+
+Kenward & Roger 1997 in the original convention (that of pbkrtest): the adjusted covariance for the
+standard error, the unadjusted one for the degrees of freedom (``pooling.md`` 7.3). V is linear in
+its parameters, so the terms of second derivatives are zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .one_stage import OneStageFit
+from .random_effects import Interval, t_interval
+
+METHODS = ("kenward-roger", "satterthwaite", "wald")
+
+
+def adjusted_covariance(fit: OneStageFit) -> np.ndarray:
+    """Kenward and Roger's small-sample covariance of the fixed effects."""
+    pieces, f = fit.pieces, fit.covariance
+    w = _inverse_information(fit)
+    own = w[pieces.where[:, :, None], pieces.where[:, None, :]]
+    middle = np.einsum("krs,krspt->pt", own, pieces.q_rs)
+    fp = np.einsum("pt,sta->spa", f, pieces.p_r)
+    middle -= np.einsum("rs,rpt,sta->pa", w, pieces.p_r, fp, optimize=True)
+    adjusted: np.ndarray = f + 2.0 * f @ middle @ f
+    symmetric: np.ndarray = 0.5 * (adjusted + adjusted.T)
+    return symmetric
+
+
+def _inverse_information(fit: OneStageFit) -> np.ndarray:
+    """The covariance of the variance parameters; zero for those that were held."""
+    free = fit.estimated
+    w = np.zeros_like(fit.pieces.expected)
+    w[np.ix_(free, free)] = np.linalg.inv(fit.pieces.expected[np.ix_(free, free)])
+    return w
+
+
+def contrast_interval(
+    fit: OneStageFit, contrast: np.ndarray, method: str, level_percent: float = 95.0
+) -> Interval:
+    """Interval and test of ``contrast @ beta`` by one of `METHODS`.
+
+    Degrees of freedom are never below 1. At tau² = 0 the information of all parameters is kept.
+    """
+    estimate = float(contrast @ fit.beta)
+    plain = float(contrast @ fit.covariance @ contrast)
+    if method == "wald":
+        return t_interval(estimate, plain**0.5, float("inf"), level_percent, method)
+    pieces = fit.pieces
+    along = fit.covariance @ contrast
+    gradient = np.einsum("p,rpt,t->r", along, pieces.p_r, along)
+    if method == "kenward-roger":
+        spread = float(gradient @ _inverse_information(fit) @ gradient)
+        df = max(2.0 * plain**2 / spread, 1.0)
+        se = float(contrast @ adjusted_covariance(fit) @ contrast) ** 0.5
+        return t_interval(estimate, se, df, level_percent, method)
+    free = fit.estimated.copy()
+    free[: len(fit.at_zero)] &= ~fit.at_zero
+    observed = pieces.observed[np.ix_(free, free)]
+    own = gradient[free]
+    df = max(2.0 * plain**2 / float(own @ np.linalg.solve(observed, own)), 1.0)
+    return t_interval(estimate, plain**0.5, df, level_percent, method)
