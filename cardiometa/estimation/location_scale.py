@@ -1,0 +1,456 @@
+"""Location, scale and shape that change smoothly: normal and LMS laws by penalised likelihood.
+
+Each parameter of the law (mean and log SD; log M, log S and L) has a predictor of its own, a sum of
+terms: smooths of age, random or fixed effects of trials and groups. Coefficients by Fisher scoring;
+every penalty by the Fellner-Schall update (Wood SN, Fasiolo M. Biometrics 2017;73:1071-81, eq. 2),
+which for a random effect is REML's; the scale's score is adjusted for what the mean's coefficients
+cost (Smyth GK, Verbyla AP. Environmetrics 1999;10:695-709), so that a normal law with one SD gives
+the REML estimates of a linear mixed model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from scipy import linalg
+
+from ..errors import EstimationError
+from .lms import lms_log_density_terms, lms_shape_score
+from .splines import Term
+
+_MAX_PASSES = 200
+_MAX_UPDATES = 60  # of the penalties between two passes over the people
+_HALVINGS = 12
+_MOST_LS = 0.6
+_SLOWEST = 30.0  # how much a penalty may fall from one pass to the next
+
+
+class Family(Protocol):
+    """A law: its predictors' names, and what Fisher scoring needs of it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the predictors, in order."""
+
+    def start(self, y: np.ndarray) -> tuple[float, ...]:
+        """A constant to start each predictor from."""
+
+    def scores(
+        self, y: np.ndarray, eta: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Log density up to a constant, and its derivative by each predictor, ``[n]`` each."""
+
+    def information(self, eta: Sequence[np.ndarray]) -> np.ndarray:
+        """Expected information of one person, ``[predictors, predictors, cells]``."""
+
+    def constant(self, y: np.ndarray) -> float:
+        """What `scores` leaves out of the log likelihood."""
+
+
+class NormalLaw:
+    """y ~ N(mean, SD²); predictors the mean and the log SD."""
+
+    names: tuple[str, ...] = ("mean", "log_sd")
+
+    def start(self, y: np.ndarray) -> tuple[float, ...]:
+        """Mean and log SD of all."""
+        return float(y.mean()), float(np.log(y.std()))
+
+    def scores(
+        self, y: np.ndarray, eta: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """z/SD and z² - 1."""
+        inverse = np.exp(-eta[1])
+        z = (y - eta[0]) * inverse
+        square = z * z
+        return -eta[1] - square / 2, (z * inverse, square - 1)
+
+    def information(self, eta: Sequence[np.ndarray]) -> np.ndarray:
+        """1/SD² and 2."""
+        found = np.zeros((2, 2, len(eta[0])))
+        found[0, 0] = np.exp(-2 * eta[1])
+        found[1, 1] = 2.0
+        return found
+
+    def constant(self, y: np.ndarray) -> float:
+        """-n·ln(2π)/2."""
+        return -len(y) * float(np.log(2 * np.pi)) / 2
+
+
+class LmsLaw:
+    """The LMS law of `lms`; predictors log M, log S and L. ``y`` is ln of the values."""
+
+    names: tuple[str, ...] = ("log_m", "log_s", "l")
+
+    def start(self, y: np.ndarray) -> tuple[float, ...]:
+        """Mean and SD of the logarithms, L = 0."""
+        return float(y.mean()), float(np.log(y.std())), 0.0
+
+    def scores(
+        self, y: np.ndarray, eta: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Cole & Green 1992, appendix: z/S + L(z² - 1), z² - 1 and the shape's."""
+        log_m, log_s, ell = eta
+        s = np.exp(log_s)
+        w = y - log_m
+        z, density = lms_log_density_terms(w, s, ell)
+        above = z * z - 1
+        return density, (z / s + ell * above, above, lms_shape_score(w, z, s, ell))
+
+    def information(self, eta: Sequence[np.ndarray]) -> np.ndarray:
+        """Cole & Green 1992, appendix."""
+        s = np.exp(eta[1])
+        # Where S·|L| is large the matrix is no longer positive definite; no limit lies there.
+        ell = np.clip(eta[2], -_MOST_LS / s, _MOST_LS / s)
+        found = np.empty((3, 3, len(s)))
+        found[0, 0] = (1 + 2 * (ell * s) ** 2) / s**2
+        found[1, 1] = 2.0
+        found[2, 2] = 7 * s**2 / 4
+        found[0, 1] = found[1, 0] = 2 * ell
+        found[0, 2] = found[2, 0] = -0.5
+        found[1, 2] = found[2, 1] = ell * s**2
+        return found
+
+    def constant(self, y: np.ndarray) -> float:
+        """-Σ ln(value) - n·ln(2π)/2."""
+        return float(-y.sum()) - len(y) * float(np.log(2 * np.pi)) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """How to fit: ``adjust`` the scale for the mean's coefficients; when to stop.
+
+    ``tolerance`` is of the last step in units of the coefficients' own standard errors (squared).
+    """
+
+    adjust: bool = True
+    tolerance: float = 1e-9
+    max_passes: int = _MAX_PASSES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermFit:
+    """A term after the fit: its place in the stacked coefficients, its penalty and edf.
+
+    ``variance`` of a random term is 1/lambda; ``variance_df`` the degrees of freedom that its
+    variance is estimated on.
+    """
+
+    name: str
+    predictor: int
+    place: slice
+    penalty: float
+    edf: float
+    variance: float | None = None
+    variance_df: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationScaleFit:
+    """Coefficients ``[p]`` of all predictors stacked and their covariance ``[p, p]``.
+
+    The covariance is the posterior one, (I + penalties)⁻¹, whose intervals count smoothing bias in
+    (Marra G, Wood SN. Scand J Stat 2012;39:53-74). ``deviance`` is -2 log likelihood.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    terms: tuple[TermFit, ...]
+    deviance: float
+    n: int
+    passes: int
+
+    def term(self, predictor: int, name: str) -> TermFit | None:
+        """The term of that name, None where there is none."""
+        return next((t for t in self.terms if (t.predictor, t.name) == (predictor, name)), None)
+
+
+@dataclass(slots=True)
+class _State:
+    """Where the fit stands after a pass over the people."""
+
+    coefficients: np.ndarray
+    eta: list[np.ndarray]
+    log_likelihood: float
+    gradient: np.ndarray
+    information: np.ndarray
+
+
+@dataclass(slots=True)
+class _Model:
+    """People sorted by cell, and every predictor's columns a row a cell."""
+
+    family: Family
+    y: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    designs: list[np.ndarray]
+    places: list[slice]
+    terms: list[tuple[Term, int, slice]]
+    lambdas: np.ndarray = field(init=False)
+    leverage: np.ndarray = field(init=False)
+
+    def penalty(self) -> np.ndarray:
+        total = np.zeros((self.places[-1].stop,) * 2)
+        for (term, _, place), value in zip(self.terms, self.lambdas, strict=True):
+            if term.penalty is not None:
+                total[place, place] += value * term.penalty
+        return total
+
+
+def fit_location_scale(
+    family: Family,
+    y: np.ndarray,
+    cell: np.ndarray,
+    predictors: Sequence[Sequence[Term]],
+    settings: FitSettings | None = None,
+) -> LocationScaleFit:
+    """Fit a law to ``y`` ``[n]``; people of one ``cell`` share their predictors' rows.
+
+    Terms have a row a cell. Raises EstimationError where the fit does not settle.
+    """
+    settings = settings or FitSettings()
+    model = _prepared(family, y, cell, predictors)
+    state = _pass(model, _starting_values(model), settings)
+    step2, moved = np.inf, np.inf
+    for number in range(1, settings.max_passes + 1):
+        # Expected information may overshoot for ever where the law fits badly: shorter steps then.
+        stride = 1.0 if number <= 10 else 0.5 if number <= 40 else 0.25
+        target, moved = _penalised_solution(model, state, settings, stride)
+        step = stride * (target - state.coefficients)
+        A = state.information + model.penalty()
+        step2 = float(step @ A @ step)
+        state = _move(model, state, step, settings)
+        if step2 < settings.tolerance * len(step) and moved < np.sqrt(settings.tolerance) * 10:
+            return _finished(model, state, number)
+    if step2 < 1e-4 and moved < 1e-2:  # far below what any limit could show
+        return _finished(model, state, settings.max_passes)
+    raise EstimationError(
+        f"The curves did not settle in {settings.max_passes} steps.",
+        hint="Too few people, or a few values far from all others: look at the outliers.",
+    )
+
+
+def _prepared(
+    family: Family, y: np.ndarray, cell: np.ndarray, predictors: Sequence[Sequence[Term]]
+) -> _Model:
+    order = np.argsort(cell, kind="stable")
+    counts = np.bincount(cell, minlength=len(predictors[0][0].columns))
+    if (counts == 0).any():
+        raise ValueError("every cell needs people")
+    designs, places, terms, start = [], [], [], 0
+    for number, parts in enumerate(predictors):
+        first = start
+        for term in parts:
+            terms.append((term, number, slice(start, start + term.size)))
+            start += term.size
+        designs.append(np.hstack([t.columns for t in parts]))
+        places.append(slice(first, start))
+    model = _Model(
+        family=family,
+        y=np.asarray(y, dtype=float)[order],
+        starts=np.concatenate([[0], np.cumsum(counts)[:-1]]),
+        counts=counts,
+        designs=designs,
+        places=places,
+        terms=terms,
+    )
+    model.lambdas = np.array([0.0 if t.penalty is None else 1.0 for t, _, _ in terms])
+    model.leverage = np.zeros(len(counts))
+    return model
+
+
+def _starting_values(model: _Model) -> np.ndarray:
+    """Coefficients whose predictors are constant; penalties of the size of the information."""
+    values = model.family.start(model.y)
+    b = np.zeros(model.places[-1].stop)
+    for X, place, value in zip(model.designs, model.places, values, strict=True):
+        first = next(i for i, (_, _, p) in enumerate(model.terms) if p.start == place.start)
+        size = model.terms[first][0].size
+        part, *_ = np.linalg.lstsq(X[:, :size], np.full(len(X), value), rcond=1e-10)
+        b[place.start : place.start + size] = part
+    info = model.family.information(
+        [X @ b[place] for X, place in zip(model.designs, model.places, strict=True)]
+    )
+    for index, (term, predictor, _) in enumerate(model.terms):
+        if term.penalty is not None:
+            typical = float(np.mean(info[predictor, predictor]))
+            weight = model.counts @ np.square(term.columns)
+            model.lambdas[index] = max(typical * float(weight.mean()), 1e-8)
+            if predictor == 2:
+                # Far from the fit the shape's score is noise: let it bend last.
+                model.lambdas[index] *= 1e6
+    return b
+
+
+def _pass(model: _Model, b: np.ndarray, settings: FitSettings) -> _State:
+    """One look at every person: log likelihood, scores and information at ``b``."""
+    eta = [X @ b[place] for X, place in zip(model.designs, model.places, strict=True)]
+    spread = [np.repeat(e, model.counts) for e in eta]
+    with np.errstate(over="ignore", invalid="ignore"):
+        density, scores = model.family.scores(model.y, spread)
+        total = float(density.sum())
+        by_cell = [np.add.reduceat(s, model.starts) for s in scores]
+    info = model.family.information(eta) * model.counts
+    if settings.adjust:
+        by_cell[1] = by_cell[1] + model.leverage
+    gradient = np.concatenate([X.T @ s for X, s in zip(model.designs, by_cell, strict=True)])
+    size = len(model.designs)
+    blocks = [
+        [model.designs[i].T @ (info[i, j][:, None] * model.designs[j]) for j in range(size)]
+        for i in range(size)
+    ]
+    return _State(
+        coefficients=b,
+        eta=eta,
+        log_likelihood=total,
+        gradient=gradient,
+        information=np.block(blocks),
+    )
+
+
+def _penalised_solution(
+    model: _Model, state: _State, settings: FitSettings, stride: float
+) -> tuple[np.ndarray, float]:
+    """The coefficients and penalties of the quadratic approximation at ``state``.
+
+    Between two passes the penalties are updated to convergence on the approximation alone; of
+    their (log) way they go ``stride``. Also gives how far they moved.
+    """
+    G = state.information
+    g = G @ state.coefficients + state.gradient
+    before = model.lambdas.copy()
+    ceilings = _ceilings(model, G)
+    for _ in range(_MAX_UPDATES):
+        V = _inverse(G + model.penalty())
+        b = V @ g
+        change = _update_penalties(model, b, V, (before / _SLOWEST, ceilings))
+        if change < settings.tolerance**0.5:
+            break
+    model.lambdas = before * (model.lambdas / np.where(before > 0, before, 1.0)) ** stride
+    V = _inverse(G + model.penalty())
+    if settings.adjust:
+        _set_leverage(model, state, V)
+    penalised = model.lambdas > 0
+    free = penalised & (model.lambdas < ceilings * 0.999)
+    moved = np.abs(np.log(model.lambdas[free] / before[free]))
+    return V @ g, float(moved.max(initial=0.0))
+
+
+def _ceilings(model: _Model, G: np.ndarray) -> np.ndarray:
+    """The penalty beyond which a term has nothing left but what its penalty leaves free."""
+    found = np.full(len(model.terms), np.inf)
+    for index, (term, _, place) in enumerate(model.terms):
+        if term.penalty is not None:
+            size = float(np.trace(G[place, place]) / np.trace(term.penalty))
+            found[index] = max(size, 1e-8) * 1e6
+    return found
+
+
+def _update_penalties(
+    model: _Model, b: np.ndarray, V: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]
+) -> float:
+    """One Fellner-Schall update of each penalty; the largest change of a log penalty."""
+    change = 0.0
+    for index, (term, _, place) in enumerate(model.terms):
+        if term.penalty is None:
+            continue
+        old = model.lambdas[index]
+        part = b[place]
+        quadratic = float(part @ term.penalty @ part)
+        trace = float(np.sum(V[place, place] * term.penalty))
+        if term.avoid_zero:
+            # A likelihood times sqrt of the variance has no maximum at 0 (Chung Y et al.
+            # Psychometrika 2013;78:685-709): one degree of freedom less in the EM update.
+            new = max(term.rank - 1, 0.5) / (quadratic + trace)
+        else:
+            freedom = max(term.rank - old * trace, 0.0)
+            new = freedom / quadratic if quadratic > 0 else np.inf
+        low, high = max(bounds[0][index], bounds[1][index] * 1e-14), bounds[1][index]
+        new = min(max(new, old * 1e-3, low), old * 1e3, high)
+        model.lambdas[index] = new
+        change = max(change, abs(np.log(new / old)))
+    return change
+
+
+def _set_leverage(model: _Model, state: _State, V: np.ndarray) -> None:
+    """The sum over each cell's people of their leverage in the mean's predictor."""
+    place = model.places[0]
+    info = model.family.information(state.eta)[0, 0]
+    block = state.information[place, place] + model.penalty()[place, place]
+    del V
+    inverse = _inverse(block)
+    X = model.designs[0]
+    model.leverage = model.counts * info * np.einsum("ij,ij->i", X @ inverse, X)
+
+
+def _move(model: _Model, state: _State, step: np.ndarray, settings: FitSettings) -> _State:
+    """The state after ``step``, halved while the penalised likelihood falls."""
+    P = model.penalty()
+
+    def value(s: _State) -> float:
+        b = s.coefficients
+        return s.log_likelihood - float(b @ P @ b) / 2
+
+    least = value(state)
+    # Penalty and adjustment move as well: small falls are theirs, and not a step too far.
+    allowed = 1e-3 * len(step) + 1e-9 * abs(least)
+    for halving in range(_HALVINGS):
+        new = _pass(model, state.coefficients + step / 2**halving, settings)
+        if np.isfinite(new.log_likelihood) and value(new) >= least - allowed:
+            return new
+    raise EstimationError(
+        "The curves cannot be estimated: no step improves the fit.",
+        hint="Look for values far from all others, or for a measure that hardly varies.",
+    )
+
+
+def _finished(model: _Model, state: _State, passes: int) -> LocationScaleFit:
+    V = _inverse(state.information + model.penalty())
+    influence = V @ state.information
+    terms = []
+    for (term, predictor, place), value in zip(model.terms, model.lambdas, strict=True):
+        edf = float(np.trace(influence[place, place]))
+        variance = 1 / float(value) if term.random else None
+        left = term.rank - float(value) * float(np.trace(V[place, place]))
+        terms.append(
+            TermFit(
+                name=term.name,
+                predictor=predictor,
+                place=place,
+                penalty=float(value),
+                edf=edf,
+                variance=variance,
+                variance_df=max(left, 0.0) if term.random else None,
+            )
+        )
+    return LocationScaleFit(
+        coefficients=state.coefficients,
+        covariance=V,
+        terms=tuple(terms),
+        deviance=-2 * (state.log_likelihood + model.family.constant(model.y)),
+        n=len(model.y),
+        passes=passes,
+    )
+
+
+def _inverse(A: np.ndarray) -> np.ndarray:
+    """The inverse of a symmetric positive definite matrix, scaled to a unit diagonal first."""
+    scale = np.sqrt(np.maximum(np.diag(A), 1e-300))
+    unit = A / np.outer(scale, scale)
+    unit[np.diag_indices_from(unit)] += 1e-13
+    try:
+        inverse = linalg.cho_solve(linalg.cho_factor(unit, lower=True), np.eye(len(A)))
+    except linalg.LinAlgError:
+        raise EstimationError(
+            "The curves cannot be estimated: the model is not determined by these people.",
+            hint="A group or trial may be nearly empty, or everybody of one age.",
+        ) from None
+    return np.asarray((inverse + inverse.T) / 2 / np.outer(scale, scale))
+
+
+Law = Literal["normal", "lms"]
+LAWS: dict[str, Family] = {"normal": NormalLaw(), "lms": LmsLaw()}

@@ -1,0 +1,112 @@
+"""B-splines on equal knots, and what a smooth, random or fixed term is made of.
+
+P-splines: many B-splines and a penalty on the differences of neighbouring coefficients (Eilers PHC,
+Marx BD. Stat Sci 1996;11:89-121). A random effect is a term whose penalty is a ridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+DEGREE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplineBasis:
+    """B-splines of degree 3 on ``segments`` equal pieces of [``low``, ``high``].
+
+    There are ``segments`` + 3 of them and they add up to 1, so an intercept is within.
+    """
+
+    low: float
+    high: float
+    segments: int
+
+    @property
+    def size(self) -> int:
+        """Number of basis functions."""
+        return self.segments + DEGREE
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """The basis at ``x`` ``[n]`` as ``[n, size]``; values outside count as at the border."""
+        step = (self.high - self.low) / self.segments
+        knots = self.low + step * np.arange(-DEGREE, self.segments + DEGREE + 1)
+        inside = np.clip(np.asarray(x, dtype=float), self.low, self.high)
+        # The last knot belongs to the last piece, and rounding must not push it out.
+        inside = np.minimum(inside, np.nextafter(knots[-DEGREE - 1], -np.inf))
+        inside = np.maximum(inside, knots[DEGREE])
+        return np.asarray(BSpline.design_matrix(inside, knots, DEGREE).toarray())
+
+
+def difference_penalty(size: int, order: int) -> np.ndarray:
+    """``D'D`` of differences of that order, ``[size, size]`` of rank ``size - order``."""
+    D = np.diff(np.eye(size), order, axis=0)
+    return np.asarray(D.T @ D)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Neighbouring columns of a predictor with one penalty.
+
+    ``penalty`` ``[p, p]`` of ``rank``, None for columns that are free. A ``random`` term is a set
+    of effects with one variance, 1/lambda; with ``avoid_zero`` its variance is the
+    boundary-avoiding estimate (see `location_scale`).
+    """
+
+    name: str
+    columns: np.ndarray
+    penalty: np.ndarray | None = None
+    rank: int = 0
+    random: bool = False
+    avoid_zero: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return int(self.columns.shape[1])
+
+
+def smooth_term(name: str, basis: SplineBasis, x: np.ndarray, *, order: int = 2) -> Term:
+    """A P-spline of ``x``; differences of that order are penalised."""
+    order = min(order, basis.size - 1)
+    return Term(
+        name=name,
+        columns=basis.at(x),
+        penalty=difference_penalty(basis.size, order),
+        rank=basis.size - order,
+    )
+
+
+def random_term(name: str, code: np.ndarray, groups: int, *, avoid_zero: bool = False) -> Term:
+    """An effect for each of ``groups``; ``code`` ``[n]``, -1 belongs to none."""
+    columns = np.zeros((len(code), groups))
+    known = code >= 0
+    columns[np.flatnonzero(known), code[known]] = 1.0
+    return Term(
+        name=name,
+        columns=columns,
+        penalty=np.eye(groups),
+        rank=groups,
+        random=True,
+        avoid_zero=avoid_zero,
+    )
+
+
+def fixed_term(name: str, columns: np.ndarray) -> Term:
+    """Free columns ``[n, p]``."""
+    return Term(name=name, columns=np.asarray(columns, dtype=float))
+
+
+def group_contrasts(code: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Columns ``[n, groups - 1]`` of fixed group effects whose ``weights``-ed mean is 0.
+
+    ``code`` ``[n]`` counts into the weights (all above 0); the last group's effect follows from
+    the others.
+    """
+    share = np.asarray(weights, dtype=float) / np.sum(weights)
+    table = np.vstack([np.eye(len(share) - 1), -share[:-1] / share[-1]])
+    return np.asarray(table[code])
