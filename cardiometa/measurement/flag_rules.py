@@ -268,6 +268,22 @@ _TABLE = (
         level="info",
         sentence="The model's card has no evidence for the RV on scanners of {where}.",
     ),
+    FlagRule(
+        code="low-quality",
+        tier=4,
+        level="review",
+        limit=0.8,
+        sentence="The Dice predicted of these labels is {value:.2f}, below {limit:.2f}: "
+        "the model is unsure of this scan.",
+    ),
+    FlagRule(
+        code="very-low-quality",
+        tier=4,
+        level="reject",
+        limit=0.5,
+        sentence="The Dice predicted of these labels is {value:.2f}, below {limit:.2f}: "
+        "the model did not find this heart.",
+    ),
     # ------------------------------------------------------------ tier 5, cohort
     FlagRule(
         code="cohort-outlier",

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..records import BodySize, CineStack, Flag, LabelStack, Measure, Measurement
+from ..records import BodySize, CineStack, Flag, LabelStack, Measure, Measurement, ScanQuality
 from .indexing import body_surface_area_m2, indexed
 from .label_checks import extent_flags, missing_frame_flags, shape_flags
 from .measures import SCAN_COLUMNS
 from .phases import Extremes, find_extremes
 from .physiology_checks import curve_flags, physiology_flags
-from .quality import merge_flags, raised, status_of
+from .quality import merge_flags, predicted_dice_flags, raised, status_of
 from .volumes import (
     Areas,
     basal_end,
@@ -65,7 +65,8 @@ def measure_scan(
     frames among them are in the source's numbering, while ``Measurement.ed_frame`` and
     ``es_frame`` are indices into ``labels`` (0 where no LV was found). Flags of the images, of the
     labels and of the measures come merged; with one that rejects, the measures made from labels
-    are None and stand in ``details["rejected_measures"]``.
+    are None and stand in ``details["rejected_measures"]``. ``quality`` is the Dice that the model's
+    calibration predicts of the labels; labels without it have none.
 
     An ED/ES pair is taken in its order, never swapped. Otherwise each ventricle's ED and ES are
     the extremes of its own curve; ``details["rv_at_lv_phases"]`` has the RV at the LV's.
@@ -77,14 +78,17 @@ def measure_scan(
         raise ValueError(f"labels {labels.labels.shape} do not fit images {cine.pixels.shape}")
     curves = _curves(cine, labels.labels)
     values = _image_values(cine)
+    values["quality"] = None if labels.quality is None else labels.quality.predicted_dice
     bsa_m2 = values["bsa_m2"] = body_surface_area_m2(body.height_cm, body.weight_kg, bsa_formula)
     details: dict[str, Any] = {}
     if curves.lv is not None:
         values |= _heart_values(cine, curves, curves.lv)
         values |= {name: indexed(values.get(of), bsa_m2) for name, of in _INDEX_OF.items()}
         details = _details(cine, curves, curves.lv)
+    details |= _quality_details(cine, labels.quality)
     found = tuple(_flags(cine, labels.labels, curves, values))
-    flags = merge_flags(cine.source.flags, labels.flags, found)
+    doubts = predicted_dice_flags(values["quality"])
+    flags = merge_flags(cine.source.flags, labels.flags, found, doubts)
     if status_of(flags) == "failed":
         details["rejected_measures"] = {
             name: values[name] for name in _FROM_LABELS if values.get(name) is not None
@@ -143,7 +147,6 @@ def _image_values(cine: CineStack) -> _Values:
         "spacing_mm": float(np.sqrt(cine.spacing_mm[0] * cine.spacing_mm[1])),
         "slice_distance_mm": float(cine.slice_distance_mm),
         "thickness_mm": source.thickness_mm,
-        "quality": None,  # until the model's card carries its calibration
     }
 
 
@@ -198,6 +201,16 @@ def _details(cine: CineStack, curves: _Curves, lv: Extremes) -> dict[str, Any]:
         },
         **_curve_details(cine, "lv", lv),
         **(_curve_details(cine, "rv", curves.rv) if curves.rv else {}),
+    }
+
+
+def _quality_details(cine: CineStack, quality: ScanQuality | None) -> dict[str, Any]:
+    """The features behind ``quality`` and the frames they are of, in the source's numbering."""
+    if quality is None:
+        return {}
+    return {
+        "quality_features": dict(quality.features),
+        "quality_frames": [int(cine.frame_numbers[frame]) for frame in quality.frames],
     }
 
 

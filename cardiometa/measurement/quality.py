@@ -69,6 +69,16 @@ def vendor_flags(vendor: str | None, card_vendors: Iterable[str]) -> tuple[Flag,
     return (raised("rv-unvalidated", where=vendor),)
 
 
+def predicted_dice_flags(predicted: float | None) -> tuple[Flag, ...]:
+    """``very-low-quality`` (reject) or ``low-quality`` (review) by the predicted mean Dice."""
+    if predicted is None:
+        return ()
+    for code in ("very-low-quality", "low-quality"):
+        if predicted < limit_of(code):
+            return (raised(code, value=predicted),)
+    return ()
+
+
 # ------------------------------------------------------------------ tier 5
 
 # Volumes and mass are skewed, so they are compared on the log scale; EF as it is.

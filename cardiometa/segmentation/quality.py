@@ -60,10 +60,10 @@ def expectation_sums(probability: np.ndarray) -> np.ndarray:
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
-    """Ratio over slices ``[z, 3, 2]`` to ``[3]``; 0 where a structure is nowhere."""
+    """Ratio over slices ``[z, 3, 2]`` to ``[3]``; 0 where a structure is nowhere, NaN unknown."""
     total = sums.astype(np.float64).sum(axis=0)
     # Below one pixel of probability there is nothing to agree about.
-    return np.where(total[:, 1] >= 1, total[:, 0] / np.maximum(total[:, 1], 1), 0.0)
+    return np.where(total[:, 1] < 1, 0.0, total[:, 0] / np.maximum(total[:, 1], 1))
 
 
 def extreme_frames(labels: np.ndarray) -> tuple[int, int]:
@@ -124,10 +124,12 @@ def _neighbour_overlap(volume: np.ndarray) -> float:
 def scan_quality(
     card: ModelCard, frames: tuple[int, int], by_frame: Sequence[Mapping[str, float]]
 ) -> ScanQuality:
-    """The features of both frames averaged, and the Dice the card's calibration predicts."""
-    features = {
-        name: float(np.mean([one[name] for one in by_frame])) for name in sorted(by_frame[0])
-    }
+    """The features of both frames averaged, and the Dice the card's calibration predicts.
+
+    A feature that is unknown (NaN) is left out, and with it what would be predicted from it.
+    """
+    means = {name: float(np.mean([one[name] for one in by_frame])) for name in sorted(by_frame[0])}
+    features = {name: value for name, value in means.items() if np.isfinite(value)}
     predicted = card.quality.predict(features) if card.quality is not None else None
     return ScanQuality(frames=frames, features=features, predicted_dice=predicted)
 

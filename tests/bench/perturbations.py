@@ -131,6 +131,15 @@ def intensity_offset(heart: Heart, offset: float, _rng: np.random.Generator) -> 
     return _with_pixels(heart, heart.cine.pixels + np.float32(offset))
 
 
+def all_at_once(heart: Heart, degree: float, rng: np.random.Generator) -> Heart:
+    """A bad scan: bias field, motion, ghosts, low resolution and noise together."""
+    heart = bias_field(heart, 0.4 * degree, rng)
+    heart = motion_blur(heart, 2.5 * degree, rng)
+    heart = ghosting(heart, 0.1 * degree, rng)
+    heart = low_resolution(heart, 1 + 0.5 * degree, rng)
+    return noise(heart, 12 / degree, rng)
+
+
 # ------------------------------------------------------------------ field of view
 
 DIHEDRAL: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
@@ -264,26 +273,29 @@ def end_slices_lost(heart: Heart, count: float, _rng: np.random.Generator) -> He
 
 PERTURBATIONS: Mapping[str, Perturbation] = {
     "noise": Perturbation(
-        title="Rician noise", unit="SNR", severities=(20, 10, 5, 2.5), change=noise
+        title="Rician noise", unit="SNR", severities=(10, 5, 2.5, 1.5), change=noise
     ),
     "bias-field": Perturbation(
-        title="Bias field", unit="log strength", severities=(0.4, 0.8, 1.4), change=bias_field
+        title="Bias field", unit="log strength", severities=(0.8, 1.4, 2.2), change=bias_field
     ),
     "low-resolution": Perturbation(
-        title="Lower resolution", unit="factor", severities=(1.5, 2.5, 4), change=low_resolution
+        title="Lower resolution", unit="factor", severities=(2.5, 4, 6), change=low_resolution
     ),
     "ghosting": Perturbation(
-        title="Ghosting", unit="share", severities=(0.1, 0.25, 0.5), change=ghosting
+        title="Ghosting", unit="share", severities=(0.25, 0.5, 0.8), change=ghosting
     ),
     "motion-blur": Perturbation(
-        title="Motion blur", unit="± mm", severities=(3, 6, 12), change=motion_blur
+        title="Motion blur", unit="± mm", severities=(6, 12, 20), change=motion_blur
+    ),
+    "all-at-once": Perturbation(
+        title="All at once", unit="degree", severities=(1, 2, 3, 4), change=all_at_once
     ),
     "contrast": Perturbation(
-        title="Contrast inverted", unit="share", severities=(0.35, 0.45, 1),
+        title="Contrast inverted", unit="share", severities=(0.45, 0.6, 1),
         change=contrast_inverted,
     ),
     "gamma": Perturbation(
-        title="Gamma", unit="exponent", severities=(0.4, 0.6, 1.7, 2.8), change=gamma
+        title="Gamma", unit="exponent", severities=(0.25, 0.5, 2, 4), change=gamma
     ),
     "scale": Perturbation(
         title="Intensity scale", unit="factor", severities=(0.1, 1000), change=intensity_scale
@@ -298,13 +310,13 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         change=orientation,
     ),
     "cropped": Perturbation(
-        title="Field of view cropped", unit="margin mm", severities=(30, 15, 5), change=cropped
+        title="Field of view cropped", unit="margin mm", severities=(15, 5, 0), change=cropped
     ),
     "cut": Perturbation(
-        title="Heart cut", unit="share", severities=(0.1, 0.25, 0.4), change=cut
+        title="Heart cut", unit="share", severities=(0.15, 0.3, 0.5), change=cut
     ),
     "widened-dark": Perturbation(
-        title="Widened, zeros", unit="factor", severities=(1.5, 2.2), change=widened_dark
+        title="Widened, zeros", unit="factor", severities=(1.5, 3), change=widened_dark
     ),
     "widened-mirrored": Perturbation(
         title="Widened, mirrored", unit="factor", severities=(1.5, 2.2), change=widened_mirrored
@@ -317,7 +329,7 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         title="Slices moved", unit="mm", severities=(5, 10, 20), change=slices_moved
     ),
     "middle-lost": Perturbation(
-        title="Middle slices lost", unit="slices", severities=(1, 2), change=middle_slices_lost
+        title="Middle slices lost", unit="slices", severities=(1, 2, 3), change=middle_slices_lost
     ),
     "end-lost": Perturbation(
         title="End slices lost", unit="slices", severities=(1, 2, 3), change=end_slices_lost

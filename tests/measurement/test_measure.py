@@ -13,7 +13,7 @@ from cardiometa.files import canonical_json
 from cardiometa.measurement.measure import measure_scan
 from cardiometa.measurement.measures import SCAN_COLUMNS
 from cardiometa.measurement.quality import status_of
-from cardiometa.records import BodySize, Flag
+from cardiometa.records import BodySize, Flag, ScanQuality
 from tests.kit.labelled import cine_of, disc_heart, expert_pairs, labelled
 
 SOMEBODY = BodySize(height_cm=180, weight_kg=80)
@@ -350,3 +350,25 @@ def test_base_of_every_expert_read_heart_is_found():
             pair.labels, spacing_mm=pair.spacing_mm, slice_mm=pair.slice_mm, pair=True
         )
         assert measurement.details["base"] == "first", pair.participant_id
+
+
+def test_quality_is_told_judged_and_explained(heart):
+    doubt = ScanQuality(frames=(0, 8), features={"view_dice_lv": 0.7}, predicted_dice=0.75)
+    cine = dataclasses.replace(cine_of(heart), frame_numbers=np.arange(20) + 1)
+    stack = dataclasses.replace(labelled(heart), quality=doubt)
+    measurement = measure_scan(cine, stack, SOMEBODY, "mosteller")
+    assert values(measurement)["quality"] == 0.75
+    assert codes(measurement) == {"low-quality": "review"}
+    assert measurement.details["quality_features"] == {"view_dice_lv": 0.7}
+    assert measurement.details["quality_frames"] == [1, 9]
+    # Rejected: no measures of the heart, and the quality that says why.
+    worse = dataclasses.replace(doubt, predicted_dice=0.2)
+    rejected = measure_scan(cine, dataclasses.replace(stack, quality=worse), SOMEBODY, "mosteller")
+    assert codes(rejected) == {"very-low-quality": "reject"}
+    assert values(rejected)["quality"] == 0.2
+    assert values(rejected)["lv_edv_ml"] is None
+    # Features without a calibration: kept for the record, nothing predicted, nothing flagged.
+    silent = dataclasses.replace(doubt, predicted_dice=None)
+    plain = measure_scan(cine, dataclasses.replace(stack, quality=silent), SOMEBODY, "mosteller")
+    assert values(plain)["quality"] is None
+    assert plain.flags == ()

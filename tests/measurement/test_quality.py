@@ -14,6 +14,7 @@ from cardiometa.measurement.quality import (
     cohort_flags,
     limit_of,
     merge_flags,
+    predicted_dice_flags,
     raised,
     robust_z,
     status_of,
@@ -149,3 +150,13 @@ def test_no_expert_read_heart_is_a_cohort_outlier():
     rows = [pair.reference for pair in expert_pairs()]
     values = {name: np.array([float(row[name]) for row in rows]) for name in COHORT_MEASURES}
     assert not any(cohort_flags(["ACDC"] * len(rows), values))
+
+
+def test_predicted_dice_at_its_limits():
+    assert predicted_dice_flags(None) == ()
+    assert predicted_dice_flags(limit_of("low-quality")) == ()
+    for code, level in (("low-quality", "review"), ("very-low-quality", "reject")):
+        (told,) = predicted_dice_flags(limit_of(code) - 1e-6)
+        assert (told.code, told.level) == (code, level)
+    (told,) = predicted_dice_flags(limit_of("very-low-quality"))
+    assert told.code == "low-quality"
