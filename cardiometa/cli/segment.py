@@ -105,6 +105,14 @@ def segment(
     allow_mixed_models: Annotated[
         bool, typer.Option("--allow-mixed-models", help="Keep scans of another model in OUT.")
     ] = False,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of masks mended by a reader: trial/participant/visit/segmentation.nii.gz.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Do every scan again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count only.")] = False,
     overwrite: OverwriteOption = False,
@@ -139,6 +147,7 @@ def segment(
                     bsa_formula=bsa,
                     model=model,
                     series_regex=series_regex,
+                    corrections=corrections,
                     device=device,
                     batch=batch,
                     workers=workers,
@@ -159,6 +168,7 @@ def segment(
                     "review": outcome.review,
                     "failed": outcome.failed,
                     "already_done": outcome.already_done,
+                    "corrected": outcome.corrected,
                     "flow": outcome.flow,
                     "warnings": list(outcome.warnings),
                     "measurements": "measurements.csv",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CardiometaError, ImageError
-from ..files import canonical_json, remove, sha256_bytes, write_all
+from ..files import sha256_bytes
 from ..records import (
     BodySize,
     CineStack,
-    LabelStack,
-    Measurement,
+    Flag,
     Predictor,
     ScanKey,
     ScanResult,
@@ -26,28 +25,60 @@ from ..records import (
 )
 from .scan_record import (
     FAULT_CODE,
+    MODEL_OVERLAY_NAME,
+    MODEL_SEGMENTATION_NAME,
     OVERLAY_NAME,
-    RESULT_NAME,
     SEGMENTATION_NAME,
     failed_document,
     finished_document,
-    scan_folder,
-    to_result,
+    flag_json,
 )
+from .stored import StoredModel, base_options, commit
 
 if TYPE_CHECKING:
     from ..segmentation.card import ModelCard
+    from .corrections import Correction
+    from .label_file import ScanGrid
+    from .mend import Mended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanJob:
-    """One scan to do: what it is, where it lies, whose body, and the options that matter."""
+    """One scan to do: what it is, where it lies, whose body, and the options that matter.
+
+    ``stored`` is the model's own result where OUT has it; ``correction`` a reader's mask.
+    """
 
     key: ScanKey
     source: ScanSource
     body: BodySize
     options: Mapping[str, Any]
     series_regex: str | None = None
+    correction: Correction | None = None
+    stored: StoredModel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The network, loaded when a scan first needs it, with the facts of its file."""
+
+    open: Callable[[], Predictor]
+    card: ModelCard
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelResult:
+    """The model's own labels and record of a scan; the indices of ED and ES are for the overlay.
+
+    ``files`` are the written forms where OUT has them already.
+    """
+
+    labels: np.ndarray
+    document: dict[str, Any]
+    ed: int = 0
+    es: int = 0
+    files: Mapping[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +87,8 @@ class Segmented:
 
     job: ScanJob
     cine: CineStack
-    labels: LabelStack
-    measured: Measurement
+    model: ModelResult
+    mended: Mended | None
     seconds: Mapping[str, float]
 
 
@@ -79,22 +110,79 @@ def read(job: ScanJob) -> tuple[CineStack, float]:
     return cine, time.monotonic() - begun
 
 
-def segment_and_measure(
-    job: ScanJob, cine: CineStack, predictor: Predictor, card: ModelCard, model_sha256: str
-) -> Segmented:
-    """Labels and numbers of one cine."""
+def segment_and_measure(job: ScanJob, cine: CineStack, network: Network) -> Segmented:
+    """Labels and numbers of one cine: the model's, and by a reader's mask where there is one."""
+    begun = time.monotonic()
+    seconds: dict[str, float] = {}
+    model = _stored(job, cine) if job.stored else None
+    if model is None:
+        model, seconds = _by_network(job, cine, network)
+    mended = None
+    if job.correction is not None:
+        from .corrections import mended_labels
+        from .mend import mend
+
+        labels = mended_labels(job.correction, _grid(cine))
+        formula = str(job.options["bsa_formula"])
+        mended = mend(cine, labels, (model.labels, model.document), job.body, formula)
+    between = sum(seconds.values())
+    seconds["measure"] = seconds.get("measure", 0.0) + time.monotonic() - begun - between
+    return Segmented(job=job, cine=cine, model=model, mended=mended, seconds=seconds)
+
+
+def _grid(cine: CineStack) -> ScanGrid:
+    from .label_file import ScanGrid
+
+    phases, slices, rows, columns = cine.pixels.shape
+    return ScanGrid(shape=(phases, slices, rows, columns), affine=cine.affine)
+
+
+def _stored(job: ScanJob, cine: CineStack) -> ModelResult | None:
+    """The model's result from OUT; None where the images are no longer those it was made from."""
+    from .label_file import LabelFileError, read_labels
+
+    stored = job.stored
+    assert stored is not None
+    if stored.document["source"]["sha256"] != cine.source.sha256:
+        return None
+    data = stored.segmentation.read_bytes()
+    try:
+        labels = read_labels(data, _grid(cine))
+    except LabelFileError:
+        return None
+    return ModelResult(
+        labels=labels,
+        document=dict(stored.document),
+        files={SEGMENTATION_NAME: data, OVERLAY_NAME: stored.overlay.read_bytes()},
+    )
+
+
+def _by_network(
+    job: ScanJob, cine: CineStack, network: Network
+) -> tuple[ModelResult, dict[str, float]]:
     from ..measurement.measure import measure_scan
-    from ..measurement.quality import vendor_flags
+    from ..measurement.quality import status_of, vendor_flags
     from ..segmentation.segment import segment_cine
 
+    predictor = network.open()
     begun = time.monotonic()
-    labels = segment_cine(cine, predictor, card, model_sha256)
+    labels = segment_cine(cine, predictor, network.card, network.sha256)
     between = time.monotonic()
-    unvalidated = vendor_flags(cine.source.vendor, card.rv_vendors)
+    unvalidated = vendor_flags(cine.source.vendor, network.card.rv_vendors)
     labels = replace(labels, flags=(*labels.flags, *unvalidated))
     measured = measure_scan(cine, labels, job.body, str(job.options["bsa_formula"]))
-    seconds = {"segment": between - begun, "measure": time.monotonic() - between}
-    return Segmented(job=job, cine=cine, labels=labels, measured=measured, seconds=seconds)
+    document = finished_document(
+        key=job.key,
+        status=status_of(measured.flags),
+        options=base_options(job.options),
+        cine=cine,
+        labels=labels,
+        measured=measured,
+    )
+    model = ModelResult(
+        labels=labels.labels, document=document, ed=measured.ed_frame, es=measured.es_frame
+    )
+    return model, {"segment": between - begun, "measure": time.monotonic() - between}
 
 
 def segmentation_bytes(cine: CineStack, labels: np.ndarray) -> bytes:
@@ -114,46 +202,73 @@ def segmentation_bytes(cine: CineStack, labels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResult:
-    """Masks, picture, then the record, staged together and renamed in that order."""
-    from ..measurement.quality import status_of
+def _files(cine: CineStack, labels: np.ndarray, ed: int, es: int) -> dict[str, bytes]:
+    """Mask and picture of one set of labels."""
     from ..report.overlay import overlay_png
 
+    return {
+        SEGMENTATION_NAME: segmentation_bytes(cine, labels),
+        OVERLAY_NAME: overlay_png(cine.pixels, labels, ed, es, cine.spacing_mm),
+    }
+
+
+def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: sha256_bytes(data) for name, data in files.items()}
+
+
+def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResult:
+    """Masks, picture, then the record, staged together and renamed in that order."""
     begun = time.monotonic()
-    job, cine, labels, measured = done.job, done.cine, done.labels, done.measured
+    job, cine, model = done.job, done.cine, done.model
+    files = dict(model.files or _files(cine, model.labels, model.ed, model.es))
+    document = model.document
+    if model.files is None:
+        document["outputs"] = _hashes(files)
+    document, files = _with_correction(done, document, files)
+    document = {**document, "options": dict(job.options), "outputs": _hashes(files)}
+    stages = {"read": read_seconds, **done.seconds, "write": time.monotonic() - begun}
+    document["run"] = {"seconds": sum(stages.values()), "stages": stages}
+    if "model_result" in document:
+        document["model_result"].setdefault("run", document["run"])
+    return commit(out, job.key, files, document)
+
+
+def _with_correction(
+    done: Segmented, own: dict[str, Any], files: dict[str, bytes]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Record and files as they stand with the reader's mask, the model's own kept whole."""
+    from ..measurement.quality import merge_flags, status_of
+
+    job, cine, mended = done.job, done.cine, done.mended
+    if mended is None or job.correction is None:
+        return own, files
+    block = {"sha256": job.correction.sha256, **mended.correction}
+    extra = {"correction": block, "model_result": own}
+    if mended.labels is None or mended.measured is None:
+        flags = merge_flags((Flag(**flag) for flag in own["flags"]), mended.flags)
+        return {**own, "flags": [flag_json(flag) for flag in flags], **extra}, files
+    measured = mended.measured
     document = finished_document(
         key=job.key,
         status=status_of(measured.flags),
         options=job.options,
         cine=cine,
-        labels=labels,
+        labels=mended.labels,
         measured=measured,
     )
-    files = {
-        SEGMENTATION_NAME: segmentation_bytes(cine, labels.labels),
-        OVERLAY_NAME: overlay_png(
-            cine.pixels,
-            labels.labels,
-            measured.ed_frame,
-            measured.es_frame,
-            cine.spacing_mm,
-        ),
+    own_files = {
+        MODEL_SEGMENTATION_NAME: files[SEGMENTATION_NAME],
+        MODEL_OVERLAY_NAME: files[OVERLAY_NAME],
     }
-    document["outputs"] = {name: sha256_bytes(data) for name, data in files.items()}
-    stages = {"read": read_seconds, **done.seconds, "write": time.monotonic() - begun}
-    document["run"] = {"seconds": sum(stages.values()), "stages": stages}
-    write_all(scan_folder(out, job.key), {**files, RESULT_NAME: canonical_json(document)})
-    return to_result(document)
+    new_files = _files(cine, mended.labels.labels, measured.ed_frame, measured.es_frame)
+    return {**document, **extra}, {**own_files, **new_files}
 
 
 def write_failure(out: Path, failure: Failure) -> ScanResult:
     """The record of a failed scan; masks of an earlier run, if any, go."""
     job = failure.job
     document = failed_document(job.key, job.options, code=failure.code, sentence=failure.sentence)
-    folder = scan_folder(out, job.key)
-    write_all(folder, {RESULT_NAME: canonical_json(document)})
-    remove(folder, (SEGMENTATION_NAME, OVERLAY_NAME))
-    return to_result(document)
+    return commit(out, job.key, {}, document)
 
 
 def failure_of(job: ScanJob, error: BaseException) -> Failure:

@@ -7,17 +7,18 @@ on that scan alone.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import CardiometaError
-from ..records import CineStack, Predictor, ScanResult
+from ..errors import CardiometaError, ModelError, UsageError
+from ..records import CineStack, ScanResult
 from .one_scan import (
     Failure,
+    Network,
     ScanJob,
     Segmented,
     failure_of,
@@ -27,17 +28,12 @@ from .one_scan import (
     write_finished,
 )
 
-if TYPE_CHECKING:
-    from ..segmentation.card import ModelCard
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """The loaded network with the facts of its file."""
-
-    predictor: Predictor
-    card: ModelCard
-    sha256: str
+def available_cores() -> int:
+    """Cores this process may use; asked here without torch, which masks alone do not need."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Stop(Exception):  # noqa: N818 - a signal between threads, not an error
@@ -135,9 +131,10 @@ class Pipeline:
             job, cine, seconds = item
             done: Segmented | Failure
             try:
-                done = segment_and_measure(
-                    job, cine, network.predictor, network.card, network.sha256
-                )
+                done = segment_and_measure(job, cine, network)
+            except (ModelError, UsageError):
+                # The network cannot be loaded: every scan would fail alike.
+                raise
             except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
                 done = failure_of(job, error)
             self._put(self._segmented, (done, seconds))

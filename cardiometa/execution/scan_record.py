@@ -28,6 +28,17 @@ from ..records import (
 RESULT_NAME = "result.json"
 SEGMENTATION_NAME = "segmentation.nii.gz"
 OVERLAY_NAME = "overlay.png"
+# Under a correction, the model's own.
+MODEL_SEGMENTATION_NAME = "segmentation_model.nii.gz"
+MODEL_OVERLAY_NAME = "overlay_model.png"
+SEG_NAMES = {"ed": "ed.seg.dcm", "es": "es.seg.dcm"}
+OUTPUT_NAMES = (
+    SEGMENTATION_NAME,
+    OVERLAY_NAME,
+    MODEL_SEGMENTATION_NAME,
+    MODEL_OVERLAY_NAME,
+    *SEG_NAMES.values(),
+)
 
 # A fault of the program is tried again on the next run; bad input is not.
 FAULT_CODE = "program-fault"
@@ -40,7 +51,8 @@ def scan_folder(out: Path, key: ScanKey) -> Path:
     return inside(out / "scans", key.trial, key.participant, key.visit)
 
 
-def _flag_json(flag: Flag) -> dict[str, str]:
+def flag_json(flag: Flag) -> dict[str, str]:
+    """One flag as the record holds it."""
     return {"code": flag.code, "level": flag.level, "sentence": flag.sentence}
 
 
@@ -70,7 +82,7 @@ def base_document(
         "key": {"trial": key.trial, "participant_id": key.participant, "visit": key.visit},
         "status": status,
         "options": dict(options),
-        "flags": [_flag_json(flag) for flag in flags],
+        "flags": [flag_json(flag) for flag in flags],
         "versions": {
             "cardiometa": version(),
             **library_versions("numpy", "scipy", "torch", "pydicom", "python-gdcm", "nibabel"),

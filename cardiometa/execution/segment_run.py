@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CohortError, UsageError
+from ..errors import CohortError, Problem, UsageError
 from ..files import RECORD_NAME, check_output, read_json, remove_leftovers, write_text
 from ..provenance import FORMAT_VERSION, record_text, run_block
-from ..records import BodySize, RunRecord, ScanResult, ScanSource
+from ..records import BodySize, RunRecord, ScanKey, ScanResult, ScanSource
 from .one_scan import ScanJob
 from .scan_record import read_finished
+from .stored import (
+    base_options,
+    edited_by_hand,
+    is_corrected,
+    recorded_model,
+    restore,
+    stored_model,
+)
 
 if TYPE_CHECKING:
     from ..cohort.records import Cohort, CohortOptions, CohortScan
     from ..segmentation.model import Model
+    from ..segmentation.predict import TorchPredictor
+    from .corrections import Correction
+    from .label_file import ScanGrid
 
 BSA_FORMULAS = ("mosteller", "dubois")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOptions:
-    """Options of a run; those up to ``series_regex`` matter to the result."""
+    """Options of a run; those up to ``corrections`` matter to the result."""
 
     bsa_formula: str = "mosteller"
     model: Path | None = None
     series_regex: str | None = None
+    corrections: Path | None = None
     device: str = "auto"
     batch: int = 0
     workers: int = 0
@@ -49,6 +63,7 @@ class SegmentOutcome:
     review: int
     failed: int
     flow: Mapping[str, Any]
+    corrected: int = 0
     notes: Sequence[str]
     warnings: Sequence[str]
     seconds: float
@@ -94,14 +109,24 @@ def _body(cohort: Cohort) -> dict[tuple[str, str], BodySize]:
     }
 
 
-def _job(scan: CohortScan, body: BodySize, options: SegmentOptions, model: Model) -> ScanJob:
+def _job(
+    scan: CohortScan,
+    body: BodySize,
+    options: SegmentOptions,
+    model: Model,
+    correction: Correction | None,
+) -> ScanJob:
     count, size = source_size(scan.source)
+    # Named only where there is one: a scan without is the same as before there were any.
+    dressing = {"correction_sha256": correction.sha256} if correction else {}
     return ScanJob(
         key=scan.key,
         source=scan.source,
         body=body,
         series_regex=options.series_regex,
+        correction=correction,
         options={
+            **dressing,
             "bsa_formula": options.bsa_formula,
             "frames": "all",
             "series_regex": options.series_regex,
@@ -126,8 +151,8 @@ def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> di
     return values
 
 
-def _start_output(out: Path, cohort: Cohort, options: SegmentOptions, model: Model) -> None:
-    """Check OUT, then write its record, so that a killed run can be told from a foreign folder."""
+def _check_output(out: Path, cohort: Cohort, options: SegmentOptions, model: Model) -> None:
+    """Refuse an OUT that is not this run's; nothing is written."""
     wanted = _result_options(cohort, options, model)
     record_path = out / RECORD_NAME
     if options.allow_mixed_models and record_path.exists():
@@ -135,54 +160,101 @@ def _start_output(out: Path, cohort: Cohort, options: SegmentOptions, model: Mod
         found = read_json(record_path).get("options", {})
         wanted = {**wanted, **{k: v for k, v in found.items() if k == "model_sha256"}}
     check_output(out, command="segment", options=wanted, overwrite=options.overwrite)
-    if out.exists():
-        remove_leftovers(out)
-    write_text(record_path, record_text(_record(cohort, options, model, {"state": "running"})))
 
 
 def _record(
-    cohort: Cohort, options: SegmentOptions, model: Model, run: Mapping[str, Any]
+    cohort: Cohort,
+    options: SegmentOptions,
+    model: Model,
+    corrections: Mapping[ScanKey, Correction],
+    run: Mapping[str, Any],
 ) -> RunRecord:
     return RunRecord(
         command="segment",
         format_version=FORMAT_VERSION,
         options=_result_options(cohort, options, model),
-        inputs=cohort.input_sha256,
+        inputs={
+            **cohort.input_sha256,
+            **{f"correction {key}": one.sha256 for key, one in sorted(corrections.items())},
+        },
         model={"id": model.card.model_id, "sha256": model.sha256},
         run=run,
     )
 
 
-def _finished(
-    out: Path, jobs: Sequence[ScanJob], options: SegmentOptions
-) -> tuple[list[ScanResult], list[ScanJob]]:
-    """Results that are there already, and the jobs that are left."""
-    if options.restart:
-        return [], list(jobs)
-    done, left = [], []
-    for job in jobs:
-        wanted = dict(job.options)
-        result = read_finished(out, job.key, wanted)
-        if result is None and options.allow_mixed_models:
-            result = _finished_by_any_model(out, job)
-        if result is None:
-            left.append(job)
-        else:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What OUT has: results as asked for, scans to put back to the model's own, jobs to run."""
+
+    done: Sequence[ScanResult]
+    back: Sequence[ScanJob]
+    left: Sequence[ScanJob]
+
+
+def _plan(out: Path, jobs: Sequence[ScanJob], options: SegmentOptions) -> _Plan:
+    if options.restart or not out.exists():
+        return _Plan(done=(), back=(), left=jobs)
+    done, back, left = [], [], []
+    for planned in jobs:
+        job = _by_its_model(out, planned) if options.allow_mixed_models else planned
+        result = read_finished(out, job.key, job.options)
+        if result is not None:
             done.append(result)
-    return done, left
+            continue
+        stored = stored_model(out, job.key, job.options)
+        if stored is None:
+            left.append(planned)
+        elif job.options == base_options(job.options):
+            back.append(replace(job, stored=stored))
+        else:
+            left.append(replace(job, stored=stored))
+    return _Plan(done=done, back=back, left=left)
 
 
-def _finished_by_any_model(out: Path, job: ScanJob) -> ScanResult | None:
-    from .scan_record import RESULT_NAME, scan_folder
+def _by_its_model(out: Path, job: ScanJob) -> ScanJob:
+    """The job as OUT's own model would have done it, where another one did."""
+    model = recorded_model(out, job.key)
+    return job if model is None else replace(job, options={**job.options, "model_sha256": model})
 
-    path = scan_folder(out, job.key) / RESULT_NAME
-    if not path.is_file():
-        return None
-    try:
-        model = read_json(path)["options"]["model_sha256"]
-    except (KeyError, TypeError):
-        return None
-    return read_finished(out, job.key, {**job.options, "model_sha256": model})
+
+def _corrections(
+    out: Path, cohort: Cohort, options: SegmentOptions
+) -> tuple[dict[ScanKey, Correction], list[Problem]]:
+    from .corrections import find_corrections
+
+    keys = [scan.key for scan in cohort.scans]
+    if options.corrections is not None:
+        return find_corrections(options.corrections, out, keys)
+    count = sum(is_corrected(out, key) for key in keys) if out.exists() else 0
+    if count and not (options.overwrite or options.restart):
+        raise UsageError(
+            f"{count} scans of {out.name} stand on a reader's masks, and --corrections is not "
+            "given.",
+            hint="Give the folder again; or say --overwrite to have the model's own results.",
+        )
+    return {}, []
+
+
+def _check_masks(out: Path, plan: _Plan, options: SegmentOptions, problems: list[Problem]) -> None:
+    """Raise InputError with every problem of every mended mask that is not yet taken."""
+    from ..imaging.read import ReadOptions, scan_grid
+    from .corrections import check_corrections, refuse
+    from .label_file import ScanGrid, grid_of_mask
+
+    jobs = {job.key: job for job in plan.left if job.correction is not None}
+
+    def grid_of(key: ScanKey) -> ScanGrid:
+        job = jobs[key]
+        if job.stored is not None:
+            return grid_of_mask(job.stored.segmentation.read_bytes())
+        shape, affine = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
+        return ScanGrid(shape=shape, affine=affine)
+
+    found = check_corrections([j.correction for j in jobs.values() if j.correction], grid_of)
+    if not options.restart:
+        undone = [job.key for job in (*plan.back, *plan.left)]
+        found += [p for p in (edited_by_hand(out, key) for key in undone) if p is not None]
+    refuse([*problems, *found])
 
 
 def run_segment(
@@ -209,17 +281,26 @@ def run_segment(
             "The cohort holds no scan.",
             hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
         )
+    _check_output(out, cohort, options, model)
+    corrections, problems = _corrections(out, cohort, options)
     bodies = _body(cohort)
     jobs = [
-        _job(s, bodies.get((s.key.trial, s.key.participant), BodySize()), options, model)
+        _job(
+            s,
+            bodies.get((s.key.trial, s.key.participant), BodySize()),
+            options,
+            model,
+            corrections.get(s.key),
+        )
         for s in cohort.scans
     ]
+    plan = _plan(out, jobs, options)
+    _check_masks(out, plan, options, problems)
+    watch.planned(len(jobs), len(plan.done))
     if options.dry_run:
-        done, left = _finished(out, jobs, options) if out.exists() else ([], jobs)
-        watch.planned(len(jobs), len(done))
         return SegmentOutcome(
             scans=len(jobs),
-            already_done=len(done),
+            already_done=len(plan.done),
             ok=0,
             review=0,
             failed=0,
@@ -228,27 +309,56 @@ def run_segment(
             warnings=cohort.warnings,
             seconds=time.monotonic() - begun,
         )
-    _start_output(out, cohort, options, model)
-    done, left = _finished(out, jobs, options)
-    watch.planned(len(jobs), len(done))
-    fresh = _process(out, left, options, model, watch)
-    results = sorted([*done, *fresh], key=lambda result: result.key)
+    if out.exists():
+        remove_leftovers(out)
+    record = partial(_record, cohort, options, model, corrections)
+    write_text(out / RECORD_NAME, record_text(record({"state": "running"})))
+    back = [restore(out, job.key, job.stored) for job in plan.back if job.stored is not None]
+    for result in back:
+        watch.finished(result)
+    fresh = _process(out, plan.left, options, model, watch)
+    results = sorted([*plan.done, *back, *fresh], key=lambda result: result.key)
     tables = gather(out, cohort, results, model)
     seconds = time.monotonic() - begun
     stages = _stages(fresh)
     run = run_block(state="complete", seconds=seconds, new_scans=len(fresh), stages=stages)
-    write_text(out / RECORD_NAME, record_text(_record(cohort, options, model, run)))
+    write_text(out / RECORD_NAME, record_text(record(run)))
     counts = {s: sum(r.status == s for r in tables.results) for s in ("ok", "review", "failed")}
     return SegmentOutcome(
         scans=len(jobs),
-        already_done=len(done),
+        already_done=len(plan.done),
+        corrected=sum(_is_corrected(result) for result in tables.results),
         flow=tables.flow,
-        notes=cohort.notes,
+        notes=[*cohort.notes, *_correction_notes(corrections, tables.results, back)],
         warnings=cohort.warnings,
         seconds=seconds,
         stages=stages,
         **counts,
     )
+
+
+def _is_corrected(result: ScanResult) -> bool:
+    from .mend import CORRECTED
+
+    return any(flag.code == CORRECTED for flag in result.flags)
+
+
+def _correction_notes(
+    corrections: Mapping[ScanKey, Correction],
+    results: Sequence[ScanResult],
+    back: Sequence[ScanResult],
+) -> list[str]:
+    notes = []
+    if corrections:
+        taken = sum(_is_corrected(result) for result in results)
+        same = len(corrections) - taken
+        notes.append(
+            f"{taken} scans stand on a reader's mask"
+            + (f"; {same} masks equal the model's in every voxel" if same else "")
+        )
+    if back:
+        notes.append(f"{len(back)} scans went back to the model's own results")
+    return notes
 
 
 def _process(
@@ -260,16 +370,29 @@ def _process(
 ) -> list[ScanResult]:
     if not jobs:
         return []
-    from ..segmentation.predict import available_cores
-    from .pipeline import Network, Pipeline
+    from .one_scan import Network
+    from .pipeline import Pipeline, available_cores
 
     workers = options.workers or available_cores()
-    predictor = model.predictor(device=options.device, batch=options.batch, workers=workers)
+    loaded: list[TorchPredictor] = []
+    lock = threading.Lock()
+
+    def predictor() -> TorchPredictor:
+        with lock:
+            if not loaded:
+                loaded.append(
+                    model.predictor(device=options.device, batch=options.batch, workers=workers)
+                )
+            return loaded[0]
+
     try:
-        network = Network(predictor=predictor, card=model.card, sha256=model.sha256)
+        if any(job.stored is None for job in jobs):
+            predictor()  # what is wrong with device or weights is told before any scan
+        network = Network(open=predictor, card=model.card, sha256=model.sha256)
         return Pipeline(out, network, workers=workers).run(jobs, watch.finished)
     finally:
-        predictor.close()
+        for one in loaded:
+            one.close()
 
 
 def _stages(results: Sequence[ScanResult]) -> dict[str, float]:

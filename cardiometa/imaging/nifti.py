@@ -89,7 +89,8 @@ def plan_nifti(files: FileSet) -> NiftiPlan:
 
 
 @contextmanager
-def _opened_pair(paths: Sequence[Path]) -> Iterator[NiftiPlan]:
+def pair_plan(paths: Sequence[Path]) -> Iterator[NiftiPlan]:
+    """The plan of an ED and an ES file, open while it is used; raises ImageError."""
     with ExitStack() as stack:
         phases = []
         for name, path in zip(("ED", "ES"), paths, strict=True):
@@ -235,13 +236,13 @@ def read_nifti(files: FileSet) -> CineStack:
 
 def read_pair(paths: Sequence[Path]) -> CineStack:
     """An ED and an ES NIfTI, in that order: two phases, never swapped; raises ImageError."""
-    with _opened_pair(paths) as plan:
+    with pair_plan(paths) as plan:
         return _read(plan)
 
 
 def inspect_pair(paths: Sequence[Path]) -> None:
     """Raise what `read_pair` would raise from headers alone."""
-    with _opened_pair(paths):
+    with pair_plan(paths):
         pass
 
 

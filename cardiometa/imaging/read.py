@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..errors import ImageError
 from ..records import CineStack, ScanSource
 from .archive import FileSet, open_files
-from .cine import UndecodableError, build_cine, plan_cine
+from .cine import LPS_TO_RAS, UndecodableError, build_cine, plan_cine
 from .dicom import frame_table
 from .frame import FrameTable
 from .left_out import hint_for, main_reason, summary
-from .nifti import inspect_pair, plan_nifti, read_nifti, read_pair
+from .nifti import NiftiPlan, inspect_pair, pair_plan, plan_nifti, read_nifti, read_pair
 from .series import choose_stack
 
 
@@ -57,6 +59,36 @@ def inspect_scan(source: ScanSource, options: ReadOptions) -> None:
             plan_nifti(files)
         else:
             raise _no_images(files)
+
+
+def scan_grid(
+    source: ScanSource, options: ReadOptions
+) -> tuple[tuple[int, int, int, int], np.ndarray]:
+    """Shape ``(t, z, y, x)`` and affine to RAS mm that `read_cine` would give, from headers alone.
+
+    Raises ImageError as `inspect_scan` does.
+    """
+    if source.kind == "ed-es":
+        with pair_plan(source.paths) as plan:
+            return _nifti_grid(plan)
+    path = source.paths[0]
+    if not path.exists():
+        raise _absent()
+    with open_files(path) as files:
+        if files.files("dicom"):
+            grid, timing = plan_cine(choose_stack(_table(files), files, options.series_regex))
+            phases, slices = timing.index.shape
+            return (phases, slices, grid.rows, grid.columns), LPS_TO_RAS @ grid.affine_lps
+        if files.files("nifti"):
+            return _nifti_grid(plan_nifti(files))
+        raise _no_images(files)
+
+
+def _nifti_grid(plan: NiftiPlan) -> tuple[tuple[int, int, int, int], np.ndarray]:
+    header = plan.phases[0][1]
+    x, y, z = header.shape[:3]
+    phases = header.shape[3] if len(header.shape) == 4 else len(plan.phases)
+    return (phases, z, y, x), header.affine
 
 
 def _absent() -> ImageError:
