@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import canonical_json, csv_text, sha256_bytes, write_all
+from ..files import canonical_json, cell, csv_text, remove, sha256_bytes, write_all
 from ..provenance import RESEARCH_USE
 from ..records import Flag, ScanResult, Status
 
@@ -58,6 +59,51 @@ def frame_csv(frame: pd.DataFrame) -> str:
     """A DataFrame by the contract's cell rules."""
     columns = [frame[name].astype(object).to_list() for name in frame.columns]
     return csv_text(list(frame.columns), zip(*columns, strict=True))
+
+
+PARQUET_NAME = "measurements.parquet"
+
+
+def frame_parquet(frame: pd.DataFrame) -> bytes | None:
+    """The table as Parquet with the types of its data dictionary; None without pyarrow.
+
+    Ids and codes are text here too; nothing is escaped, as no spreadsheet reads it.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        return None
+    from ..measurement.measures import definition
+
+    kinds = {"text": pa.string(), "integer": pa.int64(), "boolean": pa.bool_()}
+    arrays, fields = [], []
+    for name in frame.columns:
+        column = definition(str(name))
+        numbers = column.kind == "carried" and _all_numbers(frame[name])
+        kind = pa.float64() if numbers else kinds.get(column.type, pa.float64())
+        known = frame[name].notna()
+        values = frame[name].astype(object).where(known, None).to_list()
+        if kind == pa.string():
+            values = [None if value is None else _plain_text(value) for value in values]
+        arrays.append(pa.array(values, type=kind))
+        fields.append(pa.field(str(name), kind))
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), buffer)
+    return buffer.getvalue()
+
+
+def _all_numbers(column: pd.Series[Any]) -> bool:
+    """True for a carried column of numbers: as text it would be taken for words."""
+    known = column.dropna()
+    return len(known) > 0 and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+        for value in known.astype(object)
+    )
+
+
+def _plain_text(value: Any) -> str:
+    return value if isinstance(value, str) else cell(value)
 
 
 # What the definition says of a trial and a reader of the table needs; never its paths.
@@ -115,7 +161,12 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
         "measurements.json": dictionary_json(tables.measurements, cohort),
         "report.html": page,
-        "measurements.csv": frame_csv(tables.measurements),
     }
+    parquet = frame_parquet(tables.measurements)
+    if parquet is None:
+        remove(out, (PARQUET_NAME,))  # of a run that could: it would be another table's
+    else:
+        contents[PARQUET_NAME] = parquet
+    contents["measurements.csv"] = frame_csv(tables.measurements)
     write_all(out, contents)
     return Gathered(results=tuple(flagged), flow=tables.flow)

@@ -244,9 +244,14 @@ def _with_correction(
         return own, files
     block = {"sha256": job.correction.sha256, **mended.correction}
     extra = {"correction": block, "model_result": own}
+    own_files = {
+        MODEL_SEGMENTATION_NAME: files[SEGMENTATION_NAME],
+        MODEL_OVERLAY_NAME: files[OVERLAY_NAME],
+    }
     if mended.labels is None or mended.measured is None:
         flags = merge_flags((Flag(**flag) for flag in own["flags"]), mended.flags)
-        return {**own, "flags": [flag_json(flag) for flag in flags], **extra}, files
+        document = {**own, "flags": [flag_json(flag) for flag in flags], **extra}
+        return document, {**own_files, **files}
     measured = mended.measured
     document = finished_document(
         key=job.key,
@@ -256,10 +261,6 @@ def _with_correction(
         labels=mended.labels,
         measured=measured,
     )
-    own_files = {
-        MODEL_SEGMENTATION_NAME: files[SEGMENTATION_NAME],
-        MODEL_OVERLAY_NAME: files[OVERLAY_NAME],
-    }
     new_files = _files(cine, mended.labels.labels, measured.ed_frame, measured.es_frame)
     return {**document, **extra}, {**own_files, **new_files}
 

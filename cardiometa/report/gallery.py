@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -31,15 +31,18 @@ CARD_MEASURES: Final = (
     "rv_esv_ml",
     "rv_ef_percent",
 )
+# Beside overlay.png where a reader corrected the scan: the model's own.
+MODEL_PICTURE: Final = "overlay_model.png"
 _ORDER: Final = {"review": 0, "failed": 1, "ok": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GalleryItem:
-    """One card: a scan and its picture (JPEG), None where it has none."""
+    """One card: a scan, its picture (JPEG) and, of a corrected one, the model's own picture."""
 
     result: ScanResult
     picture: bytes | None
+    model_picture: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +74,26 @@ def gallery_items(
     """
     ordered = sorted(results, key=lambda result: (_ORDER[result.status], result.key))
     shown_results, hidden = ordered[:limit], ordered[limit:]
-    items = tuple(
-        GalleryItem(result=result, picture=_picture(pictures.get(result.key)))
-        for result in shown_results
-    )
+    items = tuple(_item(result, pictures.get(result.key)) for result in shown_results)
     return Gallery(
         items=items,
         scans=len(ordered),
         hidden=dict(Counter(result.status for result in hidden)),
         flags=flag_counts(results),
     )
+
+
+def _item(result: ScanResult, path: Path | None) -> GalleryItem:
+    corrected = path is not None and _is_corrected(result)
+    return GalleryItem(
+        result=result,
+        picture=_picture(path),
+        model_picture=_picture(path.with_name(MODEL_PICTURE)) if path and corrected else None,
+    )
+
+
+def _is_corrected(result: ScanResult) -> bool:
+    return any(flag.code == "corrected" for flag in result.flags)
 
 
 def _picture(path: Path | None) -> bytes | None:
@@ -128,21 +141,34 @@ def hidden_sentence(gallery: Gallery) -> str:
 
 def _card(item: GalleryItem) -> dict[str, object]:
     result = item.result
-    definitions = {measure.name: measure for measure in MEASURES}
-    measures = [
-        (measure_name(name), shown(value, 0 if value >= 100 else 1), definitions[name].unit)
-        for name in CARD_MEASURES
-        if (value := result.measures.get(name)) is not None
-    ]
+    corrected = _is_corrected(result)
+    own: Mapping[str, Any] = result.document.get("model_result") or {}
     return {
         "key": str(result.key),
         "status": result.status,
         "flags": [flag for flag in result.flags if flag.level != "info"],
-        "info": ", ".join(flag.code for flag in result.flags if flag.level == "info"),
-        "measures": measures,
+        "info": ", ".join(
+            flag.code
+            for flag in result.flags
+            if flag.level == "info" and not (corrected and flag.code == "corrected")
+        ),
+        "corrected": next((f.sentence for f in result.flags if f.code == "corrected"), ""),
+        "measures": _measures(result.measures),
+        "model_measures": _measures(own.get("measures") or {}) if corrected else [],
+        "model_picture": png_uri(item.model_picture, "jpeg") if item.model_picture else "",
         "curve": Markup(_curve(result)),  # noqa: S704 - made of numbers by curve_svg
         "picture": png_uri(item.picture, "jpeg") if item.picture else "",
     }
+
+
+def _measures(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, shown value and unit of the measures that a card tells."""
+    definitions = {measure.name: measure for measure in MEASURES}
+    return [
+        (measure_name(name), shown(value, 0 if value >= 100 else 1), definitions[name].unit)
+        for name in CARD_MEASURES
+        if (value := values.get(name)) is not None
+    ]
 
 
 def _curve(result: ScanResult) -> str:

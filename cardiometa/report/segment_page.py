@@ -19,6 +19,8 @@ from .numbers import shown_count
 from .page import Bullets, Facts, Notice, Paragraph, Section, page_html
 from .segment_tables import (
     card_facts,
+    corrected_rows,
+    correction_table,
     exclusion_table,
     flag_table,
     flow_table,
@@ -55,7 +57,8 @@ def segment_page(
             (
                 Paragraph(
                     "ED above, ES below, base at the left; the small numbers are the slices of "
-                    "the source, from 0. Scans for review come first, then failed ones."
+                    "the source, from 0. Under a scan that a reader corrected stands the model's "
+                    "own result. Scans for review come first, then failed ones."
                 ),
                 gallery_html(items),
             ),
@@ -66,7 +69,11 @@ def segment_page(
         _subtitle(tables),
         [section for section in sections if section is not None],
         internal=True,
-        notices=(*accounting_problems(tables.flow), *cohort.warnings),
+        notices=(
+            *accounting_problems(tables.flow),
+            *mixed_models_notice(tables.measurements),
+            *cohort.warnings,
+        ),
     )
 
 
@@ -153,7 +160,15 @@ def _quality_section(tables: CohortTables, gallery: Gallery) -> Section:
     return Section(
         "Quality",
         "quality",
-        (status_table(tables.measurements), flag_table(gallery.flags, gallery.scans)),
+        tuple(
+            table
+            for table in (
+                status_table(tables.measurements),
+                correction_table(tables.measurements),
+                flag_table(gallery.flags, gallery.scans),
+            )
+            if table is not None
+        ),
     )
 
 
@@ -171,12 +186,50 @@ def _methods_section(measurements: pd.DataFrame, card: ModelCard, model_sha256: 
     return Section("Methods and model", "methods", tuple(blocks))
 
 
+def _models(measurements: pd.DataFrame) -> list[str]:
+    """The models of the scans, a name with the start of its file's hash; empty where unknown."""
+    if not {"model_id", "model_sha256"} <= set(measurements.columns):
+        return []
+    known = measurements.dropna(subset=["model_sha256"])
+    names: dict[str, str] = {}
+    for name, digest in zip(known["model_id"], known["model_sha256"], strict=True):
+        # A scan that failed before the network has the hash alone.
+        names[str(digest)] = str(name) if isinstance(name, str) else names.get(str(digest), "")
+    return sorted(f"{name} {digest[:8]}".strip() for digest, name in names.items())
+
+
+def mixed_models_notice(measurements: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence for the top of the page where scans were segmented with different models."""
+    models = _models(measurements)
+    if len(models) < 2:
+        return ()
+    text = (
+        f"Scans were segmented with {len(models)} models ({', '.join(models)}): a difference "
+        "between scans, visits or trials may be one between models."
+    )
+    return (text,)
+
+
 def methods_text(measurements: pd.DataFrame, card: ModelCard) -> str:
     """Sentences for a paper's methods, with what was really used."""
     formulas = sorted({str(name) for name in measurements["bsa_formula"].dropna() if str(name)})
     names = {"mosteller": "Mosteller's formula", "dubois": "the formula of DuBois & DuBois"}
     area = " and ".join(names.get(name, name) for name in formulas)
     indexed = f" Body surface area was computed by {area}." if area else ""
+    models = _models(measurements)
+    how = (
+        f"one model ({card.model_id})"
+        if len(models) < 2
+        else f"{len(models)} models ({', '.join(models)}), so that differences between their scans "
+        "may be differences between models,"
+    )
+    mended = int(corrected_rows(measurements).sum())
+    corrected = (
+        f" {shown_count(mended)} scan{' was' if mended == 1 else 's were'} corrected by a reader, "
+        "and the measures are those of the corrected masks."
+        if mended
+        else ""
+    )
     pairs = int((measurements["frames"] == 2).sum())
     given = (
         f" {shown_count(pairs)} scan{'s' if pairs != 1 else ''} had two phases only, taken as "
@@ -185,8 +238,8 @@ def methods_text(measurements: pd.DataFrame, card: ModelCard) -> str:
         else ""
     )
     return (
-        "Short-axis cine images of all trials were segmented with one model "
-        f"({card.model_id}) by cardiometa {version()}. End-diastole and end-systole were the "
+        f"Short-axis cine images of all trials were segmented with {how} by cardiometa "
+        f"{version()}.{corrected} End-diastole and end-systole were the "
         f"extremes of each ventricle's volume over the cycle.{given} Volumes are sums of area "
         "times slice distance; LV mass is myocardial volume at end-diastole times "
         f"{MYOCARDIUM_G_PER_ML:g} g/mL; papillary muscles and trabeculae count as blood pool."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ..cohort.records import Cohort
     from ..segmentation.card import ModelCard
     from .gallery import FlagCount
+
+# Contract, 4: nothing is told about fewer people than this.
+MIN_CELL: Final = 10
 
 SUMMARY_MEASURES: Final = (  # column, unit, decimals
     ("age_years", "years", 0),
@@ -109,11 +113,8 @@ def status_table(measurements: pd.DataFrame) -> Table:
         ("ethnicity", "Ethnicity"),
         ("vendor", "Vendor"),
     ):
-        if column not in measurements:
-            continue
-        values = measurements[column].astype(object)
-        values = values.where(values.notna() & (values != ""), "unknown").astype(str)
-        if len(values.unique()) > 1:
+        values = _levels(measurements, column)
+        if values is not None:
             lines += [
                 _status_line(name, str(level), group)
                 for level, group in measurements.groupby(values, sort=True)
@@ -131,6 +132,77 @@ def _status_line(group: str, level: str, rows: pd.DataFrame) -> tuple[str, ...]:
     counts = [int((rows["status"] == status).sum()) for status in ("ok", "review", "failed")]
     shares = [f"{n} ({100 * n / total:.1f}%)" if total else "0" for n in counts]
     return (group, level, shown_count(total), *shares)
+
+
+def correction_table(measurements: pd.DataFrame) -> Table | None:
+    """Scans corrected by a reader and scans that failed, by arm, sex and ethnicity.
+
+    None where no scan was corrected. A group of fewer than `MIN_CELL` people has no numbers.
+    """
+    if not corrected_rows(measurements).any():
+        return None
+    lines = [_correction_line("All scans", "", measurements)]
+    for column, name in (("arm", "Arm"), ("sex", "Sex"), ("ethnicity", "Ethnicity")):
+        values = _levels(measurements, column)
+        if values is not None:
+            lines += [
+                _correction_line(name, str(level), group)
+                for level, group in measurements.groupby(values, sort=True)
+            ]
+    return Table(
+        title="Scans corrected by a reader, and failed ones, by group.",
+        columns=("Group", "", "Scans", "Corrected", "95 % CI", "Failed", "Note"),
+        rows=tuple(lines),
+        caption=(
+            "Corrected: the measures are those of a mask that a reader changed; number (percent) "
+            "with Wilson's interval, a scan counted once. Groups that are corrected more often "
+            "than others are read by other eyes too, which can look like a difference between "
+            f"them. Groups of fewer than {MIN_CELL} people are not told."
+        ),
+    )
+
+
+def _levels(measurements: pd.DataFrame, column: str) -> pd.Series[Any] | None:
+    """The values of a column with ``unknown`` for missing ones; None where all are alike."""
+    if column not in measurements:
+        return None
+    values = measurements[column].astype(object)
+    values = values.where(values.notna() & (values != ""), "unknown").astype(str)
+    return values if len(values.unique()) > 1 else None
+
+
+def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
+    """True for the rows of ``measurements.csv`` that stand on a reader's mask."""
+    if "flags" not in rows:
+        return rows["status"] == ""
+    return rows["flags"].map(lambda text: "corrected" in str(text or "").split(";")).astype(bool)
+
+
+def _correction_line(group: str, level: str, rows: pd.DataFrame) -> tuple[str, ...]:
+    people = len(rows[["trial", "participant_id"]].drop_duplicates())
+    if people < MIN_CELL:
+        return (group, level, "", "", "", "", f"n<{MIN_CELL}")
+    total = len(rows)
+    corrected, failed = int(corrected_rows(rows).sum()), int((rows["status"] == "failed").sum())
+    low, high = wilson_percent(corrected, total)
+    return (
+        group,
+        level,
+        shown_count(total),
+        f"{corrected} ({100 * corrected / total:.1f}%)",
+        f"{shown(low, 1)} to {shown(high, 1)}",
+        f"{failed} ({100 * failed / total:.1f}%)",
+        "",
+    )
+
+
+def wilson_percent(count: int, total: int) -> tuple[float, float]:
+    """95 % score interval of a proportion, in percent (Wilson 1927, JASA 22:209)."""
+    z2 = 1.959963984540054**2
+    share = count / total
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)
+    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
 
 
 def flag_table(flags: Iterable[FlagCount], scans: int) -> Table:

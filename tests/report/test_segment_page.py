@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,13 @@ from cardiometa.report.curve import curve_svg
 from cardiometa.report.gallery import flag_counts, gallery_html, gallery_items
 from cardiometa.report.overlay import overlay_png
 from cardiometa.report.page import INTERNAL_NOTICE
-from cardiometa.report.segment_page import segment_page
-from cardiometa.report.segment_tables import status_table, summary_table
+from cardiometa.report.segment_page import methods_text, mixed_models_notice, segment_page
+from cardiometa.report.segment_tables import (
+    correction_table,
+    status_table,
+    summary_table,
+    wilson_percent,
+)
 from cardiometa.segmentation.card import ModelCard
 from tests.kit.report_page import assert_self_contained, read_page
 
@@ -298,3 +304,88 @@ def test_unknown_sex_of_all_is_a_dash(sex):
     frame = tables(mixed()).measurements
     frame["sex"] = sex
     assert {row[3] for row in summary_table(frame).rows} == {"–"}
+
+
+def corrected(index):
+    flag = Flag(code="corrected", level="info", sentence="A reader changed 5 voxels.")
+    one = result(index)
+    own = {"measures": {**one.measures, "lv_ef_percent": 48.2}}
+    return replace(one, flags=(flag, *one.flags), document={**one.document, "model_result": own})
+
+
+def test_a_corrected_scan_stands_beside_the_models_own(tmp_path):
+    labels = np.zeros((2, 2, 40, 40), dtype=np.uint8)
+    labels[:, :, 10:30, 10:30] = 1
+    for name in ("overlay.png", "overlay_model.png"):
+        (tmp_path / name).write_bytes(
+            overlay_png(labels.astype(np.float32), labels, 0, 1, (2.0, 2.0))
+        )
+    one, other = corrected(1), result(2)
+    pictures = {one.key: tmp_path / "overlay.png", other.key: tmp_path / "overlay.png"}
+    page = read_page(gallery_html(gallery_items([one, other], pictures)).markup)
+    assert page.problems == []
+    assert len(page.all("img")) == 3
+    text = " ".join(page.text.split())
+    assert "corrected A reader changed 5 voxels." in text
+    assert "LV EF57.1 %" in text
+    assert "The model's own result" in text
+    assert "LV EF 48.2 %" in text
+    assert text.count("The model's own result") == 1
+
+
+def rows_of(groups):
+    """``{(sex, ethnicity): (people, corrected, failed)}`` as rows of measurements."""
+    rows = []
+    for (sex, ethnicity), (people, mended, failed) in groups.items():
+        for index in range(people):
+            status = "failed" if index >= people - failed else "ok"
+            flags = "corrected;few_phases" if index < mended else "correction-unchanged"
+            rows.append(("A", f"{sex}{ethnicity}{index}", status, flags, sex, ethnicity))
+    return pd.DataFrame(
+        rows, columns=["trial", "participant_id", "status", "flags", "sex", "ethnicity"]
+    )
+
+
+def test_rates_of_correction_by_group_and_none_of_fewer_than_ten_people():
+    frame = rows_of({("female", "white"): (40, 4, 1), ("male", "white"): (31, 1, 0),
+                     ("male", "black"): (9, 2, 2)})  # fmt: skip
+    table = correction_table(frame)
+    lines = {row[:2]: row[2:] for row in table.rows}
+    assert lines["All scans", ""] == ("80", "7 (8.8%)", "4.3 to 17.0", "3 (3.8%)", "")
+    assert lines["Sex", "female"] == ("40", "4 (10.0%)", "4.0 to 23.1", "1 (2.5%)", "")
+    assert lines["Ethnicity", "black"] == ("", "", "", "", "n<10")
+    assert ("Arm", "") not in lines
+    assert correction_table(frame.assign(flags="few_phases")) is None
+
+
+def test_ten_scans_of_one_person_are_one_person():
+    frame = rows_of({("female", "white"): (20, 4, 0), ("male", "white"): (12, 1, 0)})
+    frame.loc[frame["sex"] == "male", "participant_id"] = "one"
+    lines = {row[:2]: row[2:] for row in correction_table(frame).rows}
+    assert lines["Sex", "male"][-1] == "n<10"
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [(0, 10, 0.0, 27.75), (81, 263, 25.53, 36.62), (5, 5, 56.55, 100.0)],
+)
+def test_wilson_intervals(count, total, low, high):
+    """81 of 263: Newcombe 1998 (Stat Med 17:857), table I, method 3: 0.2553 to 0.3662."""
+    assert wilson_percent(count, total) == pytest.approx((low, high), abs=0.006)
+
+
+def test_scans_of_several_models_are_told_apart():
+    frame = pd.DataFrame(
+        {
+            "model_id": ["a", "b", None],
+            "model_sha256": ["1" * 64, "2" * 64, "2" * 64],
+            "flags": ["", "", ""],
+            "frames": [20, 20, 20],
+            "bsa_formula": ["mosteller"] * 3,
+        }
+    )
+    assert "2 models (a 11111111, b 22222222)" in methods_text(frame, CARD)
+    assert "2 models" in mixed_models_notice(frame)[0]
+    alone = frame.iloc[:1]
+    assert "one model (heart-1)" in methods_text(alone, CARD)
+    assert mixed_models_notice(alone) == ()

@@ -1,0 +1,65 @@
+"""The tables of OUT beyond the CSV."""
+
+from __future__ import annotations
+
+import builtins
+import io
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from cardiometa.execution.gather import frame_parquet
+
+FRAME = pd.DataFrame(
+    {
+        "trial": ["A", "A"],
+        "participant_id": ["001", "+2"],
+        "visit_day": [1.5, float("nan")],
+        "flags": pd.Series([None, None], dtype=object),
+        "ed_frame": pd.Series([0, None], dtype="Int64"),
+        "randomised": pd.Series([True, None], dtype=object),
+        "nyha_class": pd.Series([2, "III"], dtype=object),
+        "nt_probnp": [125, None],
+        "reported_lv_edv_ml": [150.25, float("nan")],
+    }
+)
+
+
+def test_parquet_holds_the_types_of_the_dictionary() -> None:
+    data = frame_parquet(FRAME)
+    assert data is not None
+    table = pq.read_table(io.BytesIO(data))
+    kinds = {field.name: str(field.type) for field in table.schema}
+    assert kinds == {
+        "trial": "string",
+        "participant_id": "string",
+        "visit_day": "double",
+        "flags": "string",
+        "ed_frame": "int64",
+        "randomised": "bool",
+        "nyha_class": "string",
+        "nt_probnp": "double",
+        "reported_lv_edv_ml": "double",
+    }
+    assert table.to_pylist() == [
+        {"trial": "A", "participant_id": "001", "visit_day": 1.5, "flags": None, "ed_frame": 0,
+         "randomised": True, "nyha_class": "2", "nt_probnp": 125.0,
+         "reported_lv_edv_ml": 150.25},
+        {"trial": "A", "participant_id": "+2", "visit_day": None, "flags": None, "ed_frame": None,
+         "randomised": None, "nyha_class": "III", "nt_probnp": None,
+         "reported_lv_edv_ml": None},
+    ]  # fmt: skip
+    assert frame_parquet(FRAME) == data
+
+
+def test_without_pyarrow_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def lacking(name, *rest, **more):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", lacking)
+    assert frame_parquet(FRAME) is None
