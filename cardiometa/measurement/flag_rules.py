@@ -122,6 +122,14 @@ _TABLE = (
         evidence="no expert-read heart",
     ),
     FlagRule(
+        code="more-slices-at-es",
+        tier=2,
+        level="review",
+        sentence="More slices hold LV cavity at ES ({es:.0f}) than at ED ({ed:.0f}): the base "
+        "descends in systole, so one of the ends is mislabelled.",
+        evidence="no expert-read heart; 34 of 80 lose one to three slices",
+    ),
+    FlagRule(
         code="cavity-not-enclosed",
         tier=2,
         level="review",

@@ -24,7 +24,7 @@ def missing_frame_flags(lv: Extremes, rv: Extremes | None, frames: int) -> Itera
 
 
 def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
-    """Length of the LV at ED, gaps between slices, and a base or apex at the stack's end."""
+    """Length of the LV at ED, gaps, slices that ES has more, base or apex at the stack's end."""
     lv_ed = areas.lv[ed]
     length = float(areas.slice_weights_mm[lv_ed > 0].sum())
     if length < limit_of("lv-too-short"):
@@ -35,7 +35,16 @@ def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
         where = [name for name, frame in (("ED", ed), ("ES", es)) if _has_gap(per_slice[frame])]
         if where:
             yield raised(code, where=" and ".join(where))
+    n_ed, n_es = (_span(areas.lv[frame]) for frame in (ed, es))
+    if n_es > n_ed:
+        yield raised("more-slices-at-es", ed=n_ed, es=n_es)
     yield from _stack_end_flags(lv_ed, basal_end(areas, ed, es))
+
+
+def _span(per_slice: np.ndarray) -> int:
+    """Slices from the first to the last that holds the structure, gaps counted in."""
+    filled = np.flatnonzero(per_slice > 0)
+    return int(filled[-1] - filled[0] + 1) if len(filled) else 0
 
 
 def _has_gap(per_slice: np.ndarray) -> bool:

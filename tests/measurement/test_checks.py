@@ -55,6 +55,15 @@ def test_gap_between_slices(frame):
     assert extent(labels) == {"lv-slice-gap": "review", "rv-slice-gap": "review"}
 
 
+def test_more_slices_at_es_than_at_ed():
+    labels = heart()
+    labels[0, 1] = 0  # the base, at ED alone
+    assert extent(labels) == {"more-slices-at-es": "review"}
+    labels = heart()
+    labels[1, 1] = 0  # as it should be: the base moves down in systole
+    assert extent(labels) == {}
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_base_and_apex_at_the_end_of_the_stack(order):
     labels = heart()
