@@ -36,7 +36,7 @@ def _number(value: float | None) -> float:
 
 def with_cohort_flags(results: Sequence[ScanResult]) -> list[ScanResult]:
     """Results with the flags that need the other scans; they stand in the table only."""
-    from ..measurement.quality import COHORT_MEASURES, cohort_flags, status_of
+    from ..measurement.quality import COHORT_MEASURES, cohort_flags, status_of, visit_flags
 
     usable = [result for result in results if result.status != "failed"]
     found: dict[int, tuple[Flag, ...]] = {}
@@ -45,8 +45,14 @@ def with_cohort_flags(results: Sequence[ScanResult]) -> list[ScanResult]:
         for name in COHORT_MEASURES
     }
     flags = cohort_flags([result.key.trial for result in usable], values)
-    for result, own in zip(usable, flags, strict=True):
-        found[id(result)] = tuple(own)
+    slices, distance = (
+        np.array([_number(result.measures.get(name)) for result in usable], dtype=np.float64)
+        for name in ("lv_slices_ed", "slice_distance_mm")
+    )
+    people = [(result.key.trial, result.key.participant) for result in usable]
+    between = visit_flags(people, slices * distance, distance)
+    for result, own, moved in zip(usable, flags, between, strict=True):
+        found[id(result)] = (*own, *moved)
     updated = []
     for result in results:
         extra = found.get(id(result), ())

@@ -301,6 +301,16 @@ _TABLE = (
         sentence="Far from the other scans of its trial: {where} (robust z beyond {limit:g}).",
         evidence="no expert-read heart; largest of 560 values 3.7",
     ),
+    FlagRule(
+        code="slices-differ-between-visits",
+        tier=5,
+        level="info",
+        limit=1.5,
+        sentence="The LV at ED covers {value:.0f} mm here and {other:.0f} mm at another "
+        "visit of the person, more than {limit:g} slices apart: a basal slice may be counted at "
+        "one visit alone.",
+        evidence="one slice is the play of where a stack is laid, two are not",
+    ),
 )  # fmt: skip
 
 FLAG_RULES: Mapping[str, FlagRule] = MappingProxyType({rule.code: rule for rule in _TABLE})

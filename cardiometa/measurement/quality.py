@@ -137,3 +137,28 @@ def cohort_flags(
     return tuple(
         (raised("cohort-outlier", where=", ".join(names)),) if names else () for names in far
     )
+
+
+def visit_flags(
+    people: Sequence[object], lv_length_mm: np.ndarray, slice_distance_mm: np.ndarray
+) -> tuple[tuple[Flag, ...], ...]:
+    """Flags of scans whose LV is slices longer or shorter than at the person's other visits.
+
+    ``people`` ``[n]`` tells whose scan each row is; ``lv_length_mm`` ``[n]`` is what the slices
+    with LV cavity at ED cover, NaN where unknown. Compared is the nearest of the other visits, so
+    that of three the odd one is told, by the largest slice distance of the person's scans.
+    """
+    rows_of: dict[object, list[int]] = {}
+    for row, person in enumerate(people):
+        if np.isfinite(lv_length_mm[row]) and np.isfinite(slice_distance_mm[row]):
+            rows_of.setdefault(person, []).append(row)
+    flags: list[tuple[Flag, ...]] = [()] * len(people)
+    code = "slices-differ-between-visits"
+    for rows in rows_of.values():
+        for row in rows:
+            own = float(lv_length_mm[row])
+            others = [float(lv_length_mm[other]) for other in rows if other != row]
+            nearest = min(others, key=lambda length: abs(length - own), default=own)
+            if abs(own - nearest) > limit_of(code) * float(slice_distance_mm[rows].max()):
+                flags[row] = (raised(code, value=own, other=nearest),)
+    return tuple(flags)

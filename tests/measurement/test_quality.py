@@ -19,6 +19,7 @@ from cardiometa.measurement.quality import (
     robust_z,
     status_of,
     vendor_flags,
+    visit_flags,
 )
 from cardiometa.records import Flag
 from tests.kit.labelled import expert_pairs
@@ -160,3 +161,26 @@ def test_predicted_dice_at_its_limits():
         assert (told.code, told.level) == (code, level)
     (told,) = predicted_dice_flags(limit_of("very-low-quality"))
     assert told.code == "low-quality"
+
+
+def test_visits_of_a_person_two_slices_apart():
+    people = [("A", "1"), ("A", "1"), ("A", "2"), ("A", "2"), ("B", "1"), ("A", "3"), ("A", "3")]
+    length = np.array([90.0, 70.0, 90.0, 80.0, 50.0, 100.0, np.nan])
+    flags = visit_flags(people, length, np.full(7, 10.0))
+    assert [[f.code for f in row] for row in flags] == [
+        ["slices-differ-between-visits"],
+        ["slices-differ-between-visits"],
+        [],  # one slice is the play of the stack
+        [],
+        [],  # the same number in another trial is another person
+        [],
+        [],
+    ]
+    assert {f.level for row in flags for f in row} == {"info"}
+    assert "90 mm here and 70 mm" in flags[0][0].sentence
+    # Thinner slices: as many mm are more slices.
+    thin = visit_flags(people, length, np.full(7, 6.0))
+    assert [bool(row) for row in thin] == [True, True, True, True, False, False, False]
+    # Of three visits the one that differs is told.
+    three = visit_flags(["p"] * 3, np.array([90.0, 92.0, 60.0]), np.full(3, 10.0))
+    assert [bool(row) for row in three] == [False, False, True]
