@@ -7,7 +7,7 @@ mixed without saying so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,24 +48,40 @@ def within_trial_difference(
         rest = None if covariate is None else covariate[keep]
         return within_trial_difference(y[keep], group[keep], rest, trial[keep])
     columns = [group] if covariate is None else [group, covariate]
-    X = np.column_stack([_centred(c, trial, sizes) for c in columns])
+    columns = [_centred(c, trial, sizes) for c in columns]
     both = _trials_with_both(group, trial, sizes)
-    df = len(y) - int(np.sum(sizes > 0)) - X.shape[1]
-    cross = X.T @ X
+    df = len(y) - int(np.sum(sizes > 0)) - len(columns)
+    cross = np.array([[a @ b for b in columns] for a in columns])
     if not both or df < 1 or not _is_regular(cross):
         return None
     inverse = np.linalg.inv(cross)
-    beta = inverse @ (X.T @ y)
-    residual = _centred(y, trial, sizes) - X @ beta
-    leverage = 1 / sizes[trial] + np.sum((X @ inverse) * X, axis=1)
+    beta = inverse @ np.array([c @ y for c in columns])
+    residual = _centred(y, trial, sizes)
+    for slope, column in zip(beta, columns, strict=True):
+        residual -= slope * column
+    moved, left = _influence(columns, inverse)
+    left = (1 - 1 / np.maximum(sizes, 1))[trial] - left
     # A person with leverage 1 is fitted exactly: residual and weight are both 0.
-    scaled = np.divide(
-        residual, 1 - leverage, out=np.zeros_like(residual), where=leverage < 1 - 1e-9
-    )
-    moved = X @ inverse[:, 0] * scaled
+    exact = left < 1e-9
+    if exact.any():
+        residual[exact], left[exact] = 0.0, 1.0
+    moved *= residual
+    moved /= left
     return MeanDifference(
         difference=float(beta[0]), se=float(np.sqrt(moved @ moved)), df=float(df), n_trials=both
     )
+
+
+def _influence(columns: Sequence[np.ndarray], inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x'A⁻¹e₁ and x'A⁻¹x for every row x of one or two columns, ``[n]`` each."""
+    first = inverse[0, 0] * columns[0]
+    if len(columns) == 1:
+        return first, first * columns[0]
+    first += inverse[0, 1] * columns[1]
+    second = inverse[1, 0] * columns[0]
+    second += inverse[1, 1] * columns[1]
+    second *= columns[1]
+    return first, first * columns[0] + second
 
 
 def between_trial_difference(
@@ -97,6 +113,8 @@ def between_trial_difference(
 
 
 def _centred(values: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    if len(sizes) == 1:
+        return np.asarray(values - values.mean(), dtype=np.float64)
     means = np.bincount(trial, values) / np.maximum(sizes, 1)
     return np.asarray(values - means[trial], dtype=np.float64)
 
@@ -119,8 +137,9 @@ def _within_slope(
 ) -> float:
     """The covariate's slope at one trial and group; 0 where it does not vary there."""
     sizes = np.bincount(trial)
-    X = np.column_stack([_centred(covariate, trial, sizes), _centred(group, trial, sizes)])
-    solution = np.linalg.lstsq(X.T @ X, X.T @ _centred(y, trial, sizes), rcond=1e-12)[0]
+    columns = [_centred(covariate, trial, sizes), _centred(group, trial, sizes)]
+    cross = np.array([[a @ b for b in columns] for a in columns])
+    solution = np.linalg.lstsq(cross, np.array([c @ y for c in columns]), rcond=1e-12)[0]
     return float(solution[0])
 
 
@@ -165,7 +184,8 @@ def contrasts(
         ci_level=options.ci_level,
     )
 
-    def sample(rows: np.ndarray, group: np.ndarray) -> _Sample:
+    def sample(mask: np.ndarray, group: np.ndarray) -> _Sample:
+        rows = np.flatnonzero(mask)
         return _Sample(
             y=values[rows],
             group=group[rows].astype(np.float64),
@@ -178,6 +198,7 @@ def contrasts(
         yield from _three_ways(empty, sample(rows, people.sex == 0), options, hide=(False, False))
     if "ethnicity" not in people.by:
         return
+    own = [people.ethnicity == number for number in range(len(ETHNICITIES))]
     for sex in range(len(SEXES)) if "sex" in people.by else (-1,):
         of_sex = usable & ((people.sex == sex) if sex >= 0 else True)
         counts = np.bincount(people.ethnicity[of_sex] + 1, minlength=len(ETHNICITIES) + 1)[1:]
@@ -188,7 +209,7 @@ def contrasts(
         for ethnicity in np.flatnonzero(counts).tolist():
             if ethnicity == largest:
                 continue
-            rows = of_sex & np.isin(people.ethnicity, (ethnicity, largest))
+            rows = of_sex & (own[ethnicity] | own[largest])
             named = replace(
                 empty,
                 factor="ethnicity",
@@ -197,9 +218,7 @@ def contrasts(
                 sex=SEXES[sex] if sex >= 0 else ALL,
             )
             hide = (hidden[ethnicity], hidden[largest])
-            yield from _three_ways(
-                named, sample(rows, people.ethnicity == ethnicity), options, hide=hide
-            )
+            yield from _three_ways(named, sample(rows, own[ethnicity]), options, hide=hide)
 
 
 def _three_ways(
@@ -207,10 +226,16 @@ def _three_ways(
 ) -> Iterator[Contrast]:
     y, group, age, trial = sample.y, sample.group, sample.age, sample.trial
     sizes, count = np.bincount(trial), np.bincount(trial, group)
-    mixed = ((count > 0) & (count < sizes))[trial]
-    inside = _Sample(
-        y=y[mixed], group=group[mixed], age=None if age is None else age[mixed], trial=trial[mixed]
-    )
+    has_both = (count > 0) & (count < sizes)
+    inside = sample
+    if not has_both[sizes > 0].all():
+        mixed = np.flatnonzero(has_both[trial])
+        inside = _Sample(
+            y=y[mixed],
+            group=group[mixed],
+            age=None if age is None else age[mixed],
+            trial=trial[mixed],
+        )
     yield _contrast(
         replace(empty, source="within-trial"),
         inside,

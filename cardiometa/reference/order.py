@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -48,6 +49,7 @@ def rounded_rank(n: int, p: float) -> int:
     return rank if p <= 0.5 else n + 1 - rank
 
 
+@lru_cache(maxsize=8192)  # the same for every measure that has the same people
 def rank_interval(n: int, p: float, level: float) -> RankInterval:
     """The equal-tailed exact interval of ranks for the ``p`` quantile, any n.
 
