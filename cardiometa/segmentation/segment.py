@@ -92,14 +92,13 @@ def _window(cine: CineStack, centre: tuple[float, float], size: int, spacing: fl
     )
 
 
-def _through(window: Window, pixels: np.ndarray) -> np.ndarray:
-    """Pixels ``[..., y, x]`` on the window's grid, counted from their least value.
+def _through(window: Window, pixels: np.ndarray, least: np.float32) -> np.ndarray:
+    """Pixels ``[..., y, x]`` on the window's grid, counted from the cine's ``least`` value.
 
     Outside the source then lies its darkest tissue, whatever is added to all intensities.
     """
     rows, columns = window.to_window()
     images = resample(pixels, rows, columns)
-    least = np.float32(pixels.min())
     if least != 0:
         covered = np.outer(rows.weights.sum(axis=1), columns.weights.sum(axis=1))
         images -= least * covered.astype(np.float32)
@@ -125,7 +124,8 @@ def find_heart(
     window = _window(cine, middle, max(size, card.crop), card.spacing_mm)
     # Neighbours are those of the source stack, so that the network sees what it knows.
     needed = np.unique(np.clip(chosen_z[:, None] + [-1, 0, 1], 0, slices - 1))
-    images = _through(window, cine.pixels[np.ix_(chosen_t, needed)])
+    looked_at = cine.pixels[np.ix_(chosen_t, needed)]
+    images = _through(window, looked_at, looked_at.min())
     position = np.searchsorted(needed, chosen_z)
     all_rows = _with_context(Scaling.of(images).apply(images), predictor.context_slices)
     rows = all_rows.reshape(len(chosen_t), len(needed), *all_rows.shape[1:])[:, position]
@@ -202,20 +202,21 @@ def segment_cine(
         found = ((height - 1) / 2, (width - 1) / 2), 0.0
     centre, extent_mm = found
     window = _window(cine, centre, _crop_size(card, extent_mm), card.spacing_mm)
-    images = _through(window, cine.pixels)
+    images = _through(window, cine.pixels, cine.pixels.min())
     scaling = Scaling.of(images)
     reading = _read_frames(cine, predictor, scaling.apply(images), window)
     cleaned, clean_flags = clean_labels(reading.labels, cine.spacing_mm)
     frames = extreme_frames(cleaned)
+    shifted = _further_look(cine, predictor, scaling, window, frames)
     features = [
         {
             **named("view_dice", reading.agreement[t]),
             **named("expected_dice", reading.expectation[t]),
-            **_further_look(cine.pixels[t], predictor, scaling, window, reading.on_crop[t]),
+            **named("shift_dice", shift_overlap(reading.on_crop[t], labels)),
             **label_features(reading.labels[t], cleaned[t]),
             "border_confidence": _mean_known(reading.confidence[t]),
         }
-        for t in frames
+        for t, labels in zip(frames, shifted, strict=True)
     ]
     return LabelStack(
         labels=cleaned,
@@ -256,24 +257,27 @@ def _read_frames(
 
 
 def _further_look(
-    pixels: np.ndarray,
+    cine: CineStack,
     predictor: Predictor,
     scaling: Scaling,
     window: Window,
-    labels: np.ndarray,
-) -> dict[str, float]:
-    """Overlap of the labels ``[z, s, s]`` of a frame with those of its crop moved by `SHIFT`."""
+    frames: tuple[int, int],
+) -> np.ndarray:
+    """Labels ``[2, z, s, s]`` of two frames by one view of the crop moved by `SHIFT`."""
     centre = (
         window.centre[0] + SHIFT[0] * window.spacing_mm / window.source_spacing_mm[0],
         window.centre[1] + SHIFT[1] * window.spacing_mm / window.source_spacing_mm[1],
     )
-    crops = scaling.apply(_through(replace(window, centre=centre), pixels[None]))
+    moved = replace(window, centre=centre)
+    two = cine.pixels[list(frames)]
+    crops = scaling.apply(_through(moved, two, cine.pixels.min()))
     rows = _with_context(crops, predictor.context_slices)
     if isinstance(predictor, ViewingPredictor):
         probability, _ = predictor.seen(rows, views=1)
     else:
         probability = predictor.probabilities(rows)
-    return named("shift_dice", shift_overlap(labels, probability.argmax(axis=1)))
+    labels: np.ndarray = probability.argmax(axis=1).reshape(crops.shape)
+    return labels
 
 
 def _mean_known(values: np.ndarray) -> float:
