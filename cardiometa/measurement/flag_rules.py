@@ -130,6 +130,15 @@ _TABLE = (
         evidence="no expert-read heart; 34 of 80 lose one to three slices",
     ),
     FlagRule(
+        code="cut-by-image-edge",
+        tier=2,
+        level="review",
+        limit=8.0,
+        sentence="At {where} {value:.0f} mm of the image's edge lie in the heart, more than "
+        "{limit:.0f} mm: the field of view cuts it and volumes read low.",
+        evidence="no expert-read heart touches the edge",
+    ),
+    FlagRule(
         code="cavity-not-enclosed",
         tier=2,
         level="review",

@@ -68,7 +68,7 @@ def _stack_end_flags(lv_ed: np.ndarray, base: Literal["first", "last"] | None) -
 def shape_flags(
     labels: np.ndarray, ed: int, es: int, spacing_mm: tuple[float, float]
 ) -> Iterator[Flag]:
-    """Enclosure, components and path of the LV at ED and ES; the worse of both is told.
+    """Image edge, enclosure, components and path at ED and ES; the worse of both is told.
 
     ``labels`` ``[t, z, y, x]``.
     """
@@ -80,7 +80,11 @@ def shape_flags(
         for structure, label in STRUCTURE_LABELS.items()
     }
     paths = {name: _lv_path(volume, spacing_mm) for name, volume in volumes.items()}
+    at_edge = {
+        name: edge_length_mm(labels[frame], spacing_mm) for name, frame in (("ED", ed), ("ES", es))
+    }
     for code, found in (
+        ("cut-by-image-edge", at_edge),
         ("cavity-not-enclosed", open_share),
         ("several-components", apart),
         ("centroid-jump", {name: centre_jump_mm(path) for name, path in paths.items()}),
@@ -100,6 +104,14 @@ def _cropped(volume: np.ndarray) -> np.ndarray:
         return np.zeros((len(volume), 1, 1), dtype=volume.dtype)
     inner = volume[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.pad(inner, ((0, 0), (1, 1), (1, 1)))
+
+
+def edge_length_mm(volume: np.ndarray, spacing_mm: tuple[float, float]) -> float:
+    """Length along the image's outermost rows and columns that is heart, most of any slice."""
+    heart = volume > 0
+    rows = heart[:, [0, -1], :].sum(axis=(1, 2)) * spacing_mm[1]
+    columns = heart[:, :, [0, -1]].sum(axis=(1, 2)) * spacing_mm[0]
+    return float((rows + columns).max())
 
 
 def open_border_share(volume: np.ndarray) -> float:

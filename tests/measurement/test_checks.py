@@ -80,6 +80,18 @@ def test_open_wall():
     assert shape(labels) == {"cavity-not-enclosed": "review"}
 
 
+def test_heart_cut_by_the_image_edge():
+    labels = heart()
+    first = int(np.flatnonzero(labels.any(axis=(0, 1, 2)))[0])
+    assert shape(labels[..., first:]) == {"cut-by-image-edge": "review"}  # 9 pixels of 1.5 mm
+    assert shape(labels[..., first - 1 :]) == {}
+    for turned in (labels.swapaxes(2, 3), labels[..., ::-1], labels.swapaxes(2, 3)[..., ::-1, :]):
+        there = np.flatnonzero(turned.any(axis=(0, 1, 3)))
+        across = np.flatnonzero(turned.any(axis=(0, 1, 2)))
+        cut = turned[..., there[0] + 12 : there[-1] + 1, across[0] : across[-1] + 1]
+        assert shape(cut)["cut-by-image-edge"] == "review"
+
+
 def test_second_part_of_a_structure():
     labels = heart()
     labels[0, 1:8, 2:15, 2:15] = 3
