@@ -16,6 +16,8 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("demo", "demo", "The work"),
     ("init", "init", "Around it"),
     ("check", "check", "Around it"),
+    ("evaluate", "evaluate", "Around it"),
+    ("score", "score", "Around it"),
     ("model", "model", "Around it"),
     ("doctor", "doctor", "Around it"),
 )

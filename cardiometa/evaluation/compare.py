@@ -1,0 +1,172 @@
+"""One scan compared: the overlap of each structure in each phase, and the volumes drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..measurement.volumes import ejection_fraction_percent, mass_g
+from .manual import CONTOURED, STRUCTURES, ManualPhase, ManualScan
+from .overlap import overlap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScan:
+    """The model's masks ``[t, z, y, x]`` of one scan and what its record says.
+
+    ``spacing_mm`` (between rows, between columns); ``measures`` by the contract's names;
+    ``rv_at_lv_phases`` holds the RV's volumes at the LV's ED and ES, where the RV has its own.
+    """
+
+    labels: np.ndarray
+    spacing_mm: tuple[float, float]
+    slice_distance_mm: float
+    ed_frame: int
+    es_frame: int
+    measures: Mapping[str, float | None]
+    rv_at_lv_phases: Mapping[str, float | None]
+    even_slices: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOverlap:
+    """The overlap of one structure in one phase of a scan."""
+
+    phase: str
+    frame: int
+    frame_source: str
+    structure: str
+    scope: str
+    slices: int
+    dice: float | None
+    hd95_mm: float | None
+    assd_mm: float | None
+    voxels_model: int
+    voxels_reference: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanPair:
+    """One measure of a scan, by the model and by the reference."""
+
+    measure: str
+    scope: str
+    model: float
+    reference: float
+
+
+def frame_of(phase: ManualPhase, scan: ModelScan) -> tuple[int, str]:
+    """The frame of the model's mask to compare, and who said so."""
+    if phase.frame is not None:
+        return phase.frame, "reference"
+    return (scan.ed_frame if phase.phase == "ED" else scan.es_frame), "model"
+
+
+def overlaps(scan: ModelScan, manual: ManualScan) -> Iterator[ScanOverlap]:
+    """The overlap of every structure that was drawn, phase by phase."""
+    spacing = (scan.slice_distance_mm, *scan.spacing_mm)
+    for phase in manual.phases:
+        frame, source = frame_of(phase, scan)
+        for name, whole in phase.masks.items():
+            drawn, ours = whole, scan.labels[frame] == STRUCTURES[name]
+            looked = phase.slices.get(name)
+            count = len(ours)
+            if looked is not None:
+                keep = np.zeros(len(ours), dtype=bool)
+                keep[looked] = True
+                ours = ours & keep[:, None, None]
+                drawn = drawn & keep[:, None, None]
+                count = int(keep.sum())
+            found = overlap(ours, drawn, spacing)
+            yield ScanOverlap(
+                phase=phase.phase,
+                frame=frame,
+                frame_source=source,
+                structure=name,
+                scope=manual.scope,
+                slices=count,
+                dice=found.dice,
+                hd95_mm=found.hd95_mm,
+                assd_mm=found.assd_mm,
+                voxels_model=found.voxels_model,
+                voxels_reference=found.voxels_reference,
+                note=found.note,
+            )
+
+
+# ------------------------------------------------------------------ measures
+
+
+def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
+    """The measures that both give.
+
+    Whole stacks: the model's own measures (its own ED and ES) against those of the reader's masks.
+    The RV is taken at the LV's phases where the reader drew those alone. Contoured slices: both
+    on these slices and at the reader's frames.
+    """
+    phases = {p.phase: p for p in manual.phases if p.phase != "other"}
+    ours: dict[str, float | None]
+    if manual.scope == CONTOURED:
+        ours = dict(_values({n: _contoured(p, scan) for n, p in phases.items()}))
+        theirs = _values({name: dict(p.volumes_ml) for name, p in phases.items()})
+    else:
+        if not scan.even_slices:
+            return []
+        theirs = _values({name: _drawn_ml(p, scan) for name, p in phases.items()})
+        ours = {**scan.measures, **_rv(scan)}
+    return [
+        ScanPair(measure=name, scope=manual.scope, model=float(mine), reference=value)
+        for name, value in theirs.items()
+        if (mine := ours.get(name)) is not None and np.isfinite(mine)
+    ]
+
+
+def _rv(scan: ModelScan) -> dict[str, float | None]:
+    """The model's RV at the LV's phases; its stroke volume too."""
+    found: dict[str, float | None] = dict(scan.rv_at_lv_phases)
+    if not found:
+        return {}
+    edv, esv = found.get("rv_edv_ml"), found.get("rv_esv_ml")
+    found["rv_sv_ml"] = None if edv is None or esv is None else edv - esv
+    # A measure that the checks rejected must not come back from the details.
+    return {n: v for n, v in found.items() if scan.measures.get(n) is not None}
+
+
+def _voxel_ml(scan: ModelScan) -> float:
+    return scan.spacing_mm[0] * scan.spacing_mm[1] * scan.slice_distance_mm / 1000
+
+
+def _drawn_ml(phase: ManualPhase, scan: ModelScan) -> dict[str, float]:
+    return {n: float(np.count_nonzero(m)) * _voxel_ml(scan) for n, m in phase.masks.items()}
+
+
+def _contoured(phase: ManualPhase, scan: ModelScan) -> dict[str, float]:
+    """The model's volumes in the slices that the reader drew, at the reader's frame."""
+    frame, _ = frame_of(phase, scan)
+    volumes = {}
+    for name in phase.masks:
+        looked = phase.slices.get(name)
+        labels = scan.labels[frame] if looked is None else scan.labels[frame][looked]
+        volumes[name] = float(np.count_nonzero(labels == STRUCTURES[name])) * _voxel_ml(scan)
+    return volumes
+
+
+def _values(volumes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Measures from the volumes in mL of each structure at ED and ES."""
+    ed, es = volumes.get("ED", {}), volumes.get("ES", {})
+    values: dict[str, Any] = {}
+    for chamber, structure in (("lv", "lv_cavity"), ("rv", "rv_cavity")):
+        edv, esv = ed.get(structure), es.get(structure)
+        if edv is not None and edv <= 0:
+            continue  # not drawn at ED at all: nothing to compare
+        values[f"{chamber}_edv_ml"], values[f"{chamber}_esv_ml"] = edv, esv
+        if edv is not None and esv is not None:
+            values[f"{chamber}_sv_ml"] = edv - esv
+            values[f"{chamber}_ef_percent"] = ejection_fraction_percent(edv, esv)
+    if ed.get("lv_myocardium") is not None:
+        values["lv_mass_g"] = mass_g(ed["lv_myocardium"])
+    return {name: float(value) for name, value in values.items() if value is not None}
