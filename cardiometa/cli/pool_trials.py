@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
 from .console import say, show_json, show_text
 from .shared import (
     ConfigOption,
@@ -19,21 +18,10 @@ from .shared import (
     comma_list,
     departures,
     guard,
-    one_of,
     plan_of,
 )
 
-_MODELS = ("two-stage",)
-_LATER = ("one-stage", "both")
 _COLUMNS = "Columns of the table"
-
-
-def _model(value: str) -> None:
-    if value in _LATER:
-        raise UsageError(
-            f"--model {value} is not in this version.", hint="Use --model two-stage (the default)."
-        )
-    one_of("--model", value, _MODELS)
 
 
 def _column(what: str) -> typer.models.OptionInfo:
@@ -60,13 +48,13 @@ def pool_trials(
     effect: Annotated[
         str,
         typer.Option(
-            help="mean-difference (ANCOVA), change or follow-up; "
-            "from summaries also odds-ratio, risk-ratio, hazard-ratio."
+            help="mean-difference (ANCOVA), change or follow-up; of events odds-ratio, "
+            "risk-ratio, risk-difference, hazard-ratio (--time --event)."
         ),
     ] = "mean-difference",
     model: Annotated[
-        str, typer.Option(help="two-stage; one-stage models are not in this version.")
-    ] = "two-stage",
+        str, typer.Option(help="two-stage, one-stage (participants' rows only), or both.")
+    ] = "both",
     baseline_visit: Annotated[str, typer.Option(help="Long form: the visit before.")] = "baseline",
     followup_visit: Annotated[
         str | None, typer.Option(help="Long form: the visit after (the only other one).")
@@ -79,6 +67,12 @@ def pool_trials(
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Wide form: the column of the baseline value.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="hazard-ratio: the column of days to event or censoring.")
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option(help="hazard-ratio: the column of whether it happened.")
     ] = None,
     adjust: Annotated[
         str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
@@ -102,6 +96,13 @@ def pool_trials(
     hksj_adhoc: Annotated[
         bool, typer.Option(help="Headline HKSJ with the variance ratio never below 1.")
     ] = True,
+    ci_one_stage: Annotated[
+        str, typer.Option(help="One-stage headline: kenward-roger, satterthwaite or wald.")
+    ] = "kenward-roger",
+    residual: Annotated[
+        str,
+        typer.Option(help="One-stage residual variance: by-trial, common or by-trial-and-arm."),
+    ] = "by-trial",
     pi_df: Annotated[
         str, typer.Option(help="Degrees of freedom of the prediction interval: k-1 or k-2.")
     ] = "k-1",
@@ -139,11 +140,10 @@ def pool_trials(
     """
     del config
     with guard(verbose=verbose):
-        _model(model)
         # Late, so that --help needs neither pandas nor scipy.
         from ..cohort.records import TableOptions
         from ..execution.pool_run import PoolRequest, run_pool_trials
-        from ..pooling.options import PoolingOptions
+        from ..pooling.options import EVENTS, PoolingOptions
 
         plan = plan_of(ctx)
         changed = tuple(
@@ -155,14 +155,19 @@ def pool_trials(
                 table=table,
                 out=out,
                 options=PoolingOptions(
-                    outcome=outcome,
+                    outcome=outcome or event or "",
                     effect=effect,
                     baseline_visit=baseline_visit,
                     followup_visit=followup_visit,
                     followup_day=followup_day,
                     window=window,
                     baseline_column=baseline,
+                    time=time,
+                    event=event,
                     adjust=comma_list(adjust),
+                    model=model,
+                    residual=residual,
+                    ci_one_stage=ci_one_stage,
                     tau2=tau2,
                     ci=ci,
                     hksj_adhoc=hksj_adhoc,
@@ -184,7 +189,11 @@ def pool_trials(
                     visit=visit,
                     visit_day=visit_day,
                     columns={} if plan is None else plan.columns,
-                    numeric=tuple(name for name in (outcome, baseline) if name),
+                    numeric=tuple(
+                        name
+                        for name in ("" if effect in EVENTS else outcome, baseline, time)
+                        if name
+                    ),
                 ),
                 also_summaries=also_summaries,
                 plan_sha256=None if plan is None else plan.sha256,

@@ -85,10 +85,12 @@ def fit_one_stage(
     residual: str = "by-trial",
     restricted: bool = True,
     common_effect: bool = False,
+    held: np.ndarray | None = None,
 ) -> OneStageFit:
     """Fit by REML (``restricted``) or ML; ``basis`` ``[d, q, q]`` spans D.
 
-    ``common_effect`` keeps D at zero. Every trial needs residual degrees of freedom of its own.
+    ``common_effect`` keeps D at zero; ``held`` are residual variances taken as known. Every trial
+    needs residual degrees of freedom of its own.
     Raises ArithmeticError where the fixed effects cannot be told apart.
     """
     data = stack(blocks, residual=residual, restricted=restricted)
@@ -98,11 +100,14 @@ def fit_one_stage(
     if common_effect:
         free[: len(basis)] = False
         start[: len(basis)] = 0.0
+    if held is not None:
+        free[len(basis) :] = False
+        start[len(basis) :] = held
     best = _climb(model, start, free)
     first = best.pieces.criterion
     starts = 1
     if not common_effect:
-        for other in _other_starts(model, best):
+        for other in _other_starts(model, best, free):
             starts += 1
             again = _climb(model, other, free)
             if again.pieces.criterion < best.pieces.criterion - 1e-8:
@@ -302,7 +307,7 @@ def _start(model: _Model) -> np.ndarray:
     return np.concatenate([theta, variances])
 
 
-def _other_starts(model: _Model, best: _Reached) -> list[np.ndarray]:
+def _other_starts(model: _Model, best: _Reached, free: np.ndarray) -> list[np.ndarray]:
     """Where else an optimum might be: from the profile scan for one theta, else five restarts."""
     d = len(model.basis)
     scale = float(np.trace(best.pieces.covariance)) * len(model.data.y)
@@ -318,13 +323,13 @@ def _other_starts(model: _Model, best: _Reached) -> list[np.ndarray]:
         return found
     tau = np.sqrt(max(best.parameters[0], 0.0))
     grid = np.linspace(0.0, 10.0 * max(tau, np.sqrt(scale)), _SCAN) ** 2
-    free = np.ones(len(best.parameters), dtype=bool)
-    free[0] = False
+    others = free.copy()
+    others[0] = False
     values = []
     current = best.parameters.copy()
     for theta in grid:
         current[0] = theta
-        reached = _climb(model, current, free, most=2)
+        reached = _climb(model, current, others, most=2)
         values.append((reached.pieces.criterion, reached.parameters))
         current = reached.parameters.copy()
     criteria = np.array([value for value, _ in values])

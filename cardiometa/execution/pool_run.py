@@ -211,7 +211,6 @@ def _result_options(request: PoolRequest) -> dict[str, Any]:
         if request.also_summaries is None
         else sha256_file(request.also_summaries),
         "plan_sha256": request.plan_sha256,
-        "model": "two-stage",
     }
 
 
@@ -265,6 +264,8 @@ def _facts(
         "Endpoint": result.endpoint,
         "Effect": options.effect,
         "Reference arm": result.control,
+        "Models": options.model,
+        "Residual variance of the one-stage model": options.residual,
         "Estimator of τ²": options.tau2,
         "Headline interval": f"{options.headline_ci}, {options.level:g} %",
         "Prediction interval": f"t with {options.pi_df} degrees of freedom",
@@ -294,6 +295,7 @@ def _document(
         "integrity": [asdict(row) for row in result.integrity if row.result == "look"],
         "accounting": None if account is None else _released(account, result.options.min_cell),
         "methods": result.methods,
+        "one_stage_checks": [asdict(row) for row in result.checks],
         "warnings": result.warnings,
     }
 

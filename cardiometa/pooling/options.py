@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
+from ..estimation.blocks import RESIDUALS
 from ..estimation.tau2 import METHODS as TAU2_METHODS
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
-# Ratios can be pooled from summaries only; from participants' rows they need a binary outcome.
 RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio")
+# Of participants' rows these need an event, yes or no; no scan, and no baseline.
+EVENTS = (*RATIOS, "risk-difference")
+MODELS = ("two-stage", "one-stage", "both")
 CI_CHOICES = ("hksj", "wald")
+CI_ONE_STAGE_CHOICES = ("kenward-roger", "satterthwaite", "wald")
 PI_DF_CHOICES = ("k-1", "k-2")
 BASELINE_CHOICES = ("mean", "complete")
 STATUS_CHOICES = ("all", "ok")
@@ -32,7 +36,12 @@ class PoolingOptions:
     followup_day: float | None = None
     window: float | None = None
     baseline_column: str | None = None
+    time: str | None = None
+    event: str | None = None
     adjust: tuple[str, ...] = ()
+    model: str = "both"
+    residual: str = "by-trial"
+    ci_one_stage: str = "kenward-roger"
     tau2: str = "reml"
     ci: str | None = None
     hksj_adhoc: bool = True
@@ -47,7 +56,10 @@ class PoolingOptions:
     def __post_init__(self) -> None:
         """Refuse values that are not known; UsageError lists the allowed ones."""
         for name, value, allowed in (
-            ("--effect", self.effect, DIFFERENCES + RATIOS),
+            ("--effect", self.effect, DIFFERENCES + EVENTS),
+            ("--model", self.model, MODELS),
+            ("--residual", self.residual, RESIDUALS),
+            ("--ci-one-stage", self.ci_one_stage, CI_ONE_STAGE_CHOICES),
             ("--tau2", self.tau2, TAU2_METHODS),
             ("--ci", self.headline_choice, CI_CHOICES),
             ("--pi-df", self.pi_df, PI_DF_CHOICES),
@@ -61,6 +73,22 @@ class PoolingOptions:
         if self.min_cell < 0:
             raise UsageError(f"--min-cell {self.min_cell} is negative.")
         self._check_followup()
+        self._check_event()
+
+    def _check_event(self) -> None:
+        if self.effect != "hazard-ratio" and (self.time or self.event):
+            raise UsageError("--time and --event belong to --effect hazard-ratio.")
+        if bool(self.time) != bool(self.event):
+            raise UsageError(
+                "--effect hazard-ratio needs --time and --event together.",
+                hint="Name the columns of the days to the event or to the end of follow-up, and "
+                "of whether it happened: --time mace_day --event mace.",
+            )
+        if self.adjust and self.effect in ("risk-ratio", "risk-difference"):
+            raise UsageError(
+                f"--adjust does not go with --effect {self.effect}: it comes from 2 x 2 tables.",
+                hint="Use --effect odds-ratio for an adjusted (logistic) analysis.",
+            )
 
     def _check_followup(self) -> None:
         if (self.followup_day is None) != (self.window is None):
@@ -84,6 +112,11 @@ class PoolingOptions:
         if self.headline_choice == "wald":
             return "wald"
         return "hksj-truncated" if self.hksj_adhoc else "hksj"
+
+    @property
+    def event_column(self) -> str:
+        """The column of the event: ``--event`` of a hazard ratio, else the outcome."""
+        return self.event or self.outcome
 
     @property
     def needs_baseline(self) -> bool:

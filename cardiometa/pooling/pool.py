@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -12,13 +13,21 @@ from ..records import CohortTable
 from .by_arm import participants_by_arm
 from .columns import text_column
 from .eligible import participant_exclusions
+from .event_stage import event_rows
 from .first_stage import FirstStage, first_stage
 from .integrity import integrity_checks
-from .options import RATIOS, PoolingOptions
+from .one_stage import FEW_TRIALS, OneStage, one_stage
+from .options import EVENTS, PoolingOptions
 from .records import EffectRow, HeterogeneityRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
 from .summaries import read_summaries
-from .two_stage import WITHOUT_REVIEW, effect_rows, heterogeneity_rows, sensitivity_row
+from .two_stage import (
+    WITHOUT_REVIEW,
+    as_sensitivity,
+    effect_rows,
+    heterogeneity_rows,
+    sensitivity_row,
+)
 from .wording import (
     few_trials,
     integrity_warning,
@@ -48,23 +57,27 @@ def pool_trials(
     Raises TableError (exit 3) for input that cannot be compared, EstimationError (exit 5) where
     no trial gives an effect, UsageError for an effect that rows cannot give.
     """
-    if options.effect in RATIOS:
+    if options.effect == "hazard-ratio" and not options.time:
         raise UsageError(
-            f"--effect {options.effect} is for a table of summaries in this version.",
-            hint="From participants' rows: mean-difference, change or follow-up.",
+            "--effect hazard-ratio of participants' rows needs --time and --event.",
+            hint="For example --time mace_day --event mace.",
         )
     stage = first_stage(table, options, roster)
     studies = _with_summaries(stage, summaries, options)
     effects: list[EffectRow] = []
     heterogeneity: list[HeterogeneityRow] = []
+    single: list[OneStage] = []
     for arm in stage.arms:
-        effects += effect_rows(studies[arm], options)
+        both = _both_stages(stage, studies[arm], options)
+        effects += both[0]
+        single.append(both[1])
         heterogeneity += heterogeneity_rows(studies[arm], options)
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     integrity = integrity_checks(table, stage.people)
     endpoint = stage.endpoint
     warnings = [
         *warnings_of_rows(table, replace(stage, studies=studies), options),
+        *(sentence for one in single for sentence in one.warnings),
         *extra_warnings,
         *integrity_warning(integrity),
     ]
@@ -89,11 +102,33 @@ def pool_trials(
         warnings=tuple(warnings),
         endpoint=f"{options.outcome} at {endpoint.followup}",
         review_rows=_review_rows(table),
+        checks=tuple(one.check for one in single if one.check is not None),
     )
+
+
+def _both_stages(
+    stage: FirstStage, studies: Sequence[Study], options: PoolingOptions
+) -> tuple[list[EffectRow], OneStage]:
+    """The rows of the models asked for; below five trials the two-stage ones always stand."""
+    if options.effect in EVENTS:
+        rows, sentences = event_rows(stage.trials, studies, options)
+        return rows, OneStage(rows=(), check=None, warnings=tuple(sentences))
+    rows = list(effect_rows(studies, options))
+    if options.model == "two-stage":
+        return rows, OneStage(rows=(), check=None)
+    single = one_stage(stage.sums, studies, options)
+    if options.model == "one-stage" and single.check is not None and single.check.k >= FEW_TRIALS:
+        rows = [row for row in rows if row.analysis == "trial"]
+    return [*rows, *single.rows], single
 
 
 def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingResult:
     """Pool a table ``trial, estimate, se[, n]``: the second stage alone."""
+    if options.model == "one-stage":
+        raise UsageError(
+            "--model one-stage needs participants' rows, not summaries.",
+            hint="Use --model two-stage.",
+        )
     if options.adjust or options.baseline_column:
         raise UsageError("--adjust and --baseline need participants' rows, not summaries.")
     studies = read_summaries(summaries.rows, options, name=summaries.name)
@@ -175,6 +210,8 @@ def _sensitivity(
 ) -> tuple[list[EffectRow], list[str]]:
     """The headline without rows under review, and by change and follow-up beside ANCOVA."""
     wanted: list[tuple[PoolingOptions, str]] = []
+    if options.effect in EVENTS:  # known of everyone, whatever became of the scan
+        return [], []
     if options.status == "all" and (_review_rows(table) or 0) > 0:
         wanted.append((replace(options, status="ok"), WITHOUT_REVIEW))
     if options.effect == "mean-difference" and summaries is None:
@@ -191,7 +228,19 @@ def _sensitivity(
             )
             continue
         studies = _with_summaries(again, summaries, other)
-        rows += [
-            sensitivity_row(studies[arm], other, note) for arm in again.arms if arm in stage.arms
-        ]
+        for arm in again.arms:
+            if arm in stage.arms:
+                rows += _headlines_again(again, studies[arm], other, note)
     return rows, warnings
+
+
+def _headlines_again(
+    stage: FirstStage, studies: Sequence[Study], options: PoolingOptions, note: str
+) -> list[EffectRow]:
+    """The headline of each model asked for, marked as a sensitivity analysis."""
+    two_stage = sensitivity_row(studies, options, note)
+    if options.model == "two-stage":
+        return [two_stage]
+    single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
+    again = [as_sensitivity(row, note) for row in single]
+    return again if options.model == "one-stage" and again else [two_stage, *again]

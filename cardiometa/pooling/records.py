@@ -27,6 +27,8 @@ class Study:
     n_control: int | None = None
     n_active: int | None = None
     n: int | None = None
+    events_control: int | None = None
+    events_active: int | None = None
     residual_sd: float | None = None
     aggregate: bool = False
     note: str = ""
@@ -114,6 +116,33 @@ class HeterogeneityRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OneStageCheck:
+    """What was checked of one arm's one-stage fit.
+
+    ``gradient`` in standard errors; ``scan_gain`` by how much the profile scan or a restart found
+    a lower criterion than the first fit; ``self_check`` how far the model with the first stage's
+    variances is from the two-stage fit, in standard errors; ``difference`` is one-stage less
+    two-stage.
+    """
+
+    arm: str
+    k: int
+    residual: str
+    criterion: float
+    steps: int
+    starts: int
+    gradient: float
+    scan_gain: float
+    converged: bool
+    self_check: float
+    two_stage: float
+    difference: float
+    tau2_two_stage: float
+    tau2_one_stage: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmCount:
     """One row of ``participants_by_arm.csv``; None where not known or fewer than the cell."""
 
@@ -171,6 +200,7 @@ class PoolingResult:
     warnings: tuple[str, ...] = ()
     endpoint: str = ""
     review_rows: int | None = None
+    checks: tuple[OneStageCheck, ...] = ()
 
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:

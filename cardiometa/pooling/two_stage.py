@@ -66,7 +66,12 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
 def sensitivity_row(studies: Sequence[Study], options: PoolingOptions, note: str) -> EffectRow:
     """The headline of another set of studies, marked as a sensitivity analysis."""
     headline = next(row for row in pooled_rows(studies, options) if row.headline)
-    return replace(headline, headline=False, note="; ".join(p for p in (note, headline.note) if p))
+    return as_sensitivity(headline, note)
+
+
+def as_sensitivity(row: EffectRow, note: str) -> EffectRow:
+    """A headline marked as a sensitivity analysis."""
+    return replace(row, headline=False, note="; ".join(p for p in (note, row.note) if p))
 
 
 def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
@@ -115,7 +120,8 @@ def _exp(value: float) -> float | None:
         return None
 
 
-def _interval_cells(estimate: float, interval: Interval, options: PoolingOptions) -> dict[str, Any]:
+def interval_cells(estimate: float, interval: Interval, options: PoolingOptions) -> dict[str, Any]:
+    """The cells of a row that an estimate and its interval fill."""
     cells = {
         "estimate": estimate,
         "se": interval.se,
@@ -151,14 +157,26 @@ def _trial_row(study: Study, weight: float | None, options: PoolingOptions) -> E
         trial=study.trial,
         **_common(study, options),
         **counts,
-        **_interval_cells(study.estimate, interval, options),
+        **interval_cells(study.estimate, interval, options),
         weight_percent=None if weight is None else 100.0 * float(weight),
         headline=True,
         note=note,
     )
 
 
-def _total(counts: Sequence[int | None]) -> int | None:
+def prediction_of(
+    estimate: float, tau2: float, se: float, k: int, options: PoolingOptions
+) -> dict[str, Any]:
+    """The cells of the prediction interval; none for fewer than three trials."""
+    if k < 3 or options.tau2 == "fe":
+        return {}
+    df = {"k-1": k - 1, "k-2": k - 2}[options.pi_df]
+    wide = t_interval(estimate, math.sqrt(tau2 + se**2), df, options.level)
+    return {"pi_low": wide.low, "pi_high": wide.high}
+
+
+def total(counts: Sequence[int | None]) -> int | None:
+    """The sum of counts, None where one is not known."""
     return None if any(count is None for count in counts) else sum(c for c in counts if c)
 
 
@@ -176,9 +194,9 @@ def _pooled_row(
     return EffectRow(
         analysis="pooled",
         **_common(usable[0], options),
-        n_control=_total([study.n_control for study in usable]),
-        n_active=_total([study.n_active for study in usable]),
-        **_interval_cells(fit.estimate, interval, options),
+        n_control=total([study.n_control for study in usable]),
+        n_active=total([study.n_active for study in usable]),
+        **interval_cells(fit.estimate, interval, options),
         pi_low=None if limits is None else limits[0],
         pi_high=None if limits is None else limits[1],
         tau2=fit.tau2 if several else None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..records import CohortTable
 from .first_stage import FirstStage
-from .options import RATIOS, PoolingOptions
+from .options import EVENTS, RATIOS, PoolingOptions
 from .records import IntegrityRow, Study
 
 TAU2_NAMES = {
@@ -31,6 +31,7 @@ EFFECT_NAMES = {
     "odds-ratio": "odds ratio",
     "risk-ratio": "risk ratio",
     "hazard-ratio": "hazard ratio",
+    "risk-difference": "risk difference",
 }
 _FEW_TRIALS = {
     1: "Only one trial: this is its own result, nothing was pooled, and neither heterogeneity nor "
@@ -46,7 +47,68 @@ _FEW_TRIALS = {
 def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
     """What was done, as a paper's methods section says it."""
     first = [_model_sentence(stage, options), _missing_sentence(stage, options)]
-    return " ".join([*first, second_stage_sentence(options)])
+    if options.effect in EVENTS:
+        return " ".join([_event_sentence(stage, options), first[1], _event_stages(options)])
+    second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
+    single = [] if options.model == "two-stage" else [one_stage_sentence(options)]
+    return " ".join([*first, *second, *single])
+
+
+def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
+    """How each trial's effect on an event was estimated."""
+    if options.effect == "hazard-ratio":
+        model = (
+            f"time to {options.event_column} was regressed on randomised arm by a Cox model "
+            "(Efron's method for ties)"
+        )
+        empty = "An arm without events has Firth's penalised likelihood (Heinze & Schemper 2001)"
+    elif options.effect == "odds-ratio":
+        model = f"{options.event_column} was regressed on randomised arm by a logistic model"
+        empty = "An arm without events has Firth's penalised likelihood (Heinze & Schemper 2002)"
+    else:
+        model = f"the {EFFECT_NAMES[options.effect]} of {options.event_column} is of the 2 x 2 table"
+        empty = "0.5 was added to each cell of a table that gives no estimate or SE without it"
+    forms = _covariate_forms(stage)
+    adjusted = f", adjusted for {', '.join(forms)}" if forms else ""
+    return (
+        f"Two-stage analysis. In each trial {model}{adjusted}; the reference arm is "
+        f"{options.control!r}. Participants were analysed in the arm they were randomised to, "
+        f"scanned or not. {empty}; the trial's row says so. Trials without any event say nothing "
+        "about a ratio and are left out of it."
+    )
+
+
+def _event_stages(options: PoolingOptions) -> str:
+    second = second_stage_sentence(options)
+    if options.effect == "hazard-ratio":
+        single = (
+            "One-stage analysis: one Cox model stratified by trial, with a common effect and the "
+            "covariates' effects of each trial."
+        )
+        return second if options.model == "two-stage" else f"{second} {single}"
+    return (
+        f"{second} Beside it stands the Mantel-Haenszel common effect, which corrects no cell; it "
+        "is the headline where events are few."
+    )
+
+
+def one_stage_sentence(options: PoolingOptions) -> str:
+    """How the one-stage model was built and tested."""
+    fit = "maximum likelihood, the treatment centred by trial" if options.tau2 == "ml" else "REML"
+    test = "Satterthwaite" if options.tau2 == "ml" else "Kenward-Roger"
+    asked = {"kenward-roger": test, "satterthwaite": "Satterthwaite", "wald": "Wald"}
+    residual = {
+        "by-trial": "a residual variance of each trial",
+        "common": "one residual variance",
+        "by-trial-and-arm": "a residual variance of each trial and arm",
+    }[options.residual]
+    effect = "a common" if options.tau2 == "fe" else "a random"
+    return (
+        "One-stage analysis: all participants in one linear mixed model with intercept, baseline "
+        f"and covariates of each trial, {effect} treatment effect and {residual}, by {fit}; "
+        f"{options.level:g} % interval: {asked[options.ci_one_stage]} (Kenward & Roger 1997, "
+        "original convention, where it is Kenward-Roger)."
+    )
 
 
 def _model_sentence(stage: FirstStage, options: PoolingOptions) -> str:
@@ -58,7 +120,7 @@ def _model_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         f"{stage.endpoint.followup} was regressed on randomised arm",
         "follow-up": f"{options.outcome} at {stage.endpoint.followup} was regressed on randomised "
         "arm, without a baseline",
-    }[options.effect]
+    }.get(options.effect, "")
     if forms := _covariate_forms(stage):
         terms += f", adjusted for {', '.join(forms)}"
     return (

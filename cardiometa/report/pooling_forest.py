@@ -16,6 +16,7 @@ from .pooling_tables import (
     effect_label,
     headline_of,
     of_arm,
+    one_stage_headline,
     scaled,
     scaled_prediction,
     shown_p,
@@ -77,7 +78,8 @@ def _pooled_rows(result: PoolingResult, row: EffectRow, *, counted: bool) -> lis
     several = (row.k or 0) > 1
     if several:
         kind = "Common effect" if row.tau2_method == "fe" else "Random effects"
-        label = f"{kind} ({CI_LABELS[row.ci_method]})"
+        stage = "One-stage" if row.model == "one-stage" else kind
+        label = f"{stage} ({CI_LABELS[row.ci_method]})"
     else:
         label = "One trial, not pooled"
     rows = [
@@ -101,7 +103,22 @@ def _pooled_rows(result: PoolingResult, row: EffectRow, *, counted: bool) -> lis
                 ci_high=limits[1],
             )
         )
+    single = one_stage_headline(result, row.arm)
+    if single is not None and single is not row:
+        rows.append(_one_stage_row(single, counted=counted))
     return rows
+
+
+def _one_stage_row(row: EffectRow, *, counted: bool) -> ForestRow:
+    estimate, low, high = scaled(row)
+    return ForestRow(
+        label=f"One-stage ({CI_LABELS[row.ci_method]})",
+        kind="pooled",
+        estimate=estimate,
+        ci_low=low,
+        ci_high=high,
+        cells=("", "") if counted else (),
+    )
 
 
 def heterogeneity_sentence(result: PoolingResult, arm: str) -> str:

@@ -14,6 +14,7 @@ from .page import Block, Bullets, Facts, Notice, Paragraph, Section, page_html
 from .pooling_forest import result_sentence
 from .pooling_tables import (
     by_arm_table,
+    check_table,
     effect_label,
     exclusions_table,
     heterogeneity_table,
@@ -103,6 +104,9 @@ def _trial_sections(result: PoolingResult) -> list[Section]:
         for arm in result.arms
         if any(row.arm == arm for row in result.heterogeneity)
     ]
+    checks = check_table(result)
+    if checks is not None:
+        blocks.append(checks)
     left_out = [leave_one_out_table(result, arm) for arm in result.arms]
     blocks += [table for table in left_out if table is not None]
     if not blocks:

@@ -19,7 +19,12 @@ CI_LABELS = {
     "wald": "Wald",
     "hksj": "HKSJ",
     "hksj-truncated": "HKSJ, truncated",
+    "kenward-roger": "Kenward-Roger",
+    "satterthwaite": "Satterthwaite",
 }
+
+
+MODEL_NAMES = {"two-stage": "Two-stage", "one-stage": "One-stage"}
 
 
 def shown_p(p: float | None) -> str:
@@ -78,8 +83,14 @@ def of_arm(result: PoolingResult, arm: str, analysis: str) -> list[EffectRow]:
 
 
 def headline_of(result: PoolingResult, arm: str) -> EffectRow:
-    """The one pooled row of an arm that stands for it."""
+    """The one pooled row of an arm that stands for it: the two-stage one where there is one."""
     return next(row for row in of_arm(result, arm, "pooled") if row.headline)
+
+
+def one_stage_headline(result: PoolingResult, arm: str) -> EffectRow | None:
+    """The headline of the one-stage model, None where there is none."""
+    rows = of_arm(result, arm, "pooled")
+    return next((row for row in rows if row.headline and row.model == "one-stage"), None)
 
 
 def _estimate(row: EffectRow, decimals: int) -> str:
@@ -159,6 +170,13 @@ def _without_empty_columns(table: Table) -> Table:
     )
 
 
+def law_text(row: EffectRow) -> str:
+    """``t(7)``, ``t(6.9)`` or ``z``."""
+    if row.df is None:
+        return "z"
+    return f"t({shown(row.df, 0 if float(row.df).is_integer() else 1)})"
+
+
 def pooled_name(row: EffectRow) -> str:
     """What a pooled row is: its interval, or the sensitivity analysis it stands for."""
     _, found, words = row.note.partition("sensitivity: ")
@@ -176,17 +194,19 @@ def pooled_table(result: PoolingResult, arm: str) -> Table:
         limits = scaled_prediction(row)
         rows.append(
             (
+                MODEL_NAMES[row.model],
                 pooled_name(row) + (" (headline)" if row.headline else ""),
                 shown(row.k, 0),
                 _estimate(row, decimals),
                 shown(row.se, decimals + 1),
-                "z" if row.df is None else f"t({shown(row.df, 0)})",
+                law_text(row),
                 shown_p(row.p),
                 DASH if limits is None else shown_interval(*limits, decimals),
                 DASH if row.tau2 is None else shown(math.sqrt(row.tau2), decimals + 1),
             )
         )
     columns = (
+        "Model",
         "Analysis",
         "Trials",
         f"Estimate ({result.options.level:g}% CI)",
@@ -269,6 +289,43 @@ def leave_one_out_table(result: PoolingResult, arm: str) -> Table | None:
             )
             for row in rows
         ),
+    )
+
+
+def check_table(result: PoolingResult) -> Table | None:
+    """What was checked of the one-stage fits; None where there is none."""
+    if not result.checks:
+        return None
+    decimals = decimals_of(result) + 1
+    return Table(
+        title="Checks of the one-stage model",
+        columns=(
+            "Arm",
+            "Trials",
+            "Criterion",
+            "At rest",
+            "Starts",
+            "Equals two-stage where it must",
+            "One-stage less two-stage",
+            "Reason",
+        ),
+        rows=tuple(
+            (
+                check.arm,
+                str(check.k),
+                shown(check.criterion, 3),
+                "yes" if check.converged else "NO",
+                str(check.starts),
+                "yes" if check.self_check < 1e-6 else "NO",
+                shown(check.difference, decimals),
+                check.reason,
+            )
+            for check in result.checks
+        ),
+        caption="Criterion: -2 log restricted likelihood of the participants' rows, constants "
+        "included. Starts: optima looked into after a scan of 40 values of τ. With the residual "
+        "variances of the first stage the model must give the two-stage effect; where the two "
+        "differ otherwise, the reason is named.",
     )
 
 

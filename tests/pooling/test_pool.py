@@ -25,8 +25,12 @@ CONTRACT = (
 bounded = settings(max_examples=12, deadline=None)
 
 
-def headline(result, arm="active"):
-    found = [r for r in result.effects if r.analysis == "pooled" and r.headline and r.arm == arm]
+def headline(result, arm="active", model="two-stage"):
+    found = [
+        r
+        for r in result.effects
+        if r.analysis == "pooled" and r.headline and r.arm == arm and r.model == model
+    ]
     assert len(found) == 1
     return found[0]
 
@@ -107,7 +111,11 @@ def test_swapped_arms_change_the_sign_only():
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
 def test_few_trials_give_what_can_be_given(k):
     result = pool_trials(cohort_table(simulate_wide(k)), WIDE)
-    pooled = [r for r in result.effects if r.analysis == "pooled" and r.effect == "mean-difference"]
+    pooled = [
+        r
+        for r in result.effects
+        if (r.analysis, r.effect, r.model) == ("pooled", "mean-difference", "two-stage")
+    ]
     row = headline(result)
     assert row.k == k
     assert (row.pi_low is None) == (k < 3)
@@ -153,11 +161,83 @@ def test_the_headline_is_given_without_review_rows_too():
     long.loc[long.index[::9], "status"] = "review"
     options = PoolingOptions(outcome="lv_ef_percent", min_cell=0)
     result = pool_trials(cohort_table(long), options)
-    row = next(r for r in result.effects if "review" in r.note)
-    alone = headline(pool_trials(cohort_table(long), replace(options, status="ok")))
-    assert not row.headline
-    assert numbers(row) == pytest.approx(numbers(alone))
-    assert numbers(row) != pytest.approx(numbers(headline(result)))
+    without = pool_trials(cohort_table(long), replace(options, status="ok"))
+    for model in ("two-stage", "one-stage"):
+        row = next(r for r in result.effects if "review" in r.note and r.model == model)
+        assert not row.headline
+        assert row.estimate == pytest.approx(headline(without, model=model).estimate)
+        assert row.estimate != pytest.approx(headline(result, model=model).estimate)
+
+
+def test_one_stage_rows_and_their_checks():
+    result = pool_trials(cohort_table(simulate_wide(6, tau=3)), WIDE)
+    rows = [r for r in result.effects if r.model == "one-stage" and r.analysis == "pooled"]
+    main = [r for r in rows if not r.note.startswith("sensitivity")]
+    assert [r.ci_method for r in main] == ["kenward-roger", "satterthwaite", "wald"]
+    assert [r.headline for r in main] == [True, False, False]
+    assert len({r.estimate for r in main}) == 1
+    assert all(r.tau2_method == "reml" and r.k == 6 for r in main)
+    notes = {r.note.partition("; ")[0] for r in rows if r.note.startswith("sensitivity")}
+    assert notes == {
+        "sensitivity: one residual variance for all trials",
+        "sensitivity: a residual variance of each trial and arm",
+        "sensitivity: common effect (tau2 = 0)",
+        "sensitivity: change score",
+        "sensitivity: follow-up only",
+    }
+    (check,) = result.checks
+    assert check.converged
+    assert check.self_check < 1e-8
+    two = headline(result).estimate
+    assert check.difference == pytest.approx(main[0].estimate - two, abs=1e-12)
+    assert "together with the effect" in check.reason or "no difference" in check.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "tau2_method"),
+    [
+        ({}, "kenward-roger", "reml"),
+        ({"tau2": "dl"}, "kenward-roger", "reml"),
+        ({"tau2": "ml"}, "satterthwaite", "ml"),
+        ({"tau2": "fe"}, "kenward-roger", "fe"),
+        ({"ci_one_stage": "wald"}, "wald", "reml"),
+        ({"residual": "common"}, "kenward-roger", "reml"),
+        ({"residual": "by-trial-and-arm"}, "kenward-roger", "reml"),
+    ],
+)
+def test_the_one_stage_headline_rule(changes, method, tau2_method):
+    result = pool_trials(cohort_table(simulate_wide(5, tau=2)), replace(FAST, **changes))
+    row = headline(result, model="one-stage")
+    assert (row.ci_method, row.tau2_method) == (method, tau2_method)
+    assert row.estimate == pytest.approx(headline(result).estimate, abs=0.5)
+    assert (row.tau2 == 0) == (tau2_method == "fe")
+    assert result.checks[0].self_check < 1e-6
+    assert not [w for w in result.warnings if "do not use" in w]
+
+
+@pytest.mark.parametrize(
+    ("k", "models"), [(1, {"two-stage"}), (4, {"two-stage", "one-stage"}), (6, {"one-stage"})]
+)
+def test_below_five_trials_kenward_roger_never_stands_alone(k, models):
+    table = cohort_table(simulate_wide(k))
+    result = pool_trials(table, replace(FAST, model="one-stage", effect="follow-up"))
+    pooled = [r for r in result.effects if r.analysis == "pooled"]
+    assert {r.model for r in pooled} == models
+    assert any("Kenward-Roger intervals" in w for w in result.warnings) == (k == 4)
+    assert not [
+        r
+        for r in pool_trials(table, replace(FAST, model="two-stage")).effects
+        if r.model == "one-stage"
+    ]
+
+
+def test_three_arms_in_one_trial_equal_the_first_stage_where_they_must():
+    wide = simulate_wide(5)
+    third = wide.index[(wide["trial"] == "T2") & (wide.index % 3 == 0)]
+    wide.loc[third, "arm"] = "high"
+    result = pool_trials(cohort_table(wide), FAST)
+    assert [c.arm for c in result.checks] == ["active"]  # one trial alone has the other arm
+    assert result.checks[0].self_check < 1e-8
 
 
 def test_small_cells_are_not_released_and_cannot_be_had_back():

@@ -85,7 +85,8 @@ def test_a_second_run_gives_the_same_bytes_and_other_options_are_refused(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--outcome", "lv_ef_percent", "--model", "one-stage"], 2, "--model two-stage"),
+        (["--outcome", "lv_ef_percent", "--ci-one-stage", "z"], 2, "kenward-roger"),
+        (["--outcome", "lv_ef_percent", "--residual", "none"], 2, "by-trial-and-arm"),
         (["--outcome", "lv_ef_percent", "--model", "three"], 2, "two-stage"),
         (["--outcome", "lv_ef_percent", "--by", "sex"], 2, "--by"),
         ([], 2, "--outcome"),

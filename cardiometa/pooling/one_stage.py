@@ -1,0 +1,279 @@
+"""The one-stage model as rows, with the checks that each run makes of it.
+
+``y ~ 0 + trial + trial:baseline + trial:covariates + treat + (0 + treat | trial)``: what each trial
+has of its own is stratified, the effect is random (``pooling.md`` section 2, rules 3 to 6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..estimation.blocks import RESIDUALS, ModelColumns, TrialBlock
+from ..estimation.kenward_roger import METHODS, contrast_interval
+from ..estimation.one_stage import OneStageFit, fit_one_stage
+from ..estimation.random_effects import Interval, pool_estimates
+from .arm_sums import INTERCEPT, OUTCOME, ArmSums, arm_column, model_block
+from .options import PoolingOptions
+from .records import EffectRow, OneStageCheck, Study
+from .two_stage import as_sensitivity, estimates_of, interval_cells, prediction_of, total
+
+FEW_TRIALS = 5
+_BASIS = np.ones((1, 1, 1))
+_ONE = np.ones(1)
+# The fit with the first stage's variances must be the two-stage fit; both are solved to rounding.
+_SELF_CHECK = 1e-6
+RESIDUAL_NAMES = {
+    "by-trial": "a residual variance of each trial",
+    "common": "one residual variance for all trials",
+    "by-trial-and-arm": "a residual variance of each trial and arm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneStage:
+    """The rows of one arm's one-stage model, its checks, and sentences for the report."""
+
+    rows: tuple[EffectRow, ...]
+    check: OneStageCheck | None
+    warnings: tuple[str, ...] = ()
+
+
+def one_stage(
+    sums: Sequence[ArmSums], studies: Sequence[Study], options: PoolingOptions
+) -> OneStage:
+    """The one-stage analysis of one active arm, over the trials that have an estimate of it.
+
+    ``studies`` are those of the first stage; published effects are not among the participants and
+    stay out. Without two trials there is nothing to pool, and no rows.
+    """
+    mine = [study for study in studies if study.estimable and not study.aggregate]
+    if len(mine) < 2:
+        return OneStage(rows=(), check=None)
+    by_trial = {one.trial: one for one in sums}
+    chosen = [by_trial[study.trial] for study in mine]
+    arm = mine[0].arm
+    try:
+        fit = fit_arm(chosen, arm, options)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        sentence = f"{arm}: the one-stage model could not be fitted; read the two-stage effect."
+        return OneStage(rows=(), check=None, warnings=(sentence,))
+    check = check_of(fit, chosen, mine, options)
+    rows = _rows(fit, mine, options)
+    if options.tau2 != "fe":
+        rows += _sensitivity(chosen, mine, options)
+    warnings = _warnings(arm, fit, check, options)
+    aggregates = sum(study.estimable and study.aggregate for study in studies)
+    if aggregates:
+        warnings.append(
+            f"{arm}: the one-stage model is of the trials with participants' data alone; "
+            f"{aggregates} published effect{'s are' if aggregates > 1 else ' is'} not in it."
+        )
+    return OneStage(rows=tuple(rows), check=check, warnings=tuple(warnings))
+
+
+def fit_arm(
+    sums: Sequence[ArmSums],
+    arm: str,
+    options: PoolingOptions,
+    *,
+    residual: str | None = None,
+    held: np.ndarray | None = None,
+) -> OneStageFit:
+    """The model of one arm; the other arms of a trial are its own, as in the first stage.
+
+    ``held`` are residual variances that are taken as known.
+    """
+    residual = residual or options.residual
+    return fit_one_stage(
+        [_block(one, arm, options, residual) for one in sums],
+        _BASIS,
+        residual=residual,
+        restricted=options.tau2 != "ml",
+        common_effect=options.tau2 == "fe",
+        held=held,
+    )
+
+
+def _block(sums: ArmSums, arm: str, options: PoolingOptions, residual: str) -> TrialBlock:
+    treat = arm_column(arm)
+    others = tuple(arm_column(other) for other in sums.active if other != arm)
+    # Centring by trial is what makes maximum likelihood right (rule 6); REML does not change.
+    n = sum(summary.n for summary in sums.arms.values())
+    centres = {treat: sums.count(arm) / n} if options.tau2 == "ml" else {}
+    columns = ModelColumns(
+        nuisance=(INTERCEPT, *sums.nuisance, *others),
+        fixed=(treat,),
+        random=(treat,),
+        outcome=OUTCOME,
+    )
+    return model_block(sums, columns, residual=residual, centres=centres)
+
+
+# ------------------------------------------------------------------ rows
+
+
+def intervals_of(fit: OneStageFit, contrast: np.ndarray, options: PoolingOptions) -> list[Interval]:
+    """Every interval of a contrast; Kenward-Roger is of REML only."""
+    methods = [m for m in METHODS if fit.restricted or m != "kenward-roger"]
+    return [contrast_interval(fit, contrast, method, options.level) for method in methods]
+
+
+def headline_method(fit: OneStageFit, options: PoolingOptions) -> str:
+    """The ``ci_method`` of the headline: as asked, Satterthwaite where ML has no Kenward-Roger."""
+    asked = options.ci_one_stage
+    return "satterthwaite" if asked == "kenward-roger" and not fit.restricted else asked
+
+
+def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
+    theta = float(fit.theta[0])
+    note = "tau2 is at its limit of 0" if theta == 0 and options.tau2 != "fe" else ""
+    return [
+        EffectRow(
+            analysis="pooled",
+            model="one-stage",
+            outcome=options.outcome,
+            effect=options.effect,
+            arm=studies[0].arm,
+            control=studies[0].control,
+            n_control=total([study.n_control for study in studies]),
+            n_active=total([study.n_active for study in studies]),
+            **interval_cells(float(fit.beta[0]), interval, options),
+            **prediction_of(float(fit.beta[0]), theta, interval.se, len(studies), options),
+            tau2=theta,
+            k=len(studies),
+            tau2_method=likelihood_name(options),
+            headline=interval.method == headline_method(fit, options),
+            note=note,
+        )
+        for interval in intervals_of(fit, _ONE, options)
+    ]
+
+
+def likelihood_name(options: PoolingOptions) -> str:
+    """``reml``, ``ml`` or ``fe``: the moment estimators of the second stage have no likelihood."""
+    return options.tau2 if options.tau2 in ("ml", "fe") else "reml"
+
+
+def _sensitivity(
+    sums: Sequence[ArmSums], studies: Sequence[Study], options: PoolingOptions
+) -> list[EffectRow]:
+    """The headline with the other residual variances, and with a common effect."""
+    variants = [
+        (options, residual, RESIDUAL_NAMES[residual])
+        for residual in RESIDUALS
+        if residual != options.residual
+    ]
+    variants.append((replace(options, tau2="fe"), options.residual, "common effect (tau2 = 0)"))
+    rows = []
+    for other, residual, words in variants:
+        if residual == "by-trial-and-arm" and _thin_arm(sums):
+            continue
+        try:
+            fit = fit_arm(sums, studies[0].arm, other, residual=residual)
+        except (ArithmeticError, np.linalg.LinAlgError):
+            continue
+        row = next(row for row in _rows(fit, studies, other) if row.headline)
+        rows.append(as_sensitivity(row, f"sensitivity: {words}"))
+    return rows
+
+
+def _thin_arm(sums: Sequence[ArmSums]) -> bool:
+    """True where an arm has too few people for a variance of its own."""
+    return any(s.n < len(one.nuisance) + 3 for one in sums for s in one.arms.values())
+
+
+# ------------------------------------------------------------------ checks
+
+
+def check_of(
+    fit: OneStageFit,
+    sums: Sequence[ArmSums],
+    studies: Sequence[Study],
+    options: PoolingOptions,
+) -> OneStageCheck:
+    """Compare the fit with the two-stage one, and say where a difference comes from.
+
+    With the residual variances of the first stage the one-stage model *is* the two-stage one
+    (``pooling.md`` 7.1): a fit that breaks this is wrong, whatever it prints.
+    """
+    y, v = estimates_of(studies)
+    method = likelihood_name(options)
+    two = pool_estimates(y, v, method)
+    held = np.array([study.residual_sd or math.nan for study in studies]) ** 2
+    plain = replace(options, tau2="fe" if method == "fe" else "reml")
+    fixed = fit_arm(sums, studies[0].arm, plain, residual="by-trial", held=held)
+    reference = pool_estimates(y, v, plain.tau2)
+    gap = abs(float(fixed.beta[0]) - reference.estimate) / reference.se_wald
+    gap = max(gap, abs(float(fixed.theta[0]) - reference.tau2) / (reference.tau2 + float(v.min())))
+    estimate = float(fit.beta[0])
+    return OneStageCheck(
+        arm=studies[0].arm,
+        k=len(studies),
+        residual=options.residual,
+        criterion=fit.criterion,
+        steps=fit.checks.steps,
+        starts=fit.checks.starts,
+        gradient=fit.checks.gradient,
+        scan_gain=fit.checks.scan_gain,
+        converged=fit.checks.converged,
+        self_check=gap,
+        two_stage=two.estimate,
+        difference=estimate - two.estimate,
+        tau2_two_stage=two.tau2,
+        tau2_one_stage=float(fit.theta[0]),
+        reason=_reason(estimate - two.estimate, two.se_wald, held, options),
+    )
+
+
+def _reason(difference: float, se: float, variances: np.ndarray, options: PoolingOptions) -> str:
+    if abs(difference) < 1e-3 * se:
+        return "no difference worth a reason"
+    if options.residual == "common":
+        ratio = math.sqrt(float(variances.max() / variances.min()))
+        return (
+            "one residual variance is assumed for all trials, while the residual SDs of the trials "
+            f"differ by a factor of up to {ratio:.2f}"
+        )
+    if options.residual == "by-trial-and-arm":
+        return "the arms have residual variances of their own; the first stage has one a trial"
+    return (
+        "the trials' residual variances are estimated together with the effect, not taken from "
+        "each trial as known"
+    )
+
+
+def _warnings(
+    arm: str, fit: OneStageFit, check: OneStageCheck, options: PoolingOptions
+) -> list[str]:
+    found = []
+    if check.k < FEW_TRIALS:
+        found.append(
+            f"{arm}: with fewer than five trials Kenward-Roger intervals can be very wide or rest "
+            "on hardly any degrees of freedom; read them beside the two-stage intervals."
+        )
+    if not check.converged:
+        found.append(
+            f"{arm}: the one-stage fit did not come to rest (gradient {check.gradient:.1e} "
+            "standard errors): do not use its numbers."
+        )
+    if check.self_check > _SELF_CHECK:
+        found.append(
+            f"{arm}: the one-stage model does not give the two-stage effect where it must (off by "
+            f"{check.self_check:.1e} standard errors): do not use its numbers."
+        )
+    if check.scan_gain > 0:
+        found.append(
+            f"{arm}: the likelihood of the one-stage model has several maxima; the highest is used."
+        )
+    if options.residual != "common" and abs(check.difference) > 0.5 * math.sqrt(
+        float(fit.covariance[0, 0])
+    ):
+        found.append(
+            f"{arm}: one- and two-stage effects differ by more than half a standard error: "
+            f"{check.reason}."
+        )
+    return found
