@@ -84,7 +84,8 @@ def analysed_trials(
         }
         # A column without any value in this trial becomes constant, and is absorbed as such.
         filled = mine.fillna(everyone.mean()).fillna(0.0)
-        rows = part[[*KEY, "arm", "outcome", "baseline"]].copy()
+        own = [name for name in ("time",) if name in part]
+        rows = part[[*KEY, "arm", "outcome", "baseline", *own]].copy()
         if options.effect == "change":
             rows["outcome"] = rows["outcome"] - rows["baseline"]
         chosen.append(

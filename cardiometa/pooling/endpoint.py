@@ -18,7 +18,8 @@ from .columns import (
     text_column,
     truth_column,
 )
-from .options import PoolingOptions
+from .events import event_values
+from .options import EVENTS, PoolingOptions
 
 KEY = ["trial", "participant_id"]
 _SHOWN = 20
@@ -55,7 +56,9 @@ def build_endpoint(
     one visit, an arm that changes; and where no trial has two arms to compare.
     """
     rows = table.rows
-    require_columns(rows, [options.outcome], "--outcome")
+    is_event = options.effect in EVENTS
+    if not is_event:
+        require_columns(rows, [options.outcome], "--outcome")
     covariates = tuple(harmonised_name(name) for name in options.adjust)
     require_columns(rows, covariates, "--adjust")
     if options.baseline_column:
@@ -71,16 +74,19 @@ def build_endpoint(
         participant_id=text_column(rows, "participant_id"),
         arm=text_column(rows, "arm"),
         visit=text_column(rows, "visit"),
-        _outcome=number_column(rows, options.outcome),
+        _outcome=float("nan") if is_event else number_column(rows, options.outcome),
         _day=number_column(rows, "visit_day") if "visit_day" in rows else float("nan"),
         _randomised=truth_column(rows, "randomised"),
     )
     exclusions = list(table.exclusions)
-    rows, left_out = _without_failed_and_review(rows, options)
-    exclusions += left_out
+    if not is_event:  # an event is known whatever became of the scan
+        rows, left_out = _without_failed_and_review(rows, options)
+        exclusions += left_out
     # Arms before visits: who looks for a follow-up in a table of patients is told the real lack.
     people = _people(rows, table, roster)
     refuse_without_arms(people, options)
+    if is_event:
+        return _event_endpoint(table, options, roster, rows, people)
     followup_rows, followup = _followup_rows(rows, options)
     baseline_rows, baseline = _baseline_rows(rows, options)
     _refuse_duplicates(followup_rows, followup)
@@ -101,6 +107,31 @@ def build_endpoint(
         baseline=baseline,
         has_baseline=has_baseline,
         exclusions=tuple(exclusions),
+    )
+
+
+def _event_endpoint(
+    table: CohortTable,
+    options: PoolingOptions,
+    roster: pd.DataFrame | None,
+    rows: pd.DataFrame,
+    people: pd.DataFrame,
+) -> Endpoint:
+    """The endpoint of an event: of everyone, with a scan or without."""
+    people, where = event_values(
+        table, options, roster, people, lambda: _followup_rows(rows, options)
+    )
+    baseline_rows, baseline = _baseline_rows(rows, options)
+    covariates = tuple(harmonised_name(name) for name in options.adjust)
+    for name in covariates:
+        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster)
+    return Endpoint(
+        people=people,
+        covariates=covariates,
+        followup=where,
+        baseline=baseline,
+        has_baseline=False,
+        exclusions=table.exclusions,
     )
 
 

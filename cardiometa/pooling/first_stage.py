@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,10 +11,12 @@ import pandas as pd
 from ..errors import EstimationError, Problem
 from ..records import CohortTable
 from .arm_sums import ArmSums, arm_sums
+from .binary import binary_studies
 from .eligible import Analysed, analysed_trials, classify
 from .endpoint import Endpoint, build_endpoint
-from .options import PoolingOptions
+from .options import EVENTS, PoolingOptions
 from .records import Accounting, Study
+from .survival import hazard_studies
 from .trial_effects import effects_of_trial
 
 NOBODY = "no participant analysed in one of the arms"
@@ -64,17 +66,32 @@ def first_stage(
     endpoint = build_endpoint(table, options, roster)
     people = classify(endpoint, options)
     trials = analysed_trials(people, endpoint, options)
-    sums = tuple(
-        arm_sums(trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control)
-        for trial in trials
+    sums = (
+        ()
+        if options.effect in EVENTS
+        else tuple(
+            arm_sums(trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control)
+            for trial in trials
+        )
     )
-    found = {(study.arm, study.trial): study for one in sums for study in effects_of_trial(one)}
+    found = {(study.arm, study.trial): study for study in studies_of(trials, sums, options)}
     studies = _with_empty_arms(people, found, options)
     people = _without_unestimable(people, found, options.control)
     stage = FirstStage(endpoint=endpoint, people=people, trials=trials, sums=sums, studies=studies)
     if not stage.arms:
         raise _not_estimable(studies)
     return stage
+
+
+def studies_of(
+    trials: Sequence[Analysed], sums: Sequence[ArmSums], options: PoolingOptions
+) -> list[Study]:
+    """Each trial's effects: of its sums, or of its rows where the outcome is an event."""
+    if options.effect == "hazard-ratio":
+        return [study for trial in trials for study in hazard_studies(trial, options)]
+    if options.effect in EVENTS:
+        return [study for trial in trials for study in binary_studies(trial, options)]
+    return [study for one in sums for study in effects_of_trial(one)]
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -66,7 +66,8 @@ def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         model = f"{options.event_column} was regressed on randomised arm by a logistic model"
         empty = "An arm without events has Firth's penalised likelihood (Heinze & Schemper 2002)"
     else:
-        model = f"the {EFFECT_NAMES[options.effect]} of {options.event_column} is of the 2 x 2 table"
+        effect = EFFECT_NAMES[options.effect]
+        model = f"the {effect} of {options.event_column} is of the 2 x 2 table"
         empty = "0.5 was added to each cell of a table that gives no estimate or SE without it"
     forms = _covariate_forms(stage)
     adjusted = f", adjusted for {', '.join(forms)}" if forms else ""

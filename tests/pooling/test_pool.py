@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.errors import UsageError
+from cardiometa.errors import TableError, UsageError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.records import EffectRow, columns_of
@@ -266,9 +266,11 @@ def test_small_cells_are_not_released_and_cannot_be_had_back():
     assert row.note == "n<10"
 
 
-def test_ratios_need_summaries():
-    with pytest.raises(UsageError, match="summaries"):
+def test_ratios_need_an_event():
+    with pytest.raises(TableError, match="no event"):
         pool_trials(cohort_table(simulate_wide(2)), replace(WIDE, effect="odds-ratio"))
+    with pytest.raises(UsageError, match="--time and --event"):
+        pool_trials(cohort_table(simulate_wide(2)), replace(WIDE, effect="hazard-ratio"))
 
 
 def test_deaths_are_tabulated_where_they_are_recorded():

@@ -1,0 +1,91 @@
+"""Newton's method with step halving, for log-likelihoods that are concave or nearly so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+_LARGEST_STEP = 5.0
+_HALVINGS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewtonFit:
+    """A fitted model: ``coefficients`` ``[p]``, their ``covariance`` (inverse information).
+
+    ``log_likelihood`` has the penalty in it where the fit is ``penalised``.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    log_likelihood: float
+    steps: int
+    penalised: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """A log-likelihood at one point: ``value``, ``score`` ``[p]``, ``information`` ``[p, p]``."""
+
+    value: float
+    score: np.ndarray
+    information: np.ndarray
+
+
+def maximise(
+    pieces: Callable[[np.ndarray], Pieces],
+    start: np.ndarray,
+    *,
+    most_steps: int = 60,
+    tolerance: float = 1e-10,
+    penalised: bool = False,
+) -> NewtonFit | None:
+    """The maximum of a log-likelihood from ``start``; None where the steps never become small.
+
+    Coefficients are compared with ``tolerance`` as they are: the caller scales its columns. A
+    likelihood without a finite maximum (separation) moves on by about one unit a step for ever,
+    or its information becomes singular: both give None.
+    """
+    beta = np.asarray(start, dtype=float)
+    now = pieces(beta)
+    for number in range(1, most_steps):
+        step = _solved(now.information, now.score)
+        if step is None:
+            return None
+        step = step * min(1.0, _LARGEST_STEP / max(float(np.max(np.abs(step))), 1e-300))
+        for _ in range(_HALVINGS):
+            new = pieces(beta + step)
+            if new.value >= now.value - 1e-11 * (1.0 + abs(now.value)):
+                break
+            step = step / 2.0
+        beta, now = beta + step, new
+        if np.max(np.abs(step)) < tolerance:
+            covariance = _inverse(now.information)
+            if covariance is None:
+                return None
+            return NewtonFit(
+                coefficients=beta,
+                covariance=covariance,
+                log_likelihood=now.value,
+                steps=number,
+                penalised=penalised,
+            )
+    return None
+
+
+def _inverse(information: np.ndarray) -> np.ndarray | None:
+    return _solved(information, np.eye(len(information)))
+
+
+def _solved(information: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    diagonal = np.diag(information)
+    if not (np.isfinite(information).all() and (diagonal > 0).all()):
+        return None
+    scale = 1.0 / np.sqrt(diagonal)
+    scaled = information * np.outer(scale, scale)
+    if np.linalg.cond(scaled) > 1e13:
+        return None
+    solution: np.ndarray = (np.linalg.solve(scaled, (right.T * scale).T).T * scale).T
+    return solution
