@@ -111,6 +111,7 @@ _TABLE = (
         code="lv-slice-gap",
         tier=2,
         level="review",
+        limit=0.0,
         sentence="Slices without LV cavity lie between slices with it ({where}).",
         evidence="no expert-read heart",
     ),
@@ -118,8 +119,10 @@ _TABLE = (
         code="rv-slice-gap",
         tier=2,
         level="review",
-        sentence="Slices without RV cavity lie between slices with it ({where}).",
-        evidence="no expert-read heart",
+        limit=0.02,
+        sentence="Slices without RV cavity part {value:.0%} of it from the rest ({where}), more "
+        "than {limit:.0%}.",
+        evidence="no expert-read heart; specks at the apex in 3 of 80 model-read ones",
     ),
     FlagRule(
         code="more-slices-at-es",

@@ -9,6 +9,7 @@ from cardiometa.measurement.label_checks import (
     open_border_share,
     shape_flags,
     share_apart,
+    share_beyond_gap,
 )
 from cardiometa.measurement.phases import Extremes
 from cardiometa.measurement.physiology_checks import curve_flags, physiology_flags
@@ -53,6 +54,24 @@ def test_gap_between_slices(frame):
     labels = heart()
     labels[frame, 4] = 0
     assert extent(labels) == {"lv-slice-gap": "review", "rv-slice-gap": "review"}
+
+
+def test_a_speck_of_rv_beyond_a_gap_asks_nobody():
+    labels = heart()
+    labels[0, 6:][labels[0, 6:] == 3] = 0
+    labels[0, 7, 40, 40:44] = 3  # four pixels of some thousands
+    assert extent(labels) == {}
+    assert extent(np.where(labels == 3, 1, labels * (labels == 2)))["lv-slice-gap"] == "review"
+    assert share_beyond_gap(np.array([0.0, 6.0, 0.0, 3.0, 1.0])) == pytest.approx(0.4)
+    assert share_beyond_gap(np.zeros(3)) == 0
+
+
+def test_a_sliver_of_wall_is_no_slice_of_the_ventricle():
+    labels = heart()
+    labels[0, 0, 80:84, 20:40] = 2  # 80 pixels of wall, 45 mm off the axis
+    assert shape(labels) == {}
+    labels[0, 0, 84:86, 20:40] = 1  # with cavity it claims to be a slice
+    assert shape(labels)["end-slice-jump"] == "review"
 
 
 def test_more_slices_at_es_than_at_ed():
