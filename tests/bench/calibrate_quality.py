@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = read_rows(options.table)
     models = {row["model"] for row in rows}
     if options.add is not None:
-        models = {load_model(options.add).sha256[:12]}
+        models = {load_model(options.add).card.tensors_sha256[:12]}
     if len(models) != 1 or not any(row["model"] in models for row in rows):
         parser.error(f"the table holds {sorted({r['model'] for r in rows})}, wanted {models}")
     block = block_of([row for row in rows if row["model"] in models])

@@ -178,7 +178,7 @@ def run(model: Model, options: argparse.Namespace) -> Path:
         wanted = [
             task
             for task in tasks(number, options.only, deal=options.deal)
-            if (model.sha256[:12], heart.name, task[0], f"{task[1]:g}") not in done
+            if (model.card.tensors_sha256[:12], heart.name, task[0], f"{task[1]:g}") not in done
         ]
         plain: np.ndarray | None = None
         for name, severity in wanted:
@@ -186,7 +186,7 @@ def run(model: Model, options: argparse.Namespace) -> Path:
             image = heart if name == PLAIN else perturbed(heart, name, severity)
             labels = segment_cine(image.cine, predictor, model.card, model.sha256)
             row: Row = {
-                "model": model.sha256[:12],
+                "model": model.card.tensors_sha256[:12],
                 "heart": heart.name,
                 "group": heart.group,
                 "perturbation": name,
@@ -383,7 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.out / "robustness.csv"
     if not options.figure_only:
         path = run(model, options)
-    rows = [row for row in read_rows(path) if row["model"] == model.sha256[:12]]
+    rows = [row for row in read_rows(path) if row["model"] == model.card.tensors_sha256[:12]]
     found = summary(rows)
     draw(found, options.out)
     return show(found)
