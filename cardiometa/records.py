@@ -91,6 +91,38 @@ class CineSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceImage:
+    """Which DICOM image one phase of one slice is; ``frame`` counts from 1, None in classic files.
+
+    UIDs as the header has them, or empty: they stay in memory. ``file`` numbers the files of the
+    cine, because anonymisers give several of them one UID.
+    """
+
+    file: int
+    sop_class: str
+    sop_instance: str
+    series: str
+    frame: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomOrigin:
+    """The DICOM images behind a cine, and the planes its labels lie in.
+
+    ``images`` by phase, then slice; ``directions`` ``[2, 3]`` unit LPS vectors along a row and
+    along a column; ``slice_origins_mm`` ``[z, 3]`` LPS centre of each slice's first voxel;
+    ``resampled`` by slice: the source lies on another plane or grid.
+    """
+
+    study: str
+    frame_of_reference: str
+    images: tuple[tuple[SourceImage, ...], ...]
+    directions: np.ndarray
+    slice_origins_mm: np.ndarray
+    resampled: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CineStack:
     """One short-axis cine in memory.
 
@@ -99,7 +131,8 @@ class CineStack:
     with; ``slice_weights_mm`` ``[z]`` (the length of heart each slice stands for: the distance,
     or half the two gaps where gaps are irregular); ``slice_distance_mm`` median;
     ``frame_times_ms`` ``[t]`` from the R wave, NaN where unknown.
-    ``frame_numbers`` ``[t]``: the source's number of each phase, from 0.
+    ``frame_numbers`` ``[t]``: the source's number of each phase, from 0; ``origin`` None unless
+    the source is DICOM.
     """
 
     pixels: np.ndarray
@@ -110,6 +143,7 @@ class CineStack:
     frame_times_ms: np.ndarray
     frame_numbers: np.ndarray
     source: CineSource
+    origin: DicomOrigin | None = None
 
     @property
     def is_ed_es_pair(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UsageError
 from .console import Progress, say, show_json, show_table
 from .shared import (
     ConfigOption,
@@ -15,6 +16,7 @@ from .shared import (
     OverwriteOption,
     QuietOption,
     guard,
+    one_of,
     root_folders,
 )
 
@@ -113,6 +115,13 @@ def segment(
             file_okay=False,
         ),
     ] = None,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="ED and ES of DICOM sources as DICOM SEG too.")
+    ] = False,
+    dicom_identity: Annotated[
+        str,
+        typer.Option(help="Whose identity they carry: scrub (the cohort's own id) or keep."),
+    ] = "scrub",
     restart: Annotated[bool, typer.Option("--restart", help="Do every scan again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count only.")] = False,
     overwrite: OverwriteOption = False,
@@ -130,6 +139,11 @@ def segment(
         from ..cohort.records import CohortOptions
         from ..execution.segment_run import SegmentOptions, Watch, run_segment
 
+        one_of("--dicom-identity", dicom_identity, ("scrub", "keep"))
+        if dicom_identity == "keep" and not dicom_seg:
+            raise UsageError(
+                "--dicom-identity keep needs --dicom-seg.", hint="Say both, or neither."
+            )
         watcher = _Watcher(quiet=quiet)
         try:
             outcome = run_segment(
@@ -148,6 +162,7 @@ def segment(
                     model=model,
                     series_regex=series_regex,
                     corrections=corrections,
+                    dicom_seg=dicom_identity if dicom_seg else None,
                     device=device,
                     batch=batch,
                     workers=workers,

@@ -150,6 +150,7 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
     from ..cohort.table import build_tables
     from ..report.gallery import gallery_items
     from ..report.segment_page import segment_page
+    from .dicom_out import identity_kept
 
     flagged = with_cohort_flags(results)
     tables = build_tables(cohort, flagged)
@@ -160,6 +161,7 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
         items=gallery_items(flagged, pictures),
         card=model.card,
         model_sha256=model.sha256,
+        identity_kept=identity_kept(flagged),
     )
     contents: dict[str, bytes | str] = {
         "participants.csv": frame_csv(tables.participants),

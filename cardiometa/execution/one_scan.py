@@ -225,7 +225,15 @@ def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResul
     if model.files is None:
         document["outputs"] = _hashes(files)
     document, files = _with_correction(done, document, files)
-    document = {**document, "options": dict(job.options), "outputs": _hashes(files)}
+    document = {**document, "options": dict(job.options)}
+    if "dicom_seg" in job.options:
+        from .dicom_out import seg_files
+
+        mended = done.mended.labels if done.mended else None
+        labels = model.labels if mended is None else mended.labels
+        objects, document["dicom_seg"] = seg_files(job.key, job.source, cine, labels, document)
+        files |= objects
+    document["outputs"] = _hashes(files)
     stages = {"read": read_seconds, **done.seconds, "write": time.monotonic() - begun}
     document["run"] = {"seconds": sum(stages.values()), "stages": stages}
     if "model_result" in document:

@@ -51,6 +51,11 @@ def scan_folder(out: Path, key: ScanKey) -> Path:
     return inside(out / "scans", key.trial, key.participant, key.visit)
 
 
+def shown_scans(count: int) -> str:
+    """``1 scan``, ``2 scans``."""
+    return f"{count} scan{'' if count == 1 else 's'}"
+
+
 def flag_json(flag: Flag) -> dict[str, str]:
     """One flag as the record holds it."""
     return {"code": flag.code, "level": flag.level, "sentence": flag.sentence}

@@ -16,7 +16,7 @@ from ..files import RECORD_NAME, check_output, read_json, remove_leftovers, writ
 from ..provenance import FORMAT_VERSION, record_text, run_block
 from ..records import BodySize, RunRecord, ScanKey, ScanResult, ScanSource
 from .one_scan import ScanJob
-from .scan_record import read_finished
+from .scan_record import read_finished, shown_scans
 from .stored import (
     base_options,
     edited_by_hand,
@@ -38,12 +38,16 @@ BSA_FORMULAS = ("mosteller", "dubois")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOptions:
-    """Options of a run; those up to ``corrections`` matter to the result."""
+    """Options of a run; those up to ``dicom_seg`` matter to the result.
+
+    ``dicom_seg``: None, or whose identity the objects carry, ``scrub`` or ``keep``.
+    """
 
     bsa_formula: str = "mosteller"
     model: Path | None = None
     series_regex: str | None = None
     corrections: Path | None = None
+    dicom_seg: str | None = None
     device: str = "auto"
     batch: int = 0
     workers: int = 0
@@ -119,6 +123,8 @@ def _job(
     count, size = source_size(scan.source)
     # Named only where there is one: a scan without is the same as before there were any.
     dressing = {"correction_sha256": correction.sha256} if correction else {}
+    if options.dicom_seg is not None:
+        dressing["dicom_seg"] = options.dicom_seg
     return ScanJob(
         key=scan.key,
         source=scan.source,
@@ -148,6 +154,8 @@ def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> di
     }
     if not options.allow_mixed_models:
         values["model_sha256"] = model.sha256
+    if options.dicom_seg is not None:
+        values["dicom_seg"] = options.dicom_seg
     return values
 
 
@@ -228,8 +236,8 @@ def _corrections(
     count = sum(is_corrected(out, key) for key in keys) if out.exists() else 0
     if count and not (options.overwrite or options.restart):
         raise UsageError(
-            f"{count} scans of {out.name} stand on a reader's masks, and --corrections is not "
-            "given.",
+            f"{shown_scans(count)} of {out.name} measured on a reader's mask, and --corrections "
+            "is not given.",
             hint="Give the folder again; or say --overwrite to have the model's own results.",
         )
     return {}, []
@@ -274,6 +282,10 @@ def run_segment(
         raise UsageError(
             f"--bsa {options.bsa_formula} is unknown.", hint=f"Use {' or '.join(BSA_FORMULAS)}."
         )
+    if options.dicom_seg is not None:
+        from ..imaging.dicom_seg import need_highdicom
+
+        need_highdicom()
     model = load_model(options.model)
     cohort = load_cohort(cohort_path, cohort_options)
     if not cohort.scans:
@@ -329,7 +341,11 @@ def run_segment(
         already_done=len(plan.done),
         corrected=sum(_is_corrected(result) for result in tables.results),
         flow=tables.flow,
-        notes=[*cohort.notes, *_correction_notes(corrections, tables.results, back)],
+        notes=[
+            *cohort.notes,
+            *_correction_notes(corrections, tables.results, back),
+            *_seg_notes(tables.results, options),
+        ],
         warnings=cohort.warnings,
         seconds=seconds,
         stages=stages,
@@ -343,6 +359,14 @@ def _is_corrected(result: ScanResult) -> bool:
     return any(flag.code == CORRECTED for flag in result.flags)
 
 
+def _seg_notes(results: Sequence[ScanResult], options: SegmentOptions) -> list[str]:
+    if options.dicom_seg is None:
+        return []
+    from .dicom_out import seg_notes
+
+    return seg_notes(results)
+
+
 def _correction_notes(
     corrections: Mapping[ScanKey, Correction],
     results: Sequence[ScanResult],
@@ -353,11 +377,11 @@ def _correction_notes(
         taken = sum(_is_corrected(result) for result in results)
         same = len(corrections) - taken
         notes.append(
-            f"{taken} scans stand on a reader's mask"
-            + (f"; {same} masks equal the model's in every voxel" if same else "")
+            f"corrections: {shown_scans(taken)} measured on a reader's mask"
+            + (f", {same} with a mask that equals the model's in every voxel" if same else "")
         )
     if back:
-        notes.append(f"{len(back)} scans went back to the model's own results")
+        notes.append(f"corrections: {shown_scans(len(back))} back to the model's own results")
     return notes
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ImageError
-from ..records import CineSource, CineStack, Flag
+from ..records import CineSource, CineStack, DicomOrigin, Flag, SourceImage
 from .archive import DamagedFileError, FileSet
 from .flags import timing_flags
 from .frame import Frame
@@ -71,6 +71,35 @@ def read_pixels(
 # ------------------------------------------------------------------ the cine
 
 
+def _origin(chosen: ChosenStack, timing: Alignment, grid: Grid) -> DicomOrigin:
+    """Which image each phase of each slice is, and the planes of the common grid."""
+    slices = chosen.plane.slices
+    files: dict[int, int] = {}
+
+    def image(phase: int, k: int) -> SourceImage:
+        frame = slices[k].frames[timing.order[k][timing.index[phase, k]]]
+        facts = frame.facts
+        return SourceImage(
+            file=files.setdefault(id(facts), len(files)),
+            sop_class=facts.sop_class,
+            sop_instance=facts.uid,
+            series=facts.series,
+            frame=frame.index + 1 if facts.enhanced else None,
+        )
+
+    phases = range(len(timing.index))
+    facts = slices[len(slices) // 2].frames[0].facts
+    columns = grid.affine_lps[:3, :2] / np.linalg.norm(grid.affine_lps[:3, :2], axis=0)
+    return DicomOrigin(
+        study=facts.study,
+        frame_of_reference=facts.frame_of_reference,
+        images=tuple(tuple(image(t, k) for k in range(len(slices))) for t in phases),
+        directions=columns.T,
+        slice_origins_mm=np.asarray(grid.origins),
+        resampled=tuple(source is not None for source in grid.source_affines),
+    )
+
+
 def plan_cine(chosen: ChosenStack) -> tuple[Grid, Alignment]:
     """The grid and the phases of a stack, from headers alone; raises ImageError."""
     grid = grid_of(chosen.plane)
@@ -126,4 +155,5 @@ def build_cine(chosen: ChosenStack, files: FileSet) -> CineStack:
             left_out=left_out(chosen.refused),
             flags=tuple(flags),
         ),
+        origin=_origin(chosen, timing, grid),
     )

@@ -162,6 +162,9 @@ def _facts(dataset: Any, file: ImageFile) -> FileFacts:
         series_number=-1.0 if number_of_series is None else number_of_series,
         series_seconds=_moment(dataset, "SeriesDate", "SeriesTime"),
         declared_phases=whole(dataset, "CardiacNumberOfImages"),
+        sop_class=text(dataset, "SOPClassUID")
+        or text(getattr(dataset, "file_meta", None) or {}, "MediaStorageSOPClassUID"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
     )
 
 

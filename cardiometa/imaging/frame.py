@@ -45,6 +45,8 @@ class FileFacts:
     series_number: float
     series_seconds: float
     declared_phases: int | None
+    sop_class: str = ""
+    frame_of_reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,7 @@ TAGS = {
     "InstanceNumber": 0x00200013,
     "ImagePositionPatient": 0x00200032,
     "ImageOrientationPatient": 0x00200037,
+    "FrameOfReferenceUID": 0x00200052,
     "TemporalPositionIdentifier": 0x00200100,
     "FrameContentSequence": 0x00209111,
     "PlanePositionSequence": 0x00209113,

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from ..segmentation.card import ModelCard
 
 
+_IDENTITY_KEPT = (
+    "The DICOM SEG objects of this output (ed.seg.dcm, es.seg.dcm) carry the identity of patient "
+    "and study, as --dicom-identity keep asks for: treat the folder as the images themselves."
+)
+
+
 def segment_page(
     tables: CohortTables,
     *,
@@ -43,14 +49,18 @@ def segment_page(
     items: Gallery,
     card: ModelCard,
     model_sha256: str,
+    identity_kept: bool = False,
 ) -> str:
-    """The whole page as text; ``items`` come from `gallery.gallery_items`."""
+    """The whole page as text; ``items`` come from `gallery.gallery_items`.
+
+    ``identity_kept``: DICOM objects in the output name the patient and study of their source.
+    """
     sections = [
         _flow_section(tables, cohort),
         _measures_section(tables.measurements),
         _agreement_section(tables.measurements, cohort),
         _quality_section(tables, items),
-        _methods_section(tables.measurements, card, model_sha256),
+        _methods_section(tables.measurements, card, model_sha256, identity_kept=identity_kept),
         Section(
             "Gallery",
             "gallery",
@@ -72,6 +82,7 @@ def segment_page(
         notices=(
             *accounting_problems(tables.flow),
             *mixed_models_notice(tables.measurements),
+            *((_IDENTITY_KEPT,) if identity_kept else ()),
             *cohort.warnings,
         ),
     )
@@ -172,10 +183,12 @@ def _quality_section(tables: CohortTables, gallery: Gallery) -> Section:
     )
 
 
-def _methods_section(measurements: pd.DataFrame, card: ModelCard, model_sha256: str) -> Section:
+def _methods_section(
+    measurements: pd.DataFrame, card: ModelCard, model_sha256: str, *, identity_kept: bool
+) -> Section:
     limits = card.document.get("limits") or ()
     blocks: list[Any] = [
-        Paragraph(methods_text(measurements, card)),
+        Paragraph(methods_text(measurements, card, identity_kept=identity_kept)),
         Facts(card_facts(card, model_sha256)),
     ]
     if limits:
@@ -210,7 +223,9 @@ def mixed_models_notice(measurements: pd.DataFrame) -> tuple[str, ...]:
     return (text,)
 
 
-def methods_text(measurements: pd.DataFrame, card: ModelCard) -> str:
+def methods_text(
+    measurements: pd.DataFrame, card: ModelCard, *, identity_kept: bool = False
+) -> str:
     """Sentences for a paper's methods, with what was really used."""
     formulas = sorted({str(name) for name in measurements["bsa_formula"].dropna() if str(name)})
     names = {"mosteller": "Mosteller's formula", "dubois": "the formula of DuBois & DuBois"}
@@ -245,5 +260,5 @@ def methods_text(measurements: pd.DataFrame, card: ModelCard) -> str:
         f"{MYOCARDIUM_G_PER_ML:g} g/mL; papillary muscles and trabeculae count as blood pool."
         f"{indexed} Scans that failed have no measures; scans marked for review are in the table "
         "and should be looked at. No name, date or other identity from an image's header is in "
-        "any output."
+        f"any output{' but the DICOM SEG objects' if identity_kept else ''}."
     )

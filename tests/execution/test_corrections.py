@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -13,107 +12,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cardiometa.cohort.records import CohortOptions
 from cardiometa.errors import InputError, UsageError
-from cardiometa.execution.segment_run import SegmentOptions, SegmentOutcome, Watch, run_segment
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
-from cardiometa.imaging.phantom_dicom import dicom_files
-from cardiometa.imaging.phantom_nifti import nifti_4d
-from cardiometa.segmentation.model import Model
 from tests.kit.labelled import BEAT, disc_heart
+from tests.kit.small_runs import MASK, contents, load, record, run, save, scan, table
 
-QUIET = Watch(planned=lambda *_: None, finished=lambda _: None)
-MASK, OWN = "segmentation.nii.gz", "segmentation_model.nii.gz"
-
-
-def run(cohort: Path, out: Path, corrections: Path | None = None, **options) -> SegmentOutcome:
-    return run_segment(
-        cohort, out, CohortOptions(), SegmentOptions(corrections=corrections, **options), QUIET
-    )
-
-
-def save(labels: np.ndarray, affine: np.ndarray, path: Path) -> Path:
-    """Labels ``[t, z, y, x]`` as a viewer would save them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(labels.transpose(3, 2, 1, 0), affine), path)
-    return path
-
-
-def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = nib.load(path)
-    return np.asarray(image.dataobj).transpose(3, 2, 1, 0).astype(np.uint8), image.affine
-
-
-def scan(out: Path, person: str) -> Path:
-    return out / "scans" / "ALPHA" / person / "baseline"
-
-
-def record(out: Path, person: str) -> dict:
-    return json.loads((scan(out, person) / "result.json").read_text())
-
-
-def table(out: Path) -> dict[str, dict[str, str]]:
-    with (out / "measurements.csv").open(newline="") as stream:
-        return {
-            row["participant_id"]: {k: v for k, v in row.items() if k != "seconds"}
-            for row in csv.DictReader(stream)
-        }
-
-
-def contents(out: Path) -> dict[str, bytes | dict]:
-    """Every file of the scans; records without what may differ between equal runs."""
-
-    def stable(value):
-        if isinstance(value, dict):
-            return {k: stable(v) for k, v in value.items() if k != "run"}
-        return [stable(v) for v in value] if isinstance(value, list) else value
-
-    return {
-        str(path.relative_to(out)): (
-            stable(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
-        )
-        for path in sorted((out / "scans").rglob("*"))
-        if path.is_file()
-    }
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DICOM heart, a NIfTI heart, and a cine of nothing."""
-    top = tmp_path_factory.mktemp("cohort")
-    grid = CineGrid(slices=9, frames=8, rows=96, columns=96)
-    for person, edv in (("P001", 160.0), ("P002", 200.0)):
-        cine = render(HeartPhantom(lv_edv_ml=edv, lv_ef_percent=55, rv_edv_ml=edv, seed=3), grid)
-        files = dicom_files(cine) if person == "P001" else nifti_4d(cine)
-        for name, data in files.items():
-            path = top / "ALPHA" / person / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-    noise = np.random.default_rng(1).normal(100, 5, (96, 96, 9, 8)).astype(np.float32)
-    nothing = top / "ALPHA" / "P003" / "cine.nii.gz"
-    nothing.parent.mkdir()
-    nib.save(nib.Nifti1Image(noise, np.diag([1.5, 1.5, 10.0, 1.0])), nothing)
-    return top
-
-
-@pytest.fixture(scope="module")
-def plain(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("plain") / "out"
-    run(cohort, out)
-    return out
-
-
-@pytest.fixture
-def out(plain: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(plain, tmp_path / "out"))
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args, **_options):
-        raise AssertionError("the network must not be loaded")
-
-    monkeypatch.setattr(Model, "predictor", refuse)
+OWN = "segmentation_model.nii.gz"
 
 
 def mend(out: Path, folder: Path, person: str = "P001") -> np.ndarray:
@@ -212,7 +115,7 @@ def test_taking_a_correction_away_gives_the_models_bytes_back(
     assert contents(out) == corrected
     shutil.rmtree(folder / "ALPHA")
     outcome = run(cohort, out, folder)
-    assert "1 scans went back to the model's own results" in outcome.notes
+    assert "corrections: 1 scan back to the model's own results" in outcome.notes
     for path in plain.rglob("scans/**/*"):
         if path.is_file():
             assert (out / path.relative_to(plain)).read_bytes() == path.read_bytes(), path.name
@@ -385,7 +288,7 @@ def test_interpolated_labels_and_one_file_for_two_scans_are_told(
 def test_forgetting_the_folder_is_refused(cohort: Path, out: Path, tmp_path: Path) -> None:
     mend(out, tmp_path / "mended")
     run(cohort, out, tmp_path / "mended")
-    with pytest.raises(UsageError, match="1 scans of out stand on a reader's masks"):
+    with pytest.raises(UsageError, match="1 scan of out measured on a reader's mask"):
         run(cohort, out)
     assert run(cohort, out, overwrite=True).corrected == 0
     with pytest.raises(UsageError, match="inside --out"):
