@@ -47,7 +47,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
     return load_model(write_model(folder, {**DOCUMENT, "crop": 128})).card
 
 
-def heart(shift: int = 0) -> Heart:
+def heart() -> Heart:
     """A disc heart off the middle of an oblong field of view with unequal spacing."""
     truth = disc_heart(np.array([1.0, 0.0]))
     truth = np.pad(truth, ((0, 0), (0, 0), (9, 30), (40, 13)))
@@ -101,6 +101,21 @@ def test_the_unit_of_intensity_does_not_matter(card: ModelCard, name: str, sever
     assert np.array_equal(
         labels_of(changed.cine, predictor, card), labels_of(image.cine, predictor, card)
     )
+
+
+def test_labels_and_quality_are_the_same_bytes_with_more_workers(tmp_path: Path) -> None:
+    document = {**DOCUMENT, "views": 4, "crop": 96}
+    model = load_model(write_model(tmp_path, document))
+    results = []
+    for workers in (1, 3):
+        predictor = model.predictor(device="cpu", workers=workers)
+        results.append(segment_cine(heart().cine, predictor, model.card, model.sha256))
+        predictor.close()
+    one, three = results
+    assert np.array_equal(one.labels, three.labels)
+    assert one.quality == three.quality
+    assert one.quality is not None
+    assert len(one.quality.features) == 13
 
 
 def test_a_mirrored_stack_is_scaled_alike() -> None:
