@@ -333,7 +333,13 @@ def run_segment(
     tables = gather(out, cohort, results, model)
     seconds = time.monotonic() - begun
     stages = _stages(fresh)
-    run = run_block(state="complete", seconds=seconds, new_scans=len(fresh), stages=stages)
+    run = run_block(
+        state="complete",
+        seconds=seconds,
+        new_scans=len(fresh),
+        stages=stages,
+        models=_models(results),
+    )
     write_text(out / RECORD_NAME, record_text(record(run)))
     counts = {s: sum(r.status == s for r in tables.results) for s in ("ok", "review", "failed")}
     return SegmentOutcome(
@@ -357,6 +363,12 @@ def _is_corrected(result: ScanResult) -> bool:
     from .mend import CORRECTED
 
     return any(flag.code == CORRECTED for flag in result.flags)
+
+
+def _models(results: Sequence[ScanResult]) -> list[str]:
+    """The hashes of the models that the scans of OUT were segmented with."""
+    known = {result.document.get("model", {}).get("sha256") for result in results}
+    return sorted(str(digest) for digest in known if digest)
 
 
 def _seg_notes(results: Sequence[ScanResult], options: SegmentOptions) -> list[str]:
