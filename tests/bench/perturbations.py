@@ -307,13 +307,13 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         title="Intensity offset", unit="added", severities=(500,), change=intensity_offset
     ),
     "orientation": Perturbation(
-        title="Rotations and flips",
+        title="Rotations, flips",
         unit="number",
         severities=(1, 2, 3, 4, 5, 6, 7),
         change=orientation,
     ),
     "cropped": Perturbation(
-        title="Field of view cropped", unit="margin mm", severities=(15, 5, 0), change=cropped
+        title="View cropped", unit="margin mm", severities=(15, 5, 0), change=cropped
     ),
     "cut": Perturbation(
         title="Heart cut", unit="share", severities=(0.15, 0.3, 0.5), change=cut
@@ -325,7 +325,7 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
         title="Widened, mirrored", unit="factor", severities=(1.5, 2.2), change=widened_mirrored
     ),
     "thick-slices": Perturbation(
-        title="Thick slices", unit="share of neighbours", severities=(0.15, 0.25, 0.33),
+        title="Thick slices", unit="neighbours' share", severities=(0.15, 0.25, 0.33),
         change=thick_slices,
     ),
     "slices-moved": Perturbation(

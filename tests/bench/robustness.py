@@ -135,7 +135,6 @@ def row_of(heart: Heart, labels: LabelStack) -> Row:
     row["dice_mean"] = float(np.mean(list(scores.values())))
     measured = measure_scan(heart.cine, labels, BodySize(), "mosteller")
     values = {m.name: m.value for m in measured.measures}
-    values |= measured.details.get("rejected_measures", {})
     ef, edv = values.get("lv_ef_percent"), values.get("lv_edv_ml")
     row["ef_error"] = "" if ef is None else ef - heart.ef_percent
     row["edv_error_ml"] = "" if edv is None else edv - heart.edv_ml
@@ -257,7 +256,7 @@ def summary(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
                 "hearts": len(pairs),
                 **{s: _adjusted(pairs, plain, f"dice_{s}") for s in STRUCTURES},
                 "ef": _adjusted(pairs, plain, "ef_error"),
-                "ef_missing": sum(not r["ef_error"] for r, _ in pairs),
+                "ef_missing": sum(not _given(r, "ef_error") for r, _ in pairs),
                 "loss": float(np.mean(losses)),
                 "most_loss": float(np.max(losses)),
                 "least_same": min(same) if same else float("nan"),
@@ -273,12 +272,17 @@ def _adjusted(
     column: str,
 ) -> float:
     """Mean size of the column over plain hearts, plus the mean change of the pairs from theirs."""
-    known = [(r[column], p[column]) for r, p in pairs if r[column] and p[column]]
+    known = [(r[column], p[column]) for r, p in pairs if _given(r, column) and p[column]]
     if not known:
         return float("nan")
     change = [abs(float(mine)) - abs(float(before)) for mine, before in known]
     mean = np.mean([abs(float(row[column])) for row in plain.values() if row[column]])
-    return float(mean + np.mean(change))
+    return max(0.0, float(mean + np.mean(change)))
+
+
+def _given(row: Mapping[str, str], column: str) -> bool:
+    """Whether a user would have the number: a rejected scan has no EF."""
+    return bool(row[column]) and not (column == "ef_error" and row["status"] == "failed")
 
 
 def show(found: Sequence[Mapping[str, Any]]) -> int:
@@ -306,14 +310,14 @@ def draw(found: Sequence[Mapping[str, Any]], out: Path) -> None:
 
     plain = next(one for one in found if one["perturbation"] == PLAIN)
     names = [n for n in PERTURBATIONS if any(o["perturbation"] == n for o in found)]
-    columns = min(6, len(names))
+    columns = min(7, len(names))
     blocks = -(-len(names) // columns)
     top = max(12.0, *(o["ef"] for o in found if np.isfinite(o["ef"])))
     with figure_style():
         figure = new_figure(190, 12 + 58 * blocks)
         ratios = [r for _ in range(blocks) for r in (3, 1.6, 1.5)][:-1]
         grid = figure.add_gridspec(
-            len(ratios), columns, height_ratios=ratios, left=0.075, right=0.985, bottom=0.06,
+            len(ratios), columns, height_ratios=ratios, left=0.085, right=0.985, bottom=0.06,
             top=0.93, hspace=0.2, wspace=0.24,
         )  # fmt: skip
         for place, name in enumerate(names):
@@ -358,11 +362,11 @@ def _panel(upper: Any, lower: Any, own: Sequence[Mapping[str, Any]], name: str) 
         y = [o[structure] for o in own]
         upper.plot(x, y, marker + joined, color=colour, ms=3, lw=1, label=label, clip_on=False)
     upper.set_ylim(0, 1)
-    upper.set_title(PERTURBATIONS[name].title, fontsize=7.5)
+    upper.set_title(PERTURBATIONS[name].title, fontsize=7)
     upper.set_xticks(x, [])
     lower.plot(x, [o["ef"] for o in own], "D" + joined, color="#1a1a1a", ms=2.5, lw=1)
     ticks = ["–", *(o["severity"] for o in own[1:])]
-    lower.set_xticks(x, ticks, fontsize=6.5)
+    lower.set_xticks(x, ticks, fontsize=6)
     lower.set_xlabel(PERTURBATIONS[name].unit, fontsize=7)
 
 
