@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -127,6 +127,4 @@ def _rate(
 
 
 def _with(row: RateRow, **cells: object) -> RateRow:
-    from dataclasses import replace
-
     return replace(row, **cells)  # type: ignore[arg-type]

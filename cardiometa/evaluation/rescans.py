@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def reference_values(compared: Compared) -> pd.DataFrame:
     if compared.pairs.empty:
         return pd.DataFrame(columns=[*keys, "measure", "value"])
     joined = compared.pairs.join(compared.scans[keys], on="scan")
-    return joined.rename(columns={"reference": "value"})[[*keys, "measure", "value"]]
+    return joined.assign(value=joined["reference"])[[*keys, "measure", "value"]]
 
 
 def repeatability_rows(
@@ -77,8 +78,6 @@ def _both_visits(rows: pd.DataFrame, first: str, second: str) -> np.ndarray:
 def _filled(
     row: RepeatabilityRow, both: np.ndarray, options: EvaluationOptions
 ) -> RepeatabilityRow:
-    from dataclasses import replace
-
     if len(both) < options.least:
         return replace(row, n_people=None, note=f"n<{options.least}")
     found = repeatability(both[:, 0], both[:, 1], options.ci_level)

@@ -264,9 +264,17 @@ def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
     return Figure(
         title=f"{title}.",
         caption=f"{words} {shown_count(row.n_people)} people. Bands: {row.ci_level:g}% intervals. "
-        f"{dots}",
+        f"{dots}{_slope_words(row)}",
         svg=svg,
     )
+
+
+def _slope_words(row: AgreementRow) -> str:
+    """The slope of the difference on the mean: 0 where the bias does not depend on size."""
+    if row.slope is None:
+        return ""
+    slope = shown_estimate(row.slope, row.slope_low, row.slope_high, 3)
+    return f" Slope of the difference on the mean: {slope}."
 
 
 def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:

@@ -245,7 +245,6 @@ def _reliability_table(rows: Sequence[AgreementRow]) -> Table:
             "CoV, %",
             "ICC(2,1)",
             "Lin's concordance",
-            "Slope of difference",
         ),
         rows=tuple(
             (
@@ -256,13 +255,11 @@ def _reliability_table(rows: Sequence[AgreementRow]) -> Table:
                 shown(row.cov_percent),
                 _estimate(row.icc, row.icc_low, row.icc_high, 3),
                 _estimate(row.ccc, row.ccc_low, row.ccc_high, 3),
-                _estimate(row.slope, row.slope_low, row.slope_high, 3),
             )
             for row in rows
         ),
-        caption="CoV: within-person coefficient of variation. Slope: of the difference on the mean "
-        "of both. A slope whose interval leaves out 0: the bias grows or shrinks with the size of "
-        "the heart. ICC and concordance depend on how much people differ from each other.",
+        caption="CoV: within-person coefficient of variation. ICC and concordance depend on how much "
+        "people differ from each other.",
     )
 
 
