@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UsageError
 from .console import say, show_json, show_text
 from .shared import (
     ConfigOption,
     JsonOption,
     OutOption,
     OverwriteOption,
+    Plan,
     QuietOption,
     VerboseOption,
     comma_list,
@@ -22,6 +24,22 @@ from .shared import (
 )
 
 _COLUMNS = "Columns of the table"
+
+
+def _ages(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in comma_list(text))
+    except ValueError:
+        raise UsageError(
+            f"--age-bands {text} is not a list of ages.", hint="For example 18,40,60,70."
+        ) from None
+
+
+def _prespecified(plan: Plan | None) -> tuple[str, ...]:
+    """The modifiers under ``[prespecified]`` of the plan: ``by = ["sex", "age"]``."""
+    named = {} if plan is None else plan.prespecified
+    by = named.get("by", ())
+    return comma_list(by) if isinstance(by, str) else tuple(map(str, by))
 
 
 def _column(what: str) -> typer.models.OptionInfo:
@@ -77,6 +95,16 @@ def pool_trials(
     adjust: Annotated[
         str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
     ] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Effect modifiers: sex,ethnicity,age,… (interactions, then effects by level).",
+            show_default=False,
+        ),
+    ] = "",
+    age_bands: Annotated[
+        str, typer.Option(help="Bands of ages for --by age; the last is open.")
+    ] = "18,30,40,50,60,70",
     missing_baseline: Annotated[
         str, typer.Option(help="mean of the trial over both arms, or complete cases.")
     ] = "mean",
@@ -165,6 +193,9 @@ def pool_trials(
                     time=time,
                     event=event,
                     adjust=comma_list(adjust),
+                    by=comma_list(by),
+                    age_bands=_ages(age_bands),
+                    prespecified=_prespecified(plan),
                     model=model,
                     residual=residual,
                     ci_one_stage=ci_one_stage,

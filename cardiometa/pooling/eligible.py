@@ -12,12 +12,13 @@ from ..cohort.cells import as_numbers
 from ..records import Exclusion
 from .arms import arms_by_trial
 from .endpoint import KEY, Endpoint
-from .options import PoolingOptions
+from .options import EVENTS, PoolingOptions
 
 SENTENCES = {
     "not-randomised": "The participant was not randomised.",
     "no-arm": "The arm is not known.",
     "one-arm-trial": "All randomised participants of the trial are in one arm.",
+    "died": "The participant died before the follow-up scan.",
     "no-followup": "There is no usable scan at the follow-up.",
     "no-outcome": "The outcome is missing at the follow-up.",
     "no-baseline": "The baseline value is missing.",
@@ -52,6 +53,8 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     mark(people["arm"] == "", "no-arm")
     single = {trial for trial, names in arms_by_trial(people).items() if len(names) < 2}
     mark(people["trial"].isin(single), "one-arm-trial")
+    if "died" in people and options.effect not in EVENTS:
+        mark(people["died"], "died")
     mark(~people["scanned"], "no-followup")
     mark(people["outcome"].isna(), "no-outcome")
     complete = options.missing_baseline == "complete"

@@ -14,6 +14,7 @@ from .arm_sums import ArmSums, arm_sums
 from .binary import binary_studies
 from .eligible import Analysed, analysed_trials, classify
 from .endpoint import Endpoint, build_endpoint
+from .fate import with_fate
 from .options import EVENTS, PoolingOptions
 from .records import Accounting, Study
 from .survival import hazard_studies
@@ -63,7 +64,7 @@ def first_stage(
     Raises TableError for input that cannot be compared and EstimationError where no trial gives
     an estimate, with each trial's reason.
     """
-    endpoint = build_endpoint(table, options, roster)
+    endpoint = with_fate(build_endpoint(table, options, roster), table, options, roster)
     people = classify(endpoint, options)
     trials = analysed_trials(people, endpoint, options)
     sums = (

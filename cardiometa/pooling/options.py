@@ -11,6 +11,7 @@ from ..estimation.tau2 import METHODS as TAU2_METHODS
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
 RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio")
+ALIASES = {"age": "age_years"}
 # Of participants' rows these need an event, yes or no; no scan, and no baseline.
 EVENTS = (*RATIOS, "risk-difference")
 MODELS = ("two-stage", "one-stage", "both")
@@ -39,6 +40,9 @@ class PoolingOptions:
     time: str | None = None
     event: str | None = None
     adjust: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    age_bands: tuple[float, ...] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
+    prespecified: tuple[str, ...] = ()
     model: str = "both"
     residual: str = "by-trial"
     ci_one_stage: str = "kenward-roger"
@@ -72,6 +76,16 @@ class PoolingOptions:
             raise UsageError(f"--level {self.level:g} is not between 50 and 100.")
         if self.min_cell < 0:
             raise UsageError(f"--min-cell {self.min_cell} is negative.")
+        if self.by and self.effect in EVENTS:
+            raise UsageError(
+                f"--by does not go with --effect {self.effect} in this version.",
+                hint="Interactions are of measures: mean-difference, change or follow-up.",
+            )
+        bands = self.age_bands
+        if len(bands) < 2 or any(b <= a for a, b in zip(bands, bands[1:], strict=False)):
+            raise UsageError(
+                "--age-bands must be two or more rising ages.", hint="For example 18,40,60,70."
+            )
         self._check_followup()
         self._check_event()
 
@@ -100,6 +114,16 @@ class PoolingOptions:
             raise UsageError("Give --followup-visit or --followup-day, not both.")
         if self.window is not None and self.window < 0:
             raise UsageError(f"--window {self.window:g} is negative.")
+
+    @property
+    def by_columns(self) -> tuple[str, ...]:
+        """The columns of ``--by`` by their full names, each once."""
+        return tuple(dict.fromkeys(ALIASES.get(name, name) for name in self.by))
+
+    @property
+    def prespecified_columns(self) -> tuple[str, ...]:
+        """The modifiers that the plan named beforehand."""
+        return tuple(ALIASES.get(name, name) for name in self.prespecified)
 
     @property
     def headline_choice(self) -> str:

@@ -16,10 +16,13 @@ from .eligible import participant_exclusions
 from .event_stage import event_rows
 from .first_stage import FirstStage, first_stage
 from .integrity import integrity_checks
+from .interaction_rows import interaction_rows, modifiers_of
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import EVENTS, PoolingOptions
 from .records import EffectRow, HeterogeneityRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
+from .selection import selection_checks
+from .release_levels import release_levels
 from .summaries import read_summaries
 from .two_stage import (
     WITHOUT_REVIEW,
@@ -72,12 +75,20 @@ def pool_trials(
         effects += both[0]
         single.append(both[1])
         heterogeneity += heterogeneity_rows(studies[arm], options)
+    by_level = [
+        interaction_rows(modifiers_of(stage.trials, stage.people, arm, options), options)
+        for arm in (stage.arms if options.by else ())
+    ]
+    levels = [row for one in by_level for row in one.rows]
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
-    integrity = integrity_checks(table, stage.people)
+    chosen, missing = selection_checks(stage.people, options)
+    integrity = (*integrity_checks(table, stage.people), *chosen)
     endpoint = stage.endpoint
     warnings = [
         *warnings_of_rows(table, replace(stage, studies=studies), options),
         *(sentence for one in single for sentence in one.warnings),
+        *(sentence for one in by_level for sentence in one.warnings),
+        *missing,
         *extra_warnings,
         *integrity_warning(integrity),
     ]
@@ -87,14 +98,11 @@ def pool_trials(
         unit=definition(options.outcome).unit,
         control=options.control,
         arms=stage.arms,
-        effects=release_effects([*effects, *extra], options.min_cell),
-        heterogeneity=tuple(heterogeneity),
-        by_arm=release_counts(
-            participants_by_arm(
-                stage.people, _everyone(table) if roster is None else roster, options.followup_day
-            ),
-            options.min_cell,
+        effects=release_effects(
+            [*effects, *extra, *release_levels(levels, options.min_cell)], options.min_cell
         ),
+        heterogeneity=tuple(heterogeneity),
+        by_arm=release_counts(participants_by_arm(stage.people, options), options.min_cell),
         integrity=release_integrity(integrity, options.min_cell),
         exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
         accounting=stage.accounting(),
@@ -187,11 +195,6 @@ def _with_summaries(
     for study in more:
         studies[study.arm] = (*studies[study.arm], study)
     return studies
-
-
-def _everyone(table: CohortTable) -> pd.DataFrame:
-    """All rows of the table: a death is known from a failed scan's row too."""
-    return table.rows if table.unused is None else pd.concat([table.rows, table.unused])
 
 
 def _review_rows(table: CohortTable) -> int | None:

@@ -144,14 +144,29 @@ class OneStageCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmCount:
-    """One row of ``participants_by_arm.csv``; None where not known or fewer than the cell."""
+    """One row of ``participants_by_arm.csv``; None where not known or fewer than the cell.
+
+    ``died`` and ``withdrew`` before the follow-up scan; ``no_outcome`` and ``no_baseline`` of the
+    randomised; outcome and baseline means are of those analysed, ``baseline_others`` of the
+    ``n_baseline_others`` others.
+    """
 
     trial: str
     arm: str
     randomised: int | None
+    died: int | None
+    withdrew: int | None
     alive: int | None
     scanned: int | None
+    no_outcome: int | None
+    no_baseline: int | None
     analysed: int | None
+    events: int | None
+    outcome_mean: float | None
+    outcome_sd: float | None
+    n_baseline_others: int | None
+    baseline_analysed: float | None
+    baseline_others: float | None
     note: str = ""
 
 

@@ -66,20 +66,37 @@ def _release_trial(row: EffectRow, trials: set[str], min_cell: int) -> EffectRow
     return replace(row, n_control=None, n_active=None, df=None, note=_joined(note, row.note))
 
 
+_COUNTS = (
+    "randomised",
+    "died",
+    "withdrew",
+    "alive",
+    "scanned",
+    "no_outcome",
+    "no_baseline",
+    "analysed",
+    "events",
+    "n_baseline_others",
+)
+
+
 def release_counts(rows: Sequence[ArmCount], min_cell: int) -> tuple[ArmCount, ...]:
-    """Participants by arm with counts below the cell emptied.
+    """Participants by arm with counts below the cell emptied, and means of so few.
 
     Where one arm's analysed are too few, those of the trial's other arms are withheld too.
     """
     trials = {row.trial for row in rows if small(row.analysed, min_cell)}
     released = []
     for row in rows:
-        names = ("randomised", "alive", "scanned", "analysed")
-        thin = [name for name in names if small(getattr(row, name), min_cell)]
+        thin = [name for name in _COUNTS if small(getattr(row, name), min_cell)]
         hidden: dict[str, Any] = dict.fromkeys(thin)
+        if "n_baseline_others" in hidden:
+            hidden["baseline_others"] = None
+        if "analysed" in hidden:
+            hidden |= dict.fromkeys(("baseline_analysed", "outcome_mean", "outcome_sd"))
         note = f"n<{min_cell} ({', '.join(thin)})" if thin else ""
         if row.trial in trials and "analysed" not in hidden:
-            hidden["analysed"] = None
+            hidden |= dict.fromkeys(("analysed", "outcome_mean", "outcome_sd"))
             note = _joined(WITHHELD, note)
         released.append(replace(row, **hidden, note=_joined(note, row.note)) if hidden else row)
     return tuple(released)

@@ -9,9 +9,9 @@ from ..pooling.records import EffectRow, PoolingResult
 from .forest import ForestFigure, forest_plot
 from .forest_spec import ForestRow, ForestSpec
 from .numbers import DASH, shown, shown_interval
+from .pooling_cells import people_columns
 from .pooling_tables import (
     CI_LABELS,
-    count_text,
     decimals_of,
     effect_label,
     headline_of,
@@ -27,15 +27,15 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     """What the forest plot of an arm shows; the numbers are those of ``effects.csv``."""
     headline = headline_of(result, arm)
     trials = of_arm(result, arm, "trial")
-    counted = any(row.n_control is not None or row.n_active is not None for row in trials)
-    rows = [_trial_row(row, counted=counted) for row in trials]
+    columns, cells_of = people_columns(result, arm)
+    rows = [_trial_row(row, cells_of(row)) for row in trials]
     rows.append(ForestRow(label="", kind="space"))
-    rows += _pooled_rows(result, headline, counted=counted)
+    rows += _pooled_rows(result, headline, cells_of(headline))
     ratio = result.options.effect in RATIOS
     return ForestSpec(
         rows=tuple(rows),
         effect_label=effect_label(result),
-        columns=(f"n {result.control}", f"n {arm}") if counted else (),
+        columns=columns,
         null_value=1.0 if ratio else 0.0,
         left_label=f"Lower with {arm}",
         right_label=f"Higher with {arm}",
@@ -52,8 +52,7 @@ def draw_forest(result: PoolingResult, arm: str) -> ForestFigure:
     return forest_plot(forest_spec(result, arm))
 
 
-def _trial_row(row: EffectRow, *, counted: bool) -> ForestRow:
-    cells = (count_text(row, "control"), count_text(row, "active")) if counted else ()
+def _trial_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
     estimate, low, high = scaled(row)
     aggregate = row.note.startswith("summary data")
     return ForestRow(
@@ -72,12 +71,12 @@ def _short(note: str) -> str:
     return note if note.startswith("n<") else "not estimable"
 
 
-def _pooled_rows(result: PoolingResult, row: EffectRow, *, counted: bool) -> list[ForestRow]:
+def _pooled_rows(result: PoolingResult, row: EffectRow, cells: tuple[str, ...]) -> list[ForestRow]:
     estimate, low, high = scaled(row)
-    cells = (count_text(row, "control"), count_text(row, "active")) if counted else ()
     several = (row.k or 0) > 1
     if several:
         kind = "Common effect" if row.tau2_method == "fe" else "Random effects"
+        kind = "Mantel-Haenszel" if row.note.startswith("Mantel-Haenszel") else kind
         stage = "One-stage" if row.model == "one-stage" else kind
         label = f"{stage} ({CI_LABELS[row.ci_method]})"
     else:
@@ -105,11 +104,11 @@ def _pooled_rows(result: PoolingResult, row: EffectRow, *, counted: bool) -> lis
         )
     single = one_stage_headline(result, row.arm)
     if single is not None and single is not row:
-        rows.append(_one_stage_row(single, counted=counted))
+        rows.append(_one_stage_row(single, ("",) * len(cells)))
     return rows
 
 
-def _one_stage_row(row: EffectRow, *, counted: bool) -> ForestRow:
+def _one_stage_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
     estimate, low, high = scaled(row)
     return ForestRow(
         label=f"One-stage ({CI_LABELS[row.ci_method]})",
@@ -117,7 +116,7 @@ def _one_stage_row(row: EffectRow, *, counted: bool) -> ForestRow:
         estimate=estimate,
         ci_low=low,
         ci_high=high,
-        cells=("", "") if counted else (),
+        cells=cells,
     )
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..measurement.measures import definition
-from ..pooling.options import RATIOS
+from ..pooling.options import EVENTS, RATIOS
 from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
 from ..pooling.wording import EFFECT_NAMES
 from ..records import Table
@@ -39,8 +39,8 @@ def shown_p(p: float | None) -> str:
 def decimals_of(result: PoolingResult) -> int:
     """Decimals for effects: those of the measure, more where the SE is small against them."""
     known = definition(result.options.outcome).decimals or 0
-    if result.options.effect in RATIOS:
-        return 2
+    if result.options.effect in EVENTS:
+        return 3 if result.options.effect == "risk-difference" else 2
     errors = [row.se for row in result.effects if row.analysis == "pooled" and row.se]
     if not errors:
         return max(known, 1)
@@ -55,7 +55,7 @@ def effect_label(result: PoolingResult) -> str:
     name = effect[0].upper() + effect[1:]
     if not result.options.outcome:
         return name
-    if result.options.effect in RATIOS:
+    if result.options.effect in EVENTS:
         return f"{name}, {result.options.outcome}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
     return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
@@ -183,6 +183,8 @@ def pooled_name(row: EffectRow) -> str:
     if found:
         words = words.partition(";")[0]
         return words[0].upper() + words[1:].replace("tau2", "τ²")
+    if row.note.startswith("Mantel-Haenszel"):
+        return "Mantel-Haenszel"
     return CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
 
 
@@ -332,26 +334,58 @@ def check_table(result: PoolingResult) -> Table | None:
 # ------------------------------------------------------------------ people
 
 
+_ARM_COUNTS = {
+    "randomised": "Randomised",
+    "died": "Died",
+    "withdrew": "Withdrew",
+    "alive": "Alive",
+    "scanned": "Scanned",
+    "no_outcome": "No outcome",
+    "no_baseline": "No baseline",
+    "analysed": "Analysed",
+    "events": "Events",
+}
+
+
 def by_arm_table(result: PoolingResult) -> Table:
-    """Randomised, alive, scanned and analysed by trial and arm."""
-    rows = [(row.trial, row.arm, *_counts(row)) for row in result.by_arm]
-    return Table(
-        title="Participants by arm",
-        columns=("Trial", "Arm", "Randomised", "Alive", "Scanned", "Analysed"),
-        rows=tuple(rows),
-        caption=f"Alive and scanned are at the follow-up. {DASH}: the trial records no death, so "
-        "who was alive is not known."
-        if any("deaths not recorded" in row.note for row in result.by_arm)
-        else "Alive and scanned are at the follow-up.",
+    """Who was randomised, died, came and was analysed, by trial and arm; means of the baseline."""
+    decimals = max(definition(result.options.outcome).decimals or 0, 1)
+    rows = [
+        (
+            row.trial,
+            row.arm,
+            *(_arm_count(row, name) for name in _ARM_COUNTS),
+            shown(row.baseline_analysed, decimals),
+            thin_text(row.note, "n_baseline_others")
+            if row.n_baseline_others is None
+            else shown(row.baseline_others, decimals),
+        )
+        for row in result.by_arm
+    ]
+    caption = "Died, withdrew, alive and scanned are at the follow-up."
+    if any("deaths not recorded" in row.note for row in result.by_arm):
+        caption += f" {DASH}: the trial records no death, so who was alive is not known."
+    if any(row.baseline_others is not None for row in result.by_arm):
+        caption += " A mean baseline of the others that differs tells who did not come."
+    return _without_empty_columns(
+        Table(
+            title="Participants by arm",
+            columns=(
+                "Trial",
+                "Arm",
+                *_ARM_COUNTS.values(),
+                "Mean baseline, analysed",
+                "Mean baseline, others",
+            ),
+            rows=tuple(rows),
+            caption=caption,
+        )
     )
 
 
-def _counts(row: ArmCount) -> list[str]:
-    values = {name: getattr(row, name) for name in ("randomised", "alive", "scanned", "analysed")}
-    return [
-        shown_count(value) if value is not None else thin_text(row.note, name)
-        for name, value in values.items()
-    ]
+def _arm_count(row: ArmCount, name: str) -> str:
+    value = getattr(row, name)
+    return shown_count(value) if value is not None else thin_text(row.note, name)
 
 
 def exclusions_table(result: PoolingResult) -> Table | None:

@@ -162,7 +162,9 @@ def test_the_out_folder_of_segment_brings_its_roster(tmp_path, long_csv):
     assert active["randomised"] - active["scanned"] >= 12
     assert active["randomised"] - active["alive"] == 1
     codes = pd.read_csv(out / "exclusions.csv").groupby("participant_id")["code"].first()
-    assert set(codes[codes.index.str.startswith("never")]) == {"no-followup"}
+    never = codes[codes.index.str.startswith("never")]
+    assert never["never-0"] == "died"
+    assert set(never.drop("never-0")) == {"no-followup"}
     record = json.loads((out / "cardiometa.json").read_text())
     assert set(record["inputs"]) == {"table", "participants"}
 
