@@ -19,7 +19,7 @@ from ..records import BodySize, CineStack, Flag, LabelStack, Measurement
 
 CORRECTED = "corrected"
 UNCHANGED = "correction-unchanged"
-PHASE_MOVED = "correction-phase-moved"
+PHASE_KEPT = "correction-phase-kept"
 FAR = "correction-far-from-model"
 # Dice of the whole heart (all labels) at the model's ED between the model's mask and the mended
 # one. Two readers of one heart stay above 0.8; another scan's mask falls far below.
@@ -83,9 +83,16 @@ def mend(
         model_sha256=document["model"]["sha256"],
         flags=tuple(_first_flags(document, mended, own, summary)),
     )
-    measured = _without_model(measure_scan(cine, labels, body, bsa_formula))
-    moved = tuple(_moved_phases(document, measured, summary["frames_changed"]))
-    measured = replace(measured, flags=(*measured.flags, *moved))
+    measured = measure_scan(cine, labels, body, bsa_formula)
+    kept, sentence = _left_phases(document, measured, summary["frames_changed"])
+    if kept:
+        flag = Flag(code=PHASE_KEPT, level="info", sentence=sentence)
+        labels = replace(labels, flags=(*labels.flags, flag))
+        numbers = [int(number) for number in cine.frame_numbers]
+        indices = {name: numbers.index(frame) for name, frame in kept.items()}
+        measured = measure_scan(cine, labels, body, bsa_formula, kept=indices)
+    measured = _without_model(measured)
+    summary["phases_kept"] = kept
     return Mended(
         correction=summary,
         flags=measured.flags,
@@ -168,28 +175,29 @@ def _without_model(measured: Measurement) -> Measurement:
     )
 
 
-def _moved_phases(
+def _left_phases(
     document: Mapping[str, Any], measured: Measurement, changed: list[int]
-) -> Iterator[Flag]:
-    """Told where ED or ES left a frame that the reader mended for one that is the model's.
+) -> tuple[dict[str, int], str]:
+    """Frames of ED and ES that the reader mended and the curve then left, and a sentence of them.
 
-    A reader who mends ED and ES alone moves them against their neighbours: the extreme of the
-    curve may then be a neighbour, and the reader's own frame would not count.
+    A reader who mends ED and ES alone moves their volumes against those of the frames beside
+    them, which are still the model's. The extreme of the curve may then be such a neighbour, and
+    the reader's own frame would not count: it is held in place.
     """
     before = model_measures(document)
     after = {measure.name: measure.value for measure in measured.measures}
     after |= measured.details.get("rejected_measures", {})
+    kept: dict[str, int] = {}
     moves = []
     for name, phase in _PHASES.items():
         was, now = before.get(name), after.get(name)
         if was is None or now is None or was == now:
             continue
         if int(was) in changed and int(now) not in changed:
-            moves.append(f"{phase} from frame {int(was)} to {int(now)}")
-    if moves:
-        yield Flag(
-            code=PHASE_MOVED,
-            level="review",
-            sentence=f"The correction moved {', '.join(moves)}, which the reader did not change: "
-            "mend that frame too, or the measures mix the reader's and the model's masks.",
-        )
+            kept[name] = int(was)
+            moves.append(f"{phase} at frame {int(was)} (the curve's extreme is frame {int(now)})")
+    sentence = (
+        f"Held at frames that the reader mended: {', '.join(moves)}; frames that were not mended "
+        "are the model's."
+    )
+    return kept, sentence

@@ -95,7 +95,7 @@ _NOTES = (
     _note(2, "info", "corrected", "a reader mended the mask; measures are those of it"),
     _note(2, "info", "correction-unchanged", "a reader's mask equals the model's"),
     _note(2, "review", "correction-far-from-model", "a mended mask unlike the model's"),
-    _note(2, "review", "correction-phase-moved", "a correction moved ED or ES to another frame"),
+    _note(2, "info", "correction-phase-kept", "ED or ES held at the frame that a reader mended"),
 )
 
 FLAG_NOTES: Mapping[str, FlagNote] = MappingProxyType({note.code: note for note in _NOTES})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,11 @@ class _Curves:
 
 
 def measure_scan(
-    cine: CineStack, labels: LabelStack, body: BodySize, bsa_formula: str
+    cine: CineStack,
+    labels: LabelStack,
+    body: BodySize,
+    bsa_formula: str,
+    kept: Mapping[str, int] | None = None,
 ) -> Measurement:
     """Measure one labelled cine.
 
@@ -69,14 +73,16 @@ def measure_scan(
     calibration predicts of the labels; labels without it have none.
 
     An ED/ES pair is taken in its order, never swapped. Otherwise each ventricle's ED and ES are
-    the extremes of its own curve; ``details["rv_at_lv_phases"]`` has the RV at the LV's.
+    the extremes of its own curve; ``details["rv_at_lv_phases"]`` has the RV at the LV's. ``kept``
+    names frames that a reader's masks hold in place whatever the curve says: ``ed_frame``,
+    ``es_frame``, ``rv_ed_frame``, ``rv_es_frame`` to indices into ``labels``.
 
     Raises ValueError where labels and images do not fit together, InputError for a body size that
     no human has, UsageError for an unknown formula.
     """
     if labels.labels.shape != cine.pixels.shape:
         raise ValueError(f"labels {labels.labels.shape} do not fit images {cine.pixels.shape}")
-    curves = _curves(cine, labels.labels)
+    curves = _with_kept(_curves(cine, labels.labels), kept or {})
     values = _image_values(cine)
     values["quality"] = None if labels.quality is None else labels.quality.predicted_dice
     bsa_m2 = values["bsa_m2"] = body_surface_area_m2(body.height_cm, body.weight_kg, bsa_formula)
@@ -124,6 +130,27 @@ def _curves(cine: CineStack, labels: np.ndarray) -> _Curves:
         rv_ml=rv,
         lv=_extremes(cine, lv),
         rv=_extremes(cine, rv),
+    )
+
+
+def _with_kept(curves: _Curves, kept: Mapping[str, int]) -> _Curves:
+    lv = _kept(curves.lv, curves.lv_ml, kept.get("ed_frame"), kept.get("es_frame"))
+    rv = _kept(curves.rv, curves.rv_ml, kept.get("rv_ed_frame"), kept.get("rv_es_frame"))
+    return replace(curves, lv=lv, rv=rv)
+
+
+def _kept(
+    found: Extremes | None, volumes_ml: np.ndarray, largest: int | None, smallest: int | None
+) -> Extremes | None:
+    """The extremes with frames held in place, where these have a volume; no spikes any more."""
+    if found is None:
+        return None
+    held = [n for n in (largest, smallest) if n is not None and not np.isnan(volumes_ml[n])]
+    return replace(
+        found,
+        largest=largest if largest is not None and largest in held else found.largest,
+        smallest=smallest if smallest is not None and smallest in held else found.smallest,
+        spikes=tuple(n for n in found.spikes if n not in held),
     )
 
 

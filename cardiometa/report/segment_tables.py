@@ -155,9 +155,9 @@ def correction_table(measurements: pd.DataFrame) -> Table | None:
         rows=tuple(lines),
         caption=(
             "Corrected: the measures are those of a mask that a reader changed; number (percent) "
-            "with Wilson's interval, a scan counted once. Groups that are corrected more often "
-            "than others are read by other eyes too, which can look like a difference between "
-            f"them. Groups of fewer than {MIN_CELL} people are not told."
+            "with Wilson's interval. Where readers mend one group more often than another, a "
+            "difference between them may be one between readers and model. "
+            f"Groups of fewer than {MIN_CELL} people are not told."
         ),
     )
 

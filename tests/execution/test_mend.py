@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cardiometa.execution.mend import CORRECTED, FAR, PHASE_MOVED, UNCHANGED, mend
+from cardiometa.execution.mend import CORRECTED, FAR, PHASE_KEPT, UNCHANGED, mend
 from cardiometa.execution.scan_record import finished_document
 from cardiometa.measurement.measure import measure_scan
 from cardiometa.measurement.quality import raised, status_of
@@ -86,21 +86,47 @@ def basal(labels: np.ndarray, frames: list[int]) -> None:
         labels[frame, 0] = labels[frame, 1]
 
 
-def test_told_when_es_leaves_the_frame_that_was_mended() -> None:
+def test_es_stays_at_the_frame_that_was_mended() -> None:
     """Two frames of twenty get a basal slice: the least volume is then in one beside them."""
+    own = disc_heart()
     mended = mended_by(lambda labels: basal(labels, [0, 8]))
-    moved = [flag for flag in mended.flags if flag.code == PHASE_MOVED]
-    assert len(moved) == 1
-    assert moved[0].level == "review"
-    assert "LV end-systole from frame 8 to 7" in moved[0].sentence or (
-        "LV end-systole from frame 8 to 9" in moved[0].sentence
-    )
-    assert values(mended)["es_frame"] != 8
+    told = [flag for flag in mended.flags if flag.code == PHASE_KEPT]
+    assert [flag.level for flag in told] == ["info"]
+    assert "LV end-systole at frame 8 (the curve's extreme is frame" in told[0].sentence
+    found = values(mended)
+    assert (found["ed_frame"], found["es_frame"]) == (0, 8)
+    assert mended.measured.es_frame == 8
+    assert mended.correction["phases_kept"]["es_frame"] == 8
+    per_voxel = 1.5 * 1.5 * 10 / 1000
+    for name, frame in (("lv_edv_ml", 0), ("lv_esv_ml", 8)):
+        drawn = (own[frame] == 1).sum() + (own[frame, 1] == 1).sum()
+        assert found[name] == pytest.approx(drawn * per_voxel)
+    assert (found["rv_ed_frame"], found["rv_es_frame"]) == (0, 8)
+
+
+def test_a_mended_frame_that_looks_like_a_spike_is_kept_all_the_same() -> None:
+    """A leak into the atrium is taken off at ED alone: its neighbours still leak."""
+
+    def leaking(labels: np.ndarray) -> None:
+        for frame in range(20):
+            labels[frame, 0] = np.where(labels[0, 1] == 1, 1, labels[frame, 0])
+
+    leak = disc_heart()
+    leaking(leak)
+
+    def mend_ed(labels: np.ndarray) -> None:
+        labels[0, 0] = 0
+
+    mended = mended_by(mend_ed, labels=leak)
+    assert values(mended)["ed_frame"] == 0
+    assert values(mended)["lv_slices_ed"] == 7
+    spike = [flag for flag in mended.flags if flag.code == "curve-spike"]
+    assert not any("(0)" in flag.sentence for flag in spike)
 
 
 def test_nothing_is_told_when_every_frame_is_mended() -> None:
     mended = mended_by(lambda labels: basal(labels, list(range(20))))
-    assert PHASE_MOVED not in codes(mended)
+    assert PHASE_KEPT not in codes(mended)
     assert (values(mended)["ed_frame"], values(mended)["es_frame"]) == (0, 8)
 
 
@@ -109,7 +135,7 @@ def test_a_phase_that_moves_onto_a_mended_frame_is_the_readers_wish() -> None:
         labels[9][labels[9] == 1] = 0
         labels[9, 3:6, 46:50, 54:58] = 1
 
-    assert PHASE_MOVED not in codes(mended_by(smaller))
+    assert PHASE_KEPT not in codes(mended_by(smaller))
 
 
 def test_predicted_dice_and_its_flags_are_the_models_alone() -> None:
