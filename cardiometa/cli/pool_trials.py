@@ -92,6 +92,17 @@ def pool_trials(
     event: Annotated[
         str | None, typer.Option(help="hazard-ratio: the column of whether it happened.")
     ] = None,
+    estimand: Annotated[
+        str,
+        typer.Option(help="Deaths before the scan: while-alive, worst-rank or hypothetical."),
+    ] = "while-alive",
+    worse: Annotated[
+        str | None,
+        typer.Option(
+            help="worst-rank: which outcomes are worse, lower or higher (known for LV and RV).",
+            show_default=False,
+        ),
+    ] = None,
     adjust: Annotated[
         str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
     ] = "",
@@ -190,6 +201,8 @@ def pool_trials(
                     followup_day=followup_day,
                     window=window,
                     baseline_column=baseline,
+                    estimand=estimand,
+                    worse=worse,
                     time=time,
                     event=event,
                     adjust=comma_list(adjust),

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
     from ..pooling.pool import SummaryTable
     from ..pooling.records import Accounting, PoolingResult
+    from ..report.forest import ForestFigure
 
 COMMAND = "pool-trials"
 PARTICIPANTS_NAME = "participants.csv"
+_OPTIONAL = ("delta_adjusted.csv",)  # written only where there is something to say
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 
 
@@ -75,11 +77,16 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     result, inputs = _pool(request)
     figures = {arm: draw_forest(result, arm) for arm in result.arms}
     names = _figure_names(result.arms)
-    page = pooling_page(result, figures, _facts(request, result, inputs))
+    by_level = _by_level(result)
+    page = pooling_page(result, figures, _facts(request, result, inputs), by_level)
     contents: dict[str, bytes | str] = dict(_tables(result))
     for arm, figure in figures.items():
         contents[f"figures/{names[arm]}.svg"] = figure.svg
         contents[f"figures/{names[arm]}.png"] = figure.png
+    for (arm, term), figure in by_level.items():
+        name = f"{names[arm]}-by-{_letters(term.partition(':')[2])}"
+        contents[f"figures/{name}.svg"] = figure.svg
+        contents[f"figures/{name}.png"] = figure.png
     contents["report.html"] = page
     record = RunRecord(
         command=COMMAND,
@@ -96,6 +103,18 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     return PoolOutcome(
         result=result, text=pooling_text(result), document=_document(result, options, inputs)
     )
+
+
+def _by_level(result: PoolingResult) -> dict[tuple[str, str], ForestFigure]:
+    """The two-panel figure of each arm and modifier."""
+    from ..report.pooling_levels_figure import draw_levels, modifiers_shown
+
+    drawn = {
+        (arm, term): draw_levels(result, arm, term)
+        for arm in result.arms
+        for term in modifiers_shown(result, arm)
+    }
+    return {key: figure for key, figure in drawn.items() if figure is not None}
 
 
 # ------------------------------------------------------------------ read and pool
@@ -215,7 +234,7 @@ def _result_options(request: PoolRequest) -> dict[str, Any]:
 
 
 def _tables(result: PoolingResult) -> dict[str, str]:
-    from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, IntegrityRow
+    from ..pooling.records import ArmCount, DeltaRow, EffectRow, HeterogeneityRow, IntegrityRow
 
     exclusion_columns = tuple(item.name for item in fields(Exclusion))
     files = {
@@ -223,6 +242,8 @@ def _tables(result: PoolingResult) -> dict[str, str]:
         "heterogeneity.csv": _csv(HeterogeneityRow, result.heterogeneity),
     }
     if result.accounting is not None:
+        if result.delta:
+            files["delta_adjusted.csv"] = _csv(DeltaRow, result.delta)
         files["participants_by_arm.csv"] = _csv(ArmCount, result.by_arm)
         files["integrity.csv"] = _csv(IntegrityRow, result.integrity)
         files["exclusions.csv"] = csv_text(
@@ -244,16 +265,21 @@ def _figure_names(arms: Sequence[str]) -> dict[str, str]:
         return {arms[0]: "forest"}
     names: dict[str, str] = {}
     for number, arm in enumerate(arms, start=1):
-        plain = re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-")[:40]
+        plain = _letters(arm)
         name = f"forest-{plain or number}"
         names[arm] = name if name not in names.values() else f"{name}-{number}"
     return names
 
 
+def _letters(text: str) -> str:
+    """A name in letters that any system can save."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+
+
 def _remove_stale_figures(out: Path, contents: Mapping[str, Any]) -> None:
-    """Figures of arms that an earlier run with other options had."""
+    """Figures and tables that an earlier run with other options had."""
     found = [f"figures/{path.name}" for path in (out / "figures").glob("forest*")]
-    remove(out, [name for name in found if name not in contents])
+    remove(out, [name for name in (*found, *_OPTIONAL) if name not in contents])
 
 
 def _facts(
@@ -263,6 +289,7 @@ def _facts(
     facts = {
         "Endpoint": result.endpoint,
         "Effect": options.effect,
+        "Estimand": options.estimand,
         "Reference arm": result.control,
         "Models": options.model,
         "Residual variance of the one-stage model": options.residual,
@@ -296,6 +323,7 @@ def _document(
         "accounting": None if account is None else _released(account, result.options.min_cell),
         "methods": result.methods,
         "one_stage_checks": [asdict(row) for row in result.checks],
+        "delta_adjusted": [asdict(row) for row in result.delta],
         "warnings": result.warnings,
     }
 

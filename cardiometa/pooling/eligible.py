@@ -12,7 +12,7 @@ from ..cohort.cells import as_numbers
 from ..records import Exclusion
 from .arms import arms_by_trial
 from .endpoint import KEY, Endpoint
-from .options import EVENTS, PoolingOptions
+from .options import EVENTS, WIN_ODDS, PoolingOptions
 
 SENTENCES = {
     "not-randomised": "The participant was not randomised.",
@@ -53,10 +53,11 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     mark(people["arm"] == "", "no-arm")
     single = {trial for trial, names in arms_by_trial(people).items() if len(names) < 2}
     mark(people["trial"].isin(single), "one-arm-trial")
-    if "died" in people and options.effect not in EVENTS:
-        mark(people["died"], "died")
-    mark(~people["scanned"], "no-followup")
-    mark(people["outcome"].isna(), "no-outcome")
+    ranked = people["died"] & (options.effect == WIN_ODDS)
+    if options.effect not in EVENTS:
+        mark(people["died"] & ~ranked, "died")
+    mark(~people["scanned"] & ~ranked, "no-followup")
+    mark(people["outcome"].isna() & ~ranked, "no-outcome")
     complete = options.missing_baseline == "complete"
     if options.effect == "change" or (options.effect == "mean-difference" and complete):
         mark(people["baseline"].isna(), "no-baseline")
@@ -87,7 +88,7 @@ def analysed_trials(
         }
         # A column without any value in this trial becomes constant, and is absorbed as such.
         filled = mine.fillna(everyone.mean()).fillna(0.0)
-        own = [name for name in ("time",) if name in part]
+        own = [name for name in ("time", "died", "death_day") if name in part]
         rows = part[[*KEY, "arm", "outcome", "baseline", *own]].copy()
         if options.effect == "change":
             rows["outcome"] = rows["outcome"] - rows["baseline"]

@@ -15,10 +15,11 @@ from .binary import binary_studies
 from .eligible import Analysed, analysed_trials, classify
 from .endpoint import Endpoint, build_endpoint
 from .fate import with_fate
-from .options import EVENTS, PoolingOptions
+from .options import EVENTS, WIN_ODDS, PoolingOptions
 from .records import Accounting, Study
 from .survival import hazard_studies
 from .trial_effects import effects_of_trial
+from .worst_rank import win_odds_studies
 
 NOBODY = "no participant analysed in one of the arms"
 NOBODY_AT_ALL = "no participant analysed in either arm"
@@ -69,7 +70,7 @@ def first_stage(
     trials = analysed_trials(people, endpoint, options)
     sums = (
         ()
-        if options.effect in EVENTS
+        if options.effect in (*EVENTS, WIN_ODDS)
         else tuple(
             arm_sums(trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control)
             for trial in trials
@@ -90,6 +91,8 @@ def studies_of(
     """Each trial's effects: of its sums, or of its rows where the outcome is an event."""
     if options.effect == "hazard-ratio":
         return [study for trial in trials for study in hazard_studies(trial, options)]
+    if options.effect == WIN_ODDS:
+        return [study for trial in trials for study in win_odds_studies(trial, options)]
     if options.effect in EVENTS:
         return [study for trial in trials for study in binary_studies(trial, options)]
     return [study for one in sums for study in effects_of_trial(one)]

@@ -10,10 +10,13 @@ from ..estimation.blocks import RESIDUALS
 from ..estimation.tau2 import METHODS as TAU2_METHODS
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
-RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio")
+WIN_ODDS = "win-odds"  # the effect of the worst-rank estimand
+RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio", WIN_ODDS)
 ALIASES = {"age": "age_years"}
 # Of participants' rows these need an event, yes or no; no scan, and no baseline.
-EVENTS = (*RATIOS, "risk-difference")
+EVENTS = ("odds-ratio", "risk-ratio", "risk-difference", "hazard-ratio")
+ESTIMANDS = ("while-alive", "worst-rank", "hypothetical")
+WORSE_CHOICES = ("lower", "higher")
 MODELS = ("two-stage", "one-stage", "both")
 CI_CHOICES = ("hksj", "wald")
 CI_ONE_STAGE_CHOICES = ("kenward-roger", "satterthwaite", "wald")
@@ -40,6 +43,8 @@ class PoolingOptions:
     time: str | None = None
     event: str | None = None
     adjust: tuple[str, ...] = ()
+    estimand: str = "while-alive"
+    worse: str | None = None
     by: tuple[str, ...] = ()
     age_bands: tuple[float, ...] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
     prespecified: tuple[str, ...] = ()
@@ -60,7 +65,9 @@ class PoolingOptions:
     def __post_init__(self) -> None:
         """Refuse values that are not known; UsageError lists the allowed ones."""
         for name, value, allowed in (
-            ("--effect", self.effect, DIFFERENCES + EVENTS),
+            ("--effect", self.effect, self._effects),
+            ("--estimand", self.estimand, ESTIMANDS),
+            ("--worse", self.worse or "lower", WORSE_CHOICES),
             ("--model", self.model, MODELS),
             ("--residual", self.residual, RESIDUALS),
             ("--ci-one-stage", self.ci_one_stage, CI_ONE_STAGE_CHOICES),
@@ -89,7 +96,17 @@ class PoolingOptions:
         self._check_followup()
         self._check_event()
 
+    @property
+    def _effects(self) -> tuple[str, ...]:
+        ranked = (WIN_ODDS,) if self.estimand == "worst-rank" else ()
+        return DIFFERENCES + EVENTS + ranked
+
     def _check_event(self) -> None:
+        if self.effect in EVENTS and self.estimand != "while-alive":
+            raise UsageError(
+                f"--estimand {self.estimand} is of a measured outcome, not of an event.",
+                hint="Leave it out: an event is known of everyone, scanned or not.",
+            )
         if self.effect != "hazard-ratio" and (self.time or self.event):
             raise UsageError("--time and --event belong to --effect hazard-ratio.")
         if bool(self.time) != bool(self.event):

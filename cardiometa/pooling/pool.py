@@ -12,14 +12,16 @@ from ..measurement.measures import definition
 from ..records import CohortTable
 from .by_arm import participants_by_arm
 from .columns import text_column
+from .delta import delta_rows, tipping_sentences
 from .eligible import participant_exclusions
+from .estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
 from .event_stage import event_rows
 from .first_stage import FirstStage, first_stage
 from .integrity import integrity_checks
 from .interaction_rows import interaction_rows, modifiers_of
 from .one_stage import FEW_TRIALS, OneStage, one_stage
-from .options import EVENTS, PoolingOptions
-from .records import EffectRow, HeterogeneityRow, PoolingResult, Study
+from .options import DIFFERENCES, EVENTS, WIN_ODDS, PoolingOptions
+from .records import DeltaRow, EffectRow, HeterogeneityRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
 from .selection import selection_checks
 from .release_levels import release_levels
@@ -31,6 +33,7 @@ from .two_stage import (
     heterogeneity_rows,
     sensitivity_row,
 )
+from .worst_rank import WORSE
 from .wording import (
     few_trials,
     integrity_warning,
@@ -65,7 +68,9 @@ def pool_trials(
             "--effect hazard-ratio of participants' rows needs --time and --event.",
             hint="For example --time mace_day --event mace.",
         )
+    options = with_estimand(options, summaries is not None)
     stage = first_stage(table, options, roster)
+    refuse_without_deaths(stage.people, options)
     studies = _with_summaries(stage, summaries, options)
     effects: list[EffectRow] = []
     heterogeneity: list[HeterogeneityRow] = []
@@ -82,6 +87,7 @@ def pool_trials(
     levels = [row for one in by_level for row in one.rows]
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     chosen, missing = selection_checks(stage.people, options)
+    delta = _delta(stage, options)
     integrity = (*integrity_checks(table, stage.people), *chosen)
     endpoint = stage.endpoint
     warnings = [
@@ -89,6 +95,7 @@ def pool_trials(
         *(sentence for one in single for sentence in one.warnings),
         *(sentence for one in by_level for sentence in one.warnings),
         *missing,
+        *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
         *extra_warnings,
         *integrity_warning(integrity),
     ]
@@ -111,6 +118,16 @@ def pool_trials(
         endpoint=f"{options.outcome} at {endpoint.followup}",
         review_rows=_review_rows(table),
         checks=tuple(one.check for one in single if one.check is not None),
+        delta=delta,
+    )
+
+
+def _delta(stage: FirstStage, options: PoolingOptions) -> tuple[DeltaRow, ...]:
+    """The delta-adjusted analysis of every arm; of differences of participants' rows only."""
+    if options.effect not in DIFFERENCES:
+        return ()
+    return tuple(
+        row for arm in stage.arms for row in delta_rows(stage.studies[arm], stage.people, options)
     )
 
 
@@ -121,6 +138,8 @@ def _both_stages(
     if options.effect in EVENTS:
         rows, sentences = event_rows(stage.trials, studies, options)
         return rows, OneStage(rows=(), check=None, warnings=tuple(sentences))
+    if options.effect == WIN_ODDS:
+        return list(effect_rows(studies, options)), OneStage(rows=(), check=None)
     rows = list(effect_rows(studies, options))
     if options.model == "two-stage":
         return rows, OneStage(rows=(), check=None)
@@ -213,15 +232,23 @@ def _sensitivity(
 ) -> tuple[list[EffectRow], list[str]]:
     """The headline without rows under review, and by change and follow-up beside ANCOVA."""
     wanted: list[tuple[PoolingOptions, str]] = []
+    warnings: list[str] = []
     if options.effect in EVENTS:  # known of everyone, whatever became of the scan
         return [], []
     if options.status == "all" and (_review_rows(table) or 0) > 0:
         wanted.append((replace(options, status="ok"), WITHOUT_REVIEW))
+    if options.effect in DIFFERENCES and stage.people["died"].any() and summaries is None:
+        if options.worse or options.outcome in WORSE:
+            wanted.append((as_worst_rank(options), WORST_RANK_NOTE))
+        else:
+            warnings.append(
+                f"No worst-rank sensitivity analysis: which values of {options.outcome} are the "
+                "worse ones is not known (--worse)."
+            )
     if options.effect == "mean-difference" and summaries is None:
         wanted.append((replace(options, effect="change"), "sensitivity: change score"))
         wanted.append((replace(options, effect="follow-up"), "sensitivity: follow-up only"))
     rows: list[EffectRow] = []
-    warnings: list[str] = []
     for other, note in wanted:
         try:
             again = first_stage(table, other, roster)

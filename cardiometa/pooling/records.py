@@ -171,6 +171,28 @@ class ArmCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaRow:
+    """One row of ``delta_adjusted.csv``: the pooled effect with the active arm's missing shifted.
+
+    ``delta`` in the outcome's unit; ``kind`` is ``grid`` or ``tipping-point``.
+    """
+
+    outcome: str
+    effect: str
+    arm: str
+    control: str
+    kind: str
+    delta: float
+    estimate: float | None
+    se: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p: float | None
+    k: int | None
+    ci_method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrityRow:
     """One row of ``integrity.csv``: a check of one trial.
 
@@ -216,6 +238,7 @@ class PoolingResult:
     endpoint: str = ""
     review_rows: int | None = None
     checks: tuple[OneStageCheck, ...] = ()
+    delta: tuple[DeltaRow, ...] = ()
 
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def _share_sentence(trial: str, arms: dict[str, pd.DataFrame], options: PoolingO
         numbers = ", ".join(f"{arm} {_percent(members)}" for arm, members in arms.items())
     return (
         f"{trial}: the arms differ in how many have no outcome ({numbers}). The effect is of those "
-        "who came: read the table by arm, --estimand worst-rank and the delta-adjusted analysis."
+        "who came: read the table by arm, the worst-rank and the delta-adjusted analysis."
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records import CohortTable
+from .estimand import estimand_sentence
 from .first_stage import FirstStage
-from .options import EVENTS, RATIOS, PoolingOptions
+from .options import EVENTS, RATIOS, WIN_ODDS, PoolingOptions
 from .records import IntegrityRow, Study
+from .worst_rank import worse_direction
 
 TAU2_NAMES = {
     "reml": "restricted maximum likelihood",
@@ -32,6 +34,7 @@ EFFECT_NAMES = {
     "risk-ratio": "risk ratio",
     "hazard-ratio": "hazard ratio",
     "risk-difference": "risk difference",
+    "win-odds": "win odds",
 }
 _FEW_TRIALS = {
     1: "Only one trial: this is its own result, nothing was pooled, and neither heterogeneity nor "
@@ -47,11 +50,33 @@ _FEW_TRIALS = {
 def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
     """What was done, as a paper's methods section says it."""
     first = [_model_sentence(stage, options), _missing_sentence(stage, options)]
+    if options.effect == WIN_ODDS:
+        return " ".join([_win_odds_sentence(stage, options), second_stage_sentence(options)])
     if options.effect in EVENTS:
         return " ".join([_event_sentence(stage, options), first[1], _event_stages(options)])
+    first.append(estimand_sentence(options))
     second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
     single = [] if options.model == "two-stage" else [one_stage_sentence(options)]
-    return " ".join([*first, *second, *single])
+    third = [interaction_sentence(options)] if options.by else []
+    return " ".join([*first, *second, *single, *third])
+
+
+def interaction_sentence(options: PoolingOptions) -> str:
+    """How effect modification was looked at."""
+    text = (
+        f"Effect modification by {', '.join(options.by_columns)}: each trial's own treatment by "
+        "covariate interaction (numbers linear), adjusted as the main model, of the active arm and "
+        "control alone; pooled by REML as the main effect, several levels jointly with one "
+        "between-trial variance for all contrasts, scaled as HKSJ (Jackson & Riley 2014). Effects "
+        "by level are floating (Godolphin et al. 2023): their differences are the within-trial "
+        "interactions. Participants without a value are left out of that analysis alone."
+    )
+    if options.model != "two-stage":
+        text += (
+            " The one-stage interaction has the covariate centred by trial; the trials' means "
+            "enter apart (ecological)."
+        )
+    return text
 
 
 def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
@@ -76,6 +101,16 @@ def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         f"{options.control!r}. Participants were analysed in the arm they were randomised to, "
         f"scanned or not. {empty}; the trial's row says so. Trials without any event say nothing "
         "about a ratio and are left out of it."
+    )
+
+
+def _win_odds_sentence(stage: FirstStage, options: PoolingOptions) -> str:
+    return (
+        f"{estimand_sentence(options)} In each trial every participant of the active arm was "
+        f"compared with every one of the control arm on {options.outcome} at "
+        f"{stage.endpoint.followup}, {worse_direction(options)} values being worse; the win odds "
+        "are those of doing better, ties counting half, with the variance of DeLong et al. (1988). "
+        "Survivors without the outcome were left out."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..pooling.options import RATIOS
+from ..pooling.options import RATIOS, WIN_ODDS
 from ..pooling.records import EffectRow, PoolingResult
 from .forest import ForestFigure, forest_plot
 from .forest_spec import ForestRow, ForestSpec
@@ -32,13 +32,14 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     rows.append(ForestRow(label="", kind="space"))
     rows += _pooled_rows(result, headline, cells_of(headline))
     ratio = result.options.effect in RATIOS
+    ranked = result.options.effect == WIN_ODDS
     return ForestSpec(
         rows=tuple(rows),
         effect_label=effect_label(result),
         columns=columns,
         null_value=1.0 if ratio else 0.0,
-        left_label=f"Lower with {arm}",
-        right_label=f"Higher with {arm}",
+        left_label=f"{'Worse' if ranked else 'Lower'} with {arm}",
+        right_label=f"{'Better' if ranked else 'Higher'} with {arm}",
         log_scale=ratio,
         decimals=decimals_of(result),
         level_percent=result.options.level,

@@ -11,7 +11,14 @@ from .forest import ForestFigure
 from .names import ABBREVIATIONS
 from .numbers import shown_count
 from .page import Block, Bullets, Facts, Notice, Paragraph, Section, page_html
+from .pooling_delta import delta_table
 from .pooling_forest import result_sentence
+from .pooling_levels import (
+    ecological_table,
+    interaction_sentences,
+    interactions_table,
+    subgroups_table,
+)
 from .pooling_tables import (
     by_arm_table,
     check_table,
@@ -26,11 +33,18 @@ from .pooling_tables import (
 
 
 def pooling_page(
-    result: PoolingResult, figures: Mapping[str, ForestFigure], record: Mapping[str, Any]
+    result: PoolingResult,
+    figures: Mapping[str, ForestFigure],
+    record: Mapping[str, Any],
+    by_level: Mapping[tuple[str, str], ForestFigure] | None = None,
 ) -> str:
-    """The whole page as text; ``figures`` by arm, ``record`` is facts of the run for its end."""
+    """The whole page as text.
+
+    ``figures`` by arm, ``by_level`` by arm and term of the modifier, ``record`` facts of the run.
+    """
     sections = [
         _effect_section(result, figures),
+        _levels_section(result, by_level or {}),
         *_trial_sections(result),
         _people_section(result),
         _integrity_section(result),
@@ -53,8 +67,49 @@ def _subtitle(result: PoolingResult) -> str:
         parts.append(f"{shown_count(result.accounting.analysed)} participants analysed")
     # How many were tested is what a p value must be read against.
     arms = len(result.arms)
-    parts.append(f"tested: 1 outcome, {arms} active arm{'s' if arms != 1 else ''}, no modifier")
+    parts.append(
+        f"tested: 1 outcome, {arms} active arm{'s' if arms != 1 else ''}, {_modifiers(result)}"
+    )
     return " · ".join(parts)
+
+
+def _modifiers(result: PoolingResult) -> str:
+    """How many modifiers were tested, and how many of them the plan named."""
+    asked = result.options.by_columns
+    if not asked:
+        return "no modifier"
+    planned = len(set(asked) & set(result.options.prespecified_columns))
+    plural = "s" if len(asked) != 1 else ""
+    return f"{len(asked)} modifier{plural}, {planned} of them pre-specified"
+
+
+def _levels_section(
+    result: PoolingResult, figures: Mapping[tuple[str, str], ForestFigure]
+) -> Section | None:
+    if not result.options.by:
+        return None
+    blocks: list[Block] = []
+    for arm in result.arms:
+        blocks += [Paragraph(sentence) for sentence in interaction_sentences(result, arm)]
+        tables = (interactions_table(result, arm), subgroups_table(result, arm))
+        blocks += [table for table in tables if table is not None]
+        blocks += [
+            Figure(
+                title=f"By {term.partition(':')[2]}: {arm} versus {result.control}",
+                caption="Left: effects by level in each trial; hollow diamonds are the effects "
+                "by level that fit the interactions. Right: interactions within each trial and "
+                "pooled. Both axes have one scale.",
+                svg=figure.svg,
+            )
+            for (of, term), figure in figures.items()
+            if of == arm
+        ]
+        ecological = ecological_table(result, arm)
+        if ecological is not None:
+            blocks.append(ecological)
+    if not blocks:
+        return None
+    return Section("By participants' characteristics", "by-level", tuple(blocks))
 
 
 def _effect_section(result: PoolingResult, figures: Mapping[str, ForestFigure]) -> Section:
@@ -124,6 +179,8 @@ def _people_section(result: PoolingResult) -> Section | None:
         ),
         by_arm_table(result),
     ]
+    shifted = [delta_table(result, arm) for arm in result.arms]
+    blocks += [one for one in shifted if one is not None]
     table = exclusions_table(result)
     blocks.append(
         table

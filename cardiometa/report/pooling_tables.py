@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..measurement.measures import definition
-from ..pooling.options import EVENTS, RATIOS
+from ..pooling.options import EVENTS, RATIOS, WIN_ODDS
 from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
 from ..pooling.wording import EFFECT_NAMES
 from ..records import Table
-from .names import measure_label, unit_name
+from .names import measure_label, measure_name, unit_name
 from .numbers import DASH, shown, shown_count, shown_estimate, shown_interval
 
 CI_LABELS = {
@@ -39,9 +39,13 @@ def shown_p(p: float | None) -> str:
 def decimals_of(result: PoolingResult) -> int:
     """Decimals for effects: those of the measure, more where the SE is small against them."""
     known = definition(result.options.outcome).decimals or 0
-    if result.options.effect in EVENTS:
+    if result.options.effect in (*EVENTS, WIN_ODDS):
         return 3 if result.options.effect == "risk-difference" else 2
-    errors = [row.se for row in result.effects if row.analysis == "pooled" and row.se]
+    errors = [
+        row.se
+        for row in result.effects
+        if row.analysis == "pooled" and row.se and row.effect != WIN_ODDS
+    ]
     if not errors:
         return max(known, 1)
     # Two significant digits of the smallest standard error of a pooled effect.
@@ -57,6 +61,8 @@ def effect_label(result: PoolingResult) -> str:
         return name
     if result.options.effect in EVENTS:
         return f"{name}, {result.options.outcome}"
+    if result.options.effect == WIN_ODDS:
+        return f"{name}, {measure_name(result.options.outcome)}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
     return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
 

@@ -7,7 +7,14 @@ import textwrap
 from ..pooling.records import PoolingResult
 from ..records import Table
 from .page import is_numeric_column
+from .pooling_delta import delta_table
 from .pooling_forest import heterogeneity_sentence, result_sentence
+from .pooling_levels import (
+    ecological_table,
+    interaction_sentences,
+    interactions_table,
+    subgroups_table,
+)
 from .pooling_tables import by_arm_table, pooled_table, trials_table
 
 _WIDTH = 100
@@ -22,9 +29,19 @@ def pooling_text(result: PoolingResult) -> str:
             text_table(pooled_table(result, arm)),
             _wrapped(heterogeneity_sentence(result, arm)),
         ]
+        more = (
+            interactions_table(result, arm),
+            subgroups_table(result, arm),
+            ecological_table(result, arm),
+        )
+        parts += [text_table(table) for table in more if table is not None]
     if result.by_arm:
         parts.append(text_table(by_arm_table(result)))
-    parts += [_wrapped(result_sentence(result, arm)) for arm in result.arms]
+    shifted = [delta_table(result, arm) for arm in result.arms]
+    parts += [text_table(table) for table in shifted if table is not None]
+    for arm in result.arms:
+        parts.append(_wrapped(result_sentence(result, arm)))
+        parts += map(_wrapped, interaction_sentences(result, arm))
     parts.append(_wrapped(f"Methods: {result.methods}"))
     parts += [_wrapped(f"Warning: {sentence}") for sentence in result.warnings]
     return "\n\n".join(parts) + "\n"
