@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 40
 
 
-def _bands(text: str) -> tuple[float, ...]:
+def _ages(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in comma_list(text))
     except ValueError:
         raise UsageError(
-            f"--age-bands {text} holds something that is not an age.",
-            hint="Say --age-bands 18,30,40,50.",
+            f"{option} {text} holds something that is not an age.",
+            hint=f"Say {option} 18,30,40,50.",
         ) from None
 
 
@@ -50,12 +50,13 @@ def _by(text: str | None) -> Any:
 def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
     for warning in result.warnings:
         say(f"note: {warning}", quiet=quiet)
-    groups: dict[tuple[str, str, float | None], list[ReferenceLimit]] = {}
+    groups: dict[tuple[Any, ...], list[ReferenceLimit]] = {}
     for row in result.limits:
-        if row.ethnicity == "all":
-            groups.setdefault((row.measure, row.sex, row.age_low), []).append(row)
+        if (row.ethnicity == "all" and row.kind != "conditional") or _alone(row, result):
+            key = (row.measure, row.method, row.limits, row.kind, row.sex, row.age_low, row.age)
+            groups.setdefault(key, []).append(row)
     show_table(
-        ("measure", "sex", "age", "n", "limits", "status"),
+        ("measure", "method", "sex", "age", "n", "limits", "status"),
         [_line(rows) for rows in list(groups.values())[:_MOST_SHOWN]],
         title=result.title,
         quiet=quiet,
@@ -63,7 +64,7 @@ def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
     if len(groups) > _MOST_SHOWN:
         say(f"… and {len(groups) - _MOST_SHOWN} more groups in the table", quiet=quiet)
     empty = {
-        (r.measure, r.sex, r.ethnicity, r.age_low)
+        (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
         for r in result.limits
         if r.status == "suppressed"
     }
@@ -76,10 +77,17 @@ def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
     say(f"report: {out / 'report.html'}", quiet=quiet)
 
 
+def _alone(row: ReferenceLimit, result: ReferenceResult) -> bool:
+    """True for a conditional limit of everybody that has no marginal one beside it."""
+    return row.ethnicity == "all" and not any(r.kind == "marginal" for r in result.limits)
+
+
 def _line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
     """One line of the table on the screen, everybody of a sex and age band."""
     first = rows[0]
-    if first.age_low is None:
+    if first.age is not None:
+        ages = f"{first.age:g}"
+    elif first.age_low is None:
         ages = "all"
     else:
         ages = f"{first.age_low:g}-" + ("" if first.age_high is None else f"{first.age_high:g}")
@@ -87,6 +95,7 @@ def _line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
     known = [f"{limit:.4g}" for limit in limits if limit is not None]
     return (
         first.measure,
+        first.limits if first.method == "meta" else first.method,
         first.sex,
         ages,
         "few" if first.n is None else str(first.n),
@@ -113,16 +122,32 @@ def reference_ranges(
         str, typer.Option(help="Lower ends in years, [lo, hi); the last band is open.")
     ] = "18,30,40,50,60,70",
     method: Annotated[
-        str | None, typer.Option(help="strata: the only method of this version.")
+        str | None,
+        typer.Option(
+            help="strata, lms, gaussian, linear, quantile, fractional-polynomial or meta. "
+            "Default: strata and, where there are ages, lms.",
+            show_default=False,
+        ),
     ] = None,
+    at_ages: Annotated[
+        str | None,
+        typer.Option(help="Ages of a curve's limits; default every 5 years observed."),
+    ] = None,
+    trial_effect: Annotated[
+        str, typer.Option(help="Trials in a curve: auto, random, fixed or none.")
+    ] = "auto",
     limits: Annotated[
         str | None,
         typer.Option(
-            help="nonparametric, nonparametric-ranks, parametric, prediction, log or robust. "
+            help="nonparametric, nonparametric-ranks, parametric, prediction, log, boxcox or "
+            "robust. "
             "Default: nonparametric, robust below 120 people.",
             show_default=False,
         ),
     ] = None,
+    meta: Annotated[
+        str, typer.Option(help="For --method meta: frequentist,empirical, or one of them.")
+    ] = "frequentist,empirical",
     level: Annotated[float, typer.Option(help="Per cent of people inside the interval.")] = 95,
     ci_level: Annotated[float, typer.Option(help="Level of each limit's own CI.")] = 90,
     sided: Annotated[str, typer.Option(help="two, lower or upper.")] = "two",
@@ -156,24 +181,28 @@ def reference_ranges(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Reference ranges by sex, ethnicity and age band, with an interval on every limit.
+    """Reference ranges by sex and ethnicity, by age band and as curves over age.
 
-    This version has the method strata (the table of a paper); curves come later.
+    Every limit has an interval. Strata are the table of a paper, curves use every age.
     """
     del config
     with guard(verbose=verbose):
         from ..cohort.records import TableOptions
         from ..execution.reference_run import ReferenceRequest, check_method, run_reference_ranges
         from ..measurement.measures import MEASURES
-        from ..reference.options import ReferenceOptions
+        from ..reference.options import TRIAL_EFFECTS, ReferenceOptions
 
         check_method(method, limits)
         known = {definition.name for definition in MEASURES}
         options = ReferenceOptions(
             measures=tuple(measure) if measure else None,
             by=_by(by),
-            age_bands=_bands(age_bands),
+            age_bands=_ages("--age-bands", age_bands),
+            method=method,  # type: ignore[arg-type]  # check_method has seen it
             limits=limits,  # type: ignore[arg-type]  # check_method has seen it
+            meta=comma_list(meta),  # type: ignore[arg-type]  # the options check it
+            at_ages=_ages("--at-ages", at_ages) if at_ages is not None else None,
+            trial_effect=one_of("--trial-effect", trial_effect, TRIAL_EFFECTS),  # type: ignore[arg-type]
             level=level,
             ci_level=ci_level,
             sided=one_of("--sided", sided, ("two", "lower", "upper")),  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from .lms import lms_log_density_terms, lms_shape_score
 from .splines import Term
 
 _MAX_PASSES = 200
-_MAX_UPDATES = 60  # of the penalties between two passes over the people
+_MAX_UPDATES = 25  # of the penalties between two passes over the people
 _HALVINGS = 12
 _MOST_LS = 0.6
 _SLOWEST = 30.0  # how much a penalty may fall from one pass to the next
@@ -192,6 +192,7 @@ class _Model:
     terms: list[tuple[Term, int, slice]]
     lambdas: np.ndarray = field(init=False)
     leverage: np.ndarray = field(init=False)
+    used: np.ndarray = field(init=False)
 
     def penalty(self) -> np.ndarray:
         total = np.zeros((self.places[-1].stop,) * 2)
@@ -260,6 +261,7 @@ def _prepared(
     )
     model.lambdas = np.array([0.0 if t.penalty is None else 1.0 for t, _, _ in terms])
     model.leverage = np.zeros(len(counts))
+    model.used = np.ones(len(terms))
     return model
 
 
@@ -335,9 +337,8 @@ def _penalised_solution(
     if settings.adjust:
         _set_leverage(model, state, V)
     penalised = model.lambdas > 0
-    free = penalised & (model.lambdas < ceilings * 0.999)
-    moved = np.abs(np.log(model.lambdas[free] / before[free]))
-    return V @ g, float(moved.max(initial=0.0))
+    moved = np.abs(np.log(model.lambdas[penalised] / before[penalised]))
+    return V @ g, float((moved * model.used[penalised]).max(initial=0.0))
 
 
 def _ceilings(model: _Model, G: np.ndarray) -> np.ndarray:
@@ -353,7 +354,11 @@ def _ceilings(model: _Model, G: np.ndarray) -> np.ndarray:
 def _update_penalties(
     model: _Model, b: np.ndarray, V: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]
 ) -> float:
-    """One Fellner-Schall update of each penalty; the largest change of a log penalty."""
+    """One Fellner-Schall update of each penalty; the largest change of a log penalty.
+
+    A term that its penalty has nearly emptied counts by what is left of it (``used``, at most 1):
+    its penalty may rise for ever and moves nothing.
+    """
     change = 0.0
     for index, (term, _, place) in enumerate(model.terms):
         if term.penalty is None:
@@ -364,15 +369,21 @@ def _update_penalties(
         trace = float(np.sum(V[place, place] * term.penalty))
         if term.avoid_zero:
             # A likelihood times sqrt of the variance has no maximum at 0 (Chung Y et al.
-            # Psychometrika 2013;78:685-709): one degree of freedom less in the EM update.
-            new = max(term.rank - 1, 0.5) / (quadratic + trace)
+            # Psychometrika 2013;78:685-709): one degree of freedom less in the update, which is
+            # EM's where Fellner-Schall's has nothing left.
+            freedom = term.rank - 1 - old * trace
+            if freedom > 0.2 * term.rank:
+                new = freedom / quadratic if quadratic > 0 else np.inf
+            else:
+                new = max(term.rank - 1, 0.5) / (quadratic + trace)
         else:
             freedom = max(term.rank - old * trace, 0.0)
             new = freedom / quadratic if quadratic > 0 else np.inf
         low, high = max(bounds[0][index], bounds[1][index] * 1e-14), bounds[1][index]
         new = min(max(new, old * 1e-3, low), old * 1e3, high)
         model.lambdas[index] = new
-        change = max(change, abs(np.log(new / old)))
+        model.used[index] = min(max(term.rank - old * trace, 0.0), 1.0)
+        change = max(change, abs(np.log(new / old)) * model.used[index])
     return change
 
 
@@ -439,17 +450,21 @@ def _finished(model: _Model, state: _State, passes: int) -> LocationScaleFit:
 
 def _inverse(A: np.ndarray) -> np.ndarray:
     """The inverse of a symmetric positive definite matrix, scaled to a unit diagonal first."""
-    scale = np.sqrt(np.maximum(np.diag(A), 1e-300))
-    unit = A / np.outer(scale, scale)
-    unit[np.diag_indices_from(unit)] += 1e-13
-    try:
-        inverse = linalg.cho_solve(linalg.cho_factor(unit, lower=True), np.eye(len(A)))
-    except linalg.LinAlgError:
+    scale = 1 / np.sqrt(np.maximum(np.diag(A), 1e-300))
+    unit = A * scale[:, None] * scale
+    unit.flat[:: len(A) + 1] += 1e-13
+    factor, wrong = linalg.lapack.dpotrf(unit, lower=1, overwrite_a=1)
+    if not wrong:
+        inverse, wrong = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+    if wrong:
         raise EstimationError(
             "The curves cannot be estimated: the model is not determined by these people.",
             hint="A group or trial may be nearly empty, or everybody of one age.",
-        ) from None
-    return np.asarray((inverse + inverse.T) / 2 / np.outer(scale, scale))
+        )
+    low = np.tril(inverse)
+    whole = low + low.T
+    whole.flat[:: len(A) + 1] /= 2
+    return np.asarray(whole * scale[:, None] * scale)
 
 
 Law = Literal["normal", "lms"]

@@ -246,8 +246,8 @@ def _repaired(
 def sandwich_covariance(X: np.ndarray, y: np.ndarray, tau: float) -> np.ndarray:
     """tau(1 - tau)·H⁻¹(X'X)H⁻¹ of the fit's coefficients, H = Σ f_i x_i x_i'.
 
-    Hendricks W, Koenker R. JASA 1992;87:58-68. The densities come from the fits at tau ± h, h of Hall & Sheather (1988), halved
-    until both lie inside (0, 1).
+    Hendricks W, Koenker R. JASA 1992;87:58-68. The densities come from the fits at tau ± h, h of
+    Hall & Sheather (1988), halved until both lie inside (0, 1).
     """
     n = len(y)
     h = bandwidth(n, tau)

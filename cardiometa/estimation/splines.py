@@ -6,7 +6,6 @@ Marx BD. Stat Sci 1996;11:89-121). A random effect is a term whose penalty is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +100,7 @@ def fixed_term(name: str, columns: np.ndarray) -> Term:
     return Term(name=name, columns=np.asarray(columns, dtype=float))
 
 
-def group_contrasts(code: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+def group_contrasts(code: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Columns ``[n, groups - 1]`` of fixed group effects whose ``weights``-ed mean is 0.
 
     ``code`` ``[n]`` counts into the weights (all above 0); the last group's effect follows from

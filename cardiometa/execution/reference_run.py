@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
+from ..cohort.read_table import read_any_table
 from ..cohort.records import TableOptions
 from ..errors import UsageError
 from ..files import (
@@ -18,28 +19,39 @@ from ..files import (
     read_json,
     remove,
     remove_leftovers,
+    sha256_file,
     write_all,
 )
 from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block
 from ..records import Exclusion, ReferenceLimit, RunRecord
-from ..reference.options import LIMITS, ReferenceOptions
-from ..reference.ranges import METHOD, reference_ranges
+from ..reference.options import LIMITS, METHODS, ReferenceOptions
+from ..reference.ranges import reference_ranges
 from ..reference.records import (
     Calibration,
     Contrast,
+    MetaEstimate,
     Outlier,
     PartitionTest,
     ReferenceResult,
     TrialLimit,
 )
+from ..reference.summaries import (
+    is_summaries,
+    refuse_other_method,
+    summary_ranges,
+    summary_rows,
+)
+from ..report.reference_curves import curve_figure
 from ..report.reference_figures import limits_figure
+from ..report.reference_meta import META, meta_headlines
 from ..report.reference_page import reference_page
 
 COMMAND = "reference-ranges"
-METHODS = ("strata",)
 WITHOUT_REVIEW = "reference_ranges_without_review.csv"
 OUTLIERS = "outliers.csv"
-_OPTIONAL = (WITHOUT_REVIEW, OUTLIERS)
+META_NAME = "meta.csv"
+_MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of people
+_OPTIONAL = (WITHOUT_REVIEW, OUTLIERS, META_NAME)
 
 
 def check_method(method: str | None, limits: str | None) -> None:
@@ -47,7 +59,7 @@ def check_method(method: str | None, limits: str | None) -> None:
     if method is not None and method not in METHODS:
         raise UsageError(
             f"--method {method} is not in this version.",
-            hint=f"It has {', '.join(METHODS)}: limits by sex, ethnicity and age band.",
+            hint=f"It has {', '.join(METHODS)}.",
         )
     if limits is not None and limits not in LIMITS:
         raise UsageError(
@@ -81,17 +93,13 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     out = request.out
     said = _result_options(request)
     check_output(out, command=COMMAND, options=said, overwrite=request.overwrite)
-    table = read_analysis_table(request.table, request.table_options)
-    chosen = request.options
-    if not chosen.healthy_rule:
-        chosen = replace(chosen, healthy_rule=_stated_rules(request.table))
-    result = reference_ranges(table, chosen)
+    result, sha256 = _computed(request)
     contents = render(result)
     record = RunRecord(
         command=COMMAND,
         format_version=FORMAT_VERSION,
         options=said,
-        inputs={"table": table.sha256},
+        inputs={"table": sha256},
         model={
             name.removeprefix("model_"): ", ".join(values)
             for name, values in result.conventions.items()
@@ -105,6 +113,21 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     # The record is last: its presence says that all is there.
     write_all(out, {**contents, RECORD_NAME: record_text(record)})
     return result
+
+
+def _computed(request: ReferenceRequest) -> tuple[ReferenceResult, str]:
+    """The result, from people's rows or from summaries, and the table's hash."""
+    path, chosen = request.table, request.options
+    if path.is_file() and path.stat().st_size <= _MOST_SUMMARIES:
+        raw = read_any_table(path)
+        if is_summaries(str(column) for column in raw.columns):
+            refuse_other_method(chosen, path.name)
+            rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
+            return summary_ranges(rows, chosen, name=path.stem, sha256=sha256), sha256
+    table = read_analysis_table(path, request.table_options)
+    if not chosen.healthy_rule:
+        chosen = replace(chosen, healthy_rule=_stated_rules(path))
+    return reference_ranges(table, chosen), table.sha256
 
 
 def _stated_rules(table: Path) -> str:
@@ -135,12 +158,13 @@ def _stated_rules(table: Path) -> str:
 def _result_options(request: ReferenceRequest) -> dict[str, Any]:
     """Everything asked for that decides the result; no path, because it may hold a name."""
     read = asdict(request.table_options)
+    options = asdict(request.options)
+    options.pop("quick")  # a setting of refits, nobody's wish
     columns = read.pop("columns")
     for name in ("numeric", "status"):  # both follow from the options above
         read.pop(name)
     return {
-        "method": METHOD,
-        **asdict(request.options),
+        **options,
         "columns": columns,
         "column_names": {name: value for name, value in read.items() if value is not None},
         "plan_sha256": request.plan_sha256,
@@ -153,8 +177,12 @@ def _remove_old(out: Path, contents: Mapping[str, Any]) -> None:
 
     A list of outliers by name, or a figure under another title, must not stay behind.
     """
-    old = [*_OPTIONAL, *(f"figures/{p.name}" for p in sorted(out.glob("figures/limits_*.svg")))]
+    old = [*_OPTIONAL, *(f"figures/{p.name}" for p in _old_figures(out))]
     remove(out, [name for name in old if name not in contents])
+
+
+def _old_figures(out: Path) -> list[Path]:
+    return sorted([*out.glob("figures/limits_*.svg"), *out.glob("figures/curves_*.svg")])
 
 
 # ------------------------------------------------------------------ files
@@ -164,11 +192,19 @@ def render(result: ReferenceResult) -> dict[str, bytes | str]:
     """Every file of the output but its record, by name."""
     title = "" if result.options.healthy_only else result.title
     figures = {
-        measure: limits_figure(
-            [row for row in result.limits if row.measure == measure], population_title=title
-        )
+        (measure, "strata"): limits_figure(rows, population_title=title)
         for measure in result.measures
+        if (rows := [r for r in result.limits if (r.measure, r.method) == (measure, "strata")])
     }
+    for measure in result.measures:
+        if rows := [r for r in result.limits if (r.measure, r.method) == (measure, META)]:
+            figures[measure, META] = limits_figure(meta_headlines(rows), population_title=title)
+    for key in dict.fromkeys((line.measure, line.method) for line in result.curve_lines):
+        figures[key] = curve_figure(
+            [line for line in result.curve_lines if (line.measure, line.method) == key],
+            [p for p in result.curve_people if (p.measure, p.method) == key],
+            population_title=title,
+        )
     contents: dict[str, bytes | str] = {
         "reference_ranges.csv": records_csv(ReferenceLimit, result.limits),
         "reference_ranges.json": canonical_json(result.model),
@@ -182,9 +218,13 @@ def render(result: ReferenceResult) -> dict[str, bytes | str]:
         contents[WITHOUT_REVIEW] = records_csv(ReferenceLimit, result.without_review)
     if result.options.internal:
         contents[OUTLIERS] = records_csv(Outlier, result.outliers)
+    if result.meta:
+        contents[META_NAME] = records_csv(MetaEstimate, result.meta)
     names = figure_names(result.measures)
-    for measure, svg in figures.items():
-        contents[names[measure]] = svg
+    for (measure, method), svg in figures.items():
+        name = names[measure]
+        of_bands = method in ("strata", META)
+        contents[name if of_bands else name.replace("/limits_", "/curves_", 1)] = svg
     contents["report.html"] = reference_page(result, figures)
     return contents
 

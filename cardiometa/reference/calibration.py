@@ -48,6 +48,7 @@ def calibrate(
         empty = Calibration(
             measure=measure,
             unit=unit,
+            method="strata",
             sex=sex,
             ethnicity=ethnicity,
             check="fitted",
@@ -59,7 +60,8 @@ def calibrate(
             expected_above_percent=None,
         )
         for check, name, outside in _checks(cells, people, options):
-            yield _filled(replace(empty, check=check, group=name), outside, options)
+            row = replace(empty, check=check, group=name)
+            yield filled(row, outside.below, outside.above, options)
 
 
 def _checks(
@@ -67,7 +69,7 @@ def _checks(
 ) -> Iterator[tuple[_Check, str, _Outside]]:
     together = _joined([_sides(f, f.limits, None, options) for f in cells])
     yield "fitted", "all", together
-    for name, inside in _age_thirds(people.age_years[together.members]):
+    for name, inside in age_thirds(people.age_years[together.members]):
         yield "age-third", name, _subset(together, inside)
     if len(people.trials) < 2:
         return
@@ -113,7 +115,7 @@ def _subset(outside: _Outside, inside: np.ndarray) -> _Outside:
     )
 
 
-def _age_thirds(age_years: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def age_thirds(age_years: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Thirds of the known ages, cut at whole years (an exact cut would be a person's age)."""
     known = age_years[np.isfinite(age_years)]
     if not len(known):
@@ -126,19 +128,24 @@ def _age_thirds(age_years: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield f">={second:g}", age_years >= second
 
 
-def _filled(empty: Calibration, outside: _Outside, options: ReferenceOptions) -> Calibration:
-    n = len(outside.members)
+def filled(
+    empty: Calibration, below: np.ndarray, above: np.ndarray, options: ReferenceOptions
+) -> Calibration:
+    """The row with its shares: ``below`` and ``above`` ``[n]`` tell who lies outside."""
+    n = len(below)
     if n < options.smallest_n:
         few = n < options.min_cell
         note = f"n<{options.min_cell}" if few else f"n<{options.smallest_n}"
-        return replace(empty, n=None if few else n, note=note)
+        return replace(
+            empty, n=None if few else n, note="; ".join(filter(None, (empty.note, note)))
+        )
     expected = 100 - options.level if options.sided != "two" else (100 - options.level) / 2
     has_low, has_high = options.sided != "upper", options.sided != "lower"
     return replace(
         empty,
         n=n,
-        below_percent=100 * float(outside.below.mean()) if has_low else None,
-        above_percent=100 * float(outside.above.mean()) if has_high else None,
+        below_percent=100 * float(below.mean()) if has_low else None,
+        above_percent=100 * float(above.mean()) if has_high else None,
         expected_below_percent=expected if has_low else None,
         expected_above_percent=expected if has_high else None,
     )

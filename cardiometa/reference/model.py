@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..estimation.box_cox import box_cox, box_cox_power
 from .fitted import FittedCell
 from .options import NOT_A_REFERENCE, ReferenceOptions
 from .order import interpolated_quantile
@@ -57,7 +58,8 @@ def stratum_model(
 def _score(fitted: FittedCell) -> dict[str, Any]:
     """How a new value gets its z and centile, by the family of the stratum's rule.
 
-    ``normal``: z = (y - mean)/sd; ``log-normal``: the same of ln y; ``t``: (y - centre)/spread on
+    ``normal``: z = (y - mean)/sd; ``log-normal``: the same of ln y; ``box-cox``: the same of
+    (y^power - 1)/power; ``t``: (y - centre)/spread on
     df degrees of freedom; ``grid``: linear between the centiles, beyond them only "below" or
     "above".
     """
@@ -67,6 +69,11 @@ def _score(fitted: FittedCell) -> dict[str, Any]:
         values = np.log(ordered) if fitted.rule == "log" else ordered
         family = "log-normal" if fitted.rule == "log" else "normal"
         return {"family": family, "mean": float(values.mean()), "sd": float(values.std(ddof=1))}
+    if fitted.rule == "boxcox":
+        power = box_cox_power(ordered)
+        moved = box_cox(ordered, power)
+        mean, sd = float(moved.mean()), float(moved.std(ddof=1))
+        return {"family": "box-cox", "power": power, "mean": mean, "sd": sd}
     if fitted.rule == "prediction":
         spread = float(ordered.std(ddof=1)) * float(np.sqrt(1 + 1 / n))
         return {"family": "t", "centre": float(ordered.mean()), "spread": spread, "df": n - 1}
@@ -89,8 +96,10 @@ def _score(fitted: FittedCell) -> dict[str, Any]:
 
 def model_document(
     strata: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]],
     options: ReferenceOptions,
     *,
+    methods: Sequence[str],
     title: str,
     name: str,
     facts: Mapping[str, Any],
@@ -102,13 +111,13 @@ def model_document(
         "title": title,
         "name": name,
         "notice": "" if options.healthy_only else NOT_A_REFERENCE,
-        "method": "strata",
-        "kind": "population",
+        "methods": list(methods),
         "level": options.level,
         "sided": options.sided,
         "ci_level": options.ci_level,
         "ci_is": SAMPLING_ERROR,
         "age_bands": list(options.age_bands),
         "strata": list(strata),
+        "curves": list(curves),
         **facts,
     }

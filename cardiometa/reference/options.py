@@ -11,8 +11,17 @@ from ..errors import UsageError
 
 Factor = Literal["sex", "ethnicity", "age"]
 LimitsRule = Literal[
-    "nonparametric", "nonparametric-ranks", "parametric", "prediction", "log", "robust"
+    "nonparametric",
+    "nonparametric-ranks",
+    "parametric",
+    "prediction",
+    "log",
+    "boxcox",
+    "robust",
 ]
+Method = Literal["strata", "lms", "gaussian", "linear", "quantile", "fractional-polynomial", "meta"]
+MetaRule = Literal["frequentist", "empirical"]
+TrialEffect = Literal["auto", "random", "fixed", "none", "random-kept"]
 Sided = Literal["two", "lower", "upper"]
 OutlierRule = Literal["list", "tukey", "none"]
 StatusRule = Literal["ok", "all"]
@@ -24,8 +33,20 @@ LIMITS: tuple[LimitsRule, ...] = (
     "parametric",
     "prediction",
     "log",
+    "boxcox",
     "robust",
 )
+METHODS: tuple[Method, ...] = (
+    "strata",
+    "lms",
+    "gaussian",
+    "linear",
+    "quantile",
+    "fractional-polynomial",
+    "meta",
+)
+META_RULES: tuple[MetaRule, ...] = ("frequentist", "empirical")
+TRIAL_EFFECTS: tuple[TrialEffect, ...] = ("auto", "random", "fixed", "none")
 AGE_BANDS = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 
 NONPARAMETRIC_MIN_N = 120  # EP28-A3c: 120 people a partition
@@ -39,15 +60,21 @@ class ReferenceOptions:
     ``measures`` and ``by`` are None where the user left them to us: what is absent from the table
     is then left out with a warning, where naming it is an error. ``limits`` None is the default
     rule (nonparametric, robust below 120 people); a name is that method for every n ≥ ``min_n``.
-    ``level`` and ``ci_level`` are percentages; ``age_bands`` are the lower ends in years, the last
-    band is open; ``healthy_rule`` is printed with the ranges; ``status`` ``ok`` leaves out scans
-    that ask for review.
+    ``method`` None gives strata and, where there are ages, LMS curves; ``at_ages`` None is every 5
+    years inside the observed ages; ``trial_effect`` is how trials enter a curve.
+    ``quick`` is for refits that only count people. ``level`` and ``ci_level`` are percentages;
+    ``age_bands`` are the lower ends in years, the last band is open; ``healthy_rule`` is printed
+    with the ranges; ``status`` ``ok`` leaves out scans that ask for review.
     """
 
     measures: tuple[str, ...] | None = None
     by: tuple[Factor, ...] | None = None
     age_bands: tuple[float, ...] = AGE_BANDS
+    method: Method | None = None
     limits: LimitsRule | None = None
+    meta: tuple[MetaRule, ...] = META_RULES
+    at_ages: tuple[float, ...] | None = None
+    trial_effect: TrialEffect = "auto"
     level: float = 95.0
     ci_level: float = 90.0
     sided: Sided = "two"
@@ -61,6 +88,7 @@ class ReferenceOptions:
     bootstrap: int = 1000
     seed: int = 1
     internal: bool = False
+    quick: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no analysis can have; raises UsageError."""
@@ -74,6 +102,20 @@ class ReferenceOptions:
             )
         if any(b <= a for a, b in pairwise(bands)):
             raise UsageError("--age-bands must rise.", hint="For example --age-bands 18,30,40,50.")
+        if self.at_ages is not None and (
+            not self.at_ages or any(not (math.isfinite(a) and a > 0) for a in self.at_ages)
+        ):
+            raise UsageError("--at-ages needs ages in years.", hint="For example 30,40,50.")
+        if self.method == "quantile" and self.trial_effect == "random":
+            raise UsageError(
+                "--method quantile has no random trial effect.",
+                hint="Trials are kept fixed there: --trial-effect fixed, or another method.",
+            )
+        if not self.meta or any(rule not in META_RULES for rule in self.meta):
+            raise UsageError(
+                f"--meta {','.join(self.meta)} is not known.",
+                hint=f"Use {' and '.join(META_RULES)}, or one of them.",
+            )
         if self.min_cell < 1 or self.min_n < 10:
             raise UsageError("--min-cell must be at least 1 and --min-n at least 10.")
         if self.bootstrap < 200:

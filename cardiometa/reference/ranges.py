@@ -1,4 +1,4 @@
-"""Table → reference ranges by strata: people, groups, limits, and the checks beside them."""
+"""Table → reference ranges: people, groups, limits by strata and curves, the checks beside them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import Problem, TableError
+from ..errors import EstimationError, TableError
 from ..measurement.measures import definition
 from ..records import CohortTable, Exclusion, ReferenceLimit
 from .calibration import calibrate
 from .contrasts import contrasts
 from .conventions import CONVENTIONS, SCANNERS, check_conventions, read_conventions
+from .curve_measure import (
+    STRATA,
+    MeasureCurves,
+    check_positive,
+    check_trials,
+    curve_rows_alone,
+    measure_curves,
+    methods_of,
+    with_ages,
+)
 from .disclosure import hidden_counts
 from .fitted import FittedCell, fit_cell, outer_centiles
 from .limits import Limit
+from .meta import META, MeasureMeta, group_of_cell, measure_meta
 from .model import SAMPLING_ERROR, model_document, stratum_model
-from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, ReferenceOptions
+from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions
 from .outliers import outlying
 from .partition import partition_tests
 from .people import People, excluded, select_people
@@ -27,6 +38,7 @@ from .records import (
     Account,
     Calibration,
     Contrast,
+    MetaEstimate,
     Outlier,
     PartitionTest,
     ReferenceResult,
@@ -35,8 +47,8 @@ from .records import (
 from .strata import ALL, Cell, Strata, cells, strata
 from .trials import trial_limits
 
-METHOD = "strata"
-_Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration)
+METHOD = STRATA
+_Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate)
 # A CI wider than this share of the reference interval is a common reason to ask for more people.
 _WIDE_CI = 0.2
 
@@ -54,18 +66,27 @@ class _MeasureResult:
     exclusions: tuple[Exclusion, ...]
     account: Account
     models: tuple[Mapping[str, Any], ...]
+    curves: tuple[MeasureCurves, ...]
+    meta: MeasureMeta
 
 
 def reference_ranges(table: CohortTable, options: ReferenceOptions) -> ReferenceResult:
-    """The reference ranges of a table by strata.
+    """The reference ranges of a table by strata, as curves over age, or both.
 
     Raises TableError where the people, visits, measures or conventions of the table do not allow
-    them; every problem of a kind is listed.
+    them, every problem of a kind listed; EstimationError where a model asked for cannot be fitted.
     """
+    options = with_ages(options, table)
     people = select_people(table, options)
-    measures, warnings = _measures(table, people, options)
+    methods = methods_of(options, people)
+    check_trials(people, methods, options)
+    measures, warnings = _measures(table, people, methods, options)
     groups = strata(people, options.age_bands)
-    found = {m: _one_measure(m, people, groups, options) for m in measures}
+    found = {m: _one_measure(m, people, groups, methods, options) for m in measures}
+    curves = [c for r in found.values() for c in r.curves]
+    _raise_failures(curves, options)
+    _check_ages(curves, methods, options)
+    warnings = (*warnings, *dict.fromkeys(w for c in curves for w in c.warnings))
     title = "Reference ranges" if options.healthy_only else NOT_A_REFERENCE.capitalize()
     has_value = np.any([np.isfinite(people.values(m)) for m in measures], axis=0)
     conventions = _facts(people, has_value, CONVENTIONS)
@@ -82,17 +103,27 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         visits=people.visits,
         conventions=conventions,
         scanners=_facts(people, has_value, SCANNERS),
-        limits=tuple(row for r in results for row in r.limits),
-        by_trial=_titled((row for r in results for row in r.by_trial), options),
+        limits=tuple(row for r in results for row in _all_limits(r)),
+        by_trial=_titled(
+            (row for r in results for row in (*r.by_trial, *r.meta.by_trial)), options
+        ),
         partition=_titled((row for r in results for row in r.partition), options),
         contrasts=_titled((row for r in results for row in r.contrasts), options),
-        calibration=_titled((row for r in results for row in r.calibration), options),
+        calibration=_titled((row for r in results for row in _all_calibration(r)), options),
+        methods=methods,
+        curve_lines=tuple(line for c in curves for line in c.lines),
+        curve_people=tuple(part for c in curves for part in c.people),
+        q_statistics=tuple(q for c in curves for q in c.q_statistics),
+        worms=tuple(worm for c in curves for worm in c.worms),
+        meta=_titled((row for r in results for row in r.meta.estimates), options),
         outliers=tuple(row for r in results for row in r.outliers),
         accounts=tuple(r.account for r in results),
         exclusions=_sorted([*people.exclusions, *(e for r in results for e in r.exclusions)]),
         model=model_document(
-            [model for r in results for model in r.models],
+            [model for r in results for model in (*r.models, *r.meta.models)],
+            [model for c in curves for model in c.models],
             options,
+            methods=methods,
             title=title,
             name=table.name,
             facts={
@@ -103,9 +134,45 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
                 "input_sha256": table.sha256,
             },
         ),
-        without_review=_without_review(table, people, options),
+        without_review=_without_review(table, people, methods, options),
         warnings=(*table.warnings, *people.warnings, *warnings),
     )
+
+
+def _check_ages(
+    curves: Sequence[MeasureCurves], methods: Sequence[Method], options: ReferenceOptions
+) -> None:
+    """Refuse ages at which no curve has anybody; raises TableError."""
+    if options.at_ages is None or not _curve_methods(methods):
+        return
+    if not any(row.age is not None for c in curves for row in c.limits):
+        ages = ", ".join(f"{age:g}" for age in options.at_ages)
+        raise TableError(
+            f"--at-ages {ages}: no curve has people observed at these ages.",
+            hint="Nothing is given outside the observed ages; leave --at-ages out to see them.",
+        )
+
+
+def _all_limits(result: _MeasureResult) -> Iterator[ReferenceLimit]:
+    yield from result.limits
+    yield from result.meta.limits
+    for curves in result.curves:
+        yield from curves.limits
+
+
+def _all_calibration(result: _MeasureResult) -> Iterator[Calibration]:
+    yield from result.calibration
+    for curves in result.curves:
+        yield from curves.calibration
+
+
+def _raise_failures(curves: Sequence[MeasureCurves], options: ReferenceOptions) -> None:
+    """A method asked for must work for each measure asked for, and for one of those found."""
+    failures = [c.failed for c in curves if c.failed is not None]
+    if options.method is None or not failures:
+        return
+    if options.measures is not None or len(failures) == len(curves):
+        raise EstimationError(" ".join(f.message for f in failures), hint=failures[0].hint)
 
 
 def _titled(rows: Iterable[_Row], options: ReferenceOptions) -> tuple[_Row, ...]:
@@ -129,7 +196,7 @@ def _facts(
 
 
 def _measures(
-    table: CohortTable, people: People, options: ReferenceOptions
+    table: CohortTable, people: People, methods: tuple[Method, ...], options: ReferenceOptions
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The measures to give, and warnings for those that cannot be given."""
     wanted = options.measures or table.measures
@@ -150,29 +217,14 @@ def _measures(
     usable = [name for name in dict.fromkeys(wanted) if name not in empty]
     if not usable:
         raise TableError("No measure has a single value among the people selected.")
-    if options.limits == "log":
-        _check_positive(people, usable)
+    check_positive(people, usable, methods, options)
     good, warnings = check_conventions(people, usable, by_name=options.measures is not None)
     gone = tuple(f"{name} is left out: no one has a value." for name in empty)
     return good, (*gone, *warnings)
 
 
-def _check_positive(people: People, measures: Sequence[str]) -> None:
-    problems = [
-        Problem(where=name, what=f"{count} values are 0 or less")
-        for name in measures
-        if (count := int(np.sum(people.values(name) <= 0)))
-    ]
-    if problems:
-        raise TableError(
-            "--limits log needs positive values.",
-            hint="Choose other --limits, or name the measures that are positive with --measure.",
-            problems=problems,
-        )
-
-
 def _without_review(
-    table: CohortTable, people: People, options: ReferenceOptions
+    table: CohortTable, people: People, methods: tuple[Method, ...], options: ReferenceOptions
 ) -> tuple[ReferenceLimit, ...] | None:
     """The same limits without scans that ask for review; None where all scans are ``ok``."""
     if options.status == "ok" or not people.review_rows:
@@ -180,28 +232,55 @@ def _without_review(
     try:
         strict = replace(options, status="ok")
         rest = select_people(table, strict)
-        measures, _ = _measures(table, rest, strict)
+        measures, _ = _measures(table, rest, methods, strict)
     except TableError:
         # Nothing is left without them: the difference is everything, and the page says so.
         return ()
     groups = strata(rest, options.age_bands)
     rows: list[ReferenceLimit] = []
     for measure in measures:
-        kept = _kept(measure, rest, groups, options)
-        fitted = [fit_cell(measure, c, options, without_trials=False) for c in kept.cells]
-        rows += _limit_rows(measure, definition(measure).unit, fitted, options)
+        kept, unit = _kept(measure, rest, groups, options), definition(measure).unit
+        if STRATA in methods:
+            fitted = [fit_cell(measure, c, options, without_trials=False) for c in kept.cells]
+            rows += _limit_rows(measure, unit, fitted, options)
+        if META in methods:
+            rows += _meta(measure, unit, rest, kept.cells, options).limits
+        for method in _curve_methods(methods):
+            asked = replace(options, method=method)
+            rows += curve_rows_alone(measure, unit, rest, kept.values, asked)
     return tuple(rows)
 
 
 # ------------------------------------------------------------------ one measure
 
 
+def _curve_methods(methods: Sequence[Method]) -> list[Method]:
+    return [m for m in methods if m not in (STRATA, META)]
+
+
+def _meta(
+    measure: str, unit: str, people: People, found: Sequence[Cell], options: ReferenceOptions
+) -> MeasureMeta:
+    """The meta-analytic limits of the cells, numbers hidden as in strata."""
+    hidden = _withheld_counts([FittedCell(cell=c, rule=None, without={}) for c in found], options)
+    groups = [
+        replace(group_of_cell(cell, people.trials), hide=hide)
+        for cell, hide in zip(found, hidden, strict=True)
+    ]
+    return measure_meta(measure, unit, groups, options)
+
+
 def _one_measure(
-    measure: str, people: People, groups: Strata, options: ReferenceOptions
+    measure: str,
+    people: People,
+    groups: Strata,
+    methods: tuple[Method, ...],
+    options: ReferenceOptions,
 ) -> _MeasureResult:
     unit = definition(measure).unit
     kept = _kept(measure, people, groups, options)
-    fitted = [fit_cell(measure, cell, options) for cell in kept.cells]
+    by_strata = STRATA in methods
+    fitted = [fit_cell(measure, cell, options) for cell in kept.cells] if by_strata else []
     missing = ~np.isfinite(people.values(measure))
     gone = [
         *excluded(people.keys.at(missing), "scan", f"no-value:{measure}", f"{measure} is empty"),
@@ -226,6 +305,13 @@ def _one_measure(
         exclusions=tuple(gone),
         account=_account(measure, people, kept, gone, options),
         models=tuple(model for model in models if model is not None),
+        curves=tuple(
+            measure_curves(measure, unit, people, kept.values, replace(options, method=method))
+            for method in _curve_methods(methods)
+        ),
+        meta=(
+            _meta(measure, unit, people, kept.cells, options) if META in methods else MeasureMeta()
+        ),
     )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..records import Exclusion, ReferenceLimit
-from .options import Factor, ReferenceOptions
+from .options import Factor, Method, ReferenceOptions
+
+if TYPE_CHECKING:
+    from .curve_checks import QStatistics, Worm
+    from .curves import CurveLine, CurvePeople
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A row of ``calibration.csv``: the share of people outside their own stratum's limits.
+    """A row of ``calibration.csv``: the share of people outside their own group's limits.
 
     ``check``: ``fitted`` (the people the limits were made of), ``age-third`` (the same by age),
     ``left-out-trial`` (one trial's people against the limits made without that trial).
@@ -112,6 +116,7 @@ class Calibration:
 
     measure: str
     unit: str
+    method: str
     sex: str
     ethnicity: str
     check: Literal["fitted", "age-third", "left-out-trial"]
@@ -121,6 +126,35 @@ class Calibration:
     above_percent: float | None
     expected_below_percent: float | None
     expected_above_percent: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaEstimate:
+    """A row of ``meta.csv``: the law behind a group's meta-analytic range.
+
+    ``meta``: ``frequentist`` or ``empirical``; ``trial_effect``: ``random``, ``fixed`` (fewer than
+    5 trials: no tau) or ``none``; ``sigma`` the SD within trials, ``tau`` between them with the
+    Q-profile interval; ``tau_share`` = tau/√(tau² + sigma²).
+    """
+
+    measure: str
+    unit: str
+    sex: str
+    ethnicity: str
+    age_low: float | None
+    age_high: float | None
+    meta: str
+    trial_effect: str
+    n: int | None
+    n_trials: int
+    mean: float
+    sigma: float
+    tau: float | None
+    tau_low: float | None
+    tau_high: float | None
+    tau_share: float | None
+    ci_level: float
     note: str = ""
 
 
@@ -160,6 +194,7 @@ class ReferenceResult:
     """Everything that the files and the page are made of.
 
     ``conventions`` and ``scanners`` (vendor, field_strength_t): the values met and their people.
+    ``methods`` in order; ``curve_lines`` what the centile figures show.
     ``model`` is the document of ``reference_ranges.json``; ``without_review`` the limits without
     the scans that ask for review, None where there are none.
     """
@@ -184,5 +219,11 @@ class ReferenceResult:
     accounts: tuple[Account, ...]
     exclusions: tuple[Exclusion, ...]
     model: Mapping[str, Any]
+    methods: tuple[Method, ...] = ("strata",)
+    curve_lines: tuple[CurveLine, ...] = ()
+    curve_people: tuple[CurvePeople, ...] = ()
+    q_statistics: tuple[QStatistics, ...] = ()
+    worms: tuple[Worm, ...] = ()
+    meta: tuple[MetaEstimate, ...] = ()
     without_review: tuple[ReferenceLimit, ...] | None = None
     warnings: tuple[str, ...] = field(default=())

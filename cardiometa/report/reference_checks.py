@@ -9,7 +9,9 @@ from ..records import ReferenceLimit, Table
 from .names import measure_label, measure_name
 from .numbers import DASH, MINUS, shown, shown_count, shown_estimate
 from .page import Block, Notice, Paragraph
+from .reference_curves import METHOD_NAMES, fit_blocks
 from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
+from .reference_meta import META, meta_headlines
 
 if TYPE_CHECKING:
     from ..reference.records import Calibration, PartitionTest, ReferenceResult, TrialLimit
@@ -19,8 +21,9 @@ _MOST_OUTLIERS: Final = 500
 
 def check_blocks(result: ReferenceResult) -> tuple[Block, ...]:
     """Every check that these data allow."""
-    blocks: list[Block] = [_calibration_table(result)]
-    if len(result.trials) > 1:
+    blocks: list[Block] = [_calibration_table(result)] if result.calibration else []
+    blocks += fit_blocks(result)
+    if len(result.trials) > 1 and result.by_trial:
         blocks.append(_span_table(result))
     if result.partition:
         blocks.append(_partition_table(result))
@@ -36,14 +39,20 @@ def check_blocks(result: ReferenceResult) -> tuple[Block, ...]:
 
 def _calibration_table(result: ReferenceResult) -> Table:
     rows = []
-    for measure in result.measures:
-        mine = [c for c in result.calibration if c.measure == measure and c.ethnicity == ALL]
+    keys = dict.fromkeys((c.measure, c.method) for c in result.calibration)
+    for measure, method in keys:
+        mine = [
+            c
+            for c in result.calibration
+            if (c.measure, c.method, c.ethnicity) == (measure, method, ALL)
+        ]
         for sex in dict.fromkeys(c.sex for c in mine):
             found = [c for c in mine if c.sex == sex]
             fitted = [c for c in found if c.check == "fitted"]
             rows.append(
                 (
                     measure_name(measure),
+                    METHOD_NAMES[method],
                     SEX_NAMES[sex],
                     shown_count(fitted[0].n) if fitted else DASH,
                     _pair(fitted),
@@ -55,9 +64,10 @@ def _calibration_table(result: ReferenceResult) -> Table:
     outside = 100 - options.level
     expected = f"{outside / 2:g}% on each side" if options.sided == "two" else f"{outside:g}%"
     return Table(
-        title="Share of people below / above their age band's limits, %.",
+        title="Share of people below / above their group's limits, %.",
         columns=(
             "Measure",
+            "Method",
             "Sex",
             "n",
             "All",
@@ -103,7 +113,10 @@ def _worst(found: Iterable[Calibration]) -> str:
 
 
 def _span_table(result: ReferenceResult) -> Table:
-    pooled = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in result.limits}
+    used = [r for r in result.limits if r.method == "strata"]
+    for measure in result.measures if META in result.methods else ():
+        used += meta_headlines([r for r in result.limits if r.measure == measure])
+    pooled = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in used}
     rows = []
     for measure in result.measures:
         mine = [t for t in result.by_trial if t.measure == measure and t.ethnicity == ALL]
@@ -240,11 +253,14 @@ def review_blocks(result: ReferenceResult) -> tuple[Block, ...]:
     how_many = f"fewer than {few}" if count < few else shown_count(count)
     if not result.without_review:
         return (Notice("Without the scans that ask for review nothing is left."),)
+    if not any(r.method == "strata" for r in result.without_review):
+        where = "the limits without them are in reference_ranges_without_review.csv"
+        return (Paragraph(f"Scans that ask for review: {how_many}; {where}."),)
     return (_review_table(result.without_review, how_many),)
 
 
 def _review_table(rows: Sequence[ReferenceLimit], how_many: str) -> Table:
-    everybody = [r for r in rows if r.ethnicity == ALL]
+    everybody = [r for r in rows if r.ethnicity == ALL and r.method == "strata"]
     bands = list(dict.fromkeys((r.age_low, r.age_high) for r in everybody))
     lines = []
     for measure in dict.fromkeys(r.measure for r in everybody):

@@ -102,7 +102,7 @@ def _panel(
     _shade(panel, rows, place, (centiles[0], centiles[-1]))
     for number, ethnicity in enumerate(shown):
         offset = 0.0 if len(shown) == 1 else (number / (len(shown) - 1) - 0.5) * _SPREAD
-        colour = PALETTE[-1] if ethnicity == ALL else PALETTE[_colour(ethnicity)]
+        colour = PALETTE[-1] if ethnicity == ALL else PALETTE[ethnicity_colour(ethnicity)]
         for centile in centiles:
             line = [r for r in rows if r.ethnicity == ethnicity and r.centile == centile]
             if centile == 50:
@@ -118,7 +118,8 @@ def _panel(
     panel.margins(y=0.06)
 
 
-def _colour(ethnicity: str) -> int:
+def ethnicity_colour(ethnicity: str) -> int:
+    """The place of an ethnicity's colour in the palette."""
     return ETHNICITIES.index(ethnicity) % (len(PALETTE) - 1)
 
 
@@ -128,7 +129,7 @@ def _label(panel: Axes, ethnicity: str, colour: str) -> None:
         [],
         [],
         color=colour,
-        marker="o" if ethnicity == ALL else _MARKERS[_colour(ethnicity) % len(_MARKERS)],
+        marker="o" if ethnicity == ALL else _MARKERS[ethnicity_colour(ethnicity) % len(_MARKERS)],
         markersize=4 if ethnicity == ALL else 3.6,
         linewidth=1.4 if ethnicity == ALL else 0.9,
         label=ETHNICITY_NAMES[ethnicity],
@@ -196,7 +197,9 @@ def _limit_line(
             [x + offset],
             [limit],
             color=colour,
-            marker="o" if everybody else _MARKERS[_colour(rows[0].ethnicity) % len(_MARKERS)],
+            marker="o"
+            if everybody
+            else _MARKERS[ethnicity_colour(rows[0].ethnicity) % len(_MARKERS)],
             markersize=4 if everybody else 3.6,
             markeredgewidth=0,
         )

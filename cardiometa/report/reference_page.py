@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +11,9 @@ from .names import ABBREVIATIONS, measure_label, measure_name
 from .numbers import DASH, MINUS, shown, shown_count
 from .page import Block, Bullets, Facts, Html, Notice, Paragraph, Section, page_html
 from .reference_checks import check_blocks, outlier_blocks, review_blocks
+from .reference_curves import KIND_NOTES, METHOD_NAMES, curve_caption, headlines
 from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
+from .reference_meta import META, meta_blocks, meta_headlines
 from .reference_text import accounting_table, convention_facts, methods_text
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _SMALL: Final = "†"
 _ONE_TRIAL: Final = "‡"
 _MOVED: Final = "§"
+STRATA: Final = "strata"
+_MANY_AGES: Final = 8
 PROVISIONAL: Final = (
     "Limits by ethnicity are provisional: the model's own error may differ between groups, and "
     "until it has been measured against readers in each of them a difference between groups may be "
@@ -27,12 +31,12 @@ PROVISIONAL: Final = (
 )
 
 
-def reference_page(result: ReferenceResult, figures: dict[str, str]) -> str:
-    """The page as text; ``figures`` maps each measure to the SVG of its limits."""
+def reference_page(result: ReferenceResult, figures: Mapping[tuple[str, str], str]) -> str:
+    """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
     options = result.options
     sections = [_overview(result)]
     sections += [
-        _measure_section(result, m, figures[m], f"limits-{number}")
+        _measure_section(result, m, figures, f"limits-{number}")
         for number, m in enumerate(result.measures, start=1)
     ]
     sections.append(Section("Checks of the limits", "checks", check_blocks(result)))
@@ -68,9 +72,9 @@ def _subtitle(result: ReferenceResult) -> str:
 
 
 def _overview(result: ReferenceResult) -> Section:
-    cells = {(r.measure, r.sex, r.ethnicity, r.age_low) for r in result.limits}
+    cells = {(r.measure, r.method, r.sex, r.ethnicity, r.age_low) for r in result.limits}
     empty = {
-        (r.measure, r.sex, r.ethnicity, r.age_low)
+        (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
         for r in result.limits
         if r.status == "suppressed"
     }
@@ -93,7 +97,7 @@ def _overview(result: ReferenceResult) -> Section:
             "each limit says how well these people determine that limit: it is the sampling error "
             "within these trials and leaves out the differences between trials, which stand in the "
             "checks below."
-            if len(result.trials) > 1
+            if len(result.trials) > 1 and result.methods != (META,)
             else "The reference interval holds the stated share of people. The confidence interval "
             "of each limit says how well these people determine that limit."
         ),
@@ -105,9 +109,53 @@ def _overview(result: ReferenceResult) -> Section:
 # ------------------------------------------------------------------ one measure
 
 
-def _measure_section(result: ReferenceResult, measure: str, svg: str, anchor: str) -> Section:
-    rows = [row for row in result.limits if row.measure == measure]
-    label = measure_label(measure, rows[0].unit)
+def _measure_section(
+    result: ReferenceResult, measure: str, figures: Mapping[tuple[str, str], str], anchor: str
+) -> Section:
+    mine = [row for row in result.limits if row.measure == measure]
+    blocks: list[Block] = []
+    for method in dict.fromkeys(row.method for row in mine):
+        rows = [row for row in mine if row.method == method]
+        svg = figures.get((measure, method))
+        if method == STRATA:
+            blocks += _strata_blocks(rows, result, svg or "")
+        elif method == META:
+            label = f"{measure_label(measure, rows[0].unit)}, meta-analytic range"
+            table = Html(_limits_table(meta_headlines(rows), label, result))
+            blocks += meta_blocks(rows, result, svg, table)
+        else:
+            blocks += _curve_blocks(rows, result, svg)
+    label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
+    if not blocks:
+        blocks.append(Paragraph("No limits: see the notes at the top of the page."))
+    return Section(label, anchor, tuple(blocks))
+
+
+def _curve_blocks(
+    rows: Sequence[ReferenceLimit], result: ReferenceResult, svg: str | None
+) -> list[Block]:
+    """The curves' table at every other printed age, and the centile figure."""
+    label = measure_label(rows[0].measure, rows[0].unit)
+    shown_rows = headlines(rows)
+    name = f"{label}, {METHOD_NAMES[rows[0].method]}"
+    blocks: list[Block] = [Html(_limits_table(shown_rows, name, result))]
+    if svg is not None:
+        blocks.append(
+            Figure(
+                title=f"Centiles of {name} by age.",
+                caption=curve_caption(
+                    rows, result.options.ci_level, internal=result.options.internal
+                ),
+                svg=svg,
+            )
+        )
+    return blocks
+
+
+def _strata_blocks(
+    rows: Sequence[ReferenceLimit], result: ReferenceResult, svg: str
+) -> list[Block]:
+    label = measure_label(rows[0].measure, rows[0].unit)
     level = f"{result.options.ci_level:g}%"
     figure = Figure(
         title=f"Limits of {label} by age." if "age" in result.by else f"Limits of {label}.",
@@ -117,30 +165,33 @@ def _measure_section(result: ReferenceResult, measure: str, svg: str, anchor: st
         ),
         svg=svg,
     )
-    blocks: tuple[Block, ...] = (Html(_limits_table(rows, label, result)), figure)
-    return Section(label, anchor, blocks)
+    return [Html(_limits_table(rows, label, result)), figure]
 
 
 def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceResult) -> str:
     """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
     shown_ethnicities = [e for e in (ALL, *ETHNICITIES) if any(r.ethnicity == e for r in rows)]
     decimals, many = decimals_of(rows), len(result.trials) > 1
+    curve = rows[0].method not in (STRATA, META)
     cells: dict[tuple[str, float | None, str], list[ReferenceLimit]] = {}
     for row in rows:
-        cells.setdefault((row.sex, row.age_low, row.ethnicity), []).append(row)
+        at = row.age if curve else row.age_low
+        cells.setdefault((row.sex, at, row.ethnicity), []).append(row)
     lines: list[str] = []
     for sex in dict.fromkeys(row.sex for row in rows):
-        bands = list(dict.fromkeys((r.age_low, r.age_high) for r in rows if r.sex == sex))
+        mine = [r for r in rows if r.sex == sex]
+        bands = _shown_ages(mine) if curve else _bands(mine)
         for number, band in enumerate(bands):
             name = escape(SEX_NAMES[sex]) if number == 0 else ""
             style = ' style="border-top:.8px solid var(--rule)"' if number == 0 and lines else ""
             found = "".join(
-                f'<td class="num">{_cell(cells[sex, band[0], e], decimals, many=many)}</td>'
+                f'<td class="num">{_cell_at(cells, (sex, band[0], e), decimals, many=many)}</td>'
                 for e in shown_ethnicities
             )
             lines.append(
                 f'<tr{style}><td class="txt"><b>{name}</b></td>'
-                f'<td class="txt" style="white-space:nowrap">{escape(band_name(*band))}</td>'
+                f'<td class="txt" style="white-space:nowrap">'
+                f"{escape(_age_name(band, curve=curve))}</td>"
                 f"{found}</tr>"
             )
     heads = "".join(
@@ -157,6 +208,37 @@ def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceR
     )
 
 
+def _bands(rows: Sequence[ReferenceLimit]) -> list[tuple[float | None, float | None]]:
+    return list(dict.fromkeys((r.age_low, r.age_high) for r in rows))
+
+
+def _shown_ages(rows: Sequence[ReferenceLimit]) -> list[tuple[float | None, float | None]]:
+    """Every age of the curve where there are few, else those at whole tens."""
+    ages = sorted({r.age for r in rows if r.age is not None})
+    if len(ages) > _MANY_AGES:
+        ages = [age for age in ages if age % 10 == 0] or ages[::2]
+    return [(age, None) for age in ages] or [(None, None)]
+
+
+def _age_name(band: tuple[float | None, float | None], *, curve: bool) -> str:
+    if not curve:
+        return band_name(*band)
+    return DASH if band[0] is None else f"{band[0]:g}"
+
+
+def _cell_at(
+    cells: Mapping[tuple[str, float | None, str], list[ReferenceLimit]],
+    key: tuple[str, float | None, str],
+    decimals: int,
+    *,
+    many: bool,
+) -> str:
+    """The cell, or that of the whole group where a curve has none at any age."""
+    sex, _, ethnicity = key
+    found = cells.get(key) or cells.get((sex, None, ethnicity))
+    return _cell(found, decimals, many=many) if found else DASH
+
+
 def _caption(result: ReferenceResult) -> str:
     options = result.options
     what = "Reference interval" if options.healthy_only else "Population distribution"
@@ -169,9 +251,32 @@ def _caption(result: ReferenceResult) -> str:
 
 def _footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult) -> str:
     options = result.options
-    notes = [f"{DASH}: fewer than {options.smallest_n} people."]
+    curve = rows[0].method not in (STRATA, META)
+    why = (
+        "no such people at that age, or too few"
+        if curve
+        else f"fewer than {options.smallest_n} people"
+    )
+    notes = [f"{DASH}: {why}."]
+    kinds = {r.kind for r in rows if r.limit is not None}
+    if kinds & {"marginal", "conditional"}:
+        notes.append(KIND_NOTES["marginal" if "marginal" in kinds else "conditional"])
+    if any(r.status == "pooled-thin" for r in rows):
+        notes.append(
+            f"{_SMALL} fewer than {options.min_n} people, or too few for a curve of their own: the "
+            "age shape is that of all ethnicities, the level is drawn to theirs."
+        )
+    if any("level-of-all" in r.note for r in rows):
+        names = ", ".join(
+            dict.fromkeys(ETHNICITY_NAMES[r.ethnicity] for r in rows if "level-of-all" in r.note)
+        )
+        notes.append(
+            f"{names}: no trial has these people beside others, so that nothing tells them from "
+            "their trials; they are given the level of all."
+        )
     if any(r.status == "small-n" for r in rows):
-        how = "robust limits (Horn) with a bootstrap interval" if options.limits is None else ""
+        robust = options.limits is None and rows[0].method == STRATA
+        how = "robust limits (Horn) with a bootstrap interval" if robust else ""
         few = f"{_SMALL} fewer than 120 people"
         notes.append(f"{few}: {how}." if how else f"{few}.")
     if any(_one_trial(r) for r in rows) and len(result.trials) > 1:
@@ -201,7 +306,9 @@ def _cell(rows: Sequence[ReferenceLimit], decimals: int, *, many: bool) -> str:
     outer = [r for r in rows if r.centile != 50]
     if any(r.limit is None for r in outer):
         return f'{DASH}<br><span class="caption">{n}</span>'
-    marks = _SMALL * (first.status == "small-n") + _ONE_TRIAL * (many and _one_trial(first))
+    marks = _SMALL * (first.status in ("small-n", "pooled-thin")) + _ONE_TRIAL * (
+        many and _one_trial(first)
+    )
     values = [shown(r.limit, decimals) for r in outer]
     joined = (" to " if any(MINUS in v for v in values) else "–").join(values)
     lines = [f"<b>{joined}</b>{marks}"]

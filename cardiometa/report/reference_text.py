@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..records import Table
 from .names import measure_name
 from .numbers import DASH, shown_count
+from .reference_meta import META, meta_sentences
 
 if TYPE_CHECKING:
     from ..reference.options import ReferenceOptions
@@ -126,15 +127,96 @@ def methods_text(result: ReferenceResult) -> str:
         ages = ", ".join(f"{b:g}" for b in options.age_bands)
         bands = f" Age bands start at {ages} years ([lower, upper) on the exact age)."
     together = " Ethnicity All takes everybody together." if "ethnicity" in result.by else ""
+    parts = [f"{population}, one scan a person."]
+    if "strata" in result.methods:
+        parts.append(
+            f"Limits were estimated {groups}.{bands}{together} {_limits_sentence(options)} People "
+            "of different trials were pooled without weights; each trial's own limits and the "
+            "limits without it are given beside them. Groups with fewer than "
+            f"{options.smallest_n} people have no limit. Groups were compared by Harris and Boyd's "
+            "z (critical value 3√(n̄/120)), the ratio of SDs (1.5), and Lahti's shares outside the "
+            "common limits."
+        )
+    parts += [
+        meta_sentences(result) if method == META else curve_sentences(method, result)
+        for method in result.methods
+        if method != "strata"
+    ]
+    parts.append(
+        f"Outliers: {_outliers(options)}. Differences of means are by least squares adjusted for "
+        "age, within trials (an intercept for each trial, HC3 standard errors) and between trials "
+        "(means of the trials) apart."
+    )
+    return "\n\n".join(parts)
+
+
+_CURVES: Final = {
+    "lms": (
+        "LMS curves (Cole and Green): log M and log S are penalised splines of age (20 cubic "
+        "B-splines, second differences), L is a number, bending slowly with age where a sex has at "
+        "least 1,000 people. Coefficients are by penalised likelihood (Fisher scoring), penalties "
+        "by Fellner-Schall's update, the scale adjusted for the location's coefficients as by REML."
+    ),
+    "gaussian": (
+        "Normal curves: the mean and the log SD are penalised splines of age (20 cubic B-splines, "
+        "second differences), with penalties by Fellner-Schall's update, the scale adjusted as by "
+        "REML."
+    ),
+    "linear": (
+        "Linear curves: a mean linear in age and one SD (REML), for comparison with published "
+        "ranges; each ethnicity alone."
+    ),
+    "quantile": (
+        "Quantile regression of each centile on cubic B-splines of age (two to eight coefficients "
+        "by the number of people in the tail), each ethnicity with enough people alone; intervals "
+        "from the sandwich of Hendricks and Koenker. Centiles that cross are put in order."
+    ),
+    "fractional-polynomial": (
+        "Fractional polynomials (Royston and Wright): mean and SD of age, powers by the closed "
+        "test, the SD from absolute residuals, the mean refitted with weights; each ethnicity "
+        "alone."
+    ),
+}
+
+
+def curve_sentences(method: str, result: ReferenceResult) -> str:
+    """How the curves were made, with ethnicity and trials."""
+    options, parts = result.options, [_CURVES[method]]
+    if "sex" in result.by:
+        parts.append("Men and women were fitted apart.")
+    if "ethnicity" in result.by:
+        parts.append(
+            "Everybody's curve is free of ethnicity. "
+            + (
+                "The ethnicities share one age shape; each has a random effect on location and "
+                "scale, so that a thin group is drawn to the others. A group that no trial holds "
+                "beside another has no level of its own."
+                if method in ("lms", "gaussian")
+                else "A group too thin for a curve of its own has everybody's, moved by its own "
+                "mean distance within trials, shrunk as a random effect."
+            )
+        )
+    if len(result.trials) > 1:
+        parts.append(_trials_sentence(method, options.trial_effect, len(result.trials)))
+    parts.append(
+        f"The {options.ci_level:g}% confidence intervals are by the delta method; nothing is given "
+        "outside the observed ages."
+    )
+    return " ".join(parts)
+
+
+def _trials_sentence(method: str, wish: str, trials: int) -> str:
+    if wish == "none":
+        return "Trials were ignored in the curves."
+    if method == "quantile" or wish == "fixed" or trials < 5:
+        return (
+            "Trials entered as fixed effects whose mean over people is 0: the limits are those of "
+            "the average of these trials."
+        )
     return (
-        f"{population}, one scan a person. Limits were estimated {groups}.{bands}{together} "
-        f"{_limits_sentence(options)} People of different trials were pooled without weights; "
-        "each trial's own limits and the limits without it are given beside them. Groups with "
-        f"fewer than {options.smallest_n} people have no limit. Outliers: {_outliers(options)}. "
-        "Groups were compared by Harris and Boyd's z (critical value 3√(n̄/120)), the ratio of SDs "
-        "(1.5), and Lahti's shares outside the common limits; differences of means by least "
-        "squares adjusted for age, within trials (an intercept for each trial, HC3 standard "
-        "errors) and between trials (means of the trials) apart."
+        "Trials entered the location as random effects (groups of fewer than five trials: as fixed "
+        "ones). Marginal limits add the variance between trials and hold for a person of a new "
+        "trial; conditional limits are those of an average trial."
     )
 
 
@@ -151,6 +233,10 @@ def _limits_sentence(options: ReferenceOptions) -> str:
             "method"
         ),
         "log": f"mean ± z·SD of the logarithms, transformed back with their {ci}",
+        "boxcox": (
+            "mean ± z·SD after the Box-Cox power of the highest profile likelihood in each group, "
+            f"transformed back; {ci} by the delta method, the power's own uncertainty included"
+        ),
         "robust": (
             f"robust by Horn's biweight method with percentile bootstrap {ci} "
             f"({options.bootstrap} samples of people, seed {options.seed})"

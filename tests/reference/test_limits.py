@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import special
 
+from cardiometa.estimation.box_cox import box_cox, inverse_box_cox
 from cardiometa.reference.limits import (
     LimitRequest,
     default_rule,
@@ -29,7 +31,7 @@ def _numbers(found):
     return np.array([(f.limit, f.ci_low, f.ci_high) for f in found], dtype=float)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in LIMITS if rule != "log"])
+@pytest.mark.parametrize("rule", [rule for rule in LIMITS if rule not in ("log", "boxcox")])
 @given(
     scale=st.floats(0.01, 100),
     shift=st.floats(-1000, 1000),
@@ -44,14 +46,27 @@ def test_scale_and_shift(rule, scale, shift, seed, n):
     np.testing.assert_allclose(moved, plain * scale + shift, rtol=1e-6, atol=1e-6 * scale)
 
 
+@pytest.mark.parametrize(("rule", "rtol"), [("log", 1e-9), ("boxcox", 1e-6)])
 @given(scale=st.floats(0.01, 100), seed=st.integers(0, 50))
 @settings(max_examples=10, deadline=None)
-def test_log_limits_scale(scale, seed):
+def test_log_and_power_limits_scale(rule, rtol, scale, seed):
     values = _sample(60, seed)
-    plain = _numbers(estimate_limits(values, "log", REQUEST))
-    np.testing.assert_allclose(
-        _numbers(estimate_limits(values * scale, "log", REQUEST)), plain * scale, rtol=1e-9
-    )
+    plain = _numbers(estimate_limits(values, rule, REQUEST))
+    scaled = _numbers(estimate_limits(values * scale, rule, REQUEST))
+    np.testing.assert_allclose(scaled, plain * scale, rtol=rtol)
+
+
+@pytest.mark.parametrize("power", [-0.5, 0.0, 0.6])
+def test_box_cox_limits_find_a_power_law(power):
+    """Of many people drawn after a power the limits are the law's, within their own intervals."""
+    z = np.random.default_rng(8).standard_normal(20_000)
+    mean, sd = box_cox(np.array(120.0), power), 0.2 * 120.0**power
+    values = np.sort(inverse_box_cox(mean + sd * z, power))
+    for found in estimate_limits(values, "boxcox", REQUEST):
+        truth = inverse_box_cox(mean + sd * special.ndtri(found.centile / 100), power)
+        assert found.limit == pytest.approx(float(truth), rel=0.01)
+        assert found.ci_low < found.limit < found.ci_high
+        assert found.ci_high / found.ci_low < 1.02
 
 
 @pytest.mark.parametrize("rule", ["nonparametric", "parametric", "prediction", "robust"])

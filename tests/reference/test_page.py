@@ -14,7 +14,7 @@ from cardiometa.report.reference_figures import band_name, limits_figure
 from cardiometa.report.reference_page import decimals_of
 from tests.kit.reference_tables import people_frame, table
 
-OPTIONS = ReferenceOptions(bootstrap=200, measures=("lv_edv_ml",))
+OPTIONS = ReferenceOptions(bootstrap=200, measures=("lv_edv_ml",), method="strata")
 
 
 @pytest.fixture(scope="module")

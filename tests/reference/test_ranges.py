@@ -17,7 +17,7 @@ from cardiometa.reference.order import interpolated_quantile
 from cardiometa.reference.ranges import reference_ranges
 from tests.kit.reference_tables import TRIALS, people_frame, table
 
-QUICK = ReferenceOptions(bootstrap=200)
+QUICK = ReferenceOptions(bootstrap=200, method="strata")
 FRAME = people_frame()
 
 

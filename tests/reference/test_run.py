@@ -65,12 +65,12 @@ def test_a_plain_table(csv_path, tmp_path):
     found = _run(csv_path, "--out", out, *options)
     assert found.exit_code == 0, found.output
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert names == FILES | {"figures/limits_lv_edv_ml.svg"}
+    assert names == FILES | {"figures/limits_lv_edv_ml.svg", "figures/curves_lv_edv_ml.svg"}
     rows = _read(out / "reference_ranges.csv")
     assert ", ".join(rows[0]) == COLUMNS
     assert list(rows[0]) == [f.name for f in fields(ReferenceLimit)]
     assert rows[0]["unit"] == "mL"
-    assert {row["method"] for row in rows} == {"strata"}
+    assert {row["method"] for row in rows} == {"strata", "lms"}
     assert (rows[0]["age"], float(rows[0]["age_low"])) == ("", 18)
     page = (out / "report.html").read_text(encoding="utf-8")
     for text in (
@@ -92,10 +92,10 @@ def test_a_plain_table(csv_path, tmp_path):
 
 def test_other_options_need_overwrite_and_leave_nothing_behind(csv_path, tmp_path):
     out = tmp_path / "out"
-    first = ("--measure", "lv_edv_ml", "--by", "sex", "--internal")
+    first = ("--measure", "lv_edv_ml", "--by", "sex", "--internal", "--method", "strata")
     assert _run(csv_path, "--out", out, *first).exit_code == 0
     assert (out / "outliers.csv").exists()
-    second = ("--measure", "lv_ef_percent", "--by", "sex")
+    second = ("--measure", "lv_ef_percent", "--by", "sex", "--method", "strata")
     refused = _run(csv_path, "--out", out, *second)
     assert refused.exit_code == 2
     assert "--overwrite" in refused.output
@@ -117,8 +117,12 @@ def test_json_is_all_that_stdout_holds(csv_path, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--method", "lms"), 2, "It has strata"),
-        (("--limits", "boxcox"), 2, "It has nonparametric"),
+        (("--method", "gamlss"), 2, "It has strata"),
+        (("--limits", "gamlss"), 2, "It has nonparametric"),
+        (("--at-ages", "20,old"), 2, "--at-ages"),
+        (("--method", "quantile", "--trial-effect", "random"), 2, "fixed"),
+        (("--method", "lms", "--trial-effect", "random"), 5, "4 trials"),
+        (("--method", "lms", "--at-ages", "3"), 3, "observed"),
         (("--by", "sex,shoes"), 2, "--by shoes"),
         (("--age-bands", "18,x"), 2, "--age-bands"),
         (("--age-bands", "30,18"), 2, "must rise"),

@@ -171,6 +171,7 @@ def _limit_lines(limits: pd.DataFrame) -> list[Comparison]:
     people = large_draw()
     wide = limits[
         (limits["measure"] == RANGE_MEASURE)
+        & (limits["method"] == "strata")
         & (limits["ethnicity"] == "all")
         & limits["limit"].notna()
         & (limits["centile"] != 50)
