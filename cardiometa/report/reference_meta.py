@@ -133,19 +133,24 @@ def meta_sentences(result: ReferenceResult) -> str:
     left_out = any("left out" in e.note for e in result.meta)
     skewed = any("asymmetric" in r.note for r in result.limits if r.method == META)
     names = [ETHNICITY_NAMES[e] for e in dict.fromkeys(r.ethnicity for r in result.limits)]
-    parts = [
+    how = (
         "Meta-analytic ranges (Siegel, Murad and Chu 2021) from each trial's number, mean and SD "
-        + f"({', '.join(names)}). Random effects: mean and tau² by REML with variances s²/n, "
-        "sigma² pooled over trials; limits mean ± z√(tau² + sigma²) for a person of a new trial, "
-        "mean ± z·sigma for one of an average trial. Empirical: mean weighted by people, tau² "
-        "the weighted variance of the trials' means.",
+        f"({', '.join(names)}). Random effects: mean and tau² by REML with variances s²/n, sigma² "
+        "pooled over trials; limits mean ± z√(tau² + sigma²) for a person of a new trial, mean ± "
+        "z·sigma for one of an average trial. Empirical: mean weighted by people, tau² the "
+        "weighted variance of the trials' means."
+    )
+    intervals = (
         f"The {options.ci_level:g}% confidence intervals are by parametric bootstrap of the "
-        + "trials in the form of generalised pivots (Iyer, Wang and Mathew 2004; for tau² "
-        f"Q-profile's pivot; {options.bootstrap} draws, seed {options.seed}).",
+        "trials in the form of generalised pivots (Iyer, Wang and Mathew 2004; for tau² "
+        f"Q-profile's pivot; {options.bootstrap} draws, seed {options.seed})."
+    )
+    few = (
         "Groups of fewer than 5 trials have no limits for a new trial: theirs are of the average "
-        + "of these trials, mean weighted by people, and of their mixture (Cao et al. 2021). "
-        f"Groups with fewer than {options.smallest_n} people have no limit.",
-    ]
+        "of these trials, mean weighted by people, and of their mixture (Cao et al. 2021). "
+        f"Groups with fewer than {options.smallest_n} people have no limit."
+    )
+    parts = [how, intervals, few]
     if left_out:
         parts.append("Trials of fewer than 10 people in a group, or without spread, were left out.")
     if skewed:
