@@ -51,7 +51,10 @@ def evaluate(
     ] = None,
     margin: Annotated[
         list[str] | None,
-        typer.Option(help="MEASURE=NUMBER or NUMBER% of the mean (repeat): a bias that is small."),
+        typer.Option(
+            help="MEASURE=NUMBER or NUMBER% of the mean (repeat): the most that does not matter. "
+            "dice=0.02 tests differences in Dice between groups."
+        ),
     ] = None,
     age_bands: Annotated[
         str, typer.Option(help="Lower ends in years, [lo, hi); the last band is open.")
@@ -148,6 +151,7 @@ def evaluate(
                 json=json,
             )
             return
+        from ..evaluation.margins import DICE
         from ..execution.evaluate_run import EvaluateRequest, Watch, run_evaluate, unusable_labels
         from ..measurement.measures import MEASURES
 
@@ -171,7 +175,7 @@ def evaluate(
         options = _options(
             against=against,
             visits=repeat_visits,
-            margins=(margin or [], [m.name for m in MEASURES]),
+            margins=(margin or [], [*(m.name for m in MEASURES), DICE]),
             bands=age_bands,
             numbers={"min_cell": min_cell, "bootstrap": bootstrap, "seed": seed},
             internal=internal,

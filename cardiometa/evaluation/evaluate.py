@@ -10,7 +10,13 @@ from ..errors import InputError
 from .options import EvaluationOptions
 from .records import Compared, EvaluationResult
 from .rescans import repeatability_rows
-from .summaries import agreement_rows, equivalence_rows, grade_rows, overlap_rows
+from .summaries import (
+    agreement_rows,
+    dice_equivalence_rows,
+    equivalence_rows,
+    grade_rows,
+    overlap_rows,
+)
 
 
 def evaluate(
@@ -40,6 +46,8 @@ def evaluate(
             hint=f"Visits here: {', '.join(visits)}.",
         )
     warnings = list(compared.warnings)
+    if ", " in model.get("sha256", ""):
+        warnings.append("OUT holds scans of several models: their errors are mixed here.")
     scopes = set(compared.pairs["scope"]) if len(compared.pairs) else set()
     if len(scopes) > 1:
         warnings.append(
@@ -54,7 +62,10 @@ def evaluate(
         agreement=tuple(agreement_rows(compared, options)),
         overlap=tuple(overlap_rows(compared, options)),
         grades=tuple(grade_rows(compared, options)),
-        equivalence=tuple(equivalence_rows(compared, options)),
+        equivalence=(
+            *equivalence_rows(compared, options),
+            *dice_equivalence_rows(compared, options),
+        ),
         repeatability=repeats,
         warnings=tuple(warnings),
     )

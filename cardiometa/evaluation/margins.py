@@ -18,6 +18,8 @@ from typing import Final
 from ..errors import UsageError
 
 USER: Final = "set by --margin"
+# Of differences in Dice between groups; there is no default, for want of a published one.
+DICE: Final = "dice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from .kappa import (
     kappa,
     kappa_value,
 )
-from .margins import Margin
+from .margins import DICE, Margin
 from .options import EvaluationOptions
 from .records import (
     AgreementRow,
@@ -366,6 +366,47 @@ def equivalence_rows(compared: Compared, options: EvaluationOptions) -> Iterator
             if group.by != ALL:
                 rest = difference[~group.mask], people[~group.mask]
                 yield _against_rest(row, width, inside, rest, options.least)
+
+
+def dice_equivalence_rows(
+    compared: Compared, options: EvaluationOptions
+) -> Iterator[EquivalenceRow]:
+    """Further rows of ``equivalence.csv``: differences in Dice, where ``dice`` has a margin.
+
+    The mean of ED and ES of each person of a group less that of the rest, by structure.
+    """
+    margin = options.margins.get(DICE)
+    if margin is None or compared.overlaps.empty:
+        return
+    keys = ["structure", "phase", "scope"]
+    for (structure, phase, scope), rows in _tables(compared, _with_both(compared.overlaps), keys):
+        known = rows[np.isfinite(rows["dice"].to_numpy(dtype=float))].reset_index(drop=True)
+        if phase != BOTH_PHASES or known.empty:
+            continue
+        people, dice = person_codes(known), known["dice"].to_numpy(dtype=float)
+        width = margin.of(float(dice.mean()))
+        for group in groups_of(known, options.least):
+            if group.by == ALL:
+                continue
+            row = EquivalenceRow(
+                against=str(options.against),
+                measure=f"dice_{structure}",
+                unit="",
+                scope=scope,
+                kind="difference from the rest",
+                group_by=group.by,
+                group=group.name,
+                n_people=None if group.hidden else group.people,
+                margin=None if group.hidden else width,
+                margin_source=_source(margin),
+                note=group.hidden,
+            )
+            if group.hidden:
+                yield row
+                continue
+            inside, _ = person_means(dice[group.mask], people[group.mask])
+            rest = dice[~group.mask], people[~group.mask]
+            yield _against_rest(row, width, inside, rest, options.least)
 
 
 def _source(margin: Margin) -> str:

@@ -258,8 +258,8 @@ def _reliability_table(rows: Sequence[AgreementRow]) -> Table:
             )
             for row in rows
         ),
-        caption="CoV: within-person coefficient of variation. ICC and concordance depend on how much "
-        "people differ from each other.",
+        caption="CoV: within-person coefficient of variation. ICC and concordance depend on how "
+        "much people differ from each other.",
     )
 
 
@@ -286,12 +286,12 @@ def _groups(result: EvaluationResult, figures: Mapping[str, Figure]) -> tuple[Bl
             columns=("Measure", "Group", "People", "Rest", "Difference", "Margin", "Result"),
             rows=tuple(
                 (
-                    _label(r),
+                    _tested_label(r),
                     group_label(r.group_by, r.group),
                     shown_count(r.n_people),
                     shown_count(r.n_rest),
-                    _estimate(r.estimate, r.ci_low, r.ci_high),
-                    f"± {shown(r.margin)}" if r.margin is not None else DASH,
+                    _estimate(r.estimate, r.ci_low, r.ci_high, _digits(r)),
+                    f"± {shown(r.margin, _digits(r))}" if r.margin is not None else DASH,
                     r.result or r.note,
                 )
                 for r in differences
@@ -302,6 +302,17 @@ def _groups(result: EvaluationResult, figures: Mapping[str, Figure]) -> tuple[Bl
         )
     )
     return tuple(blocks)
+
+
+def _tested_label(row: EquivalenceRow) -> str:
+    structure = row.measure.removeprefix("dice_")
+    if structure in STRUCTURE_NAMES:
+        return f"Dice, {STRUCTURE_NAMES[structure]}{scope_words(row.scope)}"
+    return _label(row)
+
+
+def _digits(row: EquivalenceRow) -> int:
+    return 3 if row.measure.startswith("dice_") else 1
 
 
 # ------------------------------------------------------------------ grades

@@ -168,7 +168,7 @@ def test_internal_shows_scans_and_says_so(
 ) -> None:
     done = evaluate(
         made[0], "--against", "labels", "--labels", made[2], "--out", tmp_path / "own",
-        "--internal", "--bootstrap", 50,
+        "--internal", "--bootstrap", 50, "--margin", "dice=0.02",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "Internal: this page shows" in (tmp_path / "own" / "report.html").read_text("utf-8")
@@ -178,6 +178,14 @@ def test_internal_shows_scans_and_says_so(
         if (r["group"], r["measure"]) == ("black", "lv_edv_ml")
     ]
     assert [r["n_people"] for r in black] == ["5"]
+    dice = {
+        r["group"]: r
+        for r in rows(tmp_path / "own" / "equivalence.csv")
+        if (r["measure"], r["group_by"]) == ("dice_lv_cavity", "trial")
+    }
+    # BETA lacks a slice, and 0.02 is less than that.
+    assert dice["BETA"]["result"] == "different beyond margin"
+    assert float(dice["BETA"]["estimate"]) == pytest.approx(-float(dice["ALPHA"]["estimate"]))
     # A mark a scan: more drawn paths than in the page for release.
     name = "figures/bland_altman_lv_edv_ml.svg"
     marks = [(folder / name).read_text().count("<use") for folder in (tmp_path / "own", out)]
