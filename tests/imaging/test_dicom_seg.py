@@ -271,6 +271,31 @@ def test_another_mask_is_another_instance_and_another_scan_another_study(
     assert elsewhere.StudyInstanceUID != one.StudyInstanceUID
 
 
+def test_slices_stand_where_they_are_and_resampled_ones_say_so(
+    phantom: PhantomCine, tmp_path: Path
+) -> None:
+    """Uneven gaps and a resampled slice: positions are each slice's own, not the mean grid's."""
+    _, cine = read(DIALECTS["siemens"](phantom), tmp_path)
+    labels = label_stack(phantom, cine.pixels)[0]
+    normal = np.cross(*cine.origin.directions)
+    moved = cine.origin.slice_origins_mm + np.outer(np.arange(8) ** 2 * 0.7, normal)
+    origin = replace(
+        cine.origin, slice_origins_mm=moved, resampled=(*[False] * 4, True, *[False] * 3)
+    )
+    patient = scrubbed_patient(KEY, origin)
+    uneven = replace(cine, origin=origin)
+    data = segmentation_object(uneven, labels, ED, patient, segments())
+    seen = set()
+    for group in dcmread(io.BytesIO(data)).PerFrameFunctionalGroupsSequence:
+        position = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
+        k = int(np.argmin(np.linalg.norm(moved - position, axis=1)))
+        assert np.allclose(moved[k], position, atol=1e-6)
+        (source,) = group.DerivationImageSequence[0].SourceImageSequence
+        assert source.SpatialLocationsPreserved == ("NO" if k == 4 else "YES")
+        seen.add(k)
+    assert seen == set(np.flatnonzero(labels.any(axis=(1, 2))))
+
+
 def test_long_ids_stay_different(phantom: PhantomCine, tmp_path: Path) -> None:
     _, cine = read(DIALECTS["siemens"](phantom), tmp_path)
     ids = []
