@@ -116,6 +116,12 @@ def pool_trials(
     age_bands: Annotated[
         str, typer.Option(help="Bands of ages for --by age; the last is open.")
     ] = "18,30,40,50,60,70",
+    missing_outcome: Annotated[
+        str,
+        typer.Option(help="complete cases, or impute within trial and arm (Rubin's rules)."),
+    ] = "complete",
+    imputations: Annotated[int, typer.Option(help="Data sets of --missing-outcome impute.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 1,
     missing_baseline: Annotated[
         str, typer.Option(help="mean of the trial over both arms, or complete cases.")
     ] = "mean",
@@ -218,6 +224,9 @@ def pool_trials(
                     pi_df=pi_df,
                     control=control,
                     missing_baseline=missing_baseline,
+                    missing_outcome=missing_outcome,
+                    imputations=imputations,
+                    seed=seed,
                     status=status,
                     min_cell=min_cell,
                     leave_one_out=leave_one_out,

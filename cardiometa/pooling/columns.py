@@ -8,8 +8,7 @@ import pandas as pd
 
 from ..cohort.cells import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
 from ..errors import Problem, TableError
-
-ALIASES = {"age": "age_years"}
+from .options import ALIASES
 
 
 def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:

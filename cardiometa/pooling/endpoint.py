@@ -61,6 +61,7 @@ def build_endpoint(
         require_columns(rows, [options.outcome], "--outcome")
     covariates = tuple(harmonised_name(name) for name in options.adjust)
     require_columns(rows, covariates, "--adjust")
+    require_columns(rows, options.by_columns, "--by")
     if options.baseline_column:
         require_columns(rows, [options.baseline_column], "--baseline")
     if "arm" not in rows and (roster is None or "arm" not in roster):
@@ -95,8 +96,9 @@ def build_endpoint(
     # Without visits a row is a person, not a scan: whoever has the outcome was scanned.
     has_scan = people["scanned"] if _visits(rows) else people["outcome"].notna()
     people["came"] = has_scan | _failed_then(people, exclusions, options, followup)
-    for name in covariates:
-        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster)
+    for name in dict.fromkeys((*covariates, *options.by_columns)):
+        option = "--adjust" if name in covariates else "--by"
+        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster, option)
     has_baseline = bool(people["baseline"].notna().any())
     if options.needs_baseline and not has_baseline:
         _refuse_without_baseline(rows, options)
@@ -369,6 +371,7 @@ def _covariate(
     baseline_rows: pd.DataFrame,
     name: str,
     roster: pd.DataFrame | None,
+    option: str = "--adjust",
 ) -> pd.Series[str]:
     """A covariate as text, from the baseline row; from any row or the roster if it never changes.
 
@@ -387,12 +390,12 @@ def _covariate(
     values = use.drop_duplicates(KEY)
     if values.empty:
         raise TableError(
-            f"--adjust {name}: no value before randomisation is known.",
+            f"{option} {name}: no value before randomisation is known.",
             hint="It changes between visits, and only the baseline row may be adjusted for."
             if changes
             else "Every cell of the column is empty.",
         )
-    _refuse_unclear_categories(name, values["value"])
+    _refuse_unclear_categories(f"{option} {name}", values["value"])
     merged = people[KEY].merge(values, on=KEY, how="left")["value"].fillna("")
     merged.index = people.index
     return merged
@@ -409,13 +412,13 @@ def _refuse_unclear_categories(name: str, values: pd.Series[str]) -> None:
         return
     if not words.all():
         raise TableError(
-            f"--adjust {name}: the column mixes numbers and words.",
+            f"{name}: the column mixes numbers and words.",
             hint=f"The words are {values_text(values[words])}. Leave a cell empty where the value "
             "is unknown; if the numbers are codes, give every level a word.",
         )
     if values.nunique() > _MOST_LEVELS:
         raise TableError(
-            f"--adjust {name}: {values.nunique()} different words are too many categories.",
+            f"{name}: {values.nunique()} different words are too many categories.",
             hint="Write numbers with a decimal point and without a unit, or group the categories. "
             f"The values are {values_text(values, 5)}.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ..errors import UsageError
@@ -22,6 +23,7 @@ CI_CHOICES = ("hksj", "wald")
 CI_ONE_STAGE_CHOICES = ("kenward-roger", "satterthwaite", "wald")
 PI_DF_CHOICES = ("k-1", "k-2")
 BASELINE_CHOICES = ("mean", "complete")
+OUTCOME_CHOICES = ("complete", "impute")
 STATUS_CHOICES = ("all", "ok")
 
 
@@ -57,6 +59,9 @@ class PoolingOptions:
     pi_df: str = "k-1"
     control: str = "control"
     missing_baseline: str = "mean"
+    missing_outcome: str = "complete"
+    imputations: int = 20
+    seed: int = 1
     status: str = "all"
     min_cell: int = 10
     leave_one_out: bool = True
@@ -74,6 +79,7 @@ class PoolingOptions:
             ("--tau2", self.tau2, TAU2_METHODS),
             ("--ci", self.headline_choice, CI_CHOICES),
             ("--pi-df", self.pi_df, PI_DF_CHOICES),
+            ("--missing-outcome", self.missing_outcome, OUTCOME_CHOICES),
             ("--missing-baseline", self.missing_baseline, BASELINE_CHOICES),
             ("--status", self.status, STATUS_CHOICES),
         ):
@@ -89,17 +95,36 @@ class PoolingOptions:
                 hint="Interactions are of measures: mean-difference, change or follow-up.",
             )
         bands = self.age_bands
-        if len(bands) < 2 or any(b <= a for a, b in zip(bands, bands[1:], strict=False)):
+        if len(bands) < 2 or any(b <= a for a, b in pairwise(bands)):
             raise UsageError(
                 "--age-bands must be two or more rising ages.", hint="For example 18,40,60,70."
             )
         self._check_followup()
         self._check_event()
+        self._check_imputation()
 
     @property
     def _effects(self) -> tuple[str, ...]:
         ranked = (WIN_ODDS,) if self.estimand == "worst-rank" else ()
         return DIFFERENCES + EVENTS + ranked
+
+    def _check_imputation(self) -> None:
+        if self.imputations < 2:
+            raise UsageError(f"--imputations {self.imputations} is fewer than two.")
+        if self.missing_outcome == "complete":
+            return
+        refused = {
+            f"--effect {self.effect}": self.effect not in DIFFERENCES,
+            "--estimand worst-rank": self.estimand == "worst-rank",
+            "--model one-stage": self.model == "one-stage",
+            "--by": bool(self.by),
+        }
+        asked = [name for name, given in refused.items() if given]
+        if asked:
+            raise UsageError(
+                f"--missing-outcome impute does not go with {asked[0]}.",
+                hint="Give imputations made elsewhere in a column .imp, or leave one of them out.",
+            )
 
     def _check_event(self) -> None:
         if self.effect in EVENTS and self.estimand != "while-alive":

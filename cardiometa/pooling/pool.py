@@ -16,15 +16,16 @@ from .delta import delta_rows, tipping_sentences
 from .eligible import participant_exclusions
 from .estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
 from .event_stage import event_rows
-from .first_stage import FirstStage, first_stage
+from .first_stage import FirstStage
+from .given_imputations import analysis_stage, first_copy
 from .integrity import integrity_checks
 from .interaction_rows import interaction_rows, modifiers_of
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import DIFFERENCES, EVENTS, WIN_ODDS, PoolingOptions
 from .records import DeltaRow, EffectRow, HeterogeneityRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
-from .selection import selection_checks
 from .release_levels import release_levels
+from .selection import selection_checks
 from .summaries import read_summaries
 from .two_stage import (
     WITHOUT_REVIEW,
@@ -33,7 +34,6 @@ from .two_stage import (
     heterogeneity_rows,
     sensitivity_row,
 )
-from .worst_rank import WORSE
 from .wording import (
     few_trials,
     integrity_warning,
@@ -41,6 +41,7 @@ from .wording import (
     second_stage_sentence,
     warnings_of_rows,
 )
+from .worst_rank import WORSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,12 @@ class SummaryTable:
 
     rows: pd.DataFrame
     name: str
+
+
+ONE_STAGE_LEFT_OUT = (
+    "With imputed outcomes the trials' estimates are combined by Rubin's rules before pooling: the "
+    "two-stage model alone is given."
+)
 
 
 def pool_trials(
@@ -69,8 +76,13 @@ def pool_trials(
             hint="For example --time mace_day --event mace.",
         )
     options = with_estimand(options, summaries is not None)
-    stage = first_stage(table, options, roster)
+    stage = analysis_stage(table, options, roster)
     refuse_without_deaths(stage.people, options)
+    if stage.imputations and (options.by or options.model == "one-stage"):
+        raise UsageError(
+            f"{'--by' if options.by else '--model one-stage'} does not go with imputed outcomes "
+            "in this version."
+        )
     studies = _with_summaries(stage, summaries, options)
     effects: list[EffectRow] = []
     heterogeneity: list[HeterogeneityRow] = []
@@ -88,7 +100,7 @@ def pool_trials(
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)
-    integrity = (*integrity_checks(table, stage.people), *chosen)
+    integrity = (*integrity_checks(first_copy(table), stage.people), *chosen)
     endpoint = stage.endpoint
     warnings = [
         *warnings_of_rows(table, replace(stage, studies=studies), options),
@@ -96,6 +108,7 @@ def pool_trials(
         *(sentence for one in by_level for sentence in one.warnings),
         *missing,
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
+        *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
         *extra_warnings,
         *integrity_warning(integrity),
     ]
@@ -116,7 +129,7 @@ def pool_trials(
         methods=methods_of_rows(stage, options) + _summaries_sentence(summaries),
         warnings=tuple(warnings),
         endpoint=f"{options.outcome} at {endpoint.followup}",
-        review_rows=_review_rows(table),
+        review_rows=_review_rows(first_copy(table)),
         checks=tuple(one.check for one in single if one.check is not None),
         delta=delta,
     )
@@ -138,7 +151,7 @@ def _both_stages(
     if options.effect in EVENTS:
         rows, sentences = event_rows(stage.trials, studies, options)
         return rows, OneStage(rows=(), check=None, warnings=tuple(sentences))
-    if options.effect == WIN_ODDS:
+    if options.effect == WIN_ODDS or stage.imputations:
         return list(effect_rows(studies, options)), OneStage(rows=(), check=None)
     rows = list(effect_rows(studies, options))
     if options.model == "two-stage":
@@ -245,13 +258,15 @@ def _sensitivity(
                 f"No worst-rank sensitivity analysis: which values of {options.outcome} are the "
                 "worse ones is not known (--worse)."
             )
+    if options.missing_outcome == "impute":
+        wanted.append((replace(options, missing_outcome="complete"), "sensitivity: complete cases"))
     if options.effect == "mean-difference" and summaries is None:
         wanted.append((replace(options, effect="change"), "sensitivity: change score"))
         wanted.append((replace(options, effect="follow-up"), "sensitivity: follow-up only"))
     rows: list[EffectRow] = []
     for other, note in wanted:
         try:
-            again = first_stage(table, other, roster)
+            again = analysis_stage(table, other, roster)
         except CardiometaError as error:
             warnings.append(
                 f"No {note.replace('sensitivity: ', 'sensitivity analysis ')}: {error.message}"
@@ -270,6 +285,8 @@ def _headlines_again(
     """The headline of each model asked for, marked as a sensitivity analysis."""
     two_stage = sensitivity_row(studies, options, note)
     if options.model == "two-stage":
+        return [two_stage]
+    if options.effect == WIN_ODDS or stage.imputations:
         return [two_stage]
     single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
     again = [as_sensitivity(row, note) for row in single]

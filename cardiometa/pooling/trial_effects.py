@@ -33,11 +33,11 @@ def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
     n_control = sums.count(sums.control)
     summary = whole_trial(sums, [*sums.nuisance, *arm_names, OUTCOME])
     left = absorb(summary, sums.nuisance)
-    fit = _reason_without_fit(summary, n_control) or _solve(left, arm_names)
+    fit = _reason_without_fit(summary, n_control) or solve_effects(left, arm_names)
     studies = []
     for position, arm in enumerate(sums.active):
         reason = fit if isinstance(fit, str) else fit.reasons[position]
-        given = fit if isinstance(fit, _ArmFit) and not reason else None
+        given = fit if isinstance(fit, ArmFit) and not reason else None
         studies.append(
             Study(
                 trial=summary.trial,
@@ -47,7 +47,7 @@ def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
                 n_active=sums.count(arm),
                 n=n_control + sums.count(arm),
                 estimate=float(given.estimates[position]) if given else None,
-                se=float(given.errors[position]) if given else None,
+                se=float(given.covariance[position, position]) ** 0.5 if given else None,
                 df=float(given.df) if given else float("inf"),
                 residual_sd=given.residual_sd if given else None,
                 note="; ".join(part for part in (reason, _alias_note(left.aliased)) if part),
@@ -57,11 +57,11 @@ def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _ArmFit:
-    """Estimates and standard errors of the arms; ``reasons`` is empty where one can be given."""
+class ArmFit:
+    """Estimates and covariance of the effects; ``reasons`` is empty where one can be given."""
 
     estimates: np.ndarray
-    errors: np.ndarray
+    covariance: np.ndarray
     df: int
     residual_sd: float
     reasons: tuple[str, ...]
@@ -81,7 +81,7 @@ def _reason_without_fit(summary: TrialSummary, n_control: int) -> str:
     return ""
 
 
-def _solve(left: AbsorbedSums, arm_names: Sequence[str]) -> _ArmFit | str:
+def solve_effects(left: AbsorbedSums, arm_names: Sequence[str]) -> ArmFit | str:
     """Estimates of the arms from the absorbed sums, or the reason there are none."""
     r = len(arm_names)
     treat, cross = left.cross_products[:r, :r], left.cross_products[:r, r]
@@ -105,9 +105,9 @@ def _solve(left: AbsorbedSums, arm_names: Sequence[str]) -> _ArmFit | str:
         return "the model explains the outcome wholly: no standard error"
     # An arm is estimable where no direction without information touches it.
     blocked = (np.abs(vectors[:, ~present]) > 1e-6).any(axis=1)
-    return _ArmFit(
+    return ArmFit(
         estimates=estimates,
-        errors=np.sqrt(rss / df * np.diag(inverse)),
+        covariance=rss / df * inverse,
         df=df,
         residual_sd=float(np.sqrt(rss / df)),
         reasons=tuple(_blocked_reason(b, e) for b, e in zip(blocked, empty, strict=True)),

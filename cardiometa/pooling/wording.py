@@ -179,9 +179,25 @@ def _covariate_forms(stage: FirstStage) -> list[str]:
     ]
 
 
+def _outcome_sentence(stage: FirstStage, options: PoolingOptions) -> str:
+    """What became of participants without the outcome."""
+    combined = (
+        f"{stage.imputations} data sets were analysed and combined within each trial by Rubin's "
+        "rules (degrees of freedom: Barnard & Rubin 1999) before pooling."
+    )
+    if options.missing_outcome == "impute":
+        return (
+            "Missing outcomes were imputed within trial and arm by Bayesian normal regression on "
+            f"baseline and covariates; {combined}"
+        )
+    if stage.imputations:
+        return f"The table's own imputations (column .imp) were used; {combined}"
+    return "Participants without the outcome were left out (complete cases)."
+
+
 def _missing_sentence(stage: FirstStage, options: PoolingOptions) -> str:
     names = {name.partition("=")[0] for trial in stage.trials for name in trial.imputed}
-    sentence = "Participants without the outcome were left out (complete cases)."
+    sentence = _outcome_sentence(stage, options)
     if options.missing_baseline == "complete":
         return f"{sentence} So were those without a baseline value of the model."
     if not names:

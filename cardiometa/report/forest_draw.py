@@ -25,6 +25,12 @@ def draw(spec: ForestSpec, layout: Layout) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, layout.width)
     axes.set_ylim(layout.height, 0)
+    paint(axes, spec, layout)
+    return figure
+
+
+def paint(axes: Axes, spec: ForestSpec, layout: Layout) -> None:
+    """Draw on axes whose unit is one point, the upper left corner of the layout at (0, 0)."""
     axes.axis("off")
     _header(axes, layout)
     _reference_lines(axes, spec, layout)
@@ -35,7 +41,6 @@ def draw(spec: ForestSpec, layout: Layout) -> Figure:
         _mark(axes, layout, placed, largest)
     _axis(axes, spec, layout)
     _foot(axes, layout)
-    return figure
 
 
 def _write(axes: Axes, x: float, y: float, text: str, **how: Any) -> None:

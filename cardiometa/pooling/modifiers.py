@@ -1,0 +1,215 @@
+"""The sums by arm for one possible effect modifier: a number, or levels of a category."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from ..records import ETHNICITIES, SEXES
+from .arm_sums import ArmSums, arm_sums
+from .eligible import Analysed, covariate_numbers
+from .options import PoolingOptions
+
+AGE = "age_years"
+LEVEL_PREFIX = "level:"
+LEAST_IN_CELL = 2  # pooling.md 2.3: fewer people of an arm and level give no effect of their own
+_ORDER = {"sex": SEXES, "ethnicity": ETHNICITIES}
+# An interaction is read per so many units of the covariate.
+PER = {AGE: (10.0, "per 10 years")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModifierSums:
+    """One modifier and one active arm against control, over all trials.
+
+    ``levels`` are empty for a number; the first is the reference. ``sums`` has a trial's columns:
+    its nuisance, then ``value`` or ``level:<name>`` of each level it has, and the outcome.
+    ``counts`` are people by (trial, level, arm), level ``""`` for a number; ``left_out`` are
+    (trial, level) cells with too few people; ``unknown`` counts people without a value.
+    """
+
+    name: str
+    arm: str
+    control: str
+    levels: tuple[str, ...]
+    sums: tuple[ArmSums, ...]
+    counts: Mapping[tuple[str, str, str], int]
+    left_out: tuple[tuple[str, str], ...]
+    unknown: int
+    banded: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        """True for a number that enters linearly."""
+        return not self.levels
+
+    def levels_of(self, sums: ArmSums) -> tuple[str, ...]:
+        """The levels that a trial's sums have, in the modifier's order."""
+        return tuple(level for level in self.levels if level_column(level) in sums.columns)
+
+
+VALUE = "value"
+
+
+def level_column(level: str) -> str:
+    """The name of a level's indicator among the sums' columns."""
+    return f"{LEVEL_PREFIX}{level}"
+
+
+def per_text(name: str) -> str:
+    """What an interaction with a number is read per."""
+    return PER[name][1] if name in PER else "per 1"
+
+
+def band_labels(bands: Sequence[float]) -> tuple[str, ...]:
+    """``18-29``, …, ``70+``: [low, high) on exact age, the last band open."""
+    closed = tuple(f"{low:g}-{high - 1:g}" for low, high in pairwise(bands))
+    return (*closed, f"{bands[-1]:g}+")
+
+
+def modifier_sums(
+    trials: Sequence[Analysed],
+    values: pd.Series[str],
+    name: str,
+    arm: str,
+    options: PoolingOptions,
+) -> ModifierSums:
+    """The sums for one modifier; ``values`` are the participants' texts by the rows' index.
+
+    Numbers stay numbers. Someone whose value is unknown is left out of this analysis alone.
+    """
+    numbers = covariate_numbers(values)
+    known = values != ""
+    if numbers is None:
+        return _of_levels(trials, values.where(known), name, arm, options)
+    unit = PER.get(name, (1.0, ""))[0]
+    chosen, counts = [], {}
+    for trial in trials:
+        index = _both_arms(trial, arm, options.control)
+        index = index[known.loc[index].to_numpy()]
+        part = trial.rows.loc[index]
+        sizes = part["arm"].value_counts()
+        x = numbers.loc[index] / unit
+        if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < LEAST_IN_CELL:
+            continue
+        chosen.append(_sums(trial, part, name, pd.DataFrame({VALUE: x}), options))
+        counts |= {(trial.trial, "", a): int(sizes[a]) for a in (options.control, arm)}
+    return ModifierSums(
+        name=name,
+        arm=arm,
+        control=options.control,
+        levels=(),
+        sums=tuple(chosen),
+        counts=counts,
+        left_out=(),
+        unknown=_unknown(trials, known, arm, options),
+    )
+
+
+def banded_ages(
+    trials: Sequence[Analysed], values: pd.Series[str], arm: str, options: PoolingOptions
+) -> ModifierSums | None:
+    """Ages in bands, for display; None where the ages are not numbers."""
+    numbers = covariate_numbers(values)
+    if numbers is None:
+        return None
+    labels = band_labels(options.age_bands)
+    edges = np.array(options.age_bands)
+    place = np.searchsorted(edges, numbers.to_numpy(), side="right") - 1
+    text = pd.Series(
+        [
+            labels[p] if p >= 0 and np.isfinite(n) else None
+            for p, n in zip(place, numbers, strict=True)
+        ],
+        index=values.index,
+        dtype=object,
+    )
+    return _of_levels(trials, text, AGE, arm, options, order=labels)
+
+
+def _both_arms(trial: Analysed, arm: str, control: str) -> pd.Index:
+    return trial.rows.index[trial.rows["arm"].isin([control, arm])]
+
+
+def _unknown(
+    trials: Sequence[Analysed], known: pd.Series[bool], arm: str, options: PoolingOptions
+) -> int:
+    return sum(int((~known.loc[_both_arms(trial, arm, options.control)]).sum()) for trial in trials)
+
+
+def _sums(
+    trial: Analysed, part: pd.DataFrame, name: str, own: pd.DataFrame, options: PoolingOptions
+) -> ArmSums:
+    """The sums of the rows; the modifier itself is no longer among the nuisance columns."""
+    names = [c for c in trial.nuisance.columns if c != name and not c.startswith(f"{name}=")]
+    return arm_sums(
+        trial.trial,
+        part,
+        nuisance=trial.nuisance.loc[part.index, names],
+        control=options.control,
+        modifiers=own,
+    )
+
+
+def _of_levels(
+    trials: Sequence[Analysed],
+    values: pd.Series[str],
+    name: str,
+    arm: str,
+    options: PoolingOptions,
+    order: Sequence[str] | None = None,
+) -> ModifierSums:
+    known = values.notna()
+    chosen: list[tuple[Analysed, pd.DataFrame, pd.Series[str], list[str]]] = []
+    counts: dict[tuple[str, str, str], int] = {}
+    left_out: list[tuple[str, str]] = []
+    for trial in trials:
+        index = _both_arms(trial, arm, options.control)
+        index = index[known.loc[index].to_numpy()]
+        part, own = trial.rows.loc[index], values.loc[index]
+        table = pd.crosstab(own, part["arm"]).reindex(columns=[options.control, arm], fill_value=0)
+        enough = table.min(axis=1) >= LEAST_IN_CELL
+        left_out += [(trial.trial, str(level)) for level in table.index[~enough]]
+        usable = [str(level) for level in table.index[enough]]
+        if not usable:
+            continue
+        for level in usable:
+            for a in (options.control, arm):
+                counts[trial.trial, level, a] = int(table.loc[level, a])
+        mine = own.isin(usable)
+        chosen.append((trial, part[mine], own[mine], usable))
+    met = Counter(level for *_, usable in chosen for level in usable)
+    ranked = _ordered(tuple(met), name, order, met)
+    sums = []
+    for trial, part, own, usable in chosen:
+        columns = {level_column(v): (own == v).astype(float) for v in ranked if v in usable}
+        sums.append(_sums(trial, part, name, pd.DataFrame(columns), options))
+    return ModifierSums(
+        name=name,
+        arm=arm,
+        control=options.control,
+        levels=ranked,
+        sums=tuple(sums),
+        counts=counts,
+        left_out=tuple(left_out),
+        unknown=_unknown(trials, known, arm, options),
+        banded=order is not None,
+    )
+
+
+def _ordered(
+    levels: tuple[str, ...], name: str, order: Sequence[str] | None, met: Counter[str]
+) -> tuple[str, ...]:
+    """The field's order, the reference first: the first level that most trials have."""
+    known = list(order if order is not None else _ORDER.get(name, ()))
+    ranked = sorted(levels, key=lambda v: (known.index(v) if v in known else len(known), v))
+    if order is None and ranked:
+        most = max(met.values())
+        reference = next(v for v in ranked if met[v] >= 0.8 * most)
+        ranked = [reference, *(v for v in ranked if v != reference)]
+    return tuple(ranked)
