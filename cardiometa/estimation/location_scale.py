@@ -282,6 +282,8 @@ def _starting_values(model: _Model) -> np.ndarray:
             typical = float(np.mean(info[predictor, predictor]))
             weight = model.counts @ np.square(term.columns)
             model.lambdas[index] = max(typical * float(weight.mean()), 1e-8)
+            if term.held:
+                model.lambdas[index] *= 1e-4
             if predictor == 2:
                 # Far from the fit the shape's score is noise: let it bend last.
                 model.lambdas[index] *= 1e6
@@ -361,7 +363,7 @@ def _update_penalties(
     """
     change = 0.0
     for index, (term, _, place) in enumerate(model.terms):
-        if term.penalty is None:
+        if term.penalty is None or term.held:
             continue
         old = model.lambdas[index]
         part = b[place]

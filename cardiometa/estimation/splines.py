@@ -53,7 +53,8 @@ class Term:
 
     ``penalty`` ``[p, p]`` of ``rank``, None for columns that are free. A ``random`` term is a set
     of effects with one variance, 1/lambda; with ``avoid_zero`` its variance is the
-    boundary-avoiding estimate (see `location_scale`).
+    boundary-avoiding estimate, which needs three effects. A ``held`` penalty is not estimated: it
+    is so small that it only makes effects beside an intercept unique.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Term:
     rank: int = 0
     random: bool = False
     avoid_zero: bool = False
+    held: bool = False
 
     @property
     def size(self) -> int:
@@ -81,7 +83,10 @@ def smooth_term(name: str, basis: SplineBasis, x: np.ndarray, *, order: int = 2)
 
 
 def random_term(name: str, code: np.ndarray, groups: int, *, avoid_zero: bool = False) -> Term:
-    """An effect for each of ``groups``; ``code`` ``[n]``, -1 belongs to none."""
+    """An effect for each of ``groups``; ``code`` ``[n]``, -1 belongs to none.
+
+    Two effects have no variance to estimate without a zero: with ``avoid_zero`` they are held.
+    """
     columns = np.zeros((len(code), groups))
     known = code >= 0
     columns[np.flatnonzero(known), code[known]] = 1.0
@@ -91,7 +96,8 @@ def random_term(name: str, code: np.ndarray, groups: int, *, avoid_zero: bool = 
         penalty=np.eye(groups),
         rank=groups,
         random=True,
-        avoid_zero=avoid_zero,
+        avoid_zero=avoid_zero and groups > 2,
+        held=avoid_zero and groups <= 2,
     )
 
 

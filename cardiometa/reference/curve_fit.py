@@ -61,12 +61,11 @@ def location_scale_curves(
 
     Raises EstimationError where a model cannot be fitted.
     """
-    found = [_group(-1, data, _fit(family, data, (), options))]
+    joint = _fit(family, data, (), options)
+    found = [_group(-1, data, joint)]
     known = data.at(np.isin(data.ethnicity, groups)) if groups else data
-    if len(groups) > 1:
-        joint = _fit(family, known, tuple(groups), options)
-    elif groups:
-        joint = _fit(family, known, (), options)
+    if len(groups) > 1 or known.n < data.n:
+        joint = _fit(family, known, tuple(groups) if len(groups) > 1 else (), options)
     found += [_group(g, data.at(data.ethnicity == g), joint) for g in groups]
     return tuple(found)
 

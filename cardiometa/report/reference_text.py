@@ -189,7 +189,8 @@ def curve_sentences(method: str, result: ReferenceResult) -> str:
             "Everybody's curve is free of ethnicity. "
             + (
                 "The ethnicities share one age shape; each has a random effect on location and "
-                "scale, so that a thin group is drawn to the others. A group that no trial holds "
+                "scale, so that a thin group is drawn to the others (of two groups each keeps its "
+                "own). A group that no trial holds "
                 "beside another has no level of its own."
                 if method in ("lms", "gaussian")
                 else "A group too thin for a curve of its own has everybody's, moved by its own "
