@@ -126,8 +126,8 @@ def _own_contrasts(
 
 def _counts(
     modifier: ModifierSums, trial: str | None = None, level: str | None = None
-) -> dict[str, int]:
-    sums = {"n_control": 0, "n_active": 0}
+) -> dict[str, Any]:
+    sums: dict[str, Any] = {"n_control": 0, "n_active": 0}
     for (name, at, arm), count in modifier.counts.items():
         if (trial is None or name == trial) and (level is None or at == level):
             sums["n_control" if arm == modifier.control else "n_active"] += count

@@ -88,7 +88,8 @@ def modifier_sums(
     if numbers is None:
         return _of_levels(trials, values.where(known), name, arm, options)
     unit = PER.get(name, (1.0, ""))[0]
-    chosen, counts = [], {}
+    chosen: list[ArmSums] = []
+    counts: dict[tuple[str, str, str], int] = {}
     for trial in trials:
         index = _both_arms(trial, arm, options.control)
         index = index[known.loc[index].to_numpy()]
@@ -180,7 +181,7 @@ def _of_levels(
             continue
         for level in usable:
             for a in (options.control, arm):
-                counts[trial.trial, level, a] = int(table.loc[level, a])
+                counts[trial.trial, level, a] = int(table[a][level])
         mine = own.isin(usable)
         chosen.append((trial, part[mine], own[mine], usable))
     met = Counter(level for *_, usable in chosen for level in usable)

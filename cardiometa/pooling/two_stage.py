@@ -20,6 +20,7 @@ from ..estimation.random_effects import (
     t_interval,
     tau2_standard_error,
 )
+from ..estimation.small_study import LEAST_TRIALS, egger
 from ..estimation.tau2 import METHODS as TAU2_METHODS
 from .options import RATIOS, PoolingOptions
 from .records import EffectRow, HeterogeneityRow, Study
@@ -28,6 +29,7 @@ ONE_TRIAL = "one trial: its own interval, no heterogeneity can be estimated"
 COMMON_EFFECT = "sensitivity: common effect (tau2 = 0)"
 WITHOUT_REVIEW = "sensitivity: without rows marked for review"
 PARTICIPANTS_ONLY = "sensitivity: trials with participants' data only"
+SMALL_STUDY = "Egger's test: change of the effect per unit of its standard error"
 NO_WIDTH = "estimates equal: the interval has no width and must not be used"
 
 
@@ -53,6 +55,8 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
     with_rows = [study for study in usable if not study.aggregate]
     if 0 < len(with_rows) < len(usable):
         rows.append(sensitivity_row(with_rows, options, PARTICIPANTS_ONLY))
+    if len(usable) >= LEAST_TRIALS:
+        rows += _small_study_rows(usable, options)
     if options.leave_one_out and len(usable) >= 3:
         for study in usable:
             others = [other for other in usable if other is not study]
@@ -97,6 +101,17 @@ def _common_effect_row(usable: Sequence[Study], options: PoolingOptions) -> Effe
     fit = pool_estimates(*estimates_of(usable), "fe")
     interval = pooled_interval(fit, "wald", options.level)
     return _pooled_row(usable, fit, interval, options, headline=False, note=COMMON_EFFECT)
+
+
+def _small_study_rows(usable: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
+    """Egger's test; none where all standard errors are equal."""
+    y, v = estimates_of(usable)
+    if float(np.ptp(v)) < 1e-9 * float(v.max()):
+        return []
+    estimate, interval = egger(y, v, options.level)
+    cells = interval_cells(estimate, interval, replace(options, effect="mean-difference"))
+    row = EffectRow(analysis="small-study", **_common(usable[0], options), **cells)
+    return [replace(row, k=len(usable), headline=True, note=SMALL_STUDY)]
 
 
 def _common(study: Study, options: PoolingOptions) -> dict[str, Any]:

@@ -142,6 +142,17 @@ def heterogeneity_sentence(result: PoolingResult, arm: str) -> str:
     return f"Heterogeneity: {between}I² = {i2}; {q}. {test}."
 
 
+def small_study_sentence(result: PoolingResult, arm: str) -> str:
+    """Egger's test in words; empty below ten trials."""
+    row = next(iter(of_arm(result, arm, "small-study")), None)
+    if row is None:
+        return ""
+    return (
+        f"Small-study effects, {arm}: Egger's test p = {shown_p(row.p)} ({row.k} trials, t with "
+        f"{shown(row.df, 0)} df). It tells asymmetry, not its cause."
+    ).replace("p = <", "p < ")
+
+
 def result_sentence(result: PoolingResult, arm: str) -> str:
     """The headline in one sentence, as an abstract says it."""
     row = headline_of(result, arm)

@@ -12,7 +12,7 @@ from .names import ABBREVIATIONS
 from .numbers import shown_count
 from .page import Block, Bullets, Facts, Notice, Paragraph, Section, page_html
 from .pooling_delta import delta_table
-from .pooling_forest import result_sentence
+from .pooling_forest import result_sentence, small_study_sentence
 from .pooling_levels import (
     ecological_table,
     interaction_sentences,
@@ -158,6 +158,9 @@ def _trial_sections(result: PoolingResult) -> list[Section]:
         heterogeneity_table(result, arm)
         for arm in result.arms
         if any(row.arm == arm for row in result.heterogeneity)
+    ]
+    blocks += [
+        Paragraph(text) for arm in result.arms if (text := small_study_sentence(result, arm))
     ]
     checks = check_table(result)
     if checks is not None:

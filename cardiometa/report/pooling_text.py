@@ -8,7 +8,7 @@ from ..pooling.records import PoolingResult
 from ..records import Table
 from .page import is_numeric_column
 from .pooling_delta import delta_table
-from .pooling_forest import heterogeneity_sentence, result_sentence
+from .pooling_forest import heterogeneity_sentence, result_sentence, small_study_sentence
 from .pooling_levels import (
     ecological_table,
     interaction_sentences,
@@ -42,6 +42,7 @@ def pooling_text(result: PoolingResult) -> str:
     for arm in result.arms:
         parts.append(_wrapped(result_sentence(result, arm)))
         parts += map(_wrapped, interaction_sentences(result, arm))
+        parts += [_wrapped(text) for text in (small_study_sentence(result, arm),) if text]
     parts.append(_wrapped(f"Methods: {result.methods}"))
     parts += [_wrapped(f"Warning: {sentence}") for sentence in result.warnings]
     return "\n\n".join(parts) + "\n"
