@@ -24,6 +24,31 @@ def _accuracy(accuracy: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _table(table: Mapping[str, Any]) -> list[str]:
+    """One table of the card: its title, how it was made, columns and rows of text."""
+    columns = [str(name) for name in table["columns"]]
+    rows = [[str(cell) for cell in row] for row in table["rows"]]
+    return [
+        f"### {table['title']}",
+        "",
+        str(table.get("how", "")),
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+    ]
+
+
+def _picture(picture: Mapping[str, Any]) -> list[str]:
+    return [f"![{picture['title']}]({picture['file']})", "", str(picture.get("caption", "")), ""]
+
+
+def _quality(document: Mapping[str, Any]) -> list[str]:
+    block = document.get("quality")
+    return ["## Quality score", "", str(block["sentence"]), ""] if block else []
+
+
 def card_markdown(card: ModelCard) -> str:
     """``MODEL_CARD.md`` of a model."""
     document = card.document
@@ -62,6 +87,9 @@ def card_markdown(card: ModelCard) -> str:
         "",
         *_list(f"{key}: {value}" for key, value in document.get("accuracy_notes", {}).items()),
         "",
+        *(line for table in document.get("tables", []) for line in _table(table)),
+        *(line for picture in document.get("pictures", []) for line in _picture(picture)),
+        *_quality(document),
         "## Limits",
         "",
         *_list(document.get("limits", [])),

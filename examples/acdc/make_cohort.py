@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 TRIALS = ("DIJON-A", "DIJON-B", "DIJON-C")
@@ -37,10 +38,14 @@ healthy.map = {{ NOR = true, DCM = false, HCM = false, MINF = false, RV = false 
 """
 
 
-def main(source: Path, target: Path) -> None:
-    """Write ``cohort.toml`` and each trial's two tables below ``target``."""
+def main(source: Path, target: Path, only: Container[str] | None = None) -> None:
+    """Write ``cohort.toml`` and each trial's two tables below ``target``.
+
+    ``only`` names the patients to take; default all.
+    """
     with (source / "reference_volumes.csv").open(newline="", encoding="utf-8") as stream:
         rows = sorted(csv.DictReader(stream), key=lambda row: row["participant_id"])
+    rows = [row for row in rows if only is None or row["participant_id"] in only]
     text = 'name = "acdc-three-thirds"\n'
     for number, trial in enumerate(TRIALS):
         own = rows[number :: len(TRIALS)]
