@@ -27,6 +27,7 @@ from .records import ColumnRule, TableOptions
 
 MEASUREMENTS_NAME = "measurements.csv"
 ONE_TRIAL = "all"
+IMPUTATION = ".imp"
 _MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 _NUMBER_NAMES = frozenset(c.name for c in COLUMNS if c.type in ("number", "integer"))
 _CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
@@ -295,6 +296,8 @@ def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
         return problems
     # Visits without a name are told apart by their day, where there is one.
     keys = [rows["trial"], rows["participant_id"], rows["visit"]]
+    if IMPUTATION in rows:  # completed copies of one table, one below the other
+        keys.append(rows[IMPUTATION])
     unnamed = rows["visit"].isna()
     if unnamed.any():
         if "visit_day" not in rows:

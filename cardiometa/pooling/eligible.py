@@ -76,7 +76,7 @@ def analysed_trials(
     trial, both arms together (White & Thompson 2005): valid because it cannot depend on the arm.
     """
     eligible = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
-    design = _design(eligible, endpoint, options)
+    design = design_of(eligible, endpoint, options)
     chosen = []
     for trial, part in people[people["code"] == ""].groupby("trial", sort=True):
         everyone = design.loc[eligible.index[eligible["trial"] == trial]]
@@ -103,7 +103,7 @@ def analysed_trials(
     return tuple(chosen)
 
 
-def _design(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
+def design_of(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     """Baseline and covariates as numbers, NaN unknown; categories as indicators."""
     columns: dict[str, pd.Series[float]] = {}
     if options.effect == "mean-difference":

@@ -52,6 +52,7 @@ def as_worst_rank(options: PoolingOptions) -> PoolingOptions:
         model="two-stage",
         adjust=(),
         by=(),
+        missing_outcome="complete",
     )
 
 

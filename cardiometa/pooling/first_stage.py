@@ -10,16 +10,14 @@ import pandas as pd
 
 from ..errors import EstimationError, Problem
 from ..records import CohortTable
-from .arm_sums import ArmSums, arm_sums
-from .binary import binary_studies
+from .arm_sums import ArmSums
 from .eligible import Analysed, analysed_trials, classify
 from .endpoint import Endpoint, build_endpoint
 from .fate import with_fate
-from .options import EVENTS, WIN_ODDS, PoolingOptions
+from .imputed_stage import impute_stage
+from .options import PoolingOptions
 from .records import Accounting, Study
-from .survival import hazard_studies
-from .trial_effects import effects_of_trial
-from .worst_rank import win_odds_studies
+from .trial_studies import studies_of, sums_of
 
 NOBODY = "no participant analysed in one of the arms"
 NOBODY_AT_ALL = "no participant analysed in either arm"
@@ -30,7 +28,8 @@ class FirstStage:
     """The studies of every active arm, and who went into them.
 
     ``studies`` maps each active arm to its trials in order of name; ``people`` has one row a
-    participant with ``code`` (empty: analysed); ``trials`` are the analysed rows, ``sums`` theirs.
+    participant with ``code`` (empty: analysed); ``trials`` are the analysed rows, ``sums`` theirs
+    (none where outcomes are imputed); ``imputations`` how many data sets were combined, 0 for none.
     """
 
     endpoint: Endpoint
@@ -38,6 +37,7 @@ class FirstStage:
     trials: tuple[Analysed, ...]
     sums: tuple[ArmSums, ...]
     studies: Mapping[str, tuple[Study, ...]]
+    imputations: int = 0
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -67,35 +67,29 @@ def first_stage(
     """
     endpoint = with_fate(build_endpoint(table, options, roster), table, options, roster)
     people = classify(endpoint, options)
-    trials = analysed_trials(people, endpoint, options)
-    sums = (
-        ()
-        if options.effect in (*EVENTS, WIN_ODDS)
-        else tuple(
-            arm_sums(trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control)
-            for trial in trials
-        )
-    )
-    found = {(study.arm, study.trial): study for study in studies_of(trials, sums, options)}
+    sums: tuple[ArmSums, ...] = ()
+    if options.missing_outcome == "impute":
+        imputed = impute_stage(people, endpoint, options)
+        people, trials = imputed.people, imputed.trials
+        each: Sequence[Study] = imputed.studies
+    else:
+        trials = analysed_trials(people, endpoint, options)
+        sums = sums_of(trials, options)
+        each = studies_of(trials, sums, options)
+    found = {(study.arm, study.trial): study for study in each}
     studies = _with_empty_arms(people, found, options)
     people = _without_unestimable(people, found, options.control)
-    stage = FirstStage(endpoint=endpoint, people=people, trials=trials, sums=sums, studies=studies)
+    stage = FirstStage(
+        endpoint=endpoint,
+        people=people,
+        trials=trials,
+        sums=sums,
+        studies=studies,
+        imputations=options.imputations if options.missing_outcome == "impute" else 0,
+    )
     if not stage.arms:
         raise _not_estimable(studies)
     return stage
-
-
-def studies_of(
-    trials: Sequence[Analysed], sums: Sequence[ArmSums], options: PoolingOptions
-) -> list[Study]:
-    """Each trial's effects: of its sums, or of its rows where the outcome is an event."""
-    if options.effect == "hazard-ratio":
-        return [study for trial in trials for study in hazard_studies(trial, options)]
-    if options.effect == WIN_ODDS:
-        return [study for trial in trials for study in win_odds_studies(trial, options)]
-    if options.effect in EVENTS:
-        return [study for trial in trials for study in binary_studies(trial, options)]
-    return [study for one in sums for study in effects_of_trial(one)]
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

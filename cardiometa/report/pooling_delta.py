@@ -10,7 +10,7 @@ from .pooling_tables import decimals_of, effect_label, shown_p
 
 
 def delta_table(result: PoolingResult, arm: str) -> Table | None:
-    """The pooled effect on the grid of delta and at the tipping points; None where there is none."""
+    """The pooled effect by delta and at the tipping points; None where there is none."""
     rows = sorted((row for row in result.delta if row.arm == arm), key=lambda row: row.delta)
     if not rows:
         return None

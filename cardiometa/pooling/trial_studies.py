@@ -1,0 +1,37 @@
+"""Each trial's own effects, by the model that the effect measure asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .arm_sums import ArmSums, arm_sums
+from .binary import binary_studies
+from .eligible import Analysed
+from .options import EVENTS, WIN_ODDS, PoolingOptions
+from .records import Study
+from .survival import hazard_studies
+from .trial_effects import effects_of_trial
+from .worst_rank import win_odds_studies
+
+
+def sums_of(trials: Sequence[Analysed], options: PoolingOptions) -> tuple[ArmSums, ...]:
+    """The sums of each trial's arms; none where the model needs the rows themselves."""
+    if options.effect in (*EVENTS, WIN_ODDS):
+        return ()
+    return tuple(
+        arm_sums(trial.trial, trial.rows, nuisance=trial.nuisance, control=options.control)
+        for trial in trials
+    )
+
+
+def studies_of(
+    trials: Sequence[Analysed], sums: Sequence[ArmSums], options: PoolingOptions
+) -> list[Study]:
+    """Each trial's effects: of its sums, or of its rows where the outcome is an event."""
+    if options.effect == "hazard-ratio":
+        return [study for trial in trials for study in hazard_studies(trial, options)]
+    if options.effect == WIN_ODDS:
+        return [study for trial in trials for study in win_odds_studies(trial, options)]
+    if options.effect in EVENTS:
+        return [study for trial in trials for study in binary_studies(trial, options)]
+    return [study for one in sums for study in effects_of_trial(one)]
