@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CohortError, Problem, UsageError
+from ..errors import CohortError, UsageError
 from ..files import RECORD_NAME, check_output, read_json, remove_leftovers, write_text
 from ..provenance import FORMAT_VERSION, record_text, run_block
-from ..records import BodySize, RunRecord, ScanKey, ScanResult, ScanSource
-from .one_scan import ScanJob
-from .scan_record import read_finished, shown_scans
-from .stored import (
-    base_options,
-    edited_by_hand,
-    is_corrected,
-    recorded_model,
-    restore,
-    stored_model,
-)
+from ..records import RunRecord, ScanKey, ScanResult
+from .scan_record import shown_scans
+from .stored import restore
 
 if TYPE_CHECKING:
-    from ..cohort.records import Cohort, CohortOptions, CohortScan
+    from ..cohort.records import Cohort, CohortOptions
     from ..segmentation.model import Model
     from ..segmentation.predict import TorchPredictor
     from .corrections import Correction
-    from .label_file import ScanGrid
+    from .one_scan import ScanJob
 
 BSA_FORMULAS = ("mosteller", "dubois")
 
@@ -82,69 +74,6 @@ class Watch:
     finished: Callable[[ScanResult], None]
 
 
-def source_size(source: ScanSource) -> tuple[int, int]:
-    """Number and bytes of a source's files: a cheap sign that images were added or changed."""
-    files = [
-        path
-        for top in source.paths
-        for path in ([top] if top.is_file() else sorted(top.rglob("*")))
-        if path.is_file()
-    ]
-    return len(files), sum(path.stat().st_size for path in files)
-
-
-def _body(cohort: Cohort) -> dict[tuple[str, str], BodySize]:
-    def number(value: Any) -> float | None:
-        return None if value is None or not math.isfinite(float(value)) else float(value)
-
-    people = cohort.participants
-    if not {"height_cm", "weight_kg"} <= set(people.columns):
-        return {}
-    columns = zip(
-        people["trial"],
-        people["participant_id"],
-        people["height_cm"].astype("float64"),
-        people["weight_kg"].astype("float64"),
-        strict=True,
-    )
-    return {
-        (str(t), str(p)): BodySize(height_cm=number(h), weight_kg=number(w))
-        for t, p, h, w in columns
-    }
-
-
-def _job(
-    scan: CohortScan,
-    body: BodySize,
-    options: SegmentOptions,
-    model: Model,
-    correction: Correction | None,
-) -> ScanJob:
-    count, size = source_size(scan.source)
-    # Named only where there is one: a scan without is the same as before there were any.
-    dressing = {"correction_sha256": correction.sha256} if correction else {}
-    if options.dicom_seg is not None:
-        dressing["dicom_seg"] = options.dicom_seg
-    return ScanJob(
-        key=scan.key,
-        source=scan.source,
-        body=body,
-        series_regex=options.series_regex,
-        correction=correction,
-        options={
-            **dressing,
-            "bsa_formula": options.bsa_formula,
-            "frames": "all",
-            "series_regex": options.series_regex,
-            "model_sha256": model.sha256,
-            "height_cm": body.height_cm,
-            "weight_kg": body.weight_kg,
-            "source_files": count,
-            "source_bytes": size,
-        },
-    )
-
-
 def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> dict[str, Any]:
     values: dict[str, Any] = {
         "cohort": cohort.name,
@@ -190,81 +119,6 @@ def _record(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What OUT has: results as asked for, scans to put back to the model's own, jobs to run."""
-
-    done: Sequence[ScanResult]
-    back: Sequence[ScanJob]
-    left: Sequence[ScanJob]
-
-
-def _plan(out: Path, jobs: Sequence[ScanJob], options: SegmentOptions) -> _Plan:
-    if options.restart or not out.exists():
-        return _Plan(done=(), back=(), left=jobs)
-    done, back, left = [], [], []
-    for planned in jobs:
-        job = _by_its_model(out, planned) if options.allow_mixed_models else planned
-        result = read_finished(out, job.key, job.options)
-        if result is not None:
-            done.append(result)
-            continue
-        stored = stored_model(out, job.key, job.options)
-        if stored is None:
-            left.append(planned)
-        elif job.options == base_options(job.options):
-            back.append(replace(job, stored=stored))
-        else:
-            left.append(replace(job, stored=stored))
-    return _Plan(done=done, back=back, left=left)
-
-
-def _by_its_model(out: Path, job: ScanJob) -> ScanJob:
-    """The job as OUT's own model would have done it, where another one did."""
-    model = recorded_model(out, job.key)
-    return job if model is None else replace(job, options={**job.options, "model_sha256": model})
-
-
-def _corrections(
-    out: Path, cohort: Cohort, options: SegmentOptions
-) -> tuple[dict[ScanKey, Correction], list[Problem]]:
-    from .corrections import find_corrections
-
-    keys = [scan.key for scan in cohort.scans]
-    if options.corrections is not None:
-        return find_corrections(options.corrections, out, keys)
-    count = sum(is_corrected(out, key) for key in keys) if out.exists() else 0
-    if count and not (options.overwrite or options.restart):
-        raise UsageError(
-            f"{shown_scans(count)} of {out.name} measured on a reader's mask, and --corrections "
-            "is not given.",
-            hint="Give the folder again; or say --overwrite to have the model's own results.",
-        )
-    return {}, []
-
-
-def _check_masks(out: Path, plan: _Plan, options: SegmentOptions, problems: list[Problem]) -> None:
-    """Raise InputError with every problem of every mended mask that is not yet taken."""
-    from ..imaging.read import ReadOptions, scan_grid
-    from .corrections import check_corrections, refuse
-    from .label_file import ScanGrid, grid_of_mask
-
-    jobs = {job.key: job for job in plan.left if job.correction is not None}
-
-    def grid_of(key: ScanKey) -> ScanGrid:
-        job = jobs[key]
-        if job.stored is not None:
-            return grid_of_mask(job.stored.segmentation.read_bytes())
-        shape, affine = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
-        return ScanGrid(shape=shape, affine=affine)
-
-    found = check_corrections([j.correction for j in jobs.values() if j.correction], grid_of)
-    if not options.restart:
-        undone = [job.key for job in (*plan.back, *plan.left)]
-        found += [p for p in (edited_by_hand(out, key) for key in undone) if p is not None]
-    refuse([*problems, *found])
-
-
 def run_segment(
     cohort_path: Path,
     out: Path,
@@ -276,16 +130,10 @@ def run_segment(
     from ..cohort.load import load_cohort
     from ..segmentation.model import load_model
     from .gather import gather
+    from .segment_plan import check_masks, corrections_of, jobs_of, plan_of
 
     begun = time.monotonic()
-    if options.bsa_formula not in BSA_FORMULAS:
-        raise UsageError(
-            f"--bsa {options.bsa_formula} is unknown.", hint=f"Use {' or '.join(BSA_FORMULAS)}."
-        )
-    if options.dicom_seg is not None:
-        from ..imaging.dicom_seg import need_highdicom
-
-        need_highdicom()
+    _check_options(options)
     model = load_model(options.model)
     cohort = load_cohort(cohort_path, cohort_options)
     if not cohort.scans:
@@ -294,33 +142,24 @@ def run_segment(
             hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
         )
     _check_output(out, cohort, options, model)
-    corrections, problems = _corrections(out, cohort, options)
-    bodies = _body(cohort)
-    jobs = [
-        _job(
-            s,
-            bodies.get((s.key.trial, s.key.participant), BodySize()),
-            options,
-            model,
-            corrections.get(s.key),
-        )
-        for s in cohort.scans
-    ]
-    plan = _plan(out, jobs, options)
-    _check_masks(out, plan, options, problems)
+    corrections, problems = corrections_of(out, cohort, options)
+    jobs = jobs_of(cohort, options, model, corrections)
+    plan = plan_of(out, jobs, options)
+    check_masks(out, plan, options, problems)
     watch.planned(len(jobs), len(plan.done))
+    outcome = SegmentOutcome(
+        scans=len(jobs),
+        already_done=len(plan.done),
+        ok=0,
+        review=0,
+        failed=0,
+        flow={},
+        notes=cohort.notes,
+        warnings=cohort.warnings,
+        seconds=time.monotonic() - begun,
+    )
     if options.dry_run:
-        return SegmentOutcome(
-            scans=len(jobs),
-            already_done=len(plan.done),
-            ok=0,
-            review=0,
-            failed=0,
-            flow={},
-            notes=cohort.notes,
-            warnings=cohort.warnings,
-            seconds=time.monotonic() - begun,
-        )
+        return outcome
     if out.exists():
         remove_leftovers(out)
     record = partial(_record, cohort, options, model, corrections)
@@ -329,34 +168,44 @@ def run_segment(
     for result in back:
         watch.finished(result)
     fresh = _process(out, plan.left, options, model, watch)
-    results = sorted([*plan.done, *back, *fresh], key=lambda result: result.key)
-    tables = gather(out, cohort, results, model)
-    seconds = time.monotonic() - begun
-    stages = _stages(fresh)
+    gathered = gather(out, cohort, sorted([*plan.done, *back, *fresh], key=_key), model)
+    statuses = Counter(result.status for result in gathered.results)
+    outcome = replace(
+        outcome,
+        ok=statuses["ok"],
+        review=statuses["review"],
+        failed=statuses["failed"],
+        corrected=sum(_is_corrected(result) for result in gathered.results),
+        flow=gathered.flow,
+        notes=[*cohort.notes, *_notes(corrections, gathered.results, back, options)],
+        seconds=time.monotonic() - begun,
+        stages=_stages(fresh),
+    )
     run = run_block(
         state="complete",
-        seconds=seconds,
+        seconds=outcome.seconds,
         new_scans=len(fresh),
-        stages=stages,
-        models=_models(results),
+        stages=outcome.stages,
+        models=_models(gathered.results),
     )
     write_text(out / RECORD_NAME, record_text(record(run)))
-    counts = {s: sum(r.status == s for r in tables.results) for s in ("ok", "review", "failed")}
-    return SegmentOutcome(
-        scans=len(jobs),
-        already_done=len(plan.done),
-        corrected=sum(_is_corrected(result) for result in tables.results),
-        flow=tables.flow,
-        notes=[
-            *cohort.notes,
-            *_correction_notes(corrections, tables.results, back),
-            *_seg_notes(tables.results, options),
-        ],
-        warnings=cohort.warnings,
-        seconds=seconds,
-        stages=stages,
-        **counts,
-    )
+    return outcome
+
+
+def _key(result: ScanResult) -> ScanKey:
+    return result.key
+
+
+def _check_options(options: SegmentOptions) -> None:
+    """What is wrong with the options alone, before anything is read."""
+    if options.bsa_formula not in BSA_FORMULAS:
+        raise UsageError(
+            f"--bsa {options.bsa_formula} is unknown.", hint=f"Use {' or '.join(BSA_FORMULAS)}."
+        )
+    if options.dicom_seg is not None:
+        from ..imaging.dicom_seg import need_highdicom
+
+        need_highdicom()
 
 
 def _is_corrected(result: ScanResult) -> bool:
@@ -371,20 +220,16 @@ def _models(results: Sequence[ScanResult]) -> list[str]:
     return sorted(str(digest) for digest in known if digest)
 
 
-def _seg_notes(results: Sequence[ScanResult], options: SegmentOptions) -> list[str]:
-    if options.dicom_seg is None:
-        return []
-    from .dicom_out import seg_notes
-
-    return seg_notes(results)
-
-
-def _correction_notes(
+def _notes(
     corrections: Mapping[ScanKey, Correction],
     results: Sequence[ScanResult],
     back: Sequence[ScanResult],
+    options: SegmentOptions,
 ) -> list[str]:
-    notes = []
+    """What became of corrections and DICOM objects, for the print-out."""
+    from .dicom_out import seg_notes
+
+    notes = seg_notes(results) if options.dicom_seg is not None else []
     if corrections:
         taken = sum(_is_corrected(result) for result in results)
         same = len(corrections) - taken

@@ -1,0 +1,188 @@
+"""What a run of ``segment`` has to do: its jobs, what OUT holds of them, the masks to check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Problem, UsageError
+from ..records import BodySize, ScanKey, ScanResult, ScanSource
+from .one_scan import ScanJob
+from .scan_record import read_finished, shown_scans
+from .stored import (
+    base_options,
+    edited_by_hand,
+    is_corrected,
+    recorded_model,
+    stored_model,
+)
+
+if TYPE_CHECKING:
+    from ..cohort.records import Cohort, CohortScan
+    from ..segmentation.model import Model
+    from .corrections import Correction
+    from .label_file import ScanGrid
+    from .segment_run import SegmentOptions
+
+
+def source_size(source: ScanSource) -> tuple[int, int]:
+    """Number and bytes of a source's files: a cheap sign that images were added or changed."""
+    files = [
+        path
+        for top in source.paths
+        for path in ([top] if top.is_file() else sorted(top.rglob("*")))
+        if path.is_file()
+    ]
+    return len(files), sum(path.stat().st_size for path in files)
+
+
+def _body(cohort: Cohort) -> dict[tuple[str, str], BodySize]:
+    def number(value: Any) -> float | None:
+        return None if value is None or not math.isfinite(float(value)) else float(value)
+
+    people = cohort.participants
+    if not {"height_cm", "weight_kg"} <= set(people.columns):
+        return {}
+    columns = zip(
+        people["trial"],
+        people["participant_id"],
+        people["height_cm"].astype("float64"),
+        people["weight_kg"].astype("float64"),
+        strict=True,
+    )
+    return {
+        (str(t), str(p)): BodySize(height_cm=number(h), weight_kg=number(w))
+        for t, p, h, w in columns
+    }
+
+
+def _job(
+    scan: CohortScan,
+    body: BodySize,
+    options: SegmentOptions,
+    model: Model,
+    correction: Correction | None,
+) -> ScanJob:
+    count, size = source_size(scan.source)
+    # Named only where there is one: a scan without is the same as before there were any.
+    dressing = {"correction_sha256": correction.sha256} if correction else {}
+    if options.dicom_seg is not None:
+        dressing["dicom_seg"] = options.dicom_seg
+    return ScanJob(
+        key=scan.key,
+        source=scan.source,
+        body=body,
+        series_regex=options.series_regex,
+        correction=correction,
+        options={
+            **dressing,
+            "bsa_formula": options.bsa_formula,
+            "frames": "all",
+            "series_regex": options.series_regex,
+            "model_sha256": model.sha256,
+            "height_cm": body.height_cm,
+            "weight_kg": body.weight_kg,
+            "source_files": count,
+            "source_bytes": size,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What OUT has: results as asked for, scans to put back to the model's own, jobs to run."""
+
+    done: Sequence[ScanResult]
+    back: Sequence[ScanJob]
+    left: Sequence[ScanJob]
+
+
+def jobs_of(
+    cohort: Cohort,
+    options: SegmentOptions,
+    model: Model,
+    corrections: Mapping[ScanKey, Correction],
+) -> list[ScanJob]:
+    """One job a scan, in the cohort's order."""
+    bodies = _body(cohort)
+    return [
+        _job(
+            scan,
+            bodies.get((scan.key.trial, scan.key.participant), BodySize()),
+            options,
+            model,
+            corrections.get(scan.key),
+        )
+        for scan in cohort.scans
+    ]
+
+
+def plan_of(out: Path, jobs: Sequence[ScanJob], options: SegmentOptions) -> Plan:
+    """Sort the jobs by what OUT holds of them; nothing is written."""
+    if options.restart or not out.exists():
+        return Plan(done=(), back=(), left=jobs)
+    done, back, left = [], [], []
+    for planned in jobs:
+        job = _by_its_model(out, planned) if options.allow_mixed_models else planned
+        result = read_finished(out, job.key, job.options)
+        if result is not None:
+            done.append(result)
+            continue
+        stored = stored_model(out, job.key, job.options)
+        if stored is None:
+            left.append(planned)
+        elif job.options == base_options(job.options):
+            back.append(replace(job, stored=stored))
+        else:
+            left.append(replace(job, stored=stored))
+    return Plan(done=done, back=back, left=left)
+
+
+def _by_its_model(out: Path, job: ScanJob) -> ScanJob:
+    """The job as OUT's own model would have done it, where another one did."""
+    model = recorded_model(out, job.key)
+    return job if model is None else replace(job, options={**job.options, "model_sha256": model})
+
+
+def corrections_of(
+    out: Path, cohort: Cohort, options: SegmentOptions
+) -> tuple[dict[ScanKey, Correction], list[Problem]]:
+    """The mended masks of a run and what is wrong with their layout; raises UsageError."""
+    from .corrections import find_corrections
+
+    keys = [scan.key for scan in cohort.scans]
+    if options.corrections is not None:
+        return find_corrections(options.corrections, out, keys)
+    count = sum(is_corrected(out, key) for key in keys) if out.exists() else 0
+    if count and not (options.overwrite or options.restart):
+        raise UsageError(
+            f"{shown_scans(count)} of {out.name} measured on a reader's mask, and --corrections "
+            "is not given.",
+            hint="Give the folder again; or say --overwrite to have the model's own results.",
+        )
+    return {}, []
+
+
+def check_masks(out: Path, plan: Plan, options: SegmentOptions, problems: list[Problem]) -> None:
+    """Raise InputError with every problem of every mended mask that is not yet taken."""
+    from ..imaging.read import ReadOptions, scan_grid
+    from .corrections import check_corrections, refuse
+    from .label_file import ScanGrid, grid_of_mask
+
+    jobs = {job.key: job for job in plan.left if job.correction is not None}
+
+    def grid_of(key: ScanKey) -> ScanGrid:
+        job = jobs[key]
+        if job.stored is not None:
+            return grid_of_mask(job.stored.segmentation.read_bytes())
+        shape, affine = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
+        return ScanGrid(shape=shape, affine=affine)
+
+    found = check_corrections([j.correction for j in jobs.values() if j.correction], grid_of)
+    if not options.restart:
+        undone = [job.key for job in (*plan.back, *plan.left)]
+        found += [p for p in (edited_by_hand(out, key) for key in undone) if p is not None]
+    refuse([*problems, *found])
