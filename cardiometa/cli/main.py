@@ -18,6 +18,7 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("check", "check", "Around it"),
     ("evaluate", "evaluate", "Around it"),
     ("score", "score", "Around it"),
+    ("verify", "verify", "Around it"),
     ("model", "model", "Around it"),
     ("doctor", "doctor", "Around it"),
 )

@@ -299,6 +299,7 @@ def curve_models(found: SexCurves, options: ReferenceOptions) -> Iterator[dict[s
     for group, hide in zip(found.groups, found.hidden, strict=True):
         for fitted in group.curves:
             yield {
+                "printed": _printed(fitted, ages_of(group, options), options),
                 "measure": found.measure,
                 "unit": found.unit,
                 "method": found.method,
@@ -311,6 +312,21 @@ def curve_models(found: SexCurves, options: ReferenceOptions) -> Iterator[dict[s
                 "provisional": group.ethnicity >= 0,
                 **curve_document(fitted.curve),
             }
+
+
+def _printed(
+    fitted: FittedCurve, ages: np.ndarray, options: ReferenceOptions
+) -> dict[str, Any] | None:
+    """The intervals of the limits at the printed ages, None where no age is printed."""
+    if not len(ages):
+        return None
+    limits = curve_limits(fitted, ages, options.centiles, options.ci_level / 100)
+    return {
+        "ages": ages.tolist(),
+        "centiles": list(options.centiles),
+        "ci_low": limits.low.tolist(),
+        "ci_high": limits.high.tolist(),
+    }
 
 
 def headline(group: GroupCurves) -> FittedCurve:

@@ -63,11 +63,28 @@ class StudentLaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedCurve:
+    """Half the intervals of a curve's printed limits: ``halves`` ``[ages, centiles]``."""
+
+    ages: tuple[float, ...]
+    centiles: tuple[float, ...]
+    halves: np.ndarray
+
+    def half(self, age_years: float, centile: float) -> float | None:
+        """Linear between the printed ages; that of the nearest beyond them."""
+        if not self.ages or centile not in self.centiles:
+            return None
+        column = self.halves[:, self.centiles.index(centile)]
+        return float(np.interp(age_years, self.ages, column))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLaw:
     """The law of a measure in one group between two ages, both None where age plays no part.
 
     ``open_end``: ``age_high`` belongs to the next band; a curve holds both of its ends.
-    ``printed`` maps a centile to the limit printed with its interval (None: not given).
+    ``printed`` maps a centile to the limit printed with its interval (None: not given);
+    ``intervals`` are those of a curve.
     """
 
     measure: str
@@ -81,6 +98,25 @@ class GroupLaw:
     open_end: bool
     law: Law
     printed: Mapping[float, tuple[float, float | None, float | None]]
+    intervals: PrintedCurve | None = None
+
+    def limit_with_interval(
+        self, age_years: float | None, centile: float
+    ) -> tuple[float, float | None] | None:
+        """A limit and half its interval (None: not known); None where it is not given."""
+        if self.printed:
+            found = self.printed.get(centile)
+            if found is None:
+                return None
+            limit, low, high = found
+            return limit, None if low is None or high is None else (high - low) / 2
+        if age_years is None:
+            return None
+        try:
+            limit = float(self.law.limits(np.array([age_years]), (centile,))[0, 0])
+        except ValueError:
+            return None
+        return limit, self.intervals.half(age_years, centile) if self.intervals else None
 
     def holds(self, ages: np.ndarray) -> np.ndarray:
         """True for each age ``[n]`` that the law covers; all of them where age plays no part."""
@@ -252,6 +288,18 @@ def _curve_law(entry: Mapping[str, Any]) -> GroupLaw:
         open_end=False,
         law=curve,
         printed={},
+        intervals=_printed_curve(entry.get("printed")),
+    )
+
+
+def _printed_curve(entry: Mapping[str, Any] | None) -> PrintedCurve | None:
+    if entry is None:
+        return None
+    low, high = (np.array(entry[name], dtype=float) for name in ("ci_low", "ci_high"))
+    return PrintedCurve(
+        ages=tuple(float(a) for a in entry["ages"]),
+        centiles=tuple(float(c) for c in entry["centiles"]),
+        halves=(high - low) / 2,
     )
 
 
