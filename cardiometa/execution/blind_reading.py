@@ -30,6 +30,7 @@ from ..files import (
     csv_text,
     is_safe_name,
     read_json,
+    remove,
     remove_leftovers,
     sha256_bytes,
     sha256_file,
@@ -38,10 +39,11 @@ from ..files import (
 )
 from ..provenance import FORMAT_VERSION, record_text, run_block
 from ..records import RunRecord, ScanKey
-from .evaluate_run import KEYS, records_csv
+from .evaluate_run import KEYS
 from .label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels
 from .manual_labels.records import UnusableError
 from .mend import CORRECTED
+from .reference_run import records_csv
 from .scan_record import SEGMENTATION_NAME, scan_folder
 from .segmented import read_segmented
 
@@ -146,15 +148,24 @@ def export_package(
     # Another stream than the one that drew the sample: the order tells nothing of the draw.
     order = np.random.default_rng([request.seed, 1]).permutation(len(chosen))
     planned(len(chosen))
-    rows = []
+    rows, written = [], []
     for number, place in enumerate(order, start=1):
         index, sample = chosen[place]
         key = _key(measurements, index)
         code = f"case-{number:03d}"
-        files, cells = _case(request, key, measurements.iloc[index], sources[key])
-        write_all(request.package / code, files)
-        rows.append((code, key.trial, key.participant, key.visit, sample, *cells))
         done()
+        try:
+            files, cells = _case(request, key, measurements.iloc[index], sources[key])
+        except InputError as error:
+            problems.append(Problem(where=str(key), what=error.message, fix=error.hint))
+            continue
+        write_all(request.package / code, files)
+        written += [f"{code}/{name}" for name in files]
+        rows.append((code, key.trial, key.participant, key.visit, sample, *cells))
+    if problems:
+        # A part of a package must not be taken for one.
+        remove(request.package, written)
+        raise InputError("The package cannot be made; nothing was kept.", problems=problems)
     write_text(request.key, csv_text(_KEY_COLUMNS, rows))
     write_all(
         request.package,
@@ -188,7 +199,7 @@ def _checked(request: ExportRequest) -> Path:
             "The key lies inside the package.", hint="Keep it where the reader cannot see it."
         )
     if request.package.exists() and (
-        not request.package.is_dir() or any(request.package.iterdir())
+        not request.package.is_dir() or any(p.is_file() for p in request.package.rglob("*"))
     ):
         raise UsageError(
             f"{request.package.name} is not an empty folder.",
@@ -234,11 +245,11 @@ def _case(
     try:
         scan = read_segmented(request.segmented, key, row)
     except UnusableError as error:
-        raise InputError(f"{key}: {error.sentence}") from None
+        raise InputError(error.sentence) from None
     cine = read_cine(source, ReadOptions(series_regex=scan.series_regex))
     if cine.pixels.shape != scan.grid.shape:
         raise InputError(
-            f"{key}: the images are not those that were segmented.",
+            "The images are not those that were segmented.",
             hint="Run `segment` again, or give the cohort that OUT was made from.",
         )
     frames = (scan.model.ed_frame, scan.model.es_frame)
@@ -329,6 +340,9 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
                 Problem(where=row["code"], what=f.what, why=f.why, fix=f.fix) for f in error.faults
             ]
             continue
+        except InputError as error:
+            problems.append(Problem(where=row["code"], what=error.message, fix=error.hint))
+            continue
         readings.append(reading)
         files |= own
         key = _key_of(row)
@@ -412,7 +426,7 @@ def _home(
     path = scan_folder(request.segmented, key) / SEGMENTATION_NAME
     if not path.is_file() or sha256_file(path) != row["segmentation_sha256"]:
         raise InputError(
-            f"{key}: the mask in OUT is not the one that was given to the reader.",
+            "The mask in OUT is not the one that was given to the reader.",
             hint="Bring a package home before `segment` is run again with other options.",
         )
     data = path.read_bytes()
@@ -454,7 +468,7 @@ def _read_mask(case: Path, phase: str, grid: ScanGrid) -> np.ndarray:
             single = ScanGrid(shape=(1, *grid.shape[1:]), affine=grid.affine)
             return np.asarray(read_labels((case / name).read_bytes(), single)[0])
     raise InputError(
-        f"{case.name} has no {phase}_mask.nii.gz.",
+        f"There is no {phase}_mask.nii.gz.",
         hint="Masks keep their folders and names; an untouched mask stays where it was.",
     )
 

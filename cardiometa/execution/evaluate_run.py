@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,13 +31,12 @@ from ..files import (
     RECORD_NAME,
     canonical_json,
     check_output,
-    csv_text,
     remove,
     remove_leftovers,
     sha256_bytes,
     write_all,
 )
-from ..measurement.measures import MEASURES
+from ..measurement.measures import MEASURES, PAPILLARY
 from ..provenance import (
     FORMAT_VERSION,
     RESEARCH_USE,
@@ -47,9 +46,11 @@ from ..provenance import (
     version,
 )
 from ..records import Exclusion, RunRecord, ScanKey
+from .gather import frame_csv
 from .manual_labels.find import find_labels
 from .manual_labels.read import read_manual
 from .manual_labels.records import ScanTarget, UnusableError
+from .reference_run import records_csv
 from .segmented import SegmentedScan, read_segmented
 
 COMMAND = "evaluate"
@@ -232,7 +233,27 @@ def _with_reported(
         kept.append(number)
     scans = _grouped(measurements, options).iloc[kept]
     compared = _compared(scans, found, [], gone, scans_in=len(measurements) + _failed(gone))
-    return replace(compared, papillary=_papillary(measurements.iloc[kept]))
+    used = measurements.iloc[kept]
+    return replace(compared, papillary=_papillary(used), warnings=_other_convention(used))
+
+
+def _other_convention(rows: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence for each trial whose own values follow the other papillary convention."""
+    if "reported_papillary" not in rows:
+        return ()
+    other = rows["reported_papillary"].notna() & (rows["reported_papillary"] != PAPILLARY)
+    return tuple(
+        f"{trial}: the reported values count papillary muscles as {word}, the model as "
+        f"{PAPILLARY}: part of a bias in volumes and mass is this convention."
+        for trial, word in sorted(
+            {
+                (str(t), str(w))
+                for t, w in zip(
+                    rows.loc[other, "trial"], rows.loc[other, "reported_papillary"], strict=True
+                )
+            }
+        )
+    )
 
 
 def _papillary(rows: pd.DataFrame) -> dict[str, int]:
@@ -253,8 +274,10 @@ def _with_labels(
     """The model's masks and measures beside a reader's labels."""
     assert request.labels is not None
     keys = _keys(measurements)
-    labels = find_labels(request.labels, keys)
-    watch.planned(len(labels))
+    # Failed scans too: their labels are known, and a folder that could be theirs is ambiguous.
+    failed = [ScanKey(trial=e.trial, participant=e.participant_id, visit=e.visit) for e in gone]
+    labels = find_labels(request.labels, [*keys, *failed])
+    watch.planned(sum(key in labels for key in keys))
     read: dict[int, tuple[SegmentedScan, ManualScan]] = {}
     votes: Counter[str] = Counter()
     for number, key in enumerate(keys):
@@ -375,17 +398,6 @@ def _label_inputs(compared: Compared) -> dict[str, str]:
 # ------------------------------------------------------------------ files
 
 
-def records_csv(kind: type[Any], rows: Sequence[Any]) -> str:
-    """The CSV of records of one kind: a column a field, in their order."""
-    return csv_text([f.name for f in fields(kind)], (astuple(row) for row in rows))
-
-
-def frame_csv(frame: pd.DataFrame, columns: Sequence[str]) -> str:
-    """The CSV of some columns of a frame."""
-    cells = [frame[name].astype(object).to_list() for name in columns]
-    return csv_text(list(columns), zip(*cells, strict=True))
-
-
 def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, bytes | str]:
     """Every file of the output but its record, by name."""
     from ..report.evaluation_figures import figures_of
@@ -399,11 +411,11 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
         contents["equivalence.csv"] = records_csv(EquivalenceRow, result.equivalence)
         joined = compared.pairs.join(compared.scans[[*KEYS, "status"]], on="scan")
         names = [f.name for f in fields(ScanPair)]
-        contents["pairs.csv"] = frame_csv(joined, [*KEYS, "status", *names])
+        contents["pairs.csv"] = frame_csv(joined[[*KEYS, "status", *names]])
     if result.options.against == "labels":
         joined = compared.overlaps.join(compared.scans[[*KEYS, "status"]], on="scan")
         names = [f.name for f in fields(ScanOverlap)]
-        contents["overlap.csv"] = frame_csv(joined, [*KEYS, "status", *names])
+        contents["overlap.csv"] = frame_csv(joined[[*KEYS, "status", *names]])
         contents["overlap_summary.csv"] = records_csv(OverlapSummary, result.overlap)
     if result.options.repeat_visits is not None:
         contents["repeatability.csv"] = records_csv(RepeatabilityRow, result.repeatability)

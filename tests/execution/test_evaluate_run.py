@@ -316,6 +316,8 @@ def test_reported_values_and_repeat_visits(made: tuple[Path, Path, Path], tmp_pa
     assert (float(margin["margin"]), margin["margin_source"]) == (2.0, "set by --margin")
     document = json.loads((out / "evaluation.json").read_text())
     assert document["reported_papillary"]["myocardium"] == 20
+    assert any("BETA" in w and "papillary" in w for w in document["warnings"])
+    assert not any("ALPHA" in w for w in document["warnings"])
     assert "Papillary" in (out / "report.html").read_text(encoding="utf-8")
     repeat = {(r["source"], r["measure"]): r for r in rows(out / "repeatability.csv")}
     model = repeat["model", "lv_edv_ml"]
@@ -433,6 +435,25 @@ def test_images_and_masks_of_a_package_are_those_of_its_scan(package: tuple[Path
         )
 
 
+def test_a_package_that_cannot_be_whole_leaves_nothing(
+    made: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    cohort = tmp_path / "cohort"
+    shutil.copytree(made[1].parent, cohort, ignore=shutil.ignore_patterns("seg", "labels"))
+    for name in ("004_baseline_ED.nii", "005_baseline_ES.nii"):
+        (cohort / "ALPHA" / "images" / name).write_bytes(b"gone")
+    package, key = tmp_path / "package", tmp_path / "key.csv"
+    done = evaluate(
+        made[0], "--export-for-reading", package, "--cohort", cohort / "cohort.toml", "--key", key,
+        "--share", 100,
+    )  # fmt: skip
+    assert done.exit_code == 3
+    assert "ALPHA/004/baseline" in done.output
+    assert "ALPHA/005/baseline" in done.output
+    assert not key.exists()
+    assert not [p for p in package.rglob("*") if p.is_file()]
+
+
 def test_only_changed_masks_come_home(
     made: tuple[Path, Path, Path], package: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -547,6 +568,10 @@ def test_a_package_that_does_not_fit_is_refused(
     assert done.exit_code == 3
     assert "unknown labels: 7" in done.output
     assert not (tmp_path / "b").exists()
+    (folder / rows(key)[1]["code"] / "ES_mask.nii.gz").unlink()
+    done = evaluate(made[0], "--import-reading", folder, "--key", key, "--out", tmp_path / "b")
+    assert "2 problems" in done.output
+    assert "There is no ES_mask.nii.gz" in done.output
     # A package is never written over another, nor a key over another.
     again = evaluate(
         made[0], "--export-for-reading", folder, "--cohort", made[1], "--key", tmp_path / "n.csv"
