@@ -14,6 +14,7 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("reference-ranges", "reference_ranges", "The work"),
     ("pool-trials", "pool_trials", "The work"),
     ("demo", "demo", "The work"),
+    ("summarise", "summarise", "Around it"),
     ("init", "init", "Around it"),
     ("check", "check", "Around it"),
     ("evaluate", "evaluate", "Around it"),

@@ -26,7 +26,36 @@ from .shared import (
 _COLUMNS = "Columns of the table"
 
 
-def _ages(text: str) -> tuple[float, ...]:
+def _are_sites(tables: list[Path]) -> bool:
+    return all(path.suffix.lower() == ".json" for path in tables)
+
+
+def _one_table(tables: list[Path]) -> Path:
+    """The only table; the first of several files of sites."""
+    if len(tables) > 1 and not _are_sites(tables):
+        raise UsageError(
+            f"{len(tables)} tables were given.",
+            hint="Put all trials into one table; only files of sites (*.json) are pooled together.",
+        )
+    return tables[0]
+
+
+def _asked(ctx: typer.Context) -> tuple[str, ...]:
+    """The options on the command line that the files of sites decide themselves."""
+    from ..pooling.site import MODEL_FIELDS
+
+    names = {"baseline": "baseline_column"} | {name: name for name in MODEL_FIELDS}
+    given = [
+        name
+        for parameter, name in names.items()
+        if parameter in ctx.params
+        and getattr(ctx.get_parameter_source(parameter), "name", "") == "COMMANDLINE"
+    ]
+    return tuple(dict.fromkeys(given))
+
+
+def ages(text: str) -> tuple[float, ...]:
+    """``"18,40,60"`` as numbers; UsageError for anything else."""
     try:
         return tuple(float(part) for part in comma_list(text))
     except ValueError:
@@ -42,7 +71,8 @@ def _prespecified(plan: Plan | None) -> tuple[str, ...]:
     return comma_list(by) if isinstance(by, str) else tuple(map(str, by))
 
 
-def _column(what: str) -> typer.models.OptionInfo:
+def column_option(what: str) -> typer.models.OptionInfo:
+    """An option that names a column of the user's table."""
     info: typer.models.OptionInfo = typer.Option(
         help=f"Its column of {what}.", rich_help_panel=_COLUMNS, show_default=False
     )
@@ -51,10 +81,11 @@ def _column(what: str) -> typer.models.OptionInfo:
 
 def pool_trials(
     ctx: typer.Context,
-    table: Annotated[
-        Path,
+    tables: Annotated[
+        list[Path],
         typer.Argument(
-            help="OUT of segment, its measurements.csv, any table, or trial,estimate,se[,n].",
+            help="OUT of segment, its measurements.csv, any table, trial,estimate,se[,n], or the "
+            "files of sites (summarise).",
             exists=True,
         ),
     ],
@@ -164,14 +195,14 @@ def pool_trials(
     ] = True,
     level: Annotated[float, typer.Option(help="Level of all intervals, percent.")] = 95.0,
     min_cell: Annotated[int, typer.Option(help="No count of fewer people is shown.", min=0)] = 10,
-    trial: Annotated[str | None, _column("trials")] = None,
-    participant: Annotated[str | None, _column("participants")] = None,
-    age: Annotated[str | None, _column("ages")] = None,
-    sex: Annotated[str | None, _column("sexes")] = None,
-    ethnicity: Annotated[str | None, _column("ethnic groups")] = None,
-    arm: Annotated[str | None, _column("randomised arms")] = None,
-    visit: Annotated[str | None, _column("visits")] = None,
-    visit_day: Annotated[str | None, _column("days from randomisation")] = None,
+    trial: Annotated[str | None, column_option("trials")] = None,
+    participant: Annotated[str | None, column_option("participants")] = None,
+    age: Annotated[str | None, column_option("ages")] = None,
+    sex: Annotated[str | None, column_option("sexes")] = None,
+    ethnicity: Annotated[str | None, column_option("ethnic groups")] = None,
+    arm: Annotated[str | None, column_option("randomised arms")] = None,
+    visit: Annotated[str | None, column_option("visits")] = None,
+    visit_day: Annotated[str | None, column_option("days from randomisation")] = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -197,7 +228,9 @@ def pool_trials(
         )
         outcome_run = run_pool_trials(
             PoolRequest(
-                table=table,
+                table=_one_table(tables),
+                sites=tuple(tables) if _are_sites(tables) else (),
+                asked=_asked(ctx) if _are_sites(tables) else (),
                 out=out,
                 options=PoolingOptions(
                     outcome=outcome or event or "",
@@ -213,7 +246,7 @@ def pool_trials(
                     event=event,
                     adjust=comma_list(adjust),
                     by=comma_list(by),
-                    age_bands=_ages(age_bands),
+                    age_bands=ages(age_bands),
                     prespecified=_prespecified(plan),
                     model=model,
                     residual=residual,

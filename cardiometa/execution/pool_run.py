@@ -14,8 +14,10 @@ from ..files import (
     RECORD_NAME,
     check_output,
     csv_text,
+    read_json,
     remove,
     remove_leftovers,
+    sha256_bytes,
     sha256_file,
     write_all,
 )
@@ -40,8 +42,9 @@ _TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 class PoolRequest:
     """What a user asks for: where, how, and how to read the table.
 
-    ``plan_sha256`` is of the file given with --config, ``departures`` the options that differ
-    from it, in words.
+    ``sites`` are files of `summarise` in place of a table, ``asked`` the options that the user gave
+    although these files decide them; ``plan_sha256`` is of the file given with --config,
+    ``departures`` the options that differ from it, in words.
     """
 
     table: Path
@@ -49,6 +52,8 @@ class PoolRequest:
     options: PoolingOptions
     table_options: TableOptions
     also_summaries: Path | None = None
+    sites: tuple[Path, ...] = ()
+    asked: tuple[str, ...] = ()
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
     overwrite: bool = False
@@ -125,6 +130,8 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     from ..pooling.pool import pool_summaries, pool_trials
 
     inputs: dict[str, str] = {}
+    if request.sites:
+        return _pool_sites(request)
     if request.table.is_file() and _is_summaries_file(request.table):
         if request.also_summaries is not None:
             raise UsageError(
@@ -139,7 +146,7 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         )
     table = read_analysis_table(request.table, request.table_options)
     inputs["table"] = table.sha256
-    roster = _roster(request)
+    roster = roster_of(request.table, request.table_options)
     if roster is not None:
         inputs["participants"] = sha256_file(_roster_path(request.table))
     summaries = None
@@ -148,6 +155,19 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         summaries = _summaries(request.also_summaries)
     result = pool_trials(table, request.options, roster=roster, summaries=summaries)
     return result, inputs
+
+
+def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
+    from ..pooling.site import read_site
+    from ..pooling.site_pool import pool_sites
+
+    if request.also_summaries is not None:
+        raise UsageError("--also-summaries does not go with files of sites in this version.")
+    hashes = [sha256_file(path) for path in request.sites]
+    sites = [read_site(read_json(path), path.name) for path in request.sites]
+    inputs = {f"site-{number}": value for number, value in enumerate(hashes, start=1)}
+    inputs["table"] = sha256_bytes("".join(sorted(hashes)).encode())
+    return pool_sites(sites, request.options, asked=request.asked), inputs
 
 
 def _is_summaries_file(path: Path) -> bool:
@@ -176,11 +196,10 @@ def _roster_path(table: Path) -> Path:
     return (table if table.is_dir() else table.parent) / PARTICIPANTS_NAME
 
 
-def _roster(request: PoolRequest) -> pd.DataFrame | None:
+def roster_of(table: Path, options: TableOptions) -> pd.DataFrame | None:
     """``participants.csv`` beside the measurements of ``segment``; None for any other table."""
     from ..cohort.read_table import read_any_table
 
-    table = request.table
     ours = table.is_dir() or table.name == "measurements.csv"
     path = _roster_path(table)
     if not (ours and path.is_file() and (path.parent / RECORD_NAME).is_file()):
@@ -191,7 +210,7 @@ def _roster(request: PoolRequest) -> pd.DataFrame | None:
             f"{PARTICIPANTS_NAME} beside the measurements lacks trial, participant_id or arm.",
             hint="Make it again with `cardiometa segment`, or give the table alone elsewhere.",
         )
-    return roster.assign(arm=_recoded_arm(roster, request.table_options))
+    return roster.assign(arm=_recoded_arm(roster, options))
 
 
 def _recoded_arm(roster: pd.DataFrame, options: TableOptions) -> pd.Series:
@@ -226,6 +245,7 @@ def _result_options(request: PoolRequest) -> dict[str, Any]:
         **request.options.document(),
         "columns": read.pop("columns"),
         "column_names": {name: value for name, value in read.items() if value is not None},
+        "sites": sorted(map(sha256_file, request.sites)),
         "also_summaries": None
         if request.also_summaries is None
         else sha256_file(request.also_summaries),

@@ -15,7 +15,7 @@ from ..estimation.random_effects import CI_METHODS, pool_estimates, pooled_inter
 from .eligible import Analysed
 from .interaction import PooledInteraction, TrialInteraction, pool_interaction
 from .interaction_one_stage import one_stage_interaction
-from .modifiers import AGE, ModifierSums, banded_ages, modifier_sums, per_text
+from .modifiers import AGE, LEAST_IN_CELL, ModifierSums, banded_ages, modifier_sums, per_text
 from .one_stage import headline_method, intervals_of, likelihood_name
 from .options import PoolingOptions
 from .records import EffectRow
@@ -40,14 +40,16 @@ def modifiers_of(
     people: pd.DataFrame,
     arm: str,
     options: PoolingOptions,
+    *,
+    least: int = LEAST_IN_CELL,
 ) -> list[ModifierSums]:
     """The sums of every modifier of ``--by``; ages also in bands, for display."""
     found = []
     for name in options.by_columns:
         values = people[f"covariate {name}"]
-        found.append(modifier_sums(trials, values, name, arm, options))
+        found.append(modifier_sums(trials, values, name, arm, options, least=least))
         if name == AGE and found[-1].numeric:
-            banded = banded_ages(trials, values, arm, options)
+            banded = banded_ages(trials, values, arm, options, least=least)
             if banded is not None:
                 found.append(banded)
     return found

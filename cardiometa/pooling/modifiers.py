@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -30,7 +30,8 @@ class ModifierSums:
     ``levels`` are empty for a number; the first is the reference. ``sums`` has a trial's columns:
     its nuisance, then ``value`` or ``level:<name>`` of each level it has, and the outcome.
     ``counts`` are people by (trial, level, arm), level ``""`` for a number; ``left_out`` are
-    (trial, level) cells with too few people; ``unknown`` counts people without a value.
+    (trial, level) cells with too few people; ``unknown`` counts people without a value;
+    ``members`` are the rows used, by (trial, arm), where the rows are here.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModifierSums:
     left_out: tuple[tuple[str, str], ...]
     unknown: int
     banded: bool = False
+    members: Mapping[tuple[str, str], frozenset[object]] = field(default_factory=dict)
 
     @property
     def numeric(self) -> bool:
@@ -78,26 +80,31 @@ def modifier_sums(
     name: str,
     arm: str,
     options: PoolingOptions,
+    *,
+    least: int = LEAST_IN_CELL,
 ) -> ModifierSums:
     """The sums for one modifier; ``values`` are the participants' texts by the rows' index.
 
-    Numbers stay numbers. Someone whose value is unknown is left out of this analysis alone.
+    Numbers stay numbers. Someone whose value is unknown is left out of this analysis alone, and
+    so is a level with fewer than ``least`` people in an arm of a trial.
     """
     numbers = covariate_numbers(values)
     known = values != ""
     if numbers is None:
-        return _of_levels(trials, values.where(known), name, arm, options)
+        return _of_levels(trials, values.where(known), (name, arm), options, least=least)
     unit = PER.get(name, (1.0, ""))[0]
     chosen: list[ArmSums] = []
     counts: dict[tuple[str, str, str], int] = {}
+    members: dict[tuple[str, str], frozenset[object]] = {}
     for trial in trials:
         index = _both_arms(trial, arm, options.control)
         index = index[known.loc[index].to_numpy()]
         part = trial.rows.loc[index]
         sizes = part["arm"].value_counts()
         x = numbers.loc[index] / unit
-        if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < LEAST_IN_CELL:
+        if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < least:
             continue
+        members |= _members(trial.trial, part["arm"])
         chosen.append(_sums(trial, part, name, pd.DataFrame({VALUE: x}), options))
         counts |= {(trial.trial, "", a): int(sizes[a]) for a in (options.control, arm)}
     return ModifierSums(
@@ -109,11 +116,21 @@ def modifier_sums(
         counts=counts,
         left_out=(),
         unknown=_unknown(trials, known, arm, options),
+        members=members,
     )
 
 
+def _members(trial: str, arms: pd.Series[str]) -> dict[tuple[str, str], frozenset[object]]:
+    return {(trial, str(arm)): frozenset(part.index) for arm, part in arms.groupby(arms)}
+
+
 def banded_ages(
-    trials: Sequence[Analysed], values: pd.Series[str], arm: str, options: PoolingOptions
+    trials: Sequence[Analysed],
+    values: pd.Series[str],
+    arm: str,
+    options: PoolingOptions,
+    *,
+    least: int = LEAST_IN_CELL,
 ) -> ModifierSums | None:
     """Ages in bands, for display; None where the ages are not numbers."""
     numbers = covariate_numbers(values)
@@ -130,7 +147,7 @@ def banded_ages(
         index=values.index,
         dtype=object,
     )
-    return _of_levels(trials, text, AGE, arm, options, order=labels)
+    return _of_levels(trials, text, (AGE, arm), options, order=labels, least=least)
 
 
 def _both_arms(trial: Analysed, arm: str, control: str) -> pd.Index:
@@ -160,12 +177,15 @@ def _sums(
 def _of_levels(
     trials: Sequence[Analysed],
     values: pd.Series[str],
-    name: str,
-    arm: str,
+    named: tuple[str, str],
     options: PoolingOptions,
+    *,
+    least: int,
     order: Sequence[str] | None = None,
 ) -> ModifierSums:
+    name, arm = named
     known = values.notna()
+    members: dict[tuple[str, str], frozenset[object]] = {}
     chosen: list[tuple[Analysed, pd.DataFrame, pd.Series[str], list[str]]] = []
     counts: dict[tuple[str, str, str], int] = {}
     left_out: list[tuple[str, str]] = []
@@ -174,7 +194,7 @@ def _of_levels(
         index = index[known.loc[index].to_numpy()]
         part, own = trial.rows.loc[index], values.loc[index]
         table = pd.crosstab(own, part["arm"]).reindex(columns=[options.control, arm], fill_value=0)
-        enough = table.min(axis=1) >= LEAST_IN_CELL
+        enough = table.min(axis=1) >= least
         left_out += [(trial.trial, str(level)) for level in table.index[~enough]]
         usable = [str(level) for level in table.index[enough]]
         if not usable:
@@ -183,9 +203,10 @@ def _of_levels(
             for a in (options.control, arm):
                 counts[trial.trial, level, a] = int(table[a][level])
         mine = own.isin(usable)
+        members |= _members(trial.trial, part.loc[mine, "arm"])
         chosen.append((trial, part[mine], own[mine], usable))
     met = Counter(level for *_, usable in chosen for level in usable)
-    ranked = _ordered(tuple(met), name, order, met)
+    ranked = ordered_levels(name, met, order)
     sums = []
     for trial, part, own, usable in chosen:
         columns = {level_column(v): (own == v).astype(float) for v in ranked if v in usable}
@@ -200,15 +221,19 @@ def _of_levels(
         left_out=tuple(left_out),
         unknown=_unknown(trials, known, arm, options),
         banded=order is not None,
+        members=members,
     )
 
 
-def _ordered(
-    levels: tuple[str, ...], name: str, order: Sequence[str] | None, met: Counter[str]
+def ordered_levels(
+    name: str, met: Mapping[str, int], order: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The field's order, the reference first: the first level that most trials have."""
+    """The field's order, the reference first: the first level that most trials have.
+
+    ``met`` counts the trials of each level; ``order`` is given for bands, which have no reference.
+    """
     known = list(order if order is not None else _ORDER.get(name, ()))
-    ranked = sorted(levels, key=lambda v: (known.index(v) if v in known else len(known), v))
+    ranked = sorted(met, key=lambda v: (known.index(v) if v in known else len(known), v))
     if order is None and ranked:
         most = max(met.values())
         reference = next(v for v in ranked if met[v] >= 0.8 * most)

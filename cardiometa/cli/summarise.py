@@ -1,0 +1,141 @@
+"""``cardiometa summarise``: a site's sums for federated pooling, nothing of a single person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import say, show_json, show_text
+from .pool_trials import ages, column_option
+from .shared import (
+    ConfigOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    VerboseOption,
+    comma_list,
+    guard,
+    plan_of,
+)
+
+
+def summarise(
+    ctx: typer.Context,
+    table: Annotated[
+        Path,
+        typer.Argument(help="OUT of segment, its measurements.csv, or any table.", exists=True),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file to write: site.json.")],
+    *,
+    outcome: Annotated[str, typer.Option(help="The measure, such as lv_ef_percent.")],
+    effect: Annotated[
+        str, typer.Option(help="mean-difference (ANCOVA), change or follow-up.")
+    ] = "mean-difference",
+    baseline_visit: Annotated[str, typer.Option(help="Long form: the visit before.")] = "baseline",
+    followup_visit: Annotated[
+        str | None, typer.Option(help="Long form: the visit after (the only other one).")
+    ] = None,
+    followup_day: Annotated[
+        float | None, typer.Option(help="Or the scan nearest to this day, with --window.")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Days either side of --followup-day.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Wide form: the column of the baseline value.")
+    ] = None,
+    adjust: Annotated[
+        str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
+    ] = "",
+    by: Annotated[
+        str, typer.Option(help="Effect modifiers: sex,ethnicity,age,…", show_default=False)
+    ] = "",
+    age_bands: Annotated[
+        str, typer.Option(help="Bands of ages for --by age; the last is open.")
+    ] = "18,30,40,50,60,70",
+    missing_baseline: Annotated[
+        str, typer.Option(help="mean of the trial over both arms, or complete cases.")
+    ] = "mean",
+    status: Annotated[
+        str, typer.Option(help="all; ok leaves out the rows marked for review.")
+    ] = "all",
+    control: Annotated[str, typer.Option(help="The reference arm.")] = "control",
+    min_cell: Annotated[
+        int, typer.Option(help="No cell of fewer people leaves the site.", min=1)
+    ] = 10,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="The site's ledger (cardiometa-ledger.json beside --out).", show_default=False
+        ),
+    ] = None,
+    trial: Annotated[str | None, column_option("trials")] = None,
+    participant: Annotated[str | None, column_option("participants")] = None,
+    age: Annotated[str | None, column_option("ages")] = None,
+    sex: Annotated[str | None, column_option("sexes")] = None,
+    ethnicity: Annotated[str | None, column_option("ethnic groups")] = None,
+    arm: Annotated[str | None, column_option("randomised arms")] = None,
+    visit: Annotated[str | None, column_option("visits")] = None,
+    visit_day: Annotated[str | None, column_option("days from randomisation")] = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write the sums of this site's trials, to be pooled elsewhere without their rows.
+
+    Cells of few people are refused and listed; a ledger at the site refuses a second summary that
+    would tell about a few people by subtraction. Research use only.
+    """
+    del config
+    with guard(verbose=verbose):
+        from ..cohort.records import TableOptions
+        from ..execution.summarise_run import SummariseRequest, run_summarise
+        from ..pooling.options import PoolingOptions
+
+        plan = plan_of(ctx)
+        done = run_summarise(
+            SummariseRequest(
+                table=table,
+                out=out,
+                options=PoolingOptions(
+                    outcome=outcome,
+                    effect=effect,
+                    baseline_visit=baseline_visit,
+                    followup_visit=followup_visit,
+                    followup_day=followup_day,
+                    window=window,
+                    baseline_column=baseline,
+                    adjust=comma_list(adjust),
+                    by=comma_list(by),
+                    age_bands=ages(age_bands),
+                    missing_baseline=missing_baseline,
+                    status=status,
+                    control=control,
+                    min_cell=min_cell,
+                ),
+                table_options=TableOptions(
+                    trial=trial,
+                    participant=participant,
+                    age=age,
+                    sex=sex,
+                    ethnicity=ethnicity,
+                    arm=arm,
+                    visit=visit,
+                    visit_day=visit_day,
+                    columns={} if plan is None else plan.columns,
+                    numeric=tuple(name for name in (outcome, baseline) if name),
+                ),
+                ledger=ledger,
+                plan_sha256=None if plan is None else plan.sha256,
+                overwrite=overwrite,
+            )
+        )
+        if json:
+            show_json(done.document)
+        elif not quiet:
+            show_text(done.text)
+        say(f"summary: {out}", quiet=quiet)
