@@ -41,6 +41,7 @@ def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[
                     scanned=None if events else int(members["came"].sum()),
                     no_outcome=int(members["outcome"].isna().sum()),
                     no_baseline=int(members["baseline"].isna().sum()) if not events else None,
+                    **_pairs(members, events=events),
                     analysed=int(analysed.sum()),
                     events=int(members.loc[analysed, "outcome"].sum()) if events else None,
                     outcome_mean=None if events else _mean(members.loc[analysed, "outcome"]),
@@ -52,6 +53,18 @@ def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[
                 )
             )
     return tuple(sorted(rows, key=lambda row: natural(row.trial)))
+
+
+def _pairs(members: pd.DataFrame, *, events: bool) -> dict[str, int | None]:
+    """How many have both values, the baseline alone, the follow-up alone."""
+    if events:
+        return dict.fromkeys(("paired", "baseline_only", "followup_only"))
+    before, after = members["baseline"].notna(), members["outcome"].notna()
+    return {
+        "paired": int((before & after).sum()),
+        "baseline_only": int((before & ~after).sum()),
+        "followup_only": int((~before & after).sum()),
+    }
 
 
 def _mean(values: pd.Series) -> float | None:

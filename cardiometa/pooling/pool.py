@@ -19,6 +19,7 @@ from .event_stage import event_rows
 from .first_stage import FirstStage
 from .given_imputations import analysis_stage, first_copy
 from .integrity import integrity_checks
+from .integrity_cohort import cohort_checks, unit_warnings
 from .interaction_rows import interaction_rows, modifiers_of
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import DIFFERENCES, EVENTS, WIN_ODDS, PoolingOptions
@@ -100,13 +101,19 @@ def pool_trials(
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)
-    integrity = (*integrity_checks(first_copy(table), stage.people), *chosen)
+    once = first_copy(table)
+    integrity = (
+        *integrity_checks(once, stage.people),
+        *cohort_checks(once, stage.people, options),
+        *chosen,
+    )
     endpoint = stage.endpoint
     warnings = [
         *warnings_of_rows(table, replace(stage, studies=studies), options),
         *(sentence for one in single for sentence in one.warnings),
         *(sentence for one in by_level for sentence in one.warnings),
         *missing,
+        *unit_warnings(integrity),
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
         *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
         *extra_warnings,

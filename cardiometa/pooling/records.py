@@ -160,6 +160,9 @@ class ArmCount:
     scanned: int | None
     no_outcome: int | None
     no_baseline: int | None
+    paired: int | None
+    baseline_only: int | None
+    followup_only: int | None
     analysed: int | None
     events: int | None
     outcome_mean: float | None
