@@ -189,6 +189,7 @@ def reference_ranges(
     with guard(verbose=verbose):
         from ..cohort.records import TableOptions
         from ..execution.reference_run import ReferenceRequest, check_method, run_reference_ranges
+        from ..measurement.derived import derived_measure
         from ..measurement.measures import MEASURES
         from ..reference.options import TRIAL_EFFECTS, ReferenceOptions
 
@@ -228,7 +229,9 @@ def reference_ranges(
             visit=visit,
             visit_day=visit_day,
             columns=plan.columns if plan else {},
-            numeric=tuple(name for name in measure or () if name not in known),
+            numeric=tuple(
+                name for name in measure or () if name not in known and not derived_measure(name)
+            ),
         )
         changed = tuple(
             f"{name}: planned {planned}, used {used}"

@@ -24,6 +24,8 @@ from ..files import (
 )
 from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block
 from ..records import Exclusion, ReferenceLimit, RunRecord
+from ..reference.allometry import Allometry
+from ..reference.derive import with_derived
 from ..reference.options import LIMITS, METHODS, ReferenceOptions
 from ..reference.ranges import reference_ranges
 from ..reference.records import (
@@ -50,8 +52,9 @@ COMMAND = "reference-ranges"
 WITHOUT_REVIEW = "reference_ranges_without_review.csv"
 OUTLIERS = "outliers.csv"
 META_NAME = "meta.csv"
+INDEXING = "indexing.csv"
 _MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of people
-_OPTIONAL = (WITHOUT_REVIEW, OUTLIERS, META_NAME)
+_OPTIONAL = (WITHOUT_REVIEW, OUTLIERS, INDEXING, META_NAME)
 
 
 def check_method(method: str | None, limits: str | None) -> None:
@@ -124,7 +127,7 @@ def _computed(request: ReferenceRequest) -> tuple[ReferenceResult, str]:
             refuse_other_method(chosen, path.name)
             rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
             return summary_ranges(rows, chosen, name=path.stem, sha256=sha256), sha256
-    table = read_analysis_table(path, request.table_options)
+    table = with_derived(read_analysis_table(path, request.table_options), chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=_stated_rules(path))
     return reference_ranges(table, chosen), table.sha256
@@ -218,6 +221,8 @@ def render(result: ReferenceResult) -> dict[str, bytes | str]:
         contents[WITHOUT_REVIEW] = records_csv(ReferenceLimit, result.without_review)
     if result.options.internal:
         contents[OUTLIERS] = records_csv(Outlier, result.outliers)
+    if result.indexing:
+        contents[INDEXING] = records_csv(Allometry, result.indexing)
     if result.meta:
         contents[META_NAME] = records_csv(MetaEstimate, result.meta)
     names = figure_names(result.measures)

@@ -16,9 +16,11 @@ from ..cohort.read_table import read_any_table
 from ..cohort.records import TableOptions
 from ..errors import Problem, TableError, UsageError
 from ..files import csv_text, read_json, write_text
+from ..measurement.derived import derived_measure
 from ..measurement.measures import MEASURES
 from ..provenance import RESEARCH_USE
 from ..reference.conventions import CONVENTIONS
+from ..reference.derive import with_derived
 from ..reference.predict import ReferenceModel, reference_model
 from ..reference.score import NewPeople, ScoreOptions, Scores, score_people
 
@@ -81,8 +83,9 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
     raw = read_any_table(file)
     measures = _measures(model, raw, request)
     known = {definition.name for definition in MEASURES}
-    numeric = tuple(name for name in measures if name not in known)
+    numeric = tuple(m for m in measures if m not in known and not derived_measure(m))
     table = read_analysis_table(request.table, replace(request.table_options, numeric=numeric))
+    table = with_derived(table, measures)
     frame = table.rows
     people = _people(frame)
     found: dict[str, Scores] = {}
@@ -106,6 +109,8 @@ def _measures(model: ReferenceModel, raw: pd.DataFrame, request: ScoreRequest) -
     """The measures of the reference that the table has, harmonised names of --config included."""
     mapped = request.table_options.columns
     there = {str(c) for c in raw.columns} | set(mapped)
+    # An index by body size is made from its measure.
+    there |= {m for m in model.measures if (d := derived_measure(m)) and d.of in there}
     wanted = request.measures or tuple(m for m in model.measures if m in there)
     problems = [
         Problem(where=name, what="the reference has no such measure")

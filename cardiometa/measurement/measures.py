@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
+from .derived import derived_measure
 
 CellType = Literal["text", "integer", "number", "boolean"]
 ColumnKind = Literal["key", "measure", "geometry", "fact", "person", "carried", "reported"]
@@ -249,6 +250,11 @@ def definition(name: str) -> MeasureDefinition:
         return _text(name, "reported", "papillary convention of the trial's reported values")
     if name.startswith("reported_"):
         return _reported(name)
+    derived = derived_measure(name)
+    if derived is not None and any(m.name == derived.of for m in MEASURES):
+        unit = derived.unit(definition(derived.of).unit)
+        size = f"{derived.size}^{derived.power:g}"
+        return MeasureDefinition(name=name, unit=unit, definition=f"{derived.of} / {size}")
     return _text(name, "carried", "carried from the trial's own table, unchanged")
 
 

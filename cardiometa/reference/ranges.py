@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import EstimationError, TableError
 from ..measurement.measures import definition
 from ..records import CohortTable, Exclusion, ReferenceLimit
+from .allometry import Allometry, allometry
 from .calibration import calibrate
 from .contrasts import contrasts
 from .conventions import CONVENTIONS, SCANNERS, check_conventions, read_conventions
@@ -48,7 +49,9 @@ from .strata import ALL, Cell, Strata, cells, strata
 from .trials import trial_limits
 
 METHOD = STRATA
-_Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate)
+_Row = TypeVar(
+    "_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate, Allometry
+)
 # A CI wider than this share of the reference interval is a common reason to ask for more people.
 _WIDE_CI = 0.2
 
@@ -116,6 +119,16 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         q_statistics=tuple(q for c in curves for q in c.q_statistics),
         worms=tuple(worm for c in curves for worm in c.worms),
         meta=_titled((row for r in results for row in r.meta.estimates), options),
+        indexing=_titled(
+            allometry(
+                people,
+                measures,
+                ci_level=options.ci_level,
+                smallest_n=options.smallest_n,
+                min_cell=options.min_cell,
+            ),
+            options,
+        ),
         outliers=tuple(row for r in results for row in r.outliers),
         accounts=tuple(r.account for r in results),
         exclusions=_sorted([*people.exclusions, *(e for r in results for e in r.exclusions)]),

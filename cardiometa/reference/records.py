@@ -10,6 +10,7 @@ from ..records import Exclusion, ReferenceLimit
 from .options import Factor, Method, ReferenceOptions
 
 if TYPE_CHECKING:
+    from .allometry import Allometry
     from .curve_checks import QStatistics, Worm
     from .curves import CurveLine, CurvePeople
 
@@ -225,5 +226,6 @@ class ReferenceResult:
     q_statistics: tuple[QStatistics, ...] = ()
     worms: tuple[Worm, ...] = ()
     meta: tuple[MetaEstimate, ...] = ()
+    indexing: tuple[Allometry, ...] = ()
     without_review: tuple[ReferenceLimit, ...] | None = None
     warnings: tuple[str, ...] = field(default=())

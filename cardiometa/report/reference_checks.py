@@ -11,6 +11,7 @@ from .numbers import DASH, MINUS, shown, shown_count, shown_estimate
 from .page import Block, Notice, Paragraph
 from .reference_curves import METHOD_NAMES, fit_blocks
 from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
+from .reference_indexing import indexing_table
 from .reference_meta import META, meta_headlines
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def check_blocks(result: ReferenceResult) -> tuple[Block, ...]:
         blocks.append(_contrast_table(result, "sex"))
     if any(c.factor == "ethnicity" for c in result.contrasts):
         blocks.append(_contrast_table(result, "ethnicity"))
+    if result.indexing:
+        blocks.append(indexing_table(result))
     return tuple(blocks)
 
 
