@@ -97,8 +97,8 @@ def pool_trials(
     effect: Annotated[
         str,
         typer.Option(
-            help="mean-difference (ANCOVA), change or follow-up; of events odds-ratio, "
-            "risk-ratio, risk-difference, hazard-ratio (--time --event)."
+            help="mean-difference (ANCOVA), change, follow-up, standardised-mean-difference; of "
+            "events odds-ratio, risk-ratio, risk-difference, hazard-ratio (--time --event)."
         ),
     ] = "mean-difference",
     model: Annotated[
@@ -152,6 +152,13 @@ def pool_trials(
         typer.Option(help="complete cases, or impute within trial and arm (Rubin's rules)."),
     ] = "complete",
     imputations: Annotated[int, typer.Option(help="Data sets of --missing-outcome impute.")] = 20,
+    compare_reported: Annotated[
+        bool,
+        typer.Option(
+            "--compare-reported",
+            help="The same people with the trials' own reported_ values beside the harmonised.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 1,
     missing_baseline: Annotated[
         str, typer.Option(help="mean of the trial over both arms, or complete cases.")
@@ -260,6 +267,7 @@ def pool_trials(
                     missing_outcome=missing_outcome,
                     imputations=imputations,
                     seed=seed,
+                    compare_reported=compare_reported,
                     status=status,
                     min_cell=min_cell,
                     leave_one_out=leave_one_out,

@@ -12,7 +12,7 @@ from ..cohort.cells import as_numbers
 from ..records import Exclusion
 from .arms import arms_by_trial
 from .endpoint import KEY, Endpoint
-from .options import EVENTS, WIN_ODDS, PoolingOptions
+from .options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 
 SENTENCES = {
     "not-randomised": "The participant was not randomised.",
@@ -59,7 +59,10 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     mark(~people["scanned"] & ~ranked, "no-followup")
     mark(people["outcome"].isna() & ~ranked, "no-outcome")
     complete = options.missing_baseline == "complete"
-    if options.effect == "change" or (options.effect == "mean-difference" and complete):
+    standardised = options.effect == STANDARDISED and endpoint.has_baseline
+    if options.effect == "change" or (
+        complete and (options.effect == "mean-difference" or standardised)
+    ):
         mark(people["baseline"].isna(), "no-baseline")
     if complete:
         for name in endpoint.covariates:
@@ -106,7 +109,8 @@ def analysed_trials(
 def design_of(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     """Baseline and covariates as numbers, NaN unknown; categories as indicators."""
     columns: dict[str, pd.Series[float]] = {}
-    if options.effect == "mean-difference":
+    standardised = options.effect == STANDARDISED and endpoint.has_baseline
+    if options.effect == "mean-difference" or standardised:
         columns["baseline"] = people["baseline"]
     for name in endpoint.covariates:
         text = people[f"covariate {name}"]

@@ -11,6 +11,7 @@ from ..estimation.blocks import RESIDUALS
 from ..estimation.tau2 import METHODS as TAU2_METHODS
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
+STANDARDISED = "standardised-mean-difference"
 WIN_ODDS = "win-odds"  # the effect of the worst-rank estimand
 RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio", WIN_ODDS)
 ALIASES = {"age": "age_years"}
@@ -48,6 +49,7 @@ class PoolingOptions:
     estimand: str = "while-alive"
     worse: str | None = None
     by: tuple[str, ...] = ()
+    compare_reported: bool = False
     age_bands: tuple[float, ...] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
     prespecified: tuple[str, ...] = ()
     model: str = "both"
@@ -102,11 +104,24 @@ class PoolingOptions:
         self._check_followup()
         self._check_event()
         self._check_imputation()
+        self._check_standardised()
 
     @property
     def _effects(self) -> tuple[str, ...]:
         ranked = (WIN_ODDS,) if self.estimand == "worst-rank" else ()
-        return DIFFERENCES + EVENTS + ranked
+        return (*DIFFERENCES, STANDARDISED, *EVENTS, *ranked)
+
+    def _check_standardised(self) -> None:
+        if self.effect != STANDARDISED:
+            return
+        refused = {
+            "--by": bool(self.by),
+            "--model one-stage": self.model == "one-stage",
+            f"--estimand {self.estimand}": self.estimand == "worst-rank",
+        }
+        asked = [name for name, given in refused.items() if given]
+        if asked:
+            raise UsageError(f"{asked[0]} does not go with --effect {STANDARDISED}.")
 
     def _check_imputation(self) -> None:
         if self.imputations < 2:

@@ -13,6 +13,7 @@ from ..records import CohortTable
 from .by_arm import participants_by_arm
 from .columns import text_column
 from .delta import delta_rows, tipping_sentences
+from .compare_reported import compare_reported, without_differences
 from .eligible import participant_exclusions
 from .estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
 from .event_stage import event_rows
@@ -22,7 +23,7 @@ from .integrity import integrity_checks
 from .integrity_cohort import cohort_checks, unit_warnings
 from .interaction_rows import interaction_rows, modifiers_of
 from .one_stage import FEW_TRIALS, OneStage, one_stage
-from .options import DIFFERENCES, EVENTS, WIN_ODDS, PoolingOptions
+from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import DeltaRow, EffectRow, HeterogeneityRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
 from .release_levels import release_levels
@@ -98,6 +99,11 @@ def pool_trials(
         for arm in (stage.arms if options.by else ())
     ]
     levels = [row for one in by_level for row in one.rows]
+    compared = compare_reported(table, options, roster) if options.compare_reported else None
+    reported = (
+        [] if compared is None
+        else without_differences(compared.effects, effects, options.min_cell)
+    )
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)
@@ -117,16 +123,17 @@ def pool_trials(
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
         *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
         *extra_warnings,
+        *(() if compared is None else compared.warnings),
         *integrity_warning(integrity),
     ]
     return PoolingResult(
         options=options,
         name=table.name,
-        unit=definition(options.outcome).unit,
+        unit="" if options.effect == STANDARDISED else definition(options.outcome).unit,
         control=options.control,
         arms=stage.arms,
         effects=release_effects(
-            [*effects, *extra, *release_levels(levels, options.min_cell)], options.min_cell
+            [*effects, *extra, *reported, *release_levels(levels, options.min_cell)], options.min_cell
         ),
         heterogeneity=tuple(heterogeneity),
         by_arm=release_counts(participants_by_arm(stage.people, options), options.min_cell),
@@ -138,6 +145,7 @@ def pool_trials(
         endpoint=f"{options.outcome} at {endpoint.followup}",
         review_rows=_review_rows(first_copy(table)),
         checks=tuple(one.check for one in single if one.check is not None),
+        comparison=() if compared is None else compared.rows,
         delta=delta,
     )
 
@@ -158,7 +166,7 @@ def _both_stages(
     if options.effect in EVENTS:
         rows, sentences = event_rows(stage.trials, studies, options)
         return rows, OneStage(rows=(), check=None, warnings=tuple(sentences))
-    if options.effect == WIN_ODDS or stage.imputations:
+    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations:
         return list(effect_rows(studies, options)), OneStage(rows=(), check=None)
     rows = list(effect_rows(studies, options))
     if options.model == "two-stage":
@@ -293,7 +301,7 @@ def _headlines_again(
     two_stage = sensitivity_row(studies, options, note)
     if options.model == "two-stage":
         return [two_stage]
-    if options.effect == WIN_ODDS or stage.imputations:
+    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations:
         return [two_stage]
     single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
     again = [as_sensitivity(row, note) for row in single]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from .arm_sums import ArmSums, arm_sums
 from .binary import binary_studies
 from .eligible import Analysed
-from .options import EVENTS, WIN_ODDS, PoolingOptions
+from .options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import Study
+from .standardised import standardised
 from .survival import hazard_studies
 from .trial_effects import effects_of_trial
 from .worst_rank import win_odds_studies
@@ -34,4 +35,5 @@ def studies_of(
         return [study for trial in trials for study in win_odds_studies(trial, options)]
     if options.effect in EVENTS:
         return [study for trial in trials for study in binary_studies(trial, options)]
-    return [study for one in sums for study in effects_of_trial(one)]
+    studies = [study for one in sums for study in effects_of_trial(one)]
+    return standardised(trials, studies) if options.effect == STANDARDISED else studies

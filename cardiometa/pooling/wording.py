@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..records import CohortTable
 from .estimand import estimand_sentence
 from .first_stage import FirstStage
-from .options import EVENTS, RATIOS, WIN_ODDS, PoolingOptions
+from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import IntegrityRow, Study
 from .worst_rank import worse_direction
 
@@ -35,6 +35,7 @@ EFFECT_NAMES = {
     "hazard-ratio": "hazard ratio",
     "risk-difference": "risk difference",
     "win-odds": "win odds",
+    "standardised-mean-difference": "standardised mean difference",
 }
 _FEW_TRIALS = {
     1: "Only one trial: this is its own result, nothing was pooled, and neither heterogeneity nor "
@@ -156,6 +157,9 @@ def _model_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         f"{stage.endpoint.followup} was regressed on randomised arm",
         "follow-up": f"{options.outcome} at {stage.endpoint.followup} was regressed on randomised "
         "arm, without a baseline",
+        STANDARDISED: f"{options.outcome} at {stage.endpoint.followup} was regressed on randomised "
+        f"arm{' and baseline' * stage.endpoint.has_baseline}, and the difference divided by the "
+        "SD of the outcome within the arms (Hedges' g)",
     }.get(options.effect, "")
     if forms := _covariate_forms(stage):
         terms += f", adjusted for {', '.join(forms)}"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..measurement.measures import definition
-from ..pooling.options import EVENTS, RATIOS, WIN_ODDS
+from ..pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
 from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
 from ..pooling.wording import EFFECT_NAMES
 from ..records import Table
@@ -41,6 +41,8 @@ def decimals_of(result: PoolingResult) -> int:
     known = definition(result.options.outcome).decimals or 0
     if result.options.effect in (*EVENTS, WIN_ODDS):
         return 3 if result.options.effect == "risk-difference" else 2
+    if result.options.effect == STANDARDISED:
+        return 2
     errors = [
         row.se
         for row in result.effects
@@ -61,7 +63,7 @@ def effect_label(result: PoolingResult) -> str:
         return name
     if result.options.effect in EVENTS:
         return f"{name}, {result.options.outcome}"
-    if result.options.effect == WIN_ODDS:
+    if result.options.effect in (WIN_ODDS, STANDARDISED):
         return f"{name}, {measure_name(result.options.outcome)}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
     return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
@@ -84,8 +86,12 @@ def scaled_prediction(row: EffectRow) -> tuple[float, float] | None:
 
 
 def of_arm(result: PoolingResult, arm: str, analysis: str) -> list[EffectRow]:
-    """The rows of one arm and analysis, in the file's order."""
-    return [row for row in result.effects if row.arm == arm and row.analysis == analysis]
+    """The rows of one arm and analysis, in the file's order; of the harmonised values."""
+    return [
+        row
+        for row in result.effects
+        if row.arm == arm and row.analysis == analysis and row.source == "harmonised"
+    ]
 
 
 def headline_of(result: PoolingResult, arm: str) -> EffectRow:
