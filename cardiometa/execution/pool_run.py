@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 COMMAND = "pool-trials"
 PARTICIPANTS_NAME = "participants.csv"
-_OPTIONAL = ("delta_adjusted.csv",)  # written only where there is something to say
+_OPTIONAL = (
+    "delta_adjusted.csv",
+    "compare_reported.csv",
+)  # written only where there is something to say
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 
 
@@ -75,6 +78,7 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     """
     from ..report.pooling_forest import draw_forest
     from ..report.pooling_page import pooling_page
+    from ..report.pooling_reported import compared_arms, draw_comparison
     from ..report.pooling_text import pooling_text
 
     options = _result_options(request)
@@ -83,7 +87,8 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     figures = {arm: draw_forest(result, arm) for arm in result.arms}
     names = _figure_names(result.arms)
     by_level = _by_level(result)
-    page = pooling_page(result, figures, _facts(request, result, inputs), by_level)
+    beside = {arm: draw_comparison(result, arm) for arm in compared_arms(result)}
+    page = pooling_page(result, figures, _facts(request, result, inputs), by_level, beside)
     contents: dict[str, bytes | str] = dict(_tables(result))
     for arm, figure in figures.items():
         contents[f"figures/{names[arm]}.svg"] = figure.svg
@@ -92,6 +97,9 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
         name = f"{names[arm]}-by-{_letters(term.partition(':')[2])}"
         contents[f"figures/{name}.svg"] = figure.svg
         contents[f"figures/{name}.png"] = figure.png
+    for arm, figure in beside.items():
+        contents[f"figures/{names[arm]}-reported.svg"] = figure.svg
+        contents[f"figures/{names[arm]}-reported.png"] = figure.png
     contents["report.html"] = page
     record = RunRecord(
         command=COMMAND,
@@ -254,7 +262,14 @@ def _result_options(request: PoolRequest) -> dict[str, Any]:
 
 
 def _tables(result: PoolingResult) -> dict[str, str]:
-    from ..pooling.records import ArmCount, DeltaRow, EffectRow, HeterogeneityRow, IntegrityRow
+    from ..pooling.records import (
+        ArmCount,
+        ComparisonRow,
+        DeltaRow,
+        EffectRow,
+        HeterogeneityRow,
+        IntegrityRow,
+    )
 
     exclusion_columns = tuple(item.name for item in fields(Exclusion))
     files = {
@@ -264,6 +279,8 @@ def _tables(result: PoolingResult) -> dict[str, str]:
     if result.accounting is not None:
         if result.delta:
             files["delta_adjusted.csv"] = _csv(DeltaRow, result.delta)
+        if result.comparison:
+            files["compare_reported.csv"] = _csv(ComparisonRow, result.comparison)
         files["participants_by_arm.csv"] = _csv(ArmCount, result.by_arm)
         files["integrity.csv"] = _csv(IntegrityRow, result.integrity)
         files["exclusions.csv"] = csv_text(
@@ -343,6 +360,7 @@ def _document(
         "accounting": None if account is None else _released(account, result.options.min_cell),
         "methods": result.methods,
         "one_stage_checks": [asdict(row) for row in result.checks],
+        "compare_reported": [asdict(row) for row in result.comparison],
         "delta_adjusted": [asdict(row) for row in result.delta],
         "warnings": result.warnings,
     }

@@ -12,8 +12,8 @@ from ..measurement.measures import definition
 from ..records import CohortTable
 from .by_arm import participants_by_arm
 from .columns import text_column
-from .delta import delta_rows, tipping_sentences
 from .compare_reported import compare_reported, without_differences
+from .delta import delta_rows, tipping_sentences
 from .eligible import participant_exclusions
 from .estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
 from .event_stage import event_rows
@@ -22,12 +22,14 @@ from .given_imputations import analysis_stage, first_copy
 from .integrity import integrity_checks
 from .integrity_cohort import cohort_checks, unit_warnings
 from .interaction_rows import interaction_rows, modifiers_of
+from .multi_arm import joint_fit, joint_rows
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import DeltaRow, EffectRow, HeterogeneityRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
 from .release_levels import release_levels
 from .selection import selection_checks
+from .sources import source_rows
 from .summaries import read_summaries
 from .two_stage import (
     WITHOUT_REVIEW,
@@ -101,9 +103,11 @@ def pool_trials(
     levels = [row for one in by_level for row in one.rows]
     compared = compare_reported(table, options, roster) if options.compare_reported else None
     reported = (
-        [] if compared is None
-        else without_differences(compared.effects, effects, options.min_cell)
+        [] if compared is None else without_differences(compared.effects, effects, options.min_cell)
     )
+    beside = [row for arm in stage.arms for row in source_rows(studies[arm], options)]
+    if options.effect in DIFFERENCES and not stage.imputations:
+        beside += joint_rows(joint_fit(stage.sums, studies, options), options)
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)
@@ -133,7 +137,8 @@ def pool_trials(
         control=options.control,
         arms=stage.arms,
         effects=release_effects(
-            [*effects, *extra, *reported, *release_levels(levels, options.min_cell)], options.min_cell
+            [*effects, *beside, *extra, *reported, *release_levels(levels, options.min_cell)],
+            options.min_cell,
         ),
         heterogeneity=tuple(heterogeneity),
         by_arm=release_counts(participants_by_arm(stage.people, options), options.min_cell),
@@ -146,6 +151,7 @@ def pool_trials(
         review_rows=_review_rows(first_copy(table)),
         checks=tuple(one.check for one in single if one.check is not None),
         comparison=() if compared is None else compared.rows,
+        compared=() if compared is None else release_effects(compared.compared, options.min_cell),
         delta=delta,
     )
 

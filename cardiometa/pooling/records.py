@@ -116,6 +116,30 @@ class HeterogeneityRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRow:
+    """One row of ``compare_reported.csv``: one quantity of both sources on the same people.
+
+    ``difference`` is reported less harmonised; the limits are of one paired bootstrap. All in the
+    outcome's unit.
+    """
+
+    outcome: str
+    arm: str
+    control: str
+    quantity: str
+    k: int
+    harmonised: float
+    harmonised_low: float
+    harmonised_high: float
+    reported: float
+    reported_low: float
+    reported_high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OneStageCheck:
     """What was checked of one arm's one-stage fit.
 
@@ -241,6 +265,8 @@ class PoolingResult:
     endpoint: str = ""
     review_rows: int | None = None
     checks: tuple[OneStageCheck, ...] = ()
+    comparison: tuple[ComparisonRow, ...] = ()
+    compared: tuple[EffectRow, ...] = ()
     delta: tuple[DeltaRow, ...] = ()
 
 

@@ -69,7 +69,7 @@ def model_of(options: PoolingOptions) -> dict[str, Any]:
 
 def options_of(model: Mapping[str, Any], options: PoolingOptions) -> PoolingOptions:
     """The options of pooling with the sites' choices in them."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
     return replace(options, **values)
 
 

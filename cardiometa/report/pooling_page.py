@@ -19,6 +19,7 @@ from .pooling_levels import (
     interactions_table,
     subgroups_table,
 )
+from .pooling_reported import comparison_table
 from .pooling_tables import (
     by_arm_table,
     check_table,
@@ -37,6 +38,7 @@ def pooling_page(
     figures: Mapping[str, ForestFigure],
     record: Mapping[str, Any],
     by_level: Mapping[tuple[str, str], ForestFigure] | None = None,
+    beside: Mapping[str, ForestFigure] | None = None,
 ) -> str:
     """The whole page as text.
 
@@ -44,6 +46,7 @@ def pooling_page(
     """
     sections = [
         _effect_section(result, figures),
+        _reported_section(result, beside or {}),
         _levels_section(result, by_level or {}),
         *_trial_sections(result),
         _people_section(result),
@@ -81,6 +84,25 @@ def _modifiers(result: PoolingResult) -> str:
     planned = len(set(asked) & set(result.options.prespecified_columns))
     plural = "s" if len(asked) != 1 else ""
     return f"{len(asked)} modifier{plural}, {planned} of them pre-specified"
+
+
+def _reported_section(result: PoolingResult, figures: Mapping[str, ForestFigure]) -> Section | None:
+    """Harmonised against reported values on the same people."""
+    if not figures:
+        return None
+    blocks: list[Block] = []
+    for arm, figure in figures.items():
+        blocks.append(comparison_table(result, arm))
+        blocks.append(
+            Figure(
+                title=f"Harmonised and reported values: {arm} versus {result.control}",
+                caption="The same participants, trials and model; filled: harmonised, hollow: as "
+                "the trials reported. A constant bias of a core laboratory cancels within its "
+                "trial; another scale or convention does not.",
+                svg=figure.svg,
+            )
+        )
+    return Section("Harmonised and reported values", "reported", tuple(blocks))
 
 
 def _levels_section(

@@ -209,7 +209,8 @@ def pooled_table(result: PoolingResult, arm: str) -> Table:
         rows.append(
             (
                 MODEL_NAMES[row.model],
-                pooled_name(row) + (" (headline)" if row.headline else ""),
+                pooled_name(row)
+                + (" (headline)" if row.headline and row.term == "treatment" else ""),
                 shown(row.k, 0),
                 _estimate(row, decimals),
                 shown(row.se, decimals + 1),

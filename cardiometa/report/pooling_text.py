@@ -15,6 +15,7 @@ from .pooling_levels import (
     interactions_table,
     subgroups_table,
 )
+from .pooling_reported import compared_arms, comparison_table
 from .pooling_tables import by_arm_table, pooled_table, trials_table
 
 _WIDTH = 100
@@ -35,6 +36,8 @@ def pooling_text(result: PoolingResult) -> str:
             ecological_table(result, arm),
         )
         parts += [text_table(table) for table in more if table is not None]
+        if arm in compared_arms(result):
+            parts.append(text_table(comparison_table(result, arm)))
     if result.by_arm:
         parts.append(text_table(by_arm_table(result)))
     shifted = [delta_table(result, arm) for arm in result.arms]
