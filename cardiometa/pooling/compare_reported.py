@@ -70,7 +70,7 @@ def compare_reported(
         effects=tuple(effects),
         compared=tuple(compared),
         rows=tuple(rows),
-        warnings=tuple(_warnings(table, stages, options)),
+        warnings=tuple(_warnings(stages, options)),
     )
 
 
@@ -120,13 +120,11 @@ def without_differences(
     return [replace(row, n_control=None, n_active=None) if few else row for row in rows]
 
 
-def _warnings(
-    table: CohortTable, stages: Sequence[FirstStage], options: PoolingOptions
-) -> list[str]:
+def _warnings(stages: Sequence[FirstStage], options: PoolingOptions) -> list[str]:
     found = []
-    lost = {str(t) for t in table.rows["trial"].dropna().unique()} - {
-        trial.trial for trial in stages[0].trials
-    }
+    people = stages[0].people
+    compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    lost = set(compared["trial"]) - {trial.trial for trial in stages[0].trials}
     if lost:
         found.append(
             "Harmonised and reported values are compared without "

@@ -31,9 +31,9 @@ def comparison_table(result: PoolingResult, arm: str) -> Table:
         ),
         caption=(f"In {unit}. " if unit else "")
         + f"{rows[0].k} trials; {result.options.level:g}% intervals by one bootstrap of the same "
-        "participants within trial and arm, moved so that their median is the estimate. The "
-        "standard error is that of the pooled effect by REML. I² is not compared: it rises when "
-        "measurement noise falls.",
+        "participants within trial and arm (sampling error within these trials, not of new ones), "
+        "moved so that their median is the estimate. The standard error is that of the pooled "
+        "effect by REML. I² is not compared: it rises when measurement noise falls.",
     )
 
 
@@ -55,7 +55,7 @@ def draw_comparison(result: PoolingResult, arm: str) -> ForestFigure:
     rows: list[ForestRow] = []
     pairs = _pairs(result, arm)
     for trial in [*[name for name in pairs if name], ""]:
-        label = trial or "All trials (two-stage headline)"
+        label = trial or "All trials"
         rows.append(ForestRow(label=label, kind="subgroup-heading"))
         rows += [
             _row(pairs[trial][source], source) for source in _SOURCES if source in pairs[trial]
