@@ -315,7 +315,7 @@ def _with_labels(
         scans, found_pairs, found_overlaps, gone, scans_in=len(measurements) + _failed(gone)
     )
     digests = Counter(d for n in kept for d in drawn[n].sha256)
-    warnings += _scan_warnings([read[n] for n in kept])
+    warnings += _scan_warnings([read[n] for n in kept], request.options.least)
     return replace(compared, warnings=tuple(warnings), labels=digests)
 
 
@@ -365,24 +365,29 @@ def _without_undrawn(
     return result, warnings
 
 
-def _scan_warnings(read: Sequence[tuple[SegmentedScan, ManualScan]]) -> list[str]:
+def _scan_warnings(read: Sequence[tuple[SegmentedScan, ManualScan]], least: int) -> list[str]:
+    """What a reader of the page must know of some scans; a few are not counted."""
+
+    def scans(count: int) -> str:
+        return f"{count} scans" if count >= least else "Some scans"
+
     warnings = []
     contours = sum(manual.kind == "contours" for _, manual in read)
     if contours:
         warnings.append(
-            f"{contours} scans have contours: they are compared on the contoured slices alone, "
+            f"{scans(contours)} have contours: they are compared on the contoured slices alone, "
             "and structures that were not contoured (the RV) are not compared."
         )
     uneven = sum(not scan.model.even_slices for scan, _ in read)
     if uneven:
         warnings.append(
-            f"{uneven} scans have irregular gaps between slices: their overlap is compared, "
+            f"{scans(uneven)} have irregular gaps between slices: their overlap is compared, "
             "their volumes are not."
         )
     corrected = sum(scan.corrected for scan, _ in read)
     if corrected:
         warnings.append(
-            f"{corrected} scans were corrected by a reader: the model's own masks and measures "
+            f"{scans(corrected)} were corrected by a reader: the model's own masks and measures "
             "are compared, not the corrected ones."
         )
     return warnings
