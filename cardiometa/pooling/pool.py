@@ -22,7 +22,7 @@ from .given_imputations import analysis_stage, first_copy
 from .integrity import integrity_checks
 from .integrity_cohort import cohort_checks, unit_warnings
 from .interaction_rows import interaction_rows, modifiers_of
-from .multi_arm import joint_fit, joint_rows
+from .multi_arm import JOINT, joint_fit, joint_rows
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import DeltaRow, EffectRow, HeterogeneityRow, PoolingResult, Study
@@ -56,6 +56,10 @@ class SummaryTable:
     name: str
 
 
+JOINT_MODEL = (
+    "The rows of all arms in one model take the shared control into account: compare the active "
+    "arms by them."
+)
 ONE_STAGE_LEFT_OUT = (
     "With imputed outcomes the trials' estimates are combined by Rubin's rules before pooling: the "
     "two-stage model alone is given."
@@ -126,6 +130,7 @@ def pool_trials(
         *unit_warnings(integrity),
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
         *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
+        *([JOINT_MODEL] if any(row.note.startswith(JOINT) for row in beside) else []),
         *extra_warnings,
         *(() if compared is None else compared.warnings),
         *integrity_warning(integrity),
