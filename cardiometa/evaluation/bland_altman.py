@@ -1,7 +1,7 @@
 """Bias and limits of agreement with their intervals, one or several scans a person.
 
 One scan a person: bias with its t interval; limits bias ± 1.96 SD (Bland & Altman 1986) with the
-exact intervals of Carkeet 2015 (Optom Vis Sci 92:e71), the noncentral t distribution.
+exact intervals of Carkeet 2015 (Optom Vis Sci 92:e71) for each limit by itself: noncentral t.
 Several: bias is the mean of the people's means, the SD is that of a single difference from the
 variance between and within people (Bland & Altman 2007, "true value varies"), and the limits'
 intervals are Zou's 2013 (Stat Methods Med Res 22:630), the method of variance estimates recovery.
