@@ -71,14 +71,21 @@ class Term:
         return int(self.columns.shape[1])
 
 
-def smooth_term(name: str, basis: SplineBasis, x: np.ndarray, *, order: int = 2) -> Term:
-    """A P-spline of ``x``; differences of that order are penalised."""
+def smooth_term(
+    name: str, basis: SplineBasis, x: np.ndarray, *, order: int = 2, avoid_zero: bool = False
+) -> Term:
+    """A P-spline of ``x``; differences of that order are penalised.
+
+    With ``avoid_zero`` the curve is never taken for sure to be a straight line: its intervals then
+    allow for the bend that few people cannot show.
+    """
     order = min(order, basis.size - 1)
     return Term(
         name=name,
         columns=basis.at(x),
         penalty=difference_penalty(basis.size, order),
         rank=basis.size - order,
+        avoid_zero=avoid_zero,
     )
 
 

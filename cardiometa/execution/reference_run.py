@@ -47,6 +47,12 @@ from ..report.reference_curves import curve_figure
 from ..report.reference_figures import limits_figure
 from ..report.reference_meta import META, meta_headlines
 from ..report.reference_page import reference_page
+from ..report.reference_table import (
+    TABLE_CSV,
+    TABLE_HTML,
+    paper_table_csv,
+    paper_table_html,
+)
 
 COMMAND = "reference-ranges"
 WITHOUT_REVIEW = "reference_ranges_without_review.csv"
@@ -217,6 +223,8 @@ def render(result: ReferenceResult) -> dict[str, bytes | str]:
         "calibration.csv": records_csv(Calibration, result.calibration),
         "exclusions.csv": records_csv(Exclusion, result.exclusions),
     }
+    contents[TABLE_CSV] = paper_table_csv(result)
+    contents[TABLE_HTML] = paper_table_html(result)
     if result.without_review is not None:
         contents[WITHOUT_REVIEW] = records_csv(ReferenceLimit, result.without_review)
     if result.options.internal:

@@ -235,7 +235,7 @@ def skewness_score(z: np.ndarray) -> float:
     n, c = len(z), z - z.mean()
     skewness = float(np.mean(c**3) / np.mean(c**2) ** 1.5)
     y = skewness * np.sqrt((n + 1) * (n + 3) / (6 * (n - 2)))
-    beta2 = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3)
+    beta2 = 3.0 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3)
     beta2 /= (n - 2) * (n + 5) * (n + 7) * (n + 9)
     w2 = np.sqrt(2 * (beta2 - 1)) - 1
     return float(np.arcsinh(y / np.sqrt(2 / (w2 - 1))) / np.sqrt(0.5 * np.log(w2)))
@@ -248,7 +248,7 @@ def kurtosis_score(z: np.ndarray) -> float:
     mean = 3 * (n - 1) / (n + 1)
     variance = 24 * n * (n - 2) * (n - 3) / ((n + 1) ** 2 * (n + 3) * (n + 5))
     x = (kurtosis - mean) / np.sqrt(variance)
-    skew = 6 * (n**2 - 5 * n + 2) / ((n + 7) * (n + 9))
+    skew = 6.0 * (n**2 - 5 * n + 2) / ((n + 7) * (n + 9))
     skew *= np.sqrt(6 * (n + 3) * (n + 5) / (n * (n - 2) * (n - 3)))
     a = 6 + 8 / skew * (2 / skew + np.sqrt(1 + 4 / skew**2))
     root = (1 - 2 / a) / (1 + x * np.sqrt(2 / (a - 4)))

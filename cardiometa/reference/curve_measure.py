@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EstimationError, Problem, TableError
+from ..measurement.measures import definition
 from ..records import CohortTable, ReferenceLimit
 from .curve_checks import QStatistics, Worm, calibrate_curves, q_statistics, worms
 from .curves import (
@@ -102,6 +103,39 @@ def check_positive(
 
 def measure_curves(
     measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
+_LITRES = {"mL": 2.0, "mL/m2": 1.0, "g": 2.0, "g/m2": 1.0}
+
+
+def check_units(people: People, measures: Sequence[str]) -> None:
+    """Refuse a trial's volumes in litres or masses in kilograms; raises TableError.
+
+    No trial of adults has a median LV or RV volume of 2 mL or a mass of 2 g.
+    """
+    problems = []
+    for measure in measures:
+        least = _LITRES.get(definition(measure).unit)
+        if least is None:
+            continue
+        values = people.values(measure)
+        for number, trial in enumerate(people.trials):
+            mine = values[(people.trial == number) & np.isfinite(values)]
+            if len(mine) >= 3 and 0 < np.median(np.abs(mine)) < least:
+                unit = definition(measure).unit
+                problems.append(
+                    Problem(
+                        where=f"{measure}, trial {trial}",
+                        what=f"half of the values are below {least:g} {unit}",
+                        why="They look like litres or kilograms.",
+                    )
+                )
+    if problems:
+        raise TableError(
+            "The unit of a measure is wrong.",
+            hint="Give volumes in mL and masses in g, or map the unit in [columns] of --config.",
+            problems=problems,
+        )
+
+
 ) -> MeasureCurves:
     """The curves of ``options.method`` and their checks."""
     if options.method in _NEEDS_POSITIVE and np.any(values <= 0):

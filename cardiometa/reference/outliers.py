@@ -63,6 +63,21 @@ def _back(value: float, power: float) -> float:
     return float(inner ** (1 / power))
 
 
+def dixon_extremes(ordered: np.ndarray) -> tuple[bool, bool]:
+    """Whether the smallest and the largest value are apart by a third of the range or more.
+
+    Dixon's D/R as Reed used it for reference intervals (Reed AH, Henry RJ, Mason WB. Clin Chem
+    1971;17:275-84; EP28-A3c); ``ordered`` ``[n]`` ascending, n ≥ 3.
+    """
+    if len(ordered) < 3:
+        return False, False
+    spread = float(ordered[-1] - ordered[0])
+    if spread <= 0:
+        return False, False
+    low, high = float(ordered[1] - ordered[0]), float(ordered[-1] - ordered[-2])
+    return low >= spread / 3, high >= spread / 3
+
+
 def outlying(cell: Cell) -> tuple[np.ndarray, float, float]:
     """Members ``[outliers]`` of a cell beyond its fences, and the fences."""
     low, high = tukey_fences(cell.ordered)

@@ -22,6 +22,7 @@ from .curve_measure import (
     check_positive,
     check_trials,
     curve_rows_alone,
+    check_units,
     measure_curves,
     methods_of,
     with_ages,
@@ -32,7 +33,7 @@ from .limits import Limit
 from .meta import META, MeasureMeta, group_of_cell, measure_meta
 from .model import SAMPLING_ERROR, model_document, stratum_model
 from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions
-from .outliers import outlying
+from .outliers import dixon_extremes, outlying
 from .partition import partition_tests
 from .people import People, excluded, select_people
 from .records import (
@@ -229,6 +230,7 @@ def _measures(
         raise TableError(f"No one has a number in {', '.join(empty)}.", hint="Check the column.")
     usable = [name for name in dict.fromkeys(wanted) if name not in empty]
     if not usable:
+    check_units(people, usable)
         raise TableError("No measure has a single value among the people selected.")
     check_positive(people, usable, methods, options)
     good, warnings = check_conventions(people, usable, by_name=options.measures is not None)
@@ -382,9 +384,15 @@ def _outliers(
     named = excluded(people.keys.at(members), "scan", "outlier", "")
     for person, member in zip(named, members.tolist(), strict=True):
         yield Outlier(
+    if not len(members):
+        return
             measure=measure,
+    ends = cell.members[0], cell.members[-1]
+    apart = dixon_extremes(cell.ordered)
             trial=person.trial,
+        dixon = any(a and member == e for a, e in zip(apart, ends, strict=True))
             participant_id=person.participant_id,
+            rule="tukey; dixon" if dixon else "tukey",
             visit=person.visit,
             value=float(values[member]),
             fence_low=fences[0],

@@ -161,13 +161,17 @@ class MetaEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlier:
-    """A value beyond the fences of its group; names a person, so for internal use alone."""
+    """A value beyond the fences of its group; names a person, so for internal use alone.
+
+    ``rule``: ``tukey``, and ``dixon`` where it is an extreme value a third of the range apart.
+    """
 
     measure: str
     trial: str
     participant_id: str
     visit: str
     value: float
+    rule: str
     fence_low: float
     fence_high: float
     sex: str

@@ -92,18 +92,30 @@ def _overview(result: ReferenceResult) -> Section:
                 ("Groups without a limit", without),
             )
         ),
-        Paragraph(
-            "The reference interval holds the stated share of people. The confidence interval of "
-            "each limit says how well these people determine that limit: it is the sampling error "
-            "within these trials and leaves out the differences between trials, which stand in the "
-            "checks below."
-            if len(result.trials) > 1 and result.methods != (META,)
-            else "The reference interval holds the stated share of people. The confidence interval "
-            "of each limit says how well these people determine that limit."
-        ),
+        Paragraph(_what_intervals_say(result)),
         Paragraph(ABBREVIATIONS),
     ]
     return Section("Overview", "overview", tuple(blocks))
+
+
+def _what_intervals_say(result: ReferenceResult) -> str:
+    said = (
+        "The reference interval holds the stated share of people. The confidence interval of each "
+        "limit says how well these people determine that limit"
+    )
+    if len(result.trials) == 1:
+        return f"{said}."
+    if STRATA not in result.methods:
+        return f"{said}; how trials enter it stands in the methods."
+    curves = (
+        " Those of curves with a random trial effect count these differences in."
+        if any(row.kind == "marginal" for row in result.limits)
+        else ""
+    )
+    return (
+        f"{said}. In age bands it is the sampling error within these trials and leaves out the "
+        f"differences between trials, which stand in the checks below.{curves}"
+    )
 
 
 # ------------------------------------------------------------------ one measure
@@ -233,10 +245,20 @@ def _cell_at(
     *,
     many: bool,
 ) -> str:
-    """The cell, or that of the whole group where a curve has none at any age."""
-    sex, _, ethnicity = key
+    """The cell, or that of the whole group where a curve has none at any age.
+
+    A curve's n is that of all its ages and told once, at the first age.
+    """
+    sex, age, ethnicity = key
     found = cells.get(key) or cells.get((sex, None, ethnicity))
-    return _cell(found, decimals, many=many) if found else DASH
+    if not found:
+        return DASH
+    text = _cell(found, decimals, many=many)
+    curve = found[0].age is not None
+    first = min((a for s, a, e in cells if (s, e) == (sex, ethnicity) and a is not None), default=0)
+    if curve and age is not None and age > first:
+        text = text.rpartition("<br>")[0]
+    return text
 
 
 def _caption(result: ReferenceResult) -> str:

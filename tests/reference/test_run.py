@@ -24,6 +24,8 @@ FILES = {
     "by_trial.csv",
     "partition.csv",
     "contrasts.csv",
+    "table.csv",
+    "table.html",
     "calibration.csv",
     "exclusions.csv",
     "report.html",

@@ -1,0 +1,182 @@
+"""The table that papers print: sex and age down, ethnicity across, lower–upper and n.
+
+Once as CSV, once as a plain page whose tables can be copied into a word processor as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from ..files import csv_text
+from ..provenance import RESEARCH_USE
+from ..records import ETHNICITIES, ReferenceLimit
+from .names import measure_label
+from .numbers import DASH, MINUS, shown, shown_count
+from .reference_curves import METHOD_NAMES, headlines
+from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
+from .reference_meta import META, meta_headlines
+
+if TYPE_CHECKING:
+    from ..reference.records import ReferenceResult
+
+TABLE_CSV: Final = "table.csv"
+TABLE_HTML: Final = "table.html"
+_Age = tuple[float | None, float | None, float | None]
+_RULE: Final = "border-top:1px solid black"
+_CELL: Final = "padding:1pt 5pt;text-align:center;vertical-align:top;white-space:nowrap"
+
+
+def paper_table_csv(result: ReferenceResult) -> str:
+    """A row for each measure, method, sex and age; the range and n of each ethnicity as columns."""
+    shown_ethnicities = _ethnicities(result.limits)
+    columns = ["measure", "unit", "method", "sex", "age"]
+    for ethnicity in shown_ethnicities:
+        columns += [ethnicity, f"{ethnicity}_n"]
+    lines = []
+    for measure, method in _tables(result):
+        rows = _rows(result, measure, method)
+        decimals = _decimals(rows)
+        for sex, age in _lines(rows):
+            cells: list[str | None] = [measure, rows[0].unit, method, sex, _age_text(age)]
+            for ethnicity in shown_ethnicities:
+                found = _found(rows, sex, age, ethnicity)
+                cells += [_range(found, decimals), _n(found)]
+            lines.append(tuple(cells))
+    return csv_text(columns, lines)
+
+
+def paper_table_html(result: ReferenceResult) -> str:
+    """The same as a page of plain tables, styled cell by cell, which word processors keep."""
+    tables = [_html_table(result, measure, method) for measure, method in _tables(result)]
+    title = escape(f"{result.title}: {result.name}")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{title}</title></head>\n"
+        "<body style=\"font-family:'Times New Roman',serif;font-size:10pt;margin:2em\">\n"
+        f'<p style="font-size:12pt"><b>{title}</b></p>\n<p>{escape(_what(result))}</p>\n'
+        + "\n".join(tables)
+        + f"\n<p>{escape(RESEARCH_USE)}</p>\n</body></html>\n"
+    )
+
+
+def _what(result: ReferenceResult) -> str:
+    options = result.options
+    what = "Reference interval" if options.healthy_only else "Population distribution"
+    side = {
+        "two": f"central {options.level:g}%, lower to upper limit",
+        "lower": f"lower limit of {options.level:g}%",
+        "upper": f"upper limit of {options.level:g}%",
+    }[options.sided]
+    conventions = "; ".join(
+        f"{name.replace('_', ' ')} {', '.join(values)}"
+        for name, values in result.conventions.items()
+        if name in ("papillary", "bsa_formula", "sequence", "model_id")
+    )
+    said = f" Conventions: {conventions}." if conventions else ""
+    return (
+        f"{what} ({side}) and number of people; {len(result.trials)} "
+        f"trial{'s' * (len(result.trials) != 1)}.{said}"
+    )
+
+
+# ------------------------------------------------------------------ what stands where
+
+
+def _tables(result: ReferenceResult) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row.measure, row.method) for row in result.limits))
+
+
+def _rows(result: ReferenceResult, measure: str, method: str) -> list[ReferenceLimit]:
+    rows = [row for row in result.limits if (row.measure, row.method) == (measure, method)]
+    if method == META:
+        return meta_headlines(rows)
+    return rows if method == "strata" else headlines(rows)
+
+
+def _ethnicities(rows: Sequence[ReferenceLimit]) -> list[str]:
+    met = {row.ethnicity for row in rows}
+    return [e for e in (ALL, *ETHNICITIES) if e in met]
+
+
+def _lines(rows: Sequence[ReferenceLimit]) -> list[tuple[str, _Age]]:
+    """Sex and age of each line: bands, or a curve's ages; a group without a curve has no line."""
+    met = dict.fromkeys((row.sex, (row.age_low, row.age_high, row.age)) for row in rows)
+    curve = any(row.age is not None for row in rows)
+    kept = [key for key in met if not curve or key[1][2] is not None]
+    order = {sex: number for number, sex in enumerate(dict.fromkeys(row.sex for row in rows))}
+    return sorted(kept, key=lambda k: (order[k[0]], k[1][2] or 0.0)) if curve else kept
+
+
+def _found(
+    rows: Sequence[ReferenceLimit], sex: str, age: _Age, ethnicity: str
+) -> list[ReferenceLimit]:
+    return [
+        row
+        for row in rows
+        if (row.sex, row.ethnicity) == (sex, ethnicity)
+        and (row.age_low, row.age_high, row.age) == age
+    ]
+
+
+def _age_text(age: _Age) -> str:
+    return f"{age[2]:g}" if age[2] is not None else band_name(age[0], age[1])
+
+
+def _range(found: Sequence[ReferenceLimit], decimals: int) -> str | None:
+    outer = [row.limit for row in found if row.centile != 50]
+    if not outer or any(limit is None for limit in outer):
+        return None
+    values = [shown(limit, decimals) for limit in outer]
+    return (" to " if any(MINUS in v for v in values) else "–").join(values)
+
+
+def _n(found: Sequence[ReferenceLimit]) -> str | None:
+    if not found:
+        return None
+    if found[0].n is not None:
+        return str(found[0].n)
+    few = next((note for note in found[0].note.split("; ") if note.startswith("n<")), None)
+    return few.removeprefix("n") if few else None
+
+
+def _decimals(rows: Sequence[ReferenceLimit]) -> int:
+    known = sorted(abs(row.limit) for row in rows if row.limit is not None)
+    middle = known[len(known) // 2] if known else 100.0
+    return 0 if middle >= 20 else 1 if middle >= 2 else 2
+
+
+# ------------------------------------------------------------------ one table
+
+
+def _html_table(result: ReferenceResult, measure: str, method: str) -> str:
+    rows = _rows(result, measure, method)
+    decimals, shown_ethnicities = _decimals(rows), _ethnicities(rows)
+    label = measure_label(measure, rows[0].unit)
+    heads = "".join(
+        f'<th style="{_CELL};{_RULE};border-bottom:1px solid black">{escape(name)}</th>'
+        for name in ("Sex", "Age, years", *(ETHNICITY_NAMES[e] for e in shown_ethnicities))
+    )
+    body, before = [], None
+    counted: set[tuple[str, str]] = set()
+    for sex, age in _lines(rows):
+        rule = f";{_RULE}" if before not in (None, sex) else ""
+        cells = [SEX_NAMES[sex] if sex != before else "", _age_text(age)]
+        before = sex
+        for ethnicity in shown_ethnicities:
+            found = _found(rows, sex, age, ethnicity)
+            # A curve's n is of all its ages: it is told once.
+            n = None if (sex, ethnicity) in counted else _n(found)
+            if n is not None and age[2] is not None:
+                counted.add((sex, ethnicity))
+            count = "" if n is None else f" ({shown_count(int(n)) if n.isdigit() else n})"
+            cells.append(f"{_range(found, decimals) or DASH}{count}" if found else DASH)
+        tds = "".join(f'<td style="{_CELL}{rule}">{escape(cell)}</td>' for cell in cells)
+        body.append(f"<tr>{tds}</tr>")
+    by = "" if method == "strata" else f", {METHOD_NAMES.get(method, 'meta-analytic range')}"
+    return (
+        f"<p><b>{escape(label + by)}.</b> Lower–upper limit (n).</p>\n"
+        '<table style="border-collapse:collapse;border-bottom:1px solid black">\n'
+        f"<tr>{heads}</tr>\n" + "\n".join(body) + "\n</table>"
+    )
