@@ -30,8 +30,8 @@ _VOLUMES: Final = (
 _LIMITS: Final = (
     "Bias: mean difference (people's mean differences where somebody has several scans) with t "
     "interval. Limits of agreement: bias ± 1.96 SD, each by itself with an exact interval (Carkeet "
-    "2015); with several scans a person, SD from variances between and within people (Bland & Altman 2007) "
-    "and intervals by variance recovery (Zou 2013)."
+    "2015); with several scans a person, SD from variances between and within people (Bland & "
+    "Altman 2007) and intervals by variance recovery (Zou 2013)."
 )
 _RELIABILITY: Final = (
     "ICC(2,1), absolute agreement (McGraw & Wong 1996); Lin's concordance (1989, 2000); "
