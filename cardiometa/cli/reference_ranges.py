@@ -160,6 +160,9 @@ def reference_ranges(
     use_visit: Annotated[
         str | None, typer.Option(help="Visit to use; else baseline, else the earliest.")
     ] = None,
+    repeated: Annotated[
+        bool, typer.Option("--repeated", help="Keep all scans of a person; resample people.")
+    ] = False,
     status: Annotated[str, typer.Option(help="all, or ok: leave out scans for review.")] = "all",
     min_n: Annotated[int, typer.Option(help="Fewest people of a group with limits.")] = 40,
     min_cell: Annotated[int, typer.Option(help="Counts below it are not told.")] = 10,
@@ -210,6 +213,7 @@ def reference_ranges(
             healthy_only=healthy_only,
             healthy_rule=healthy_rule,
             use_visit=use_visit,
+            repeated=repeated,
             status=one_of("--status", status, ("all", "ok")),  # type: ignore[arg-type]
             min_n=min_n,
             min_cell=min_cell,

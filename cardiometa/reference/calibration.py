@@ -61,7 +61,8 @@ def calibrate(
         )
         for check, name, outside in _checks(cells, people, options):
             row = replace(empty, check=check, group=name)
-            yield filled(row, outside.below, outside.above, options)
+            n = people.count_of(outside.members)
+            yield filled(row, outside.below, outside.above, options, people=n)
 
 
 def _checks(
@@ -84,7 +85,7 @@ def _sides(
 ) -> _Outside:
     """Who of a cell (of one trial, or all) lies strictly outside ``limits``."""
     cell = fitted.cell
-    mine = np.ones(cell.n, dtype=bool) if trial is None else cell.trial == trial
+    mine = np.ones(len(cell.ordered), dtype=bool) if trial is None else cell.trial == trial
     values = cell.ordered[mine]
     low, high = _lower_upper(limits)
     nobody = np.zeros(len(values), dtype=bool)
@@ -129,10 +130,18 @@ def age_thirds(age_years: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def filled(
-    empty: Calibration, below: np.ndarray, above: np.ndarray, options: ReferenceOptions
+    empty: Calibration,
+    below: np.ndarray,
+    above: np.ndarray,
+    options: ReferenceOptions,
+    *,
+    people: int | None = None,
 ) -> Calibration:
-    """The row with its shares: ``below`` and ``above`` ``[n]`` tell who lies outside."""
-    n = len(below)
+    """The row with its shares: ``below`` and ``above`` ``[n]`` tell who lies outside.
+
+    ``people``: how many they are, where one may stand there several times.
+    """
+    n = len(below) if people is None else people
     if n < options.smallest_n:
         few = n < options.min_cell
         note = f"n<{options.min_cell}" if few else f"n<{options.smallest_n}"

@@ -50,6 +50,8 @@ def methods_of(options: ReferenceOptions, people: People) -> tuple[Method, ...]:
     """The method asked for; without one, strata and, where ages vary, LMS curves."""
     if options.method is not None:
         return (options.method,)
+    if options.repeated:
+        return (STRATA,)
     ages = people.age_years[np.isfinite(people.age_years)]
     return (STRATA, DEFAULT_CURVE) if len(np.unique(ages)) >= 5 else (STRATA,)
 

@@ -63,6 +63,7 @@ def request_for(measure: str, cell: Cell, options: ReferenceOptions) -> LimitReq
         ci_level=options.ci_level / 100,
         bootstrap=options.bootstrap,
         seed=zlib.crc32(text.encode()),
+        person=cell.person,
     )
 
 
@@ -80,6 +81,6 @@ def _without_each(
     found = {}
     for trial in cell.trial_counts:
         others = cell.ordered[cell.trial != trial]
-        if len(others) >= options.smallest_n:
+        if cell.n - cell.trial_counts[trial] >= options.smallest_n:
             found[trial] = estimate_limits(others, rule, point_request(request))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -16,6 +16,7 @@ from scipy import special
 from ..estimation.box_cox import box_cox, box_cox_power, inverse_box_cox
 from ..estimation.lms import lms_centile
 from ..estimation.location_scale import LmsLaw
+from .by_person import resampled_by_person
 from .options import NONPARAMETRIC_MIN_N, LimitsRule
 from .order import interpolated_quantile, rank_interval, rounded_rank
 from .robust import resampled_fits, robust_fit
@@ -27,12 +28,18 @@ _SKEW_LEAST = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRequest:
-    """What to estimate: centiles in percent, the CI's level as a fraction, the bootstrap."""
+    """What to estimate: centiles in percent, the CI's level as a fraction, the bootstrap.
+
+    ``person`` ``[n]`` numbers the people behind the sorted values where one may have several;
+    ``of_ranks``: the rule gives people's own values.
+    """
 
     centiles: tuple[float, ...]
     ci_level: float
     bootstrap: int = 1000
     seed: int = 1
+    person: np.ndarray | None = None
+    of_ranks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,9 @@ def estimate_limits(
 
     ``log`` and ``boxcox`` need positive values (ValueError otherwise: the caller has checked).
     """
+    if request.person is not None:
+        ranks = replace(request, of_ranks=rule.startswith("nonparametric"))
+        return resampled_by_person(_ESTIMATORS[rule], ordered, ranks)
     return _ESTIMATORS[rule](ordered, request)
 
 

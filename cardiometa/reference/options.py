@@ -62,6 +62,7 @@ class ReferenceOptions:
     rule (nonparametric, robust below 120 people); a name is that method for every n ≥ ``min_n``.
     ``method`` None gives strata and, where there are ages, LMS curves; ``at_ages`` None is every 5
     years inside the observed ages; ``trial_effect`` is how trials enter a curve.
+    ``repeated`` keeps every scan of a person, and intervals resample people.
     ``quick`` is for refits that only count people. ``level`` and ``ci_level`` are percentages;
     ``age_bands`` are the lower ends in years, the last band is open; ``healthy_rule`` is printed
     with the ranges; ``status`` ``ok`` leaves out scans that ask for review.
@@ -81,6 +82,7 @@ class ReferenceOptions:
     healthy_only: bool = True
     healthy_rule: str = ""
     use_visit: str | None = None
+    repeated: bool = False
     status: StatusRule = "all"
     min_n: int = 40
     min_cell: int = 10
@@ -115,6 +117,13 @@ class ReferenceOptions:
             raise UsageError(
                 f"--meta {','.join(self.meta)} is not known.",
                 hint=f"Use {' and '.join(META_RULES)}, or one of them.",
+            )
+        if self.repeated and self.use_visit is not None:
+            raise UsageError("--repeated keeps every visit, --use-visit one: say one of them.")
+        if self.repeated and self.method not in (None, "strata"):
+            raise UsageError(
+                f"--method {self.method} takes one scan a person.",
+                hint="--repeated resamples people, which --method strata does.",
             )
         if self.min_cell < 1 or self.min_n < 10:
             raise UsageError("--min-cell must be at least 1 and --min-n at least 10.")

@@ -42,6 +42,7 @@ class People:
     ``trial`` counts into ``trials``; ``sex`` and ``ethnicity`` into `SEXES` and `ETHNICITIES`,
     -1 unknown; ``age_years`` NaN unknown; ``band`` counts into the age bands, -1 outside;
     ``by`` is what the limits are stratified by. ``frame`` and ``keys`` hold the same rows.
+    ``person`` numbers the people where one may have several rows (``--repeated``), else None.
     """
 
     frame: pd.DataFrame
@@ -58,6 +59,16 @@ class People:
     visits: tuple[tuple[str, int], ...]
     exclusions: tuple[Exclusion, ...]
     warnings: tuple[str, ...] = field(default=())
+    person: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """People: as many as rows, but where a person has several."""
+        return self.count_of(np.arange(len(self.trial)))
+
+    def count_of(self, rows: np.ndarray) -> int:
+        """People of some rows (numbers)."""
+        return len(rows) if self.person is None else len(np.unique(self.person[rows]))
 
     def values(self, measure: str) -> np.ndarray:
         """A measure's values ``[people]`` as float64, NaN where there is none."""
@@ -146,7 +157,15 @@ def select_people(table: CohortTable, options: ReferenceOptions) -> People:
         visits=_visits_used(keys.visit),
         exclusions=tuple(sieve.exclusions),
         warnings=(*warnings, *visit_warnings),
+        person=_person_numbers(keys) if options.repeated else None,
     )
+
+
+def _person_numbers(keys: Keys) -> np.ndarray:
+    """The number of each row's person: ids are of one trial."""
+    trial, trials = pd.factorize(keys.trial)
+    participant, _ = pd.factorize(keys.participant)
+    return np.asarray(pd.factorize(participant * len(trials) + trial)[0])
 
 
 def age_band(age_years: np.ndarray, bands: Sequence[float]) -> np.ndarray:
@@ -339,7 +358,7 @@ def _one_visit(sieve: _Sieve, options: ReferenceOptions) -> tuple[str, ...]:
     if named is not None and not (keys.visit == named).any():
         seen = ", ".join(sorted(set(keys.visit) - {""})) or "none"
         raise TableError(f"No row has the visit {named}.", hint=f"Visits here: {seen}.")
-    if not len(sieve.rows):
+    if not len(sieve.rows) or options.repeated:
         return ()
     rank = np.where(keys.visit == named, 0, np.where(keys.visit == BASELINE, 1, 2))
     trial, trials = pd.factorize(keys.trial)

@@ -13,6 +13,7 @@ from ..errors import EstimationError, TableError
 from ..measurement.measures import definition
 from ..records import CohortTable, Exclusion, ReferenceLimit
 from .allometry import Allometry, allometry
+from .by_person import person_means
 from .calibration import calibrate
 from .contrasts import contrasts
 from .conventions import CONVENTIONS, SCANNERS, check_conventions, read_conventions
@@ -102,7 +103,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         by=people.by,
         measures=measures,
         trials=people.trials,
-        people=len(people.trial),
+        people=people.count,
         review_people=people.review_rows,
         visits=people.visits,
         conventions=conventions,
@@ -123,7 +124,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         indexing=_titled(
             allometry(
                 people,
-                measures,
+                measures if people.person is None else (),
                 ci_level=options.ci_level,
                 smallest_n=options.smallest_n,
                 min_cell=options.min_cell,
@@ -304,6 +305,12 @@ def _one_measure(
         ),
     ]
     withheld = _withheld_counts(fitted, options)
+    once, tested = kept.values, fitted
+    if people.person is not None:
+        once = person_means(people.person, kept.values)
+        tested = [
+            FittedCell(cell=c, rule=None, without={}) for c in cells(people, groups, once)
+        ]
     models = (
         stratum_model(measure, unit, f, n=None if hide else f.cell.n)
         for f, hide in zip(fitted, withheld, strict=True)
@@ -313,8 +320,8 @@ def _one_measure(
         by_trial=tuple(
             row for f in fitted for row in trial_limits(measure, unit, f, people.trials, options)
         ),
-        partition=tuple(partition_tests(measure, unit, fitted, options)),
-        contrasts=tuple(contrasts(measure, unit, people, kept.values, options)),
+        partition=tuple(partition_tests(measure, unit, tested, options)),
+        contrasts=tuple(contrasts(measure, unit, people, once, options)),
         calibration=tuple(calibrate(measure, unit, fitted, people, options)),
         outliers=kept.outliers,
         exclusions=tuple(gone),

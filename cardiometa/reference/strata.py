@@ -48,7 +48,7 @@ class Cell:
     """A measure in a group, sorted by value: ``ordered`` ``[n]``, ``members`` and ``trial`` alike.
 
     Ties stand in no fixed order. ``trial_counts`` maps each trial met to
-    its people.
+    its people; ``person`` ``[n]`` numbers them where one may have several values, else None.
     """
 
     key: StratumKey
@@ -56,11 +56,12 @@ class Cell:
     members: np.ndarray
     trial: np.ndarray
     trial_counts: Mapping[int, int]
+    person: np.ndarray | None = None
 
     @property
     def n(self) -> int:
         """People with a value."""
-        return len(self.ordered)
+        return len(self.ordered) if self.person is None else sum(self.trial_counts.values())
 
     @property
     def n_trials(self) -> int:
@@ -136,11 +137,14 @@ def cells(people: People, groups: Strata, values: np.ndarray) -> tuple[Cell, ...
 
 def _cell(people: People, key: StratumKey, values: np.ndarray, members: np.ndarray) -> Cell:
     trial = people.trial[members]
-    counts = np.bincount(trial)
+    person = None if people.person is None else people.person[members]
+    once = trial if person is None else trial[np.unique(person, return_index=True)[1]]
+    counts = np.bincount(once)
     return Cell(
         key=key,
         ordered=values[members],
         members=members,
         trial=trial,
         trial_counts={int(t): int(counts[t]) for t in np.flatnonzero(counts)},
+        person=person,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .disclosure import hidden_counts, released
 from .fitted import FittedCell, point_request, request_for, rule_for
@@ -77,15 +77,19 @@ def trial_limits(
 def _own(measure: str, fitted: FittedCell, trial: int, options: ReferenceOptions) -> _Own:
     cell = fitted.cell
     mine = cell.ordered[cell.trial == trial]
-    rule = rule_for(len(mine), options)
-    if len(mine) < options.smallest_n:
-        return _Own(rule="", limits=(), status="suppressed", notes=(_few_note(len(mine), options),))
+    n = cell.trial_counts[trial]
+    rule = rule_for(n, options)
+    if n < options.smallest_n:
+        return _Own(rule="", limits=(), status="suppressed", notes=(_few_note(n, options),))
     request = point_request(request_for(measure, cell, options))
     limits = estimate_limits(mine, rule, request)
+    if cell.person is not None:
+        # A rank interval takes values for people's own.
+        limits = tuple(replace(found, ci_low=None, ci_high=None) for found in limits)
     return _Own(
         rule=rule,
         limits=limits if options.internal else released(limits),
-        status="small-n" if len(mine) < 120 else "ok",
+        status="small-n" if n < 120 else "ok",
         notes=(),
     )
 

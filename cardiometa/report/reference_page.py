@@ -366,7 +366,7 @@ def _people_section(result: ReferenceResult) -> Section:
     blocks: list[Block] = [accounting_table(result)]
     visits = ", ".join(f"{name} ({_people(n, result)})" for name, n in result.visits)
     if visits:
-        blocks.append(Paragraph(f"Visits used, one a person: {visits}."))
+        blocks.append(Paragraph(f"Visits used: {visits}."))
     blocks += review_blocks(result)
     blocks += outlier_blocks(result)
     return Section("People", "people", tuple(blocks))

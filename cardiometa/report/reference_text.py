@@ -127,7 +127,14 @@ def methods_text(result: ReferenceResult) -> str:
         ages = ", ".join(f"{b:g}" for b in options.age_bands)
         bands = f" Age bands start at {ages} years ([lower, upper) on the exact age)."
     together = " Ethnicity All takes everybody together." if "ethnicity" in result.by else ""
-    parts = [f"{population}, one scan a person."]
+    parts = [f"{population}, {'all scans' if options.repeated else 'one scan'} of a person."]
+    if options.repeated:
+        parts.append(
+            "People may have several scans: every interval of a limit is a percentile bootstrap "
+            f"interval from {options.bootstrap} samples of people with all their scans (seed "
+            f"{options.seed}), whatever the method's own interval would be. Groups are compared "
+            "by the mean of each person's scans."
+        )
     if "strata" in result.methods:
         parts.append(
             f"Limits were estimated {groups}.{bands}{together} {_limits_sentence(options)} People "
