@@ -103,8 +103,6 @@ def check_positive(
         )
 
 
-def measure_curves(
-    measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
 _LITRES = {"mL": 2.0, "mL/m2": 1.0, "g": 2.0, "g/m2": 1.0}
 
 
@@ -138,6 +136,8 @@ def check_units(people: People, measures: Sequence[str]) -> None:
         )
 
 
+def measure_curves(
+    measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
 ) -> MeasureCurves:
     """The curves of ``options.method`` and their checks."""
     if options.method in _NEEDS_POSITIVE and np.any(values <= 0):

@@ -22,8 +22,8 @@ from .curve_measure import (
     MeasureCurves,
     check_positive,
     check_trials,
-    curve_rows_alone,
     check_units,
+    curve_rows_alone,
     measure_curves,
     methods_of,
     with_ages,
@@ -51,9 +51,7 @@ from .strata import ALL, Cell, Strata, cells, strata
 from .trials import trial_limits
 
 METHOD = STRATA
-_Row = TypeVar(
-    "_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate, Allometry
-)
+_Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate, Allometry)
 # A CI wider than this share of the reference interval is a common reason to ask for more people.
 _WIDE_CI = 0.2
 
@@ -231,8 +229,8 @@ def _measures(
         raise TableError(f"No one has a number in {', '.join(empty)}.", hint="Check the column.")
     usable = [name for name in dict.fromkeys(wanted) if name not in empty]
     if not usable:
-    check_units(people, usable)
         raise TableError("No measure has a single value among the people selected.")
+    check_units(people, usable)
     check_positive(people, usable, methods, options)
     good, warnings = check_conventions(people, usable, by_name=options.measures is not None)
     gone = tuple(f"{name} is left out: no one has a value." for name in empty)
@@ -308,9 +306,7 @@ def _one_measure(
     once, tested = kept.values, fitted
     if people.person is not None:
         once = person_means(people.person, kept.values)
-        tested = [
-            FittedCell(cell=c, rule=None, without={}) for c in cells(people, groups, once)
-        ]
+        tested = [FittedCell(cell=c, rule=None, without={}) for c in cells(people, groups, once)]
     models = (
         stratum_model(measure, unit, f, n=None if hide else f.cell.n)
         for f, hide in zip(fitted, withheld, strict=True)
@@ -388,18 +384,18 @@ def _outliers(
     values: np.ndarray,
 ) -> Iterator[Outlier]:
     """The outliers of a cell, each with the fences it is beyond."""
-    named = excluded(people.keys.at(members), "scan", "outlier", "")
-    for person, member in zip(named, members.tolist(), strict=True):
-        yield Outlier(
     if not len(members):
         return
-            measure=measure,
+    named = excluded(people.keys.at(members), "scan", "outlier", "")
     ends = cell.members[0], cell.members[-1]
     apart = dixon_extremes(cell.ordered)
-            trial=person.trial,
+    for person, member in zip(named, members.tolist(), strict=True):
         dixon = any(a and member == e for a, e in zip(apart, ends, strict=True))
-            participant_id=person.participant_id,
+        yield Outlier(
             rule="tukey; dixon" if dixon else "tukey",
+            measure=measure,
+            trial=person.trial,
+            participant_id=person.participant_id,
             visit=person.visit,
             value=float(values[member]),
             fence_low=fences[0],
