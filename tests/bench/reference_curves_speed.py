@@ -1,0 +1,89 @@
+"""Speed and agreement of the curve engines beside R's quantreg, VGAM and mgcv, in one run.
+
+Run: ``python tests/bench/reference_curves_speed.py [people]``. Needs Rscript with quantreg, VGAM
+and mgcv (Debian: r-cran-quantreg r-cran-vgam r-cran-mgcv). Prints seconds, ratios and what differs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cardiometa.estimation.location_scale import LmsLaw, NormalLaw, fit_location_scale
+from cardiometa.estimation.quantile import fit_quantile
+from cardiometa.estimation.splines import SplineBasis, fixed_term, smooth_term
+
+TAUS = (0.025, 0.5, 0.975)
+R = r"""
+suppressMessages({library(quantreg); library(VGAM); library(splines)})
+d <- read.csv("people.csv")
+X <- bs(d$age, knots = c(35, 50, 65), Boundary.knots = c(20, 80), intercept = TRUE)
+seconds <- function(expression) system.time(expression)[3]
+for (tau in c(0.025, 0.5, 0.975)) {
+  fn <- seconds(f <- rq.fit.fnb(X, d$y, tau))
+  pfn <- seconds(g <- rq.fit.pfn(X, d$y, tau))
+  loss <- function(b) { r <- d$y - X %*% b; sum(r * (tau - (r < 0))) }
+  best <- min(loss(f$coefficients), loss(g$coefficients))
+  cat("quantile", tau, fn, pfn, sprintf("%.12g", best), "\n")
+}
+few <- d[seq_len(min(nrow(d), 20000)), ]
+lms <- lms.bcn(zero = c("lambda", "sigma"))
+v <- suppressWarnings(seconds(vglm(y ~ bs(age, df = 7), lms, few, trace = FALSE)))
+two <- list(y ~ s(age, bs = "ps", k = 20), ~ s(age, bs = "ps", k = 20))
+g <- seconds(mgcv::gam(two, family = mgcv::gaulss(), data = few))
+cat("lms", nrow(few), v, 0, 0, "\n")
+cat("gaulss", nrow(few), g, 0, 0, "\n")
+"""
+
+
+def timed(work: Callable[[], object]) -> tuple[float, object]:
+    """The least of three runs, and what it gave."""
+    best, result = np.inf, None
+    for _ in range(3):
+        start = time.perf_counter()
+        result = work()
+        best = min(best, time.perf_counter() - start)
+    return best, result
+
+
+def main(n: int) -> None:
+    """Print a line a task."""
+    rng = np.random.default_rng(1)
+    age = np.round(rng.uniform(20, 80, n), 1)
+    y = 150 * np.exp(-0.004 * (age - 50) + (0.15 + 0.001 * (age - 50)) * rng.standard_normal(n))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "people.csv"
+        np.savetxt(path, np.column_stack([age, y]), delimiter=",", header="age,y", comments="")
+        done = subprocess.run(
+            ["Rscript", "-e", R], cwd=folder, capture_output=True, text=True, check=True
+        )
+    peers = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    X = SplineBasis(low=20.0, high=80.0, segments=4).at(age)
+    for tau, peer in zip(TAUS, peers, strict=False):
+        seconds, fit = timed(lambda tau=tau: fit_quantile(X, y, tau))
+        fn, pfn, loss = float(peer[2]), float(peer[3]), float(peer[4])
+        print(
+            f"quantile {tau}: n {n}, {seconds:.3f} s; quantreg fn {fn:.3f} s ({seconds / fn:.2f}), "
+            f"pfn {pfn:.3f} s ({seconds / pfn:.2f}); loss / theirs - 1 = {fit.loss / loss - 1:.1e}"
+        )
+    for name, law, values in (("lms", LmsLaw(), np.log(y)), ("gaulss", NormalLaw(), y)):
+        peer = next(p for p in peers if p[0] == name)
+        for size in (int(peer[1]), n):
+            ages, cell = np.unique(age[:size], return_inverse=True)
+            smooth = smooth_term("age", SplineBasis(low=20.0, high=80.0, segments=17), ages)
+            shape = [[fixed_term("l", np.ones((len(ages), 1)))]] if name == "lms" else []
+            terms = [[smooth], [smooth], *shape]
+            part = values[:size]
+            seconds, _ = timed(lambda: fit_location_scale(law, part, cell, terms))  # noqa: B023
+            beside = f"; {'VGAM' if name == 'lms' else 'mgcv'} {peer[2]} s" * (size == int(peer[1]))
+            print(f"{name}: n {size}, {seconds:.3f} s{beside}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
