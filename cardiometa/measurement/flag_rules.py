@@ -292,9 +292,12 @@ _TABLE = (
         code="low-quality",
         tier=4,
         level="review",
-        limit=0.8,
+        limit=0.82,
         sentence="The Dice predicted of these labels is {value:.2f}, below {limit:.2f}: "
         "the model is unsure of this scan.",
+        evidence="of 272 images of 20 held-out hearts made worse by degrees (patients left out of "
+        "the fit) it finds 95 % of those with a mean Dice below 0.8 and 4 % of the others; none "
+        "of the 20 as they are",
     ),
     FlagRule(
         code="very-low-quality",
@@ -303,6 +306,7 @@ _TABLE = (
         limit=0.5,
         sentence="The Dice predicted of these labels is {value:.2f}, below {limit:.2f}: "
         "the model did not find this heart.",
+        evidence="28 of those 272 images: mean Dice 0.15, at most 0.56",
     ),
     # ------------------------------------------------------------ tier 5, cohort
     FlagRule(
