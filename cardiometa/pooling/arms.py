@@ -21,6 +21,7 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
     ``people`` has ``trial``, ``arm`` and ``randomised``; TableError names every trial.
     """
     arms = arms_by_trial(people)
+    _refuse_two_spellings(people)
     if not any(len(names) >= 2 for names in arms.values()):
         raise TableError(
             "No trial has two randomised arms in the column arm, so there is no effect to pool.",
@@ -52,6 +53,30 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
                     why="Which arm is the reference cannot be guessed.",
                 )
                 for trial, names in without.items()
+            ],
+        )
+
+
+def _refuse_two_spellings(people: pd.DataFrame) -> None:
+    """Refuse arms that differ in case, spaces or punctuation alone: one arm, pooled as two."""
+    randomised = people[people["randomised"].map(lambda item: item is not False)]
+    counts = randomised.loc[randomised["arm"] != "", "arm"].value_counts()
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(map(str, counts.index)):
+        plain = "".join(c for c in name.casefold() if c.isalnum())
+        spellings.setdefault(plain or name, []).append(name)
+    twice = [names for names in spellings.values() if len(names) > 1]
+    if twice:
+        raise TableError(
+            "Arms are named in two spellings.",
+            hint="Map them to one name under [columns] of --config.",
+            problems=[
+                Problem(
+                    where="column arm",
+                    what=" and ".join(f"{name!r} ({counts[name]})" for name in names),
+                    why="They would be pooled as different arms.",
+                )
+                for names in twice
             ],
         )
 

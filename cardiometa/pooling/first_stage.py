@@ -15,7 +15,7 @@ from .eligible import Analysed, analysed_trials, classify
 from .endpoint import Endpoint, build_endpoint
 from .fate import with_fate
 from .imputed_stage import impute_stage
-from .options import PoolingOptions
+from .options import EVENTS, PoolingOptions
 from .records import Accounting, Study
 from .trial_studies import studies_of, sums_of
 
@@ -88,7 +88,7 @@ def first_stage(
         imputations=options.imputations if options.missing_outcome == "impute" else 0,
     )
     if not stage.arms:
-        raise _not_estimable(studies)
+        raise _not_estimable(studies, options)
     return stage
 
 
@@ -145,7 +145,9 @@ def _without_unestimable(
     return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
 
 
-def _not_estimable(studies: Mapping[str, tuple[Study, ...]]) -> EstimationError:
+def _not_estimable(
+    studies: Mapping[str, tuple[Study, ...]], options: PoolingOptions
+) -> EstimationError:
     reasons = [
         Problem(where=f"trial {study.trial}, arm {arm}", what=study.note or NOBODY)
         for arm, members in studies.items()
@@ -153,5 +155,7 @@ def _not_estimable(studies: Mapping[str, tuple[Study, ...]]) -> EstimationError:
     ]
     return EstimationError(
         "No trial gives an effect. " + " ".join(map(str, reasons)),
-        hint="Fewer covariates in --adjust, or --missing-baseline mean, need fewer people.",
+        hint="A risk difference can be had of trials without events."
+        if options.effect in EVENTS
+        else "Fewer covariates in --adjust, or --missing-baseline mean, need fewer people.",
     )

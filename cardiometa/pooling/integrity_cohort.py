@@ -26,6 +26,7 @@ _SPREAD = 2.0
 _UNIT = 5.0
 _LEAST_DIGITS = 100
 _MOST_DECIMALS = 3
+_COPIED = 0.99
 _FEW = 8
 _FINGERPRINT = ("age_years", "height_cm", "weight_kg")
 _LEAST_COLUMNS = 3
@@ -42,6 +43,7 @@ def cohort_checks(
         part = table.rows[trials == trial]
         mine = randomised[randomised["trial"] == trial]
         rows += _allocation(trial, mine)
+        rows += _copied_followup(trial, mine)
         rows += _days(trial, part, people[people["trial"] == trial], options)
         rows += _last_digits(trial, part, options)
     return tuple(rows)
@@ -129,6 +131,24 @@ def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[Integri
             checked=len(part),
             found=int(part.sum()),
         )
+
+
+def _copied_followup(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
+    """Follow-up values that are the baseline over again: nobody is measured so exactly."""
+    both = people[people["baseline"].notna() & people["outcome"].notna()]
+    if len(both) < _FEW or both["baseline"].std() == 0 or both["outcome"].std() == 0:
+        return
+    r = float(both["baseline"].corr(both["outcome"]))
+    look = r > _COPIED
+    yield _row(
+        trial,
+        "followup-like-baseline",
+        look=look,
+        sentence="correlation of baseline and follow-up"
+        + (": were values carried forward or copied?" if look else ""),
+        value=r,
+        checked=len(both),
+    )
 
 
 def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:

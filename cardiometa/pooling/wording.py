@@ -264,7 +264,29 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
         for name, values in sorted(table.conventions.items())
         if len(values) > 1
     ]
+    found += _few_events(stage, options)
     return [*found, *table.warnings]
+
+
+def _few_events(stage: FirstStage, options: PoolingOptions) -> list[str]:
+    """Event counts below the cell are not shown, but can be worked back from the estimate."""
+    thin = {
+        study.trial
+        for members in stage.studies.values()
+        for study in members
+        if study.estimable
+        and any(
+            count is not None and 0 < count < options.min_cell
+            for count in (study.events_control, study.events_active)
+        )
+    }
+    if not thin:
+        return []
+    return [
+        f"Fewer than {options.min_cell} events in an arm of {', '.join(sorted(thin))}: the count "
+        "is not shown, but estimate, SE and n give it back. Where such counts may not leave the "
+        "house, give the trial randomised = false, or release the pooled effect alone."
+    ]
 
 
 def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
@@ -291,9 +313,14 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     share = analysed / len(compared) if len(compared) else 0.0
     if share < 0.95:
         found.append(
-            f"{100 * share:.0f} % of the randomised participants are analysed. Scans are missing "
-            "not at random (deaths, withdrawal): see the accounting by arm before the effect is "
-            "believed."
+            f"{100 * share:.0f} % of the randomised participants are analysed. "
+            + (
+                "The others have no known event or time, or are of trials that say nothing: see "
+                "the accounting by arm."
+                if options.effect in EVENTS
+                else "Scans are missing not at random (deaths, withdrawal): see the accounting by "
+                "arm before the effect is believed."
+            )
         )
     return found
 

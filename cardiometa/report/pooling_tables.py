@@ -43,10 +43,14 @@ def decimals_of(result: PoolingResult) -> int:
         return 3 if result.options.effect == "risk-difference" else 2
     if result.options.effect == STANDARDISED:
         return 2
+    # A common effect may be far more precise than the effect that is shown.
     errors = [
         row.se
         for row in result.effects
-        if row.analysis == "pooled" and row.se and row.effect != WIN_ODDS
+        if row.analysis == "pooled"
+        and row.se
+        and row.effect != WIN_ODDS
+        and (row.tau2_method != "fe" or result.options.tau2 == "fe")
     ]
     if not errors:
         return max(known, 1)

@@ -1,0 +1,221 @@
+"""Bad input of every kind: what it gives, what it refuses, and that it says so. Issue 5's list."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cardiometa.cli.main import app
+from cardiometa.errors import EstimationError, TableError, UsageError
+from cardiometa.pooling.options import PoolingOptions
+from cardiometa.pooling.pool import pool_trials
+from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
+
+WIDE = PoolingOptions(
+    outcome="lv_ef_percent",
+    baseline_column="lv_ef_baseline",
+    min_cell=0,
+    leave_one_out=False,
+    model="two-stage",
+)
+EVENT = PoolingOptions(outcome="mace", effect="odds-ratio", min_cell=0, leave_one_out=False)
+HAZARD = replace(EVENT, effect="hazard-ratio", time="day", event="mace")
+
+
+def with_events(trials=3):
+    wide = simulate_wide(trials, people=60)
+    wide["mace"] = (wide["lv_ef_percent"] < 45).astype(int)
+    wide["day"] = (wide["lv_ef_baseline"].abs() * 10).round()
+    return wide
+
+
+def pool(rows, options=WIDE):
+    return pool_trials(cohort_table(rows), options)
+
+
+def headline(result):
+    (row,) = [
+        r
+        for r in result.effects
+        if r.analysis == "pooled" and r.headline and r.model == "two-stage"
+    ]
+    return row
+
+
+def of_trial(result, trial):
+    return next(r for r in result.effects if r.analysis == "trial" and r.trial == trial)
+
+
+def test_one_arm_in_a_trial_leaves_it_out_and_says_so():
+    wide = simulate_wide(3)
+    result = pool(wide[(wide["trial"] != "T2") | (wide["arm"] == "control")])
+    assert headline(result).k == 2
+    assert any("all randomised are in one arm: T2" in w for w in result.warnings)
+    assert set(result.accounting.excluded) == {"one-arm-trial"}
+
+
+def test_one_participant_in_an_arm_counts_for_little():
+    wide = simulate_wide(3)
+    arm = wide.index[(wide["trial"] == "T2") & (wide["arm"] == "active")]
+    result = pool(wide.drop(index=arm[1:]))
+    row = of_trial(result, "T2")
+    assert row.n_active == 1
+    assert row.weight_percent < 20
+
+
+def test_a_trial_of_two_people_has_no_effect_and_a_reason():
+    wide = simulate_wide(3)
+    second = wide[wide["trial"] == "T2"].drop_duplicates("arm")
+    wide = wide[wide["trial"] != "T2"]
+    result = pool(pd.concat([wide, second]))
+    row = of_trial(result, "T2")
+    assert row.estimate is None
+    assert "no residual degrees of freedom" in row.note
+
+
+def test_a_constant_outcome_has_no_standard_error():
+    wide = simulate_wide(3)
+    wide.loc[wide["trial"] == "T1", "lv_ef_percent"] = 50.0
+    result = pool(wide)
+    assert "does not vary" in of_trial(result, "T1").note
+    assert any("T1 (the outcome does not vary" in w for w in result.warnings)
+
+
+def test_a_huge_weight_is_looked_at_and_does_not_blow_up_the_decimals():
+    wide = simulate_wide(4)
+    first = wide["trial"] == "T1"
+    wide.loc[first, "lv_ef_percent"] = wide.loc[first, "lv_ef_baseline"] + 1e-6 * np.arange(
+        first.sum()
+    )
+    result = pool(wide)
+    found = {(r.trial, r.check): r for r in result.integrity if r.result == "look"}
+    assert found["T1", "followup-like-baseline"].value > 0.999
+    assert np.isfinite(headline(result).se)
+
+
+def test_a_participant_in_two_arms_is_refused():
+    long = to_long(simulate_wide(2))
+    row = long.index[long["visit"] != "baseline"][4]
+    long.loc[row, "arm"] = "control" if long.loc[row, "arm"] == "active" else "active"
+    with pytest.raises(TableError, match="arm changes"):
+        pool(long, replace(WIDE, baseline_column=None))
+
+
+def test_arms_in_two_spellings_are_refused_with_their_counts():
+    wide = simulate_wide(2)
+    wide.loc[wide.index[::3], "arm"] = wide.loc[wide.index[::3], "arm"].str.title() + " "
+    with pytest.raises(TableError, match="two spellings") as caught:
+        pool(wide)
+    assert any("'Active' (" in str(problem) for problem in caught.value.problems)
+
+
+def test_follow_up_without_baseline_in_one_trial_is_said():
+    long = to_long(simulate_wide(3))
+    long = long[(long["visit"] != "baseline") | (long["trial"] != "T2")]
+    result = pool(long, replace(WIDE, baseline_column=None))
+    assert "not adjusted for baseline" in of_trial(result, "T2").note
+    assert any("has a baseline in T2" in w for w in result.warnings)
+    row = next(r for r in result.by_arm if (r.trial, r.arm) == ("T2", "active"))
+    assert (row.paired, row.followup_only) == (0, row.randomised)
+
+
+@pytest.mark.parametrize("effect", ["odds-ratio", "risk-ratio", "risk-difference"])
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_few_trials_of_events(effect, trials):
+    result = pool(with_events(trials), replace(EVENT, effect=effect))
+    row = headline(result)
+    assert row.k == trials
+    assert (row.pi_low is None) == (trials < 3)
+
+
+def test_no_events_at_all_is_no_estimate_of_a_ratio():
+    rows = with_events().assign(mace=0)
+    with pytest.raises(EstimationError, match="no events"):
+        pool(rows, EVENT)
+    with pytest.raises(EstimationError, match="no events"):
+        pool(rows, HAZARD)
+    assert headline(pool(rows, replace(EVENT, effect="risk-difference"))).estimate == 0
+
+
+def test_few_events_make_mantel_haenszel_the_headline():
+    rows = with_events(4)
+    rows.loc[(rows["arm"] == "active") & rows["trial"].isin(["T1", "T2"]), "mace"] = 0
+    result = pool(rows, replace(EVENT, leave_one_out=True))
+    row = headline(result)
+    assert row.note.startswith("Mantel-Haenszel")
+    assert any("events are few" in w for w in result.warnings)
+    left_out = [r for r in result.effects if r.analysis == "leave-one-out" and r.headline]
+    assert {r.trial for r in left_out} == {"T1", "T2", "T3", "T4"}
+    assert "no events in the active arm" in of_trial(result, "T1").note
+
+
+def test_few_events_are_not_shown_and_it_is_said_that_they_can_be_worked_back():
+    result = pool(with_events(), replace(EVENT, min_cell=25))
+    assert any(r.events is None for r in result.by_arm)
+    assert any("give it back" in w for w in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"mace": 2}, EVENT, "no event"),
+        ({"day": -4.0}, HAZARD, "before randomisation"),
+        ({"mace": "perhaps"}, HAZARD, "no event"),
+    ],
+)
+def test_cells_that_are_no_event_or_time(change, options, words):
+    rows = with_events().astype({"mace": object})
+    for name, value in change.items():
+        rows.loc[3, name] = value
+    with pytest.raises(TableError, match=words):
+        pool(rows, options)
+
+
+def test_an_event_is_read_of_those_without_a_scan_too():
+    """Deaths are in failed and missing scans' people: the roster counts."""
+    wide = with_events()
+    long = to_long(wide)
+    lost = set(wide.loc[wide["mace"] == 1, "participant_id"][:10])
+    scanned = long[~long["participant_id"].isin(lost)]
+    result = pool_trials(cohort_table(scanned), EVENT, roster=wide)
+    assert result.accounting.analysed == len(wide)
+    whole = pool(wide, EVENT)
+    assert headline(result).estimate == pytest.approx(headline(whole).estimate)
+
+
+def test_an_event_that_changes_is_read_at_the_follow_up():
+    long = to_long(with_events())
+    long.loc[long["visit"] == "baseline", "mace"] = 0
+    again = pool(long, EVENT)
+    assert headline(again).estimate == pytest.approx(headline(pool(with_events(), EVENT)).estimate)
+    with pytest.raises(TableError, match="changes within"):
+        pool(long, HAZARD)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"effect": "risk-ratio", "adjust": ("age",)},
+        {"effect": "hazard-ratio", "time": "day"},
+        {"effect": "odds-ratio", "time": "day", "event": "mace"},
+        {"effect": "odds-ratio", "missing_outcome": "impute"},
+    ],
+)
+def test_options_that_do_not_go_together(changes):
+    with pytest.raises(UsageError):
+        PoolingOptions(outcome="mace", **changes)
+
+
+def test_the_command_writes_events_in_the_forest_plot(tmp_path):
+    rows = with_events()
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    command = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o")]
+    command += ["--effect", "hazard-ratio", "--time", "day", "--event", "mace", "--min-cell", "0"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    svg = (tmp_path / "o" / "figures" / "forest.svg").read_text()
+    events = int(rows.loc[rows["arm"] == "active", "mace"].sum())
+    assert f"{events} / {int((rows['arm'] == 'active').sum())}" in svg
+    assert "Cox model" in (tmp_path / "o" / "report.html").read_text()
