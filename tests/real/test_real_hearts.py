@@ -25,7 +25,7 @@ SUNNYBROOK = {
 }
 # Slices (from 0, along the normal) that the reader contoured. Which basal slice still counts was
 # the reader's choice: in the second heart the model counts one more, 26 mL at ED, and its volumes
-# are 21 % above the reader's, so volumes are compared on the slices that both read.
+# are a fifth above the reader's, so volumes are compared on the slices that both read.
 CONTOURED = {
     "SCD0000101": slice(1, 12),
     "SCD0000201": slice(2, 11),
@@ -50,24 +50,34 @@ def values_of(cine: CineStack, labels: LabelStack) -> dict[str, float | None]:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("case", sorted(SUNNYBROOK))
-def test_ge_dicom_hearts(case: str, model: Model, predictor: TorchPredictor) -> None:
-    path = shared_data() / "sunnybrook" / f"{case}.zip"
-    slices, edv, esv, ef = SUNNYBROOK[case]
-    cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
-    assert cine.pixels.shape[:2] == (20, slices)
-    labels = segment_cine(cine, predictor, model.card, model.sha256)
-    found = values_of(cine, labels)
-    assert found["ed_frame"] in {0, 17, 18, 19}
-    assert found["es_frame"] in {6, 7, 8}
-    assert found["lv_ef_percent"] == pytest.approx(ef, abs=7)
-    area_mm2 = (labels.labels == 1).sum(axis=(2, 3)) * cine.spacing_mm[0] * cine.spacing_mm[1]
-    volume_ml = area_mm2[:, CONTOURED[case]].sum(axis=1) * cine.slice_distance_mm / 1000
-    assert volume_ml[int(found["ed_frame"])] == pytest.approx(edv, rel=0.20)
-    assert volume_ml[int(found["es_frame"])] == pytest.approx(esv, rel=0.20)
-    # And whole, as a user sees them: never further off than that one slice.
-    assert found["lv_edv_ml"] == pytest.approx(edv, rel=0.25)
-    assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.25)
+def test_ge_dicom_hearts(model: Model, predictor: TorchPredictor) -> None:
+    """Another vendor: the LV on the slices the reader drew, an RV that can be one, whole volumes.
+
+    There are no RV labels: a volume of an adult's RV is plausibility, not accuracy.
+    """
+    bias = []
+    ef_errors = []
+    for case, (slices, edv, esv, ef) in SUNNYBROOK.items():
+        path = shared_data() / "sunnybrook" / f"{case}.zip"
+        cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
+        assert cine.pixels.shape[:2] == (20, slices)
+        labels = segment_cine(cine, predictor, model.card, model.sha256)
+        found = values_of(cine, labels)
+        assert found["ed_frame"] in {0, 17, 18, 19}
+        assert found["es_frame"] in {6, 7, 8}
+        assert found["lv_ef_percent"] == pytest.approx(ef, abs=5)
+        assert 60 <= (found["rv_edv_ml"] or 0) <= 300
+        area_mm2 = (labels.labels == 1).sum(axis=(2, 3)) * cine.spacing_mm[0] * cine.spacing_mm[1]
+        volume_ml = area_mm2[:, CONTOURED[case]].sum(axis=1) * cine.slice_distance_mm / 1000
+        assert volume_ml[int(found["ed_frame"])] == pytest.approx(edv, rel=0.12)
+        assert volume_ml[int(found["es_frame"])] == pytest.approx(esv, rel=0.20)
+        bias.append(volume_ml[int(found["ed_frame"])] / edv - 1)
+        ef_errors.append(abs((found["lv_ef_percent"] or 0) - ef))
+        # And whole, as a user sees them: never further off than that one slice.
+        assert found["lv_edv_ml"] == pytest.approx(edv, rel=0.25)
+        assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.25)
+    assert abs(float(np.mean(bias))) < 0.05, bias
+    assert np.mean(ef_errors) <= 3, ef_errors
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -99,7 +109,7 @@ def test_dice_and_ejection_fraction_on_acdc_patients_not_trained_on(
         assert ef is not None, patient
         errors.append(abs(ef - float(reference[patient]["lv_ef_percent"])))
     means = {label: float(np.mean(values)) for label, values in scores.items()}
-    assert means[1] >= 0.91, means
-    assert means[2] >= 0.85, means
-    assert means[3] >= 0.82, means
-    assert np.mean(errors) <= 6, np.mean(errors)
+    assert means[1] >= 0.935, means
+    assert means[2] >= 0.88, means
+    assert means[3] >= 0.885, means
+    assert np.mean(errors) <= 3.3, np.mean(errors)
