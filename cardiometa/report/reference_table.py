@@ -34,6 +34,8 @@ def paper_table_csv(result: ReferenceResult) -> str:
     columns = ["measure", "unit", "method", "sex", "age"]
     for ethnicity in shown_ethnicities:
         columns += [ethnicity, f"{ethnicity}_n"]
+    columns.append("note")
+    note = "" if result.options.healthy_only else result.title
     lines = []
     for measure, method in _tables(result):
         rows = _rows(result, measure, method)
@@ -43,7 +45,7 @@ def paper_table_csv(result: ReferenceResult) -> str:
             for ethnicity in shown_ethnicities:
                 found = _found(rows, sex, age, ethnicity)
                 cells += [_range(found, decimals), _n(found)]
-            lines.append(tuple(cells))
+            lines.append((*cells, note))
     return csv_text(columns, lines)
 
 
