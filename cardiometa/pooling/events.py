@@ -53,7 +53,8 @@ def event_values(
         if times.duplicated(KEY).any():
             raise _changing(times, "--time", options.time)
         _refuse_negative(times, options.time)
-        people = people.merge(times.rename(columns={"value": "time"}), on=KEY, how="left")
+        times["time"] = times.pop("value")
+        people = people.merge(times, on=KEY, how="left")
         people["outcome"] = people["outcome"].mask(people["time"].isna())
     for column, value in (("visit", ""), ("visit_day", float("nan")), ("baseline", float("nan"))):
         people[column] = value

@@ -195,7 +195,7 @@ def _days(
     person = text_column(rows, "participant_id")
     first = before.groupby(person[before.index]).min()
     later = people.set_index("participant_id")["visit_day"].astype(float)
-    both = pd.concat([first.rename("first"), later.rename("later")], axis=1).dropna()
+    both = pd.DataFrame({"first": first, "later": later}).dropna()
     if len(both):
         wrong = int((both["later"] <= both["first"]).sum())
         yield _row(

@@ -282,11 +282,12 @@ def _few_events(stage: FirstStage, options: PoolingOptions) -> list[str]:
     }
     if not thin:
         return []
-    return [
+    sentence = (
         f"Fewer than {options.min_cell} events in an arm of {', '.join(sorted(thin))}: the count "
         "is not shown, but estimate, SE and n give it back. Where such counts may not leave the "
         "house, give the trial randomised = false, or release the pooled effect alone."
-    ]
+    )
+    return [sentence]
 
 
 def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
