@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..cohort.cells import rows_text
 from ..errors import Problem, TableError
 from .people import People
 
@@ -110,10 +111,11 @@ def _mixed(people: People, problems: Mapping[str, Mapping[str, Mapping[str, int]
     for (name, value), measures in sorted(listed.items()):
         rows = people.frame[name].astype(str) == value
         trials = ", ".join(sorted(set(people.frame["trial"][rows].astype(str))))
+        listed = rows_text(sorted(people.frame.index[rows].tolist()))
         found.append(
             Problem(
                 where=f"{name} = {value}",
-                what=f"{int(rows.sum())} rows of {trials}",
+                what=f"{int(rows.sum())} rows of {trials} ({listed})",
                 why=f"It matters for {', '.join(measures)}.",
             )
         )

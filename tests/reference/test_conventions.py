@@ -32,6 +32,7 @@ def test_mixed_is_refused_with_values_and_trials(column, value):
     text = " ".join(str(p) for p in caught.value.problems)
     assert f"{column} = {value}" in text
     assert "rows of ALPHA, BETA" in text
+    assert "(rows " in text
 
 
 def test_bsa_formula_blocks_indexed_measures_alone():
