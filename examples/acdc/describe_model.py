@@ -170,7 +170,10 @@ def other_vendor_table(agreement: Rows, overlaps: Rows) -> dict[str, Any]:
         ]
     how = "GE 1.5 T (Sunnybrook), never trained on; on the slices that the reader contoured. "
     how += " ".join(
-        f"{MEASURES[r['measure']]}: bias {float(r['bias']):.1f}." for r in agreement if r["bias"]
+        f"{MEASURES[r['measure']]}: bias {float(r['bias']):.1f}, reader's mean "
+        f"{float(r['mean_reference']):.1f}."
+        for r in agreement
+        if r["bias"] and r["measure"] in MEASURES
     )
     columns = ["heart", "phase", "structure", "slices", "Dice"]
     return {"title": "Another vendor", "how": how.strip(), "columns": columns, "rows": body}

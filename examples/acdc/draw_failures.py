@@ -62,8 +62,8 @@ def main(acdc: Path, folder: Path, target: Path) -> None:
             apart = ((ours == label) != (reader == label)).sum(axis=(1, 2))
             for axis, z in zip(pair, sorted(np.argsort(apart)[-2:]), strict=True):
                 draw(axis, ours[z], reader[z], spacing)
-                title = f"{short}: {row['participant_id']}, {row['phase']}, slice {z}"
-                axis.set_title(f"{title}\nDice of the phase {float(row['dice']):.2f}", fontsize=7)
+                dice = f"{row['phase']}, Dice {float(row['dice']):.2f}, slice {z}"
+                axis.set_title(f"{short}, {row['participant_id']}\n{dice}", fontsize=7)
     figure.savefig(target, metadata={"Date": None, "Creator": None})
 
 
