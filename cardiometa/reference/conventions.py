@@ -111,11 +111,11 @@ def _mixed(people: People, problems: Mapping[str, Mapping[str, Mapping[str, int]
     for (name, value), measures in sorted(listed.items()):
         rows = people.frame[name].astype(str) == value
         trials = ", ".join(sorted(set(people.frame["trial"][rows].astype(str))))
-        listed = rows_text(sorted(people.frame.index[rows].tolist()))
+        numbers = rows_text(sorted(people.frame.index[rows].tolist()))
         found.append(
             Problem(
                 where=f"{name} = {value}",
-                what=f"{int(rows.sum())} rows of {trials} ({listed})",
+                what=f"{int(rows.sum())} rows of {trials} ({numbers})",
                 why=f"It matters for {', '.join(measures)}.",
             )
         )
