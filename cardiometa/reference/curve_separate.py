@@ -25,7 +25,7 @@ from .options import ReferenceOptions
 
 _PER_COEFFICIENT = 5  # people beyond the outermost centile for each coefficient
 _MOST_SEGMENTS = 5
-_PER_KNOT = 100  # people beyond the outermost centile for each knot: the curve stays calm
+_PER_KNOT = 250  # people beyond the outermost centile for each knot: the curve stays calm
 _HALF_NORMAL = math.sqrt(math.pi / 2)
 _EM_STEPS = 2000
 
