@@ -112,7 +112,8 @@ def _pooled_rows(result: PoolingResult, row: EffectRow, cells: tuple[str, ...]) 
 def _one_stage_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
     estimate, low, high = scaled(row)
     return ForestRow(
-        label=f"One-stage ({CI_LABELS[row.ci_method]})",
+        label=f"One-stage{', common effect' * (row.tau2_method == 'fe')} "
+        f"({CI_LABELS[row.ci_method]})",
         kind="pooled",
         estimate=estimate,
         ci_low=low,

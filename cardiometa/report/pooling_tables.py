@@ -201,6 +201,8 @@ def pooled_name(row: EffectRow) -> str:
         return words[0].upper() + words[1:].replace("tau2", "τ²")
     if row.note.startswith("Mantel-Haenszel"):
         return "Mantel-Haenszel"
+    if row.note.startswith("Cox model stratified"):
+        return f"{CI_LABELS[row.ci_method]}, common effect"
     return CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
 
 
