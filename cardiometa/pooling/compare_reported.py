@@ -222,8 +222,8 @@ def _drawn(
         for source, trial in enumerate(trials):
             parts[source].append(_refit(trial, counts, arm, options.control))
     found = []
-    for source in parts:
-        y, v, rss, df = (np.stack(column, axis=1) for column in zip(*source, strict=True))
+    for of_source in parts:
+        y, v, rss, df = (np.stack(column, axis=1) for column in zip(*of_source, strict=True))
         tau2 = reml_batch(y, v) if y.shape[1] > 1 else np.zeros(len(y))
         estimate, se = pooled_batch(y, v, tau2)
         spread = np.sqrt(rss.sum(axis=1) / df.sum(axis=1))

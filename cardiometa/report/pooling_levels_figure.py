@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from ..pooling.interaction_rows import ALL_LEVELS
 from ..pooling.records import EffectRow, PoolingResult
@@ -43,7 +45,7 @@ def interaction_p(result: PoolingResult, arm: str, term: str) -> EffectRow | Non
     """The row whose p stands for the modifier: the joint test, else the one contrast."""
     pooled = [r for r in rows_of(result, arm, term, "interaction") if r.headline and not r.trial]
     joint = [row for row in pooled if row.level == ALL_LEVELS]
-    return (joint or pooled or [None])[0]
+    return next(iter(joint or pooled), None)
 
 
 def p_sentence(row: EffectRow | None) -> str:
@@ -76,8 +78,13 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> ForestFigure | No
         size = max(len(own), len(across))
         left += [heading, *own, *[_BLANK] * (size - len(own))]
         right += [heading, *_beside(own, across, size)]
+    if sum(row.kind == "pooled" for row in right) > 1:  # no one of them is the line to look along
+        right = [replace(r, kind="subgroup-pooled") if r.kind == "pooled" else r for r in right]
     name = term.partition(":")[2]
-    kind = {"decimals": decimals_of(result), "level_percent": result.options.level}
+    kind: dict[str, Any] = {
+        "decimals": decimals_of(result),
+        "level_percent": result.options.level,
+    }
     label = effect_label(result)
     return two_panels(
         ForestSpec(
