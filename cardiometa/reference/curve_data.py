@@ -78,20 +78,20 @@ def curve_data(people: People, values: np.ndarray, sex: int) -> tuple[CurveData,
 def linked_groups(
     data: CurveData, groups: Sequence[int], plan: TrialPlan, least: int
 ) -> tuple[int, ...]:
-    """The groups that can be told from trials: joined to the largest through trials with both.
+    """The groups that can be told from trials: joined to the largest by people in its trials.
 
-    A trial joins the groups of which it has ``least`` people. A group that no such trial holds
-    beside another differs from the others by its trials as much as by itself, and nothing can
-    tell which. Where trials are ignored all count.
+    A group is joined when at least ``least`` of its people are in trials that hold as many of the
+    groups joined before. The others differ by their trials as much as by themselves, and nothing
+    can tell which. Where trials are ignored all count.
     """
     if plan == "none" or len(groups) < 2:
         return tuple(groups)
-    counts = {g: np.bincount(data.trial[data.ethnicity == g]) for g in groups}
-    met = {g: set(np.flatnonzero(c >= least).tolist()) for g, c in counts.items()}
+    size = int(data.trial.max()) + 1
+    counts = {g: np.bincount(data.trial[data.ethnicity == g], minlength=size) for g in groups}
     joined = {max(groups, key=lambda g: (int(counts[g].sum()), -g))}
     while True:
-        trials = set().union(*(met[g] for g in joined))
-        more = {g for g in groups if g not in joined and met[g] & trials}
+        held = np.sum([counts[g] for g in joined], axis=0) >= least
+        more = {g for g in groups if g not in joined and counts[g][held].sum() >= least}
         if not more:
             return tuple(g for g in groups if g in joined)
         joined |= more

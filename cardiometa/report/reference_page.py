@@ -190,16 +190,19 @@ def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceR
         at = row.age if curve else row.age_low
         cells.setdefault((row.sex, at, row.ethnicity), []).append(row)
     lines: list[str] = []
+    told: set[tuple[str, str]] = set()
     for sex in dict.fromkeys(row.sex for row in rows):
         mine = [r for r in rows if r.sex == sex]
         bands = _shown_ages(mine) if curve else _bands(mine)
         for number, band in enumerate(bands):
             name = escape(SEX_NAMES[sex]) if number == 0 else ""
             style = ' style="border-top:.8px solid var(--rule)"' if number == 0 and lines else ""
-            found = "".join(
-                f'<td class="num">{_cell_at(cells, (sex, band[0], e), decimals, many=many)}</td>'
-                for e in shown_ethnicities
-            )
+            found = ""
+            for e in shown_ethnicities:
+                key = (sex, band[0], e)
+                cell = _cell_at(cells, key, decimals, many=many, tell_n=(sex, e) not in told)
+                told |= {(sex, e)} if key in cells else set()
+                found += f'<td class="num">{cell}</td>'
             lines.append(
                 f'<tr{style}><td class="txt"><b>{name}</b></td>'
                 f'<td class="txt" style="white-space:nowrap">'
@@ -244,19 +247,18 @@ def _cell_at(
     decimals: int,
     *,
     many: bool,
+    tell_n: bool,
 ) -> str:
     """The cell, or that of the whole group where a curve has none at any age.
 
-    A curve's n is that of all its ages and told once, at the first age.
+    A curve's n is that of all its ages: ``tell_n`` at the first age alone.
     """
-    sex, age, ethnicity = key
+    sex, _, ethnicity = key
     found = cells.get(key) or cells.get((sex, None, ethnicity))
     if not found:
         return DASH
     text = _cell(found, decimals, many=many)
-    curve = found[0].age is not None
-    first = min((a for s, a, e in cells if (s, e) == (sex, ethnicity) and a is not None), default=0)
-    if curve and age is not None and age > first:
+    if found[0].age is not None and not tell_n:
         text = text.rpartition("<br>")[0]
     return text
 
