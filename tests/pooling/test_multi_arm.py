@@ -1,4 +1,4 @@
-"""Shared controls in one model; published effects against participants'; as in metafor."""
+"""Shared controls in one model; published effects beside participants': as in metafor."""
 
 import json
 from dataclasses import replace
