@@ -1,4 +1,4 @@
-"""Checks of trials against each other, of days, allocation and last digits: each finds its fault."""
+"""Trials against each other, days, allocation, last digits: each check finds its fault."""
 
 from dataclasses import replace
 
