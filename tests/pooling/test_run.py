@@ -14,6 +14,7 @@ from tests.kit.pooling_tables import simulate_wide, to_long
 
 FILES = {
     "cardiometa.json",
+    "delta_adjusted.csv",
     "effects.csv",
     "exclusions.csv",
     "heterogeneity.csv",
@@ -88,7 +89,7 @@ def test_a_second_run_gives_the_same_bytes_and_other_options_are_refused(tmp_pat
         (["--outcome", "lv_ef_percent", "--ci-one-stage", "z"], 2, "kenward-roger"),
         (["--outcome", "lv_ef_percent", "--residual", "none"], 2, "by-trial-and-arm"),
         (["--outcome", "lv_ef_percent", "--model", "three"], 2, "two-stage"),
-        (["--outcome", "lv_ef_percent", "--by", "sex"], 2, "--by"),
+        (["--outcome", "lv_ef_percent", "--by", "diabetes"], 3, "--by"),
         ([], 2, "--outcome"),
         (["--outcome", "lvef"], 3, "lvef"),
         (["--outcome", "lv_ef_percent", "--adjust", "diabetes"], 3, "diabetes"),
