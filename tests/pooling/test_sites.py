@@ -1,4 +1,4 @@
-"""Federated pooling: the files of sites give what the rows give, and tell no more than they must."""
+"""Federated pooling: site files give what the rows give, and tell no more than they must."""
 
 import json
 
