@@ -10,20 +10,31 @@ import typer
 from ..errors import UsageError
 from .console import say, show_json, show_text
 from .shared import (
+    AgeColumn,
+    ArmColumn,
+    BaselineColumn,
+    BaselineVisitOption,
     ConfigOption,
+    EthnicityColumn,
+    FollowupDayOption,
+    FollowupVisitOption,
     JsonOption,
     OutOption,
     OverwriteOption,
+    ParticipantColumn,
     Plan,
     QuietOption,
+    SexColumn,
+    TrialColumn,
     VerboseOption,
+    VisitColumn,
+    VisitDayColumn,
+    WindowOption,
     comma_list,
     departures,
     guard,
     plan_of,
 )
-
-_COLUMNS = "Columns of the table"
 
 
 def _are_sites(tables: list[Path]) -> bool:
@@ -71,14 +82,6 @@ def _prespecified(plan: Plan | None) -> tuple[str, ...]:
     return comma_list(by) if isinstance(by, str) else tuple(map(str, by))
 
 
-def column_option(what: str) -> typer.models.OptionInfo:
-    """An option that names a column of the user's table."""
-    info: typer.models.OptionInfo = typer.Option(
-        help=f"Its column of {what}.", rich_help_panel=_COLUMNS, show_default=False
-    )
-    return info
-
-
 def pool_trials(
     ctx: typer.Context,
     tables: Annotated[
@@ -104,19 +107,11 @@ def pool_trials(
     model: Annotated[
         str, typer.Option(help="two-stage, one-stage (participants' rows only), or both.")
     ] = "both",
-    baseline_visit: Annotated[str, typer.Option(help="Long form: the visit before.")] = "baseline",
-    followup_visit: Annotated[
-        str | None, typer.Option(help="Long form: the visit after (the only other one).")
-    ] = None,
-    followup_day: Annotated[
-        float | None, typer.Option(help="Or the scan nearest to this day, with --window.")
-    ] = None,
-    window: Annotated[
-        float | None, typer.Option(help="Days either side of --followup-day.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="Wide form: the column of the baseline value.")
-    ] = None,
+    baseline_visit: BaselineVisitOption = "baseline",
+    followup_visit: FollowupVisitOption = None,
+    followup_day: FollowupDayOption = None,
+    window: WindowOption = None,
+    baseline: BaselineColumn = None,
     time: Annotated[
         str | None, typer.Option(help="hazard-ratio: the column of days to event or censoring.")
     ] = None,
@@ -202,14 +197,14 @@ def pool_trials(
     ] = True,
     level: Annotated[float, typer.Option(help="Level of all intervals, percent.")] = 95.0,
     min_cell: Annotated[int, typer.Option(help="No count of fewer people is shown.", min=0)] = 10,
-    trial: Annotated[str | None, column_option("trials")] = None,
-    participant: Annotated[str | None, column_option("participants")] = None,
-    age: Annotated[str | None, column_option("ages")] = None,
-    sex: Annotated[str | None, column_option("sexes")] = None,
-    ethnicity: Annotated[str | None, column_option("ethnic groups")] = None,
-    arm: Annotated[str | None, column_option("randomised arms")] = None,
-    visit: Annotated[str | None, column_option("visits")] = None,
-    visit_day: Annotated[str | None, column_option("days from randomisation")] = None,
+    trial: TrialColumn = None,
+    participant: ParticipantColumn = None,
+    age: AgeColumn = None,
+    sex: SexColumn = None,
+    ethnicity: EthnicityColumn = None,
+    arm: ArmColumn = None,
+    visit: VisitColumn = None,
+    visit_day: VisitDayColumn = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,

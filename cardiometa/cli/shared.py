@@ -27,6 +27,31 @@ InternalOption = Annotated[
     bool, typer.Option("--internal", help="Pages may show single people; says so at the top.")
 ]
 
+# Where a table of the user's own names a column otherwise.
+TrialColumn = Annotated[str | None, typer.Option(help="Column of the trial.")]
+ParticipantColumn = Annotated[str | None, typer.Option(help="Column of the participant id.")]
+AgeColumn = Annotated[str | None, typer.Option(help="Column of the age in years.")]
+SexColumn = Annotated[str | None, typer.Option(help="Column of the sex.")]
+EthnicityColumn = Annotated[str | None, typer.Option(help="Column of the ethnicity.")]
+ArmColumn = Annotated[str | None, typer.Option(help="Column of the randomised arm.")]
+VisitColumn = Annotated[str | None, typer.Option(help="Column of the visit.")]
+VisitDayColumn = Annotated[
+    str | None, typer.Option(help="Column of the visit's day from randomisation.")
+]
+
+# Which scans of a person are the endpoint and its baseline.
+BaselineVisitOption = Annotated[str, typer.Option(help="Long form: the visit before.")]
+FollowupVisitOption = Annotated[
+    str | None, typer.Option(help="Long form: the visit after (the only other one).")
+]
+FollowupDayOption = Annotated[
+    float | None, typer.Option(help="Or the scan nearest to this day, with --window.")
+]
+WindowOption = Annotated[float | None, typer.Option(help="Days either side of --followup-day.")]
+BaselineColumn = Annotated[
+    str | None, typer.Option(help="Wide form: the column of the baseline value.")
+]
+
 _PLAN = "cardiometa.plan"
 
 

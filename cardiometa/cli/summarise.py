@@ -8,13 +8,26 @@ from typing import Annotated
 import typer
 
 from .console import say, show_json, show_text
-from .pool_trials import ages, column_option
+from .pool_trials import ages
 from .shared import (
+    AgeColumn,
+    ArmColumn,
+    BaselineColumn,
+    BaselineVisitOption,
     ConfigOption,
+    EthnicityColumn,
+    FollowupDayOption,
+    FollowupVisitOption,
     JsonOption,
     OverwriteOption,
+    ParticipantColumn,
     QuietOption,
+    SexColumn,
+    TrialColumn,
     VerboseOption,
+    VisitColumn,
+    VisitDayColumn,
+    WindowOption,
     comma_list,
     guard,
     plan_of,
@@ -33,19 +46,11 @@ def summarise(
     effect: Annotated[
         str, typer.Option(help="mean-difference (ANCOVA), change or follow-up.")
     ] = "mean-difference",
-    baseline_visit: Annotated[str, typer.Option(help="Long form: the visit before.")] = "baseline",
-    followup_visit: Annotated[
-        str | None, typer.Option(help="Long form: the visit after (the only other one).")
-    ] = None,
-    followup_day: Annotated[
-        float | None, typer.Option(help="Or the scan nearest to this day, with --window.")
-    ] = None,
-    window: Annotated[
-        float | None, typer.Option(help="Days either side of --followup-day.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="Wide form: the column of the baseline value.")
-    ] = None,
+    baseline_visit: BaselineVisitOption = "baseline",
+    followup_visit: FollowupVisitOption = None,
+    followup_day: FollowupDayOption = None,
+    window: WindowOption = None,
+    baseline: BaselineColumn = None,
     adjust: Annotated[
         str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
     ] = "",
@@ -71,14 +76,14 @@ def summarise(
             help="The site's ledger (cardiometa-ledger.json beside --out).", show_default=False
         ),
     ] = None,
-    trial: Annotated[str | None, column_option("trials")] = None,
-    participant: Annotated[str | None, column_option("participants")] = None,
-    age: Annotated[str | None, column_option("ages")] = None,
-    sex: Annotated[str | None, column_option("sexes")] = None,
-    ethnicity: Annotated[str | None, column_option("ethnic groups")] = None,
-    arm: Annotated[str | None, column_option("randomised arms")] = None,
-    visit: Annotated[str | None, column_option("visits")] = None,
-    visit_day: Annotated[str | None, column_option("days from randomisation")] = None,
+    trial: TrialColumn = None,
+    participant: ParticipantColumn = None,
+    age: AgeColumn = None,
+    sex: SexColumn = None,
+    ethnicity: EthnicityColumn = None,
+    arm: ArmColumn = None,
+    visit: VisitColumn = None,
+    visit_day: VisitDayColumn = None,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
