@@ -12,11 +12,6 @@ import numpy as np
 _SMALL = 1e-4
 
 
-def lms_z(y: np.ndarray, m: np.ndarray, s: np.ndarray, ell: np.ndarray) -> np.ndarray:
-    """The z score of positive ``y`` for a law (M, S, L); arrays that broadcast."""
-    return np.asarray(scaled_power(np.log(y) - np.log(m), ell) / s)
-
-
 def lms_centile(z: np.ndarray, m: np.ndarray, s: np.ndarray, ell: np.ndarray) -> np.ndarray:
     """The value whose z score is ``z``: M(1 + L·S·z)^(1/L), M·exp(S·z) at L = 0.
 

@@ -76,11 +76,6 @@ def person_codes(rows: pd.DataFrame) -> np.ndarray:
     return np.asarray(pd.factorize(keys)[0])
 
 
-def count_people(rows: pd.DataFrame, mask: np.ndarray) -> int:
-    """Number of people among the rows of a mask."""
-    return len(np.unique(person_codes(rows)[mask]))
-
-
 def groups_of(rows: pd.DataFrame, least: int) -> Iterator[Group]:
     """Everybody, then each group of each of `GROUPINGS` that the rows are in.
 

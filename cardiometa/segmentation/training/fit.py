@@ -110,8 +110,9 @@ class Batches:
 def predict_volume(network: nn.Module, images: np.ndarray, context_slices: int) -> np.ndarray:
     """Labels ``[z, y, x]`` of one normalised volume ``[z, y, x]``."""
     stack = with_context(images, context_slices)
-    logits = network(torch.from_numpy(stack).contiguous(memory_format=torch.channels_last))
-    labels: np.ndarray = logits.argmax(dim=1).numpy().astype(np.uint8)
+    x = torch.from_numpy(stack).to(next(network.parameters()).device)
+    logits = network(x.contiguous(memory_format=torch.channels_last))
+    labels: np.ndarray = logits.argmax(dim=1).cpu().numpy().astype(np.uint8)
     return labels
 
 
