@@ -17,6 +17,7 @@ from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion
 from .options import Factor, ReferenceOptions
 
 BASELINE = "baseline"
+_FEW_PHASES = "very_few_phases"  # the flag of `imaging` that is not for reference ranges
 Stage = Literal["scan", "participant"]
 
 
@@ -82,6 +83,7 @@ class _Columns:
     keys: Keys
     visit_day: np.ndarray
     status: np.ndarray
+    flags: np.ndarray
     healthy: np.ndarray
     sex: np.ndarray
     ethnicity: np.ndarray
@@ -122,8 +124,9 @@ def excluded(keys: Keys, stage: Stage, code: str, sentence: str) -> list[Exclusi
 def select_people(table: CohortTable, options: ReferenceOptions) -> People:
     """The people of a table by the options; raises TableError where they cannot be told.
 
-    In order: failed scans, those to review (``status`` ``ok``), who is not healthy, other visits
-    than the one used, unknown sex, unknown age or age below the first band.
+    In order: failed scans, those of fewer than 12 phases, those to review (``status`` ``ok``), who
+    is not healthy, other visits than the one used, unknown sex, unknown age or age below the first
+    band.
     """
     _require_keys(table.rows)
     columns = _columns(table.rows)
@@ -187,6 +190,7 @@ def _columns(frame: pd.DataFrame) -> _Columns:
         ),
         visit_day=_numbers(frame, "visit_day"),
         status=_texts(frame, "status"),
+        flags=_texts(frame, "flags"),
         healthy=np.where(healthy == "true", 1, np.where(healthy == "false", 0, -1)),
         sex=_coded(frame, "sex", SEXES),
         ethnicity=_coded(frame, "ethnicity", ETHNICITIES),
@@ -292,6 +296,10 @@ def _factors(
 def _drop_by_status(sieve: _Sieve, options: ReferenceOptions) -> None:
     status = sieve.columns.status
     sieve.drop(status[sieve.rows] == "failed", "scan", "failed", "segmentation failed")
+    number, flags = pd.factorize(sieve.columns.flags[sieve.rows])
+    few = np.array([_FEW_PHASES in text.split(";") for text in flags], dtype=bool)[number]
+    sentence = "cine of fewer than 12 phases, whose EDV and EF read low"
+    sieve.drop(few, "scan", _FEW_PHASES.replace("_", "-"), sentence)
     if options.status == "ok":
         review = status[sieve.rows] == "review"
         sieve.drop(review, "scan", "review", "scan asks for review (--status ok)")

@@ -54,6 +54,24 @@ def test_every_row_is_used_or_excluded_once():
     assert list(people.ethnicity) == [0, -1]
 
 
+def test_scans_of_very_few_phases_are_left_out_with_their_reason():
+    frame = _frame(
+        {"participant_id": "a", "flags": "few_phases;very_few_phases", "visit": "baseline"},
+        {"participant_id": "b", "flags": "few_phases", "visit": "baseline"},
+        {"participant_id": "c", "flags": None, "visit": "baseline"},
+        {"participant_id": "d", "flags": "very_few_phases", "visit": "baseline"},
+        {"participant_id": "d", "flags": "", "visit": "later", "visit_day": 90},
+    )
+    people = select_people(table(frame), ReferenceOptions())
+    assert _codes(people) == [("a", "very-few-phases"), ("d", "very-few-phases")]
+    assert list(zip(people.keys.participant, people.keys.visit, strict=True)) == [
+        ("b", "baseline"),
+        ("c", "baseline"),
+        ("d", "later"),
+    ]
+    assert people.rows_in == 5 == len(people.exclusions) + 3
+
+
 def test_review_rows_are_used_unless_asked():
     frame = _frame({"participant_id": "a", "status": "review"}, {"participant_id": "b"})
     people = select_people(table(frame), ReferenceOptions())
