@@ -139,6 +139,14 @@ def pool_trials(
             show_default=False,
         ),
     ] = "",
+    meta_regression: Annotated[
+        str,
+        typer.Option(
+            help="What trials differ in: age,sex,year,… (a trial's mean, share or word; between "
+            "trials, so ecological).",
+            show_default=False,
+        ),
+    ] = "",
     age_bands: Annotated[
         str, typer.Option(help="Bands of ages for --by age; the last is open.")
     ] = "18,30,40,50,60,70",
@@ -248,6 +256,7 @@ def pool_trials(
                     event=event,
                     adjust=comma_list(adjust),
                     by=comma_list(by),
+                    meta_regression=comma_list(meta_regression),
                     age_bands=ages(age_bands),
                     prespecified=_prespecified(plan),
                     model=model,

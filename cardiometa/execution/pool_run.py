@@ -15,7 +15,6 @@ from ..files import (
     check_output,
     csv_text,
     read_json,
-    remove,
     remove_leftovers,
     sha256_bytes,
     sha256_file,
@@ -37,6 +36,8 @@ PARTICIPANTS_NAME = "participants.csv"
 _OPTIONAL = (
     "delta_adjusted.csv",
     "compare_reported.csv",
+    "influence.csv",
+    "meta_regression.csv",
 )  # written only where there is something to say
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 
@@ -77,8 +78,9 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     Raises UsageError (exit 2), InputError (3) and EstimationError (5).
     """
     from ..report.pooling_forest import draw_forest
-    from ..report.pooling_page import pooling_page
+    from ..report.pooling_page import BetweenTrials, pooling_page
     from ..report.pooling_reported import compared_arms, draw_comparison
+    from ..report.pooling_scatter import draw_funnel, draw_regressions
     from ..report.pooling_text import pooling_text
 
     options = _result_options(request)
@@ -88,18 +90,30 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     names = _figure_names(result.arms)
     by_level = _by_level(result)
     beside = {arm: draw_comparison(result, arm) for arm in compared_arms(result)}
-    page = pooling_page(result, figures, _facts(request, result, inputs), by_level, beside)
+    funnels = {arm: draw_funnel(result, arm) for arm in result.arms}
+    between = BetweenTrials(
+        funnels={arm: figure for arm, figure in funnels.items() if figure is not None},
+        regressions={
+            (arm, covariate): figure
+            for arm in result.arms
+            for covariate, figure in draw_regressions(result, arm).items()
+        },
+    )
+    facts = _facts(request, result, inputs)
+    page = pooling_page(result, figures, facts, by_level, beside, between)
     contents: dict[str, bytes | str] = dict(_tables(result))
-    for arm, figure in figures.items():
-        contents[f"figures/{names[arm]}.svg"] = figure.svg
-        contents[f"figures/{names[arm]}.png"] = figure.png
+    drawn = {names[arm]: figure for arm, figure in figures.items()}
     for (arm, term), figure in by_level.items():
-        name = f"{names[arm]}-by-{_letters(term.partition(':')[2])}"
+        drawn[f"{names[arm]}-by-{_letters(term.partition(':')[2])}"] = figure
+    for arm, figure in beside.items():
+        drawn[f"{names[arm]}-reported"] = figure
+    for arm, figure in between.funnels.items():
+        drawn[names[arm].replace("forest", "funnel", 1)] = figure
+    for (arm, covariate), figure in between.regressions.items():
+        drawn[f"{names[arm].replace('forest', 'regression', 1)}-{_letters(covariate)}"] = figure
+    for name, figure in drawn.items():
         contents[f"figures/{name}.svg"] = figure.svg
         contents[f"figures/{name}.png"] = figure.png
-    for arm, figure in beside.items():
-        contents[f"figures/{names[arm]}-reported.svg"] = figure.svg
-        contents[f"figures/{names[arm]}-reported.png"] = figure.png
     contents["report.html"] = page
     record = RunRecord(
         command=COMMAND,
@@ -108,11 +122,10 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
         inputs=inputs,
         run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
-    contents[RECORD_NAME] = record_text(record)  # last: its presence says that all is there
+    contents[RECORD_NAME] = record_text(record)  # last: it says that all is there
     if request.out.exists():
         remove_leftovers(request.out)
-    write_all(request.out, contents)
-    _remove_stale_figures(request.out, contents)
+    write_all(request.out, contents, old=_stale_files(request.out, contents))
     return PoolOutcome(
         result=result, text=pooling_text(result), document=_document(result, options, inputs)
     )
@@ -169,6 +182,8 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     from ..pooling.site import read_site
     from ..pooling.site_pool import pool_sites
 
+    if request.options.meta_regression:
+        raise UsageError("--meta-regression needs participants' rows, not files of sites.")
     if request.also_summaries is not None:
         raise UsageError("--also-summaries does not go with files of sites in this version.")
     hashes = [sha256_file(path) for path in request.sites]
@@ -268,7 +283,9 @@ def _tables(result: PoolingResult) -> dict[str, str]:
         DeltaRow,
         EffectRow,
         HeterogeneityRow,
+        InfluenceRow,
         IntegrityRow,
+        RegressionRow,
     )
 
     exclusion_columns = tuple(item.name for item in fields(Exclusion))
@@ -276,6 +293,10 @@ def _tables(result: PoolingResult) -> dict[str, str]:
         "effects.csv": _csv(EffectRow, result.effects),
         "heterogeneity.csv": _csv(HeterogeneityRow, result.heterogeneity),
     }
+    if result.influence:
+        files["influence.csv"] = _csv(InfluenceRow, result.influence)
+    if result.regression:
+        files["meta_regression.csv"] = _csv(RegressionRow, result.regression)
     if result.accounting is not None:
         if result.delta:
             files["delta_adjusted.csv"] = _csv(DeltaRow, result.delta)
@@ -313,10 +334,14 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
 
 
-def _remove_stale_figures(out: Path, contents: Mapping[str, Any]) -> None:
+def _stale_files(out: Path, contents: Mapping[str, Any]) -> list[str]:
     """Figures and tables that an earlier run with other options had."""
-    found = [f"figures/{path.name}" for path in (out / "figures").glob("forest*")]
-    remove(out, [name for name in (*found, *_OPTIONAL) if name not in contents])
+    found = [
+        f"figures/{path.name}"
+        for kind in ("forest", "funnel", "regression")
+        for path in (out / "figures").glob(f"{kind}*")
+    ]
+    return [name for name in (*found, *_OPTIONAL) if name not in contents]
 
 
 def _facts(
@@ -361,6 +386,8 @@ def _document(
         "methods": result.methods,
         "one_stage_checks": [asdict(row) for row in result.checks],
         "compare_reported": [asdict(row) for row in result.comparison],
+        "influence": [asdict(row) for row in result.influence],
+        "meta_regression": [asdict(row) for row in result.regression],
         "delta_adjusted": [asdict(row) for row in result.delta],
         "warnings": result.warnings,
     }

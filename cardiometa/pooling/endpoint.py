@@ -62,6 +62,7 @@ def build_endpoint(
     covariates = tuple(harmonised_name(name) for name in options.adjust)
     require_columns(rows, covariates, "--adjust")
     require_columns(rows, options.by_columns, "--by")
+    require_columns(rows, options.regression_columns, "--meta-regression")
     if options.baseline_column:
         require_columns(rows, [options.baseline_column], "--baseline")
     if "arm" not in rows and (roster is None or "arm" not in roster):
@@ -96,8 +97,7 @@ def build_endpoint(
     # Without visits a row is a person, not a scan: whoever has the outcome was scanned.
     has_scan = people["scanned"] if _visits(rows) else people["outcome"].notna()
     people["came"] = has_scan | _failed_then(people, exclusions, options, followup)
-    for name in dict.fromkeys((*covariates, *options.by_columns)):
-        option = "--adjust" if name in covariates else "--by"
+    for name, option in _covariate_options(options).items():
         people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster, option)
     has_baseline = bool(people["baseline"].notna().any())
     if options.needs_baseline and not has_baseline:
@@ -125,8 +125,8 @@ def _event_endpoint(
     )
     baseline_rows, baseline = _baseline_rows(rows, options)
     covariates = tuple(harmonised_name(name) for name in options.adjust)
-    for name in covariates:
-        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster)
+    for name, option in _covariate_options(options).items():
+        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster, option)
     return Endpoint(
         people=people,
         covariates=covariates,
@@ -365,13 +365,27 @@ def _failed_then(
     return pd.Series([key in failed for key in keys], index=people.index, dtype=bool)
 
 
+def _covariate_options(options: PoolingOptions) -> dict[str, str]:
+    """Every covariate that is asked for, with the first option that names it."""
+    asked = {
+        "--adjust": tuple(harmonised_name(name) for name in options.adjust),
+        "--by": options.by_columns,
+        "--meta-regression": options.regression_columns,
+    }
+    found: dict[str, str] = {}
+    for option, names in asked.items():
+        for name in names:
+            found.setdefault(name, option)
+    return found
+
+
 def _covariate(
     people: pd.DataFrame,
     rows: pd.DataFrame,
     baseline_rows: pd.DataFrame,
     name: str,
     roster: pd.DataFrame | None,
-    option: str = "--adjust",
+    option: str,
 ) -> pd.Series[str]:
     """A covariate as text, from the baseline row; from any row or the roster if it never changes.
 

@@ -49,6 +49,7 @@ class PoolingOptions:
     estimand: str = "while-alive"
     worse: str | None = None
     by: tuple[str, ...] = ()
+    meta_regression: tuple[str, ...] = ()
     compare_reported: bool = False
     age_bands: tuple[float, ...] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
     prespecified: tuple[str, ...] = ()
@@ -176,6 +177,11 @@ class PoolingOptions:
     def by_columns(self) -> tuple[str, ...]:
         """The columns of ``--by`` by their full names, each once."""
         return tuple(dict.fromkeys(ALIASES.get(name, name) for name in self.by))
+
+    @property
+    def regression_columns(self) -> tuple[str, ...]:
+        """The columns of ``--meta-regression`` by their full names, each once."""
+        return tuple(dict.fromkeys(ALIASES.get(name, name) for name in self.meta_regression))
 
     @property
     def prespecified_columns(self) -> tuple[str, ...]:

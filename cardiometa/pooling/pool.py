@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -25,12 +25,13 @@ from .interaction_rows import interaction_rows, modifiers_of
 from .multi_arm import JOINT, joint_fit, joint_rows
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .records import DeltaRow, EffectRow, HeterogeneityRow, PoolingResult, Study
+from .records import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
 from .release import release_counts, release_effects, release_integrity
 from .release_levels import release_levels
 from .selection import selection_checks
 from .sources import source_rows
 from .summaries import read_summaries
+from .trial_regression import influence_rows, trial_regression
 from .two_stage import (
     WITHOUT_REVIEW,
     as_sensitivity,
@@ -116,6 +117,14 @@ def pool_trials(
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)
     once = first_copy(table)
+    regressions = [
+        trial_regression(studies[arm], stage.people, options)
+        for arm in (stage.arms if options.meta_regression else ())
+    ]
+    released = release_effects(
+        [*effects, *beside, *extra, *reported, *release_levels(levels, options.min_cell)],
+        options.min_cell,
+    )
     integrity = (
         *integrity_checks(once, stage.people),
         *cohort_checks(once, stage.people, options),
@@ -126,6 +135,7 @@ def pool_trials(
         *warnings_of_rows(table, replace(stage, studies=studies), options),
         *(sentence for one in single for sentence in one.warnings),
         *(sentence for one in by_level for sentence in one.warnings),
+        *(sentence for one in regressions for sentence in one.warnings),
         *missing,
         *unit_warnings(integrity),
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
@@ -141,10 +151,7 @@ def pool_trials(
         unit="" if options.effect == STANDARDISED else definition(options.outcome).unit,
         control=options.control,
         arms=stage.arms,
-        effects=release_effects(
-            [*effects, *beside, *extra, *reported, *release_levels(levels, options.min_cell)],
-            options.min_cell,
-        ),
+        effects=released,
         heterogeneity=tuple(heterogeneity),
         by_arm=release_counts(participants_by_arm(stage.people, options), options.min_cell),
         integrity=release_integrity(integrity, options.min_cell),
@@ -158,6 +165,24 @@ def pool_trials(
         comparison=() if compared is None else compared.rows,
         compared=() if compared is None else release_effects(compared.compared, options.min_cell),
         delta=delta,
+        influence=_influence(studies, released, options),
+        regression=tuple(row for one in regressions for row in one.rows),
+        points=tuple(point for one in regressions for point in one.points),
+        lines=tuple(line for one in regressions for line in one.lines),
+    )
+
+
+def _influence(
+    studies: Mapping[str, Sequence[Study]], released: Sequence[EffectRow], options: PoolingOptions
+) -> tuple[InfluenceRow, ...]:
+    """The influence of every trial; none where leaving one out was not wanted."""
+    if not options.leave_one_out:
+        return ()
+    return tuple(
+        row
+        for arm, members in studies.items()
+        if any(study.estimable for study in members)
+        for row in influence_rows(members, [r for r in released if r.arm == arm], options)
     )
 
 
@@ -195,20 +220,26 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
             "--model one-stage needs participants' rows, not summaries.",
             hint="Use --model two-stage.",
         )
-    if options.adjust or options.baseline_column:
-        raise UsageError("--adjust and --baseline need participants' rows, not summaries.")
+    if options.adjust or options.baseline_column or options.meta_regression:
+        raise UsageError(
+            "--adjust, --baseline and --meta-regression need participants' rows, not summaries."
+        )
     studies = read_summaries(summaries.rows, options, name=summaries.name)
     by_arm: dict[str, list[Study]] = {}
     for study in sorted(studies, key=lambda item: item.arm):  # trials in the order of the file
         by_arm.setdefault(study.arm, []).append(study)
-    effects = [row for members in by_arm.values() for row in effect_rows(members, options)]
+    effects = release_effects(
+        [row for members in by_arm.values() for row in effect_rows(members, options)],
+        options.min_cell,
+    )
     return PoolingResult(
         options=options,
         name=summaries.name,
         unit=definition(options.outcome).unit,
         control=options.control,
         arms=tuple(by_arm),
-        effects=release_effects(effects, options.min_cell),
+        effects=effects,
+        influence=_influence(by_arm, effects, options),
         heterogeneity=tuple(
             row for members in by_arm.values() for row in heterogeneity_rows(members, options)
         ),

@@ -116,6 +116,102 @@ class HeterogeneityRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InfluenceRow:
+    """One row of ``influence.csv``: what one trial does to the pooled effect (metafor's names).
+
+    Of the model with Wald tests; cells are empty where the trial may not be shown.
+    """
+
+    outcome: str
+    effect: str
+    arm: str
+    control: str
+    trial: str
+    k: int
+    rstudent: float | None = None
+    dffits: float | None = None
+    cook_d: float | None = None
+    cov_ratio: float | None = None
+    tau2_deleted: float | None = None
+    q_deleted: float | None = None
+    hat: float | None = None
+    dfbetas: float | None = None
+    influential: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionRow:
+    """One row of ``meta_regression.csv``: the trials' effects by a covariate of the trials.
+
+    ``kind`` is ``slope`` (of a number), ``level`` (pooled effect of the trials of one word) or
+    ``difference`` (test that all levels have one effect: ``test``, ``test_df`` and the second df
+    in ``df``). ``tau2_model``: one tau² for all trials, or ``separate`` by level. ``tau2_without``
+    is of the same trials without the covariate. ``q`` is the residual one.
+    """
+
+    outcome: str
+    effect: str
+    arm: str
+    control: str
+    covariate: str
+    kind: str
+    level: str
+    tau2_model: str
+    k: int
+    estimate: float | None = None
+    se: float | None = None
+    df: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p: float | None = None
+    test: float | None = None
+    test_df: int | None = None
+    tau2: float | None = None
+    tau2_without: float | None = None
+    r2_percent: float | None = None
+    i2_percent: float | None = None
+    q: float | None = None
+    q_df: int | None = None
+    q_p: float | None = None
+    tau2_method: str = ""
+    ci_method: str = ""
+    headline: bool = False
+    exp_estimate: float | None = None
+    exp_ci_low: float | None = None
+    exp_ci_high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPoint:
+    """A trial in the figure of a meta-regression: its value of the covariate and its effect."""
+
+    arm: str
+    covariate: str
+    trial: str
+    value: float
+    estimate: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionLine:
+    """The fitted line of a meta-regression with its headline interval, for the figure.
+
+    ``x`` in the covariate's own unit, named ``label``; all ``[n]`` on the analysis scale.
+    """
+
+    arm: str
+    covariate: str
+    label: str
+    x: tuple[float, ...]
+    estimate: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRow:
     """One row of ``compare_reported.csv``: one quantity of both sources on the same people.
 
@@ -268,6 +364,10 @@ class PoolingResult:
     comparison: tuple[ComparisonRow, ...] = ()
     compared: tuple[EffectRow, ...] = ()
     delta: tuple[DeltaRow, ...] = ()
+    influence: tuple[InfluenceRow, ...] = ()
+    regression: tuple[RegressionRow, ...] = ()
+    points: tuple[TrialPoint, ...] = ()
+    lines: tuple[RegressionLine, ...] = ()
 
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:

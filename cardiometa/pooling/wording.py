@@ -54,11 +54,13 @@ def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
     if options.effect == WIN_ODDS:
         return " ".join([_win_odds_sentence(stage, options), second_stage_sentence(options)])
     if options.effect in EVENTS:
-        return " ".join([_event_sentence(stage, options), first[1], _event_stages(options)])
+        parts = [_event_sentence(stage, options), first[1], _event_stages(options)]
+        return " ".join([*parts, *regression_sentence(options)])
     first.append(estimand_sentence(options))
     second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
     single = [] if options.model == "two-stage" else [one_stage_sentence(options)]
     third = [interaction_sentence(options)] if options.by else []
+    third += regression_sentence(options)
     return " ".join([*first, *second, *single, *third])
 
 
@@ -78,6 +80,21 @@ def interaction_sentence(options: PoolingOptions) -> str:
             "enter apart (ecological)."
         )
     return text
+
+
+def regression_sentence(options: PoolingOptions) -> list[str]:
+    """How effects were compared between trials; nothing where they were not."""
+    if not options.meta_regression:
+        return []
+    names = ", ".join(options.regression_columns)
+    sentence = (
+        f"Meta-regression on {names}, one at a time: a number as the mean of the trial's analysed "
+        "participants, two words that mix within trials as the share of one in percent, words that "
+        "do not mix as groups of trials; tau² and intervals as for the pooled effect (Knapp & "
+        "Hartung 2003), groups also with a tau² of each and Wald's test between them. These "
+        "associations are between trials (ecological)."
+    )
+    return [sentence]
 
 
 def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:

@@ -106,6 +106,12 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return found if len(found) >= 3 else [x for x in _linear_ticks(low, high) if x > 0]
 
 
+def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """The ticks of a log axis between two ratios, with their labels."""
+    values = _log_ticks(low, high)
+    return list(zip(values, _labels(values), strict=True))
+
+
 def _labels(values: Sequence[float]) -> list[str]:
     """As many decimals as tell the ticks from one another, and no more."""
     if not values:

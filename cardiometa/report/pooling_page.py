@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..pooling.records import PoolingResult
@@ -19,6 +20,12 @@ from .pooling_levels import (
     interactions_table,
     subgroups_table,
 )
+from .pooling_regression import (
+    groups_table,
+    influence_table,
+    regression_sentences,
+    slopes_table,
+)
 from .pooling_reported import comparison_table
 from .pooling_tables import (
     by_arm_table,
@@ -33,22 +40,33 @@ from .pooling_tables import (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BetweenTrials:
+    """Figures of trials as points: funnels by arm, regressions by arm and covariate."""
+
+    funnels: Mapping[str, ForestFigure] = field(default_factory=dict)
+    regressions: Mapping[tuple[str, str], ForestFigure] = field(default_factory=dict)
+
+
 def pooling_page(
     result: PoolingResult,
     figures: Mapping[str, ForestFigure],
     record: Mapping[str, Any],
     by_level: Mapping[tuple[str, str], ForestFigure] | None = None,
     beside: Mapping[str, ForestFigure] | None = None,
+    between: BetweenTrials | None = None,
 ) -> str:
     """The whole page as text.
 
     ``figures`` by arm, ``by_level`` by arm and term of the modifier, ``record`` facts of the run.
     """
+    between = between or BetweenTrials()
     sections = [
         _effect_section(result, figures),
         _reported_section(result, beside or {}),
         _levels_section(result, by_level or {}),
-        *_trial_sections(result),
+        *_trial_sections(result, between),
+        _between_section(result, between),
         _people_section(result),
         _integrity_section(result),
         _methods_section(result, record),
@@ -174,7 +192,36 @@ def _review_note(result: PoolingResult) -> Block:
     )
 
 
-def _trial_sections(result: PoolingResult) -> list[Section]:
+def _between_section(result: PoolingResult, between: BetweenTrials) -> Section | None:
+    """Meta-regression and groups of trials; None where none was asked for or can be had."""
+    blocks: list[Block] = []
+    for arm in result.arms:
+        blocks += [Paragraph(sentence) for sentence in regression_sentences(result, arm)]
+        tables = (slopes_table(result, arm), groups_table(result, arm))
+        blocks += [table for table in tables if table is not None]
+        blocks += [
+            Figure(
+                title=f"Meta-regression on {covariate}: {arm} versus {result.control}",
+                caption="Bubbles are trials, their area proportional to weight; line and field are "
+                "the fitted effect with its interval. Trials that may not be shown are in the line "
+                "alone.",
+                svg=figure.svg,
+            )
+            for (of, covariate), figure in between.regressions.items()
+            if of == arm
+        ]
+    if not blocks:
+        return None
+    notice = Notice(
+        "Between trials: people were not randomised to a trial, and trials differ in much else. "
+        "Nothing about people can be concluded from this section (ecological bias); effects in "
+        "people of an age, a sex or an ethnicity are those within trials (--by).",
+        kind="note",
+    )
+    return Section("What trials differ in", "between-trials", (notice, *blocks))
+
+
+def _trial_sections(result: PoolingResult, between: BetweenTrials) -> list[Section]:
     trials = Section("Trials", "trials", tuple(trials_table(result, arm) for arm in result.arms))
     blocks: list[Block] = [
         heterogeneity_table(result, arm)
@@ -184,11 +231,22 @@ def _trial_sections(result: PoolingResult) -> list[Section]:
     blocks += [
         Paragraph(text) for arm in result.arms if (text := small_study_sentence(result, arm))
     ]
+    blocks += [
+        Figure(
+            title=f"Funnel plot: {arm} versus {result.control}",
+            caption="Each trial's effect against its standard error; dashed: the pooled effect; "
+            "the field holds the trials if chance alone moves them. Asymmetry has many causes.",
+            svg=figure.svg,
+        )
+        for arm, figure in between.funnels.items()
+    ]
     checks = check_table(result)
     if checks is not None:
         blocks.append(checks)
     left_out = [leave_one_out_table(result, arm) for arm in result.arms]
     blocks += [table for table in left_out if table is not None]
+    influences = [influence_table(result, arm) for arm in result.arms]
+    blocks += [table for table in influences if table is not None]
     if not blocks:
         return [trials]
     return [trials, Section("Heterogeneity and influence", "heterogeneity", tuple(blocks))]

@@ -15,6 +15,7 @@ from .pooling_levels import (
     interactions_table,
     subgroups_table,
 )
+from .pooling_regression import groups_table, regression_sentences, slopes_table
 from .pooling_reported import compared_arms, comparison_table
 from .pooling_tables import by_arm_table, pooled_table, trials_table
 
@@ -34,6 +35,8 @@ def pooling_text(result: PoolingResult) -> str:
             interactions_table(result, arm),
             subgroups_table(result, arm),
             ecological_table(result, arm),
+            slopes_table(result, arm),
+            groups_table(result, arm),
         )
         parts += [text_table(table) for table in more if table is not None]
         if arm in compared_arms(result):
@@ -45,6 +48,7 @@ def pooling_text(result: PoolingResult) -> str:
     for arm in result.arms:
         parts.append(_wrapped(result_sentence(result, arm)))
         parts += map(_wrapped, interaction_sentences(result, arm))
+        parts += map(_wrapped, regression_sentences(result, arm))
         parts += [_wrapped(text) for text in (small_study_sentence(result, arm),) if text]
     parts.append(_wrapped(f"Methods: {result.methods}"))
     parts += [_wrapped(f"Warning: {sentence}") for sentence in result.warnings]

@@ -18,6 +18,7 @@ FILES = {
     "effects.csv",
     "exclusions.csv",
     "heterogeneity.csv",
+    "influence.csv",
     "integrity.csv",
     "participants_by_arm.csv",
     "report.html",

@@ -1,0 +1,368 @@
+"""Meta-regression and groups of trials as rows: between trials, so ecological, and labelled so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..estimation.influence import LEAST_TRIALS, influence
+from ..estimation.meta_regression import (
+    MetaRegression,
+    between_groups,
+    r2_percent,
+    regress_estimates,
+)
+from ..estimation.random_effects import CI_METHODS, pool_estimates, pooled_interval, t_interval
+from .interaction_rows import ALL_LEVELS
+from .options import PoolingOptions
+from .records import (
+    EffectRow,
+    InfluenceRow,
+    RegressionLine,
+    RegressionRow,
+    Study,
+    TrialPoint,
+)
+from .trial_values import TrialValues, trial_values
+from .two_stage import estimates_of, interval_cells
+
+ECOLOGICAL = "ecological: between trials, not within"
+ALONE = "one trial alone: see its own row"
+_LEAST = 4  # two degrees of freedom are the least that say anything
+FEW = 10  # Cochrane Handbook 10.11.5.1: fewer trials than this a covariate are too few
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRegression:
+    """The rows of every covariate of one arm, the points of the figures, and sentences."""
+
+    rows: tuple[RegressionRow, ...]
+    points: tuple[TrialPoint, ...]
+    lines: tuple[RegressionLine, ...]
+    warnings: tuple[str, ...]
+
+
+def trial_regression(
+    studies: Sequence[Study], people: pd.DataFrame, options: PoolingOptions
+) -> TrialRegression:
+    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm."""
+    usable = [study for study in studies if study.estimable]
+    rows: list[RegressionRow] = []
+    points: list[TrialPoint] = []
+    lines: list[RegressionLine] = []
+    warnings: list[str] = []
+    for name in options.regression_columns:
+        values = trial_values(people, name, usable[0].arm, options)
+        known = values.numbers or values.words
+        chosen = [study for study in usable if study.trial in known and not study.aggregate]
+        lost = [study.trial for study in usable if study not in chosen]
+        found = (
+            _slope_rows(chosen, values, options)
+            if values.numbers
+            else _group_rows(chosen, values, options)
+        )
+        if lost and found:
+            warnings.append(
+                f"{usable[0].arm}: not in the meta-regression on {name}, because it is not known "
+                f"there: {', '.join(lost)}."
+            )
+        if not found:
+            warnings.append(
+                f"{usable[0].arm}: no meta-regression on {name}: too few trials, or trials that do "
+                "not differ in it."
+            )
+            continue
+        if len(chosen) < FEW:
+            warnings.append(
+                f"{usable[0].arm}: the meta-regression on {name} rests on {len(chosen)} trials; "
+                f"fewer than {FEW} a covariate find much that is not there."
+            )
+        rows += found
+        if values.numbers:
+            points += _points(chosen, values, options)
+            lines.append(_line(chosen, values, options))
+    return TrialRegression(
+        rows=tuple(rows), points=tuple(points), lines=tuple(lines), warnings=tuple(warnings)
+    )
+
+
+def _common(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> dict[str, Any]:
+    return {
+        "outcome": options.outcome,
+        "effect": options.effect,
+        "arm": studies[0].arm,
+        "control": studies[0].control,
+        "covariate": values.name,
+        "tau2_method": options.tau2,
+        "note": ECOLOGICAL,
+    }
+
+
+def _row_cells(estimate: float, interval: Any, options: PoolingOptions) -> dict[str, Any]:
+    cells = interval_cells(estimate, interval, options)
+    return cells | {"headline": interval.method == options.headline_ci}
+
+
+# ------------------------------------------------------------------ a number
+
+
+def _slope_rows(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[RegressionRow]:
+    """The change of the effect per unit of the trials' mean or share, by every interval."""
+    fit = _line_fit(studies, values, options)
+    if fit is None:
+        return []
+    y, v = estimates_of(studies)
+    without = pool_estimates(y, v, options.tau2)
+    rows = []
+    for ci in CI_METHODS:
+        se = float(np.sqrt(fit.scaled(ci)[1, 1]))
+        df = float("inf") if ci == "wald" else fit.df
+        interval = t_interval(float(fit.coefficients[1]), se, df, options.level, ci)
+        rows.append(
+            RegressionRow(
+                **_common(studies, values, options),
+                kind="slope",
+                level=_slope_name(values),
+                tau2_model="one",
+                k=fit.k,
+                **_row_cells(float(fit.coefficients[1]), interval, options),
+                **_fit_cells(fit, without.tau2, options),
+            )
+        )
+    return rows
+
+
+def _line_fit(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> MetaRegression | None:
+    """Intercept at the mean of the trials' values, and the slope per unit."""
+    if len(studies) < _LEAST:
+        return None
+    x = np.array([values.numbers[study.trial] for study in studies]) / values.unit
+    design = np.column_stack([np.ones(len(x)), x - x.mean()])
+    return regress_estimates(*estimates_of(studies), design, options.tau2)
+
+
+def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionLine:
+    fit = _line_fit(studies, values, options)
+    assert fit is not None
+    own = np.array([values.numbers[study.trial] for study in studies])
+    x = np.linspace(own.min(), own.max(), 41)
+    design = np.column_stack([np.ones(len(x)), (x - own.mean()) / values.unit])
+    covariance = fit.scaled(options.headline_ci)
+    df = float("inf") if options.headline_ci == "wald" else fit.df
+    middle = design @ fit.coefficients
+    half = t_interval(0.0, 1.0, df, options.level).high * np.sqrt(
+        np.einsum("ij,jk,ik->i", design, covariance, design)
+    )
+    return RegressionLine(
+        arm=studies[0].arm,
+        covariate=values.name,
+        label=values.what,
+        x=tuple(map(float, x)),
+        estimate=tuple(map(float, middle)),
+        low=tuple(map(float, middle - half)),
+        high=tuple(map(float, middle + half)),
+    )
+
+
+def _slope_name(values: TrialValues) -> str:
+    return values.per if values.what.startswith("percent") else f"{values.per} of the trial's mean"
+
+
+def _fit_cells(fit: MetaRegression, without: float, options: PoolingOptions) -> dict[str, Any]:
+    r2 = None if options.tau2 == "fe" else r2_percent(without, fit.tau2)
+    cells: dict[str, Any] = {"tau2": fit.tau2, "tau2_without": without, "r2_percent": r2}
+    return cells | {"i2_percent": fit.i2_percent, "q": fit.q, "q_df": fit.df, "q_p": fit.q_p}
+
+
+def _points(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[TrialPoint]:
+    """The trials of the figure that may be shown; weights are the main analysis's."""
+    y, v = estimates_of(studies)
+    weights = pool_estimates(y, v, options.tau2).weights
+    return [
+        TrialPoint(
+            arm=study.arm,
+            covariate=values.name,
+            trial=study.trial,
+            value=values.numbers[study.trial],
+            estimate=float(estimate),
+            weight=float(weight),
+        )
+        for study, estimate, weight in zip(studies, y, weights, strict=True)
+        if study.trial in values.shown
+        and (study.n_control or 0) >= options.min_cell
+        and (study.n_active or 0) >= options.min_cell
+    ]
+
+
+# ------------------------------------------------------------------ groups of trials
+
+
+def _group_rows(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[RegressionRow]:
+    """The pooled effect of each group and the test of their difference, tau² separate and one."""
+    words = [values.words[study.trial] for study in studies]
+    counted = {word: words.count(word) for word in sorted(set(words))}
+    levels = [word for word, count in counted.items() if count > 1]
+    chosen = [s for s, word in zip(studies, words, strict=True) if word in levels]
+    if len(levels) < 2 or len(chosen) < len(levels) + 1:
+        return []
+    of = np.array([values.words[study.trial] for study in chosen])
+    common = _common(chosen, values, options)
+    alone = [
+        RegressionRow(**(common | {"note": ALONE}), kind="level", level=word, tau2_model="", k=1)
+        for word, count in counted.items()
+        if count == 1
+    ]
+    return [
+        *_separate_rows(chosen, of, levels, common, options),
+        *_one_tau2_rows(chosen, of, levels, common, options),
+        *alone,
+    ]
+
+
+def _separate_rows(
+    studies: Sequence[Study],
+    of: np.ndarray,
+    levels: Sequence[str],
+    common: dict[str, Any],
+    options: PoolingOptions,
+) -> list[RegressionRow]:
+    """Each group pooled alone."""
+    rows = []
+    fits = []
+    for level in levels:
+        y, v = estimates_of([s for s, word in zip(studies, of, strict=True) if word == level])
+        fit = pool_estimates(y, v, options.tau2)
+        fits.append(fit)
+        rows += [
+            RegressionRow(
+                **common,
+                kind="level",
+                level=level,
+                tau2_model="separate",
+                k=fit.k,
+                **_row_cells(fit.estimate, pooled_interval(fit, ci, options.level), options),
+                tau2=fit.tau2,
+                i2_percent=fit.i2_percent,
+                q=fit.q,
+                q_df=fit.q_df,
+                q_p=fit.q_p,
+            )
+            for ci in CI_METHODS
+        ]
+    q, df, p = between_groups(
+        np.array([fit.estimate for fit in fits]), np.array([fit.se_wald for fit in fits])
+    )
+    test: dict[str, Any] = {"test": q, "test_df": df, "p": p, "ci_method": "wald", "headline": True}
+    rows.append(
+        RegressionRow(
+            **common,
+            kind="difference",
+            level=ALL_LEVELS,
+            tau2_model="separate",
+            k=len(studies),
+            **test,
+        )
+    )
+    return rows
+
+
+def _one_tau2_rows(
+    studies: Sequence[Study],
+    of: np.ndarray,
+    levels: Sequence[str],
+    common: dict[str, Any],
+    options: PoolingOptions,
+) -> list[RegressionRow]:
+    """All groups in one model with one tau²."""
+    y, v = estimates_of(studies)
+    indicators = np.column_stack([(of == level).astype(float) for level in levels])
+    means = regress_estimates(y, v, indicators, options.tau2)
+    against = np.column_stack([np.ones(len(y)), indicators[:, 1:]])
+    fit = regress_estimates(y, v, against, options.tau2)
+    if means is None or fit is None:
+        return []
+    rows = []
+    for place, level in enumerate(levels):
+        for ci in CI_METHODS:
+            se = float(np.sqrt(means.scaled(ci)[place, place]))
+            df = float("inf") if ci == "wald" else means.df
+            estimate = float(means.coefficients[place])
+            interval = t_interval(estimate, se, df, options.level, ci)
+            rows.append(
+                RegressionRow(
+                    **common,
+                    kind="level",
+                    level=level,
+                    tau2_model="one",
+                    k=int((of == level).sum()),
+                    **_row_cells(estimate, interval, options),
+                    tau2=means.tau2,
+                )
+            )
+    cells = _fit_cells(fit, pool_estimates(y, v, options.tau2).tau2, options)
+    for ci in CI_METHODS:
+        statistic, m, df, p = fit.test(list(range(1, len(levels))), ci)
+        rows.append(
+            RegressionRow(
+                **common,
+                kind="difference",
+                level=ALL_LEVELS,
+                tau2_model="one",
+                k=fit.k,
+                test=statistic,
+                test_df=m,
+                df=df if np.isfinite(df) else None,
+                p=p,
+                ci_method=ci,
+                headline=ci == options.headline_ci,
+                **cells,
+            )
+        )
+    return rows
+
+
+# ------------------------------------------------------------------ influence
+
+
+def influence_rows(
+    studies: Sequence[Study], shown: Sequence[EffectRow], options: PoolingOptions
+) -> list[InfluenceRow]:
+    """The deletion measures of one arm's trials; none below three.
+
+    ``shown`` are the rows of ``effects.csv`` as released: a trial whose effect is not shown there
+    is not shown here.
+    """
+    usable = [study for study in studies if study.estimable]
+    if len(usable) < LEAST_TRIALS:
+        return []
+    hidden = {row.trial: row.note for row in shown if row.analysis == "trial" and row.se is None}
+    rows = []
+    for study, one in zip(usable, influence(*estimates_of(usable), options.tau2), strict=True):
+        row = InfluenceRow(
+            outcome=options.outcome,
+            effect=options.effect,
+            arm=study.arm,
+            control=study.control,
+            trial=study.trial,
+            k=len(usable),
+        )
+        if study.trial in hidden:
+            rows.append(replace(row, note=hidden[study.trial]))
+            continue
+        cells = {name: getattr(one, name) for name in one.__slots__}
+        rows.append(replace(row, **cells))
+    return rows
