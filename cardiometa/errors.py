@@ -9,7 +9,9 @@
      │    ├── TableError                a table for the statistics commands
      │    ├── ImageError                one scan cannot be read (the others go on)
      │    └── ModelError                a model file or its card
+     ├── OutputError           exit 1   the output cannot be written: disk full, no right, I/O error
      ├── EstimationError       exit 5   the statistical model could not be estimated
+ ├── EngineError           exit 1   what the scans ran on was lost; finished work stays
      └── StoppedError          exit 130 the user stopped the run; finished work stays
 
 An error says what is wrong (value, file, row), why it matters and what to do. Its text never holds
@@ -99,10 +101,18 @@ class ImageError(InputError):
         self.code = code
 
 
+class OutputError(CardiometaError):
+    """The output cannot be written; what was finished before stays whole and resumes."""
+
+
 class EstimationError(CardiometaError):
     """A statistical model that these data cannot estimate, and why."""
 
     exit_code = 5
+
+
+class EngineError(CardiometaError):
+    """The processes, the cluster or the folder a run works with were lost; finished work stays."""
 
 
 class StoppedError(CardiometaError):

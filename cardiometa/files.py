@@ -7,6 +7,7 @@ at any moment leaves whole files or none.
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -14,11 +15,12 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, UsageError
+from .errors import InputError, OutputError, UsageError
 
 _SAFE_NAME = re.compile(r"[^\W_][\w.\- ]*", re.UNICODE)
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"COM{i}" for i in range(10))}
@@ -43,7 +45,32 @@ def inside(folder: Path, *parts: str) -> Path:
                 f"{part!r} cannot be the name of a folder.",
                 hint="Use letters, digits, dot, dash, underscore; a letter or digit first.",
             )
-    return folder.joinpath(*parts)
+    path = folder.joinpath(*parts)
+    # A link below the folder would lead a write to another place.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise InputError(
+            f"{path.name!r} below {folder.name} is a link to a place outside it.",
+            hint="Put a real folder there, or choose another output.",
+        )
+    return path
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """Turn what the system says of a write into an OutputError; no path, which may hold a name."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise OutputError(
+            f"{name} cannot be written: {reason}.",
+            hint="What was finished before stays whole. Make room or mend the right to write, "
+            "then run the same command again.",
+        ) from error
+
+
+# File systems that cannot sync a folder say so; they keep the order of renames in other ways.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 def _sync_folder(folder: Path) -> None:
@@ -52,72 +79,113 @@ def _sync_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
         finally:
             os.close(descriptor)
 
 
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
+
 def _stage(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary file beside ``path`` with ``data``, on disk."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _writing(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(temporary, _CREATE, 0o666)
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            _forget(temporary)
+            raise
     return temporary
 
 
+def _forget(temporary: Path) -> None:
+    """Take a temporary file away; where even that fails, the next run does it."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    with _writing(path.name):
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; raises OutputError."""
     temporary = _stage(path, data)
     try:
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _forget(temporary)
         raise
-    _sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with LF line ends, whole or not at all."""
+    """Write UTF-8 text with LF line ends, whole or not at all; raises OutputError."""
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_all(folder: Path, contents: Mapping[str, bytes | str]) -> None:
+def write_all(
+    folder: Path, contents: Mapping[str, bytes | str], *, old: Iterable[str] = ()
+) -> None:
     """Write several files below ``folder``: all are staged before the first gets its name.
 
     ``contents`` maps a relative path (``figures/forest.svg``) to bytes or text; the last one is
-    renamed last, so put the record that says "complete" there.
+    renamed last, so put the record that says "complete" there. ``old`` names files that go once all
+    is staged. Where the record is `RECORD_NAME`, one that says ``writing`` stands in its place from
+    the first rename on: a run killed between two renames is seen as unfinished, and resumes.
+    Raises OutputError; a disk too full to stage all changes nothing.
     """
+    marker, final = _unfinished(contents), len(contents)
+    waiting = [*marker, *contents.items()]
     staged: list[tuple[Path, Path]] = []
     try:
-        for name, data in contents.items():
+        for name, data in waiting:
             target = folder.joinpath(*name.split("/"))
             raw = data.encode("utf-8") if isinstance(data, str) else data
             staged.append((_stage(target, raw), target))
         while staged:
-            temporary, target = staged[0]
-            os.replace(temporary, target)
+            if len(staged) == final:  # all but the marker: the old set ends here
+                remove(folder, old)
+            _rename(*staged[0])
             staged.pop(0)
-            _sync_folder(target.parent)
     finally:
         for temporary, _ in staged:
-            temporary.unlink(missing_ok=True)
+            _forget(temporary)
+
+
+def _unfinished(contents: Mapping[str, bytes | str]) -> list[tuple[str, str]]:
+    """The record of ``contents`` as it stands while its files are put in place."""
+    if list(contents)[-1:] != [RECORD_NAME]:
+        return []
+    return [(RECORD_NAME, canonical_json({**json.loads(contents[RECORD_NAME]), "run": WRITING}))]
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove the named files of ours from ``folder``, where they are there."""
+    """Remove the named files of ours from ``folder``, where they are there; raises OutputError."""
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        with _writing(name.rpartition("/")[2]):
+            (folder / name).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while it wrote below ``folder``."""
-    for path in folder.glob("**/.*.tmp"):
-        path.unlink(missing_ok=True)
+    with _writing(folder.name):
+        for path in folder.glob("**/.*.tmp"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------ JSON and hashes
@@ -150,9 +218,13 @@ def canonical_json(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """The JSON value of a file of ours; InputError where it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path.name} cannot be read as JSON ({type(error).__name__}).") from error
+        value = json.loads(path.read_text(encoding="utf-8"))
+        # Half a character (\\ud800) could be read but never written again.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise InputError(f"{path.name} cannot be read as JSON ({reason}).") from error
+    return value
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -161,9 +233,15 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Hex SHA-256 of a file, read in pieces; raises InputError where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path.name} cannot be read ({error.strerror or type(error).__name__}).",
+            hint="Check the path and the right to read it.",
+        ) from error
 
 
 # ------------------------------------------------------------------ CSV
@@ -203,6 +281,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 # ------------------------------------------------------------------ output folders
 
 RECORD_NAME = "cardiometa.json"
+WRITING = {"state": "writing"}  # the run block of a record whose files are not all in place
 
 
 def check_output(
@@ -210,19 +289,27 @@ def check_output(
 ) -> None:
     """Refuse an OUT that another command, or this one with other options, has written.
 
-    A folder that is absent, empty, or made with the same options passes. Raises UsageError.
+    A folder that is absent, empty (but for what a killed run left), or made with the same options
+    passes. Raises UsageError.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder.name} is a file.", hint="Give --out a folder.")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
     record_path = folder / RECORD_NAME
-    if not record_path.exists():
+    try:
+        if not os.path.lexists(folder) or _is_empty(folder):
+            return
+        known = record_path.exists()
+    except NotADirectoryError:
+        raise UsageError(f"{folder.name} is a file.", hint="Give --out a folder.") from None
+    except OSError as error:
+        raise UsageError(
+            f"The folder {folder.name} cannot be read ({error.strerror}).",
+            hint="Mend the right to read and write it, or choose another folder for --out.",
+        ) from error
+    if not known:
         raise UsageError(
             f"The folder {folder.name} holds other files.",
             hint="Choose a new or empty folder for --out.",
         )
-    record = read_json(record_path)
+    record = _record_of(record_path)
     if record.get("command") != command:
         raise UsageError(
             f"The folder {folder.name} holds an output of `{record.get('command')}`.",
@@ -236,3 +323,30 @@ def check_output(
             f"The folder {folder.name} was made with other options ({', '.join(names)}).",
             hint="Choose another folder, or say --overwrite to replace it.",
         )
+
+
+def _is_empty(folder: Path) -> bool:
+    """True for a folder without any file but temporary ones of this program."""
+    if (folder / RECORD_NAME).exists():
+        return False
+    with os.scandir(folder) as entries:
+        return all(
+            _is_empty(Path(entry.path))
+            if entry.is_dir(follow_symlinks=False)
+            else bool(_TEMPORARY.fullmatch(entry.name))
+            for entry in entries
+        )
+
+
+def _record_of(path: Path) -> Mapping[str, Any]:
+    """The record of an output; UsageError where it is damaged: nothing there may be overwritten."""
+    try:
+        record = read_json(path)
+    except InputError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("options", {}), dict):
+        raise UsageError(
+            f"{path.name} in the folder {path.parent.name} is damaged.",
+            hint="It says what the folder holds. Choose another folder for --out.",
+        )
+    return record

@@ -31,7 +31,6 @@ from ..files import (
     RECORD_NAME,
     canonical_json,
     check_output,
-    remove,
     remove_leftovers,
     sha256_bytes,
     write_all,
@@ -133,10 +132,10 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     )
     if request.out.exists():
         remove_leftovers(request.out)
-        old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
-        remove(request.out, [name for name in old if name not in contents])
-    # The record is last: its presence says that all is there.
-    write_all(request.out, {**contents, RECORD_NAME: record_text(record)})
+    old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
+    old = [name for name in old if name not in contents]
+    # The record is last: it says that all is there.
+    write_all(request.out, {**contents, RECORD_NAME: record_text(record)}, old=old)
     return result
 
 

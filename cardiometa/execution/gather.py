@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import canonical_json, cell, csv_text, remove, sha256_bytes, write_all
+from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
 from ..provenance import RESEARCH_USE
 from ..records import Flag, ScanResult, Status
 
@@ -171,10 +171,9 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
         "report.html": page,
     }
     parquet = frame_parquet(tables.measurements)
-    if parquet is None:
-        remove(out, (PARQUET_NAME,))  # of a run that could: it would be another table's
-    else:
+    if parquet is not None:
         contents[PARQUET_NAME] = parquet
     contents["measurements.csv"] = frame_csv(tables.measurements)
-    write_all(out, contents)
+    # The Parquet of a run that could write one would be another table's.
+    write_all(out, contents, old=() if parquet is not None else (PARQUET_NAME,))
     return Gathered(results=tuple(flagged), flow=tables.flow)

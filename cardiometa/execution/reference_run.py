@@ -17,7 +17,6 @@ from ..files import (
     check_output,
     csv_text,
     read_json,
-    remove,
     remove_leftovers,
     sha256_file,
     write_all,
@@ -118,9 +117,8 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     )
     if out.exists():
         remove_leftovers(out)
-    _remove_old(out, contents)
-    # The record is last: its presence says that all is there.
-    write_all(out, {**contents, RECORD_NAME: record_text(record)})
+    # The record is last: it says that all is there.
+    write_all(out, {**contents, RECORD_NAME: record_text(record)}, old=_old_files(out, contents))
     return result
 
 
@@ -181,13 +179,13 @@ def _result_options(request: ReferenceRequest) -> dict[str, Any]:
     }
 
 
-def _remove_old(out: Path, contents: Mapping[str, Any]) -> None:
-    """Take away files that an earlier run wrote and this one does not.
+def _old_files(out: Path, contents: Mapping[str, Any]) -> list[str]:
+    """The files that an earlier run wrote and this one does not.
 
     A list of outliers by name, or a figure under another title, must not stay behind.
     """
     old = [*_OPTIONAL, *(f"figures/{p.name}" for p in _old_figures(out))]
-    remove(out, [name for name in old if name not in contents])
+    return [name for name in old if name not in contents]
 
 
 def _old_figures(out: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Problem
-from ..files import canonical_json, read_json, remove, sha256_file, write_all
+from ..files import canonical_json, read_json, sha256_file, write_all
 from ..provenance import FORMAT_VERSION
 from ..records import ScanKey, ScanResult
 from .label_file import LabelFileError, grid_of_mask, read_labels
@@ -122,12 +122,12 @@ def commit(
 ) -> ScanResult:
     """Put a scan's files and then its record in place of what was there.
 
-    The old record goes first: a kill on the way leaves a scan to be done, never a record beside
-    files that are not its own.
+    The old record goes first, once all is staged: a full disk changes nothing, and a kill on the
+    way leaves a scan to be done, never a record beside files that are not its own.
     """
-    folder = scan_folder(out, key)
-    remove(folder, (RESULT_NAME, *(name for name in OUTPUT_NAMES if name not in files)))
-    write_all(folder, {**files, RESULT_NAME: canonical_json(document)})
+    old = (RESULT_NAME, *(name for name in OUTPUT_NAMES if name not in files))
+    contents = {**files, RESULT_NAME: canonical_json(document)}
+    write_all(scan_folder(out, key), contents, old=old)
     return to_result(document)
 
 
