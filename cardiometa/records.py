@@ -303,44 +303,6 @@ class TrialSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialEffect:
-    """One trial's treatment effect from its own model."""
-
-    trial: str
-    arm: str
-    control: str
-    n_control: int
-    n_active: int
-    estimate: float
-    se: float
-    df: float
-    residual_sd: float
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PooledEffect:
-    """A second-stage result with one interval; estimates in the outcome's units."""
-
-    estimate: float
-    se: float
-    df: float
-    ci_low: float
-    ci_high: float
-    p: float
-    ci_method: str
-    tau2: float
-    tau2_method: str
-    q: float
-    q_df: int
-    q_p: float
-    i2_percent: float
-    k: int
-    pi_low: float | None = None
-    pi_high: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceLimit:
     """One row of ``reference_ranges.csv``; None is an empty cell."""
 

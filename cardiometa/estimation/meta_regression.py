@@ -60,7 +60,7 @@ class _Problem:
 
     def __init__(self, y: np.ndarray, v: np.ndarray, x: np.ndarray) -> None:
         self.y, self.v, self.x = y, v, x
-        self.k, self.p = x.shape
+        self.k, self.p = int(x.shape[0]), int(x.shape[1])
 
     def at(self, tau2: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Weights, (X'WX)^-1, coefficients and residuals."""
@@ -135,7 +135,8 @@ def _hedges(problem: _Problem) -> float:
     """Ordinary least squares; the columns are orthonormal, so their hat values are x²."""
     residual = problem.y - problem.x @ (problem.x.T @ problem.y)
     left = 1.0 - (problem.x**2).sum(axis=1)
-    return (float(residual @ residual) - float(left @ problem.v)) / (problem.k - problem.p)
+    value = float(residual @ residual) - float(left @ problem.v)
+    return value / float(problem.k - problem.p)
 
 
 def _sidik_jonkman(problem: _Problem) -> float:
