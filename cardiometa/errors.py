@@ -11,7 +11,7 @@
      │    └── ModelError                a model file or its card
      ├── OutputError           exit 1   the output cannot be written: disk full, no right, I/O error
      ├── EstimationError       exit 5   the statistical model could not be estimated
- ├── EngineError           exit 1   what the scans ran on was lost; finished work stays
+     ├── EngineError           exit 1   what the scans ran on was lost; finished work stays
      └── StoppedError          exit 130 the user stopped the run; finished work stays
 
 An error says what is wrong (value, file, row), why it matters and what to do. Its text never holds

@@ -173,6 +173,44 @@ def _unfinished(contents: Mapping[str, bytes | str]) -> list[tuple[str, str]]:
     return [(RECORD_NAME, canonical_json({**json.loads(contents[RECORD_NAME]), "run": WRITING}))]
 
 
+def create_new(path: Path, data: bytes) -> bool:
+    """Write a file whole that is not there yet; False, and nothing written, where it is.
+
+    A hard link either gets the name or fails, on network file systems too. Raises OutputError.
+    """
+    temporary = _stage(path, data)
+    try:
+        with _writing(path.name):
+            return _link(temporary, path)
+    finally:
+        _forget(temporary)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No hard links here (FAT, some mounted object stores): the next best.
+        if os.path.lexists(path):
+            return False
+        os.replace(temporary, path)
+    _sync_folder(path.parent)
+    return True
+
+
+def refresh(path: Path) -> None:
+    """Set a file's time to now by the clock of its file system; FileNotFoundError without it."""
+    os.utime(path)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing; any other stays."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def remove(folder: Path, names: Iterable[str]) -> None:
     """Remove the named files of ours from ``folder``, where they are there; raises OutputError."""
     for name in names:
@@ -281,6 +319,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 # ------------------------------------------------------------------ output folders
 
 RECORD_NAME = "cardiometa.json"
+LOCK_PREFIX, LOCK_SUFFIX = ".cardiometa.", ".lock"  # of `execution.lock`; no content
 WRITING = {"state": "writing"}  # the run block of a record whose files are not all in place
 
 
@@ -326,16 +365,20 @@ def check_output(
 
 
 def _is_empty(folder: Path) -> bool:
-    """True for a folder without any file but temporary ones of this program."""
+    """True for a folder without any file but temporary ones and locks of this program."""
     if (folder / RECORD_NAME).exists():
         return False
     with os.scandir(folder) as entries:
         return all(
             _is_empty(Path(entry.path))
             if entry.is_dir(follow_symlinks=False)
-            else bool(_TEMPORARY.fullmatch(entry.name))
+            else bool(_TEMPORARY.fullmatch(entry.name)) or _is_lock(entry.name)
             for entry in entries
         )
+
+
+def _is_lock(name: str) -> bool:
+    return name.startswith(LOCK_PREFIX) and name.endswith(LOCK_SUFFIX)
 
 
 def _record_of(path: Path) -> Mapping[str, Any]:
