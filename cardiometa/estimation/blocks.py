@@ -159,8 +159,8 @@ class Stack:
     """All trials of a model as arrays of one shape, short trials padded with empty rows.
 
     ``x`` ``[k, m, p]``, ``z`` ``[k, m, q]``, ``y`` ``[k, m]``, ``spread`` ``[k, g, m, m]``,
-    ``spare`` ``[k, g]``; ``index`` ``[k, g]`` numbers each group's variance. ``constant`` is what
-    makes the criterion that of the rows.
+    ``spare`` ``[k, g]``; ``index`` ``[k, g]`` numbers each group's variance, where ``used``.
+    ``constant`` is what makes the criterion that of the rows; ``shared``: one variance for all.
     """
 
     x: np.ndarray
@@ -169,6 +169,8 @@ class Stack:
     spread: np.ndarray
     spare: np.ndarray
     index: np.ndarray
+    used: np.ndarray
+    shared: bool
     variances: int
     constant: float
     z_full: np.ndarray
@@ -189,7 +191,7 @@ def stack(blocks: Sequence[TrialBlock], *, residual: str, restricted: bool) -> S
     spread, spare = np.zeros((k, g, m, m)), np.zeros((k, g))
     z_full, spread_full = np.zeros((k, m_full, q)), np.zeros((k, g, m_full, m_full))
     spare_full = np.zeros((k, g))
-    index = np.zeros((k, g), dtype=int)
+    index, used = np.zeros((k, g), dtype=int), np.zeros((k, g), dtype=bool)
     variances = 0
     for i, block in enumerate(blocks):
         size, groups = len(block.y), len(block.spare)
@@ -197,6 +199,7 @@ def stack(blocks: Sequence[TrialBlock], *, residual: str, restricted: bool) -> S
         spread[i, :groups, :size, :size] = block.spread
         spread[i, 0, range(size, m), range(size, m)] = 1.0
         spare[i, :groups] = block.spare
+        used[i, :groups] = True
         spare[i, 0] -= m - size
         if not restricted:
             full = len(block.group_of)
@@ -219,6 +222,8 @@ def stack(blocks: Sequence[TrialBlock], *, residual: str, restricted: bool) -> S
         spread=spread,
         spare=spare,
         index=index,
+        used=used,
+        shared=residual == "common",
         variances=max(variances, 1),
         constant=constant,
         z_full=z_full,

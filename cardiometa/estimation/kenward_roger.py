@@ -18,22 +18,13 @@ METHODS = ("kenward-roger", "satterthwaite", "wald")
 def adjusted_covariance(fit: OneStageFit) -> np.ndarray:
     """Kenward and Roger's small-sample covariance of the fixed effects."""
     pieces, f = fit.pieces, fit.covariance
-    w = _inverse_information(fit)
-    own = w[pieces.where[:, :, None], pieces.where[:, None, :]]
-    middle = np.einsum("krs,krspt->pt", own, pieces.q_rs)
-    fp = np.einsum("pt,sta->spa", f, pieces.p_r)
-    middle -= np.einsum("rs,rpt,sta->pa", w, pieces.p_r, fp, optimize=True)
+    w = pieces.expected.solver(fit.estimated)
+    middle = np.einsum("krs,krspt->pt", w.local(), pieces.q_rs)
+    moved = w.solve(pieces.p_r.reshape(len(pieces.p_r), -1)).reshape(pieces.p_r.shape)
+    middle -= np.einsum("rpt,ts,rsa->pa", pieces.p_r, f, moved, optimize=True)
     adjusted: np.ndarray = f + 2.0 * f @ middle @ f
     symmetric: np.ndarray = 0.5 * (adjusted + adjusted.T)
     return symmetric
-
-
-def _inverse_information(fit: OneStageFit) -> np.ndarray:
-    """The covariance of the variance parameters; zero for those that were held."""
-    free = fit.estimated
-    w = np.zeros_like(fit.pieces.expected)
-    w[np.ix_(free, free)] = np.linalg.inv(fit.pieces.expected[np.ix_(free, free)])
-    return w
 
 
 def contrast_interval(
@@ -51,13 +42,12 @@ def contrast_interval(
     along = fit.covariance @ contrast
     gradient = np.einsum("p,rpt,t->r", along, pieces.p_r, along)
     if method == "kenward-roger":
-        spread = float(gradient @ _inverse_information(fit) @ gradient)
+        spread = float(gradient @ pieces.expected.solver(fit.estimated).solve(gradient))
         df = max(2.0 * plain**2 / spread, 1.0)
         se = float(contrast @ adjusted_covariance(fit) @ contrast) ** 0.5
         return t_interval(estimate, se, df, level_percent, method)
     free = fit.estimated.copy()
     free[: len(fit.at_zero)] &= ~fit.at_zero
-    observed = pieces.observed[np.ix_(free, free)]
-    own = gradient[free]
-    df = max(2.0 * plain**2 / float(own @ np.linalg.solve(observed, own)), 1.0)
+    spread = float(gradient @ pieces.observed.solver(free).solve(gradient))
+    df = max(2.0 * plain**2 / spread, 1.0)
     return t_interval(estimate, plain**0.5, df, level_percent, method)

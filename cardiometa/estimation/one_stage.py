@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .blocks import Stack, TrialBlock, stack
+from .information import Information, Layout
 
 _MOST_STEPS = 200
 _SCAN = 40
@@ -62,18 +63,17 @@ class OneStageFit:
 class Pieces:
     """Everything of the likelihood at one value of the parameters.
 
-    Local parameters of a trial are the thetas, then its residual groups; ``where`` ``[k, L]`` gives
-    their global numbers. ``score`` ``[R]`` is of log-likelihood; ``expected`` and ``observed``
-    ``[R, R]`` its information.
+    Local parameters of a trial are the thetas, then its residual groups. ``score`` ``[R]`` is of
+    log-likelihood; ``expected`` and ``observed`` its information; ``p_r`` ``[R, p, p]`` and
+    ``q_rs`` ``[k, L, L, p, p]`` (same trial only) the terms of ``pooling.md`` 7.3.
     """
 
     criterion: float
     beta: np.ndarray
     covariance: np.ndarray
-    where: np.ndarray
     score: np.ndarray
-    expected: np.ndarray
-    observed: np.ndarray
+    expected: Information
+    observed: Information
     p_r: np.ndarray
     q_rs: np.ndarray
 
@@ -239,44 +239,69 @@ def pieces_at(model: Any, parameters: np.ndarray) -> Pieces:
     half = vi[:, None] @ vd_vix  # V^-1 V_r V^-1 X
     q_rs = np.einsum("krmp,ksmt->krspt", vd_vix, half)
     vd_w = np.einsum("krmn,kn->krm", vd, w)
-    size = d + data.variances
-    where = np.concatenate(
-        [np.broadcast_to(np.arange(d), (len(data.y), d)), d + data.index], axis=1
-    )
-    p_r = np.zeros((size, *cov.shape))
-    np.add.at(p_r, where, p_local)
+    layout = layout_of(data, d)
+    p_r = layout.summed(p_local)
     fit = np.einsum("krm,km->kr", vd_w, w)
-    score = np.zeros(size)
-    np.add.at(score, where, -0.5 * (first - fit))
+    score = layout.summed(-0.5 * (first - fit))
     local = 0.5 * second
     if model.restricted:
         score += 0.5 * np.einsum("pt,rtp->r", cov, p_r)
         local = local - np.einsum("pt,krstp->krs", cov, q_rs)
-    expected = np.zeros((size, size))
-    at = (where[:, :, None], where[:, None, :])
-    np.add.at(expected, at, local)
-    fp = np.einsum("pt,rts->rps", cov, p_r)
-    cross = 0.5 * np.einsum("rps,tsp->rt", fp, fp)
-    if model.restricted:
-        expected += cross
+    expected = _information(layout, local, *_cross(cov, p_r, restricted=model.restricted))
     # y'P V_r P V_s P y, P with the common fixed effects taken out too.
     seen = np.einsum("krm,kmn,ksn->krs", vd_w, vi, vd_w)
-    quadratic = np.zeros((size, size))
-    np.add.at(quadratic, at, seen)
-    pulled = np.zeros((size, cov.shape[0]))
-    np.add.at(pulled, where, np.einsum("kmp,krm->krp", vix, vd_w))
-    quadratic -= pulled @ cov @ pulled.T
+    pulled = layout.summed(np.einsum("kmp,krm->krp", vix, vd_w)) @ np.linalg.cholesky(cov)
+    observed = _information(
+        layout,
+        seen - local,
+        np.concatenate([expected.factor, pulled], axis=1),
+        -np.ones(expected.factor.shape[1] + pulled.shape[1]),
+    )
     return Pieces(
         criterion=gls["criterion"],
         beta=gls["beta"],
         covariance=cov,
-        where=where,
         score=score,
         expected=expected,
-        observed=quadratic - expected,
+        observed=observed,
         p_r=p_r,
         q_rs=q_rs,
     )
+
+
+def layout_of(data: Stack, thetas: int) -> Layout:
+    """The order of the parameters: thetas, then residual variances."""
+    if data.shared:
+        none = np.zeros((len(data.y), 0), dtype=int)
+        return Layout(top=thetas + 1, own=none, used=none.astype(bool), size=thetas + 1)
+    return Layout(top=thetas, own=thetas + data.index, used=data.used, size=thetas + data.variances)
+
+
+def _information(
+    layout: Layout, local: np.ndarray, factor: np.ndarray, sign: np.ndarray
+) -> Information:
+    t = layout.top
+    return Information(
+        layout=layout,
+        top=local[:, :t, :t].sum(axis=0),
+        side=local[:, t:, :t],
+        blocks=local[:, t:, t:],
+        factor=factor,
+        sign=sign,
+    )
+
+
+def _cross(
+    covariance: np.ndarray, p_r: np.ndarray, *, restricted: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """``tr(F P_r F P_s) / 2`` as ``factor factor'``: the lower triangles of L' P_r L, F = L L'."""
+    if not restricted:
+        return np.zeros((len(p_r), 0)), np.zeros(0)
+    half = np.linalg.cholesky(covariance)
+    turned = half.T @ p_r @ half
+    rows, columns = np.tril_indices(len(covariance))
+    weight = np.where(rows == columns, 0.5**0.5, 1.0)
+    return turned[:, rows, columns] * weight, np.ones(len(rows))
 
 
 # ------------------------------------------------------------------ starts
@@ -287,14 +312,15 @@ def _start(model: _Model) -> np.ndarray:
     data = model.data
     x, y = data.x, data.y
     own_sum, own_df = np.zeros(data.variances), np.zeros(data.variances)
-    for i in range(len(y)):
-        rank = int(np.linalg.matrix_rank(x[i])) if x[i].any() else 0
-        residual = y[i] - x[i] @ np.linalg.lstsq(x[i], y[i], rcond=None)[0]
-        count = data.spare[i].sum() + np.trace(data.spread[i].sum(axis=0))
-        shares = np.einsum("gmn,m,n->g", data.spread[i], residual, residual)
-        sizes = data.spare[i] + np.trace(data.spread[i], axis1=1, axis2=2)
-        np.add.at(own_sum, data.index[i], shares)
-        np.add.at(own_df, data.index[i], sizes * max(count - rank, 0.0) / max(count, 1.0))
+    residual = y - (x @ (np.linalg.pinv(x) @ y[:, :, None]))[:, :, 0]
+    rank = np.linalg.matrix_rank(x)
+    # Rows of padding and spare contrasts are counted as the model counts them.
+    sizes = data.spare + np.trace(data.spread, axis1=2, axis2=3)
+    count = sizes.sum(axis=1)
+    shares = np.einsum("kgmn,km,kn->kg", data.spread, residual, residual)
+    left = np.maximum(count - rank, 0.0) / np.maximum(count, 1.0)
+    np.add.at(own_sum, data.index, shares)
+    np.add.at(own_df, data.index, sizes * left[:, None])
     overall = own_sum.sum() / max(own_df.sum(), 1.0)
     variances = np.where(own_sum > 0, own_sum / np.maximum(own_df, 1.0), overall)
     d = len(model.basis)
@@ -376,25 +402,24 @@ def _direction(
 ) -> tuple[np.ndarray, float]:
     """The step (thetas as they are, variances as logs) and its length in standard errors."""
     jacobian = np.concatenate([np.ones(d), parameters[d:]])
-    score = (pieces.score * jacobian)[active]
-    scale = np.outer(jacobian, jacobian)
-    curvature = np.diag(np.concatenate([np.zeros(d), pieces.score[d:] * parameters[d:]]))
-    observed = (pieces.observed * scale - curvature)[np.ix_(active, active)]
-    expected = (pieces.expected * scale)[np.ix_(active, active)]
+    score = pieces.score * jacobian * active
+    curvature = np.concatenate([np.zeros(d), pieces.score[d:] * parameters[d:]])
+    expected = pieces.expected.scaled(jacobian)
+    observed = pieces.observed.scaled(jacobian).plus_diagonal(-curvature)
     step = None
     for matrix in (observed, expected):
         try:
-            np.linalg.cholesky(matrix)
-            step = np.linalg.solve(matrix, score)
+            solver = matrix.solver(active)
         except np.linalg.LinAlgError:
             continue
+        if not solver.positive:
+            continue
+        step = solver.solve(score)
         if matrix is expected or float(score @ step) < 4.0:
             break
     if step is None:
-        step = score / np.maximum(np.abs(np.diag(expected)), 1e-300)
-    move = np.zeros(len(parameters))
-    move[active] = step
-    return move, float(np.sqrt(max(float(score @ step), 0.0)))
+        step = score / np.maximum(np.abs(expected.diagonal()), 1e-300)
+    return step, float(np.sqrt(max(float(score @ step), 0.0)))
 
 
 def _halve(

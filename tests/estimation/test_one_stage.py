@@ -97,7 +97,8 @@ def test_coding_of_the_treatment_does_not_matter_to_reml_but_does_to_ml(seed):
     sums = sums_by_trial(people(seed, tau=4.0), ["baseline"])
     same(numbers(fit_of(sums)), numbers(fit_of(sums, centred=True)))
     plain, centred = (fit_of(sums, restricted=False, centred=c) for c in (False, True))
-    assert plain.theta[0] != pytest.approx(centred.theta[0], rel=1e-4)
+    if max(plain.theta[0], centred.theta[0]) > 0:  # some draws have no spread of the effect
+        assert plain.theta[0] != pytest.approx(centred.theta[0], rel=1e-4)
 
 
 @few
@@ -182,6 +183,7 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
     model = _Model(data=fit.data, basis=fit.basis, restricted=True)
     at = np.concatenate([fit.theta, fit.variances])
     here = pieces_at(model, at)
+    observed = here.observed.dense()
     step = 1e-4 * np.maximum(at, 0.1)
     for r in range(len(at)):
         if r == 0 and fit.at_zero[0]:
@@ -193,6 +195,6 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
         assert min(high.criterion, low.criterion) >= here.criterion - 1e-9
         slope = -0.5 * (high.criterion - low.criterion) / (up[r] - down[r])
         middle = pieces_at(model, (up + down) / 2).score[r]
-        assert slope == pytest.approx(middle, abs=2e-4 * (1 + abs(here.observed[r, r]) ** 0.5))
+        assert slope == pytest.approx(middle, abs=2e-4 * (1 + abs(observed[r, r]) ** 0.5))
         curve = -(high.score - low.score) / (up[r] - down[r])
-        assert curve[r] == pytest.approx(here.observed[r, r], rel=2e-2, abs=1e-6)
+        assert curve[r] == pytest.approx(observed[r, r], rel=2e-2, abs=1e-6)
