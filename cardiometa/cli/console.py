@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
-from ..errors import CardiometaError, InputError
+from ..errors import CardiometaError, InputError, OutputError
 from ..files import canonical_json
 
 MAX_PROBLEMS_SHOWN = 200
@@ -15,19 +18,38 @@ MAX_PROBLEMS_SHOWN = 200
 def say(text: str = "", *, quiet: bool = False) -> None:
     """A line to stderr."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this module is the console
+        # A closed or full stderr has nobody to be told of; the work goes on.
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - this module is the console
 
 
 def show_json(value: Any) -> None:
-    """The result as JSON on stdout, nothing else there."""
-    sys.stdout.write(canonical_json(value))
-    sys.stdout.flush()
+    """The result as JSON on stdout, nothing else there; raises OutputError."""
+    text = canonical_json(value)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal of few letters; \\u escapes say the same
+        text = json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
+    _print(text)
 
 
 def show_text(text: str) -> None:
-    """Plain text on stdout."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    """Plain text on stdout; raises OutputError."""
+    letters = sys.stdout.encoding or "utf-8"
+    shown = text.encode(letters, errors="backslashreplace").decode(letters)
+    _print(shown if shown.endswith("\n") else shown + "\n")
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer must not come up again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # a reader that has seen enough, as `head`
+            reason = (error.strerror or type(error).__name__).lower()
+            raise OutputError(f"The result cannot be printed: {reason}.") from error
 
 
 def show_table(
@@ -46,7 +68,8 @@ def show_table(
     for row in rows:
         # Text keeps "[x]" in an id from being read as markup.
         table.add_row(*(Text(str(value)) for value in row))
-    Console(stderr=True, highlight=False).print(table)
+    with suppress(OSError):
+        Console(stderr=True, highlight=False).print(table)
 
 
 def show_error(error: CardiometaError) -> None:

@@ -85,4 +85,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the ``cardiometa`` script."""
-    app()
+    from .edge import edge
+
+    with edge():
+        app()

@@ -15,6 +15,7 @@ import typer
 
 from ..errors import CardiometaError, StoppedError, UsageError
 from .console import say, show_error
+from .edge import STOPPED
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -74,7 +75,7 @@ def _load_plan(ctx: typer.Context, value: Path | None) -> Path | None:
     try:
         raw = value.read_bytes()
         document = tomllib.loads(raw.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
         raise typer.BadParameter(f"{value.name} cannot be read as TOML: {reason}") from error
     columns = document.pop("columns", {})
@@ -151,17 +152,20 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def _write_fault(error: BaseException) -> Path:
-    """A log of where the program failed: frames and the error's type, no message, no data."""
+def _write_fault(error: BaseException) -> str:
+    """Where a log says how the program failed: frames and the error's type, no message, no data."""
     from ..files import write_text
     from ..provenance import version
 
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"cardiometa {version()}: {type(error).__name__}"]
     lines += [f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames]
-    path = Path(tempfile.mkdtemp(prefix="cardiometa-fault-")) / "fault.log"
-    write_text(path, "\n".join(lines) + "\n")
-    return path
+    try:
+        path = Path(tempfile.mkdtemp(prefix="cardiometa-fault-")) / "fault.log"
+        write_text(path, "\n".join(lines) + "\n")
+    except (OSError, CardiometaError):
+        return "none could be written"
+    return str(path)
 
 
 @contextmanager
@@ -173,7 +177,7 @@ def guard(*, verbose: bool = False) -> Iterator[None]:
         show_error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        show_error(StoppedError("stopped; what was finished stays, the same command goes on."))
+        show_error(StoppedError(STOPPED))
         raise typer.Exit(StoppedError.exit_code) from None
     except (typer.Exit, typer.Abort):
         raise
@@ -183,6 +187,8 @@ def guard(*, verbose: bool = False) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - the last line of defence
         if verbose:
             traceback.print_exc()
-        path = _write_fault(error)
-        say(f"cardiometa: a fault of the program ({type(error).__name__}). Its log: {path}")
+        kind = type(error).__name__
+        # What the system says (no such device, permission denied) holds no data.
+        kind += f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+        say(f"cardiometa: a fault of the program ({kind}). Its log: {_write_fault(error)}")
         raise typer.Exit(1) from None

@@ -1,0 +1,47 @@
+"""The outermost border of the command line: signals, and what goes wrong outside a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import StoppedError
+from .console import show_error
+
+STOPPED = "stopped; what was finished stays, the same command goes on."
+
+
+@contextmanager
+def edge() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP all end a command in the same way: exit 130, nothing half-written.
+
+    The first signal lets the command put things in order; a second one ends it at once, which
+    loses no finished work either, because files get their names only when they are whole.
+    """
+    came: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if came:
+            os._exit(StoppedError.exit_code)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # A signal that the caller ignores (nohup, a shell's background job) stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        show_error(StoppedError(STOPPED))
+        sys.exit(StoppedError.exit_code)
+    except SystemExit as error:
+        # A library's own way to end after the signal, with a code of its own (1, "Aborted").
+        if came and error.code in (1, StoppedError.exit_code):
+            sys.exit(StoppedError.exit_code)
+        raise
