@@ -40,7 +40,7 @@ def trial_design(trial: Analysed, control: str) -> TrialDesign:
     # Each covariate is held against the arms and the covariates already in, the mean out.
     for name in trial.nuisance.columns:
         values = trial.nuisance[name].to_numpy(dtype=float)
-        if _is_explained(values, columns):
+        if is_explained(values, columns):
             dropped.append(str(name))
         else:
             columns.append(values)
@@ -51,11 +51,14 @@ def trial_design(trial: Analysed, control: str) -> TrialDesign:
     )
 
 
-def _is_explained(values: np.ndarray, columns: list[np.ndarray]) -> bool:
+def is_explained(values: np.ndarray, columns: list[np.ndarray]) -> bool:
+    """True for a column that is constant, or a combination of ``columns`` and a constant."""
     centred = values - values.mean()
     size = float(np.linalg.norm(centred))
     if size <= _DEPENDENT * max(float(np.linalg.norm(values)), 1e-300):
         return True
+    if not columns:
+        return False
     others = np.column_stack([column - column.mean() for column in columns])
     rest = centred - others @ np.linalg.lstsq(others, centred, rcond=None)[0]
     return float(np.linalg.norm(rest)) <= _DEPENDENT * size

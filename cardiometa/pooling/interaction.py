@@ -22,6 +22,7 @@ from ..estimation.multivariate import (
 )
 from ..estimation.sums import absorb
 from .arm_sums import OUTCOME, PRODUCT, ArmSums, arm_column, centre, whole_trial
+from .first_stage import natural
 from .modifiers import VALUE, ModifierSums, level_column
 from .trial_effects import ArmFit, solve_effects
 
@@ -58,9 +59,16 @@ class PooledInteraction:
     apart: tuple[str, ...] = ()
 
 
-def pool_interaction(modifier: ModifierSums, method: str) -> PooledInteraction:
-    """Both stages for one modifier; ``method`` as in `fit_parts`."""
-    trials = tuple(trial_interaction(sums, modifier) for sums in modifier.sums)
+def pool_interaction(
+    modifier: ModifierSums, method: str, trials: tuple[TrialInteraction, ...] | None = None
+) -> PooledInteraction:
+    """Both stages for one modifier; ``method`` as in `fit_parts`.
+
+    ``trials`` are the first stage where the sums do not give it (events).
+    """
+    if trials is None:
+        trials = tuple(trial_interaction(sums, modifier) for sums in modifier.sums)
+    trials = tuple(sorted(trials, key=lambda trial: natural(trial.trial)))
     usable = [trial for trial in trials if trial.estimates is not None]
     if modifier.numeric:
         parts = [_slope(trial) for trial in usable]

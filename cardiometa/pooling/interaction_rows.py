@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from scipy import stats
 
 from ..estimation.random_effects import CI_METHODS, pool_estimates, pooled_interval, t_interval
 from .eligible import Analysed
+from .event_interaction import event_modifier
 from .interaction import PooledInteraction, TrialInteraction, pool_interaction
 from .interaction_one_stage import one_stage_interaction
 from .modifiers import AGE, LEAST_IN_CELL, ModifierSums, banded_ages, modifier_sums, per_text
 from .one_stage import headline_method, intervals_of, likelihood_name
-from .options import PoolingOptions
+from .options import EVENTS, PoolingOptions
 from .records import EffectRow
 from .two_stage import interval_cells
 
@@ -29,10 +30,14 @@ _LEAST_TRIALS, _LEAST_PEOPLE = 2, 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
-    """The rows of all modifiers of one arm, and sentences for the report."""
+    """The rows of all modifiers of one arm, and sentences for the report.
+
+    ``events`` are those of (arm, term, trial, level, arm of the count), where outcomes are events.
+    """
 
     rows: tuple[EffectRow, ...]
     warnings: tuple[str, ...]
+    events: Mapping[tuple[str, str, str, str, str], int] = field(default_factory=dict)
 
 
 def modifiers_of(
@@ -55,23 +60,39 @@ def modifiers_of(
     return found
 
 
-def interaction_rows(modifiers: Sequence[ModifierSums], options: PoolingOptions) -> Interactions:
-    """Rows of ``effects.csv`` for one arm: interactions, then subgroups; Holm's p at the end."""
+def interaction_rows(
+    modifiers: Sequence[ModifierSums],
+    options: PoolingOptions,
+    trials: Sequence[Analysed] = (),
+) -> Interactions:
+    """Rows of ``effects.csv`` for one arm: interactions, then subgroups; Holm's p at the end.
+
+    ``trials`` are the analysed rows, which only events need.
+    """
     rows: list[EffectRow] = []
     warnings: list[str] = []
+    events: dict[tuple[str, str, str, str, str], int] = {}
     for modifier in modifiers:
-        pooled = pool_interaction(modifier, likelihood_name(options))
+        first = None
+        if options.effect in EVENTS:
+            found = event_modifier(modifier, trials, options)
+            first = found.trials
+            term = f"treatment:{modifier.name}"
+            events |= {(modifier.arm, term, *key): n for key, n in found.events.items()}
+        pooled = pool_interaction(modifier, likelihood_name(options), first)
         warnings += _warnings(pooled)
         if not modifier.banded:
             rows += _trial_rows(pooled, options)
             rows += _pooled_rows(pooled, options)
-            if options.model != "two-stage":
+            if options.model != "two-stage" and options.effect not in EVENTS:
                 single, sentences = _one_stage_rows(pooled, options)
                 rows += single
                 warnings += sentences
         if not modifier.numeric:
             rows += _subgroup_rows(pooled, options)
-    return Interactions(rows=tuple(with_holm(rows, options)), warnings=tuple(warnings))
+    return Interactions(
+        rows=tuple(with_holm(rows, options)), warnings=tuple(warnings), events=events
+    )
 
 
 def _common(pooled: PooledInteraction, options: PoolingOptions) -> dict[str, Any]:
@@ -105,7 +126,9 @@ def _trial_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Effe
         for name, estimate, se in _own_contrasts(trial, pooled.modifier):
             interval = t_interval(estimate, se, trial.df, options.level)
             cells = interval_cells(estimate, interval, options)
-            rows.append(EffectRow(**common, **counts, level=name, **cells, headline=True))
+            rows.append(
+                EffectRow(**common, **counts, level=name, **cells, headline=True, note=trial.note)
+            )
     return rows
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ..records import ETHNICITIES, SEXES
 from .arm_sums import ArmSums, arm_sums
 from .eligible import Analysed, covariate_numbers
-from .options import PoolingOptions
+from .options import EVENTS, PoolingOptions
 
 AGE = "age_years"
 LEVEL_PREFIX = "level:"
@@ -31,7 +31,8 @@ class ModifierSums:
     its nuisance, then ``value`` or ``level:<name>`` of each level it has, and the outcome.
     ``counts`` are people by (trial, level, arm), level ``""`` for a number; ``left_out`` are
     (trial, level) cells with too few people; ``unknown`` counts people without a value;
-    ``members`` are the rows used, by (trial, arm), where the rows are here.
+    ``members`` are the rows used, by (trial, arm), where the rows are here; of events ``own`` are
+    the modifier's columns of these rows, by trial.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModifierSums:
     unknown: int
     banded: bool = False
     members: Mapping[tuple[str, str], frozenset[object]] = field(default_factory=dict)
+    own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def numeric(self) -> bool:
@@ -96,6 +98,7 @@ def modifier_sums(
     chosen: list[ArmSums] = []
     counts: dict[tuple[str, str, str], int] = {}
     members: dict[tuple[str, str], frozenset[object]] = {}
+    own: dict[str, pd.DataFrame] = {}
     for trial in trials:
         index = _both_arms(trial, arm, options.control)
         index = index[known.loc[index].to_numpy()]
@@ -105,7 +108,8 @@ def modifier_sums(
         if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < least:
             continue
         members |= _members(trial.trial, part["arm"])
-        chosen.append(_sums(trial, part, name, pd.DataFrame({VALUE: x}), options))
+        own[trial.trial] = pd.DataFrame({VALUE: x})
+        chosen.append(_sums(trial, part, name, own[trial.trial], options))
         counts |= {(trial.trial, "", a): int(sizes[a]) for a in (options.control, arm)}
     return ModifierSums(
         name=name,
@@ -117,6 +121,7 @@ def modifier_sums(
         left_out=(),
         unknown=_unknown(trials, known, arm, options),
         members=members,
+        own=own if options.effect in EVENTS else {},
     )
 
 
@@ -208,9 +213,13 @@ def _of_levels(
     met = Counter(level for *_, usable in chosen for level in usable)
     ranked = ordered_levels(name, met, order)
     sums = []
+    kept: dict[str, pd.DataFrame] = {}
     for trial, part, own, usable in chosen:
         columns = {level_column(v): (own == v).astype(float) for v in ranked if v in usable}
-        sums.append(_sums(trial, part, name, pd.DataFrame(columns), options))
+        indicators = pd.DataFrame(columns)
+        if options.effect in EVENTS:
+            kept[trial.trial] = indicators
+        sums.append(_sums(trial, part, name, indicators, options))
     return ModifierSums(
         name=name,
         arm=arm,
@@ -222,6 +231,7 @@ def _of_levels(
         unknown=_unknown(trials, known, arm, options),
         banded=order is not None,
         members=members,
+        own=kept,
     )
 
 

@@ -22,6 +22,7 @@ WORSE_CHOICES = ("lower", "higher")
 MODELS = ("two-stage", "one-stage", "both")
 CI_CHOICES = ("hksj", "wald")
 CI_ONE_STAGE_CHOICES = ("kenward-roger", "satterthwaite", "wald")
+RANDOM_CHOICES = ("effect", "intercept", "correlated")
 PI_DF_CHOICES = ("k-1", "k-2")
 BASELINE_CHOICES = ("mean", "complete")
 OUTCOME_CHOICES = ("complete", "impute")
@@ -55,6 +56,7 @@ class PoolingOptions:
     prespecified: tuple[str, ...] = ()
     model: str = "both"
     residual: str = "by-trial"
+    random_effects: str = "effect"
     ci_one_stage: str = "kenward-roger"
     tau2: str = "reml"
     ci: str | None = None
@@ -78,6 +80,7 @@ class PoolingOptions:
             ("--worse", self.worse or "lower", WORSE_CHOICES),
             ("--model", self.model, MODELS),
             ("--residual", self.residual, RESIDUALS),
+            ("--random-effects", self.random_effects, RANDOM_CHOICES),
             ("--ci-one-stage", self.ci_one_stage, CI_ONE_STAGE_CHOICES),
             ("--tau2", self.tau2, TAU2_METHODS),
             ("--ci", self.headline_choice, CI_CHOICES),
@@ -92,10 +95,10 @@ class PoolingOptions:
             raise UsageError(f"--level {self.level:g} is not between 50 and 100.")
         if self.min_cell < 0:
             raise UsageError(f"--min-cell {self.min_cell} is negative.")
-        if self.by and self.effect in EVENTS:
+        if self.by and self.effect in ("risk-ratio", "risk-difference"):
             raise UsageError(
-                f"--by does not go with --effect {self.effect} in this version.",
-                hint="Interactions are of measures: mean-difference, change or follow-up.",
+                f"--by does not go with --effect {self.effect}: it comes from 2 x 2 tables.",
+                hint="Use --effect odds-ratio: logistic models with interactions.",
             )
         bands = self.age_bands
         if len(bands) < 2 or any(b <= a for a, b in pairwise(bands)):

@@ -26,7 +26,7 @@ from .multi_arm import JOINT, joint_fit, joint_rows
 from .one_stage import FEW_TRIALS, OneStage, one_stage
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
-from .release import release_counts, release_effects, release_integrity
+from .release import few_events, release_counts, release_effects, release_integrity
 from .release_levels import release_levels
 from .selection import selection_checks
 from .sources import source_rows
@@ -102,7 +102,9 @@ def pool_trials(
         single.append(both[1])
         heterogeneity += heterogeneity_rows(studies[arm], options)
     by_level = [
-        interaction_rows(modifiers_of(stage.trials, stage.people, arm, options), options)
+        interaction_rows(
+            modifiers_of(stage.trials, stage.people, arm, options), options, stage.trials
+        )
         for arm in (stage.arms if options.by else ())
     ]
     levels = [row for one in by_level for row in one.rows]
@@ -121,10 +123,15 @@ def pool_trials(
         trial_regression(studies[arm], stage.people, options)
         for arm in (stage.arms if options.meta_regression else ())
     ]
+    least = options.min_cell
+    scarce = few_events(studies, least)
+    events = {key: count for one in by_level for key, count in one.events.items()}
     released = release_effects(
-        [*effects, *beside, *extra, *reported, *release_levels(levels, options.min_cell)],
-        options.min_cell,
+        [*effects, *beside, *extra, *reported, *release_levels(levels, least, events)],
+        least,
+        scarce,
     )
+    hidden = {(r.arm, r.trial) for r in released if r.analysis == "trial" and r.se is None}
     integrity = (
         *integrity_checks(once, stage.people),
         *cohort_checks(once, stage.people, options),
@@ -153,7 +160,7 @@ def pool_trials(
         arms=stage.arms,
         effects=released,
         heterogeneity=tuple(heterogeneity),
-        by_arm=release_counts(participants_by_arm(stage.people, options), options.min_cell),
+        by_arm=release_counts(participants_by_arm(stage.people, options), least, scarce),
         integrity=release_integrity(integrity, options.min_cell),
         exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
         accounting=stage.accounting(),
@@ -167,7 +174,12 @@ def pool_trials(
         delta=delta,
         influence=_influence(studies, released, options),
         regression=tuple(row for one in regressions for row in one.rows),
-        points=tuple(point for one in regressions for point in one.points),
+        points=tuple(
+            point
+            for one in regressions
+            for point in one.points
+            if (point.arm, point.trial) not in hidden
+        ),
         lines=tuple(line for one in regressions for line in one.lines),
     )
 

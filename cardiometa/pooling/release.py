@@ -7,11 +7,11 @@ of the trial, from which its size could be read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .records import ArmCount, EffectRow, IntegrityRow
+from .records import ArmCount, EffectRow, IntegrityRow, Study
 
 WITHHELD = "counts withheld"
 
@@ -25,12 +25,59 @@ def _joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def release_effects(rows: Sequence[EffectRow], min_cell: int) -> tuple[EffectRow, ...]:
+def few_events(studies: Mapping[str, Sequence[Study]], min_cell: int) -> frozenset[tuple[str, str]]:
+    """The (arm, trial) whose events are fewer than the cell in an arm.
+
+    Estimate, SE and n give such a count back, so the trial's numbers are not released. Where one
+    trial alone is so, the next smallest is withheld too: else the pooled effect less the others
+    would give it back.
+    """
+    found: set[tuple[str, str]] = set()
+    for arm, members in studies.items():
+        known = [s for s in members if s.estimable and s.events_control is not None]
+        known.sort(key=lambda s: ((s.events_control or 0) + (s.events_active or 0), s.trial))
+        thin = [
+            s
+            for s in known
+            if small(s.events_control, min_cell) or small(s.events_active, min_cell)
+        ]
+        if len(thin) == 1:
+            thin += [s for s in known if s is not thin[0]][:1]
+        found |= {(arm, study.trial) for study in thin}
+    return frozenset(found)
+
+
+_SHOWN = ("analysis", "source", "model", "outcome", "effect", "arm", "control", "term", "trial")
+
+
+def without_numbers(row: EffectRow, note: str) -> EffectRow:
+    """The row with its place and its headline, and a note for its numbers."""
+    kept = {name: getattr(row, name) for name in (*_SHOWN, "level", "headline", "ci_method")}
+    return EffectRow(**kept, note=note)
+
+
+def _release_events(row: EffectRow, thin: Collection[tuple[str, str]], min_cell: int) -> EffectRow:
+    """A trial's own row, what is left without it, and a trial that stands alone."""
+    note = f"n<{min_cell} (events)"
+    own = row.analysis in ("trial", "leave-one-out") and (row.arm, row.trial) in thin
+    alone = row.analysis == "pooled" and row.k == 1 and any(arm == row.arm for arm, _ in thin)
+    if not (own or alone):
+        return row
+    bare = without_numbers(row, note)
+    if row.analysis == "leave-one-out":
+        return bare
+    return replace(bare, n_control=row.n_control, n_active=row.n_active, k=row.k)
+
+
+def release_effects(
+    rows: Sequence[EffectRow], min_cell: int, thin_events: Collection[tuple[str, str]] = ()
+) -> tuple[EffectRow, ...]:
     """The rows with counts below the cell emptied.
 
     A trial with fewer people than the cell in all is not shown at all (its row stays, with the
-    note); it is still among the pooled.
+    note); it is still among the pooled. So are the numbers of ``thin_events`` (`few_events`).
     """
+    rows = [_release_events(row, thin_events, min_cell) for row in rows]
     thin = [row for row in rows if row.analysis == "trial" and _is_thin(row, min_cell)]
     arms = {(row.arm, row.control) for row in thin}
     trials = {row.trial for row in thin}
@@ -83,11 +130,15 @@ _COUNTS = (
 )
 
 
-def release_counts(rows: Sequence[ArmCount], min_cell: int) -> tuple[ArmCount, ...]:
+def release_counts(
+    rows: Sequence[ArmCount], min_cell: int, thin_events: Collection[tuple[str, str]] = ()
+) -> tuple[ArmCount, ...]:
     """Participants by arm with counts below the cell emptied, and means of so few.
 
-    Where one arm's analysed are too few, those of the trial's other arms are withheld too.
+    Where one arm's analysed are too few, those of the trial's other arms are withheld too; so are
+    all events of a trial of ``thin_events`` (`few_events`), whose effect they would give.
     """
+    quiet = {trial for _, trial in thin_events}
     trials = {row.trial for row in rows if small(row.analysed, min_cell)}
     released = []
     for row in rows:
@@ -100,6 +151,9 @@ def release_counts(rows: Sequence[ArmCount], min_cell: int) -> tuple[ArmCount, .
         note = f"n<{min_cell} ({', '.join(thin)})" if thin else ""
         if row.trial in trials and "analysed" not in hidden:
             hidden |= dict.fromkeys(("analysed", "outcome_mean", "outcome_sd"))
+            note = _joined(WITHHELD, note)
+        if row.trial in quiet and "events" not in hidden:
+            hidden["events"] = None
             note = _joined(WITHHELD, note)
         released.append(replace(row, **hidden, note=_joined(note, row.note)) if hidden else row)
     return tuple(released)

@@ -9,6 +9,7 @@ from .estimand import estimand_sentence
 from .first_stage import FirstStage
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import IntegrityRow, Study
+from .release import few_events
 from .worst_rank import worse_direction
 
 TAU2_NAMES = {
@@ -55,6 +56,7 @@ def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
         return " ".join([_win_odds_sentence(stage, options), second_stage_sentence(options)])
     if options.effect in EVENTS:
         parts = [_event_sentence(stage, options), first[1], _event_stages(options)]
+        parts += [event_modifier_sentence(options)] if options.by else []
         return " ".join([*parts, *regression_sentence(options)])
     first.append(estimand_sentence(options))
     second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
@@ -80,6 +82,19 @@ def interaction_sentence(options: PoolingOptions) -> str:
             "enter apart (ecological)."
         )
     return text
+
+
+def event_modifier_sentence(options: PoolingOptions) -> str:
+    """How effect modification of events was looked at."""
+    model = "Cox" if options.effect == "hazard-ratio" else "logistic"
+    return (
+        f"Effect modification by {', '.join(options.by_columns)}: each trial's own {model} model "
+        "with the treatment by covariate interaction (numbers linear), of the active arm and "
+        "control alone; pooled on the log scale by REML as the main effect, several levels jointly "
+        "(Jackson & Riley 2014). Effects by level are floating (Godolphin et al. 2023). Levels of "
+        "a trial in which nobody or everybody had the event are left out; where one arm has no "
+        "event, Firth's penalised likelihood was used. Two-stage alone."
+    )
 
 
 def regression_sentence(options: PoolingOptions) -> list[str]:
@@ -286,23 +301,15 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
 
 
 def _few_events(stage: FirstStage, options: PoolingOptions) -> list[str]:
-    """Event counts below the cell are not shown, but can be worked back from the estimate."""
-    thin = {
-        study.trial
-        for members in stage.studies.values()
-        for study in members
-        if study.estimable
-        and any(
-            count is not None and 0 < count < options.min_cell
-            for count in (study.events_control, study.events_active)
-        )
-    }
+    """Which trials' numbers are withheld, because they would give a small count of events back."""
+    thin = sorted({trial for _, trial in few_events(stage.studies, options.min_cell)})
     if not thin:
         return []
     sentence = (
-        f"Fewer than {options.min_cell} events in an arm of {', '.join(sorted(thin))}: the count "
-        "is not shown, but estimate, SE and n give it back. Where such counts may not leave the "
-        "house, give the trial randomised = false, or release the pooled effect alone."
+        f"Fewer than {options.min_cell} events in an arm: the effects of {', '.join(thin)} are "
+        "pooled but not shown, because estimate, SE and n give the count back (a lone such trial "
+        "has a second one withheld beside it). Where these counts are public, or the output stays "
+        "in the house, use --min-cell 0."
     )
     return [sentence]
 

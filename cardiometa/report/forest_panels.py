@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from .forest import ForestFigure
@@ -39,13 +40,23 @@ def two_panels(left: ForestSpec, right: ForestSpec, *, title: str) -> ForestFigu
 
 
 def _one_scale(left: ForestSpec, right: ForestSpec) -> tuple[ForestSpec, ForestSpec]:
-    """Both axes the same length in the outcome's unit, so that widths can be compared."""
+    """Both axes the same length in the outcome's unit, so that widths can be compared.
+
+    Of ratios the same length of the logarithm.
+    """
     axes = [arrange(spec).axis for spec in (left, right)]
-    span = max(axis.high - axis.low for axis in axes)
+    limits = [
+        (math.log(axis.low), math.log(axis.high)) if axis.log_scale else (axis.low, axis.high)
+        for axis in axes
+    ]
+    span = max(high - low for low, high in limits)
     specs = []
-    for spec, axis in zip((left, right), axes, strict=True):
-        extra = (span - (axis.high - axis.low)) / 2
-        specs.append(replace(spec, axis_limits=(axis.low - extra, axis.high + extra)))
+    for spec, (low, high) in zip((left, right), limits, strict=True):
+        extra = (span - (high - low)) / 2
+        ends = (low - extra, high + extra)
+        if spec.log_scale:
+            ends = (math.exp(ends[0]), math.exp(ends[1]))
+        specs.append(replace(spec, axis_limits=ends))
     return specs[0], specs[1]
 
 

@@ -129,7 +129,7 @@ def heterogeneity_sentence(result: PoolingResult, arm: str) -> str:
     word = "pooled effect" if (row.k or 0) > 1 else "effect"
     test = f"Test of the {word}: p = {shown_p(row.p)}".replace("p = <", "p < ")
     if line is None:
-        return f"{test}."
+        return f"{test}." if row.p is not None else "The effect is not shown."
     decimals = decimals_of(result) + 1
     tau = shown(line.tau, decimals)
     i2 = f"{shown(line.i2_percent, 0)}%"
@@ -158,6 +158,8 @@ def result_sentence(result: PoolingResult, arm: str) -> str:
     """The headline in one sentence, as an abstract says it."""
     row = headline_of(result, arm)
     estimate, low, high = scaled(row)
+    if estimate is None:
+        return f"{effect_label(result)}, {arm} versus {result.control}: not shown ({row.note})."
     decimals = decimals_of(result)
     level = f"{result.options.level:g}%"
     trials = f"{row.k} trial{'s' if row.k != 1 else ''}"

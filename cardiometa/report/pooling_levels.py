@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..pooling.interaction_rows import ALL_LEVELS
+from ..pooling.options import RATIOS
 from ..pooling.records import EffectRow, PoolingResult
+from ..pooling.wording import EFFECT_NAMES
 from ..records import Table
 from .numbers import DASH, shown, shown_estimate
 from .pooling_levels_figure import interaction_p, modifiers_shown, p_sentence
@@ -14,6 +16,7 @@ from .pooling_tables import (
     decimals_of,
     effect_label,
     law_text,
+    scaled,
     shown_p,
 )
 
@@ -51,8 +54,8 @@ def interactions_table(result: PoolingResult, arm: str) -> Table | None:
             "Contrast",
             "Model",
             "Trials",
-            f"Difference in effect ({result.options.level:g}% CI)",
-            "SE",
+            f"{difference_name(result)} ({result.options.level:g}% CI)",
+            "SE of log" if result.options.effect in RATIOS else "SE",
             "Law",
             "p",
             "p (Holm)",
@@ -66,7 +69,14 @@ def interactions_table(result: PoolingResult, arm: str) -> Table | None:
 def _estimate(row: EffectRow, decimals: int) -> str:
     if row.estimate is None:
         return DASH
-    return shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)
+    return shown_estimate(*scaled(row), decimals)
+
+
+def difference_name(result: PoolingResult) -> str:
+    """What an interaction is: a difference in effect, or a ratio of ratios."""
+    if result.options.effect in RATIOS:
+        return f"Ratio of {EFFECT_NAMES[result.options.effect]}s"
+    return "Difference in effect"
 
 
 def subgroups_table(result: PoolingResult, arm: str) -> Table | None:

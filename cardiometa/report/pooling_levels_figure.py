@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..pooling.interaction_rows import ALL_LEVELS
+from ..pooling.options import RATIOS
 from ..pooling.records import EffectRow, PoolingResult
+from ..pooling.wording import EFFECT_NAMES
 from .forest import ForestFigure
 from .forest_panels import two_panels
 from .forest_spec import ForestRow, ForestSpec
-from .pooling_tables import decimals_of, effect_label, shown_p
+from .pooling_tables import decimals_of, effect_label, scaled, shown_p
 
 _BLANK = ForestRow(label="", kind="text")
 
@@ -81,9 +83,12 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> ForestFigure | No
     if sum(row.kind == "pooled" for row in right) > 1:  # no one of them is the line to look along
         right = [replace(r, kind="subgroup-pooled") if r.kind == "pooled" else r for r in right]
     name = term.partition(":")[2]
+    ratio = result.options.effect in RATIOS
     kind: dict[str, Any] = {
         "decimals": decimals_of(result),
         "level_percent": result.options.level,
+        "log_scale": ratio,
+        "null_value": 1.0 if ratio else 0.0,
     }
     label = effect_label(result)
     return two_panels(
@@ -101,7 +106,9 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> ForestFigure | No
         ),
         ForestSpec(
             rows=tuple(right),
-            effect_label="Difference in effect",
+            effect_label=f"Ratio of {EFFECT_NAMES[result.options.effect]}s"
+            if ratio
+            else "Difference in effect",
             label_heading="Interaction within trials",
             left_label="Smaller effect",
             right_label="Larger effect",
@@ -134,12 +141,15 @@ def _row(row: EffectRow, *, pooled: bool) -> ForestRow:
         kind = "pooled"
     if row.estimate is None:
         return ForestRow(label=row.level, kind="trial", indent=1, note=_short(row.note))
+    estimate, low, high = scaled(row)
+    if estimate is None or low is None or high is None or (row.effect in RATIOS and low <= 0):
+        return ForestRow(label=row.level, kind="trial", indent=1, note="too wide to draw")
     return ForestRow(
         label=row.level,
         kind="pooled" if kind == "pooled" else "subgroup-pooled" if pooled else "trial",
-        estimate=row.estimate,
-        ci_low=row.ci_low,
-        ci_high=row.ci_high,
+        estimate=estimate,
+        ci_low=low,
+        ci_high=high,
         indent=1,
     )
 

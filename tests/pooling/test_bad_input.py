@@ -1,5 +1,6 @@
 """Bad input of every kind: what it gives, what it refuses, and that it says so. Issue 5's list."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -151,10 +152,82 @@ def test_few_events_make_mantel_haenszel_the_headline():
     assert "no events in the active arm" in of_trial(result, "T1").note
 
 
-def test_few_events_are_not_shown_and_it_is_said_that_they_can_be_worked_back():
-    result = pool(with_events(), replace(EVENT, min_cell=25))
-    assert any(r.events is None for r in result.by_arm)
-    assert any("give it back" in w for w in result.warnings)
+def few(counts, people=100):
+    """One row a participant of trials with so many events by arm."""
+    parts = []
+    for trial, pair in counts.items():
+        for arm, events in zip(("control", "active"), pair, strict=True):
+            ids = [f"{trial}-{arm}-{i}" for i in range(people)]
+            sex = np.resize(["male", "male", "female"], people)
+            own = {"trial": trial, "participant_id": ids, "arm": arm, "sex": sex}
+            parts.append(pd.DataFrame(own | {"mace": (np.arange(people) < events).astype(int)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+FULL = {"A": (30, 20), "B": (25, 28), "C": (40, 33), "D": (22, 18)}
+
+
+def shown(result, analysis="trial"):
+    rows = [r for r in result.effects if r.analysis == analysis and r.trial]
+    return {r.trial for r in rows if r.estimate is not None}, {r.trial: r.note for r in rows}
+
+
+def test_few_events_are_not_shown_and_cannot_be_worked_back():
+    """log OR, SE and n are two equations for two counts; the others' rows are one more."""
+    result = pool(few(FULL | {"E": (12, 4)}), replace(EVENT, min_cell=10, leave_one_out=True))
+    kept, notes = shown(result)
+    assert kept == {"A", "B", "C"}  # D has the next fewest: E is not what is left over
+    assert notes["E"] == notes["D"] == "n<10 (events)"
+    row = of_trial(result, "E")
+    assert (row.se, row.ci_low, row.p, row.weight_percent, row.exp_estimate) == (None,) * 5
+    assert (row.n_control, row.n_active) == (100, 100)
+    assert shown(result, "leave-one-out")[0] == {"A", "B", "C"}
+    assert {r.trial for r in result.influence if r.rstudent is not None} == {"A", "B", "C"}
+    events = {(r.trial, r.arm): r.events for r in result.by_arm}
+    assert events["D", "active"] is events["E", "control"] is None  # they would give the effect
+    assert events["A", "active"] == 20
+    assert headline(result).k == 5
+    whole = pool(few(FULL | {"E": (12, 4)}), replace(EVENT, leave_one_out=True))
+    assert headline(result).estimate == headline(whole).estimate
+    assert any("of D, E are pooled but not shown" in w for w in result.warnings)
+    assert not [w for w in whole.warnings if "not shown" in w]
+
+
+@pytest.mark.parametrize("counts", [{}, {"F": (0, 12)}, {"F": (10, 10)}])
+def test_no_events_at_all_and_ten_are_shown(counts):
+    result = pool(few(FULL | counts), replace(EVENT, min_cell=10))
+    assert shown(result)[0] == set(FULL | counts)
+
+
+def test_two_trials_with_few_events_need_no_third_and_one_alone_shows_nothing():
+    two = pool(few(FULL | {"E": (12, 4), "F": (9, 11)}), replace(EVENT, min_cell=10))
+    assert shown(two)[0] == set(FULL)
+    alone = pool(few({"E": (12, 4)}), replace(EVENT, min_cell=10, by=("sex",)))
+    assert headline(alone).note == "n<10 (events)"
+    assert not [r for r in alone.effects if r.estimate is not None]
+
+
+def test_the_command_says_that_a_lone_trial_s_effect_is_not_shown(tmp_path):
+    few({"E": (12, 4)}).to_csv(tmp_path / "t.csv", index=False)
+    command = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(app, [*command, "--outcome", "mace", "--effect", "odds-ratio"])
+    assert done.exit_code == 0, done.output
+    assert "Odds ratio, mace, active versus control: not shown (n<10 (events))." in done.output
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "0.31" not in re.sub(r"<style.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
+def test_levels_with_few_events_hide_their_trial_s_other_levels_too():
+    rows = few(FULL)
+    some = rows.index[(rows["trial"] == "B") & (rows["sex"] == "female") & (rows["mace"] == 1)]
+    rows.loc[some[3:], "mace"] = 0
+    result = pool(rows, replace(EVENT, min_cell=5, by=("sex",)))
+    for analysis in ("subgroup", "interaction"):
+        kept, notes = shown(result, analysis)
+        assert kept == {"A", "C", "D"}
+        assert notes["B"] == "n<5 (events)"
+    pooled = [r for r in result.effects if r.analysis == "subgroup" and not r.trial]
+    assert all(r.estimate is not None for r in pooled)
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,59 @@ def test_order_and_unit_of_time_do_not_matter():
     order = draw.permutation(80)
     other = fit_cox([risk_sets(time[order] * 7.5, event[order], x[order] * [1, 12] + [0, 5])])
     assert other.coefficients * [1, 12] == pytest.approx(base.coefficients, rel=1e-9)
+
+
+# ------------------------------------------------------------------ interactions
+
+MODIFIED = json.loads((FOLDER / "event_interaction.json").read_text())
+
+
+def four_trials():
+    table = rows()
+    return table[~table["trial"].isin(["CHARLIE", "FOXTROT"])]
+
+
+def interactions(effect, by, adjust=(), table=None):
+    options = options_of(effect, by=by, adjust=adjust, leave_one_out=False)
+    table = four_trials() if table is None else table
+    result = pool_trials(cohort_table(table), options)
+    return [r for r in result.effects if r.arm == "active" and r.term == f"treatment:{by[0]}"]
+
+
+@pytest.mark.parametrize("effect", ["odds-ratio", "hazard-ratio"])
+@pytest.mark.parametrize(
+    ("by", "name", "adjust"), [("age_years", "age", ("sex",)), ("sex", "sex", ())]
+)
+def test_interactions_of_events_equal_glm_and_coxph(effect, by, name, adjust):
+    found = [r for r in interactions(effect, (by,), adjust) if r.analysis == "interaction"]
+    golden = MODIFIED[effect]
+    for row in found:
+        if row.trial:
+            want = golden["trials"][row.trial][name]
+            assert (row.estimate, row.se) == pytest.approx((want["estimate"], want["se"]), rel=1e-8)
+    (main,) = [r for r in found if r.headline and not r.trial]
+    for key, want in golden["pooled"][name].items():
+        assert getattr(main, key) == pytest.approx(want, rel=1e-6, abs=1e-9), key
+    assert main.exp_estimate == pytest.approx(np.exp(main.estimate))
+
+
+@pytest.mark.parametrize("effect", ["odds-ratio", "hazard-ratio"])
+def test_effects_of_events_by_level_equal_glm_and_coxph(effect):
+    found = [r for r in interactions(effect, ("sex",)) if r.analysis == "subgroup" and r.trial]
+    assert len(found) == 8
+    for row in found:
+        want = MODIFIED[effect]["trials"][row.trial]
+        place = ["male", "female"].index(row.level)
+        assert row.estimate == pytest.approx(want["levels"][place], rel=1e-8)
+        assert row.se == pytest.approx(want["covariance"][place][place] ** 0.5, rel=1e-8)
+        assert row.p is None
+
+
+@pytest.mark.parametrize("effect", ["odds-ratio", "hazard-ratio"])
+def test_trials_whose_levels_say_nothing_are_left_out_with_the_reason(effect):
+    found = interactions(effect, ("sex",), table=rows())
+    trial = {(r.trial, r.level): r for r in found if r.analysis == "interaction" and r.trial}
+    assert trial["FOXTROT", ""].estimate is None
+    assert "no events" in trial["FOXTROT", ""].note
+    charlie = next(r for (t, _), r in trial.items() if t == "CHARLIE")
+    assert charlie.estimate is None or "Firth" in charlie.note

@@ -141,7 +141,7 @@ def test_refusals():
     with pytest.raises(UsageError, match="rising"):
         options("age", age_bands=(60.0, 40.0))
     with pytest.raises(UsageError, match="--by does not go"):
-        options("age", effect="odds-ratio")
+        options("age", effect="risk-ratio")
 
 
 def test_the_command_draws_and_prints_them(tmp_path):
