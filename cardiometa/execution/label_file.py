@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,9 +76,15 @@ def _image(data: bytes) -> Any:
         raise _unreadable("it is larger than any mask")
     kind: Any = Nifti2Image if raw[4:7] == b"n+2" else Nifti1Image
     try:
-        return kind.from_bytes(raw)
+        image = kind.from_bytes(raw)
+        voxels = math.prod(int(n) for n in image.shape)
+        end = int(image.header.get_data_offset()) + voxels * image.get_data_dtype().itemsize
     except Exception:  # noqa: BLE001 - nibabel raises any kind on hostile bytes
         raise _unreadable("the header is damaged") from None
+    # Asked before anything is allocated: a header may claim any size.
+    if not 0 < voxels <= end <= len(raw):
+        raise _unreadable("the data are cut off")
+    return image
 
 
 def grid_of_mask(data: bytes) -> ScanGrid:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ImageError
 from ..records import CineSource, CineStack, Flag
-from .archive import MAX_FILE_BYTES, DamagedFileError, FileSet, open_files
+from .archive import DamagedFileError, FileSet, open_files
 from .flags import phase_count_flags
 from .headers import quiet
 from .left_out import left_out
@@ -37,6 +37,8 @@ from .nifti_header import (
 )
 from .series import MIN_POSITIONS
 from .timing import MIN_PHASES
+
+_MOST_BEHIND = 16 * 1024**2  # bytes that may follow the voxels of a compressed file
 
 Format = Literal["nifti-4d", "nifti-frames", "nifti-ed-es"]
 
@@ -194,7 +196,7 @@ def _common_grid(headers: Sequence[NiftiHeader]) -> Lengths:
             header.shape == first.shape
             and np.allclose(header.affine, first.affine, rtol=1e-3, atol=1e-2)
             and np.allclose(header.pixdim, first.pixdim, rtol=1e-3)
-            and header.header.get_xyzt_units()[0] == first.header.get_xyzt_units()[0]
+            and header.units[0] == first.units[0]
         )
         if not alike:
             raise ImageError(
@@ -298,7 +300,7 @@ def _values(files: FileSet, header: NiftiHeader) -> tuple[np.ndarray, str]:
     quiet()
     try:
         data = files.read(header.file)
-        raw = _gunzip(data) if data[:2] == b"\x1f\x8b" else data
+        raw = _gunzip(data, header.stored_bytes) if data[:2] == b"\x1f\x8b" else data
         kind = nib.Nifti2Image if raw[4:7] == b"n+2" else nib.Nifti1Image
         with np.errstate(all="ignore"):
             values = kind.from_bytes(raw).get_fdata(dtype=np.float32, caching="unchanged")
@@ -309,12 +311,16 @@ def _values(files: FileSet, header: NiftiHeader) -> tuple[np.ndarray, str]:
     return np.array(values.reshape(header.shape)), hashlib.sha256(data).hexdigest()
 
 
-def _gunzip(data: bytes) -> bytes:
+def _gunzip(data: bytes, size: int) -> bytes:
+    """The file uncompressed and checked; ``size`` is what its own header says it needs."""
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         try:
-            raw = stream.read(MAX_FILE_BYTES + 1)
+            raw = stream.read(size)
+            behind = len(stream.read(_MOST_BEHIND + 1))  # to the end, where the checksum stands
         except (EOFError, zlib.error, OSError):
             raise DamagedFileError("damaged") from None
-    if len(raw) > MAX_FILE_BYTES:
+    if behind > _MOST_BEHIND:
         raise DamagedFileError("oversized")
+    if len(raw) < size:
+        raise DamagedFileError("damaged")
     return raw

@@ -32,12 +32,25 @@ _MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NiftiHeader:
-    """One NIfTI's header: ``shape`` ``(x, y, z[, t])`` and its affine in the file's own unit."""
+    """One NIfTI's header: ``shape`` ``(x, y, z[, t])`` and its affine in the file's own unit.
+
+    ``stored_bytes``: where the voxels end in the file, uncompressed.
+    """
 
     file: ImageFile
     header: Any
     shape: tuple[int, ...]
     affine: np.ndarray
+    stored_bytes: int
+
+    @property
+    def units(self) -> tuple[str, str]:
+        """Units of length and time; ``unknown`` also for a code that the format does not have."""
+        try:
+            length, time = self.header.get_xyzt_units()
+        except KeyError:
+            return "unknown", "unknown"
+        return str(length), str(time)
 
     @property
     def pixdim(self) -> np.ndarray:
@@ -104,7 +117,8 @@ def read_header(files: FileSet, file: ImageFile) -> NiftiHeader:
     try:
         with files.open(file) as stream:
             head = stream.read(65_536)
-        if head[:2] == b"\x1f\x8b":
+        packed = head[:2] == b"\x1f\x8b"
+        if packed:
             head = zlib.decompressobj(wbits=31).decompress(head, _HEADER_BYTES)
         kind: Any = nib.Nifti2Header if head[4:7] == b"n+2" else nib.Nifti1Header
         # `check=False`: repairs are reported through a logger, with values of the header.
@@ -112,6 +126,7 @@ def read_header(files: FileSet, file: ImageFile) -> NiftiHeader:
         shape = tuple(int(n) for n in header.get_data_shape())
         dtype = header.get_data_dtype()
         affine = np.array(header.get_best_affine(), dtype=float)
+        start = int(header.get_data_offset())
     except DamagedFileError as error:
         raise damaged(error.code) from None
     except Exception:  # noqa: BLE001 - nibabel raises any kind on hostile bytes
@@ -121,9 +136,15 @@ def read_header(files: FileSet, file: ImageFile) -> NiftiHeader:
     size = int(np.prod(shape, dtype=object)) if shape and min(shape) > 0 else 0
     if not size or size * max(4, dtype.itemsize) > MAX_VOXEL_BYTES:
         raise damaged("oversized" if size else "damaged")
+    # A file that is not compressed must be as long as its header says.
+    stored = start + size * dtype.itemsize
+    if start < 0 or (not packed and file.size < stored):
+        raise damaged("damaged")
     if not np.isfinite(affine).all():
         raise ImageError("no-position", "The NIfTI's affine holds values that are not numbers.")
-    return NiftiHeader(file=file, header=header, shape=_squeezed(shape), affine=affine)
+    return NiftiHeader(
+        file=file, header=header, shape=_squeezed(shape), affine=affine, stored_bytes=stored
+    )
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,7 +170,7 @@ def _shown(lengths: np.ndarray) -> str:
 
 def lengths_of(nifti: NiftiHeader) -> Lengths:
     """Lengths from pixdim, checked against the affine; raises ImageError if impossible."""
-    unit = nifti.header.get_xyzt_units()[0]
+    unit = nifti.units[0]
     scale = _MM_PER_UNIT.get(unit, 1.0)
     pixdim = nifti.pixdim * scale
     columns = nifti.affine[:3, :3] * scale
@@ -204,7 +225,7 @@ def _lean(columns: np.ndarray, norms: np.ndarray) -> float:
 def frame_ms_of(nifti: NiftiHeader) -> tuple[float | None, tuple[Flag, ...]]:
     """Milliseconds a frame from pixdim[4] and its unit; None, flagged, if they cannot be right."""
     value = float(nifti.header["pixdim"][4])
-    unit = nifti.header.get_xyzt_units()[1]
+    unit = nifti.units[1]
     ms = value * _MS_PER_UNIT.get(unit, float("nan"))
     # One beat lasts 0.25 to 2.5 s; a time step outside is a default or another unit.
     if np.isfinite(ms) and 5 <= ms <= 200 and nifti.shape[3] * ms <= 2500:
