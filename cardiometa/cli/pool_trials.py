@@ -189,6 +189,13 @@ def pool_trials(
         str,
         typer.Option(help="One-stage residual variance: by-trial, common or by-trial-and-arm."),
     ] = "by-trial",
+    random_effects: Annotated[
+        str,
+        typer.Option(
+            help="One-stage: random effect with stratified trial intercepts (effect), random "
+            "intercept beside it, or both correlated."
+        ),
+    ] = "effect",
     pi_df: Annotated[
         str, typer.Option(help="Degrees of freedom of the prediction interval: k-1 or k-2.")
     ] = "k-1",
@@ -261,6 +268,7 @@ def pool_trials(
                     prespecified=_prespecified(plan),
                     model=model,
                     residual=residual,
+                    random_effects=random_effects,
                     ci_one_stage=ci_one_stage,
                     tau2=tau2,
                     ci=ci,

@@ -78,6 +78,20 @@ class Information:
             factor=self.factor * by[:, None],
         )
 
+    def turned(self, by: np.ndarray, plus: np.ndarray) -> Information:
+        """``J' I J + plus`` where ``by`` and ``plus`` ``[c, c]`` are of the first common ones."""
+        c, t = len(by), self.layout.top
+        whole, more = np.eye(t), np.zeros((t, t))
+        whole[:c, :c], more[:c, :c] = by, plus
+        factor = self.factor.copy()
+        factor[:t] = whole.T @ factor[:t]
+        return replace(
+            self,
+            top=whole.T @ self.top @ whole + more,
+            side=self.side @ whole,
+            factor=factor,
+        )
+
     def plus_diagonal(self, values: np.ndarray) -> Information:
         """With ``values`` ``[R]`` added to the diagonal."""
         blocks = self.blocks.copy()
@@ -89,7 +103,8 @@ class Information:
         """The diagonal ``[R]``."""
         own = np.diagonal(self.blocks, axis1=1, axis2=2)
         whole: np.ndarray = self.layout.joined(np.diag(self.top), own)
-        return whole + self.factor**2 @ self.sign
+        found: np.ndarray = whole + self.factor**2 @ self.sign
+        return found
 
     def dense(self) -> np.ndarray:
         """The matrix itself."""

@@ -32,7 +32,8 @@ def contrast_interval(
 ) -> Interval:
     """Interval and test of ``contrast @ beta`` by one of `METHODS`.
 
-    Degrees of freedom are never below 1. At tau² = 0 the information of all parameters is kept.
+    Degrees of freedom are never below 1. At tau² = 0 Kenward-Roger keeps the information of all
+    parameters; Satterthwaite asks what can move (as lmerTest does, which has roots too).
     """
     estimate = float(contrast @ fit.beta)
     plain = float(contrast @ fit.covariance @ contrast)
@@ -46,8 +47,10 @@ def contrast_interval(
         df = max(2.0 * plain**2 / spread, 1.0)
         se = float(contrast @ adjusted_covariance(fit) @ contrast) ** 0.5
         return t_interval(estimate, se, df, level_percent, method)
+    d, tangent = len(fit.theta), fit.tangent
     free = fit.estimated.copy()
-    free[: len(fit.at_zero)] &= ~fit.at_zero
-    spread = float(gradient @ pieces.observed.solver(free).solve(gradient))
-    df = max(2.0 * plain**2 / spread, 1.0)
+    free[:d] &= tangent.inner
+    gradient = np.concatenate([tangent.slopes.T @ gradient[:d], gradient[d:]])
+    observed = pieces.observed.turned(tangent.slopes, -tangent.bend)
+    df = max(2.0 * plain**2 / float(gradient @ observed.solver(free).solve(gradient)), 1.0)
     return t_interval(estimate, plain**0.5, df, level_percent, method)

@@ -1,13 +1,15 @@
 """One-stage Gaussian models: all trials in one likelihood, fitted from their sums.
 
-``y_i = A_i a_i + X_i b + Z_i u_i + e_i`` with u_i ~ N(0, D), D a sum of ``theta * basis``, and
-residual variances common, by trial, or by trial and arm (``pooling.md`` 7.1, 7.2). The criterion is
+``y_i = A_i a_i + X_i b + Z_i u_i + e_i`` with u_i ~ N(0, D), D a sum of ``theta * basis`` (or any
+covariance of two random effects), and residual variances common, by trial, or by trial and arm
+(``pooling.md`` 7.1, 7.2). The criterion is
 -2 log of the (restricted) likelihood of the rows, constants included, so that it equals lme4's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,12 @@ from .information import Information, Layout
 
 _MOST_STEPS = 200
 _SCAN = 40
-_LEAST = 1e-10  # a residual variance below this share of its start is zero: not a model of data
+# Of two random effects with a covariance: variances of both, then the covariance.
+CORRELATED = np.array(
+    [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]]
+)
+_FAR = 0.1  # standard errors from where Newton's steps are good
+_NO_VARIANCE = 1e-9  # of the sampling variance of one trial's effect: zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,7 @@ class OneStageFit:
 
     ``criterion`` is -2 log-likelihood; ``covariance`` ``[p, p]`` = (X'V^-1X)^-1; ``at_zero`` marks
     the thetas on their boundary, ``estimated`` ``[d + g]`` the parameters that were not held.
+    ``tangent`` has the directions in which D can move.
     """
 
     beta: np.ndarray
@@ -53,10 +61,24 @@ class OneStageFit:
     restricted: bool
     at_zero: np.ndarray
     estimated: np.ndarray
+    tangent: Tangent
     checks: Checks
     pieces: Pieces
     data: Stack
     basis: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tangent:
+    """Derivatives of the thetas in what is free to move (D's root where D is any covariance).
+
+    ``slopes`` ``[d, d]``; ``bend`` ``[d, d]`` second derivatives weighted by the score; ``inner``
+    ``[d]`` what does not stand on its boundary.
+    """
+
+    slopes: np.ndarray
+    bend: np.ndarray
+    inner: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +111,7 @@ def fit_one_stage(
 ) -> OneStageFit:
     """Fit by REML (``restricted``) or ML; ``basis`` ``[d, q, q]`` spans D.
 
+    With the basis `CORRELATED` D is any covariance of two random effects, found through its root.
     ``common_effect`` keeps D at zero; ``held`` are residual variances taken as known. Every trial
     needs residual degrees of freedom of its own.
     Raises ArithmeticError where the fixed effects cannot be told apart.
@@ -114,6 +137,7 @@ def fit_one_stage(
                 best = again
     d = len(basis)
     gain = max(0.0, first - best.pieces.criterion)
+    best = _at_boundary(model, best)
     return OneStageFit(
         beta=best.pieces.beta,
         covariance=best.pieces.covariance,
@@ -121,7 +145,8 @@ def fit_one_stage(
         variances=best.parameters[d:],
         criterion=best.pieces.criterion,
         restricted=restricted,
-        at_zero=best.parameters[:d] <= 0,
+        at_zero=_zero(model, best.parameters[:d]),
+        tangent=model.tangent(best.parameters, best.pieces.score),
         estimated=free,
         checks=Checks(
             gradient=best.decrement,
@@ -147,6 +172,45 @@ class _Model:
         moved = np.einsum("kmq,dqr->kdmr", z, self.basis)
         spread: np.ndarray = moved @ z.transpose(0, 2, 1)[:, None]
         return spread
+
+    @property
+    def correlated(self) -> bool:
+        """True where D is found through its root: ``D = L L'``, L = [[a, 0], [b, c]]."""
+        return np.array_equal(self.basis, CORRELATED)
+
+    def natural(self, unknown: np.ndarray) -> np.ndarray:
+        """Thetas and variances from what the climb moves."""
+        values = unknown.copy()
+        if self.correlated:
+            a, b, c = unknown[:3]
+            values[:3] = a * a, b * b + c * c, a * b
+        return values
+
+    def unknown(self, values: np.ndarray) -> np.ndarray:
+        """What the climb moves, the root of D."""
+        found = values.copy()
+        if self.correlated:
+            a = max(values[0], 0.0) ** 0.5
+            b = values[2] / a if a > 0 else 0.0
+            found[:3] = a, b, max(values[1] - b * b, 0.0) ** 0.5
+        return found
+
+    def tangent(self, values: np.ndarray, score: np.ndarray) -> Tangent:
+        """Where D can move from ``values``."""
+        unknown = self.unknown(values)
+        slopes, bend = self.slopes(unknown, score)
+        return Tangent(slopes=slopes, bend=bend, inner=unknown[: len(self.basis)] != 0)
+
+    def slopes(self, unknown: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of the thetas in the unknowns, and second ones weighted by ``score``."""
+        d = len(self.basis)
+        if not self.correlated:
+            return np.eye(d), np.zeros((d, d))
+        a, b, c = unknown[:3]
+        first = np.array([[2 * a, 0.0, 0.0], [0.0, 2 * b, 2 * c], [b, a, 0.0]])
+        second = np.diag([2 * score[0], 2 * score[1], 2 * score[1]])
+        second[0, 1] = second[1, 0] = score[2]
+        return first, second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,25 +392,28 @@ def _start(model: _Model) -> np.ndarray:
     within = _gls(model, np.concatenate([theta, variances]))
     size = np.einsum("kmq,kmn,knq->kq", data.z, within["vi"], data.z)
     seen = np.einsum("kmq,km->kq", data.z, within["weighted"]) ** 2
-    excess = np.maximum(seen - size, 0.0).sum() / max(float((size**2).sum()), 1e-300)
-    theta = np.array([float(np.trace(b) > 0) for b in model.basis]) * excess
+    excess = np.maximum(seen - size, 0.0).sum(axis=0)
+    scale = np.maximum((size**2).sum(axis=0), 1e-300)
+    of = [np.diag(b) > 0 for b in model.basis]
+    theta = np.array([excess[z].sum() / scale[z].sum() if z.any() else 0.0 for z in of])
+    if model.correlated:  # a root without a slope is no start
+        typical = _typical(model, np.concatenate([theta, variances]))
+        theta = np.maximum(theta, 0.01 * typical)
     return np.concatenate([theta, variances])
 
 
 def _other_starts(model: _Model, best: _Reached, free: np.ndarray) -> list[np.ndarray]:
     """Where else an optimum might be: from the profile scan for one theta, else five restarts."""
     d = len(model.basis)
-    scale = float(np.trace(best.pieces.covariance)) * len(model.data.y)
     if d > 1:
+        typical = np.maximum(_typical(model, best.parameters), best.parameters[:d])
         found = []
-        for factor in (0.0, 0.1, 1.0, 10.0):
+        for factors in ((0.01, 0.01), (10.0, 10.0), (0.01, 10.0), (10.0, 0.01)):
             other = best.parameters.copy()
-            other[:d] = [
-                factor * scale / d if np.allclose(b, np.diag(np.diag(b))) else 0.0
-                for b in model.basis
-            ]
+            other[:d] = typical * np.array([factors[min(a, 1)] for a in range(d)])
             found.append(other)
         return found
+    scale = float(np.trace(best.pieces.covariance)) * len(model.data.y)
     tau = np.sqrt(max(best.parameters[0], 0.0))
     grid = np.linspace(0.0, 10.0 * max(tau, np.sqrt(scale)), _SCAN) ** 2
     others = free.copy()
@@ -369,43 +436,120 @@ def _other_starts(model: _Model, best: _Reached, free: np.ndarray) -> list[np.nd
     return [values[i][1] for i in dips if abs(i - own) > 1]
 
 
+def _typical(model: _Model, parameters: np.ndarray) -> np.ndarray:
+    """For each theta the sampling variance of one trial's effect; 0 for covariances."""
+    d = len(model.basis)
+    within = _gls(model, np.concatenate([np.zeros(d), parameters[d:]]))
+    size = np.einsum("kmq,kmn,knq->q", model.data.z, within["vi"], model.data.z)
+    size = np.maximum(size / len(model.data.y), 1e-300)
+    of = [np.diag(b) > 0 for b in model.basis]
+    return np.array([float((1.0 / size[z]).mean()) if z.any() else 0.0 for z in of])
+
+
 # ------------------------------------------------------------------ climbing
 
 
 def _climb(model: _Model, start: np.ndarray, free: np.ndarray, most: int = _MOST_STEPS) -> _Reached:
-    """Scoring, then Newton, with step halving; thetas stay at or above zero.
+    """Scoring, then Newton, with step halving; D stays a covariance.
 
     Variances move on the log scale, so that they stay positive.
     """
     d = len(model.basis)
-    parameters = start.copy()
-    pieces = pieces_at(model, parameters)
+    unknown = model.unknown(start)
+    pieces = pieces_at(model, model.natural(unknown))
     decrement = np.inf
     steps = 0
-    for steps in range(1, most + 1):
+    while steps < most:
+        steps += 1
         active = free.copy()
-        active[:d] &= (parameters[:d] > 0) | (pieces.score[:d] > 0)
+        if not model.correlated:
+            active[:d] &= (unknown[:d] > 0) | (pieces.score[:d] > 0)
         if not active.any():
-            return _Reached(parameters=parameters, pieces=pieces, decrement=0.0, steps=steps)
-        move, decrement = _direction(pieces, parameters, active, d)
+            decrement = 0.0
+            break
+        move, decrement = _direction(pieces, unknown, active, *model.slopes(unknown, pieces.score))
         if decrement < 1e-10:
             break
-        halved = _halve(model, parameters, pieces, move, d)
+        far = model.correlated and decrement > _FAR
+        halved = _damped(model, unknown, pieces, active) if far else None
+        halved = halved or _halve(model, unknown, pieces, move)
         if halved is None:
             break
-        parameters, pieces = halved
-    return _Reached(parameters=parameters, pieces=pieces, decrement=decrement, steps=steps)
+        unknown, pieces = halved
+    return _Reached(
+        parameters=model.natural(unknown), pieces=pieces, decrement=decrement, steps=steps
+    )
+
+
+def _zero(model: _Model, theta: np.ndarray) -> np.ndarray:
+    """Which thetas are on their boundary; a covariance is, where one of its variances is."""
+    zero: np.ndarray = theta <= 0
+    if model.correlated:
+        zero[2] = zero[:2].any()
+    return zero
+
+
+def _at_boundary(model: _Model, reached: _Reached) -> _Reached:
+    """A root whose variance is nothing, set to nothing: it is reached in the limit alone."""
+    if not model.correlated:
+        return reached
+    parameters = reached.parameters.copy()
+    gone = parameters[:2] < _NO_VARIANCE * _typical(model, parameters)[:2]
+    if not gone.any():
+        return reached
+    parameters[:2][gone] = 0.0
+    parameters[2] = 0.0
+    return _Reached(
+        parameters=parameters,
+        pieces=pieces_at(model, parameters),
+        decrement=reached.decrement,
+        steps=reached.steps,
+    )
+
+
+def _damped(
+    model: _Model, unknown: np.ndarray, pieces: Pieces, active: np.ndarray
+) -> tuple[np.ndarray, Pieces] | None:
+    """The best of several steps of D's root, from short to long; None where none is better.
+
+    Near a singular root, whose slope vanishes, scoring steps are far too long and lead nowhere;
+    damped by the inverse of a typical variance (Levenberg's way) they are not.
+    """
+    d = len(model.basis)
+    slopes, _ = model.slopes(unknown, pieces.score)
+    own = 1.0 / np.maximum(_typical(model, unknown)[[0, 1, 1]], 1e-300)
+    scale = np.concatenate([np.ones(d), unknown[d:]])
+    score = np.concatenate([slopes.T @ pieces.score[:d], pieces.score[d:] * unknown[d:]]) * active
+    expected = pieces.expected.turned(slopes, np.zeros((d, d))).scaled(scale)
+    best: tuple[np.ndarray, Pieces] | None = None
+    for damping in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0):
+        more = np.concatenate([damping * own, np.zeros(len(unknown) - d)])
+        with suppress(FloatingPointError, np.linalg.LinAlgError):
+            move = expected.plus_diagonal(more).solver(active).solve(score)
+            tried = _moved(model, unknown, move)
+            reached = pieces_at(model, model.natural(tried))
+            if reached.criterion < (best[1] if best else pieces).criterion:
+                best = tried, reached
+    return best
 
 
 def _direction(
-    pieces: Pieces, parameters: np.ndarray, active: np.ndarray, d: int
+    pieces: Pieces,
+    unknown: np.ndarray,
+    active: np.ndarray,
+    slopes: np.ndarray,
+    bend: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """The step (thetas as they are, variances as logs) and its length in standard errors."""
-    jacobian = np.concatenate([np.ones(d), parameters[d:]])
-    score = pieces.score * jacobian * active
-    curvature = np.concatenate([np.zeros(d), pieces.score[d:] * parameters[d:]])
-    expected = pieces.expected.scaled(jacobian)
-    observed = pieces.observed.scaled(jacobian).plus_diagonal(-curvature)
+    """The step (variances as logs) and its length in standard errors.
+
+    ``slopes`` and ``bend`` are the thetas' derivatives in the unknowns, as `_Model.slopes` gives.
+    """
+    d = len(slopes)
+    scale = np.concatenate([np.ones(d), unknown[d:]])
+    score = np.concatenate([slopes.T @ pieces.score[:d], pieces.score[d:] * unknown[d:]]) * active
+    curvature = np.concatenate([np.zeros(d), score[d:]])
+    expected = pieces.expected.turned(slopes, np.zeros((d, d))).scaled(scale)
+    observed = pieces.observed.turned(slopes, -bend).scaled(scale).plus_diagonal(-curvature)
     step = None
     for matrix in (observed, expected):
         try:
@@ -423,17 +567,14 @@ def _direction(
 
 
 def _halve(
-    model: _Model, parameters: np.ndarray, pieces: Pieces, move: np.ndarray, d: int
+    model: _Model, unknown: np.ndarray, pieces: Pieces, move: np.ndarray
 ) -> tuple[np.ndarray, Pieces] | None:
     """The longest halving of the step that does not make the criterion worse."""
     slack = 1e-11 * (1.0 + abs(pieces.criterion))
     for halvings in range(40):
-        part = move * 0.5**halvings
-        tried = parameters.copy()
-        tried[:d] = _inside(model, parameters[:d], part[:d])
-        tried[d:] = parameters[d:] * np.exp(np.clip(part[d:], -5.0, 5.0))
+        tried = _moved(model, unknown, move * 0.5**halvings)
         try:
-            reached = pieces_at(model, tried)
+            reached = pieces_at(model, model.natural(tried))
         except (FloatingPointError, np.linalg.LinAlgError):
             continue
         if reached.criterion <= pieces.criterion + slack:
@@ -441,8 +582,13 @@ def _halve(
     return None
 
 
-def _inside(model: _Model, theta: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """``theta + step`` kept where D is a covariance: each diagonal basis at or above zero."""
-    moved: np.ndarray = theta + step
-    diagonal = np.array([np.trace(b) > 0 for b in model.basis])
-    return np.where(diagonal, np.maximum(moved, 0.0), moved)
+def _moved(model: _Model, unknown: np.ndarray, move: np.ndarray) -> np.ndarray:
+    """The unknowns after a step; where D is a sum of bases each variance stays at or above zero."""
+    d = len(model.basis)
+    found = unknown.copy()
+    found[:d] += move[:d]
+    found[d:] *= np.exp(np.clip(move[d:], -5.0, 5.0))
+    if not model.correlated:
+        variance = np.array([np.trace(b) > 0 for b in model.basis])
+        found[:d] = np.where(variance, np.maximum(found[:d], 0.0), found[:d])
+    return found

@@ -91,7 +91,8 @@ def form_of(sums: ArmSums, arm: str, column: str, centres: Mapping[str, float]) 
     """A model's column as a linear form in (1, the sums' columns) within one arm.
 
     ``arm:<name>`` is that arm's indicator less its centre; ``treat*<column>`` is (indicator of any
-    active arm) x (column - its centre); ``""`` the intercept; other names are the sums' columns.
+    active arm) x (column - its centre); ``""`` the intercept; other names are the sums' columns,
+    less their centres.
     """
     form = np.zeros(1 + len(sums.columns))
     if column == INTERCEPT:
@@ -105,6 +106,7 @@ def form_of(sums: ArmSums, arm: str, column: str, centres: Mapping[str, float]) 
             form[0] = -centres.get(name, 0.0)
     else:
         form[1 + sums.columns.index(column)] = 1.0
+        form[0] = -centres.get(column, 0.0)
     return form
 
 

@@ -1,29 +1,32 @@
-"""The one-stage model as rows, with the checks that each run makes of it.
-
-``y ~ 0 + trial + trial:baseline + trial:covariates + treat + (0 + treat | trial)``: what each trial
-has of its own is stratified, the effect is random (``pooling.md`` section 2, rules 3 to 6).
-"""
+"""The one-stage model as rows, with the checks that each run makes of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
-from ..estimation.blocks import RESIDUALS, ModelColumns, TrialBlock
+from ..estimation.blocks import RESIDUALS
 from ..estimation.kenward_roger import METHODS, contrast_interval
-from ..estimation.one_stage import OneStageFit, fit_one_stage
+from ..estimation.one_stage import OneStageFit
 from ..estimation.random_effects import Interval, pool_estimates
-from .arm_sums import INTERCEPT, OUTCOME, ArmSums, arm_column, model_block
+from .arm_sums import ArmSums
+from .multi_arm import JOINT
+from .one_stage_model import (
+    RANDOM_NAMES,
+    effect_variance,
+    fit_arm,
+    intercept_spread,
+    joint_model,
+)
 from .options import PoolingOptions
 from .records import EffectRow, OneStageCheck, Study
 from .two_stage import as_sensitivity, estimates_of, interval_cells, prediction_of, total
 
 FEW_TRIALS = 5
-_BASIS = np.ones((1, 1, 1))
-_ONE = np.ones(1)
 # The fit with the first stage's variances must be the two-stage fit; both are solved to rounding.
 _SELF_CHECK = 1e-6
 RESIDUAL_NAMES = {
@@ -75,44 +78,6 @@ def one_stage(
     return OneStage(rows=tuple(rows), check=check, warnings=tuple(warnings))
 
 
-def fit_arm(
-    sums: Sequence[ArmSums],
-    arm: str,
-    options: PoolingOptions,
-    *,
-    residual: str | None = None,
-    held: np.ndarray | None = None,
-) -> OneStageFit:
-    """The model of one arm; the other arms of a trial are its own, as in the first stage.
-
-    ``held`` are residual variances that are taken as known.
-    """
-    residual = residual or options.residual
-    return fit_one_stage(
-        [_block(one, arm, options, residual) for one in sums],
-        _BASIS,
-        residual=residual,
-        restricted=options.tau2 != "ml",
-        common_effect=options.tau2 == "fe",
-        held=held,
-    )
-
-
-def _block(sums: ArmSums, arm: str, options: PoolingOptions, residual: str) -> TrialBlock:
-    treat = arm_column(arm)
-    others = tuple(arm_column(other) for other in sums.active if other != arm)
-    # Centring by trial is what makes maximum likelihood right (rule 6); REML does not change.
-    n = sum(summary.n for summary in sums.arms.values())
-    centres = {treat: sums.count(arm) / n} if options.tau2 == "ml" else {}
-    columns = ModelColumns(
-        nuisance=(INTERCEPT, *sums.nuisance, *others),
-        fixed=(treat,),
-        random=(treat,),
-        outcome=OUTCOME,
-    )
-    return model_block(sums, columns, residual=residual, centres=centres)
-
-
 # ------------------------------------------------------------------ rows
 
 
@@ -129,8 +94,9 @@ def headline_method(fit: OneStageFit, options: PoolingOptions) -> str:
 
 
 def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
-    theta = float(fit.theta[0])
-    note = "tau2 is at its limit of 0" if theta == 0 and options.tau2 != "fe" else ""
+    theta = effect_variance(fit, options)
+    note = _note(fit, options)
+    contrast = np.eye(len(fit.beta))[0]
     return [
         EffectRow(
             analysis="pooled",
@@ -149,8 +115,22 @@ def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -
             headline=interval.method == headline_method(fit, options),
             note=note,
         )
-        for interval in intervals_of(fit, _ONE, options)
+        for interval in intervals_of(fit, contrast, options)
     ]
+
+
+def _note(fit: OneStageFit, options: PoolingOptions) -> str:
+    """What is particular about the variances of the fit."""
+    parts = []
+    if effect_variance(fit, options) == 0 and options.tau2 != "fe":
+        parts.append("tau2 is at its limit of 0")
+    deviation, correlation = intercept_spread(fit, options)
+    if deviation is not None:
+        text = f"random trial intercepts (SD {deviation:.3g}"
+        if correlation is not None:
+            text += f", correlation with the effect {correlation:.2f}"
+        parts.append(f"{text})")
+    return "; ".join(parts)
 
 
 def likelihood_name(options: PoolingOptions) -> str:
@@ -166,6 +146,11 @@ def _sensitivity(
         (options, residual, RESIDUAL_NAMES[residual])
         for residual in RESIDUALS
         if residual != options.residual
+    ]
+    variants += [
+        (replace(options, random_effects=name), options.residual, RANDOM_NAMES[name])
+        for name in ("effect", "intercept")
+        if name != options.random_effects
     ]
     variants.append((replace(options, tau2="fe"), options.residual, "common effect (tau2 = 0)"))
     rows = []
@@ -186,6 +171,59 @@ def _thin_arm(sums: Sequence[ArmSums]) -> bool:
     return any(s.n < len(one.nuisance) + 3 for one in sums for s in one.arms.values())
 
 
+# ------------------------------------------------------------------ all arms together
+
+
+def joint_one_stage_rows(
+    sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
+) -> list[EffectRow]:
+    """Each arm against the shared control, and the arms against each other, in one model.
+
+    Of the trials with participants' data; no rows unless a trial has two active arms, or where the
+    model cannot be fitted.
+    """
+    given: dict[str, set[str]] = {}
+    for arm, members in studies.items():
+        for study in members:
+            if study.estimable and not study.aggregate:
+                given.setdefault(study.trial, set()).add(arm)
+    try:
+        joint = joint_model(sums, given, options)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return []
+    if joint is None or not joint.fit.checks.converged:
+        return []
+    unit = np.eye(len(joint.arms))
+    pairs = [(arm, options.control, unit[i]) for i, arm in enumerate(joint.arms)]
+    pairs += [
+        (joint.arms[j], joint.arms[i], unit[j] - unit[i])
+        for i, j in combinations(range(len(joint.arms)), 2)
+    ]
+    rows = []
+    for arm, control, contrast in pairs:
+        among = joint.trials[arm] | joint.trials.get(control, frozenset())
+        note = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
+        interval = contrast_interval(
+            joint.fit, contrast, headline_method(joint.fit, options), options.level
+        )
+        rows.append(
+            EffectRow(
+                analysis="pooled",
+                model="one-stage",
+                outcome=options.outcome,
+                effect=options.effect,
+                arm=arm,
+                control=control,
+                **interval_cells(float(contrast @ joint.fit.beta), interval, options),
+                tau2=float(joint.fit.theta[0]),
+                k=len(among),
+                tau2_method=likelihood_name(options),
+                note=note,
+            )
+        )
+    return rows
+
+
 # ------------------------------------------------------------------ checks
 
 
@@ -204,12 +242,15 @@ def check_of(
     method = likelihood_name(options)
     two = pool_estimates(y, v, method)
     held = np.array([study.residual_sd or math.nan for study in studies]) ** 2
-    plain = replace(options, tau2="fe" if method == "fe" else "reml")
+    plain = replace(options, tau2="fe" if method == "fe" else "reml", random_effects="effect")
     fixed = fit_arm(sums, studies[0].arm, plain, residual="by-trial", held=held)
     reference = pool_estimates(y, v, plain.tau2)
     gap = abs(float(fixed.beta[0]) - reference.estimate) / reference.se_wald
-    gap = max(gap, abs(float(fixed.theta[0]) - reference.tau2) / (reference.tau2 + float(v.min())))
+    gap = max(
+        gap, abs(effect_variance(fixed, plain) - reference.tau2) / (reference.tau2 + float(v.min()))
+    )
     estimate = float(fit.beta[0])
+    deviation, correlation = intercept_spread(fit, options)
     return OneStageCheck(
         arm=studies[0].arm,
         k=len(studies),
@@ -224,14 +265,22 @@ def check_of(
         two_stage=two.estimate,
         difference=estimate - two.estimate,
         tau2_two_stage=two.tau2,
-        tau2_one_stage=float(fit.theta[0]),
+        tau2_one_stage=effect_variance(fit, options),
         reason=_reason(estimate - two.estimate, two.se_wald, held, options),
+        random_effects=options.random_effects,
+        intercept_sd=deviation,
+        correlation=correlation,
     )
 
 
 def _reason(difference: float, se: float, variances: np.ndarray, options: PoolingOptions) -> str:
     if abs(difference) < 1e-3 * se:
         return "no difference worth a reason"
+    if options.random_effects == "correlated":
+        return (
+            "the trials' intercepts are random and correlated with the effect, so that a trial's "
+            "level tells about its effect"
+        )
     if options.residual == "common":
         ratio = math.sqrt(float(variances.max() / variances.min()))
         return (

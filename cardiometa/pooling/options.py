@@ -23,6 +23,7 @@ MODELS = ("two-stage", "one-stage", "both")
 CI_CHOICES = ("hksj", "wald")
 CI_ONE_STAGE_CHOICES = ("kenward-roger", "satterthwaite", "wald")
 RANDOM_CHOICES = ("effect", "intercept", "correlated")
+RANDOM_CHOICES = ("effect", "intercept", "correlated")
 PI_DF_CHOICES = ("k-1", "k-2")
 BASELINE_CHOICES = ("mean", "complete")
 OUTCOME_CHOICES = ("complete", "impute")
@@ -57,6 +58,7 @@ class PoolingOptions:
     model: str = "both"
     residual: str = "by-trial"
     random_effects: str = "effect"
+    random_effects: str = "effect"
     ci_one_stage: str = "kenward-roger"
     tau2: str = "reml"
     ci: str | None = None
@@ -80,6 +82,7 @@ class PoolingOptions:
             ("--worse", self.worse or "lower", WORSE_CHOICES),
             ("--model", self.model, MODELS),
             ("--residual", self.residual, RESIDUALS),
+            ("--random-effects", self.random_effects, RANDOM_CHOICES),
             ("--random-effects", self.random_effects, RANDOM_CHOICES),
             ("--ci-one-stage", self.ci_one_stage, CI_ONE_STAGE_CHOICES),
             ("--tau2", self.tau2, TAU2_METHODS),

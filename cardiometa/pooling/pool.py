@@ -23,7 +23,7 @@ from .integrity import integrity_checks
 from .integrity_cohort import cohort_checks, unit_warnings
 from .interaction_rows import interaction_rows, modifiers_of
 from .multi_arm import JOINT, joint_fit, joint_rows
-from .one_stage import FEW_TRIALS, OneStage, one_stage
+from .one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
 from .release import few_events, release_counts, release_effects, release_integrity
@@ -115,6 +115,8 @@ def pool_trials(
     beside = [row for arm in stage.arms for row in source_rows(studies[arm], options)]
     if options.effect in DIFFERENCES and not stage.imputations:
         beside += joint_rows(joint_fit(stage.sums, studies, options), options)
+        if options.model != "two-stage":
+            beside += joint_one_stage_rows(stage.sums, studies, options)
     extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)

@@ -260,6 +260,9 @@ class OneStageCheck:
     tau2_two_stage: float
     tau2_one_stage: float
     reason: str
+    random_effects: str = "effect"
+    intercept_sd: float | None = None
+    correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,9 +172,16 @@ def one_stage_sentence(options: PoolingOptions) -> str:
         "by-trial-and-arm": "a residual variance of each trial and arm",
     }[options.residual]
     effect = "a common" if options.tau2 == "fe" else "a random"
+    own = {
+        "effect": "intercept, baseline and covariates of each trial, ",
+        "intercept": "baseline and covariates of each trial, random trial intercepts (treatment "
+        "and covariates centred by trial), ",
+        "correlated": "baseline and covariates of each trial, random trial intercepts correlated "
+        "with the effect (treatment and covariates centred by trial), ",
+    }[options.random_effects]
     return (
-        "One-stage analysis: all participants in one linear mixed model with intercept, baseline "
-        f"and covariates of each trial, {effect} treatment effect and {residual}, by {fit}; "
+        f"One-stage analysis: all participants in one linear mixed model with {own}"
+        f"{effect} treatment effect and {residual}, by {fit}; "
         f"{options.level:g} % interval: {asked[options.ci_one_stage]} (Kenward & Roger 1997, "
         "original convention, where it is Kenward-Roger)."
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from cardiometa.estimation.blocks import ModelColumns
-from cardiometa.estimation.one_stage import OneStageFit, fit_one_stage
-from cardiometa.pooling.arm_sums import OUTCOME, ArmSums, arm_sums, model_block
+from cardiometa.estimation.one_stage import CORRELATED, OneStageFit, fit_one_stage
+from cardiometa.pooling.arm_sums import OUTCOME, ArmSums, arm_sums, centre, model_block
 
 TREAT = "arm:active"
 
@@ -26,19 +26,30 @@ def fit_of(
     restricted: bool = True,
     centred: bool = False,
     common_effect: bool = False,
+    random: str = "effect",
 ) -> OneStageFit:
-    """ANCOVA with stratified nuisance and a random treatment effect."""
+    """ANCOVA with stratified nuisance and a random treatment effect.
+
+    ``random`` ``intercept`` or ``correlated``: random trial intercepts, all centred by trial.
+    """
     blocks = []
+    basis = {"effect": np.ones((1, 1, 1)), "intercept": CORRELATED[:2], "correlated": CORRELATED}
     for one in sums:
         n = one.count("active") + one.count("control")
+        stratified = random == "effect"
         columns = ModelColumns(
-            nuisance=("", *one.nuisance), fixed=(TREAT,), random=(TREAT,), outcome=OUTCOME
+            nuisance=("", *one.nuisance) if stratified else one.nuisance,
+            fixed=(TREAT,) if stratified else (TREAT, ""),
+            random=(TREAT,) if stratified else (TREAT, ""),
+            outcome=OUTCOME,
         )
-        centres = {TREAT: one.count("active") / n} if centred else {}
+        centres = {TREAT: one.count("active") / n} if centred or not stratified else {}
+        if not stratified:
+            centres |= {name: centre(one, name) for name in one.nuisance}
         blocks.append(model_block(one, columns, residual=residual, centres=centres))
     return fit_one_stage(
         blocks,
-        np.ones((1, 1, 1)),
+        basis[random],
         residual=residual,
         restricted=restricted,
         common_effect=common_effect,
