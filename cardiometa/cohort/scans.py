@@ -231,22 +231,23 @@ def _sources(
     used: dict[tuple[Path, ...], list[Any]] = {}
     for row, one, first, second in zip(table.index, images, ed, es, strict=True):
         at = f"{where}, row {row}"
-        cells = [cell for cell in (one, first, second) if cell]
-        paths = tuple(root / cell for cell in cells)
-        missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
+        named = [pair for pair in zip(_IMAGE_COLUMNS, (one, first, second), strict=True) if pair[1]]
+        paths = tuple(root / cell for _, cell in named)
+        missing = [name for (name, _), path in zip(named, paths, strict=True) if not path.exists()]
         source = None
         if bool(first) != bool(second) or (one and first):
             fix = "Fill images, or both ed_images and es_images."
             problems.append(Problem(where=at, what="its image cells do not fit", fix=fix))
         elif missing:
+            # Not the path itself: archives name folders after people.
             problems.append(
                 Problem(
                     where=at,
-                    what=f"there is no file or folder {', '.join(map(repr, missing))}",
+                    what=f"there is no file or folder at the path in {' and '.join(missing)}",
                     fix="Image paths start in the trial's root (segment --root TRIAL=DIR).",
                 )
             )
-        elif cells:
+        elif named:
             used.setdefault(paths, []).append(row)
             pair = len(paths) == 2
             source = ScanSource(kind="ed-es", paths=paths) if pair else source_of(paths[0])

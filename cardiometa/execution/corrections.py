@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ def find_corrections(
     known = set(keys)
     found: dict[ScanKey, Correction] = {}
     problems: list[Problem] = []
-    for parts, names in _mask_folders(folder).items():
-        where = "/".join(parts) or "the folder itself"
+    for number, (parts, names) in enumerate(_mask_folders(folder).items(), start=1):
+        where = _place(number, parts, known)
         masks = [name for name in MASK_NAMES if name in names]
         if not masks:
             problems.append(_other_name(where, names))
@@ -87,11 +88,27 @@ def _mask_folders(folder: Path) -> dict[tuple[str, ...], list[str]]:
     return masks
 
 
+def _place(number: int, parts: tuple[str, ...], known: set[ScanKey]) -> str:
+    """Where a mask lies, in names of the cohort alone: other folders may be named after people."""
+    names = [
+        {key.trial for key in known},
+        {key.participant for key in known if parts[:1] == (key.trial,)},
+        {key.visit for key in known if parts[:2] == (key.trial, key.participant)},
+    ]
+    told: list[str] = []
+    for part, allowed in zip_longest(parts, names[: len(parts)], fillvalue=frozenset()):
+        if part not in allowed:
+            told.append("…")
+            break
+        told.append(str(part))
+    return f"folder {number} of masks in the order of names ({'/'.join(told) or 'the top'})"
+
+
 def _other_name(where: str, names: list[str]) -> Problem:
-    shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    files = "another file" if len(names) == 1 else f"{len(names)} other files"
     return Problem(
         where=where,
-        what=f"there is no segmentation.nii.gz, but {shown}",
+        what=f"there is no segmentation.nii.gz, but {files}",
         why="Only that name is read, so a mended mask here would be lost.",
         fix=f"Save it as NIfTI under {_LAYOUT}.",
     )

@@ -179,7 +179,7 @@ def test_a_trial_of_obesity_is_not_taken_for_pounds(tmp_path):
         (["001,,a,b"], "no visit"),
         (["001,a/b,a,b"], "cannot be the name of a folder"),
         (["001,baseline,a,"], "do not fit"),
-        (["001,baseline,a,zz"], "no file or folder 'zz'"),
+        (["001,baseline,a,zz"], "no file or folder at the path in es_images"),
         (["001,baseline,a,b", "001,Baseline,c,d"], "rows 2, 3: '001' has the visit 'baseline' 2"),
         (["001,baseline,a,b", "002,baseline,a,b"], "rows 2, 3: they name the same images"),
     ],

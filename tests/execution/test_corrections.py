@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cardiometa.errors import InputError, UsageError
+from cardiometa.errors import InputError, OutputError, UsageError
+from tests.kit.broken_workers import broken_workers
 from tests.kit.labelled import BEAT, disc_heart
 from tests.kit.small_runs import MASK, contents, load, record, run, save, scan, table
 
@@ -239,9 +240,9 @@ def test_every_problem_is_told_at_once_and_nothing_is_written(
         run(cohort, out, folder)
     told = [str(problem) for problem in caught.value.problems]
     expected = [
-        ("P999", "no such scan"),
-        ("P003", "mended.nii.gz"),
-        ("loose", "wrong depth"),
+        ("folder 4 of masks in the order of names (ALPHA/…)", "no such scan"),
+        ("ALPHA/P003/baseline", "there is no segmentation.nii.gz, but another file"),
+        ("folder 5 of masks in the order of names (…)", "wrong depth"),
         ("P001", "unknown labels: 7 (3 voxels)"),
         ("P001", "5 frames, the scan has 8"),
         ("P001", "elsewhere in the patient"),
@@ -249,7 +250,9 @@ def test_every_problem_is_told_at_once_and_nothing_is_written(
     ]
     for person, text in expected:
         assert any(person in line and text in line for line in told), (person, text, told)
-    assert not any("Tuesday" in line or "notes" in line for line in told)
+    for word in ("Tuesday", "notes", "P999", "loose"):
+        # A folder that is none of the cohort's may bear a person's name.
+        assert not any(word in line for line in told), word
     assert contents(out) == before
 
 
@@ -309,6 +312,20 @@ def test_a_mask_mended_inside_the_output_is_not_written_over(
     assert path.read_bytes() == work
 
 
+def failing_replace(last: int) -> str:
+    return f"""
+import os
+count, replace = 0, os.replace
+def failing(source, target):
+    global count
+    count += "scans" in str(target)
+    if count > {last}:
+        raise OSError("no disk")
+    replace(source, target)
+os.replace = failing
+"""
+
+
 @pytest.mark.parametrize("last", [1, 3, 5])
 def test_a_kill_on_the_way_resumes_to_the_same_bytes(
     cohort: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
@@ -321,17 +338,9 @@ def test_a_kill_on_the_way_resumes_to_the_same_bytes(
     replace = os.replace
     (tmp_path / "none").mkdir()
     for wanted, corrections in ((contents(whole), folder), (contents(out), tmp_path / "none")):
-        count = 0
-
-        def failing(source, target):
-            nonlocal count
-            count += "scans" in str(target)
-            if count > last:
-                raise OSError("no disk")
-            replace(source, target)
-
-        monkeypatch.setattr(os, "replace", failing)
-        with contextlib.suppress(OSError):
+        # Here, where scans are put back, and in the processes that measure them.
+        exec(code := failing_replace(last), {})  # noqa: S102
+        with broken_workers(tmp_path / "site", code), contextlib.suppress(OutputError):
             run(cohort, out, corrections)
         monkeypatch.setattr(os, "replace", replace)
         run(cohort, out, corrections)

@@ -147,7 +147,7 @@ def _by_table(table: Path, keys: Sequence[ScanKey]) -> Found:
             problems.append(
                 Problem(
                     where=where,
-                    what=f"OUT has no scan {key}",
+                    what="OUT has no such scan",
                     fix="Use trial, participant_id and visit of its measurements.csv.",
                 )
             )
