@@ -8,13 +8,14 @@ Royston P, Wright EM. JRSS A 1998;161:79-101: mean and SD by age, normal about t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy import special
 
+_ALPHA = 0.05
 POWERS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
 
 
@@ -47,7 +48,7 @@ def choose_powers(
     others: np.ndarray,
     weights: np.ndarray | None = None,
     *,
-    alpha: float = 0.05,
+    alpha: float = _ALPHA,
     degree: int = 2,
 ) -> Choice:
     """The closed test: nothing, a line, one power or two, each against the best of two (or one).
@@ -78,6 +79,23 @@ def choose_powers(
     if degree == 2 and enough(best[1], 2):
         return Choice(powers=best[1], deviances=found)
     return Choice(powers=top, deviances=found)
+
+
+def choice_weights(deviances: Mapping[tuple[float, ...], float]) -> dict[tuple[float, ...], float]:
+    """How much each polynomial is worth, adding up to 1: exp(-(deviance + 3.84·df)/2).
+
+    As Akaike's weights, at the price of a 5 % test for a degree of freedom, by which the closed
+    test chooses. A power and its coefficient cost one each; the power of a line is given.
+    """
+    price = float(special.chdtri(1, _ALPHA))
+    score = {
+        powers: deviance + price * (1 if powers == (1.0,) else 2 * len(powers))
+        for powers, deviance in deviances.items()
+    }
+    best = min(score.values())
+    worth = {powers: math.exp((best - value) / 2) for powers, value in score.items()}
+    total = sum(worth.values())
+    return {powers: value / total for powers, value in worth.items()}
 
 
 def _deviance(

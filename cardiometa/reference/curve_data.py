@@ -116,7 +116,8 @@ class FittedCurve:
     """A curve with its uncertainty.
 
     Its parameters at ages are ``jacobian(ages) @ theta`` ``[functions, ages, p]`` (to first order),
-    theta having ``covariance`` ``[p, p]``. ``tau_df``: degrees of freedom of tau², 0 without;
+    theta having ``covariance`` ``[p, p]``; ``deviations`` ``[samples, p]`` are a bootstrap's, whose
+    percentiles then make the intervals. ``tau_df``: degrees of freedom of tau², 0 without;
     ``trials`` that tau comes from.
     """
 
@@ -124,6 +125,7 @@ class FittedCurve:
     curve: Curve
     jacobian: Callable[[np.ndarray], np.ndarray]
     covariance: np.ndarray
+    deviations: np.ndarray | None = None
     tau_df: float = 0.0
     tau: float = 0.0
     trials: int = 0

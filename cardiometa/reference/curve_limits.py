@@ -4,6 +4,7 @@ Delta method: Var(limit) = g'·J·V·J'·g, g the derivative of the limit by the
 their derivative by the coefficients, V the coefficients' covariance; a new trial's limit adds the
 uncertainty of tau, whose logarithm's variance is 2/df (of tau²). With a random trial effect the
 interval is Student's, with Satterthwaite's degrees of freedom for the part that trials make.
+A quantile curve that was resampled has the percentiles of its samples' limits.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def curve_limits(
 ) -> CurveLimits:
     """Limits at ``ages`` (within the curve's range), their intervals at that level (a fraction)."""
     limit = fitted.curve.limits(ages, centiles)
+    if fitted.deviations is not None:
+        low, high = _percentiles(fitted, ages, centiles, ci_level)
+        return _in_order(limit, np.minimum(low, limit), np.maximum(high, limit))
     variance, from_trials = _variances(fitted, ages, centiles)
     quantile = _quantiles(fitted, variance, from_trials, ci_level)
     se = np.sqrt(variance)
@@ -41,12 +45,33 @@ def curve_limits(
         low, high = limit / reach, limit * reach
     else:
         low, high = limit - quantile * se, limit + quantile * se
+    return _in_order(limit, low, high)
+
+
+def _in_order(limit: np.ndarray, low: np.ndarray, high: np.ndarray) -> CurveLimits:
     order = np.argsort(limit, axis=1, kind="stable")
     repaired = (order != np.arange(limit.shape[1])).any(axis=1)
     if repaired.any():
         # Rearrangement (Chernozhukov V et al. Econometrica 2010;78:1093-125), ends alike.
         limit, low, high = (np.sort(part, axis=1) for part in (limit, low, high))
     return CurveLimits(limit=limit, low=low, high=high, repaired=repaired)
+
+
+def _percentiles(
+    fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float], ci_level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends ``[ages, centiles]`` of a quantile curve's intervals from its samples."""
+    names = tuple(fitted.curve.functions)
+    rows = [names.index(f"{c:g}") for c in centiles]
+    J = fitted.jacobian(ages)[rows]
+    limit = fitted.curve.limits(ages, centiles)
+    tail = (1 - ci_level) / 2
+    low, high = np.empty_like(limit), np.empty_like(limit)
+    for number in range(len(rows)):
+        moves = fitted.deviations @ J[number].T
+        ends = np.quantile(moves, [tail, 1 - tail], axis=0, method="weibull")
+        low[:, number], high[:, number] = limit[:, number] + ends
+    return low, high
 
 
 def _variances(

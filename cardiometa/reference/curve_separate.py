@@ -1,8 +1,6 @@
 """Curves that are fitted to each group alone: linear, fractional polynomials, quantiles.
 
-A group too thin for a curve of its own is given everybody's, moved by its own level: the group's
-mean distance from the curve of all, drawn to 0 as a random effect (variance by the
-boundary-avoiding EM of Chung et al. 2013).
+A group too thin for a curve of its own is given everybody's, moved by its own level.
 """
 
 from __future__ import annotations
@@ -14,20 +12,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import EstimationError
-from ..estimation.fractional import choose_powers
-from ..estimation.quantile import fit_quantile, sandwich_covariance
+from ..estimation.fractional import Choice, choice_weights, choose_powers
 from ..estimation.random_intercept import RandomIntercept, fit_random_intercept
 from ..estimation.splines import group_contrasts
-from .curve import AgeFunction, Curve, Kind, fractional_age_columns, polynomial_columns
+from .curve import AgeFunction, Curve, fractional_age_columns, polynomial_columns
 from .curve_data import CurveData, FittedCurve, GroupCurves, TrialPlan, linked_groups, plan_for
-from .curve_fit import kinds_of, observed_basis
+from .curve_fit import kinds_of
+from .curve_quantile import PER_COEFFICIENT, quantile_curve
+from .curve_thin import moved_curve, thin_shifts
 from .options import ReferenceOptions
 
-_PER_COEFFICIENT = 5  # people beyond the outermost centile for each coefficient
-_MOST_SEGMENTS = 5
-_PER_KNOT = 250  # people beyond the outermost centile for each knot: the curve stays calm
 _HALF_NORMAL = math.sqrt(math.pi / 2)
-_EM_STEPS = 2000
+_LEAST_WEIGHT = 0.002  # of a fractional polynomial that was not chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +52,14 @@ def separate_curves(
     everybody = _group(-1, data, fitter(data, options))
     plan = plan_for(options.trial_effect, data.trials)
     linked = linked_groups(data, groups, plan, options.min_cell)
-    shifts = _shifts(data, groups, everybody)
+    shifts = thin_shifts(data, groups, everybody, options.seed)
     found = [everybody]
     for number in groups:
         mine = data.at(data.ethnicity == number)
         if mine.n >= needed and number in linked:
             found.append(_group(number, mine, fitter(mine, options)))
         else:
-            moved = tuple(_moved(c, *shifts[number]) for c in everybody.curves)
+            moved = tuple(moved_curve(c, shifts[number]) for c in everybody.curves)
             group = _group(number, mine, _Fitted(curves=moved))
             found.append(replace(group, pooled=True, linked=number in linked))
     return tuple(found)
@@ -74,7 +70,7 @@ def least_people(method: str, options: ReferenceOptions) -> int:
     if method != "quantile":
         return options.smallest_n
     tail = min(min(c, 100 - c) for c in options.centiles) / 100
-    return max(options.smallest_n, math.ceil(round(2 * _PER_COEFFICIENT / tail, 9)))
+    return max(options.smallest_n, math.ceil(round(2 * PER_COEFFICIENT / tail, 9)))
 
 
 def _group(ethnicity: int, data: CurveData, fitted: _Fitted) -> GroupCurves:
@@ -142,7 +138,7 @@ def _linear(data: CurveData, options: ReferenceOptions) -> _Fitted:
         basis="polynomial", coefficients=tuple(float(b) for b in found.fit.coefficients[:2])
     )
     variance = np.array([[found.fit.sigma2 / (2 * found.fit.df)]])
-    return _normal_curves(found, mean, spread, variance, data)
+    return _normal_curves(found, _Normal(mean=mean, spread=spread, spread_cov=variance), data)
 
 
 def _needs_ages(data: CurveData) -> None:
@@ -152,20 +148,36 @@ def _needs_ages(data: CurveData) -> None:
         )
 
 
-def _normal_curves(
-    found: _Mean, mean: AgeFunction, spread: AgeFunction, spread_cov: np.ndarray, data: CurveData
-) -> _Fitted:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Normal:
+    """A mean, an SD with its coefficients' covariance, and other means with their weights."""
+
+    mean: AgeFunction
+    spread: AgeFunction
+    spread_cov: np.ndarray
+    others: tuple[tuple[float, AgeFunction], ...] = ()
+
+
+def _normal_curves(found: _Mean, law: _Normal, data: CurveData) -> _Fitted:
+    """The curves; where others were tried, their distance counts as the choice's uncertainty.
+
+    Var = Var of the chosen mean + Σ weight·(other - chosen)² (Buckland ST, Burnham KP, Augustin NH.
+    Biometrics 1997;53:603-18, eq. 9 with the chosen curve in the average's place).
+    """
+    mean, spread = law.mean, law.spread
     tau = math.sqrt(found.fit.tau2)
     kinds = kinds_of(found.plan, tau)
-    size, other = found.size, len(spread.coefficients)
-    covariance = np.zeros((size + other, size + other))
+    size, other, more = found.size, len(spread.coefficients), len(law.others)
+    covariance = np.eye(size + other + more)
     covariance[:size, :size] = found.fit.covariance[:size, :size]
-    covariance[size:, size:] = spread_cov
+    covariance[size : size + other, size : size + other] = law.spread_cov
 
     def jacobian(ages: np.ndarray) -> np.ndarray:
-        rows = np.zeros((2, len(ages), size + other))
+        rows = np.zeros((2, len(ages), size + other + more))
         rows[0, :, :size] = mean.columns(ages)
-        rows[1, :, size:] = spread.columns(ages)
+        rows[1, :, size : size + other] = spread.columns(ages)
+        for index, (weight, function) in enumerate(law.others, start=size + other):
+            rows[0, :, index] = math.sqrt(weight) * (function.at(ages) - mean.at(ages))
         return rows
 
     low, high = data.age_range()
@@ -200,21 +212,43 @@ def _fractional(data: CurveData, options: ReferenceOptions) -> _Fitted:
     others = _trial_columns(data, options)
     weights: np.ndarray | None = None
     for _ in range(3):
-        powers = choose_powers(x, data.y, others, weights).powers
-        columns = fractional_age_columns(data.age, powers)
+        choice = choose_powers(x, data.y, others, weights)
+        columns = fractional_age_columns(data.age, choice.powers)
         found = _mean(data, columns, options, weights)
         spread, spread_cov = _spread(data, found)
         weights = 1 / spread.at(data.age) ** 2
     found = _mean(data, columns, options, weights)
-    mean = AgeFunction(
-        basis="fractional-polynomial",
-        powers=powers,
-        coefficients=tuple(float(b) for b in found.fit.coefficients[: found.size]),
-    )
+    mean = _fractional_mean(choice.powers, found.fit.coefficients)
+    rivals = () if options.quick else _rivals(data, choice, others, weights)
     # The weighted fit's own sigma, near 1, takes the mean's degrees of freedom into the SD.
     sigma = math.sqrt(found.fit.sigma2)
     spread = replace(spread, coefficients=tuple(sigma * c for c in spread.coefficients))
-    return _normal_curves(found, mean, spread, spread_cov * sigma**2, data)
+    law = _Normal(mean=mean, spread=spread, spread_cov=spread_cov * sigma**2, others=rivals)
+    return _normal_curves(found, law, data)
+
+
+def _fractional_mean(powers: tuple[float, ...], coefficients: np.ndarray) -> AgeFunction:
+    return AgeFunction(
+        basis="fractional-polynomial",
+        powers=powers,
+        coefficients=tuple(float(b) for b in coefficients[: len(powers) + 1]),
+    )
+
+
+def _rivals(
+    data: CurveData, choice: Choice, others: np.ndarray, weights: np.ndarray | None
+) -> tuple[tuple[float, AgeFunction], ...]:
+    """The other polynomials that the data leave possible, each with its weight."""
+    root = np.sqrt(np.ones(data.n) if weights is None else weights)[:, None]
+    found = []
+    for powers, weight in choice_weights(choice.deviances).items():
+        if powers == choice.powers or weight < _LEAST_WEIGHT:
+            continue
+        # The constant, which `others` has first, belongs to the curve.
+        X = np.hstack([fractional_age_columns(data.age, powers), others[:, 1:]])
+        b, *_ = np.linalg.lstsq(X * root, data.y * root[:, 0], rcond=1e-12)
+        found.append((weight, _fractional_mean(powers, b)))
+    return tuple(found)
 
 
 def _trial_columns(data: CurveData, options: ReferenceOptions) -> np.ndarray:
@@ -243,133 +277,12 @@ def _spread(data: CurveData, found: _Mean) -> tuple[AgeFunction, np.ndarray]:
     return function, rest * np.linalg.inv(X.T @ X)
 
 
-# ------------------------------------------------------------------ quantiles
+# ------------------------------------------------------------------ all methods
 
 
 def _quantiles(data: CurveData, options: ReferenceOptions) -> _Fitted:
-    """Each centile by quantile regression on B-splines, trials kept as fixed columns.
-
-    As many coefficients as the people in the outer tail allow, two (a line) to eight; the intervals
-    are the sandwich's of the fit with trials fixed.
-    """
     _needs_ages(data)
-    tail = min(min(c, 100 - c) for c in options.centiles) / 100
-    allowed = math.floor(data.n * tail / _PER_COEFFICIENT)
-    segments = min(allowed - 3, 1 + math.floor(data.n * tail / _PER_KNOT), _MOST_SEGMENTS)
-    basis = observed_basis(data.age, segments) if segments >= 1 else None
-    columns = basis.at(data.age) if basis else polynomial_columns(data.age, 2)
-    size = columns.shape[1]
-    fixed = plan_for("none" if options.trial_effect == "none" else "fixed", data.trials)
-    X = np.hstack([columns, _contrasts(data)]) if fixed == "fixed" else columns
-    functions, covariances = {}, []
-    for centile in options.centiles:
-        fit = fit_quantile(X, data.y, centile / 100)
-        part = tuple(float(b) for b in fit.coefficients[:size])
-        functions[f"{centile:g}"] = (
-            AgeFunction(
-                basis="spline",
-                coefficients=part,
-                low=basis.low,
-                high=basis.high,
-                segments=basis.segments,
-            )
-            if basis
-            else AgeFunction(basis="polynomial", coefficients=part)
-        )
-        covariances.append(sandwich_covariance(X, data.y, centile / 100)[:size, :size])
-    covariance = np.zeros((size * len(covariances),) * 2)
-    for index, block in enumerate(covariances):
-        covariance[index * size : (index + 1) * size, index * size : (index + 1) * size] = block
-
-    def jacobian(ages: np.ndarray) -> np.ndarray:
-        rows = np.zeros((len(functions), len(ages), len(covariance)))
-        for index, function in enumerate(functions.values()):
-            rows[index, :, index * size : (index + 1) * size] = function.columns(ages)
-        return rows
-
-    low, high = data.age_range()
-    curve = Curve(family="quantile", functions=functions, age_low=low, age_high=high)
-    kind: Kind = "conditional" if fixed == "fixed" else "population"
-    fitted = FittedCurve(
-        kind=kind, curve=curve, jacobian=jacobian, covariance=covariance, trials=data.trials
-    )
-    return _Fitted(curves=(fitted,))
-
-
-def _contrasts(data: CurveData) -> np.ndarray:
-    _, trial = np.unique(data.trial, return_inverse=True)
-    return group_contrasts(trial, np.bincount(trial))
-
-
-# ------------------------------------------------------------------ thin groups
-
-
-def _shifts(
-    data: CurveData, groups: Sequence[int], everybody: GroupCurves
-) -> dict[int, tuple[float, float]]:
-    """How far each group lies from the curve of all, shrunk, and its variance.
-
-    Distances are taken within trials: from the curve of all plus the trial's own mean distance.
-    """
-    if not groups:
-        return {}
-    centre = everybody.curves[-1].curve.limits(data.age, (50.0,))[:, 0]
-    residual = data.y - centre
-    if everybody.curves[-1].kind == "conditional":
-        mean = np.bincount(data.trial, residual) / np.maximum(np.bincount(data.trial), 1)
-        residual = residual - mean[data.trial]
-    else:
-        residual = residual - residual.mean()
-    distances, variances = [], []
-    for group in groups:
-        mine = residual[data.ethnicity == group]
-        distances.append(float(mine.mean()))
-        variances.append(float(residual.var()) / len(mine))
-    d, v = np.array(distances), np.array(variances)
-    tau2 = _between(d, v)
-    share = tau2 / (tau2 + v)
-    return {
-        group: (float(share[i] * d[i]), float(share[i] * v[i])) for i, group in enumerate(groups)
-    }
-
-
-def _between(d: np.ndarray, v: np.ndarray) -> float:
-    tau2 = max(float(np.mean(d**2)), 1e-12 * float(v.mean()))
-    for _ in range(_EM_STEPS):
-        share = tau2 / (tau2 + v)
-        new = float(np.sum((share * d) ** 2 + share * v)) / max(len(d) - 1, 0.5)
-        if abs(new - tau2) < 1e-10 * tau2:
-            break
-        tau2 = new
-    return tau2
-
-
-def _moved(fitted: FittedCurve, shift: float, variance: float) -> FittedCurve:
-    """The curve moved by ``shift``, whose variance joins the covariance as one more coefficient."""
-    curve = fitted.curve
-    moved = range(len(curve.functions)) if curve.family == "quantile" else range(1)
-    functions = {
-        name: replace(f, offset=f.offset + shift) if index in moved else f
-        for index, (name, f) in enumerate(curve.functions.items())
-    }
-    p = len(fitted.covariance)
-    covariance = np.zeros((p + 1, p + 1))
-    covariance[:p, :p] = fitted.covariance
-    covariance[p, p] = variance
-    inner = fitted.jacobian
-
-    def jacobian(ages: np.ndarray) -> np.ndarray:
-        rows = inner(ages)
-        more = np.zeros((*rows.shape[:2], 1))
-        more[list(moved)] = 1.0
-        return np.concatenate([rows, more], axis=2)
-
-    return replace(
-        fitted,
-        curve=replace(curve, functions=functions),
-        jacobian=jacobian,
-        covariance=covariance,
-    )
+    return _Fitted(curves=(quantile_curve(data, options),))
 
 
 _FITTERS: dict[str, Fitter] = {

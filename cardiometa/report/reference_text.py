@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _REASONS: Final = {
     "failed": "segmentation failed",
+    "very-few-phases": "fewer than 12 phases",
     "review": "for review",
     "healthy-unknown": "not known to be healthy",
     "not-healthy": "not healthy",
@@ -175,13 +176,14 @@ _CURVES: Final = {
     ),
     "quantile": (
         "Quantile regression of each centile on cubic B-splines of age (two to eight coefficients "
-        "by the number of people in the tail), each ethnicity with enough people alone; intervals "
-        "from the sandwich of Hendricks and Koenker. Centiles that cross are put in order."
+        "by the number of people in the tail), each ethnicity with enough people alone. Centiles "
+        "that cross are put in order."
     ),
     "fractional-polynomial": (
         "Fractional polynomials (Royston and Wright): mean and SD of age, powers by the closed "
         "test, the SD from absolute residuals, the mean refitted with weights; each ethnicity "
-        "alone."
+        "alone. The intervals count the choice of the mean's powers: the distance of the other "
+        "polynomials by their weight (Buckland)."
     ),
 }
 
@@ -201,16 +203,26 @@ def curve_sentences(method: str, result: ReferenceResult) -> str:
                 "beside another has no level of its own."
                 if method in ("lms", "gaussian")
                 else "A group too thin for a curve of its own has everybody's, moved by its own "
-                "mean distance within trials, shrunk as a random effect."
+                "mean distance within trials"
+                + (" (a ratio where all values are positive)" if method == "quantile" else "")
+                + ", shrunk as a random effect."
             )
         )
     if len(result.trials) > 1:
         parts.append(_trials_sentence(method, options.trial_effect, len(result.trials)))
-    parts.append(
-        f"The {options.ci_level:g}% confidence intervals are by the delta method; nothing is given "
-        "outside the observed ages."
-    )
+    parts.append(f"{_intervals(method, options)} Nothing is given outside the observed ages.")
     return " ".join(parts)
+
+
+def _intervals(method: str, options: ReferenceOptions) -> str:
+    ci = f"The {options.ci_level:g}% confidence intervals"
+    if method == "quantile":
+        return (
+            f"{ci} are percentiles of {options.bootstrap} bootstrap samples of people within "
+            f"their trials, trials kept as they are (seed {options.seed}); of more than 50,000 "
+            "people, the sandwich's of Hendricks and Koenker."
+        )
+    return f"{ci} are by the delta method."
 
 
 def _trials_sentence(method: str, wish: str, trials: int) -> str:

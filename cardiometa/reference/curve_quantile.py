@@ -1,0 +1,115 @@
+"""Quantile curves of one group: a regression for each centile, with a bootstrap within trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import EstimationError
+from ..estimation.quantile import fit_quantile, sandwich_covariance
+from ..estimation.quantile_bootstrap import QuantileProblem, resampled_quantiles
+from ..estimation.splines import SplineBasis, group_contrasts
+from .curve import AgeFunction, Curve, Kind, polynomial_columns
+from .curve_data import CurveData, FittedCurve, plan_for
+from .curve_fit import observed_basis
+from .options import ReferenceOptions
+
+PER_COEFFICIENT = 5  # people beyond the outermost centile for each coefficient
+_MOST_SEGMENTS = 5
+_PER_KNOT = 250  # people beyond the outermost centile for each knot: the curve stays calm
+_RESAMPLED_UP_TO = 50_000  # people: above it a bootstrap takes minutes and says the same
+_LEAST_USABLE = 0.95
+
+
+def quantile_curve(data: CurveData, options: ReferenceOptions) -> FittedCurve:
+    """Each centile by quantile regression on B-splines, trials kept as fixed columns.
+
+    As many coefficients as the people in the outer tail allow, two (a line) to eight; the intervals
+    are those of a bootstrap within trials, above 50,000 people the sandwich's. Raises
+    EstimationError where these people determine none.
+    """
+    basis = _quantile_basis(data, options)
+    columns = basis.at(data.age) if basis else polynomial_columns(data.age, 2)
+    size = columns.shape[1]
+    fixed = plan_for("none" if options.trial_effect == "none" else "fixed", data.trials)
+    X = np.hstack([columns, _contrasts(data)]) if fixed == "fixed" else columns
+    functions, problems = {}, []
+    for centile in options.centiles:
+        fit = fit_quantile(X, data.y, centile / 100)
+        functions[f"{centile:g}"] = _quantile_function(basis, fit.coefficients[:size])
+        if not options.quick:
+            V = sandwich_covariance(X, data.y, centile / 100)
+            problems.append(
+                QuantileProblem(X=X, y=data.y, tau=centile / 100, fit=fit, covariance=V)
+            )
+    covariance = np.zeros((size * len(functions),) * 2)
+    for index, problem in enumerate(problems):
+        place = slice(index * size, (index + 1) * size)
+        covariance[place, place] = problem.covariance[:size, :size]
+
+    def jacobian(ages: np.ndarray) -> np.ndarray:
+        rows = np.zeros((len(functions), len(ages), len(covariance)))
+        for index, function in enumerate(functions.values()):
+            rows[index, :, index * size : (index + 1) * size] = function.columns(ages)
+        return rows
+
+    low, high = data.age_range()
+    kind: Kind = "conditional" if fixed == "fixed" else "population"
+    return FittedCurve(
+        kind=kind,
+        curve=Curve(family="quantile", functions=functions, age_low=low, age_high=high),
+        jacobian=jacobian,
+        covariance=covariance,
+        deviations=_deviations(problems, data, size, options),
+        trials=data.trials,
+    )
+
+
+def _quantile_basis(data: CurveData, options: ReferenceOptions) -> SplineBasis | None:
+    """The B-splines that the people beyond the outermost centile bear, None for a line."""
+    tail = min(min(c, 100 - c) for c in options.centiles) / 100
+    allowed = math.floor(data.n * tail / PER_COEFFICIENT)
+    segments = min(allowed - 3, 1 + math.floor(data.n * tail / _PER_KNOT), _MOST_SEGMENTS)
+    return observed_basis(data.age, segments) if segments >= 1 else None
+
+
+def _quantile_function(basis: SplineBasis | None, coefficients: np.ndarray) -> AgeFunction:
+    part = tuple(float(b) for b in coefficients)
+    if basis is None:
+        return AgeFunction(basis="polynomial", coefficients=part)
+    return AgeFunction(
+        basis="spline",
+        coefficients=part,
+        low=basis.low,
+        high=basis.high,
+        segments=basis.segments,
+    )
+
+
+def _deviations(
+    problems: Sequence[QuantileProblem], data: CurveData, size: int, options: ReferenceOptions
+) -> np.ndarray | None:
+    """How the age coefficients of all centiles move from sample to sample, ``[samples, p]``."""
+    if not problems or data.n > _RESAMPLED_UP_TO:
+        return None
+    planes = resampled_quantiles(problems, data.trial, options.bootstrap, options.seed)
+    moves = np.hstack(
+        [
+            found[:, :size] - problem.fit.coefficients[:size]
+            for found, problem in zip(planes, problems, strict=True)
+        ]
+    )
+    usable = np.isfinite(moves).all(axis=1)
+    if usable.mean() < _LEAST_USABLE:
+        raise EstimationError(
+            "A quantile curve has no interval: most samples of these people determine none.",
+            hint="Use another method, or fewer groups.",
+        )
+    return np.asarray(moves[usable])
+
+
+def _contrasts(data: CurveData) -> np.ndarray:
+    _, trial = np.unique(data.trial, return_inverse=True)
+    return group_contrasts(trial, np.bincount(trial))
