@@ -8,8 +8,10 @@ from ..errors import EstimationError, UsageError
 from ..measurement.measures import definition
 from .first_stage import natural
 from .interaction_rows import Interactions, interaction_rows
-from .one_stage import FEW_TRIALS, OneStage, one_stage
+from .multi_arm import JOINT, joint_fit, joint_rows
+from .one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
 from .options import PoolingOptions
+from .pool import JOINT_MODEL
 from .records import EffectRow, PoolingResult, Study
 from .release import release_effects
 from .release_levels import release_levels
@@ -65,10 +67,14 @@ def pool_sites(
         single.append(one)
         levels.append(interaction_rows([m for m in whole.modifiers if m.arm == arm], chosen))
     by_level = [row for one in levels for row in one.rows]
+    beside = joint_rows(joint_fit(whole.trials, studies, chosen), chosen)
+    if chosen.model != "two-stage":
+        beside += joint_one_stage_rows(whole.trials, studies, chosen)
     warnings = [
         *(text for arm, members in studies.items() for text in few_trials(arm, members)),
         *(text for one in single for text in one.warnings),
         *(text for one in levels for text in one.warnings),
+        *([JOINT_MODEL] if any(row.note.startswith(JOINT) for row in beside) else []),
         *(f"A site refused: {text}" for text in whole.refused),
         *(
             f"The sites mix values of {name}: {', '.join(values)}."
@@ -83,7 +89,7 @@ def pool_sites(
         control=chosen.control,
         arms=tuple(studies),
         effects=release_effects(
-            [*effects, *release_levels(by_level, chosen.min_cell)], chosen.min_cell
+            [*effects, *beside, *release_levels(by_level, chosen.min_cell)], chosen.min_cell
         ),
         heterogeneity=tuple(
             row for members in studies.values() for row in heterogeneity_rows(members, chosen)

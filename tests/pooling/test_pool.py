@@ -191,7 +191,8 @@ def test_one_stage_rows_and_their_checks():
         "sensitivity: a residual variance of each trial and arm",
         "sensitivity: common effect (tau2 = 0)",
         "sensitivity: change score",
-        "sensitivity: follow-up only",
+        "sensitivity: random trial intercepts",
+            "sensitivity: follow-up only",
     }
     (check,) = result.checks
     assert check.converged

@@ -71,6 +71,40 @@ def test_files_of_sites_give_what_the_rows_give(tmp_path):
     assert "outcome" in other.output
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["--random-effects", "correlated", "--residual", "common", "--ci-one-stage", "wald"],
+        ["--random-effects", "intercept", "--residual", "by-trial-and-arm"],
+        ["--tau2", "ml", "--ci-one-stage", "satterthwaite"],
+    ],
+)
+def test_one_stage_models_and_several_arms_are_the_same_of_files(tmp_path, model):
+    rows = people(trials=5)
+    rows["arm"] = np.where(
+        (rows["arm"] == "active") & (rows["trial"] > "T2") & (rows.index % 4 < 2),
+        "high",
+        rows["arm"],
+    )
+    first = rows["trial"].isin(["T1", "T4"])
+    files = [
+        summarise(tmp_path, part, name, *OUTCOME)[1]
+        for name, part in (("north", rows[first]), ("south", rows[~first]))
+    ]
+    done = run("pool-trials", *files, "--out", tmp_path / "sites", *model)
+    assert done.exit_code == 0, done.output
+    rows.to_csv(tmp_path / "all.csv", index=False)
+    whole = run("pool-trials", tmp_path / "all.csv", "--out", tmp_path / "rows", *OUTCOME, *model)
+    assert whole.exit_code == 0, whole.output
+    a, b = effects(tmp_path / "sites"), effects(tmp_path / "rows")
+    assert list(a.index) == list(b.index)
+    joint = a[a.index.get_level_values("note").str.contains("all arms in one model")]
+    assert set(joint.index.get_level_values("model")) == {"one-stage", "two-stage"}
+    for column in ("estimate", "se", "df", "ci_low", "ci_high", "p", "tau2", "pi_low"):
+        x, y = (pd.to_numeric(t[column], errors="coerce").to_numpy() for t in (a, b))
+        assert x == pytest.approx(y, rel=1e-8, abs=1e-8, nan_ok=True), column
+
+
 def test_parts_of_one_trial_at_two_sites_merge_exactly(tmp_path):
     rows = people(trials=3)
     half = rows.index % 2 == 0
