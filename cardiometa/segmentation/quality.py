@@ -35,28 +35,19 @@ SHIFT = (5, -3)
 
 @runtime_checkable
 class ViewingPredictor(Protocol):
-    """A predictor that also tells how far its views agree (`predict.TorchPredictor.seen`)."""
+    """A predictor that also tells how far its views agree (as `predict.TorchPredictor.seen`)."""
 
     def seen(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities ``[n, 4, s, s]`` and the sums of the views' agreement ``[n, 3, 2]``."""
 
 
-def look(predictor: Predictor, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def look(
+    predictor: Predictor, crops: np.ndarray, *, views: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities and agreement of the views; NaN for a predictor that cannot tell."""
     if isinstance(predictor, ViewingPredictor):
-        return predictor.seen(crops)
+        return predictor.seen(crops, views=views)
     return predictor.probabilities(crops), np.full((len(crops), 3, 2), np.nan, dtype=np.float32)
-
-
-def expectation_sums(probability: np.ndarray) -> np.ndarray:
-    """Sums ``[n, 3, 2]`` of the Dice that probabilities ``[n, 4, s, s]`` expect of their labels."""
-    labels = probability.argmax(axis=1)
-    sums = np.empty((len(probability), 3, 2), dtype=np.float32)
-    for row, label in enumerate((1, 2, 3)):
-        mask, own = labels == label, probability[:, label]
-        sums[:, row, 0] = 2 * np.where(mask, own, 0).sum(axis=(1, 2))
-        sums[:, row, 1] = own.sum(axis=(1, 2)) + mask.sum(axis=(1, 2))
-    return sums
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:

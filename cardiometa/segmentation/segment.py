@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from ..records import CineStack, Flag, LabelStack, Predictor
@@ -12,8 +13,6 @@ from .card import ModelCard
 from .clean import clean_labels
 from .quality import (
     SHIFT,
-    ViewingPredictor,
-    expectation_sums,
     extreme_frames,
     label_features,
     look,
@@ -22,63 +21,15 @@ from .quality import (
     shift_overlap,
 )
 from .resample import Window, resample
+from .scaling import Scaling
+from .slices import SliceReader, SliceReading, SliceTask, matrix, neighbours, summary_of
 
 # The whole field of view is looked at in at most this many slices of two phases: one batch.
 _SEARCH_SLICES = 4
 _SEARCH_LIMIT = 320
 _MARGIN_MM = 15.0
 _LARGEST_CROP = 192
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
-    """Clip to the 1st and 99th percentile of a whole stack and z-score it (as in training)."""
-
-    low: float
-    high: float
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, images: np.ndarray) -> Scaling:
-        """The scaling of a stack ``[..., y, x]``.
-
-        Read from a quarter of the pixels: their error is far below the noise. Of four rows (and
-        columns) the two outer ones are taken, so that a mirrored or turned image gives the same.
-        """
-        rows, columns = (_outer_of_four(length) for length in images.shape[-2:])
-        sample = images[..., rows, :][..., columns]
-        low, high = (float(v) for v in np.percentile(sample, (1, 99)))
-        small = np.clip(sample, low, high)
-        deviation = float(small.std(dtype=np.float64))
-        return cls(
-            low=low,
-            high=high,
-            mean=float(small.mean(dtype=np.float64)),
-            deviation=deviation if deviation > 0 else 1.0,
-        )
-
-    def apply(self, images: np.ndarray) -> np.ndarray:
-        """Scaled float32 images; the input is left as it is."""
-        scaled: np.ndarray = np.clip(images, self.low, self.high).astype(np.float32, copy=False)
-        scaled -= np.float32(self.mean)
-        scaled *= np.float32(1 / self.deviation)
-        return scaled
-
-
-def _outer_of_four(length: int) -> np.ndarray:
-    return np.flatnonzero(np.isin(np.arange(length) % 4, (0, 3)))
-
-
-def _with_context(stack: np.ndarray, context_slices: int) -> np.ndarray:
-    """``[t, z, s, s]`` to ``[t·z, context, s, s]``: each slice between its neighbours."""
-    if context_slices == 1:
-        channels = stack[:, :, None]
-    else:
-        below = np.concatenate([stack[:, :1], stack[:, :-1]], axis=1)
-        above = np.concatenate([stack[:, 1:], stack[:, -1:]], axis=1)
-        channels = np.stack([below, stack, above], axis=2)
-    return channels.reshape(-1, channels.shape[2], *stack.shape[2:])
+_SLICES_AT_A_TIME = 64
 
 
 def _window(cine: CineStack, centre: tuple[float, float], size: int, spacing: float) -> Window:
@@ -127,9 +78,10 @@ def find_heart(
     looked_at = cine.pixels[np.ix_(chosen_t, needed)]
     images = _through(window, looked_at, looked_at.min())
     position = np.searchsorted(needed, chosen_z)
-    all_rows = _with_context(Scaling.of(images).apply(images), predictor.context_slices)
-    rows = all_rows.reshape(len(chosen_t), len(needed), *all_rows.shape[1:])[:, position]
-    probability = predictor.probabilities(rows.reshape(-1, *all_rows.shape[1:]))
+    around = neighbours(len(chosen_t), len(needed), predictor.context_slices)
+    around = around.reshape(len(chosen_t), len(needed), -1)[:, position]
+    scaled = Scaling.of(images).apply(images).reshape(-1, *images.shape[2:])
+    probability = predictor.probabilities(scaled[around.reshape(-1, around.shape[-1])])
     heart = 1 - probability[:, 0]
     score = heart.mean(axis=0)
     regions, found = ndimage.label(score > 0.2)
@@ -150,38 +102,9 @@ def find_heart(
     return centre, float(max(span)) * card.spacing_mm
 
 
-def border_confidence(probability: np.ndarray) -> np.ndarray:
-    """Mean largest probability ``[n]`` within two pixels of a predicted border; NaN without one."""
-    labels = probability.argmax(axis=1)
-    edge = np.zeros(labels.shape, dtype=bool)
-    across = labels[:, :, 1:] != labels[:, :, :-1]
-    down = labels[:, 1:] != labels[:, :-1]
-    edge[:, :, 1:] |= across
-    edge[:, :, :-1] |= across
-    edge[:, 1:] |= down
-    edge[:, :-1] |= down
-    best = probability.max(axis=1)
-    total, count = (best * edge).sum(axis=(1, 2)), edge.sum(axis=(1, 2))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
-
-
 def _crop_size(card: ModelCard, extent_mm: float) -> int:
     wanted = (extent_mm + 2 * _MARGIN_MM) / card.spacing_mm
     return int(min(max(card.crop, -(-wanted // 32) * 32), max(card.crop, _LARGEST_CROP)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    """What the network said of every frame: source-grid ``labels``, and on the crop's grid labels.
-
-    ``confidence`` ``[t, z]``; ``agreement`` and ``expectation`` ``[t, z, 3, 2]`` (see `quality`).
-    """
-
-    labels: np.ndarray
-    on_crop: np.ndarray
-    confidence: np.ndarray
-    agreement: np.ndarray
-    expectation: np.ndarray
 
 
 def segment_cine(
@@ -204,23 +127,30 @@ def segment_cine(
     window = _window(cine, centre, _crop_size(card, extent_mm), card.spacing_mm)
     images = _through(window, cine.pixels, cine.pixels.min())
     scaling = Scaling.of(images)
-    reading = _read_frames(cine, predictor, scaling.apply(images), window)
-    cleaned, clean_flags = clean_labels(reading.labels, cine.spacing_mm)
+    task = SliceTask(images=images, scaling=scaling, back=window.to_source())
+    reading = read_slices(predictor, task)
+    labels = np.zeros(cine.pixels.shape, dtype=np.uint8)
+    box = window.source_box()
+    labels[:, :, box[0], box[1]] = reading.labels.reshape(
+        *labels.shape[:2], *reading.labels.shape[1:]
+    )
+    cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
     frames = extreme_frames(cleaned)
     shifted = _further_look(cine, predictor, scaling, window, frames)
+    by_phase = _by_phase(reading, cine.pixels.shape[0])
     features = [
         {
-            **named("view_dice", reading.agreement[t]),
-            **named("expected_dice", reading.expectation[t]),
-            **named("shift_dice", shift_overlap(reading.on_crop[t], labels)),
-            **label_features(reading.labels[t], cleaned[t]),
-            "border_confidence": _mean_known(reading.confidence[t]),
+            **named("view_dice", by_phase.agreement[t]),
+            **named("expected_dice", by_phase.expectation[t]),
+            **named("shift_dice", shift_overlap(by_phase.on_crop[t], moved)),
+            **label_features(labels[t], cleaned[t]),
+            "border_confidence": _mean_known(by_phase.confidence[t]),
         }
-        for t, labels in zip(frames, shifted, strict=True)
+        for t, moved in zip(frames, shifted, strict=True)
     ]
     return LabelStack(
         labels=cleaned,
-        confidence=reading.confidence,
+        confidence=by_phase.confidence,
         model_id=card.model_id,
         model_sha256=model_sha256,
         flags=(*flags, *clean_flags),
@@ -228,31 +158,33 @@ def segment_cine(
     )
 
 
-def _read_frames(
-    cine: CineStack, predictor: Predictor, crops: np.ndarray, window: Window
-) -> _Reading:
-    phases, slices = crops.shape[:2]
-    box, back = window.source_box(), window.to_source()
-    reading = _Reading(
-        labels=np.zeros(cine.pixels.shape, dtype=np.uint8),
-        on_crop=np.zeros(crops.shape, dtype=np.uint8),
-        confidence=np.full((phases, slices), np.nan, dtype=np.float32),
-        agreement=np.zeros((phases, slices, 3, 2), dtype=np.float32),
-        expectation=np.zeros((phases, slices, 3, 2), dtype=np.float32),
+def _by_phase(reading: SliceReading, phases: int) -> SliceReading:
+    """The same arrays as ``[t, z, …]``."""
+    return SliceReading(
+        **{
+            item.name: (own := getattr(reading, item.name)).reshape(phases, -1, *own.shape[1:])
+            for item in fields(reading)
+        }
     )
-    # A few phases at a time keep the memory flat whatever the length of the cine.
-    step = max(1, 64 // slices)
-    for first in range(0, phases, step):
-        part = slice(first, min(first + step, phases))
-        rows = _with_context(crops[part], predictor.context_slices)
-        probability, agreement = look(predictor, rows)
-        reading.confidence[part] = border_confidence(probability).reshape(-1, slices)
-        reading.agreement[part] = agreement.reshape(-1, slices, 3, 2)
-        reading.expectation[part] = expectation_sums(probability).reshape(-1, slices, 3, 2)
-        labels = probability.argmax(axis=1).astype(np.uint8)
-        reading.on_crop[part] = labels.reshape(-1, slices, *labels.shape[1:])
-        own = resample(probability, *back).argmax(axis=1).astype(np.uint8)
-        reading.labels[part, :, box[0], box[1]] = own.reshape(-1, slices, *own.shape[1:])
+
+
+def read_slices(predictor: Predictor, task: SliceTask) -> SliceReading:
+    """The reading of every slice; a predictor that gives probabilities alone is asked in parts."""
+    if isinstance(predictor, SliceReader):
+        return predictor.read(task)
+    phases, slices, size = task.images.shape[:3]
+    images = task.scaling.apply(task.images).reshape(-1, size, size)
+    around = neighbours(phases, slices, predictor.context_slices)
+    back = None
+    if task.back is not None:
+        rows, columns = (matrix(taps, size) for taps in task.back)
+        back = (rows, columns)
+    reading = SliceReading.empty(task)
+    for first in range(0, len(around), _SLICES_AT_A_TIME):
+        part = slice(first, min(first + _SLICES_AT_A_TIME, len(around)))
+        probability, agreement = look(predictor, images[around[part]], views=task.views)
+        summary = summary_of(torch.from_numpy(probability), back)
+        reading.fill(part, summary, torch.from_numpy(agreement))
     return reading
 
 
@@ -269,15 +201,9 @@ def _further_look(
         window.centre[1] + SHIFT[1] * window.spacing_mm / window.source_spacing_mm[1],
     )
     moved = replace(window, centre=centre)
-    two = cine.pixels[list(frames)]
-    crops = scaling.apply(_through(moved, two, cine.pixels.min()))
-    rows = _with_context(crops, predictor.context_slices)
-    if isinstance(predictor, ViewingPredictor):
-        probability, _ = predictor.seen(rows, views=1)
-    else:
-        probability = predictor.probabilities(rows)
-    labels: np.ndarray = probability.argmax(axis=1).reshape(crops.shape)
-    return labels
+    crops = _through(moved, cine.pixels[list(frames)], cine.pixels.min())
+    reading = read_slices(predictor, SliceTask(images=crops, scaling=scaling, views=1))
+    return reading.on_crop.reshape(crops.shape)
 
 
 def _mean_known(values: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from cardiometa.segmentation.card import QUALITY_KIND, parse_quality
 from cardiometa.segmentation.model import load_model
 from cardiometa.segmentation.quality import (
     SHIFT,
-    expectation_sums,
     extreme_frames,
     label_features,
     look,
@@ -23,6 +23,7 @@ from cardiometa.segmentation.quality import (
     scan_quality,
     shift_overlap,
 )
+from cardiometa.segmentation.slices import border_confidence, expectation_sums
 from tests.bench.calibrate_quality import add_block, auc, fit, left_out, logit, predict
 from tests.kit.labelled import disc_heart
 from tests.segmentation.test_model import DOCUMENT, crops, write_model
@@ -35,22 +36,34 @@ BLOCK = {
 }
 
 
-def one_hot(labels: np.ndarray, sure: float) -> np.ndarray:
-    """Probabilities ``[n, 4, s, s]`` that give each label ``sure`` and share the rest."""
-    return np.stack([np.where(labels == k, sure, (1 - sure) / 3) for k in range(4)], axis=1).astype(
-        np.float32
-    )
+def sums_of(labels: np.ndarray, sure: float) -> np.ndarray:
+    """The expectation of probabilities that give each label ``sure`` and share the rest."""
+    each = [np.where(labels == k, sure, (1 - sure) / 3) for k in range(4)]
+    probability = np.stack(each, axis=1).astype(np.float32)
+    return expectation_sums(torch.from_numpy(probability), torch.from_numpy(labels)).numpy()
 
 
 def test_expected_dice_of_sure_and_unsure_labels() -> None:
     labels = np.zeros((2, 8, 8), dtype=int)
     labels[:, 2:4, 2:4] = 1
     labels[:, 5:7, 2:6] = 3
-    sure = named("expected_dice", expectation_sums(one_hot(labels, 1.0)))
+    sure = named("expected_dice", sums_of(labels, 1.0))
     assert sure == {"expected_dice_lv": 1, "expected_dice_myo": 0, "expected_dice_rv": 1}
-    unsure = named("expected_dice", expectation_sums(one_hot(labels, 0.7)))
+    unsure = named("expected_dice", sums_of(labels, 0.7))
     # 4 labelled pixels of 64: their probability is 2.8, that of all others 6.
     assert unsure["expected_dice_lv"] == pytest.approx(2 * 2.8 / (2.8 + 6 + 4), rel=1e-5)
+
+
+def test_confidence_is_that_of_the_border_alone() -> None:
+    labels = torch.zeros((2, 9, 9), dtype=torch.uint8)
+    labels[0, 3:6, 3:6] = 1
+    best = torch.full((2, 9, 9), 1.0)
+    best[0, 2:7, 2:7] = 0.5  # the square, and the ring around it but for its corners
+    best[0, 4, 4] = 0.9  # its middle lies off the border
+    best[0, 2, 2] = 0.1  # so does a corner of the ring
+    found = border_confidence(best, labels).numpy()
+    assert found[0] == pytest.approx(0.5)
+    assert np.isnan(found[1])
 
 
 def test_a_moved_crop_agrees_where_the_network_does() -> None:

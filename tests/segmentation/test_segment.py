@@ -11,7 +11,8 @@ import pytest
 from cardiometa.records import CineStack
 from cardiometa.segmentation.card import ModelCard
 from cardiometa.segmentation.model import load_model
-from cardiometa.segmentation.segment import Scaling, find_heart, segment_cine
+from cardiometa.segmentation.scaling import Scaling
+from cardiometa.segmentation.segment import find_heart, segment_cine
 from tests.bench.perturbations import DIHEDRAL, PERTURBATIONS, Heart, perturbed, turned_back
 from tests.kit.labelled import cine_of, disc_heart
 from tests.segmentation.test_model import DOCUMENT, write_model
