@@ -90,13 +90,13 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
-def _stage(path: Path, data: bytes) -> Path:
+def _stage(path: Path, data: bytes, mode: int = 0o666) -> Path:
     """A temporary file beside ``path`` with ``data``, on disk."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with _writing(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(temporary, _CREATE, 0o666)
+            descriptor = os.open(temporary, _CREATE, mode)
             try:
                 left = memoryview(data)
                 while left:
@@ -149,6 +149,8 @@ def write_all(
     Raises OutputError; a disk too full to stage all changes nothing.
     """
     marker, final = _unfinished(contents), len(contents)
+    if marker:
+        old = (*old, STALE_NAME)
     waiting = [*marker, *contents.items()]
     staged: list[tuple[Path, Path]] = []
     try:
@@ -173,12 +175,13 @@ def _unfinished(contents: Mapping[str, bytes | str]) -> list[tuple[str, str]]:
     return [(RECORD_NAME, canonical_json({**json.loads(contents[RECORD_NAME]), "run": WRITING}))]
 
 
-def create_new(path: Path, data: bytes) -> bool:
+def create_new(path: Path, data: bytes, *, secret: bool = False) -> bool:
     """Write a file whole that is not there yet; False, and nothing written, where it is.
 
-    A hard link either gets the name or fails, on network file systems too. Raises OutputError.
+    A hard link either gets the name or fails, on network file systems too. A ``secret`` is for its
+    owner alone to read. Raises OutputError.
     """
-    temporary = _stage(path, data)
+    temporary = _stage(path, data, 0o600 if secret else 0o666)
     try:
         with _writing(path.name):
             return _link(temporary, path)
@@ -209,6 +212,21 @@ def remove_empty(folder: Path) -> None:
     """Remove a folder that holds nothing; any other stays."""
     with suppress(OSError):
         folder.rmdir()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of ours with all it holds; links are removed, not followed.
+
+    What a kill leaves of it is removed by the next call. Raises OutputError.
+    """
+    with _writing(folder.name):
+        if folder.is_symlink() or not folder.is_dir():
+            folder.unlink(missing_ok=True)
+            return
+        for path in folder.iterdir():
+            remove_tree(path)
+        folder.rmdir()
+        _sync_folder(folder.parent)
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
@@ -319,6 +337,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 # ------------------------------------------------------------------ output folders
 
 RECORD_NAME = "cardiometa.json"
+STALE_NAME = "stale.json"  # of `execution.stale`: the output's input has changed since
 LOCK_PREFIX, LOCK_SUFFIX = ".cardiometa.", ".lock"  # of `execution.lock`; no content
 WRITING = {"state": "writing"}  # the run block of a record whose files are not all in place
 

@@ -86,6 +86,8 @@ def flow_of(cohort: Cohort, results: Sequence[ScanResult]) -> Flow:
             "failed": len(seen - people),
             "analysed": len(people),
             "excluded": n_people - len(people),
+            # Erased from the output, so in none of the other counts.
+            **({"withdrawn": cohort.withdrawn} if cohort.withdrawn else {}),
         },
         "scans": {
             "sought": None,

@@ -23,7 +23,7 @@ from .folder import (
     read_trial_folder,
 )
 from .participants import Roster, empty_roster, read_roster
-from .pseudonyms import pseudonym, read_key
+from .pseudonyms import key_check, pseudonym, read_key
 from .records import (
     Cohort,
     CohortDefinition,
@@ -315,6 +315,7 @@ def _pseudonymised(cohort: Cohort, key: bytes) -> Cohort:
         participants=rows,
         scans=tuple(replace(scan, key=of(scan.key)) for scan in cohort.scans),
         visits_without_images=tuple(of(k) for k in cohort.visits_without_images),
+        key_check=key_check(key),
     )
 
 

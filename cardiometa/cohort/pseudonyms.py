@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 from pathlib import Path
 
 from ..errors import UsageError
@@ -29,6 +30,21 @@ def read_key(path: Path) -> bytes:
             hint="Make one with: openssl rand -hex 32 > KEYFILE. Keep it apart from the outputs.",
         )
     return key
+
+
+def key_warning(path: Path) -> str | None:
+    """A sentence where others on this machine can read a key file, else None."""
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        return (
+            f"Others on this machine may read the key file {path.name}, and whoever has it can "
+            "link pseudonyms to people: chmod 600."
+        )
+    return None
+
+
+def key_check(key: bytes) -> str:
+    """A word that is the same for the same key and tells nothing of it."""
+    return hmac.new(key, b"cardiometa: which key", hashlib.sha256).hexdigest()[:16]
 
 
 def pseudonym(key: bytes, trial: str, participant: str) -> str:

@@ -108,6 +108,8 @@ class Cohort:
     ``carried``; unknown is NaN (numbers), None (text, booleans). ``visits_without_images``: rows
     of a scans table whose image cells are blank. ``input_sha256`` has each table's hash, by
     ``<trial>.participants``. ``notes``: lines for the log; ``warnings``: sentences to look at.
+    ``key_check`` tells the key of ``--pseudonymise`` from another without telling it, None without
+    one; ``withdrawn`` counts people whose data were erased from the output, who are no rows here.
     """
 
     name: str
@@ -121,6 +123,8 @@ class Cohort:
     input_sha256: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    key_check: str | None = None
+    withdrawn: int = 0
 
     def trial(self, name: str) -> TrialDefinition:
         """The definition of the named trial."""
