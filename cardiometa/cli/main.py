@@ -21,6 +21,8 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("score", "score", "Around it"),
     ("verify", "verify", "Around it"),
     ("model", "model", "Around it"),
+    ("gather", "gather", "Around it"),
+    ("withdraw", "withdraw", "Around it"),
     ("doctor", "doctor", "Around it"),
 )
 

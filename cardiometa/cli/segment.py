@@ -50,7 +50,7 @@ class _Watcher:
             self._progress.__exit__()
 
 
-def _show(outcome: SegmentOutcome, out: Path, *, quiet: bool) -> None:
+def _show(outcome: SegmentOutcome, out: Path, *, shard: str | None, quiet: bool) -> None:
     for note in outcome.notes:
         say(note, quiet=quiet)
     for warning in outcome.warnings:
@@ -72,6 +72,9 @@ def _show(outcome: SegmentOutcome, out: Path, *, quiet: bool) -> None:
     where = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stages.items())
     if where:
         say(f"time by stage, summed over scans (stages overlap): {where}", quiet=quiet)
+    if shard is not None:
+        say(f"shard {shard} is done; once all are: cardiometa gather {out}", quiet=quiet)
+        return
     say(f"measurements: {out / 'measurements.csv'}", quiet=quiet)
     say(f"report:       {out / 'report.html'}", quiet=quiet)
 
@@ -122,6 +125,18 @@ def segment(
         str,
         typer.Option(help="Whose identity they carry: scrub (the cohort's own id) or keep."),
     ] = "scrub",
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds a scan may take before it is ended and failed; 0: none.", min=0),
+    ] = 600,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: only this shard of the scans; then `cardiometa gather OUT`."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, as tls://host:8786 (extra `dask`)."),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Do every scan again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count only.")] = False,
     overwrite: OverwriteOption = False,
@@ -138,6 +153,7 @@ def segment(
     with guard():
         from ..cohort.records import CohortOptions
         from ..execution.segment_run import SegmentOptions, Watch, run_segment
+        from ..execution.shards import Shard
 
         one_of("--dicom-identity", dicom_identity, ("scrub", "keep"))
         if dicom_identity == "keep" and not dicom_seg:
@@ -170,6 +186,9 @@ def segment(
                     restart=restart,
                     allow_mixed_models=allow_mixed_models,
                     dry_run=dry_run,
+                    timeout_s=timeout,
+                    shard=Shard.parse(shard) if shard is not None else None,
+                    scheduler=scheduler,
                 ),
                 Watch(planned=watcher.planned, finished=watcher.finished),
             )
@@ -190,10 +209,10 @@ def segment(
                 }
             )
         if not dry_run:
-            _show(outcome, out, quiet=quiet)
+            _show(outcome, out, shard=shard, quiet=quiet)
         if outcome.failed or outcome.review:
-            say(
-                f"{outcome.failed} failed and {outcome.review} to review: "
-                f"see the columns status and flags in {out / 'measurements.csv'}",
-            )
+            where = f"the columns status and flags in {out / 'measurements.csv'}"
+            if shard is not None:
+                where = "the table that `cardiometa gather` makes"
+            say(f"{outcome.failed} failed and {outcome.review} to review: see {where}")
             raise typer.Exit(4)

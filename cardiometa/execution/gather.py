@@ -14,12 +14,14 @@ import numpy as np
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
 from ..provenance import RESEARCH_USE
 from ..records import Flag, ScanResult, Status
+from .scan_record import read_record
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..cohort.records import Cohort, TrialDefinition
-    from ..segmentation.model import Model
+    from ..report.gallery import Gallery
+    from ..segmentation.card import ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +147,18 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort) -> str:
     )
 
 
-def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Model) -> Gathered:
-    """Write ``measurements.csv`` and its dictionary, the roster, the account and the page."""
+def gather(
+    out: Path,
+    cohort: Cohort,
+    results: Sequence[ScanResult],
+    *,
+    card: ModelCard,
+    model_sha256: str,
+) -> Gathered:
+    """Write ``measurements.csv`` and its dictionary, the roster, the account and the page.
+
+    ``results`` may be slim (`scan_record.slim`): what the gallery shows is read from OUT.
+    """
     from ..cohort.table import build_tables
     from ..report.gallery import gallery_items
     from ..report.segment_page import segment_page
@@ -158,9 +170,9 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
     page = segment_page(
         tables,
         cohort=cohort,
-        items=gallery_items(flagged, pictures),
-        card=model.card,
-        model_sha256=model.sha256,
+        items=_whole(out, gallery_items(flagged, pictures)),
+        card=card,
+        model_sha256=model_sha256,
         identity_kept=identity_kept(flagged),
     )
     contents: dict[str, bytes | str] = {
@@ -177,3 +189,13 @@ def gather(out: Path, cohort: Cohort, results: Sequence[ScanResult], model: Mode
     # The Parquet of a run that could write one would be another table's.
     write_all(out, contents, old=() if parquet is not None else (PARQUET_NAME,))
     return Gathered(results=tuple(flagged), flow=tables.flow)
+
+
+def _whole(out: Path, gallery: Gallery) -> Gallery:
+    """The gallery with the whole records of the scans that it shows."""
+    items = []
+    for item in gallery.items:
+        whole = read_record(out, item.result.key)
+        document = item.result.document if whole is None else whole.document
+        items.append(replace(item, result=replace(item.result, document=document)))
+    return replace(gallery, items=tuple(items))

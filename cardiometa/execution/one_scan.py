@@ -273,10 +273,17 @@ def _with_correction(
     return {**document, **extra}, {**own_files, **new_files}
 
 
-def write_failure(out: Path, failure: Failure) -> ScanResult:
-    """The record of a failed scan; masks of an earlier run, if any, go."""
+def write_failure(
+    out: Path, failure: Failure, *, run: Mapping[str, Any] | None = None
+) -> ScanResult:
+    """The record of a failed scan; masks of an earlier run, if any, go.
+
+    ``run``: what may differ between two equal runs.
+    """
     job = failure.job
     document = failed_document(job.key, job.options, code=failure.code, sentence=failure.sentence)
+    if run:
+        document["run"] = dict(run)
     return commit(out, job.key, {}, document)
 
 

@@ -7,6 +7,7 @@ the hash it names. Anything less is done again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ OUTPUT_NAMES = (
 
 # A fault of the program is tried again on the next run; bad input is not.
 FAULT_CODE = "program-fault"
+# The process that worked on the scan died of it twice, or had to be ended after --timeout.
+KILLED_CODE = "worker-killed"
+TIMEOUT_CODE = "timeout"
+# What of a record the tables and the account need; the rest is read again where it is shown.
+_SLIM = ("model", "options", "run", "dicom_seg")
 
 FACT_NAMES = ("vendor", "field_strength_t", "sequence")
 
@@ -142,6 +148,7 @@ def failed_document(
 def to_result(document: Mapping[str, Any]) -> ScanResult:
     """The record of a document; InputError where it is not one of ours."""
     try:
+        _check(document)
         key = document["key"]
         return ScanResult(
             key=ScanKey(trial=key["trial"], participant=key["participant_id"], visit=key["visit"]),
@@ -151,27 +158,88 @@ def to_result(document: Mapping[str, Any]) -> ScanResult:
             flags=tuple(Flag(**flag) for flag in document["flags"]),
             document=document,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError("A result.json is not a record of this program.") from error
 
 
-def read_finished(out: Path, key: ScanKey, options: Mapping[str, Any]) -> ScanResult | None:
-    """The finished result of a scan, or None where it must be done (again)."""
-    folder = scan_folder(out, key)
-    path = folder / RESULT_NAME
+def _check(document: Any) -> None:
+    """Raise ValueError where a part of a record cannot have been written by this program."""
+    parts = ("key", "options", "measures", "facts")
+    may = ("outputs", "run", "model", "model_result", "correction")
+    sound = isinstance(document, dict) and all(isinstance(document[name], dict) for name in parts)
+    sound = sound and all(isinstance(document.get(name, {}), dict) for name in may)
+    if not sound or document["status"] not in get_args(Status):
+        raise ValueError("parts")
+    numbers = [*document["measures"].values(), *document.get("run", {}).get("stages", {}).values()]
+    numbers.append(document.get("run", {}).get("seconds"))
+    if not all(_is_number(value) for value in numbers):
+        raise ValueError("numbers")
+    texts = [*document["key"].values(), *document.get("outputs", {}).values()]
+    for flag in document["flags"]:
+        if flag["level"] not in get_args(Level):
+            raise ValueError("a level")
+        texts += flag.values()
+    simple = (type(None), str, int, float)
+    if not all(isinstance(value, str) for value in texts) or not all(
+        isinstance(value, simple) for value in document["facts"].values()
+    ):
+        raise ValueError("texts")
+    if not set(document.get("outputs", {})) <= set(OUTPUT_NAMES):
+        raise ValueError("outputs")
+    if "model_result" in document:
+        _check(document["model_result"])
+
+
+def _is_number(value: Any) -> bool:
+    """True for what a measure may be: a finite number or nothing."""
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def slim(result: ScanResult) -> ScanResult:
+    """The result without curves and details: 100,000 of these fit into memory."""
+    document = {name: result.document[name] for name in _SLIM if name in result.document}
+    return replace(result, document=document)
+
+
+def read_record(out: Path, key: ScanKey) -> ScanResult | None:
+    """The committed result of a scan whatever its options, None where there is none."""
+    path = scan_folder(out, key) / RESULT_NAME
     if not path.is_file():
         return None
     try:
         document = read_json(path)
         result = to_result(document)
-        outputs = dict(document["outputs"])
-    except (InputError, KeyError, TypeError, AttributeError):
+    except (InputError, KeyError, TypeError, AttributeError, ValueError):
         return None
-    same = document.get("format_version") == FORMAT_VERSION and dict(document["options"]) == dict(
-        options
-    )
-    retry = any(flag.code == FAULT_CODE for flag in result.flags)
-    if result.key != key or not same or retry:
+    whole = all(isinstance(document.get(name), dict) for name in ("outputs", "options"))
+    same = document.get("format_version") == FORMAT_VERSION
+    return result if whole and same and result.key == key else None
+
+
+def _goes_better(result: ScanResult, timeout_s: float) -> bool:
+    """True for a failure that the next run, on a larger machine or with more time, may not meet."""
+    codes = {flag.code for flag in result.flags}
+    if TIMEOUT_CODE in codes:
+        given = float(result.document.get("run", {}).get("timeout_s", 0.0))
+        return timeout_s == 0 or timeout_s > given
+    return bool(codes & {FAULT_CODE, KILLED_CODE})
+
+
+def read_finished(
+    out: Path, key: ScanKey, options: Mapping[str, Any], *, timeout_s: float = 0.0
+) -> ScanResult | None:
+    """The finished result of a scan, or None where it must be done (again).
+
+    ``timeout_s``: how long a scan may take now, 0 for ever; one that was ended earlier is tried
+    again.
+    """
+    result = read_record(out, key)
+    if result is None:
+        return None
+    folder, outputs = scan_folder(out, key), result.document["outputs"]
+    if dict(result.document["options"]) != dict(options) or _goes_better(result, timeout_s):
         return None
     for name, digest in outputs.items():
         file = folder / name

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Problem, UsageError
 from ..records import BodySize, ScanKey, ScanResult, ScanSource
 from .one_scan import ScanJob
-from .scan_record import read_finished, shown_scans
+from .scan_record import read_finished, shown_scans, slim
 from .stored import (
     base_options,
     edited_by_hand,
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from .segment_run import SegmentOptions
 
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+_QUESTIONS = 8  # to the file system at once
+
+
 def source_size(source: ScanSource) -> tuple[int, int]:
     """Number and bytes of a source's files: a cheap sign that images were added or changed."""
     files = [
@@ -39,7 +45,9 @@ def source_size(source: ScanSource) -> tuple[int, int]:
     return len(files), sum(path.stat().st_size for path in files)
 
 
-def _body(cohort: Cohort) -> dict[tuple[str, str], BodySize]:
+def bodies_of(cohort: Cohort) -> dict[tuple[str, str], BodySize]:
+    """Height and weight by trial and participant."""
+
     def number(value: Any) -> float | None:
         return None if value is None or not math.isfinite(float(value)) else float(value)
 
@@ -106,39 +114,49 @@ def jobs_of(
     model: Model,
     corrections: Mapping[ScanKey, Correction],
 ) -> list[ScanJob]:
-    """One job a scan, in the cohort's order."""
-    bodies = _body(cohort)
-    return [
-        _job(
-            scan,
-            bodies.get((scan.key.trial, scan.key.participant), BodySize()),
-            options,
-            model,
-            corrections.get(scan.key),
-        )
-        for scan in cohort.scans
-    ]
+    """One job a scan of this run's shard, in the cohort's order."""
+    bodies = bodies_of(cohort)
+    shard = options.shard
+
+    def job(scan: CohortScan) -> ScanJob:
+        body = bodies.get((scan.key.trial, scan.key.participant), BodySize())
+        return _job(scan, body, options, model, corrections.get(scan.key))
+
+    return _side_by_side(job, [s for s in cohort.scans if shard is None or shard.has(s.key)])
+
+
+def _side_by_side(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
+    """The function over all items: shared storage answers many questions as fast as one."""
+    with ThreadPoolExecutor(_QUESTIONS) as pool:
+        return list(pool.map(function, items))
 
 
 def plan_of(out: Path, jobs: Sequence[ScanJob], options: SegmentOptions) -> Plan:
     """Sort the jobs by what OUT holds of them; nothing is written."""
-    if options.restart or not out.exists():
+    if options.restart or not (out / "scans").exists():
         return Plan(done=(), back=(), left=jobs)
-    done, back, left = [], [], []
-    for planned in jobs:
-        job = _by_its_model(out, planned) if options.allow_mixed_models else planned
-        result = read_finished(out, job.key, job.options)
-        if result is not None:
-            done.append(result)
-            continue
-        stored = stored_model(out, job.key, job.options)
-        if stored is None:
-            left.append(planned)
-        elif job.options == base_options(job.options):
-            back.append(replace(job, stored=stored))
-        else:
-            left.append(replace(job, stored=stored))
-    return Plan(done=done, back=back, left=left)
+    found = _side_by_side(lambda job: _state_of(out, job, options), jobs)
+    return Plan(
+        done=[state for state in found if isinstance(state, ScanResult)],
+        back=[job for job, way in (s for s in found if isinstance(s, tuple)) if way == "back"],
+        left=[job for job, way in (s for s in found if isinstance(s, tuple)) if way == "left"],
+    )
+
+
+def _state_of(
+    out: Path, planned: ScanJob, options: SegmentOptions
+) -> ScanResult | tuple[ScanJob, str]:
+    """The result where the scan is done; else its job, and whether it goes back or is left."""
+    job = _by_its_model(out, planned) if options.allow_mixed_models else planned
+    result = read_finished(out, job.key, job.options, timeout_s=options.timeout_s)
+    if result is not None:
+        return slim(result)
+    stored = stored_model(out, job.key, job.options)
+    if stored is None:
+        return planned, "left"
+    if job.options == base_options(job.options):
+        return replace(job, stored=stored), "back"
+    return replace(job, stored=stored), "left"
 
 
 def _by_its_model(out: Path, job: ScanJob) -> ScanJob:

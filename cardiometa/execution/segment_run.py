@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CohortError, UsageError
-from ..files import RECORD_NAME, check_output, read_json, remove_leftovers, write_text
+from ..files import (
+    RECORD_NAME,
+    check_output,
+    create_new,
+    read_json,
+    remove_leftovers,
+    write_text,
+)
 from ..provenance import FORMAT_VERSION, record_text, run_block
 from ..records import RunRecord, ScanKey, ScanResult
-from .scan_record import shown_scans
+from .engine import Engine, EngineSetup
+from .gather import gather
+from .lock import Claim, OutputLock
+from .scan_record import scan_folder, shown_scans, slim
+from .shards import Shard
+from .snapshot import SNAPSHOT_NAME, snapshot_text
 from .stored import restore
 
 if TYPE_CHECKING:
     from ..cohort.records import Cohort, CohortOptions
     from ..segmentation.model import Model
-    from ..segmentation.predict import TorchPredictor
     from .corrections import Correction
-    from .one_scan import ScanJob
+    from .segment_plan import Plan
 
 BSA_FORMULAS = ("mosteller", "dubois")
 
@@ -33,6 +44,8 @@ class SegmentOptions:
     """Options of a run; those up to ``dicom_seg`` matter to the result.
 
     ``dicom_seg``: None, or whose identity the objects carry, ``scrub`` or ``keep``.
+    ``timeout_s``: how long one scan may take, 0 for ever. ``scheduler``: the address of a Dask
+    scheduler; None runs the scans here.
     """
 
     bsa_formula: str = "mosteller"
@@ -47,6 +60,9 @@ class SegmentOptions:
     restart: bool = False
     allow_mixed_models: bool = False
     dry_run: bool = False
+    timeout_s: float = 600.0
+    shard: Shard | None = None
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,67 +145,152 @@ def run_segment(
     """Run the whole command; errors are those of `errors`, nothing is written before the checks."""
     from ..cohort.load import load_cohort
     from ..segmentation.model import load_model
-    from .gather import gather
-    from .segment_plan import check_masks, corrections_of, jobs_of, plan_of
 
     begun = time.monotonic()
     _check_options(options)
     model = load_model(options.model)
-    cohort = load_cohort(cohort_path, cohort_options)
-    if not cohort.scans:
-        raise CohortError(
-            "The cohort holds no scan.",
-            hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
+    setup = EngineSetup(
+        out=out,
+        model=model,
+        device=options.device,
+        batch=options.batch,
+        workers=options.workers,
+        timeout_s=options.timeout_s,
+    )
+    with closing(engine_for(setup, options.scheduler)) as engine:
+        if not options.dry_run:
+            engine.warm()
+        cohort = load_cohort(cohort_path, cohort_options)
+        if not cohort.scans:
+            raise CohortError(
+                "The cohort holds no scan.",
+                hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
+            )
+        _check_output(out, cohort, options, model)
+        run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun)
+        if options.dry_run:
+            return run.planned(watch)[2]
+        shard = options.shard
+        claim = Claim(command="segment", shard=(shard.number, shard.of) if shard else None)
+        with OutputLock(out, claim) as lock:
+            # What another run wrote since, too.
+            _check_output(out, cohort, options, model)
+            return run.work(engine, lock, watch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One call of `run_segment` whose input is read and whose output may be written."""
+
+    out: Path
+    cohort: Cohort
+    options: SegmentOptions
+    model: Model
+    begun: float
+
+    def planned(self, watch: Watch) -> tuple[Plan, Mapping[ScanKey, Correction], SegmentOutcome]:
+        """What there is to do, every mended mask checked, and the outcome so far."""
+        from .segment_plan import check_masks, corrections_of, jobs_of, plan_of
+
+        options = self.options
+        corrections, problems = corrections_of(self.out, self.cohort, options)
+        jobs = jobs_of(self.cohort, options, self.model, corrections)
+        plan = plan_of(self.out, jobs, options)
+        check_masks(self.out, plan, options, problems)
+        watch.planned(len(jobs), len(plan.done))
+        outcome = SegmentOutcome(
+            scans=len(jobs),
+            already_done=len(plan.done),
+            ok=0,
+            review=0,
+            failed=0,
+            flow={},
+            notes=self.cohort.notes,
+            warnings=self.cohort.warnings,
+            seconds=time.monotonic() - self.begun,
         )
-    _check_output(out, cohort, options, model)
-    corrections, problems = corrections_of(out, cohort, options)
-    jobs = jobs_of(cohort, options, model, corrections)
-    plan = plan_of(out, jobs, options)
-    check_masks(out, plan, options, problems)
-    watch.planned(len(jobs), len(plan.done))
-    outcome = SegmentOutcome(
-        scans=len(jobs),
-        already_done=len(plan.done),
-        ok=0,
-        review=0,
-        failed=0,
-        flow={},
-        notes=cohort.notes,
-        warnings=cohort.warnings,
-        seconds=time.monotonic() - begun,
-    )
-    if options.dry_run:
+        return plan, corrections, outcome
+
+    def work(self, engine: Engine, lock: OutputLock, watch: Watch) -> SegmentOutcome:
+        """Do what is left, then the tables; a shard leaves these to `gather`."""
+        plan, corrections, outcome = self.planned(watch)
+        if self.options.shard is None:
+            remove_leftovers(self.out)
+        else:
+            for job in plan.left:
+                remove_leftovers(scan_folder(self.out, job.key))
+        record = partial(_record, self.cohort, self.options, self.model, corrections)
+        self._begin(record)
+        back = [
+            slim(restore(self.out, job.key, job.stored))
+            for job in plan.back
+            if job.stored is not None
+        ]
+        for result in back:
+            watch.finished(result)
+
+        def finished(result: ScanResult) -> None:
+            lock.check()
+            watch.finished(result)
+
+        fresh = engine.run(plan.left, finished)
+        results = sorted([*plan.done, *back, *fresh], key=_key)
+        if self.options.shard is None:
+            gathered = gather(
+                self.out,
+                self.cohort,
+                results,
+                card=self.model.card,
+                model_sha256=self.model.sha256,
+            )
+            results, flow = list(gathered.results), gathered.flow
+        else:
+            flow = {}
+        statuses = Counter(result.status for result in results)
+        outcome = replace(
+            outcome,
+            ok=statuses["ok"],
+            review=statuses["review"],
+            failed=statuses["failed"],
+            corrected=sum(_is_corrected(result) for result in results),
+            flow=flow,
+            notes=[*self.cohort.notes, *_notes(corrections, results, back, self.options)],
+            seconds=time.monotonic() - self.begun,
+            stages=_stages(fresh),
+        )
+        if self.options.shard is None:
+            block = run_block(
+                state="complete",
+                seconds=outcome.seconds,
+                new_scans=len(fresh),
+                stages=outcome.stages,
+                models=models_of(results),
+            )
+            write_text(self.out / RECORD_NAME, record_text(record(block)))
         return outcome
-    if out.exists():
-        remove_leftovers(out)
-    record = partial(_record, cohort, options, model, corrections)
-    write_text(out / RECORD_NAME, record_text(record({"state": "running"})))
-    back = [restore(out, job.key, job.stored) for job in plan.back if job.stored is not None]
-    for result in back:
-        watch.finished(result)
-    fresh = _process(out, plan.left, options, model, watch)
-    gathered = gather(out, cohort, sorted([*plan.done, *back, *fresh], key=_key), model)
-    statuses = Counter(result.status for result in gathered.results)
-    outcome = replace(
-        outcome,
-        ok=statuses["ok"],
-        review=statuses["review"],
-        failed=statuses["failed"],
-        corrected=sum(_is_corrected(result) for result in gathered.results),
-        flow=gathered.flow,
-        notes=[*cohort.notes, *_notes(corrections, gathered.results, back, options)],
-        seconds=time.monotonic() - begun,
-        stages=_stages(fresh),
-    )
-    run = run_block(
-        state="complete",
-        seconds=outcome.seconds,
-        new_scans=len(fresh),
-        stages=outcome.stages,
-        models=_models(gathered.results),
-    )
-    write_text(out / RECORD_NAME, record_text(record(run)))
-    return outcome
+
+    def _begin(self, record: Callable[[Mapping[str, Any]], RunRecord]) -> None:
+        """The record of a run under way and the cohort's snapshot."""
+        state = {"state": "running" if self.options.shard is None else "shards"}
+        text = record_text(record(state))
+        # Of shards that begin together one makes the record, and the others must fit to it.
+        if not create_new(self.out / RECORD_NAME, text.encode()):
+            _check_output(self.out, self.cohort, self.options, self.model)
+            write_text(self.out / RECORD_NAME, text)
+        snapshot = snapshot_text(self.cohort, self.model.card, self.model.sha256)
+        if not create_new(self.out / SNAPSHOT_NAME, snapshot.encode()):
+            write_text(self.out / SNAPSHOT_NAME, snapshot)
+
+
+def engine_for(setup: EngineSetup, scheduler: str | None) -> Engine:
+    """This machine's processes, or the cluster at an address."""
+    if scheduler is None:
+        from .crew import Crew
+
+        return Crew(setup)
+    from .dask_engine import DaskEngine
+
+    return DaskEngine(setup, scheduler)
 
 
 def _key(result: ScanResult) -> ScanKey:
@@ -214,7 +315,7 @@ def _is_corrected(result: ScanResult) -> bool:
     return any(flag.code == CORRECTED for flag in result.flags)
 
 
-def _models(results: Sequence[ScanResult]) -> list[str]:
+def models_of(results: Sequence[ScanResult]) -> list[str]:
     """The hashes of the models that the scans of OUT were segmented with."""
     known = {result.document.get("model", {}).get("sha256") for result in results}
     return sorted(str(digest) for digest in known if digest)
@@ -240,40 +341,6 @@ def _notes(
     if back:
         notes.append(f"corrections: {shown_scans(len(back))} back to the model's own results")
     return notes
-
-
-def _process(
-    out: Path,
-    jobs: Sequence[ScanJob],
-    options: SegmentOptions,
-    model: Model,
-    watch: Watch,
-) -> list[ScanResult]:
-    if not jobs:
-        return []
-    from .one_scan import Network
-    from .pipeline import Pipeline, available_cores
-
-    workers = options.workers or available_cores()
-    loaded: list[TorchPredictor] = []
-    lock = threading.Lock()
-
-    def predictor() -> TorchPredictor:
-        with lock:
-            if not loaded:
-                loaded.append(
-                    model.predictor(device=options.device, batch=options.batch, workers=workers)
-                )
-            return loaded[0]
-
-    try:
-        if any(job.stored is None for job in jobs):
-            predictor()  # what is wrong with device or weights is told before any scan
-        network = Network(open=predictor, card=model.card, sha256=model.sha256)
-        return Pipeline(out, network, workers=workers).run(jobs, watch.finished)
-    finally:
-        for one in loaded:
-            one.close()
 
 
 def _stages(results: Sequence[ScanResult]) -> dict[str, float]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from cardiometa.execution import crew
+from cardiometa.execution.worker import WorkerSetup
 from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
 from cardiometa.imaging.phantom_dicom import dicom_files
 from cardiometa.imaging.phantom_nifti import nifti_4d
-from cardiometa.segmentation.model import Model
 from tests.kit.small_runs import run
 
 
@@ -44,10 +46,12 @@ def plain_run(small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args, **_options):
-        raise AssertionError("the network must not be loaded")
+    """Workers get a model without weights: one that opens the network stops the run."""
 
-    monkeypatch.setattr(Model, "predictor", refuse)
+    def without_weights(**values):
+        return WorkerSetup(**{**values, "model": replace(values["model"], data=b"")})
+
+    monkeypatch.setattr(crew, "WorkerSetup", without_weights)
 
 
 @pytest.fixture

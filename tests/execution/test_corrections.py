@@ -336,10 +336,11 @@ def test_a_kill_on_the_way_resumes_to_the_same_bytes(
     whole = Path(shutil.copytree(out, tmp_path / "whole"))
     run(cohort, whole, folder)
     replace = os.replace
+    monkeypatch.setattr(os, "replace", replace)  # so that it is this one again at the end
     (tmp_path / "none").mkdir()
     for wanted, corrections in ((contents(whole), folder), (contents(out), tmp_path / "none")):
         # Here, where scans are put back, and in the processes that measure them.
-        exec(code := failing_replace(last), {})  # noqa: S102
+        exec(code := failing_replace(last), {})
         with broken_workers(tmp_path / "site", code), contextlib.suppress(OutputError):
             run(cohort, out, corrections)
         monkeypatch.setattr(os, "replace", replace)
