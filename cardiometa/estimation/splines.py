@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 from scipy.interpolate import BSpline
 
 DEGREE = 3
@@ -45,6 +46,17 @@ def difference_penalty(size: int, order: int) -> np.ndarray:
     """``D'D`` of differences of that order, ``[size, size]`` of rank ``size - order``."""
     D = np.diff(np.eye(size), order, axis=0)
     return np.asarray(D.T @ D)
+
+
+def natural_coefficients(size: int) -> np.ndarray:
+    """``[size, size - 2]``: B-spline coefficients whose curve is straight at both ends.
+
+    The second derivative at an end of equal knots is the second difference of the three
+    coefficients there (Eilers & Marx 1996, appendix). The columns are orthonormal.
+    """
+    ends = np.zeros((2, size))
+    ends[0, :3] = ends[1, -3:] = (1.0, -2.0, 1.0)
+    return np.asarray(linalg.null_space(ends))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

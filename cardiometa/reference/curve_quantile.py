@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import EstimationError
 from ..estimation.quantile import fit_quantile, sandwich_covariance
 from ..estimation.quantile_bootstrap import QuantileProblem, resampled_quantiles
-from ..estimation.splines import SplineBasis, group_contrasts
+from ..estimation.splines import SplineBasis, group_contrasts, natural_coefficients
 from .curve import AgeFunction, Curve, Kind, polynomial_columns
 from .curve_data import CurveData, FittedCurve, plan_for
 from .curve_fit import observed_basis
@@ -18,27 +18,30 @@ from .options import ReferenceOptions
 
 PER_COEFFICIENT = 5  # people beyond the outermost centile for each coefficient
 _MOST_SEGMENTS = 5
-_PER_KNOT = 250  # people beyond the outermost centile for each knot: the curve stays calm
+_PER_KNOT = 600  # people beyond the outermost centile for each knot: the curve stays calm
 _RESAMPLED_UP_TO = 50_000  # people: above it a bootstrap takes minutes and says the same
 _LEAST_USABLE = 0.95
 
 
 def quantile_curve(data: CurveData, options: ReferenceOptions) -> FittedCurve:
-    """Each centile by quantile regression on B-splines, trials kept as fixed columns.
+    """Each centile by quantile regression on natural splines, trials kept as fixed columns.
 
-    As many coefficients as the people in the outer tail allow, two (a line) to eight; the intervals
+    As many coefficients as the people in the outer tail allow, two (a line) to six; the intervals
     are those of a bootstrap within trials, above 50,000 people the sandwich's. Raises
     EstimationError where these people determine none.
     """
     basis = _quantile_basis(data, options)
-    columns = basis.at(data.age) if basis else polynomial_columns(data.age, 2)
+    own = basis.at(data.age) if basis else polynomial_columns(data.age, 2)
+    # The function's coefficients from those that are estimated.
+    spread = natural_coefficients(basis.size) if basis else np.eye(2)
+    columns = own @ spread
     size = columns.shape[1]
     fixed = plan_for("none" if options.trial_effect == "none" else "fixed", data.trials)
     X = np.hstack([columns, _contrasts(data)]) if fixed == "fixed" else columns
     functions, problems = {}, []
     for centile in options.centiles:
         fit = fit_quantile(X, data.y, centile / 100)
-        functions[f"{centile:g}"] = _quantile_function(basis, fit.coefficients[:size])
+        functions[f"{centile:g}"] = _quantile_function(basis, spread @ fit.coefficients[:size])
         if not options.quick:
             V = sandwich_covariance(X, data.y, centile / 100)
             problems.append(
@@ -52,7 +55,7 @@ def quantile_curve(data: CurveData, options: ReferenceOptions) -> FittedCurve:
     def jacobian(ages: np.ndarray) -> np.ndarray:
         rows = np.zeros((len(functions), len(ages), len(covariance)))
         for index, function in enumerate(functions.values()):
-            rows[index, :, index * size : (index + 1) * size] = function.columns(ages)
+            rows[index, :, index * size : (index + 1) * size] = function.columns(ages) @ spread
         return rows
 
     low, high = data.age_range()
@@ -71,8 +74,8 @@ def _quantile_basis(data: CurveData, options: ReferenceOptions) -> SplineBasis |
     """The B-splines that the people beyond the outermost centile bear, None for a line."""
     tail = min(min(c, 100 - c) for c in options.centiles) / 100
     allowed = math.floor(data.n * tail / PER_COEFFICIENT)
-    segments = min(allowed - 3, 1 + math.floor(data.n * tail / _PER_KNOT), _MOST_SEGMENTS)
-    return observed_basis(data.age, segments) if segments >= 1 else None
+    segments = min(allowed - 1, 2 + math.floor(data.n * tail / _PER_KNOT), _MOST_SEGMENTS)
+    return observed_basis(data.age, segments) if segments >= 2 else None
 
 
 def _quantile_function(basis: SplineBasis | None, coefficients: np.ndarray) -> AgeFunction:

@@ -175,9 +175,9 @@ _CURVES: Final = {
         "ranges; each ethnicity alone."
     ),
     "quantile": (
-        "Quantile regression of each centile on cubic B-splines of age (two to eight coefficients "
-        "by the number of people in the tail), each ethnicity with enough people alone. Centiles "
-        "that cross are put in order."
+        "Quantile regression of each centile on a line or a natural cubic spline of age (two to "
+        "six coefficients by the number of people in the tail), each ethnicity with enough people "
+        "alone. Centiles that cross are put in order."
     ),
     "fractional-polynomial": (
         "Fractional polynomials (Royston and Wright): mean and SD of age, powers by the closed "

@@ -162,8 +162,10 @@ def tasks() -> Iterator[CurveTask | StratumTask]:
     for law in ("skewed", "normal"):
         yield CurveTask(method="lms", law=law, n=600)
         yield CurveTask(method="lms", law=law, n=2000)
+        yield CurveTask(method="lms", law=law, n=5000)
         yield CurveTask(method="quantile", law=law, n=800)
         yield CurveTask(method="quantile", law=law, n=2000)
+        yield CurveTask(method="quantile", law=law, n=6000)
     for law in ("normal", "curved"):
         yield CurveTask(method="gaussian", law=law, n=600)
         yield CurveTask(method="fractional-polynomial", law=law, n=600)
