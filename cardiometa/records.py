@@ -132,7 +132,8 @@ class CineStack:
     or half the two gaps where gaps are irregular); ``slice_distance_mm`` median;
     ``frame_times_ms`` ``[t]`` from the R wave, NaN where unknown.
     ``frame_numbers`` ``[t]``: the source's number of each phase, from 0; ``origin`` None unless
-    the source is DICOM.
+    the source is DICOM. ``phases_of_source``: how many there were, where ED and ES alone were
+    taken out of them; else None.
     """
 
     pixels: np.ndarray
@@ -144,11 +145,12 @@ class CineStack:
     frame_numbers: np.ndarray
     source: CineSource
     origin: DicomOrigin | None = None
+    phases_of_source: int | None = None
 
     @property
     def is_ed_es_pair(self) -> bool:
-        """True where the source is an ED and an ES volume, in that order."""
-        return self.source.format == "nifti-ed-es"
+        """True where the stack is an ED and an ES volume, in that order."""
+        return self.source.format == "nifti-ed-es" or self.phases_of_source is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,6 +90,10 @@ def segment(
     workers: Annotated[int, typer.Option(help="0: one a core; speed only.", min=0)] = 0,
     model: Annotated[Path | None, typer.Option(help="A model file with its card.")] = None,
     bsa: Annotated[str, typer.Option(help="Body surface area: mosteller or dubois.")] = "mosteller",
+    frames: Annotated[
+        str,
+        typer.Option(help="all phases, or ed-es: ED and ES alone, found by a coarse look at all."),
+    ] = "all",
     root: Annotated[
         list[str] | None, typer.Option(help="TRIAL=DIR: where a trial's images lie now.")
     ] = None,
@@ -175,6 +179,7 @@ def segment(
                 ),
                 SegmentOptions(
                     bsa_formula=bsa,
+                    frames=frames,
                     model=model,
                     series_regex=series_regex,
                     corrections=corrections,

@@ -18,6 +18,7 @@ from ..records import (
     BodySize,
     CineStack,
     Flag,
+    LabelStack,
     Predictor,
     ScanKey,
     ScanResult,
@@ -114,9 +115,11 @@ def segment_and_measure(job: ScanJob, cine: CineStack, network: Network) -> Segm
     """Labels and numbers of one cine: the model's, and by a reader's mask where there is one."""
     begun = time.monotonic()
     seconds: dict[str, float] = {}
-    model = _stored(job, cine) if job.stored else None
-    if model is None:
-        model, seconds = _by_network(job, cine, network)
+    stored = _stored(job, cine) if job.stored else None
+    if stored is None:
+        cine, model, seconds = _by_network(job, cine, network)
+    else:
+        cine, model = stored
     mended = None
     if job.correction is not None:
         from .corrections import mended_labels
@@ -137,8 +140,9 @@ def _grid(cine: CineStack) -> ScanGrid:
     return ScanGrid(shape=(phases, slices, rows, columns), affine=cine.affine)
 
 
-def _stored(job: ScanJob, cine: CineStack) -> ModelResult | None:
+def _stored(job: ScanJob, cine: CineStack) -> tuple[CineStack, ModelResult] | None:
     """The model's result from OUT; None where the images are no longer those it was made from."""
+    from ..imaging.selection import ed_es_alone
     from .label_file import LabelFileError, read_labels
 
     stored = job.stored
@@ -146,27 +150,32 @@ def _stored(job: ScanJob, cine: CineStack) -> ModelResult | None:
     if stored.document["source"]["sha256"] != cine.source.sha256:
         return None
     data = stored.segmentation.read_bytes()
+    numbers = [int(number) for number in cine.frame_numbers]
     try:
+        if "segmented_frames" in stored.document:
+            ed, es = (numbers.index(int(n)) for n in stored.document["segmented_frames"])
+            cine = ed_es_alone(cine, ed, es)
         labels = read_labels(data, _grid(cine))
-    except LabelFileError:
+    except (LabelFileError, ValueError):
         return None
-    return ModelResult(
+    model = ModelResult(
         labels=labels,
         document=dict(stored.document),
         files={SEGMENTATION_NAME: data, OVERLAY_NAME: stored.overlay.read_bytes()},
     )
+    return cine, model
 
 
 def _by_network(
     job: ScanJob, cine: CineStack, network: Network
-) -> tuple[ModelResult, dict[str, float]]:
+) -> tuple[CineStack, ModelResult, dict[str, float]]:
+    """The phases that were segmented, what the model made of them, and the seconds."""
     from ..measurement.measure import measure_scan
     from ..measurement.quality import status_of, vendor_flags
-    from ..segmentation.segment import segment_cine
 
     predictor = network.open()
     begun = time.monotonic()
-    labels = segment_cine(cine, predictor, network.card, network.sha256)
+    cine, labels = _labels(job, cine, predictor, network)
     between = time.monotonic()
     unvalidated = vendor_flags(cine.source.vendor, network.card.rv_vendors)
     labels = replace(labels, flags=(*labels.flags, *unvalidated))
@@ -182,7 +191,32 @@ def _by_network(
     model = ModelResult(
         labels=labels.labels, document=document, ed=measured.ed_frame, es=measured.es_frame
     )
-    return model, {"segment": between - begun, "measure": time.monotonic() - between}
+    return cine, model, {"segment": between - begun, "measure": time.monotonic() - between}
+
+
+def _labels(
+    job: ScanJob, cine: CineStack, predictor: Predictor, network: Network
+) -> tuple[CineStack, LabelStack]:
+    """The labels of all phases, or of ED and ES alone, with the phases they are of."""
+    from ..segmentation.segment import segment_cine, segment_ed_es
+
+    card, sha256 = network.card, network.sha256
+    if job.options["frames"] == "all":
+        return cine, segment_cine(cine, predictor, card, sha256)
+    from ..measurement.measure import lv_extremes
+    from ..measurement.physiology_checks import curve_flags
+
+    found: list[Flag] = []
+
+    def choose(labels: np.ndarray) -> tuple[int, int]:
+        lv = lv_extremes(cine, labels)
+        if lv is None:  # the checks will tell that there is no LV
+            return 0, 0
+        found.extend(curve_flags(lv, [int(number) for number in cine.frame_numbers]))
+        return lv.largest, lv.smallest
+
+    two, labels = segment_ed_es(cine, predictor, card, sha256, choose)
+    return two, replace(labels, flags=(*labels.flags, *found))
 
 
 def segmentation_bytes(cine: CineStack, labels: np.ndarray) -> bytes:

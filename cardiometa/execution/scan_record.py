@@ -114,6 +114,12 @@ def finished_document(
     facts = {name: getattr(cine.source, name) for name in FACT_NAMES}
     return {
         **base_document(key, status, options, measured.flags),
+    chosen = {}
+    if cine.phases_of_source is not None:
+        chosen["segmented_frames"] = [int(number) for number in cine.frame_numbers]
+    return {
+        **base_document(key, status, options, measured.flags),
+        **chosen,
         "facts": facts,
         "source": _source_json(cine.source),
         "model": {"id": labels.model_id, "sha256": labels.model_sha256},

@@ -88,7 +88,7 @@ def _job(
         options={
             **dressing,
             "bsa_formula": options.bsa_formula,
-            "frames": "all",
+            "frames": options.frames,
             "series_regex": options.series_regex,
             "model_sha256": model.sha256,
             "height_cm": body.height_cm,
@@ -197,7 +197,8 @@ def check_masks(out: Path, plan: Plan, options: SegmentOptions, problems: list[P
         if job.stored is not None:
             return grid_of_mask(job.stored.segmentation.read_bytes())
         shape, affine = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
-        return ScanGrid(shape=shape, affine=affine)
+        phases = shape[0] if options.frames == "all" else 2
+        return ScanGrid(shape=(phases, *shape[1:]), affine=affine)
 
     found = check_corrections([j.correction for j in jobs.values() if j.correction], grid_of)
     if not options.restart:

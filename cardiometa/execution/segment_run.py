@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 BSA_FORMULAS = ("mosteller", "dubois")
 
+FRAMES = ("all", "ed-es")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOptions:
@@ -50,6 +51,7 @@ class SegmentOptions:
 
     bsa_formula: str = "mosteller"
     model: Path | None = None
+    frames: str = "all"
     series_regex: str | None = None
     corrections: Path | None = None
     dicom_seg: str | None = None
@@ -94,7 +96,7 @@ def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> di
     values: dict[str, Any] = {
         "cohort": cohort.name,
         "bsa": options.bsa_formula,
-        "frames": "all",
+        "frames": options.frames,
         "series_regex": options.series_regex,
     }
     if not options.allow_mixed_models:
@@ -315,6 +317,10 @@ def _is_corrected(result: ScanResult) -> bool:
     return any(flag.code == CORRECTED for flag in result.flags)
 
 
+    if options.frames not in FRAMES:
+        raise UsageError(
+            f"--frames {options.frames} is unknown.", hint=f"Use {' or '.join(FRAMES)}."
+        )
 def models_of(results: Sequence[ScanResult]) -> list[str]:
     """The hashes of the models that the scans of OUT were segmented with."""
     known = {result.document.get("model", {}).get("sha256") for result in results}

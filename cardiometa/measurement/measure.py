@@ -72,7 +72,8 @@ def measure_scan(
     are None and stand in ``details["rejected_measures"]``. ``quality`` is the Dice that the model's
     calibration predicts of the labels; labels without it have none.
 
-    An ED/ES pair is taken in its order, never swapped. Otherwise each ventricle's ED and ES are
+    An ED/ES pair, given or taken out of a cine, is taken in its order, never swapped, and the RV
+    is measured at the same two phases. Otherwise each ventricle's ED and ES are
     the extremes of its own curve; ``details["rv_at_lv_phases"]`` has the RV at the LV's. ``kept``
     names frames that a reader's masks hold in place whatever the curve says: ``ed_frame``,
     ``es_frame``, ``rv_ed_frame``, ``rv_es_frame`` to indices into ``labels``.
@@ -133,6 +134,11 @@ def _curves(cine: CineStack, labels: np.ndarray) -> _Curves:
     )
 
 
+def lv_extremes(cine: CineStack, labels: np.ndarray) -> Extremes | None:
+    """ED and ES of labels ``[t, z, y, x]`` by the LV's curve; None where no frame has an LV."""
+    return _curves(cine, labels).lv
+
+
 def _with_kept(curves: _Curves, kept: Mapping[str, int]) -> _Curves:
     lv = _kept(curves.lv, curves.lv_ml, kept.get("ed_frame"), kept.get("es_frame"))
     rv = _kept(curves.rv, curves.rv_ml, kept.get("rv_ed_frame"), kept.get("rv_es_frame"))
@@ -168,7 +174,7 @@ def _image_values(cine: CineStack) -> _Values:
     source = cine.source
     return {
         "heart_rate_bpm": source.heart_rate_bpm,
-        "frames": cine.pixels.shape[0],
+        "frames": cine.phases_of_source or cine.pixels.shape[0],
         "frame_ms": source.frame_ms,
         "slices": cine.pixels.shape[1],
         "spacing_mm": float(np.sqrt(cine.spacing_mm[0] * cine.spacing_mm[1])),

@@ -166,7 +166,7 @@ _GEOMETRY = (
     _count("es_frame", "frame of LV end-systole, from 0 in the source's numbering"),
     _count("rv_ed_frame", "frame of RV end-diastole, from 0 in the source's numbering"),
     _count("rv_es_frame", "frame of RV end-systole, from 0 in the source's numbering"),
-    _count("frames", "frames (phases) that were segmented"),
+    _count("frames", "frames (phases) of the cine; 2 of an ED/ES pair"),
     _geometry("frame_ms", "ms", 1, "time from one frame to the next"),
     _count("slices", "slices of the short-axis stack"),
     _count("lv_slices_ed", "slices with LV cavity at ED"),

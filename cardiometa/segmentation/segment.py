@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from ..imaging.selection import ed_es_alone
 from ..records import CineStack, Flag, LabelStack, Predictor
 from .card import ModelCard
 from .clean import clean_labels
@@ -107,36 +109,91 @@ def _crop_size(card: ModelCard, extent_mm: float) -> int:
     return int(min(max(card.crop, -(-wanted // 32) * 32), max(card.crop, _LARGEST_CROP)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where the heart lies in a cine and how its intensities are scaled, with what is told of it.
+
+    ``least`` is the cine's darkest value (see `_through`).
+    """
+
+    window: Window
+    scaling: Scaling
+    least: np.float32
+    flags: tuple[Flag, ...] = ()
+
+
+def _place(cine: CineStack, predictor: Predictor, card: ModelCard) -> tuple[_Place, np.ndarray]:
+    """The heart's place, and the crops ``[t, z, s, s]`` of the whole cine."""
+    height, width = cine.pixels.shape[2:]
+    flags: tuple[Flag, ...] = ()
+    found = find_heart(cine, predictor, card)
+    if found is None:
+        sentence = "The heart was not found in the field of view; its centre was used."
+        flags = (Flag(code="heart-not-found", level="review", sentence=sentence),)
+        found = ((height - 1) / 2, (width - 1) / 2), 0.0
+    centre, extent_mm = found
+    window = _window(cine, centre, _crop_size(card, extent_mm), card.spacing_mm)
+    least = cine.pixels.min()
+    images = _through(window, cine.pixels, least)
+    return _Place(window=window, scaling=Scaling.of(images), least=least, flags=flags), images
+
+
 def segment_cine(
     cine: CineStack, predictor: Predictor, card: ModelCard, model_sha256: str
 ) -> LabelStack:
     """Labels of every slice and phase of a cine, on its own grid, with their quality."""
-    height, width = cine.pixels.shape[2:]
-    flags: list[Flag] = []
-    found = find_heart(cine, predictor, card)
-    if found is None:
-        flags.append(
-            Flag(
-                code="heart-not-found",
-                level="review",
-                sentence="The heart was not found in the field of view; its centre was used.",
-            )
+    place, images = _place(cine, predictor, card)
+    return _segmented(cine, images, place, predictor, (card, model_sha256))
+
+
+def segment_ed_es(
+    cine: CineStack,
+    predictor: Predictor,
+    card: ModelCard,
+    model_sha256: str,
+    choose: Callable[[np.ndarray], tuple[int, int]],
+) -> tuple[CineStack, LabelStack]:
+    """ED and ES of a cine alone, and their labels with their quality.
+
+    ``choose`` tells the two phases from labels of all of them that one view of the network gives:
+    a quarter of the work or less. Both are then read as `segment_cine` reads them, at the same
+    place and scaling. A pair is segmented as it is.
+    """
+    place, images = _place(cine, predictor, card)
+    if not cine.is_ed_es_pair:
+        task = SliceTask(
+            images=images, scaling=place.scaling, back=place.window.to_source(), views=1
         )
-        found = ((height - 1) / 2, (width - 1) / 2), 0.0
-    centre, extent_mm = found
-    window = _window(cine, centre, _crop_size(card, extent_mm), card.spacing_mm)
-    images = _through(window, cine.pixels, cine.pixels.min())
-    scaling = Scaling.of(images)
-    task = SliceTask(images=images, scaling=scaling, back=window.to_source())
-    reading = read_slices(predictor, task)
+        coarse = _on_source(cine, place, read_slices(predictor, task))
+        two = choose(clean_labels(coarse, cine.spacing_mm)[0])
+        cine, images = ed_es_alone(cine, *two), images[list(two)]
+    return cine, _segmented(cine, images, place, predictor, (card, model_sha256))
+
+
+def _on_source(cine: CineStack, place: _Place, reading: SliceReading) -> np.ndarray:
+    """Labels uint8 ``[t, z, y, x]`` of the whole field of view."""
     labels = np.zeros(cine.pixels.shape, dtype=np.uint8)
-    box = window.source_box()
-    labels[:, :, box[0], box[1]] = reading.labels.reshape(
-        *labels.shape[:2], *reading.labels.shape[1:]
-    )
+    rows, columns = place.window.source_box()
+    inside = labels[:, :, rows, columns]
+    inside[:] = reading.labels.reshape(inside.shape)
+    return labels
+
+
+def _segmented(
+    cine: CineStack,
+    images: np.ndarray,
+    place: _Place,
+    predictor: Predictor,
+    model: tuple[ModelCard, str],
+) -> LabelStack:
+    """The labels of crops ``images`` of a cine; ``model`` is the card and the file's hash."""
+    card, model_sha256 = model
+    task = SliceTask(images=images, scaling=place.scaling, back=place.window.to_source())
+    reading = read_slices(predictor, task)
+    labels = _on_source(cine, place, reading)
     cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
     frames = extreme_frames(cleaned)
-    shifted = _further_look(cine, predictor, scaling, window, frames)
+    shifted = _further_look(cine, predictor, place, frames)
     by_phase = _by_phase(reading, cine.pixels.shape[0])
     features = [
         {
@@ -153,7 +210,7 @@ def segment_cine(
         confidence=by_phase.confidence,
         model_id=card.model_id,
         model_sha256=model_sha256,
-        flags=(*flags, *clean_flags),
+        flags=(*place.flags, *clean_flags),
         quality=scan_quality(card, frames, features),
     )
 
@@ -189,20 +246,17 @@ def read_slices(predictor: Predictor, task: SliceTask) -> SliceReading:
 
 
 def _further_look(
-    cine: CineStack,
-    predictor: Predictor,
-    scaling: Scaling,
-    window: Window,
-    frames: tuple[int, int],
+    cine: CineStack, predictor: Predictor, place: _Place, frames: tuple[int, int]
 ) -> np.ndarray:
     """Labels ``[2, z, s, s]`` of two frames by one view of the crop moved by `SHIFT`."""
+    window = place.window
     centre = (
         window.centre[0] + SHIFT[0] * window.spacing_mm / window.source_spacing_mm[0],
         window.centre[1] + SHIFT[1] * window.spacing_mm / window.source_spacing_mm[1],
     )
     moved = replace(window, centre=centre)
-    crops = _through(moved, cine.pixels[list(frames)], cine.pixels.min())
-    reading = read_slices(predictor, SliceTask(images=crops, scaling=scaling, views=1))
+    crops = _through(moved, cine.pixels[list(frames)], place.least)
+    reading = read_slices(predictor, SliceTask(images=crops, scaling=place.scaling, views=1))
     return reading.on_crop.reshape(crops.shape)
 
 
