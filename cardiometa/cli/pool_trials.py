@@ -139,6 +139,12 @@ def pool_trials(
             show_default=False,
         ),
     ] = "",
+    spline: Annotated[
+        int,
+        typer.Option(
+            help="Knots (3, 4 or 5) of the effect over each number of --by; 0: straight lines alone."
+        ),
+    ] = 0,
     meta_regression: Annotated[
         str,
         typer.Option(
@@ -263,6 +269,7 @@ def pool_trials(
                     event=event,
                     adjust=comma_list(adjust),
                     by=comma_list(by),
+                    spline=spline,
                     meta_regression=comma_list(meta_regression),
                     age_bands=ages(age_bands),
                     prespecified=_prespecified(plan),

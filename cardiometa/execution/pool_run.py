@@ -38,6 +38,7 @@ _OPTIONAL = (
     "compare_reported.csv",
     "influence.csv",
     "meta_regression.csv",
+    "spline.csv",
 )  # written only where there is something to say
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 
@@ -78,9 +79,9 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     Raises UsageError (exit 2), InputError (3) and EstimationError (5).
     """
     from ..report.pooling_forest import draw_forest
-    from ..report.pooling_page import BetweenTrials, pooling_page
+    from ..report.pooling_page import OtherFigures, pooling_page
     from ..report.pooling_reported import compared_arms, draw_comparison
-    from ..report.pooling_scatter import draw_funnel, draw_regressions
+    from ..report.pooling_scatter import draw_funnel, draw_regressions, draw_splines
     from ..report.pooling_text import pooling_text
 
     options = _result_options(request)
@@ -91,26 +92,33 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     by_level = _by_level(result)
     beside = {arm: draw_comparison(result, arm) for arm in compared_arms(result)}
     funnels = {arm: draw_funnel(result, arm) for arm in result.arms}
-    between = BetweenTrials(
+    others = OtherFigures(
         funnels={arm: figure for arm, figure in funnels.items() if figure is not None},
         regressions={
             (arm, covariate): figure
             for arm in result.arms
             for covariate, figure in draw_regressions(result, arm).items()
         },
+        splines={
+            (arm, covariate): figure
+            for arm in result.arms
+            for covariate, figure in draw_splines(result, arm).items()
+        },
     )
     facts = _facts(request, result, inputs)
-    page = pooling_page(result, figures, facts, by_level, beside, between)
+    page = pooling_page(result, figures, facts, by_level, beside, others)
     contents: dict[str, bytes | str] = dict(_tables(result))
     drawn = {names[arm]: figure for arm, figure in figures.items()}
     for (arm, term), figure in by_level.items():
         drawn[f"{names[arm]}-by-{_letters(term.partition(':')[2])}"] = figure
     for arm, figure in beside.items():
         drawn[f"{names[arm]}-reported"] = figure
-    for arm, figure in between.funnels.items():
+    for arm, figure in others.funnels.items():
         drawn[names[arm].replace("forest", "funnel", 1)] = figure
-    for (arm, covariate), figure in between.regressions.items():
+    for (arm, covariate), figure in others.regressions.items():
         drawn[f"{names[arm].replace('forest', 'regression', 1)}-{_letters(covariate)}"] = figure
+    for (arm, covariate), figure in others.splines.items():
+        drawn[f"{names[arm].replace('forest', 'spline', 1)}-{_letters(covariate)}"] = figure
     for name, figure in drawn.items():
         contents[f"figures/{name}.svg"] = figure.svg
         contents[f"figures/{name}.png"] = figure.png
@@ -182,8 +190,10 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     from ..pooling.site import read_site
     from ..pooling.site_pool import pool_sites
 
-    if request.options.meta_regression:
-        raise UsageError("--meta-regression needs participants' rows, not files of sites.")
+    if request.options.meta_regression or request.options.spline:
+        raise UsageError(
+            "--meta-regression and --spline need participants' rows, not files of sites."
+        )
     if request.also_summaries is not None:
         raise UsageError("--also-summaries does not go with files of sites in this version.")
     hashes = [sha256_file(path) for path in request.sites]
@@ -286,6 +296,7 @@ def _tables(result: PoolingResult) -> dict[str, str]:
         InfluenceRow,
         IntegrityRow,
         RegressionRow,
+        SplineRow,
     )
 
     exclusion_columns = tuple(item.name for item in fields(Exclusion))
@@ -295,6 +306,8 @@ def _tables(result: PoolingResult) -> dict[str, str]:
     }
     if result.influence:
         files["influence.csv"] = _csv(InfluenceRow, result.influence)
+    if result.spline:
+        files["spline.csv"] = _csv(SplineRow, result.spline)
     if result.regression:
         files["meta_regression.csv"] = _csv(RegressionRow, result.regression)
     if result.accounting is not None:
@@ -338,7 +351,7 @@ def _stale_files(out: Path, contents: Mapping[str, Any]) -> list[str]:
     """Figures and tables that an earlier run with other options had."""
     found = [
         f"figures/{path.name}"
-        for kind in ("forest", "funnel", "regression")
+        for kind in ("forest", "funnel", "regression", "spline")
         for path in (out / "figures").glob(f"{kind}*")
     ]
     return [name for name in (*found, *_OPTIONAL) if name not in contents]
@@ -387,6 +400,7 @@ def _document(
         "one_stage_checks": [asdict(row) for row in result.checks],
         "compare_reported": [asdict(row) for row in result.comparison],
         "influence": [asdict(row) for row in result.influence],
+        "spline": [asdict(row) for row in result.spline],
         "meta_regression": [asdict(row) for row in result.regression],
         "delta_adjusted": [asdict(row) for row in result.delta],
         "warnings": result.warnings,

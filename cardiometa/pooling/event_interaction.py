@@ -80,16 +80,8 @@ def _of_trial(
     else:
         own = [columns[v].loc[rows.index].to_numpy(dtype=float) for v in levels]
         wanted, others = [treat * one for one in own], own[1:]
-    own_names = {modifier.name}
-    nuisance = [
-        trial.nuisance.loc[rows.index, name].to_numpy(dtype=float)
-        for name in trial.nuisance.columns
-        if str(name).partition("=")[0] not in own_names
-    ]
-    design = _independent(wanted, others, nuisance)
-    if design is None:
-        return TrialInteraction(trial=trial.trial, levels=levels, note=SINGULAR)
-    fit = _fit(rows, design, options)
+    nuisance = nuisance_of(trial, rows, modifier.name)
+    fit = fit_event_columns(rows, (wanted, others), nuisance, options)
     if fit is None:
         return TrialInteraction(trial=trial.trial, levels=levels, note=SINGULAR)
     places = [1] if modifier.numeric else list(range(len(levels)))
@@ -100,6 +92,29 @@ def _of_trial(
         covariance=fit[1][np.ix_(places, places)],
         note=fit[2],
     )
+
+
+def nuisance_of(trial: Analysed, rows: pd.DataFrame, modifier: str) -> list[np.ndarray]:
+    """The covariates of the trial's model at ``rows``, the modifier itself not among them."""
+    return [
+        trial.nuisance.loc[rows.index, name].to_numpy(dtype=float)
+        for name in trial.nuisance.columns
+        if str(name).partition("=")[0] != modifier
+    ]
+
+
+def fit_event_columns(
+    rows: pd.DataFrame,
+    columns: tuple[list[np.ndarray], list[np.ndarray]],
+    nuisance: list[np.ndarray],
+    options: PoolingOptions,
+) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Coefficients and covariance, the wanted columns first, and a note on the penalty.
+
+    ``columns`` are those wanted and their main effects; None where they cannot be told apart.
+    """
+    design = _independent(*columns, nuisance)
+    return None if design is None else _fit(rows, design, options)
 
 
 def _varies(outcome: pd.Series[float]) -> bool:

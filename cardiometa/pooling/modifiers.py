@@ -100,7 +100,7 @@ def modifier_sums(
     members: dict[tuple[str, str], frozenset[object]] = {}
     own: dict[str, pd.DataFrame] = {}
     for trial in trials:
-        index = _both_arms(trial, arm, options.control)
+        index = both_arms(trial, arm, options.control)
         index = index[known.loc[index].to_numpy()]
         part = trial.rows.loc[index]
         sizes = part["arm"].value_counts()
@@ -109,7 +109,7 @@ def modifier_sums(
             continue
         members |= _members(trial.trial, part["arm"])
         own[trial.trial] = pd.DataFrame({VALUE: x})
-        chosen.append(_sums(trial, part, name, own[trial.trial], options))
+        chosen.append(sums_with(trial, part, name, own[trial.trial], options))
         counts |= {(trial.trial, "", a): int(sizes[a]) for a in (options.control, arm)}
     return ModifierSums(
         name=name,
@@ -155,17 +155,18 @@ def banded_ages(
     return _of_levels(trials, text, (AGE, arm), options, order=labels, least=least)
 
 
-def _both_arms(trial: Analysed, arm: str, control: str) -> pd.Index:
+def both_arms(trial: Analysed, arm: str, control: str) -> pd.Index:
+    """The rows of the active arm and control."""
     return trial.rows.index[trial.rows["arm"].isin([control, arm])]
 
 
 def _unknown(
     trials: Sequence[Analysed], known: pd.Series[bool], arm: str, options: PoolingOptions
 ) -> int:
-    return sum(int((~known.loc[_both_arms(trial, arm, options.control)]).sum()) for trial in trials)
+    return sum(int((~known.loc[both_arms(trial, arm, options.control)]).sum()) for trial in trials)
 
 
-def _sums(
+def sums_with(
     trial: Analysed, part: pd.DataFrame, name: str, own: pd.DataFrame, options: PoolingOptions
 ) -> ArmSums:
     """The sums of the rows; the modifier itself is no longer among the nuisance columns."""
@@ -195,7 +196,7 @@ def _of_levels(
     counts: dict[tuple[str, str, str], int] = {}
     left_out: list[tuple[str, str]] = []
     for trial in trials:
-        index = _both_arms(trial, arm, options.control)
+        index = both_arms(trial, arm, options.control)
         index = index[known.loc[index].to_numpy()]
         part, own = trial.rows.loc[index], values.loc[index]
         table = pd.crosstab(own, part["arm"]).reindex(columns=[options.control, arm], fill_value=0)
@@ -219,7 +220,7 @@ def _of_levels(
         indicators = pd.DataFrame(columns)
         if options.effect in EVENTS:
             kept[trial.trial] = indicators
-        sums.append(_sums(trial, part, name, indicators, options))
+        sums.append(sums_with(trial, part, name, indicators, options))
     return ModifierSums(
         name=name,
         arm=arm,

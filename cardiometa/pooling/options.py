@@ -27,6 +27,7 @@ RANDOM_CHOICES = ("effect", "intercept", "correlated")
 PI_DF_CHOICES = ("k-1", "k-2")
 BASELINE_CHOICES = ("mean", "complete")
 OUTCOME_CHOICES = ("complete", "impute")
+SPLINE_CHOICES = (0, 3, 4, 5)
 STATUS_CHOICES = ("all", "ok")
 
 
@@ -51,6 +52,7 @@ class PoolingOptions:
     estimand: str = "while-alive"
     worse: str | None = None
     by: tuple[str, ...] = ()
+    spline: int = 0
     meta_regression: tuple[str, ...] = ()
     compare_reported: bool = False
     age_bands: tuple[float, ...] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
@@ -103,6 +105,10 @@ class PoolingOptions:
                 f"--by does not go with --effect {self.effect}: it comes from 2 x 2 tables.",
                 hint="Use --effect odds-ratio: logistic models with interactions.",
             )
+        if self.spline not in SPLINE_CHOICES:
+            raise UsageError(f"--spline {self.spline} is not a number of knots.", hint="3, 4 or 5.")
+        if self.spline and not self.by:
+            raise UsageError("--spline needs --by.", hint="For example --by age --spline 3.")
         bands = self.age_bands
         if len(bands) < 2 or any(b <= a for a, b in pairwise(bands)):
             raise UsageError(

@@ -30,6 +30,7 @@ from .release import few_events, release_counts, release_effects, release_integr
 from .release_levels import release_levels
 from .selection import selection_checks
 from .sources import source_rows
+from .spline import spline_rows
 from .summaries import read_summaries
 from .trial_regression import influence_rows, trial_regression
 from .two_stage import (
@@ -108,6 +109,10 @@ def pool_trials(
         for arm in (stage.arms if options.by else ())
     ]
     levels = [row for one in by_level for row in one.rows]
+    splines = [
+        spline_rows(stage.trials, stage.people, arm, options)
+        for arm in (stage.arms if options.spline else ())
+    ]
     compared = compare_reported(table, options, roster) if options.compare_reported else None
     reported = (
         [] if compared is None else without_differences(compared.effects, effects, options.min_cell)
@@ -144,6 +149,7 @@ def pool_trials(
         *warnings_of_rows(table, replace(stage, studies=studies), options),
         *(sentence for one in single for sentence in one.warnings),
         *(sentence for one in by_level for sentence in one.warnings),
+        *(sentence for one in splines for sentence in one.warnings),
         *(sentence for one in regressions for sentence in one.warnings),
         *missing,
         *unit_warnings(integrity),
@@ -175,6 +181,7 @@ def pool_trials(
         compared=() if compared is None else release_effects(compared.compared, options.min_cell),
         delta=delta,
         influence=_influence(studies, released, options),
+        spline=tuple(row for one in splines for row in one.rows),
         regression=tuple(row for one in regressions for row in one.rows),
         points=tuple(
             point

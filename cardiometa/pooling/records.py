@@ -184,6 +184,42 @@ class RegressionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplineRow:
+    """One row of ``spline.csv``: the effect over a number, from within the trials.
+
+    ``kind`` ``curve``: the effect at ``value`` less that at ``reference``; ``test``: that the
+    effect is the same at all values (``overall``) or changes in a straight line (``non-linear``),
+    ``test`` on ``test_df`` and ``df``. ``knots`` are common to all trials.
+    """
+
+    outcome: str
+    effect: str
+    arm: str
+    control: str
+    covariate: str
+    kind: str
+    level: str
+    value: float | None = None
+    reference: float | None = None
+    estimate: float | None = None
+    se: float | None = None
+    df: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p: float | None = None
+    test: float | None = None
+    test_df: int | None = None
+    k: int = 0
+    knots: str = ""
+    tau2_method: str = ""
+    ci_method: str = ""
+    exp_estimate: float | None = None
+    exp_ci_low: float | None = None
+    exp_ci_high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPoint:
     """A trial in the figure of a meta-regression: its value of the covariate and its effect."""
 
@@ -371,6 +407,7 @@ class PoolingResult:
     regression: tuple[RegressionRow, ...] = ()
     points: tuple[TrialPoint, ...] = ()
     lines: tuple[RegressionLine, ...] = ()
+    spline: tuple[SplineRow, ...] = ()
 
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:

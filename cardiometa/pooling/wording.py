@@ -57,12 +57,12 @@ def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
     if options.effect in EVENTS:
         parts = [_event_sentence(stage, options), first[1], _event_stages(options)]
         parts += [event_modifier_sentence(options)] if options.by else []
-        return " ".join([*parts, *regression_sentence(options)])
+        return " ".join([*parts, *spline_sentence(options), *regression_sentence(options)])
     first.append(estimand_sentence(options))
     second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
     single = [] if options.model == "two-stage" else [one_stage_sentence(options)]
     third = [interaction_sentence(options)] if options.by else []
-    third += regression_sentence(options)
+    third += [*spline_sentence(options), *regression_sentence(options)]
     return " ".join([*first, *second, *single, *third])
 
 
@@ -95,6 +95,19 @@ def event_modifier_sentence(options: PoolingOptions) -> str:
         "a trial in which nobody or everybody had the event are left out; where one arm has no "
         "event, Firth's penalised likelihood was used. Two-stage alone."
     )
+
+
+def spline_sentence(options: PoolingOptions) -> list[str]:
+    """How the shape of an effect over a number was looked at; nothing where it was not."""
+    if not options.spline:
+        return []
+    sentence = (
+        f"The effect over each number of --by was also taken as a restricted cubic spline of "
+        f"{options.spline} knots common to all trials (Harrell's quantiles, rounded): each trial's "
+        "coefficients of treatment by spline were pooled as one vector with an unstructured "
+        "between-trial covariance by REML, scaled as HKSJ (Jackson & Riley 2014)."
+    )
+    return [sentence]
 
 
 def regression_sentence(options: PoolingOptions) -> list[str]:

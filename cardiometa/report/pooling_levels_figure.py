@@ -157,7 +157,7 @@ def _row(row: EffectRow, *, pooled: bool) -> ForestRow:
 def _short(note: str) -> str:
     if note.startswith("n<"):
         return note.partition(";")[0]
-    return "not pooled" if note.startswith("not pooled") else "not estimable"
+    return "not pooled" if "not pooled" in note else "not estimable"
 
 
 def _plain(name: str) -> str:

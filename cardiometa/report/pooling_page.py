@@ -25,6 +25,7 @@ from .pooling_regression import (
     influence_table,
     regression_sentences,
     slopes_table,
+    spline_table,
 )
 from .pooling_reported import comparison_table
 from .pooling_tables import (
@@ -41,9 +42,13 @@ from .pooling_tables import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BetweenTrials:
-    """Figures of trials as points: funnels by arm, regressions by arm and covariate."""
+class OtherFigures:
+    """Figures of trials as points: funnels by arm, regressions by arm and covariate.
 
+    ``splines`` are curves within trials, by arm and covariate.
+    """
+
+    splines: Mapping[tuple[str, str], ForestFigure] = field(default_factory=dict)
     funnels: Mapping[str, ForestFigure] = field(default_factory=dict)
     regressions: Mapping[tuple[str, str], ForestFigure] = field(default_factory=dict)
 
@@ -54,19 +59,19 @@ def pooling_page(
     record: Mapping[str, Any],
     by_level: Mapping[tuple[str, str], ForestFigure] | None = None,
     beside: Mapping[str, ForestFigure] | None = None,
-    between: BetweenTrials | None = None,
+    others: OtherFigures | None = None,
 ) -> str:
     """The whole page as text.
 
     ``figures`` by arm, ``by_level`` by arm and term of the modifier, ``record`` facts of the run.
     """
-    between = between or BetweenTrials()
+    others = others or OtherFigures()
     sections = [
         _effect_section(result, figures),
         _reported_section(result, beside or {}),
-        _levels_section(result, by_level or {}),
-        *_trial_sections(result, between),
-        _between_section(result, between),
+        _levels_section(result, by_level or {}, others),
+        *_trial_sections(result, others),
+        _between_section(result, others),
         _people_section(result),
         _integrity_section(result),
         _methods_section(result, record),
@@ -124,7 +129,7 @@ def _reported_section(result: PoolingResult, figures: Mapping[str, ForestFigure]
 
 
 def _levels_section(
-    result: PoolingResult, figures: Mapping[tuple[str, str], ForestFigure]
+    result: PoolingResult, figures: Mapping[tuple[str, str], ForestFigure], others: OtherFigures
 ) -> Section | None:
     if not result.options.by:
         return None
@@ -142,6 +147,19 @@ def _levels_section(
                 svg=figure.svg,
             )
             for (of, term), figure in figures.items()
+            if of == arm
+        ]
+        curves = spline_table(result, arm)
+        if curves is not None:
+            blocks.append(curves)
+        blocks += [
+            Figure(
+                title=f"Effect over {covariate}: {arm} versus {result.control}",
+                caption="From within the trials alone: the effect at each value against that at "
+                "the dot, with its interval. Dashed: the straight line; ticks: the knots.",
+                svg=figure.svg,
+            )
+            for (of, covariate), figure in others.splines.items()
             if of == arm
         ]
         ecological = ecological_table(result, arm)
@@ -192,7 +210,7 @@ def _review_note(result: PoolingResult) -> Block:
     )
 
 
-def _between_section(result: PoolingResult, between: BetweenTrials) -> Section | None:
+def _between_section(result: PoolingResult, others: OtherFigures) -> Section | None:
     """Meta-regression and groups of trials; None where none was asked for or can be had."""
     blocks: list[Block] = []
     for arm in result.arms:
@@ -207,7 +225,7 @@ def _between_section(result: PoolingResult, between: BetweenTrials) -> Section |
                 "alone.",
                 svg=figure.svg,
             )
-            for (of, covariate), figure in between.regressions.items()
+            for (of, covariate), figure in others.regressions.items()
             if of == arm
         ]
     if not blocks:
@@ -221,7 +239,7 @@ def _between_section(result: PoolingResult, between: BetweenTrials) -> Section |
     return Section("What trials differ in", "between-trials", (notice, *blocks))
 
 
-def _trial_sections(result: PoolingResult, between: BetweenTrials) -> list[Section]:
+def _trial_sections(result: PoolingResult, others: OtherFigures) -> list[Section]:
     trials = Section("Trials", "trials", tuple(trials_table(result, arm) for arm in result.arms))
     blocks: list[Block] = [
         heterogeneity_table(result, arm)
@@ -238,7 +256,7 @@ def _trial_sections(result: PoolingResult, between: BetweenTrials) -> list[Secti
             "the field holds the trials if chance alone moves them. Asymmetry has many causes.",
             svg=figure.svg,
         )
-        for arm, figure in between.funnels.items()
+        for arm, figure in others.funnels.items()
     ]
     checks = check_table(result)
     if checks is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..pooling.options import RATIOS
-from ..pooling.records import InfluenceRow, PoolingResult, RegressionRow
+from ..pooling.records import InfluenceRow, PoolingResult, RegressionRow, SplineRow
 from ..records import Table
 from .names import measure_name
 from .numbers import DASH, shown, shown_estimate
@@ -169,7 +169,7 @@ def _tau_both(row: RegressionRow, decimals: int) -> str:
     )
 
 
-def test_text(row: RegressionRow) -> str:
+def test_text(row: RegressionRow | SplineRow) -> str:
     """``F(1, 10) = 4.2, p = 0.07`` or ``χ²(1) = 4.2, p = 0.04``."""
     law = f"χ²({row.test_df})" if row.df is None else f"F({row.test_df}, {shown(row.df, 0)})"
     return f"{law} = {shown(row.test, 2)}, p {_equals(row.p)}"
@@ -195,3 +195,60 @@ def regression_sentences(result: PoolingResult, arm: str) -> list[str]:
                 f"{test_text(row)}; {row.k} trials{r2}."
             )
     return found
+
+
+def spline_table(result: PoolingResult, arm: str) -> Table | None:
+    """The tests of the curves, and the difference from the reference at a few values."""
+    decimals = decimals_of(result)
+    rows = []
+    for row in _spline_shown(result, arm):
+        where = f"at {row.value:g}" if row.kind == "curve" and row.value is not None else row.level
+        rows.append(
+            (
+                measure_name(row.covariate),
+                where,
+                str(row.k),
+                spline_estimate(row, decimals) if row.kind == "curve" else DASH,
+                test_text(row) if row.kind == "test" else "",
+                row.note,
+            )
+        )
+    if not rows:
+        return None
+    keep = 6 if any(cells[-1] for cells in rows) else 5
+    columns = (
+        "Modifier",
+        "Test, or value",
+        "Trials",
+        f"Against the reference ({result.options.level:g}% CI)",
+        "Test",
+        "Note",
+    )
+    first = next(row for row in result.spline if row.arm == arm)
+    return Table(
+        title=f"Effect over numbers by splines, within trials: {arm} versus {result.control}",
+        columns=columns[:keep],
+        rows=tuple(cells[:keep] for cells in rows),
+        caption=f"{effect_label(result)}. Restricted cubic splines with knots common to all trials "
+        f"({first.covariate}: {first.knots.replace(';', ', ')}). Overall: the effect is the same "
+        "at all values; non-linear: it changes in a straight line. All values of the curve are in "
+        "spline.csv.",
+    )
+
+
+def _spline_shown(result: PoolingResult, arm: str) -> list[SplineRow]:
+    """Both tests of each covariate, then every tenth point of its curve."""
+    found: list[SplineRow] = []
+    mine = [row for row in result.spline if row.arm == arm]
+    for name in dict.fromkeys(row.covariate for row in mine):
+        own = [row for row in mine if row.covariate == name]
+        found += [row for row in own if row.kind == "test"]
+        found += [row for row in own if row.kind == "curve"][::10]
+    return found
+
+
+def spline_estimate(row: SplineRow, decimals: int) -> str:
+    """Estimate and interval; ratios as ratios."""
+    if row.effect in RATIOS:
+        return shown_estimate(row.exp_estimate, row.exp_ci_low, row.exp_ci_high, decimals)
+    return shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)

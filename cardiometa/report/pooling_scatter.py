@@ -9,6 +9,7 @@ import numpy as np
 
 from ..estimation.random_effects import t_interval
 from ..estimation.small_study import LEAST_TRIALS
+from ..pooling.modifiers import PER
 from ..pooling.options import RATIOS
 from ..pooling.records import PoolingResult, RegressionLine
 from .forest import ForestFigure
@@ -106,6 +107,68 @@ def _bubbles(result: PoolingResult, line: RegressionLine) -> ForestFigure:
         words = "Bubbles: trials, areas by weight; line: the fitted effect with its interval."
         svg = figure_svg(figure, title=title, description=words)
     return ForestFigure(svg=svg, png=figure_png(figure, dpi=300))
+
+
+def draw_splines(result: PoolingResult, arm: str) -> dict[str, ForestFigure]:
+    """The effect over each number of ``--by``, against a reference value, by covariate."""
+    covariates = dict.fromkeys(
+        row.covariate for row in result.spline if row.arm == arm and row.kind == "curve"
+    )
+    return {name: _spline(result, arm, name) for name in covariates}
+
+
+def _spline(result: PoolingResult, arm: str, covariate: str) -> ForestFigure:
+    rows = [
+        row
+        for row in result.spline
+        if (row.arm, row.covariate, row.kind) == (arm, covariate, "curve")
+    ]
+    x = np.array([row.value for row in rows], dtype=float)
+    middle, low, high = (
+        np.array([getattr(row, name) for row in rows], dtype=float)
+        for name in ("estimate", "ci_low", "ci_high")
+    )
+    reference = float(rows[0].reference or 0.0)
+    with figure_style():
+        figure = new_figure(WIDTH_MM, HEIGHT_MM)
+        axes = figure.subplots()
+        axes.axhline(0.0, color=SOFT, linewidth=0.7)
+        axes.fill_between(x, low, high, color="#dde6f0", linewidth=0)
+        axes.plot(x, middle, color=PALETTE[0], linewidth=1.4)
+        slope = _slope_of(result, arm, covariate)
+        if slope is not None:
+            line = slope * (x - reference)
+            axes.plot(x, line, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.plot([reference], [0.0], marker="o", markersize=3.5, color=INK)
+        for knot in map(float, rows[0].knots.split(";")):
+            if x[0] <= knot <= x[-1]:
+                axes.axvline(knot, ymax=0.025, color=INK, linewidth=0.9)
+        _effect_axis(axes, result, "y")
+        ratio = result.options.effect in RATIOS
+        axes.set_ylabel(
+            f"{'Ratio to' if ratio else 'Difference from'} the effect at {reference:g}\n"
+            f"({effect_label(result)})"
+        )
+        axes.set_xlabel(measure_name(covariate) + ", years" * covariate.endswith("_years"))
+        axes.margins(x=0.0)
+        figure.tight_layout()
+        title = f"Effect over {covariate}: {arm} versus {result.control}"
+        words = "Curve with its interval; dashed: the straight line; ticks: knots."
+        svg = figure_svg(figure, title=title, description=words)
+    return ForestFigure(svg=svg, png=figure_png(figure, dpi=300))
+
+
+def _slope_of(result: PoolingResult, arm: str, covariate: str) -> float | None:
+    """The pooled linear interaction per unit of the covariate."""
+    unit = PER.get(covariate, (1.0, ""))[0]
+    for row in result.effects:
+        if (
+            (row.analysis, row.arm, row.term) == ("interaction", arm, f"treatment:{covariate}")
+            and (row.model, row.headline, row.trial) == ("two-stage", True, "")
+            and row.estimate is not None
+        ):
+            return row.estimate / unit
+    return None
 
 
 def _words(label: str) -> str:

@@ -15,7 +15,12 @@ from .pooling_levels import (
     interactions_table,
     subgroups_table,
 )
-from .pooling_regression import groups_table, regression_sentences, slopes_table
+from .pooling_regression import (
+    groups_table,
+    regression_sentences,
+    slopes_table,
+    spline_table,
+)
 from .pooling_reported import compared_arms, comparison_table
 from .pooling_tables import by_arm_table, pooled_table, trials_table
 
@@ -35,6 +40,7 @@ def pooling_text(result: PoolingResult) -> str:
             interactions_table(result, arm),
             subgroups_table(result, arm),
             ecological_table(result, arm),
+            spline_table(result, arm),
             slopes_table(result, arm),
             groups_table(result, arm),
         )

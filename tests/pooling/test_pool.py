@@ -192,7 +192,7 @@ def test_one_stage_rows_and_their_checks():
         "sensitivity: common effect (tau2 = 0)",
         "sensitivity: change score",
         "sensitivity: random trial intercepts",
-            "sensitivity: follow-up only",
+        "sensitivity: follow-up only",
     }
     (check,) = result.checks
     assert check.converged
