@@ -65,7 +65,7 @@ def parse_definition(path: Path) -> tuple[CohortDefinition | None, list[Problem]
         return None, [Problem(where=path.name, what=f"it cannot be opened ({reason})")]
     except UnicodeDecodeError:
         return None, [Problem(where=path.name, what="it is not UTF-8")]
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         return None, [Problem(where=path.name, what=f"it is no TOML: {error}")]
     return _parse(document, path.name, path.parent, sha256_bytes(raw))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import stat
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,19 +36,14 @@ def read_any_table(path: Path, *, numeric: Callable[[str], bool] = lambda _: Fal
     ``numeric`` tells the columns expected to be numbers: where every cell of all of them is one
     they come as float64 (much faster for a large table), otherwise as text like the rest.
     """
-    if not path.exists():
-        raise TableError(
-            f"There is no file {path.name}.", hint="Check the path and where it starts."
-        )
-    if path.is_dir():
-        raise TableError(f"{path.name} is a folder, not a table.")
+    size = _size(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise TableError(
             f"{path.name} is of no kind of table that is read here.",
             hint=f"Known are {', '.join(SUFFIXES)}.",
         )
-    if path.stat().st_size == 0:
+    if size == 0:
         raise TableError(f"{path.name} is empty.")
     if suffix in (".csv", ".tsv", ".tab", ".txt"):
         return _read_text(path, numeric)
@@ -58,17 +54,59 @@ def read_any_table(path: Path, *, numeric: Callable[[str], bool] = lambda _: Fal
     return table
 
 
+def is_there(path: Path) -> bool:
+    """True where a path leads to something; False also for one that no system can have."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> int:
+    """Bytes of the file; TableError where it is none that can be opened."""
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise TableError(
+            f"There is no file {path.name}.", hint="Check the path and where it starts."
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such name can be"
+        raise TableError(f"{path.name[:80]!r} cannot be opened ({reason}).") from error
+    if stat.S_ISDIR(facts.st_mode):
+        raise TableError(f"{path.name} is a folder, not a table.")
+    if not stat.S_ISREG(facts.st_mode):
+        raise TableError(f"{path.name} is no plain file.", hint="Save the table as a file first.")
+    return facts.st_size
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TableError(
+            f"{path.name} cannot be opened ({error.strerror or type(error).__name__}).",
+            hint="Ask for the right to read it.",
+        ) from error
+
+
 # ------------------------------------------------------------------ text
 
 
 def _read_text(path: Path, numeric: Callable[[str], bool]) -> pd.DataFrame:
-    data = _utf8(path.read_bytes(), path.name)
+    data = _utf8(_bytes(path), path.name)
     first_line = data.partition(b"\n")[0].decode("utf-8")
     delimiter = _delimiter(first_line, path.suffix.lower())
-    header = [name.strip() for name in next(_records(data, delimiter), [])]
+    header = _header(data, delimiter, path.name)
     _check_header(header, path.name)
     _check_widths(data, delimiter, len(header), path.name)
-    table = _parse(data, delimiter, header, [name for name in header if numeric(name)])
+    try:
+        table = _parse(data, delimiter, header, [name for name in header if numeric(name)])
+    except ValueError as error:  # of pandas: its parser and csv differ on quotes left open
+        raise TableError(
+            f"{path.name} cannot be read as a table.",
+            hint="A double quote may be left open in it.",
+        ) from error
     table.index = pd.RangeIndex(2, len(table) + 2)
     # Spreadsheets leave rows of empty cells at the end; they are no records.
     blank = np.logical_and.reduce(
@@ -116,6 +154,13 @@ def _delimiter(first_line: str, suffix: str) -> str:
 def _records(data: bytes, delimiter: str) -> Iterator[list[str]]:
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
     return csv.reader(text, delimiter=delimiter)
+
+
+def _header(data: bytes, delimiter: str, name: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(_records(data, delimiter), [])]
+    except csv.Error as error:
+        raise TableError(f"{name} cannot be read as a table ({error}).") from error
 
 
 def _check_header(header: Sequence[str], name: str) -> None:
@@ -217,8 +262,13 @@ def _read_binary(path: Path, suffix: str) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return readers[suffix](path)
-    except (TableError, MemoryError):
+    except TableError:
         raise
+    except MemoryError as error:
+        raise TableError(
+            f"{path.name} claims more cells than this machine's memory holds.",
+            hint="If it is not damaged, save what is needed of it as CSV.",
+        ) from error
     except Exception as error:
         raise TableError(
             f"{path.name} cannot be read as {suffix[1:]} ({type(error).__name__}).",

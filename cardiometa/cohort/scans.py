@@ -16,7 +16,7 @@ from ..records import ScanKey, ScanSource
 from .cells import as_numbers, as_text, rows_text, values_text
 from .columns import nearest
 from .participants import problems_of
-from .read_table import read_any_table
+from .read_table import is_there, read_any_table
 from .records import CohortScan, TrialDefinition
 
 _IMAGE_COLUMNS = ("images", "ed_images", "es_images")
@@ -233,7 +233,7 @@ def _sources(
         at = f"{where}, row {row}"
         named = [pair for pair in zip(_IMAGE_COLUMNS, (one, first, second), strict=True) if pair[1]]
         paths = tuple(root / cell for _, cell in named)
-        missing = [name for (name, _), path in zip(named, paths, strict=True) if not path.exists()]
+        missing = [name for (name, _), path in zip(named, paths, strict=True) if not is_there(path)]
         source = None
         if bool(first) != bool(second) or (one and first):
             fix = "Fill images, or both ed_images and es_images."

@@ -92,8 +92,9 @@ def empirical_range(trials: TrialMoments) -> MetaRange:
 def mixture_limits(trials: TrialMoments, centiles: np.ndarray) -> np.ndarray:
     """The centiles of people of just these trials: Σ w·Φ((x - y)/s) = p, w = n/Σn."""
     w = trials.n / trials.n.sum()
-    low = float((trials.mean - 40 * trials.sd).min())
-    high = float((trials.mean + 40 * trials.sd).max())
+    # One step further, for an SD that vanishes beside its mean.
+    low = float(np.nextafter((trials.mean - 40 * trials.sd).min(), -np.inf))
+    high = float(np.nextafter((trials.mean + 40 * trials.sd).max(), np.inf))
 
     def excess(x: float, p: float) -> float:
         return float(w @ special.ndtr((x - trials.mean) / trials.sd)) - p

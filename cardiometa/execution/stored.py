@@ -7,6 +7,7 @@ without the network, and go to the very bytes of a run that never had one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def stored_model(out: Path, key: ScanKey, options: Mapping[str, Any]) -> StoredM
         sound = own["options"] == base_options(options) and SEGMENTATION_NAME in own["outputs"]
         retry = any(flag["code"] == FAULT_CODE for flag in own["flags"])
         outputs = own["outputs"]
-    except (KeyError, TypeError):
+    except KeyError:
         return None
     if not sound or retry:
         return None
@@ -126,9 +127,10 @@ def commit(
     way leaves a scan to be done, never a record beside files that are not its own.
     """
     old = (RESULT_NAME, *(name for name in OUTPUT_NAMES if name not in files))
-    contents = {**files, RESULT_NAME: canonical_json(document)}
-    write_all(scan_folder(out, key), contents, old=old)
-    return to_result(document)
+    text = canonical_json(document)
+    result = to_result(json.loads(text))  # as a resumed run reads it
+    write_all(scan_folder(out, key), {**files, RESULT_NAME: text}, old=old)
+    return result
 
 
 def restore(out: Path, key: ScanKey, stored: StoredModel) -> ScanResult:

@@ -92,8 +92,10 @@ def _ledger(path: Path) -> dict[str, Any]:
     found = read_json(path)
     try:
         whole = found["kind"] == _LEDGER_KIND and len(bytes.fromhex(found["key"])) == 32
-        whole = whole and all(isinstance(item["sets"], dict) for item in found["summaries"])
-    except (KeyError, TypeError, ValueError):
+        sets = [people for item in found["summaries"] for people in item["sets"].values()]
+        whole = whole and all(isinstance(people, list) for people in sets)
+        whole = whole and all(isinstance(person, str) for people in sets for person in people)
+    except (AttributeError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
         raise InputError(

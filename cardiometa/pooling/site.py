@@ -17,7 +17,7 @@ from ..errors import InputError, Problem
 from ..estimation.sums import merge_summaries
 from ..files import canonical_json, sha256_bytes
 from ..records import TrialSummary
-from .arm_sums import ArmSums
+from .arm_sums import OUTCOME, ArmSums
 from .modifiers import ModifierSums, band_labels, ordered_levels
 from .options import PoolingOptions
 
@@ -77,8 +77,8 @@ def options_of(model: Mapping[str, Any], options: PoolingOptions) -> PoolingOpti
 
 
 def site_document(site: SiteSummary) -> dict[str, Any]:
-    """The site's file as plain values."""
-    return {
+    """The site's file as plain values, with a hash of them: a sum changed on the way is seen."""
+    document = {
         "kind": KIND,
         "format": FORMAT,
         "model": site.model,
@@ -102,6 +102,17 @@ def site_document(site: SiteSummary) -> dict[str, Any]:
             for one in site.modifiers
         ],
     }
+    return {**document, "content_sha256": _content_sha256(document)}
+
+
+_CONTENT = (
+    *("kind", "format", "model", "model_sha256", "covariates", "min_cell", "conventions"),
+    *("refused", "imputed", "trials", "modifiers"),
+)
+
+
+def _content_sha256(document: Mapping[str, Any]) -> str:
+    return sha256_bytes(canonical_json([document[name] for name in _CONTENT]).encode())
 
 
 def _sums_document(sums: ArmSums) -> dict[str, Any]:
@@ -141,13 +152,19 @@ def read_site(document: Any, name: str) -> SiteSummary:
             min_cell=int(document["min_cell"]),
             name=name,
         )
-        whole = site.model_sha256 == document["model_sha256"] and set(site.model) == set(
-            MODEL_FIELDS
+        same = (site.model_sha256, _content_sha256(document)) == (
+            document["model_sha256"],
+            document["content_sha256"],
         )
+        whole = set(site.model) == set(MODEL_FIELDS)
+        options_of(site.model, PoolingOptions())
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise InputError(f"{name} is damaged ({type(error).__name__}).") from error
-    if not whole:
-        raise InputError(f"{name} is damaged: its choices do not have the hash it states.")
+    if not (same and whole):
+        raise InputError(
+            f"{name} is damaged: what it holds does not have the hash it states.",
+            hint="Get the file again from the site; a changed sum would change the effect.",
+        )
     return site
 
 
@@ -174,6 +191,10 @@ def _read_sums(item: Mapping[str, Any]) -> ArmSums:
             cross_products=products,
         )
     order = sorted(arms, key=lambda arm: (arm != item["control"], arm))
+    if not order or len(set(columns)) < len(columns) or OUTCOME not in columns:
+        raise ValueError("arms and columns")
+    if not {*map(str, item["nuisance"])} <= set(columns):
+        raise ValueError("a column that has no sums")
     return ArmSums(
         trial=str(item["trial"]),
         control=str(item["control"]),
