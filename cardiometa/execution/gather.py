@@ -164,6 +164,7 @@ def gather(
     from ..report.segment_page import segment_page
     from .dicom_out import identity_kept
 
+    cohort = _with_withdrawals(out, cohort)
     flagged = with_cohort_flags(results)
     tables = build_tables(cohort, flagged)
     pictures = {result.key: (out / "scans" / str(result.key) / "overlay.png") for result in flagged}
@@ -189,6 +190,18 @@ def gather(
     # The Parquet of a run that could write one would be another table's.
     write_all(out, contents, old=() if parquet is not None else (PARQUET_NAME,))
     return Gathered(results=tuple(flagged), flow=tables.flow)
+
+
+def _with_withdrawals(out: Path, cohort: Cohort) -> Cohort:
+    """The cohort with the number of people who were erased from OUT, said on the page too."""
+    from .withdraw_list import count_erased
+
+    count = count_erased(out)
+    if not count:
+        return cohort
+    who = "1 participant" if count == 1 else f"{count} participants"
+    sentence = f"{who} withdrew; their data were erased from this output and are in no count."
+    return replace(cohort, withdrawn=count, warnings=(*cohort.warnings, sentence))
 
 
 def _whole(out: Path, gallery: Gallery) -> Gallery:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .scan_record import read_record, scan_folder, shown_scans, slim
 from .segment_plan import bodies_of
 from .segment_run import models_of
 from .snapshot import Snapshot, read_snapshot
+from .withdraw_list import without_withdrawn
 
 _READERS = 8
 _SHOWN = 200
@@ -54,6 +55,7 @@ def run_gather(out: Path) -> GatherOutcome:
     record = _record_of(out)
     with OutputLock(out, Claim(command="gather")):
         snapshot = read_snapshot(out)
+        snapshot = replace(snapshot, cohort=without_withdrawn(out, snapshot.cohort))
         found = _read_all(out, snapshot, _expected(snapshot, record))
         gathered = gather(
             out,
@@ -123,7 +125,8 @@ def _expected(snapshot: Snapshot, record: Mapping[str, Any]) -> Callable[[ScanKe
     """
     given: dict[str, Any] = dict(record["options"])
     common = {"bsa_formula": given.pop("bsa", None)}
-    given.pop("cohort", None)
+    for of_the_cohort in ("cohort", "pseudonymise"):
+        given.pop(of_the_cohort, None)
     common |= given
     corrections: Mapping[str, str] = record["inputs"]
     bodies = bodies_of(snapshot.cohort)

@@ -29,6 +29,7 @@ from .scan_record import scan_folder, shown_scans, slim
 from .shards import Shard
 from .snapshot import SNAPSHOT_NAME, snapshot_text
 from .stored import restore
+from .withdraw_list import read_withdrawals, remove_erased, without_withdrawn
 
 if TYPE_CHECKING:
     from ..cohort.records import Cohort, CohortOptions
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from .segment_plan import Plan
 
 BSA_FORMULAS = ("mosteller", "dubois")
-
 FRAMES = ("all", "ed-es")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOptions:
@@ -50,8 +51,8 @@ class SegmentOptions:
     """
 
     bsa_formula: str = "mosteller"
-    model: Path | None = None
     frames: str = "all"
+    model: Path | None = None
     series_regex: str | None = None
     corrections: Path | None = None
     dicom_seg: str | None = None
@@ -103,6 +104,9 @@ def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> di
         values["model_sha256"] = model.sha256
     if options.dicom_seg is not None:
         values["dicom_seg"] = options.dicom_seg
+    if cohort.key_check is not None:
+        # With another key everybody would be somebody else, without one be named.
+        values["pseudonymise"] = cohort.key_check
     return values
 
 
@@ -169,7 +173,13 @@ def run_segment(
                 hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
             )
         _check_output(out, cohort, options, model)
-        run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun)
+        run = _Run(
+            out=out,
+            cohort=without_withdrawn(out, cohort),
+            options=options,
+            model=model,
+            begun=begun,
+        )
         if options.dry_run:
             return run.planned(watch)[2]
         shard = options.shard
@@ -177,6 +187,8 @@ def run_segment(
         with OutputLock(out, claim) as lock:
             # What another run wrote since, too.
             _check_output(out, cohort, options, model)
+            run = replace(run, cohort=without_withdrawn(out, cohort))
+            remove_erased(out, read_withdrawals(out))
             return run.work(engine, lock, watch)
 
 
@@ -305,6 +317,10 @@ def _check_options(options: SegmentOptions) -> None:
         raise UsageError(
             f"--bsa {options.bsa_formula} is unknown.", hint=f"Use {' or '.join(BSA_FORMULAS)}."
         )
+    if options.frames not in FRAMES:
+        raise UsageError(
+            f"--frames {options.frames} is unknown.", hint=f"Use {' or '.join(FRAMES)}."
+        )
     if options.dicom_seg is not None:
         from ..imaging.dicom_seg import need_highdicom
 
@@ -317,10 +333,6 @@ def _is_corrected(result: ScanResult) -> bool:
     return any(flag.code == CORRECTED for flag in result.flags)
 
 
-    if options.frames not in FRAMES:
-        raise UsageError(
-            f"--frames {options.frames} is unknown.", hint=f"Use {' or '.join(FRAMES)}."
-        )
 def models_of(results: Sequence[ScanResult]) -> list[str]:
     """The hashes of the models that the scans of OUT were segmented with."""
     known = {result.document.get("model", {}).get("sha256") for result in results}

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from nibabel.nifti1 import Nifti1Image
 
 from cardiometa.records import CineStack, LabelStack
 from tests.kit.cohorts import people, roster, trial_toml, write
+from tests.kit.in_process import segmented_by
 
 AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
 SIZE, SLICES = 64, 6
@@ -133,8 +133,7 @@ def make_out(folder: Path) -> tuple[Path, Path, Path]:
     from cardiometa.cli.main import app
 
     cohort, labels = write_cohort(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cardiometa.segmentation.segment.segment_cine", _fake_segment)
+    with segmented_by(_fake_segment):
         done = CliRunner().invoke(
             app,
             ["segment", str(cohort), "--out", str(folder / "seg"), "--workers", "1", "--quiet"],

@@ -20,6 +20,7 @@ from cardiometa.records import CineStack, LabelStack
 from tests.kit.cohorts import people, roster, trial_toml, write
 from tests.kit.dialects import label_stack
 from tests.kit.identities import SECRETS, leaks, stuff
+from tests.kit.in_process import segmented_by
 
 # Folders of images are named after the person, as archives write them.
 PERSON_FOLDER = f"{SECRETS['folder']}_{SECRETS['surname']}_{SECRETS['given']}_{SECRETS['birth']}"
@@ -68,7 +69,7 @@ def phantom() -> PhantomCine:
 
 
 @pytest.fixture(autouse=True)
-def known_labels(phantom: PhantomCine, monkeypatch: pytest.MonkeyPatch) -> None:
+def known_labels(phantom: PhantomCine) -> Iterator[None]:
     """The network's place is taken by the phantom's known labels: what is tested is what leaves."""
 
     known: dict[bytes, np.ndarray] = {}
@@ -89,7 +90,8 @@ def known_labels(phantom: PhantomCine, monkeypatch: pytest.MonkeyPatch) -> None:
             model_sha256=model_sha256,
         )
 
-    monkeypatch.setattr("cardiometa.segmentation.segment.segment_cine", segment)
+    with segmented_by(segment):
+        yield
 
 
 def stuffed_dicom(phantom: PhantomCine, folder: Path) -> None:
