@@ -34,8 +34,8 @@ KIND_NOTES: Final = {
         "(marginal). Those for an average trial (conditional) are in the CSV."
     ),
     "conditional": (
-        "Limits for the average of these trials (conditional): trials differ, and too few were "
-        "pooled to say how a new one would."
+        "Limits for the average of these trials (conditional): trials differ, and these limits do "
+        "not say how a new one would."
     ),
 }
 _WORMS_SHOWN: Final = 6

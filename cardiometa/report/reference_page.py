@@ -11,24 +11,17 @@ from .names import ABBREVIATIONS, measure_label, measure_name
 from .numbers import DASH, MINUS, shown, shown_count
 from .page import Block, Bullets, Facts, Html, Notice, Paragraph, Section, page_html
 from .reference_checks import check_blocks, outlier_blocks, review_blocks
-from .reference_curves import KIND_NOTES, METHOD_NAMES, curve_caption, headlines
+from .reference_curves import METHOD_NAMES, curve_caption, headlines
 from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
 from .reference_meta import META, meta_blocks, meta_headlines
+from .reference_notes import MOVED, PROVISIONAL, footnote, marks
 from .reference_text import accounting_table, convention_facts, methods_text
 
 if TYPE_CHECKING:
     from ..reference.records import ReferenceResult
 
-_SMALL: Final = "†"
-_ONE_TRIAL: Final = "‡"
-_MOVED: Final = "§"
 STRATA: Final = "strata"
 _MANY_AGES: Final = 8
-PROVISIONAL: Final = (
-    "Limits by ethnicity are provisional: the model's own error may differ between groups, and "
-    "until it has been measured against readers in each of them a difference between groups may be "
-    "a difference of the measurement."
-)
 
 
 def reference_page(result: ReferenceResult, figures: Mapping[tuple[str, str], str]) -> str:
@@ -219,7 +212,7 @@ def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceR
         '<table style="width:100%"><thead><tr><th scope="col">Sex</th>'
         f'<th scope="col">Age, years</th>{heads}</tr>'
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
-        f'<p class="caption">{escape(_footnote(rows, result))}</p></figure>'
+        f'<p class="caption">{escape(footnote(rows, result, brackets=True))}</p></figure>'
     )
 
 
@@ -273,74 +266,20 @@ def _caption(result: ReferenceResult) -> str:
     )
 
 
-def _footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult) -> str:
-    options = result.options
-    curve = rows[0].method not in (STRATA, META)
-    why = (
-        "no such people at that age, or too few"
-        if curve
-        else f"fewer than {options.smallest_n} people"
-    )
-    notes = [f"{DASH}: {why}."]
-    kinds = {r.kind for r in rows if r.limit is not None}
-    if kinds & {"marginal", "conditional"}:
-        notes.append(KIND_NOTES["marginal" if "marginal" in kinds else "conditional"])
-    if any(r.status == "pooled-thin" for r in rows):
-        notes.append(
-            f"{_SMALL} fewer than {options.min_n} people, or too few for a curve of their own: the "
-            "age shape is that of all ethnicities, the level is drawn to theirs."
-        )
-    if any("level-of-all" in r.note for r in rows):
-        names = ", ".join(
-            dict.fromkeys(ETHNICITY_NAMES[r.ethnicity] for r in rows if "level-of-all" in r.note)
-        )
-        notes.append(
-            f"{names}: no trial has these people beside others, so that nothing tells them from "
-            "their trials; they are given the level of all."
-        )
-    if any(r.status == "small-n" for r in rows):
-        robust = options.limits is None and rows[0].method == STRATA
-        how = "robust limits (Horn) with a bootstrap interval" if robust else ""
-        few = f"{_SMALL} fewer than 120 people"
-        notes.append(f"{few}: {how}." if how else f"{few}.")
-    if any(_one_trial(r) for r in rows) and len(result.trials) > 1:
-        notes.append(f"{_ONE_TRIAL} all from one trial: a difference may be its scanner's.")
-    if any("ci-at-extreme" in r.note for r in rows):
-        notes.append(
-            f"{_MOVED} the interval ends at the smallest or largest value; that end was moved "
-            "outward to a round number, so that nobody's value is shown."
-        )
-    if any("limit-at-extreme" in r.note for r in rows):
-        notes.append("Limits that would be nearly one person's value are not given.")
-    if any("no-rank-interval" in r.note for r in rows):
-        notes.append("Too few people for a rank interval where the brackets are missing.")
-    if any(r.n is None and r.limit is not None for r in rows):
-        notes.append(f"n {DASH}: withheld, since it would reveal a group of a few people.")
-    notes.append("The centre and all digits are in reference_ranges.csv.")
-    return " ".join(notes)
-
-
-def _one_trial(row: ReferenceLimit) -> bool:
-    return row.status == "single-trial" or "single-trial" in row.note
-
-
 def _cell(rows: Sequence[ReferenceLimit], decimals: int, *, many: bool) -> str:
     first = rows[0]
     n = f"n {shown_count(first.n)}" if first.n is not None else f"n {_hidden_n(first)}"
     outer = [r for r in rows if r.centile != 50]
     if any(r.limit is None for r in outer):
         return f'{DASH}<br><span class="caption">{n}</span>'
-    marks = _SMALL * (first.status in ("small-n", "pooled-thin")) + _ONE_TRIAL * (
-        many and _one_trial(first)
-    )
     values = [shown(r.limit, decimals) for r in outer]
     joined = (" to " if any(MINUS in v for v in values) else "–").join(values)
-    lines = [f"<b>{joined}</b>{marks}"]
+    lines = [f"<b>{joined}</b>{marks(first, many=many)}"]
     for row in outer:
         if row.ci_low is not None and row.ci_high is not None:
             low, high = shown(row.ci_low, decimals), shown(row.ci_high, decimals)
             dash = " to " if MINUS in low + high else "–"
-            moved = _MOVED if "ci-at-extreme" in row.note else ""
+            moved = MOVED if "ci-at-extreme" in row.note else ""
             lines.append(f'<span class="caption">({low}{dash}{high}){moved}</span>')
     lines.append(f'<span class="caption">{n}</span>')
     return "<br>".join(lines)

@@ -17,12 +17,19 @@ from .numbers import DASH, MINUS, shown, shown_count
 from .reference_curves import METHOD_NAMES, headlines
 from .reference_figures import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
 from .reference_meta import META, meta_headlines
+from .reference_notes import PROVISIONAL, footnote, marks
 
 if TYPE_CHECKING:
     from ..reference.records import ReferenceResult
 
 TABLE_CSV: Final = "table.csv"
 TABLE_HTML: Final = "table.html"
+_CONVENTIONS: Final = {
+    "papillary": "papillary muscles",
+    "bsa_formula": "body surface area by",
+    "sequence": "sequence",
+    "model_id": "segmentation model",
+}
 _Age = tuple[float | None, float | None, float | None]
 _RULE: Final = "border-top:1px solid black"
 _CELL: Final = "padding:1pt 5pt;text-align:center;vertical-align:top;white-space:nowrap"
@@ -59,6 +66,7 @@ def paper_table_html(result: ReferenceResult) -> str:
         "<body style=\"font-family:'Times New Roman',serif;font-size:10pt;margin:2em\">\n"
         f'<p style="font-size:12pt"><b>{title}</b></p>\n<p>{escape(_what(result))}</p>\n'
         + "\n".join(tables)
+        + (f"\n<p>{escape(PROVISIONAL)}</p>" if "ethnicity" in result.by else "")
         + f"\n<p>{escape(RESEARCH_USE)}</p>\n</body></html>\n"
     )
 
@@ -72,9 +80,9 @@ def _what(result: ReferenceResult) -> str:
         "upper": f"upper limit of {options.level:g}%",
     }[options.sided]
     conventions = "; ".join(
-        f"{name.replace('_', ' ')} {', '.join(values)}"
+        f"{_CONVENTIONS[name]} {', '.join(values)}"
         for name, values in result.conventions.items()
-        if name in ("papillary", "bsa_formula", "sequence", "model_id")
+        if name in _CONVENTIONS
     )
     said = f" Conventions: {conventions}." if conventions else ""
     return (
@@ -173,12 +181,15 @@ def _html_table(result: ReferenceResult, measure: str, method: str) -> str:
             if n is not None and age[2] is not None:
                 counted.add((sex, ethnicity))
             count = "" if n is None else f" ({shown_count(int(n)) if n.isdigit() else n})"
-            cells.append(f"{_range(found, decimals) or DASH}{count}" if found else DASH)
+            limits = _range(found, decimals)
+            sign = marks(found[0], many=len(result.trials) > 1) if limits else ""
+            cells.append(f"{limits or DASH}{sign}{count}" if found else DASH)
         tds = "".join(f'<td style="{_CELL}{rule}">{escape(cell)}</td>' for cell in cells)
         body.append(f"<tr>{tds}</tr>")
     by = "" if method == "strata" else f", {METHOD_NAMES.get(method, 'meta-analytic range')}"
     return (
         f"<p><b>{escape(label + by)}.</b> Lower–upper limit (n).</p>\n"
         '<table style="border-collapse:collapse;border-bottom:1px solid black">\n'
-        f"<tr>{heads}</tr>\n" + "\n".join(body) + "\n</table>"
+        f"<tr>{heads}</tr>\n" + "\n".join(body) + "\n</table>\n"
+        f'<p style="font-size:9pt">{escape(footnote(rows, result, brackets=False))}</p>'
     )

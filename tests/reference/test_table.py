@@ -43,6 +43,18 @@ def test_every_range_of_the_table_is_one_of_the_limits(result):
             assert float(high) == pytest.approx(limits[*key, 97.5], abs=0.5)
 
 
+def test_limits_of_few_people_and_kinds_are_marked_on_the_page(result):
+    text = assert_self_contained(paper_table_html(result)).text
+    small = [r for r in result.limits if r.status == "small-n" and r.limit is not None]
+    assert small
+    assert "†" in text
+    assert "fewer than 120 people: robust limits (Horn) with a bootstrap interval" in text
+    assert "average of these trials" in text or "average trial" in text
+    assert "Limits by ethnicity are provisional" in text
+    assert "in brackets" not in text
+    assert "§" not in text
+
+
 def test_no_count_of_a_few_is_told(result):
     for row in csv.DictReader(io.StringIO(paper_table_csv(result))):
         for name, cell in row.items():
