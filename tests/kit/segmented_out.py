@@ -67,9 +67,7 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray = AFFINE) -> None:
     path.write_bytes(Nifti1Image(volume.transpose(2, 1, 0), affine).to_bytes())
 
 
-def _fake_segment(
-    cine: CineStack, predictor: object, card: object, model_sha256: str
-) -> LabelStack:
+def fake_segment(cine: CineStack, predictor: object, card: object, model_sha256: str) -> LabelStack:
     labels = model_labels(cine.pixels)
     return LabelStack(
         labels=labels,
@@ -133,7 +131,7 @@ def make_out(folder: Path) -> tuple[Path, Path, Path]:
     from cardiometa.cli.main import app
 
     cohort, labels = write_cohort(folder)
-    with segmented_by(_fake_segment):
+    with segmented_by(fake_segment):
         done = CliRunner().invoke(
             app,
             ["segment", str(cohort), "--out", str(folder / "seg"), "--workers", "1", "--quiet"],
