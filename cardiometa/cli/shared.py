@@ -160,6 +160,7 @@ def _write_fault(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"cardiometa {version()}: {type(error).__name__}"]
     lines += [f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames]
+    lines += getattr(error, "__notes__", [])  # of another process: where it was
     try:
         path = Path(tempfile.mkdtemp(prefix="cardiometa-fault-")) / "fault.log"
         write_text(path, "\n".join(lines) + "\n")

@@ -206,7 +206,7 @@ class _Flights:
     def __init__(self, client: Any, name: str, resources: dict[str, int] | None) -> None:
         self._client, self._name, self._resources = client, name, resources
         self._jobs: dict[str, tuple[Any, ScanJob]] = {}
-        self._landed = need_distributed().as_completed(raise_errors=False)
+        self._landed = need_distributed().as_completed(loop=client.loop, raise_errors=False)
         self._sent = 0
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import CardiometaError, ModelError, UsageError
+from ..files import remove_leftovers
 from ..records import ScanResult
 from .one_scan import (
     Failure,
@@ -28,7 +30,7 @@ from .one_scan import (
     write_failure,
     write_finished,
 )
-from .scan_record import slim
+from .scan_record import scan_folder, slim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,9 @@ class Pipeline:
             while True:
                 step()
         except Exception as error:  # noqa: BLE001 - told to who feeds the pipeline
+            # The frames do not travel between processes; where they were, for the log of a fault.
+            for frame in traceback.extract_tb(error.__traceback__):
+                error.add_note(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}")
             self._tell(Event(kind="fatal", error=error))
 
     @contextmanager
@@ -78,6 +83,8 @@ class Pipeline:
     def _read(self) -> None:
         ticket, job = self._jobs.get()
         with self._busy(ticket):
+            # Of a process that died on this scan, here or on a machine that was lost.
+            remove_leftovers(scan_folder(self._out, job.key))
             try:
                 cine, seconds = read(job)
             except Exception as error:  # noqa: BLE001 - one scan's failure stays its own

@@ -25,7 +25,7 @@ from ..records import RunRecord, ScanKey, ScanResult
 from .engine import Engine, EngineSetup
 from .gather import gather
 from .lock import Claim, OutputLock
-from .scan_record import scan_folder, shown_scans, slim
+from .scan_record import shown_scans, slim
 from .shards import Shard
 from .snapshot import SNAPSHOT_NAME, snapshot_text
 from .stored import restore
@@ -230,9 +230,6 @@ class _Run:
         plan, corrections, outcome = self.planned(watch)
         if self.options.shard is None:
             remove_leftovers(self.out)
-        else:
-            for job in plan.left:
-                remove_leftovers(scan_folder(self.out, job.key))
         record = partial(_record, self.cohort, self.options, self.model, corrections)
         self._begin(record)
         back = [
