@@ -30,7 +30,7 @@ ONE_TRIAL = "all"
 IMPUTATION = ".imp"
 _MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 _NUMBER_NAMES = frozenset(c.name for c in COLUMNS if c.type in ("number", "integer"))
-_CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
+CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
 _STATUSES = frozenset({"ok", "review", "failed"})
 _REASONS = {
     "failed": "The scan could not be measured.",
@@ -59,7 +59,7 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
     options = options or TableOptions()
     file, name = _locate(path)
     where = file.name
-    rules, problems = _rules(options)
+    rules, problems = column_rules(options)
     numeric = _numeric_columns(rules, options)
     table = read_any_table(file, numeric=numeric)
     if table.empty:
@@ -84,7 +84,7 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
         measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
         conventions=_conventions(rows),
         exclusions=tuple(exclusions),
-        warnings=(*warnings, *_lookalikes(table, found)),
+        warnings=(*warnings, *lookalikes(table, found)),
         unused=unused,
     )
 
@@ -112,7 +112,7 @@ def _locate(path: Path) -> tuple[Path, str]:
     return file, name
 
 
-def _rules(options: TableOptions) -> tuple[dict[str, ColumnRule], list[Problem]]:
+def column_rules(options: TableOptions) -> tuple[dict[str, ColumnRule], list[Problem]]:
     """The rules of ``--config``, the columns named by flags winning."""
     allowed = (*COLUMN_KINDS, *_MEASURE_NAMES)
     rules, problems = parse_columns(options.columns, "--config", allowed)
@@ -152,7 +152,7 @@ def _is_reported(column: str) -> bool:
     return column.startswith("reported_") and column != "reported_papillary"
 
 
-def _lookalikes(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str]:
+def lookalikes(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str]:
     """A hint for each harmonised column that the table seems to have under another name."""
     used = {rule.column for rule in found.values()}
     free = {str(column).casefold(): str(column) for column in table.columns if column not in used}
@@ -180,7 +180,7 @@ def _harmonised(
     warnings: list[str] = []
     data: dict[str, pd.Series] = {}
     for name, rule in rules.items():
-        data[name], found = harmonise(_unescaped(table[rule.column]), rule, where, adults=False)
+        data[name], found = harmonise(unescaped(table[rule.column]), rule, where, adults=False)
         problems += found
     if "trial" not in data:
         data["trial"] = pd.Series(ONE_TRIAL, index=table.index, dtype=object)
@@ -205,7 +205,7 @@ def _harmonised(
     return pd.DataFrame({name: data[name] for name in (*order, *rest)}), problems, warnings
 
 
-def _unescaped(cells: pd.Series) -> pd.Series:
+def unescaped(cells: pd.Series) -> pd.Series:
     """Text without the apostrophe that keeps a spreadsheet from reading it as a formula."""
     if pd.api.types.is_numeric_dtype(cells):
         return cells
@@ -365,6 +365,6 @@ def _conventions(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """The values met of the facts that must not be mixed; a column without values is empty."""
     return {
         name: tuple(sorted({str(value) for value in rows[name].dropna().unique()}))
-        for name in _CONVENTIONS
+        for name in CONVENTIONS
         if name in rows
     }

@@ -14,13 +14,13 @@ from typing import Any
 from distributed import WorkerPlugin, get_worker
 
 from ..errors import CardiometaError
+from ..imaging.source_state import source_state
 from ..provenance import version
 from ..records import ScanResult
 from .crew import Crew
 from .engine import EngineSetup
 from .nursery import Nursery
 from .one_scan import ScanJob
-from .segment_plan import source_size
 
 _IDLE_S = 60.0
 
@@ -98,7 +98,8 @@ class ScanPlugin(WorkerPlugin):
         if self.unfit:
             return Outcome(unfit=self.unfit)
         wanted = (job.options.get("source_files"), job.options.get("source_bytes"))
-        if source_size(job.source) != wanted:
+        state = source_state(job.source)
+        if (state.files, state.size) != wanted:
             return Outcome(unfit="a worker sees other images of a scan than this machine")
         crew = self._take()
         try:

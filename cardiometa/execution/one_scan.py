@@ -24,6 +24,7 @@ from ..records import (
     ScanResult,
     ScanSource,
 )
+from .same_images import source_block
 from .scan_record import (
     FAULT_CODE,
     MODEL_OVERLAY_NAME,
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 class ScanJob:
     """One scan to do: what it is, where it lies, whose body, and the options that matter.
 
-    ``stored`` is the model's own result where OUT has it; ``correction`` a reader's mask.
+    ``stored`` is the model's own result where OUT has it; ``correction`` a reader's mask;
+    ``source_stat`` the state of the images' files when the run was planned (`source_state`).
     """
 
     key: ScanKey
@@ -57,6 +59,7 @@ class ScanJob:
     series_regex: str | None = None
     correction: Correction | None = None
     stored: StoredModel | None = None
+    source_stat: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +272,11 @@ def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResul
         files |= objects
     document["outputs"] = _hashes(files)
     stages = {"read": read_seconds, **done.seconds, "write": time.monotonic() - begun}
-    document["run"] = {"seconds": sum(stages.values()), "stages": stages}
+    document["run"] = {
+        "seconds": sum(stages.values()),
+        "stages": stages,
+        "source": source_block(job),
+    }
     if "model_result" in document:
         document["model_result"].setdefault("run", document["run"])
     return commit(out, job.key, files, document)
@@ -316,8 +323,7 @@ def write_failure(
     """
     job = failure.job
     document = failed_document(job.key, job.options, code=failure.code, sentence=failure.sentence)
-    if run:
-        document["run"] = dict(run)
+    document["run"] = {**(run or {}), "source": {"stat": job.source_stat, "content": None}}
     return commit(out, job.key, {}, document)
 
 

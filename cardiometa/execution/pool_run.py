@@ -173,6 +173,9 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         raise UsageError(
             "Say which measure to pool with --outcome.", hint="For example --outcome lv_ef_percent."
         )
+    found = _pool_in_parts(request, inputs)
+    if found is not None:
+        return found, inputs
     table = read_analysis_table(request.table, request.table_options)
     inputs["table"] = table.sha256
     roster = roster_of(request.table, request.table_options)
@@ -184,6 +187,25 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         summaries = _summaries(request.also_summaries)
     result = pool_trials(table, request.options, roster=roster, summaries=summaries)
     return result, inputs
+
+
+def _pool_in_parts(request: PoolRequest, inputs: dict[str, str]) -> PoolingResult | None:
+    """A large table read in parts; None where it is to be read whole."""
+    from ..cohort.chunks import NotPlainError
+    from ..pooling.large_pool import large_columns, pool_large
+
+    columns = large_columns(request.table, request.options, request.table_options)
+    if columns is None:
+        return None
+    summaries = None if request.also_summaries is None else _summaries(request.also_summaries)
+    try:
+        result = pool_large(columns, request.options, summaries=summaries)
+    except NotPlainError:
+        return None
+    inputs["table"] = sha256_file(request.table)
+    if request.also_summaries is not None:
+        inputs["summaries"] = sha256_file(request.also_summaries)
+    return result
 
 
 def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:

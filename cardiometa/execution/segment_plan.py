@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Problem, UsageError
-from ..records import BodySize, ScanKey, ScanResult, ScanSource
+from ..imaging.source_state import source_state
+from ..records import BodySize, ScanKey, ScanResult
 from .one_scan import ScanJob
+from .same_images import same_images
 from .scan_record import read_finished, shown_scans, slim
 from .stored import (
     base_options,
@@ -32,17 +34,6 @@ if TYPE_CHECKING:
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 _QUESTIONS = 8  # to the file system at once
-
-
-def source_size(source: ScanSource) -> tuple[int, int]:
-    """Number and bytes of a source's files: a cheap sign that images were added or changed."""
-    files = [
-        path
-        for top in source.paths
-        for path in ([top] if top.is_file() else sorted(top.rglob("*")))
-        if path.is_file()
-    ]
-    return len(files), sum(path.stat().st_size for path in files)
 
 
 def bodies_of(cohort: Cohort) -> dict[tuple[str, str], BodySize]:
@@ -74,7 +65,7 @@ def _job(
     model: Model,
     correction: Correction | None,
 ) -> ScanJob:
-    count, size = source_size(scan.source)
+    state = source_state(scan.source)
     # Named only where there is one: a scan without is the same as before there were any.
     dressing = {"correction_sha256": correction.sha256} if correction else {}
     if options.dicom_seg is not None:
@@ -93,9 +84,10 @@ def _job(
             "model_sha256": model.sha256,
             "height_cm": body.height_cm,
             "weight_kg": body.weight_kg,
-            "source_files": count,
-            "source_bytes": size,
+            "source_files": state.files,
+            "source_bytes": state.size,
         },
+        source_stat=state.stat_sha256,
     )
 
 
@@ -150,12 +142,15 @@ def _state_of(
     job = _by_its_model(out, planned) if options.allow_mixed_models else planned
     result = read_finished(out, job.key, job.options, timeout_s=options.timeout_s)
     if result is not None:
-        return slim(result)
+        if same_images(out, job, result.document, write=not options.dry_run):
+            return slim(result)
+        return planned, "left"
     stored = stored_model(out, job.key, job.options)
     if stored is None:
         return planned, "left"
     if job.options == base_options(job.options):
-        return replace(job, stored=stored), "back"
+        same = same_images(out, job, stored.document, write=False)
+        return (replace(job, stored=stored), "back") if same else (planned, "left")
     return replace(job, stored=stored), "left"
 
 

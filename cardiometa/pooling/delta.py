@@ -8,7 +8,7 @@ by delta x their share, its variance by the uncertainty of that share (White, Ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,9 @@ _SEARCH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Missing:
+class Missing:
+    """The share without an outcome, of ``n`` people."""
+
     share: float
     n: int
 
@@ -39,9 +41,15 @@ def delta_rows(
     The grid is in steps of a quarter of the trials' median residual SD; nothing where nobody of
     the active arm lacks the outcome. ``people`` as `participants_by_arm` takes it.
     """
+    arm = next(study.arm for study in studies if study.estimable)
+    return delta_rows_of(studies, _missing_by_trial(people, arm, options), options)
+
+
+def delta_rows_of(
+    studies: Sequence[Study], missing: Mapping[str, Missing], options: PoolingOptions
+) -> tuple[DeltaRow, ...]:
+    """The same, given who lacks the outcome in each trial's active arm."""
     usable = [study for study in studies if study.estimable]
-    arm = usable[0].arm
-    missing = _missing_by_trial(people, arm, options)
     spreads = [study.residual_sd for study in usable if study.residual_sd]
     if not spreads or not any(
         missing[study.trial].share > 0 for study in usable if study.trial in missing
@@ -59,19 +67,19 @@ def delta_rows(
 
 def _missing_by_trial(
     people: pd.DataFrame, arm: str, options: PoolingOptions
-) -> dict[str, _Missing]:
+) -> dict[str, Missing]:
     """The share without an outcome of the arm's people that the estimand is about."""
     mine = compared(people)
     mine = mine[mine["arm"] == arm]
     if options.estimand == "while-alive":
         mine = mine[~mine["died"]]
     return {
-        str(trial): _Missing(share=float(part["outcome"].isna().mean()), n=len(part))
+        str(trial): Missing(share=float(part["outcome"].isna().mean()), n=len(part))
         for trial, part in mine.groupby("trial")
     }
 
 
-def _moved(study: Study, missing: _Missing | None, delta: float) -> Study:
+def _moved(study: Study, missing: Missing | None, delta: float) -> Study:
     if missing is None or study.estimate is None or study.se is None:
         return study
     share = missing.share

@@ -88,7 +88,7 @@ def first_stage(
         imputations=options.imputations if options.missing_outcome == "impute" else 0,
     )
     if not stage.arms:
-        raise _not_estimable(studies, options)
+        raise no_effect(studies, options)
     return stage
 
 
@@ -145,9 +145,10 @@ def _without_unestimable(
     return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
 
 
-def _not_estimable(
+def no_effect(
     studies: Mapping[str, tuple[Study, ...]], options: PoolingOptions
 ) -> EstimationError:
+    """The error where no trial can be estimated, with each trial's reason."""
     reasons = [
         Problem(where=f"trial {study.trial}, arm {arm}", what=study.note or NOBODY)
         for arm, members in studies.items()

@@ -7,7 +7,8 @@ Hunter et al. 2024).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -79,16 +80,34 @@ def _spreads(people: pd.DataFrame, options: PoolingOptions) -> Iterable[Integrit
     if options.effect in EVENTS:
         return
     known = people[people["outcome"].notna()]
-    spread: dict[str, float] = {}
-    mean: dict[str, float] = {}
-    size: dict[str, int] = {}
+    found: dict[str, Spread] = {}
     for trial, part in known.groupby("trial"):
         inner = part["outcome"] - part.groupby("arm")["outcome"].transform("mean")
-        df = len(part) - part["arm"].nunique()
-        if df >= _FEW and float((inner**2).sum()) > 0:
-            spread[str(trial)] = math.sqrt(float((inner**2).sum()) / df)
-            mean[str(trial)] = float(part["outcome"].mean())
-            size[str(trial)] = len(part)
+        found[str(trial)] = Spread(
+            squares=float((inner**2).sum()),
+            df=len(part) - part["arm"].nunique(),
+            mean=float(part["outcome"].mean()),
+            n=len(part),
+        )
+    yield from spread_rows(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A trial's outcome: sum of squares within arms with its ``df``, mean, people."""
+
+    squares: float
+    df: int
+    mean: float
+    n: int
+
+
+def spread_rows(trials: Mapping[str, Spread]) -> Iterable[IntegrityRow]:
+    """Each trial's SD within arms against the median of the others."""
+    usable = {t: one for t, one in trials.items() if one.df >= _FEW and one.squares > 0}
+    spread = {trial: math.sqrt(one.squares / one.df) for trial, one in usable.items()}
+    mean = {trial: one.mean for trial, one in usable.items()}
+    size = {trial: one.n for trial, one in usable.items()}
     for trial in sorted(spread, key=natural):
         others = [spread[name] for name in spread if name != trial]
         if not others:

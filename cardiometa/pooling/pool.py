@@ -93,12 +93,12 @@ def pool_trials(
             f"{'--by' if options.by else '--model one-stage'} does not go with imputed outcomes "
             "in this version."
         )
-    studies = _with_summaries(stage, summaries, options)
+    studies = with_summaries(stage, summaries, options)
     effects: list[EffectRow] = []
     heterogeneity: list[HeterogeneityRow] = []
     single: list[OneStage] = []
     for arm in stage.arms:
-        both = _both_stages(stage, studies[arm], options)
+        both = both_stages(stage, studies[arm], options)
         effects += both[0]
         single.append(both[1])
         heterogeneity += heterogeneity_rows(studies[arm], options)
@@ -172,7 +172,7 @@ def pool_trials(
         integrity=release_integrity(integrity, options.min_cell),
         exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
         accounting=stage.accounting(),
-        methods=methods_of_rows(stage, options) + _summaries_sentence(summaries),
+        methods=methods_of_rows(stage, options) + summaries_sentence(summaries),
         warnings=tuple(warnings),
         endpoint=f"{options.outcome} at {endpoint.followup}",
         review_rows=_review_rows(first_copy(table)),
@@ -180,7 +180,7 @@ def pool_trials(
         comparison=() if compared is None else compared.rows,
         compared=() if compared is None else release_effects(compared.compared, options.min_cell),
         delta=delta,
-        influence=_influence(studies, released, options),
+        influence=influence_of(studies, released, options),
         spline=tuple(row for one in splines for row in one.rows),
         regression=tuple(row for one in regressions for row in one.rows),
         points=tuple(
@@ -193,7 +193,7 @@ def pool_trials(
     )
 
 
-def _influence(
+def influence_of(
     studies: Mapping[str, Sequence[Study]], released: Sequence[EffectRow], options: PoolingOptions
 ) -> tuple[InfluenceRow, ...]:
     """The influence of every trial; none where leaving one out was not wanted."""
@@ -216,7 +216,7 @@ def _delta(stage: FirstStage, options: PoolingOptions) -> tuple[DeltaRow, ...]:
     )
 
 
-def _both_stages(
+def both_stages(
     stage: FirstStage, studies: Sequence[Study], options: PoolingOptions
 ) -> tuple[list[EffectRow], OneStage]:
     """The rows of the models asked for; below five trials the two-stage ones always stand."""
@@ -260,7 +260,7 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
         control=options.control,
         arms=tuple(by_arm),
         effects=effects,
-        influence=_influence(by_arm, effects, options),
+        influence=influence_of(by_arm, effects, options),
         heterogeneity=tuple(
             row for members in by_arm.values() for row in heterogeneity_rows(members, options)
         ),
@@ -275,7 +275,8 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
     )
 
 
-def _summaries_sentence(summaries: SummaryTable | None) -> str:
+def summaries_sentence(summaries: SummaryTable | None) -> str:
+    """How trials without participants' data entered; empty without any."""
     if summaries is None:
         return ""
     return (
@@ -284,9 +285,10 @@ def _summaries_sentence(summaries: SummaryTable | None) -> str:
     )
 
 
-def _with_summaries(
+def with_summaries(
     stage: FirstStage, summaries: SummaryTable | None, options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
+    """The stage's studies by arm and those of ``summaries``; TableError for a trial in both."""
     studies = dict(stage.studies)
     if summaries is None:
         return studies
@@ -350,14 +352,14 @@ def _sensitivity(
                 f"No {note.replace('sensitivity: ', 'sensitivity analysis ')}: {error.message}"
             )
             continue
-        studies = _with_summaries(again, summaries, other)
+        studies = with_summaries(again, summaries, other)
         for arm in again.arms:
             if arm in stage.arms:
-                rows += _headlines_again(again, studies[arm], other, note)
+                rows += headlines_again(again, studies[arm], other, note)
     return rows, warnings
 
 
-def _headlines_again(
+def headlines_again(
     stage: FirstStage, studies: Sequence[Study], options: PoolingOptions, note: str
 ) -> list[EffectRow]:
     """The headline of each model asked for, marked as a sensitivity analysis."""

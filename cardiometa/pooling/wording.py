@@ -293,6 +293,19 @@ def few_trials(arm: str, studies: Sequence[Study]) -> list[str]:
 
 def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOptions) -> list[str]:
     """What a reader of the effect must know, one sentence each."""
+    found = stage_warnings(stage)
+    found += _missing_warnings(stage, options)
+    found += [
+        f"The rows mix values of {name}: {', '.join(values)}."
+        for name, values in sorted(table.conventions.items())
+        if len(values) > 1
+    ]
+    found += _few_events(stage, options)
+    return [*found, *table.warnings]
+
+
+def stage_warnings(stage: FirstStage) -> list[str]:
+    """What the trials and their models say."""
     found = [sentence for arm in stage.arms for sentence in few_trials(arm, stage.studies[arm])]
     for arm, studies in stage.studies.items():
         lost = [f"{study.trial} ({study.note})" for study in studies if not study.estimable]
@@ -310,14 +323,7 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
         for name in stage.endpoint.covariates
         if name not in forms
     ]
-    found += _missing_warnings(stage, options)
-    found += [
-        f"The rows mix values of {name}: {', '.join(values)}."
-        for name, values in sorted(table.conventions.items())
-        if len(values) > 1
-    ]
-    found += _few_events(stage, options)
-    return [*found, *table.warnings]
+    return found
 
 
 def _few_events(stage: FirstStage, options: PoolingOptions) -> list[str]:
@@ -354,20 +360,24 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
                 f"No analysed participant has a baseline in {', '.join(without)}: the effect there "
                 "is not adjusted for it."
             )
-    analysed = int((people["code"] == "").sum())
-    share = analysed / len(compared) if len(compared) else 0.0
-    if share < 0.95:
-        found.append(
-            f"{100 * share:.0f} % of the randomised participants are analysed. "
-            + (
-                "The others have no known event or time, or are of trials that say nothing: see "
-                "the accounting by arm."
-                if options.effect in EVENTS
-                else "Scans are missing not at random (deaths, withdrawal): see the accounting by "
-                "arm before the effect is believed."
-            )
+    return found + share_warning(int((people["code"] == "").sum()), len(compared), options)
+
+
+def share_warning(analysed: int, compared: int, options: PoolingOptions) -> list[str]:
+    """Whether many of the ``compared`` (randomised, of a trial with two arms) are not analysed."""
+    share = analysed / compared if compared else 0.0
+    if share >= 0.95:
+        return []
+    return [
+        f"{100 * share:.0f} % of the randomised participants are analysed. "
+        + (
+            "The others have no known event or time, or are of trials that say nothing: see "
+            "the accounting by arm."
+            if options.effect in EVENTS
+            else "Scans are missing not at random (deaths, withdrawal): see the accounting by "
+            "arm before the effect is believed."
         )
-    return found
+    ]
 
 
 def integrity_warning(rows: Sequence[IntegrityRow]) -> list[str]:

@@ -1,0 +1,221 @@
+"""A table too large for memory, part by part: the same cells as `read_any_table` gives, checked.
+
+Only plain tables are read so: UTF-8 text without quotes and with rows of equal width, or Parquet.
+Anything else raises `NotPlainError`, and the caller reads the table whole, with its messages.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import Problem
+from .cells import as_numbers, rows_text, values_text
+from .read_table import _MISSING_NUMBERS, _check_header, _delimiter
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+_BLOCK = 24_000_000  # bytes of text, some million cells
+_ROWS = 1_000_000  # rows of Parquet
+_SHOWN = 20
+
+
+class NotPlainError(Exception):
+    """The table must be read whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Which columns are wanted, and as what: few different texts, any text, or numbers."""
+
+    categories: Sequence[str]
+    texts: Sequence[str]
+    numbers: Sequence[str]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        return (*self.categories, *self.texts, *self.numbers)
+
+
+def header_of(path: Path) -> tuple[str, ...]:
+    """The column names; `NotPlainError` where the file is of no kind that is read in parts."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return tuple(map(str, _parquet(path).schema_arrow.names))
+    if suffix not in TEXT_SUFFIXES:
+        raise NotPlainError
+    with path.open("rb") as stream:
+        line = stream.readline(1 << 20)
+    names, _ = _header(line, suffix)
+    _check_header(list(names), path.name)
+    return names
+
+
+def count_of(path: Path) -> int:
+    """About how many cells' worth of table the file holds, in bytes of text."""
+    if path.suffix.lower() == ".parquet":
+        meta = _parquet(path).metadata
+        return int(meta.num_rows * meta.num_columns * 8)
+    return path.stat().st_size
+
+
+def _header(line: bytes, suffix: str) -> tuple[tuple[str, ...], str]:
+    line = line.removeprefix(b"\xef\xbb\xbf")
+    if b'"' in line or b"\x00" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise NotPlainError
+    try:
+        text = line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise NotPlainError from error
+    delimiter = _delimiter(text, suffix)
+    return tuple(name.strip() for name in text.split(delimiter)), delimiter
+
+
+def read_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Iterator[pd.DataFrame]:
+    """The wanted columns of the table in parts, indexed by the row numbers people see.
+
+    Numbers are float64; cells that are no number are added to ``problems`` and are NaN.
+    """
+    if path.suffix.lower() == ".parquet":
+        yield from _parquet_chunks(path, columns, problems)
+    else:
+        yield from _text_chunks(path, columns, problems)
+
+
+# ------------------------------------------------------------------ text
+
+
+def _text_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Iterator[pd.DataFrame]:
+    with path.open("rb") as stream:
+        names, delimiter = _header(stream.readline(1 << 20), path.suffix.lower())
+        row = 2
+        rest = b""
+        while True:
+            block = stream.read(_BLOCK)
+            data = rest + block
+            if not data:
+                return
+            cut = data.rfind(b"\n") + 1 if block else len(data)
+            data, rest = data[:cut], data[cut:]
+            if not data:
+                continue
+            data = _plain(data, delimiter, len(names))
+            chunk = _parsed(data, delimiter, names, columns, (path.name, row, problems))
+            row += len(chunk)
+            yield chunk
+            if not block:
+                return
+
+
+def _plain(data: bytes, delimiter: str, width: int) -> bytes:
+    """The block with LF line ends, every line of ``width`` cells; else `NotPlainError`."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    if b'"' in data or b"\x00" in data or b"\r" in data:
+        raise NotPlainError
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    if not data.isascii():
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise NotPlainError from error
+    signs = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(signs == ord("\n"))
+    marks = np.flatnonzero(signs == ord(delimiter))
+    if width == 1 or len(marks) != len(ends) * (width - 1):
+        raise NotPlainError
+    marks = marks.reshape(len(ends), width - 1)
+    starts = np.concatenate([[-1], ends[:-1]])
+    if not ((marks[:, 0] > starts) & (marks[:, -1] < ends)).all():
+        raise NotPlainError
+    return data
+
+
+def _parsed(
+    data: bytes,
+    delimiter: str,
+    names: Sequence[str],
+    columns: Columns,
+    place: tuple[str, int, list[Problem]],
+) -> pd.DataFrame:
+    file, row, problems = place
+    options: dict[str, Any] = {
+        "sep": delimiter,
+        "header": None,
+        "names": list(names),
+        "usecols": list(columns.all),
+        "index_col": False,
+        "skip_blank_lines": False,
+        "keep_default_na": False,
+        "low_memory": False,
+    }
+    kinds: dict[str, Any] = dict.fromkeys(columns.texts, str)
+    kinds |= dict.fromkeys(columns.categories, "category")
+    fast = {
+        **options,
+        "dtype": kinds | dict.fromkeys(columns.numbers, float),
+        "na_values": dict.fromkeys(columns.numbers, _MISSING_NUMBERS),
+    }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+        fast["float_precision"] = "round_trip"
+    try:
+        table: pd.DataFrame = pd.read_csv(io.BytesIO(data), **fast)
+    except ValueError:
+        kinds |= dict.fromkeys(columns.numbers, str)
+        table = pd.read_csv(io.BytesIO(data), **options, dtype=kinds, na_filter=False)
+    table.index = pd.RangeIndex(row, row + len(table))
+    return _with_numbers(table, columns, file, problems)
+
+
+def _with_numbers(
+    table: pd.DataFrame, columns: Columns, file: str, problems: list[Problem]
+) -> pd.DataFrame:
+    for name in columns.numbers:
+        numbers, bad = as_numbers(table[name])
+        if bad.any() and len(problems) < _SHOWN:
+            problems.append(
+                Problem(
+                    where=f"{file}, column {name!r}, {rows_text(table.index[bad])}",
+                    what=f"no number: {values_text(table.loc[bad, name])}",
+                    fix="Write decimals with a point; leave an unknown value blank.",
+                )
+            )
+        table[name] = numbers
+    return table
+
+
+# ------------------------------------------------------------------ Parquet
+
+
+def _parquet(path: Path, dictionaries: Sequence[str] = ()) -> Any:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise NotPlainError from error
+    try:
+        return parquet.ParquetFile(path, read_dictionary=list(dictionaries))
+    except (ArrowException, OSError) as error:
+        raise NotPlainError from error
+
+
+def _parquet_chunks(
+    path: Path, columns: Columns, problems: list[Problem]
+) -> Iterator[pd.DataFrame]:
+    row = 1
+    file = _parquet(path, columns.categories)
+    for batch in file.iter_batches(batch_size=_ROWS, columns=list(columns.all)):
+        table: pd.DataFrame = batch.to_pandas(ignore_metadata=True)
+        table.columns = pd.Index([str(name) for name in table.columns])
+        table.index = pd.RangeIndex(row, row + len(table))
+        row += len(table)
+        for name in columns.categories:
+            if not isinstance(table[name].dtype, pd.CategoricalDtype):
+                table[name] = table[name].astype("category")
+        yield _with_numbers(table, columns, path.name, problems)
