@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import StoppedError
 from .console import show_error
 
-STOPPED = "stopped; what was finished stays, the same command goes on."
+_STOPPED = "stopped; what was finished stays, the same command goes on."
 
 
 @contextmanager
@@ -38,10 +38,14 @@ def edge() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        show_error(StoppedError(STOPPED))
-        sys.exit(StoppedError.exit_code)
+        _stopped()
     except SystemExit as error:
-        # A library's own way to end after the signal, with a code of its own (1, "Aborted").
-        if came and error.code in (1, StoppedError.exit_code):
-            sys.exit(StoppedError.exit_code)
+        # A command's own way to end after the signal, or a library's with another code (1).
+        if error.code == StoppedError.exit_code or (came and error.code == 1):
+            _stopped()
         raise
+
+
+def _stopped() -> None:
+    show_error(StoppedError(_STOPPED))
+    sys.exit(StoppedError.exit_code)

@@ -15,7 +15,6 @@ import typer
 
 from ..errors import CardiometaError, StoppedError, UsageError
 from .console import say, show_error
-from .edge import STOPPED
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -178,8 +177,7 @@ def guard(*, verbose: bool = False) -> Iterator[None]:
         show_error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        show_error(StoppedError(STOPPED))
-        raise typer.Exit(StoppedError.exit_code) from None
+        raise typer.Exit(StoppedError.exit_code) from None  # `edge` says so
     except (typer.Exit, typer.Abort):
         raise
     except MemoryError:
