@@ -142,7 +142,7 @@ def pool_trials(
     spline: Annotated[
         int,
         typer.Option(
-            help="Knots (3, 4 or 5) of the effect over each number of --by; 0: straight lines alone."
+            help="Knots (3, 4 or 5) of the effect over each number of --by; 0: straight lines."
         ),
     ] = 0,
     meta_regression: Annotated[

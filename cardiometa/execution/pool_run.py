@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from ..files import (
     write_all,
 )
 from ..pooling.options import PoolingOptions
-from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block, version
+from ..provenance import FORMAT_VERSION, file_marks, library_versions, record_text, run_block, version
 from ..records import Exclusion, RunRecord
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 COMMAND = "pool-trials"
 PARTICIPANTS_NAME = "participants.csv"
+FLOW_NAME = "flow.json"
 _OPTIONAL = (
     "delta_adjusted.csv",
     "compare_reported.csv",
@@ -128,7 +129,10 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
         format_version=FORMAT_VERSION,
         options=options,
         inputs=inputs,
-        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
+        run=run_block(
+            libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
+            outputs=file_marks(contents),
+        ),
     )
     contents[RECORD_NAME] = record_text(record)  # last: it says that all is there
     if request.out.exists():
@@ -186,7 +190,23 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         inputs["summaries"] = sha256_file(request.also_summaries)
         summaries = _summaries(request.also_summaries)
     result = pool_trials(table, request.options, roster=roster, summaries=summaries)
+    if roster is not None and result.flow is not None:
+        trials, people = _sought(request.table)
+        flow = replace(result.flow, sought_trials=trials, sought_participants=people)
+        result = replace(result, flow=flow)
     return result, inputs
+
+
+def _sought(table: Path) -> tuple[int | None, int | None]:
+    """Trials and participants sought, from ``flow.json`` of an output of ``segment``."""
+    path = (table if table.is_dir() else table.parent) / FLOW_NAME
+    flow = read_json(path) if path.is_file() else None
+    found: list[int | None] = []
+    for unit in ("trials", "participants"):
+        counts = flow.get(unit) if isinstance(flow, dict) else None
+        count = counts.get("sought") if isinstance(counts, dict) else None
+        found.append(count if isinstance(count, int) else None)
+    return found[0], found[1]
 
 
 def _pool_in_parts(request: PoolRequest, inputs: dict[str, str]) -> PoolingResult | None:

@@ -60,7 +60,6 @@ class PoolingOptions:
     model: str = "both"
     residual: str = "by-trial"
     random_effects: str = "effect"
-    random_effects: str = "effect"
     ci_one_stage: str = "kenward-roger"
     tau2: str = "reml"
     ci: str | None = None
@@ -84,7 +83,6 @@ class PoolingOptions:
             ("--worse", self.worse or "lower", WORSE_CHOICES),
             ("--model", self.model, MODELS),
             ("--residual", self.residual, RESIDUALS),
-            ("--random-effects", self.random_effects, RANDOM_CHOICES),
             ("--random-effects", self.random_effects, RANDOM_CHOICES),
             ("--ci-one-stage", self.ci_one_stage, CI_ONE_STAGE_CHOICES),
             ("--tau2", self.tau2, TAU2_METHODS),

@@ -18,6 +18,7 @@ from .eligible import participant_exclusions
 from .estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
 from .event_stage import event_rows
 from .first_stage import FirstStage
+from .flow import flow_counts
 from .given_imputations import analysis_stage, first_copy
 from .integrity import integrity_checks
 from .integrity_cohort import cohort_checks, unit_warnings
@@ -25,7 +26,14 @@ from .interaction_rows import interaction_rows, modifiers_of
 from .multi_arm import JOINT, joint_fit, joint_rows
 from .one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .records import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
+from .records import (
+    DeltaRow,
+    EffectRow,
+    HeterogeneityRow,
+    InfluenceRow,
+    PoolingResult,
+    Study,
+)
 from .release import few_events, release_counts, release_effects, release_integrity
 from .release_levels import release_levels
 from .selection import selection_checks
@@ -181,6 +189,7 @@ def pool_trials(
         compared=() if compared is None else release_effects(compared.compared, options.min_cell),
         delta=delta,
         influence=influence_of(studies, released, options),
+        flow=flow_counts(stage.people, studies),
         spline=tuple(row for one in splines for row in one.rows),
         regression=tuple(row for one in regressions for row in one.rows),
         points=tuple(

@@ -381,6 +381,23 @@ class Accounting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlowCounts:
+    """Trials and participants for the flow diagram; None where nobody stated the count.
+
+    ``provided`` are those in the table, ``aggregate`` trials known by a published effect.
+    """
+
+    provided_trials: int
+    provided_participants: int
+    analysed_trials: int
+    analysed_participants: int
+    aggregate_trials: int = 0
+    aggregate_participants: int | None = None
+    sought_trials: int | None = None
+    sought_participants: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolingResult:
     """All that one run of pooling found, ready to be written and shown."""
 
@@ -408,6 +425,7 @@ class PoolingResult:
     points: tuple[TrialPoint, ...] = ()
     lines: tuple[RegressionLine, ...] = ()
     spline: tuple[SplineRow, ...] = ()
+    flow: FlowCounts | None = None
 
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:

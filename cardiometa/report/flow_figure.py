@@ -55,42 +55,55 @@ class SideNotes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Box:
+class Box:
+    """One box of a flow: a bold title and its lines."""
+
     title: str
     lines: tuple[str, ...]
 
     @property
     def height(self) -> float:
+        """Height in points."""
         return 2 * _PAD + _LINE * (1 + len(self.lines))
 
 
 def flow_figure(flow: Flow, notes: SideNotes) -> Figure:
     """The diagram; what is not known (null) is not printed."""
+    return boxes_figure(
+        [
+            (
+                _main("Individual participant data sought", flow, "sought"),
+                _not_obtained(flow, notes),
+            ),
+            (_main("Obtained", flow, "obtained"), _without_images(flow)),
+            (_main("With short-axis images", flow, "with_images"), _failed(flow, notes)),
+            (_segmented(flow), _excluded(flow, notes)),
+            (_main("Analysed", flow, "analysed"), None),
+        ],
+        "Flow of trials, participants and scans",
+    )
+
+
+def boxes_figure(rows: Sequence[tuple[Box, Box | None]], title: str) -> Figure:
+    """Boxes below one another with arrows, each with one at its side for those who leave."""
     ruler = Ruler()
-    rows = [
-        (_main("Individual participant data sought", flow, "sought"), _not_obtained(flow, notes)),
-        (_main("Obtained", flow, "obtained"), _without_images(flow)),
-        (_main("With short-axis images", flow, "with_images"), _failed(flow, notes)),
-        (_segmented(flow), _excluded(flow, notes)),
-        (_main("Analysed", flow, "analysed"), None),
-    ]
     placed: list[str] = []
     top, joints = 2.0, []
     for main, side in rows:
-        wrapped = None if side is None else _wrapped(side, ruler)
-        height = max(main.height, 0.0 if wrapped is None else wrapped.height)
-        placed.append(_drawn(main, _MAIN, top))
+        inner = _wrapped(main, ruler, _MAIN[1])
+        wrapped = None if side is None else _wrapped(side, ruler, _SIDE[1])
+        height = max(inner.height, 0.0 if wrapped is None else wrapped.height)
+        placed.append(_drawn(inner, _MAIN, top))
         if wrapped is not None:
             placed.append(_drawn(wrapped, _SIDE, top))
-            middle = top + min(main.height, wrapped.height) / 2
+            middle = top + min(inner.height, wrapped.height) / 2
             placed.append(_arrow(_MAIN[0] + _MAIN[1], middle, _SIDE[0], middle))
-        joints.append((top, top + main.height))
+        joints.append((top, top + inner.height))
         top += height + _STEP
     x = _MAIN[0] + _MAIN[1] / 2
     for (_, bottom), (below, _) in pairwise(joints):
         placed.append(_arrow(x, bottom, x, below))
     width, height = _SIDE[0] + _SIDE[1] + 2, top - _STEP + 2
-    title = "Flow of trials, participants and scans"
     svg = (
         f'<svg role="img" aria-labelledby="title desc" xmlns="http://www.w3.org/2000/svg" '
         f'width="{width:g}pt" height="{height:.1f}pt" viewBox="0 0 {width:g} {height:.1f}" '
@@ -137,14 +150,14 @@ def _counts(flow: Flow, stage: str, units: Sequence[str] = UNITS) -> tuple[str, 
     return tuple(lines)
 
 
-def _main(title: str, flow: Flow, stage: str) -> _Box:
-    return _Box(title=title, lines=_counts(flow, stage) or ("not stated",))
+def _main(title: str, flow: Flow, stage: str) -> Box:
+    return Box(title=title, lines=_counts(flow, stage) or ("not stated",))
 
 
-def _segmented(flow: Flow) -> _Box:
+def _segmented(flow: Flow) -> Box:
     review = flow.get("scans", {}).get("review")
     extra = () if review is None else (f"of these {_scans(review)} for review",)
-    return _Box(title="Segmented", lines=(*_counts(flow, "segmented"), *extra))
+    return Box(title="Segmented", lines=(*_counts(flow, "segmented"), *extra))
 
 
 def _scans(count: int) -> str:
@@ -165,8 +178,8 @@ def _reasons(notes: Sequence[tuple[str, int | None]], most: int = 7) -> tuple[st
     return (*lines, f"other reasons: {shown_count(rest)}") if rest else tuple(lines)
 
 
-def _side(title: str, lines: tuple[str, ...]) -> _Box | None:
-    return _Box(title=title, lines=lines) if lines else None
+def _side(title: str, lines: tuple[str, ...]) -> Box | None:
+    return Box(title=title, lines=lines) if lines else None
 
 
 def _difference(flow: Flow, before: str, after: str, units: Sequence[str]) -> tuple[str, ...]:
@@ -174,24 +187,24 @@ def _difference(flow: Flow, before: str, after: str, units: Sequence[str]) -> tu
     return tuple(line for line in _counts(lost, "lost", units) if not line.startswith("0 "))
 
 
-def _not_obtained(flow: Flow, notes: SideNotes) -> _Box | None:
+def _not_obtained(flow: Flow, notes: SideNotes) -> Box | None:
     lines = _difference(flow, "sought", "obtained", ("trials", "participants"))
     return _side("Not obtained", (*lines, *_reasons(notes.not_obtained)))
 
 
-def _without_images(flow: Flow) -> _Box | None:
+def _without_images(flow: Flow) -> Box | None:
     lines = _difference(flow, "obtained", "with_images", UNITS)
     return _side("Without images", lines)
 
 
-def _failed(flow: Flow, notes: SideNotes) -> _Box | None:
+def _failed(flow: Flow, notes: SideNotes) -> Box | None:
     count = flow.get("scans", {}).get("failed")
     if not count:
         return None
     return _side("Could not be read or segmented", (_scans(count), *_reasons(notes.failed)))
 
 
-def _excluded(flow: Flow, notes: SideNotes) -> _Box | None:
+def _excluded(flow: Flow, notes: SideNotes) -> Box | None:
     lines = _counts(flow, "excluded", ("trials", "participants"))
     lines = tuple(line for line in lines if not line.startswith("0 "))
     return (
@@ -199,13 +212,13 @@ def _excluded(flow: Flow, notes: SideNotes) -> _Box | None:
     )
 
 
-def _wrapped(box: _Box, ruler: Ruler) -> _Box:
-    most = _SIDE[1] - 2 * _PAD
+def _wrapped(box: Box, ruler: Ruler, width: float) -> Box:
+    most = width - 2 * _PAD
     lines = [part for line in box.lines for part in ruler.wrap(line, most, size=_SIZE)]
-    return _Box(title=box.title, lines=tuple(lines))
+    return Box(title=box.title, lines=tuple(lines))
 
 
-def _drawn(box: _Box, place: tuple[float, float], top: float) -> str:
+def _drawn(box: Box, place: tuple[float, float], top: float) -> str:
     left, width = place
     texts = [
         f'<text x="{left + _PAD:g}" y="{top + _PAD + _LINE * (index + 0.78):.1f}" '
@@ -225,6 +238,6 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
     )
 
 
-def _words(rows: Sequence[tuple[_Box, _Box | None]]) -> str:
+def _words(rows: Sequence[tuple[Box, Box | None]]) -> str:
     boxes = [box for pair in rows for box in pair if box is not None]
     return ". ".join(f"{box.title}: {', '.join(box.lines)}" for box in boxes) + "."

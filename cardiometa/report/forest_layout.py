@@ -53,7 +53,8 @@ class Ruler:
         lines: list[str] = []
         for paragraph in text.splitlines() or [""]:
             line = ""
-            for word in paragraph.split():
+            # At plain spaces alone: those within a number must not break.
+            for word in filter(None, paragraph.split(" ")):
                 trial = f"{line} {word}".strip()
                 if not line or self.width(trial, size=size, bold=bold) <= most:
                     line = trial

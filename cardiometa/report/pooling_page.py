@@ -13,6 +13,7 @@ from .names import ABBREVIATIONS
 from .numbers import shown_count
 from .page import Block, Bullets, Facts, Notice, Paragraph, Section, page_html
 from .pooling_delta import delta_table
+from .pooling_flow import pooling_flow
 from .pooling_forest import result_sentence, small_study_sentence
 from .pooling_levels import (
     ecological_table,
@@ -282,6 +283,8 @@ def _people_section(result: PoolingResult) -> Section | None:
     ]
     shifted = [delta_table(result, arm) for arm in result.arms]
     blocks += [one for one in shifted if one is not None]
+    flow = pooling_flow(result)
+    blocks += [flow] if flow is not None else []
     table = exclusions_table(result)
     blocks.append(
         table

@@ -12,6 +12,7 @@ from ..pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
 from ..pooling.records import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
 from ..pooling.wording import EFFECT_NAMES
 from ..records import Table
+from ..reference.disclosure import released_counts
 from .names import measure_label, measure_name, unit_name
 from .numbers import DASH, shown, shown_count, shown_estimate, shown_interval
 
@@ -412,14 +413,7 @@ def exclusions_table(result: PoolingResult) -> Table | None:
     account = result.accounting
     if account is None or not account.excluded:
         return None
-    least = result.options.min_cell
-    sentences = {
-        item.code: item.sentence for item in result.exclusions if item.stage == "participant"
-    }
-    rows = [
-        (sentences[code], f"<{least}" if 0 < n < least else shown_count(n))
-        for code, n in sorted(account.excluded.items(), key=lambda pair: -pair[1])
-    ]
+    rows = excluded_reasons(result)
     return Table(
         title="Participants of the table who are not analysed",
         columns=("Reason", "Participants"),
@@ -429,6 +423,30 @@ def exclusions_table(result: PoolingResult) -> Table | None:
         f"{shown_count(sum(account.excluded.values()))} not analysed, each with one reason "
         "in exclusions.csv.",
     )
+
+
+def excluded_reasons(result: PoolingResult) -> list[tuple[str, str]]:
+    """Each reason with its count as it may be shown, the largest first."""
+    account = result.accounting
+    if account is None:
+        return []
+    least = result.options.min_cell
+    sentences = {
+        item.code: item.sentence for item in result.exclusions if item.stage == "participant"
+    }
+    gone = account.participants - account.analysed
+    told = released_counts(account.excluded, gone, least)
+    return [
+        (sentences[code], _few_or_count(told[code], count, least))
+        for code, count in sorted(account.excluded.items(), key=lambda pair: -pair[1])
+    ]
+
+
+def _few_or_count(told: int | None, count: int, least: int) -> str:
+    """The count, ``<10`` for a few, a dash where it would give another back."""
+    if told is not None:
+        return shown_count(told)
+    return f"<{least}" if count < least else DASH
 
 
 def integrity_tables(result: PoolingResult) -> Iterable[Table]:

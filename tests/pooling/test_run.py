@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 
 import pandas as pd
 import pytest
@@ -247,3 +248,63 @@ def test_json_tells_no_count_of_a_few(tmp_path):
         "analysed": 93,
         "excluded": {"no-arm": None, "no-outcome": None},
     }
+
+
+def page_text(out):
+    """The page's words, thin spaces as spaces."""
+    words = re.sub(r"<[^>]+>", " ", (out / "report.html").read_text())
+    return re.sub(r"\s+", " ", unescape(words))
+
+
+def test_the_flow_has_who_was_sought_provided_left_out_and_analysed(tmp_path):
+    long = to_long(simulate_wide(4, people=50))
+    people = long.drop_duplicates(["trial", "participant_id"])
+    gone = set(people["participant_id"][:25])
+    seg = tmp_path / "seg"
+    seg.mkdir()
+    kept = long[~(long["participant_id"].isin(gone) & (long["visit"] != "baseline"))]
+    kept.assign(status="ok").to_csv(seg / "measurements.csv", index=False)
+    people[["trial", "participant_id", "arm"]].to_csv(seg / "participants.csv", index=False)
+    (seg / "cardiometa.json").write_text("{}")
+    flow = {"trials": {"sought": 6, "obtained": 4}, "participants": {"sought": 600}}
+    (seg / "flow.json").write_text(json.dumps(flow))
+    more = tmp_path / "more.csv"
+    more.write_text("trial,estimate,se,n\nOLD,2.5,1.1,80\nOLDER,1.5,1.3,60\n")
+    done = run(seg, "--out", tmp_path / "o", "--outcome", "lv_ef_percent", "--also-summaries", more)
+    assert done.exit_code == 0, done.output
+    page = page_text(tmp_path / "o")
+    for words in (
+        "Individual participant data sought 6 trials 600 participants",
+        "Not provided 2 trials 340 participants",
+        "Individual participant data provided 4 trials 260 participants",
+        "There is no usable scan at the follow-up: 25",
+        "participants' data: 4 trials, 235 participants",
+        "published effects: 2 trials, 140 participants",
+    ):
+        assert words in page, words
+    (seg / "flow.json").unlink()
+    again = run(seg, "--out", tmp_path / "p", "--outcome", "lv_ef_percent")
+    assert again.exit_code == 0
+    assert "Individual participant data sought not stated" in page_text(tmp_path / "p")
+
+
+def test_a_few_left_out_are_not_counted_in_the_flow(tmp_path):
+    wide = simulate_wide(3, people=50)
+    wide.loc[wide.index[:14], "lv_ef_percent"] = None
+    wide.loc[wide.index[:3], "arm"] = None
+    wide.to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "o"
+    done = run(
+        tmp_path / "t.csv",
+        "--out",
+        out,
+        "--outcome",
+        "lv_ef_percent",
+        "--baseline",
+        "lv_ef_baseline",
+    )
+    assert done.exit_code == 0, done.output
+    page = page_text(out)
+    assert "The arm is not known: <10" in page
+    assert "The outcome is missing at the follow-up: –" in page  # 14 less 11 would tell
+    assert ": 11" not in page
