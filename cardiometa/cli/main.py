@@ -23,6 +23,7 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("model", "model", "Around it"),
     ("gather", "gather", "Around it"),
     ("withdraw", "withdraw", "Around it"),
+    ("show", "show", "Around it"),
     ("doctor", "doctor", "Around it"),
 )
 

@@ -39,6 +39,7 @@ from ..measurement.measures import MEASURES, PAPILLARY
 from ..provenance import (
     FORMAT_VERSION,
     RESEARCH_USE,
+    file_marks,
     library_versions,
     record_text,
     run_block,
@@ -128,7 +129,10 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
         options=said,
         inputs={"measurements": table.sha256, **_label_inputs(compared)},
         model=model,
-        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "nibabel", "pydicom")),
+        run=run_block(
+            libraries=library_versions("numpy", "scipy", "pandas", "nibabel", "pydicom"),
+            outputs=file_marks(contents),
+        ),
     )
     if request.out.exists():
         remove_leftovers(request.out)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
-from ..provenance import RESEARCH_USE
+from ..provenance import RESEARCH_USE, file_marks
 from ..records import Flag, ScanResult, Status
-from .scan_record import read_record
+from .scan_record import read_record, record_sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """The results as they stand in the table (cohort flags added) and the account."""
+    """The results as the table has them (cohort flags added), the account, marks of the files."""
 
     results: tuple[ScanResult, ...]
     flow: Mapping[str, Any]
+    outputs: Mapping[str, Any]
 
 
 def _number(value: float | None) -> float:
@@ -70,6 +71,7 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 
 PARQUET_NAME = "measurements.parquet"
+RECORDS_NAME = "records.json"
 
 
 def frame_parquet(frame: pd.DataFrame) -> bytes | None:
@@ -159,6 +161,21 @@ def gather(
 
     ``results`` may be slim (`scan_record.slim`): what the gallery shows is read from OUT.
     """
+    contents, gathered = contents_of(out, cohort, results, card=card, model_sha256=model_sha256)
+    # The Parquet of a run that could write one would be another table's.
+    write_all(out, contents, old=() if PARQUET_NAME in contents else (PARQUET_NAME,))
+    return gathered
+
+
+def contents_of(
+    out: Path,
+    cohort: Cohort,
+    results: Sequence[ScanResult],
+    *,
+    card: ModelCard,
+    model_sha256: str,
+) -> tuple[dict[str, bytes | str], Gathered]:
+    """What `gather` writes, by name; nothing is written."""
     from ..cohort.table import build_tables
     from ..report.gallery import gallery_items
     from ..report.segment_page import segment_page
@@ -181,15 +198,20 @@ def gather(
         "exclusions.csv": frame_csv(tables.exclusions),
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
         "measurements.json": dictionary_json(tables.measurements, cohort),
+        RECORDS_NAME: _records_json(results),
         "report.html": page,
     }
     parquet = frame_parquet(tables.measurements)
     if parquet is not None:
         contents[PARQUET_NAME] = parquet
     contents["measurements.csv"] = frame_csv(tables.measurements)
-    # The Parquet of a run that could write one would be another table's.
-    write_all(out, contents, old=() if parquet is not None else (PARQUET_NAME,))
-    return Gathered(results=tuple(flagged), flow=tables.flow)
+    gathered = Gathered(results=tuple(flagged), flow=tables.flow, outputs=file_marks(contents))
+    return contents, gathered
+
+
+def _records_json(results: Sequence[ScanResult]) -> str:
+    """The hash of each scan's record by its key, which ties the table to the records."""
+    return canonical_json({str(r.key): record_sha256(r.document) for r in results})
 
 
 def _with_withdrawals(out: Path, cohort: Cohort) -> Cohort:

@@ -66,7 +66,11 @@ def run_gather(out: Path) -> GatherOutcome:
         )
         seconds = time.monotonic() - begun
         block = run_block(
-            state="complete", seconds=seconds, gathered=len(found), models=models_of(found)
+            state="complete",
+            seconds=seconds,
+            gathered=len(found),
+            models=models_of(found),
+            outputs=gathered.outputs,
         )
         write_text(out / RECORD_NAME, record_text(_with_run(record, block)))
     statuses = Counter(result.status for result in gathered.results)

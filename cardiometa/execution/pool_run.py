@@ -21,7 +21,14 @@ from ..files import (
     write_all,
 )
 from ..pooling.options import PoolingOptions
-from ..provenance import FORMAT_VERSION, file_marks, library_versions, record_text, run_block, version
+from ..provenance import (
+    FORMAT_VERSION,
+    file_marks,
+    library_versions,
+    record_text,
+    run_block,
+    version,
+)
 from ..records import Exclusion, RunRecord
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ..files import (
     sha256_file,
     write_all,
 )
-from ..provenance import FORMAT_VERSION, library_versions, record_text, run_block
+from ..provenance import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
 from ..records import Exclusion, ReferenceLimit, RunRecord
 from ..reference.allometry import Allometry
 from ..reference.derive import with_derived
@@ -113,7 +113,10 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
             for name, values in result.conventions.items()
             if name in ("model_id", "model_sha256")
         },
-        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
+        run=run_block(
+            libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
+            outputs=file_marks(contents),
+        ),
     )
     if out.exists():
         remove_leftovers(out)

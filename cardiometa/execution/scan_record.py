@@ -6,13 +6,14 @@ the hash it names. Anything less is done again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import InputError
-from ..files import inside, read_json, sha256_file
+from ..files import canonical_json, inside, read_json, sha256_bytes, sha256_file
 from ..provenance import FORMAT_VERSION, library_versions, version
 from ..records import (
     CineSource,
@@ -20,6 +21,7 @@ from ..records import (
     Flag,
     LabelStack,
     LeftOut,
+    Level,
     Measurement,
     ScanKey,
     ScanResult,
@@ -48,6 +50,7 @@ KILLED_CODE = "worker-killed"
 TIMEOUT_CODE = "timeout"
 # What of a record the tables and the account need; the rest is read again where it is shown.
 _SLIM = ("model", "options", "run", "dicom_seg")
+_HASH = "record_sha256"  # of the whole record, in a slim one
 
 FACT_NAMES = ("vendor", "field_strength_t", "sequence")
 
@@ -112,8 +115,6 @@ def finished_document(
 ) -> dict[str, Any]:
     """The record of a measured scan, without the hashes of its files and its run block."""
     facts = {name: getattr(cine.source, name) for name in FACT_NAMES}
-    return {
-        **base_document(key, status, options, measured.flags),
     chosen = {}
     if cine.phases_of_source is not None:
         chosen["segmented_frames"] = [int(number) for number in cine.frame_numbers]
@@ -206,7 +207,19 @@ def _is_number(value: Any) -> bool:
 def slim(result: ScanResult) -> ScanResult:
     """The result without curves and details: 100,000 of these fit into memory."""
     document = {name: result.document[name] for name in _SLIM if name in result.document}
+    document[_HASH] = record_sha256(result.document)
     return replace(result, document=document)
+
+
+def record_sha256(document: Mapping[str, Any]) -> str:
+    """The hash of a record without what may differ between equal runs; a slim one knows its own."""
+    if _HASH in document:
+        return str(document[_HASH])
+    stable = {name: value for name, value in document.items() if name != "run"}
+    if "model_result" in stable:
+        own = stable["model_result"]
+        stable["model_result"] = {name: value for name, value in own.items() if name != "run"}
+    return sha256_bytes(canonical_json(stable).encode())
 
 
 def read_record(out: Path, key: ScanKey) -> ScanResult | None:

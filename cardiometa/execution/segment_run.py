@@ -254,9 +254,9 @@ class _Run:
                 card=self.model.card,
                 model_sha256=self.model.sha256,
             )
-            results, flow = list(gathered.results), gathered.flow
+            results, flow, marks = list(gathered.results), gathered.flow, gathered.outputs
         else:
-            flow = {}
+            flow, marks = {}, {}
         statuses = Counter(result.status for result in results)
         outcome = replace(
             outcome,
@@ -276,6 +276,7 @@ class _Run:
                 new_scans=len(fresh),
                 stages=outcome.stages,
                 models=models_of(results),
+                outputs=marks,
             )
             write_text(self.out / RECORD_NAME, record_text(record(block)))
         return outcome

@@ -16,7 +16,7 @@ from ..cohort.pseudonyms import key_check, pseudonym, read_key
 from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, canonical_json, remove, remove_leftovers, sha256_file, write_text
 from ..records import ScanResult
-from .gather import PARQUET_NAME, gather
+from .gather import PARQUET_NAME, RECORDS_NAME, gather
 from .lock import Claim, OutputLock
 from .scan_record import read_record
 from .snapshot import SNAPSHOT_NAME, Snapshot, read_snapshot, snapshot_text
@@ -36,6 +36,7 @@ MEASUREMENTS = "measurements.csv"
 _TABLES = (
     MEASUREMENTS,
     PARQUET_NAME,
+    RECORDS_NAME,
     "measurements.json",
     "participants.csv",
     "exclusions.csv",
@@ -245,10 +246,12 @@ def _tables_again(out: Path, snapshot: Snapshot, gone: set[Person]) -> bool:
     mine = tuple(f"correction {trial}/{person}/" for trial, person in gone)
     record["inputs"] = {n: v for n, v in record["inputs"].items() if not n.startswith(mine)}
     if complete:
-        gather(
+        gathered = gather(
             out, snapshot.cohort, results, card=snapshot.card, model_sha256=snapshot.model_sha256
         )
+        record["run"] = {**record.get("run", {}), "outputs": gathered.outputs}
     else:
         remove(out, _TABLES)
+        record.get("run", {}).pop("outputs", None)
     write_text(out / RECORD_NAME, canonical_json(record))
     return complete
