@@ -51,6 +51,9 @@ def _folder_source(folder: Path) -> ScanSource | None:
     kinds: dict[Kind, list[Path]] = defaultdict(list)
     for child in children:
         kinds[sniff(child)].append(child)
+        # Two say it: the hundreds of files after them need not be opened.
+        if len(kinds["dicom"]) == 2:
+            break
     if kinds["dicom"] and not _only_directory(kinds["dicom"]):
         return ScanSource(kind="images", paths=(folder,))
     images = [child for child in kinds["nifti"] if not is_mask_name(child.name)]
@@ -116,11 +119,31 @@ def identity_values(source: ScanSource) -> frozenset[str]:
     """
     values: set[str] = set()
     for path in source.paths:
-        if path.exists():
+        ends = _ends_of_folders(path)
+        if ends:
+            for file in ends:
+                values |= _identities(FileSet(), file)
+        elif path.exists():
             with open_files(path) as files:
                 for file in _sample(files):
                     values |= _identities(files, file)
     return frozenset(values)
+
+
+def _ends_of_folders(top: Path) -> list[ImageFile]:
+    """What `_sample` takes of a folder, found from both ends without opening what lies between."""
+    ends: list[ImageFile] = []
+    for parent, folders, names in os.walk(top):
+        folders.sort()
+        ordered = [Path(parent, name) for name in sorted(names)]
+        first = next((path for path in ordered if sniff(path) == "dicom"), None)
+        if first is None:
+            continue
+        last = next(path for path in reversed(ordered) if path == first or sniff(path) == "dicom")
+        ends += [ImageFile(path.name, "", 0, path=path) for path in dict.fromkeys((first, last))]
+        if len(ends) >= _SAMPLED_FILES:
+            break
+    return ends[:_SAMPLED_FILES]
 
 
 def _sample(files: FileSet) -> list[ImageFile]:

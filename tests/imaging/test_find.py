@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,29 @@ def test_a_pair_is_inspected_too(tmp_path):
     pair = ScanSource(kind="ed-es", paths=(tmp_path / "a_ED.nii", tmp_path / "a_ES.nii"))
     (problem,) = inspect_headers(pair)
     assert "3 dimensions" in problem.what
+
+
+def test_a_folder_of_images_is_told_by_two_of_them(tmp_path, monkeypatch):
+    """And names are looked for in the first and the last file of each folder."""
+    images = list(tiny(ONE).values())
+    for number, dataset in enumerate(images):
+        dataset.PatientName = f"Name{number}^X"
+    for folder in ("", "below/"):
+        put(tmp_path, {f"{folder}{n:02d}.dcm": encode(ds) for n, ds in enumerate(images)})
+    (tmp_path / "00-notes.txt").write_text("no image")
+    opened = []
+    plain = Path.open
+
+    def noted(path, *arguments, **options):
+        opened.append(path.name)
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", noted)
+    assert find_scan_source(tmp_path) == _images(tmp_path)
+    assert opened == ["00-notes.txt", "00.dcm", "01.dcm"]
+    opened.clear()
+    found = identity_values(_images(tmp_path))
+    last = len(images) - 1
+    assert {"name0", f"name{last}"} <= found
+    assert not found & {"name1", f"name{last - 1}"}
+    assert set(opened) == {"00-notes.txt", "00.dcm", f"{last}.dcm"}
