@@ -175,7 +175,7 @@ def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions
 
 
 def _slope_name(values: TrialValues) -> str:
-    return values.per if values.what.startswith("percent") else f"{values.per} of the trial's mean"
+    return f"{values.per} of the trial's mean" if values.what.startswith("mean ") else values.per
 
 
 def _fit_cells(fit: MetaRegression, without: float, options: PoolingOptions) -> dict[str, Any]:

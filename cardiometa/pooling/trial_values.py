@@ -48,11 +48,12 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
     known = text != ""
     text, trial = text[known], chosen.loc[known, "trial"].astype(str)
     sizes = trial.value_counts()
+    different = text.groupby(trial).nunique()
     numbers = covariate_numbers(text)
     if numbers is not None:
         return TrialValues(
             name=name,
-            what=f"mean {name}",
+            what=name if (different <= 1).all() else f"mean {name}",
             numbers={str(t): float(x) for t, x in numbers.groupby(trial).mean().items()},
             words={},
             unit=PER.get(name, (1.0, ""))[0],
@@ -61,7 +62,6 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
                 str(t) for t, n in sizes.items() if not small(int(n), options.min_cell)
             ),
         )
-    different = text.groupby(trial).nunique()
     if (different <= 1).all():
         return TrialValues(
             name=name,

@@ -20,6 +20,7 @@ from .pooling_tables import (
     scaled,
     scaled_prediction,
     shown_p,
+    unbroken,
 )
 
 
@@ -35,7 +36,7 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     ranked = result.options.effect == WIN_ODDS
     return ForestSpec(
         rows=tuple(rows),
-        effect_label=effect_label(result),
+        effect_label=unbroken(effect_label(result)),
         columns=columns,
         null_value=1.0 if ratio else 0.0,
         left_label=f"{'Worse' if ranked else 'Lower'} with {arm}",

@@ -19,7 +19,7 @@ from ..pooling.wording import EFFECT_NAMES
 from .forest import ForestFigure
 from .forest_panels import two_panels
 from .forest_spec import ForestRow, ForestSpec
-from .pooling_tables import decimals_of, effect_label, scaled, shown_p
+from .pooling_tables import decimals_of, effect_label, scaled, shown_p, unbroken
 
 _BLANK = ForestRow(label="", kind="text")
 
@@ -94,7 +94,7 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> ForestFigure | No
     return two_panels(
         ForestSpec(
             rows=tuple(left),
-            effect_label=label,
+            effect_label=unbroken(label),
             label_heading=f"Effect by {_plain(name)}",
             left_label=f"Lower with {arm}",
             right_label=f"Higher with {arm}",
@@ -110,8 +110,8 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> ForestFigure | No
             if ratio
             else "Difference in effect",
             label_heading="Interaction within trials",
-            left_label="Smaller effect",
-            right_label="Larger effect",
+            left_label="Effect lower",
+            right_label="Effect higher",
             heterogeneity_text=_foot(interaction_p(result, arm, term)),
             width_mm=120.0,
             title=f"Interaction with {_plain(name)}",

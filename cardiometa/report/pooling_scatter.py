@@ -173,12 +173,13 @@ def _slope_of(result: PoolingResult, arm: str, covariate: str) -> float | None:
 
 def _words(label: str) -> str:
     """``mean age_years`` as ``Mean age of the trial, years``."""
-    head, _, name = label.partition(" ")
+    head, _, name = label.rpartition(" ")
     known = measure_name(name)
     unit = ", years" if name.endswith("_years") else ""
-    if known != name and not name.startswith(("lv_", "rv_")):
+    if head and known != name and not name.startswith(("lv_", "rv_")):
         known = known.lower()
-    return f"{head[0].upper()}{head[1:]} {known} of the trial{unit}"
+    text = f"{head} {known}".strip()
+    return f"{text[0].upper()}{text[1:]} of the trial{unit}"
 
 
 def _effect_axis(axes: Axes, result: PoolingResult, which: str) -> None:

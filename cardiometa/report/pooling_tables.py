@@ -74,6 +74,14 @@ def effect_label(result: PoolingResult) -> str:
     return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
 
 
+def unbroken(label: str) -> str:
+    """A measure's label whose name and unit stay together where the line is broken."""
+    head, joint, rest = label.rpartition(" in ")
+    if not joint:
+        head, joint, rest = label.rpartition(" of ")
+    return head + joint + rest.replace(" ", "\N{NO-BREAK SPACE}") if joint else label
+
+
 def scaled(row: EffectRow) -> tuple[float | None, float | None, float | None]:
     """Estimate and interval on the scale shown: ratios as ratios."""
     if row.effect in RATIOS:
