@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -256,9 +257,13 @@ def _is_summaries_file(path: Path) -> bool:
     """Decide by the header alone, so that a large table of participants is not read twice."""
     import pandas as pd
 
+    from ..cohort.chunks import NotPlainError, header_of
     from ..cohort.read_table import read_any_table
     from ..pooling.summaries import is_summaries
 
+    if path.suffix.lower() == ".parquet":
+        with suppress(NotPlainError):
+            return is_summaries(pd.DataFrame(columns=pd.Index(header_of(path))))
     if path.suffix.lower() not in _TEXT_TABLES:
         return path.suffix != "" and is_summaries(read_any_table(path))
     with path.open("rb") as stream:

@@ -28,6 +28,7 @@ from .delta import Missing, delta_rows_of, tipping_sentences
 from .eligible import SENTENCES, Analysed
 from .endpoint import Endpoint
 from .first_stage import FirstStage, no_effect
+from .flow import flow_counts
 from .integrity_cohort import Spread, spread_rows, unit_warnings
 from .large_groups import Groups, LargeColumns, ids_of, read_groups
 from .large_stage import LargeStage, codes_of, large_by_arm, large_stage
@@ -218,6 +219,11 @@ def pool_large(
         checks=tuple(one.check for one in single if one.check is not None),
         delta=delta,
         influence=influence_of(studies, released, options),
+        flow=replace(
+            flow_counts(large.table, studies),
+            provided_participants=int(people.sum()),
+            analysed_participants=analysed,
+        ),
     )
 
 

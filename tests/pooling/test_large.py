@@ -5,11 +5,14 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from cardiometa.cli.main import app
 from cardiometa.cohort import chunks
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.records import TableOptions
 from cardiometa.errors import TableError
+from cardiometa.pooling import large_pool
 from cardiometa.pooling.large_pool import large_columns, pool_large
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
@@ -32,7 +35,9 @@ def table(seed=3):
     rows.loc[(rows["trial"] == "T5") & (rows["arm"] == "active"), "lv_ef_percent"] = np.nan
     rows.loc[draw.random(len(rows)) < 0.03, "arm"] = None
     rows["randomised"] = np.where(draw.random(len(rows)) < 0.05, "no", "yes")
-    rows["participant_id"] = np.where(rows.index % 5 == 0, " " + rows["participant_id"], rows.index.astype(str))
+    rows["participant_id"] = np.where(
+        rows.index % 5 == 0, " " + rows["participant_id"], rows.index.astype(str)
+    )
     return rows.sample(frac=1, random_state=seed)
 
 
@@ -86,12 +91,36 @@ def test_parts_give_what_the_whole_gives(tmp_path, monkeypatch, kind, changes):
     assert whole.exclusions == parts.exclusions
     assert whole.accounting == parts.accounting
     assert whole.methods == parts.methods
+    assert whole.flow == parts.flow
     of_rows = ("those without the outcome", "arms differ", "want a look")
     expected = [w for w in whole.warnings if not any(words in w for words in of_rows)]
     assert expected == [w for w in parts.warnings if "read in parts" not in w]
     spread = [r for r in whole.integrity if r.check == "sd-ratio"]
     close(spread, [r for r in parts.integrity if r.check == "sd-ratio"])
     assert any("read in parts" in w for w in parts.warnings)
+
+
+def test_the_command_reads_a_large_table_in_parts(tmp_path, monkeypatch):
+    path = tmp_path / "people.csv"
+    table().to_csv(path, index=False)
+    options = ["--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--adjust", "age"]
+
+    def run(out):
+        done = CliRunner().invoke(app, ["pool-trials", str(path), "--out", str(out), *options])
+        assert done.exit_code == 0, done.output
+        return (out / "effects.csv").read_text().splitlines(), (out / "report.html").read_text()
+
+    whole, page = run(tmp_path / "whole")
+    monkeypatch.setattr(large_pool, "LEAST_BYTES", 1)
+    parts, other = run(tmp_path / "parts")
+    assert len(whole) == len(parts)
+    assert whole[0] == parts[0]
+    assert "read in parts" in other
+    assert "read in parts" not in page
+    files = {p.name for p in (tmp_path / "whole").iterdir()}
+    assert files == {p.name for p in (tmp_path / "parts").iterdir()}
+    account = "exclusions.csv"
+    assert (tmp_path / "whole" / account).read_text() == (tmp_path / "parts" / account).read_text()
 
 
 def test_tables_that_need_each_row_are_read_whole(tmp_path):
