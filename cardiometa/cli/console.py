@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Self
@@ -15,19 +16,36 @@ from ..files import canonical_json
 MAX_PROBLEMS_SHOWN = 200
 
 
+def harmless(text: str) -> str:
+    """``text`` with signs that steer a terminal or turn the writing round as escapes.
+
+    Column names and codes of a foreign table stand in messages.
+    """
+    return "".join(
+        sign
+        if sign in {"\n", "\t"} or unicodedata.category(sign) not in _STEERING
+        else sign.encode("unicode_escape").decode("ascii")
+        for sign in text
+    )
+
+
+# Control and format characters, halves of a character.
+_STEERING = ("Cc", "Cf", "Cs")
+
+
 def say(text: str = "", *, quiet: bool = False) -> None:
     """A line to stderr."""
     if not quiet:
         # A closed or full stderr has nobody to be told of; the work goes on.
         with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - this module is the console
+            print(harmless(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
 
 
 def show_json(value: Any) -> None:
     """The result as JSON on stdout, nothing else there; raises OutputError."""
     text = canonical_json(value)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(_letters())
     except UnicodeEncodeError:  # a terminal of few letters; \\u escapes say the same
         text = json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
     _print(text)
@@ -35,12 +53,18 @@ def show_json(value: Any) -> None:
 
 def show_text(text: str) -> None:
     """Plain text on stdout; raises OutputError."""
-    letters = sys.stdout.encoding or "utf-8"
-    shown = text.encode(letters, errors="backslashreplace").decode(letters)
+    letters = _letters()
+    shown = harmless(text).encode(letters, errors="backslashreplace").decode(letters)
     _print(shown if shown.endswith("\n") else shown + "\n")
 
 
+def _letters() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
 def _print(text: str) -> None:
+    if sys.stdout is None:  # started without one
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -67,7 +91,7 @@ def show_table(
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for row in rows:
         # Text keeps "[x]" in an id from being read as markup.
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(harmless(str(value))) for value in row))
     with suppress(OSError):
         Console(stderr=True, highlight=False).print(table)
 

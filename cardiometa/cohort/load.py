@@ -24,6 +24,7 @@ from .folder import (
 )
 from .participants import Roster, empty_roster, read_roster
 from .pseudonyms import key_check, pseudonym, read_key
+from .read_table import is_there
 from .records import (
     Cohort,
     CohortDefinition,
@@ -175,7 +176,7 @@ def _read_trial(
     else:
         parts.add_scans(_scans_by_folder(trial, ids, options))
     for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
-        if table is not None and table.is_file():
+        if table is not None and is_there(table) and table.is_file():
             parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
 
 
@@ -184,7 +185,7 @@ def _scans_by_folder(
 ) -> ScanList:
     """The scans of a trial without a scans table: ``participant/visit/images`` below its root."""
     where = f"{trial.name}: the folder {trial.root.name}"
-    if not trial.root.is_dir():
+    if not (is_there(trial.root) and trial.root.is_dir()):
         return ScanList(problems=(Problem(where=where, what="it does not exist"),))
     tree = read_trial_folder(trial.root, trial.name)
     # A folder that belongs to no participant is as often another kind of data: counted, not used.
@@ -241,7 +242,10 @@ def _from_folder(path: Path, options: CohortOptions) -> Draft:
         trials.append(trial)
     parts.notes.append(_form_note(form, tree))
     cohort = Cohort(
-        name="single scan" if form == "single" else path.resolve().name,
+        # A name of bytes that are no UTF-8 could not be written again.
+        name="single scan"
+        if form == "single"
+        else path.resolve().name.encode("utf-8", "replace").decode("utf-8"),
         trials=tuple(trials),
         participants=_join(parts.frames, ()),
         scans=tuple(CohortScan(key=scan.key, source=scan.source) for scan in tree.scans),
