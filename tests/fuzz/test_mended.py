@@ -1,0 +1,316 @@
+"""What mutated files and broken runs have found, each held here once it was mended."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cardiometa import files
+from cardiometa.cli import console
+from cardiometa.cli.main import app
+from cardiometa.cohort.definition import read_definition
+from cardiometa.cohort.load import load_cohort
+from cardiometa.cohort.read_table import read_any_table
+from cardiometa.errors import CohortError, InputError, OutputError, TableError, UsageError
+from cardiometa.estimation.meta_range import TrialMoments, mixture_limits
+from cardiometa.execution import scan_record, stored
+from cardiometa.execution.summarise_run import _ledger
+from cardiometa.files import RECORD_NAME, canonical_json
+from cardiometa.pooling.site import read_site
+from tests.fuzz import documents
+from tests.kit.cohorts import cohort_folder
+
+# ------------------------------------------------------------------ JSON and records
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"\\ud800"', '{"\\udfff": 1}', "1" * 5000, "[" * 100_000, '{"a": 1', "\x00", ""],
+    ids=["half a character", "in a key", "5000 digits", "deep", "cut off", "zero", "empty"],
+)
+def test_json_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"x\.json cannot be read as JSON"):
+        files.read_json(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"command": "segment", "options": 3}', "{"])
+def test_a_damaged_record_of_an_output_is_not_written_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / RECORD_NAME).write_text(text)
+    with pytest.raises(UsageError, match="is damaged"):
+        files.check_output(tmp_path, command="segment", options={}, overwrite=True)
+
+
+WHOLE = json.loads(documents.result_seeds()[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("options", "mosteller"),
+        ("measures", {"lv_edv_ml": "150"}),
+        ("measures", {"lv_edv_ml": {}}),
+        ("measures", {"lv_edv_ml": True}),
+        ("status", ["ok"]),
+        ("status", "fine"),
+        ("flags", [{"code": {}, "level": "info", "sentence": "x"}]),
+        ("flags", [{"code": "x", "level": "loud", "sentence": "x"}]),
+        ("outputs", {"../../../etc/passwd": "0" * 64}),
+        ("outputs", {"overlay.png": 3}),
+        ("facts", {"vendor": []}),
+        ("model_result", "x"),
+        ("run", {"seconds": "long"}),
+        ("key", {"trial": "ALPHA", "participant_id": 1, "visit": "baseline"}),
+    ],
+)
+def test_a_record_that_was_changed_is_done_again(tmp_path: Path, name: str, value: object) -> None:
+    place = scan_record.scan_folder(tmp_path, documents.KEY)
+    place.mkdir(parents=True)
+    options = WHOLE["options"]
+    (place / "result.json").write_text(json.dumps(WHOLE))
+    assert scan_record.read_finished(tmp_path, documents.KEY, options) is not None
+    (place / "result.json").write_text(json.dumps({**WHOLE, name: value}))
+    assert scan_record.read_finished(tmp_path, documents.KEY, options) is None
+    assert stored.recorded_model(tmp_path, documents.KEY) is None
+    assert stored.stored_model(tmp_path, documents.KEY, options) is None
+
+
+def test_a_sum_changed_on_the_way_from_a_site_is_seen() -> None:
+    document = json.loads(documents.site_document())
+    assert read_site(document, "site.json").trials
+    arm = next(iter(document["trials"][0]["arms"].values()))
+    arm["means"][-1] += 0.001
+    with pytest.raises(InputError, match="does not have the hash"):
+        read_site(document, "site.json")
+
+
+@pytest.mark.parametrize("sets", [{"A|control": 3.5}, {"A|control": [1]}, ["x"], None])
+def test_a_damaged_ledger_is_refused(tmp_path: Path, sets: object) -> None:
+    document = json.loads(documents.ledger_seeds()[0])
+    document["summaries"][0]["sets"] = sets
+    path = tmp_path / "ledger.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="is not a ledger, or is damaged"):
+        _ledger(path)
+
+
+# ------------------------------------------------------------------ tables and TOML
+
+
+@pytest.mark.parametrize("cell", ["x" * 300, "a/" * 3000, "a\udcff"])
+def test_image_paths_that_no_system_can_have_are_a_problem(tmp_path: Path, cell: str) -> None:
+    toml = cohort_folder(tmp_path, count=3)
+    scans = tmp_path / "ALPHA" / "scans.csv"
+    rows = scans.read_text().splitlines()
+    first = rows[1].split(",")
+    rows[1] = ",".join([*first[:-1], cell.encode("utf-8", "replace").decode()])
+    scans.write_text("\n".join(rows) + "\n")
+    with pytest.raises(CohortError) as caught:
+        load_cohort(toml)
+    assert any("row 2" in problem.where for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("line", ['participants = "{}"', 'scans = "{}"', 'root = "{}"'])
+@pytest.mark.parametrize("value", ["x" * 300, "a\\u0000b"])
+def test_paths_of_a_toml_that_no_system_can_have_are_a_problem(
+    tmp_path: Path, line: str, value: str
+) -> None:
+    toml = cohort_folder(tmp_path, count=3, trials=("ALPHA",))
+    name = line.partition(" ")[0]
+    kept = [x for x in toml.read_text().splitlines() if not x.startswith(name)]
+    toml.write_text("\n".join([*kept, line.format(value), ""]))
+    with pytest.raises(CohortError) as caught:
+        load_cohort(toml)
+    assert caught.value.problems
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000 + "]" * 5000, "{a=" * 3000])
+def test_toml_of_endless_numbers_and_brackets_is_no_toml(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "cohort.toml"
+    path.write_text(f'name = "x"\nn = {value}\n')
+    with pytest.raises(CohortError) as caught:
+        read_definition(path)
+    assert any("no TOML" in problem.what for problem in caught.value.problems)
+    table = tmp_path / "t.csv"
+    table.write_text("lv_edv_ml\n1\n")
+    words = ["reference-ranges", str(table), "--out", str(tmp_path / "o"), "--config", str(path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "cannot be read as TOML" in done.output
+
+
+@pytest.mark.parametrize(
+    "text", ['a,b\n1,2\n3,"4\n', '"a,b\n1,2\n', "a,b\n" + "x" * 200_000 + ',"1"\n']
+)
+def test_quotes_left_open_and_endless_cells_are_no_table(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(TableError):
+        read_any_table(path)
+
+
+def test_a_table_that_claims_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pd, "read_stata", greedy)
+    path = tmp_path / "t.dta"
+    path.write_bytes(b"x")
+    with pytest.raises(TableError, match="claims more cells"):
+        read_any_table(path)
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    """Reading one would wait for ever."""
+    path = tmp_path / "t.csv"
+    os.mkfifo(path)
+    with pytest.raises(TableError, match="no plain file"):
+        read_any_table(path)
+
+
+def test_limits_of_people_who_hardly_differ() -> None:
+    trials = TrialMoments(
+        mean=np.array([160.0, 165.0]), sd=np.array([1e-300, 1e-300]), n=np.array([60.0, 80.0])
+    )
+    found = mixture_limits(trials, np.array([2.5, 97.5]))
+    assert found == pytest.approx([160.0, 165.0])
+
+
+# ------------------------------------------------------------------ writing
+
+
+def test_an_output_between_two_renames_says_so_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a reader takes old and new files for one output."""
+    out = tmp_path / "out"
+    record = canonical_json({"command": "x", "options": {}, "run": {"seconds": 1}})
+    new = {"a.csv": "new", "b.csv": "new", RECORD_NAME: record}
+    files.write_all(out, {"a.csv": "old", "b.csv": "old", "c.csv": "old", RECORD_NAME: record})
+    replace = os.replace
+
+    def failing(source: Path, target: Path) -> None:
+        if Path(target).name == "b.csv":
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OutputError, match=r"b\.csv cannot be written: input/output error"):
+        files.write_all(out, new, old=("c.csv",))
+    assert json.loads((out / RECORD_NAME).read_text())["run"] == files.WRITING
+    monkeypatch.setattr(os, "replace", replace)
+    files.check_output(out, command="x", options={}, overwrite=False)
+    files.write_all(out, new, old=("c.csv",))
+    assert (out / RECORD_NAME).read_text() == record
+    assert sorted(p.name for p in out.iterdir()) == ["a.csv", "b.csv", RECORD_NAME]
+
+
+def test_a_full_disk_leaves_the_old_output_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what was to be removed: nothing goes before all that is new is on disk."""
+    contents = {"a.csv": "old", "result.json": "old"}
+    files.write_all(tmp_path, contents)
+    write, calls = os.write, []
+
+    def filling(descriptor: int, data: bytes) -> int:
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", filling)
+    with pytest.raises(OutputError, match="no space left on device"):
+        files.write_all(tmp_path, {"a.csv": "new", "result.json": "new"}, old=("result.json",))
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == contents
+
+
+def test_a_write_cut_short_by_the_system_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda d, data: write(d, bytes(data)[:7]))
+    files.write_bytes(tmp_path / "x", bytes(range(100)))
+    assert (tmp_path / "x").read_bytes() == bytes(range(100))
+
+
+def test_what_a_killed_run_left_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in (".a.csv.0123abcd.tmp", "figures/.f.svg.ffffffff.tmp"):
+        (tmp_path / name).write_text("half")
+    files.check_output(tmp_path, command="x", options={}, overwrite=False)
+    (tmp_path / ".notes.tmp").write_text("a person's own")
+    with pytest.raises(UsageError, match="other files"):
+        files.check_output(tmp_path, command="x", options={}, overwrite=False)
+    files.remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [".notes.tmp"]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems have no such call; a disk that fails still is one."""
+    fsync = os.fsync
+
+    def failing(code: int):
+        def call(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(code, os.strerror(code))
+            fsync(descriptor)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    files.write_text(tmp_path / "x", "text")
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(OutputError):
+        files.write_text(tmp_path / "y", "text")
+
+
+# ------------------------------------------------------------------ the console
+
+
+def test_messages_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("column \x1b[2J\x07 'a\u202eb' \ud800\n\tnext")
+    said = capsys.readouterr().err
+    assert said == "column \\x1b[2J\\x07 'a\\u202eb' \\ud800\n\tnext\n"
+
+
+def test_a_full_stdout_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(OutputError, match="cannot be printed: no space left"):
+            console.show_json({"a": 1})
+        console.show_text("the rest goes nowhere")
+
+
+def test_json_for_a_terminal_of_few_letters_stays_json(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "out"
+    with path.open("w", encoding="ascii") as plain:
+        monkeypatch.setattr("sys.stdout", plain)
+        console.show_json({"a": "Größe"})
+        monkeypatch.undo()
+    assert json.loads(path.read_text()) == {"a": "Größe"}
+
+
+def test_a_folder_of_undecodable_letters_is_a_cohort(tmp_path: Path) -> None:
+    top = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        (top / "ALPHA" / "P1" / "baseline").mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (top / "ALPHA" / "P1" / "baseline" / "notes.txt").write_text("x")
+    assert load_cohort(top).name == "caf?"
