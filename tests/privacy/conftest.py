@@ -5,61 +5,25 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
-from typer.testing import CliRunner
 
-from cardiometa.cli.main import app
 from cardiometa.imaging.phantom import CineGrid, HeartPhantom, PhantomCine, render
 from cardiometa.imaging.phantom_dicom import PhantomHeader, encode, frame_dataset
 from cardiometa.records import CineStack, LabelStack
 from tests.kit.cohorts import people, roster, trial_toml, write
+from tests.kit.command_runs import Bench
 from tests.kit.dialects import label_stack
-from tests.kit.identities import SECRETS, leaks, stuff
+from tests.kit.identities import SECRETS, stuff
 from tests.kit.in_process import segmented_by
 
 # Folders of images are named after the person, as archives write them.
 PERSON_FOLDER = f"{SECRETS['folder']}_{SECRETS['surname']}_{SECRETS['given']}_{SECRETS['birth']}"
 PEOPLE = 16
 TRIALS = ("ALPHA", "BETA")
-
-
-@dataclass
-class Ran:
-    """What commands printed, by what they were."""
-
-    code: int
-    text: str
-
-
-@dataclass
-class Bench:
-    """A folder of runs; every print-out is kept for the search."""
-
-    top: Path
-    printed: dict[str, str] = field(default_factory=dict)
-
-    def run(self, *arguments: object, code: int | tuple[int, ...] = 0) -> Ran:
-        done = CliRunner().invoke(app, [str(a) for a in arguments])
-        # The user's own arguments come back in print-outs: they are no leak.
-        text = done.output
-        for argument in sorted((str(a) for a in arguments), key=len, reverse=True):
-            if "/" in argument:
-                text = text.replace(argument, "ARGUMENT")
-        name = f"{len(self.printed)} {' '.join(str(a).rpartition('/')[2] for a in arguments)}"
-        self.printed[name] = text
-        codes = code if isinstance(code, tuple) else (code,)
-        assert done.exit_code in codes, (name, done.exit_code, done.output, done.exception)
-        assert "Traceback" not in done.output
-        return Ran(code=done.exit_code, text=text)
-
-    def leaks(self) -> list[str]:
-        """Secrets in the print-outs so far."""
-        return [hit for name, text in self.printed.items() for hit in leaks(name, text)]
 
 
 @pytest.fixture(scope="session")

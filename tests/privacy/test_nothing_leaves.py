@@ -10,8 +10,9 @@ import pytest
 
 from cardiometa.imaging.phantom import PhantomCine
 from tests.kit.cohorts import write
+from tests.kit.command_runs import Bench
 from tests.kit.identities import SECRETS, leaks_below
-from tests.privacy.conftest import PERSON_FOLDER, Bench, stuffed_dicom, stuffed_nifti
+from tests.privacy.conftest import PERSON_FOLDER, stuffed_dicom, stuffed_nifti
 
 KEY = "3b1f0c9a7d5e2468ace013579bdf02461a2b3c4d5e6f70819293a4b5c6d7e8f9"
 

@@ -14,9 +14,9 @@ import pytest
 from cardiometa.execution import withdraw_run
 from cardiometa.execution.withdraw_list import key_path
 from tests.kit.cohorts import write
+from tests.kit.command_runs import Bench
 from tests.kit.in_process import segmented_by
 from tests.kit.segmented_out import fake_segment, make_out
-from tests.privacy.conftest import Bench
 
 VOLATILE = ("seconds", "run")
 GONE = ("BETA", "004")
@@ -58,6 +58,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """An output of two trials of twelve, one scan that failed, and its cohort."""
     out, cohort, _ = make_out(tmp_path_factory.mktemp("made"))
     return out, cohort
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(top=tmp_path)
 
 
 @pytest.fixture
