@@ -294,19 +294,20 @@ def _pass(model: _Model, b: np.ndarray, settings: FitSettings) -> _State:
     """One look at every person: log likelihood, scores and information at ``b``."""
     eta = [X @ b[place] for X, place in zip(model.designs, model.places, strict=True)]
     spread = [np.repeat(e, model.counts) for e in eta]
-    with np.errstate(over="ignore", invalid="ignore"):
+    # A step too far runs over here: its likelihood is not finite, and it is halved.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         density, scores = model.family.scores(model.y, spread)
         total = float(density.sum())
         by_cell = [np.add.reduceat(s, model.starts) for s in scores]
-    info = model.family.information(eta) * model.counts
-    if settings.adjust:
-        by_cell[1] = by_cell[1] + model.leverage
-    gradient = np.concatenate([X.T @ s for X, s in zip(model.designs, by_cell, strict=True)])
-    size = len(model.designs)
-    blocks = [
-        [model.designs[i].T @ (info[i, j][:, None] * model.designs[j]) for j in range(size)]
-        for i in range(size)
-    ]
+        info = model.family.information(eta) * model.counts
+        if settings.adjust:
+            by_cell[1] = by_cell[1] + model.leverage
+        gradient = np.concatenate([X.T @ s for X, s in zip(model.designs, by_cell, strict=True)])
+        size = len(model.designs)
+        blocks = [
+            [model.designs[i].T @ (info[i, j][:, None] * model.designs[j]) for j in range(size)]
+            for i in range(size)
+        ]
     return _State(
         coefficients=b,
         eta=eta,

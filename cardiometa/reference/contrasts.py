@@ -20,6 +20,9 @@ from .people import People
 from .records import Contrast
 from .strata import ALL
 
+NO_SHARED_TRIAL = "no trial has both groups"
+MAY_BE_TRIALS = f"{NO_SHARED_TRIAL}: the difference may be the trials'"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanDifference:
@@ -242,10 +245,11 @@ def _three_ways(
         within_trial_difference(inside.y, inside.group, inside.age, inside.trial),
         options,
         hide=hide,
-        why_not="no trial has both groups",
+        why_not=NO_SHARED_TRIAL,
     )
+    apart = MAY_BE_TRIALS if not has_both.any() else ""
     yield _contrast(
-        replace(empty, source="between-trial"),
+        replace(empty, source="between-trial", note=apart),
         sample,
         between_trial_difference(y, group, age, trial),
         options,
@@ -254,7 +258,8 @@ def _three_ways(
     )
     found = within_trial_difference(y, group, age, np.zeros_like(trial))
     yield _contrast(
-        replace(empty, source="ignoring-trials"),
+        # Of one trial alone there is no other trial to blame.
+        replace(empty, source="ignoring-trials", note=apart if np.sum(sizes > 0) > 1 else ""),
         sample,
         None if found is None else replace(found, n_trials=int(np.sum(sizes > 0))),
         options,

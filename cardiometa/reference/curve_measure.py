@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EstimationError, Problem, TableError
-from ..measurement.measures import definition
+from ..errors import EstimationError, TableError
 from ..records import CohortTable, ReferenceLimit
 from .curve_checks import QStatistics, Worm, calibrate_curves, q_statistics, worms
 from .curves import (
@@ -25,10 +24,10 @@ from .curves import (
 from .options import Method, ReferenceOptions
 from .people import People
 from .records import Calibration
+from .value_checks import NEEDS_POSITIVE
 
 STRATA: Method = "strata"
 DEFAULT_CURVE: Method = "lms"
-_NEEDS_POSITIVE = ("lms",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,66 +80,11 @@ def check_trials(people: People, methods: Sequence[Method], options: ReferenceOp
         )
 
 
-def check_positive(
-    people: People, measures: Sequence[str], methods: Sequence[Method], options: ReferenceOptions
-) -> None:
-    """Refuse values that the method named cannot take; raises TableError with their counts."""
-    by_name = options.method in _NEEDS_POSITIVE
-    what = f"--method {options.method}" if by_name else f"--limits {options.limits}"
-    if not by_name and (options.limits not in ("log", "boxcox") or STRATA not in methods):
-        return
-    problems = [
-        Problem(where=name, what=f"{count} values are 0 or less")
-        for name in measures
-        if (count := int(np.sum(people.values(name) <= 0)))
-    ]
-    if problems:
-        other = "another --method" if by_name else "other --limits"
-        raise TableError(
-            f"{what} needs positive values.",
-            hint=f"Choose {other}, or name the measures that are positive with --measure.",
-            problems=problems,
-        )
-
-
-_LITRES = {"mL": 2.0, "mL/m2": 1.0, "g": 2.0, "g/m2": 1.0}
-
-
-def check_units(people: People, measures: Sequence[str]) -> None:
-    """Refuse a trial's volumes in litres or masses in kilograms; raises TableError.
-
-    No trial of adults has a median LV or RV volume of 2 mL or a mass of 2 g.
-    """
-    problems = []
-    for measure in measures:
-        least = _LITRES.get(definition(measure).unit)
-        if least is None:
-            continue
-        values = people.values(measure)
-        for number, trial in enumerate(people.trials):
-            mine = values[(people.trial == number) & np.isfinite(values)]
-            if len(mine) >= 3 and 0 < np.median(np.abs(mine)) < least:
-                unit = definition(measure).unit
-                problems.append(
-                    Problem(
-                        where=f"{measure}, trial {trial}",
-                        what=f"half of the values are below {least:g} {unit}",
-                        why="They look like litres or kilograms.",
-                    )
-                )
-    if problems:
-        raise TableError(
-            "The unit of a measure is wrong.",
-            hint="Give volumes in mL and masses in g, or map the unit in [columns] of --config.",
-            problems=problems,
-        )
-
-
 def measure_curves(
     measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
 ) -> MeasureCurves:
     """The curves of ``options.method`` and their checks."""
-    if options.method in _NEEDS_POSITIVE and np.any(values <= 0):
+    if options.method in NEEDS_POSITIVE and np.any(values <= 0):
         few = int(np.sum(values <= 0))
         how_many = f"fewer than {options.min_cell}" if few < options.min_cell else str(few)
         return MeasureCurves(
@@ -182,7 +126,7 @@ def curve_rows_alone(
     measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
 ) -> tuple[ReferenceLimit, ...]:
     """Just the limits, for a sensitivity; none where the model cannot be fitted."""
-    if options.method in _NEEDS_POSITIVE and np.any(values <= 0):
+    if options.method in NEEDS_POSITIVE and np.any(values <= 0):
         return ()
     try:
         found = fit_curves(measure, unit, people, values, options)

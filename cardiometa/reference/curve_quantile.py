@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import EstimationError
-from ..estimation.quantile import fit_quantile, sandwich_covariance
+from ..estimation.quantile import QuantileFit, fit_quantile, sandwich_covariance
 from ..estimation.quantile_bootstrap import QuantileProblem, resampled_quantiles
 from ..estimation.splines import SplineBasis, group_contrasts, natural_coefficients
 from .curve import AgeFunction, Curve, Kind, polynomial_columns
@@ -43,7 +43,7 @@ def quantile_curve(data: CurveData, options: ReferenceOptions) -> FittedCurve:
         fit = fit_quantile(X, data.y, centile / 100)
         functions[f"{centile:g}"] = _quantile_function(basis, spread @ fit.coefficients[:size])
         if not options.quick:
-            V = sandwich_covariance(X, data.y, centile / 100)
+            V = _covariance(X, data, fit, centile / 100)
             problems.append(
                 QuantileProblem(X=X, y=data.y, tau=centile / 100, fit=fit, covariance=V)
             )
@@ -68,6 +68,20 @@ def quantile_curve(data: CurveData, options: ReferenceOptions) -> FittedCurve:
         deviations=_deviations(problems, data, size, options),
         trials=data.trials,
     )
+
+
+def _covariance(X: np.ndarray, data: CurveData, fit: QuantileFit, tau: float) -> np.ndarray:
+    """The sandwich; where so many values are equal that it fails, a wide guess for the bootstrap.
+
+    There it only says near which people a sample's curve is looked for first.
+    """
+    try:
+        return sandwich_covariance(X, data.y, tau)
+    except EstimationError:
+        if data.n > _RESAMPLED_UP_TO:
+            raise
+    spread = float(np.abs(data.y - X @ fit.coefficients).max())
+    return np.asarray(max(spread, 1e-300) ** 2 * np.linalg.inv(X.T @ X))
 
 
 def _quantile_basis(data: CurveData, options: ReferenceOptions) -> SplineBasis | None:

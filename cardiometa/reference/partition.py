@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..records import ETHNICITIES, SEXES
+from .contrasts import MAY_BE_TRIALS
 from .disclosure import hidden_counts
 from .fitted import FittedCell
 from .options import Factor, ReferenceOptions
@@ -137,8 +138,23 @@ def _test(
         below_percent_b=shares[2],
         above_percent_b=shares[3],
         lahti=lahti_verdict([s for s in shares if s is not None]) if enough else "",
-        note="" if enough else f"n<{bound}",
+        note=f"n<{bound}" if not enough else MAY_BE_TRIALS if _apart(cell_a, cell_b) else "",
     )
+
+
+def _apart(a: Cell, b: Cell) -> bool:
+    """True where most people of one group are in trials that the other is hardly in.
+
+    Hardly: with less than a twentieth of its people.
+    """
+    for mine, other in ((a, b), (b, a)):
+        least = other.n / 20
+        shared = sum(
+            n for t, n in mine.trial_counts.items() if other.trial_counts.get(t, 0) >= least
+        )
+        if 2 * shared < mine.n:
+            return True
+    return False
 
 
 def _harris_boyd_verdict(z: float | None, critical: float | None, ratio: float | None) -> str:

@@ -20,9 +20,7 @@ from .conventions import CONVENTIONS, SCANNERS, check_conventions, read_conventi
 from .curve_measure import (
     STRATA,
     MeasureCurves,
-    check_positive,
     check_trials,
-    check_units,
     curve_rows_alone,
     measure_curves,
     methods_of,
@@ -49,6 +47,7 @@ from .records import (
 )
 from .strata import ALL, Cell, Strata, cells, strata
 from .trials import trial_limits
+from .value_checks import check_positive, check_values
 
 METHOD = STRATA
 _Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate, Allometry)
@@ -230,7 +229,7 @@ def _measures(
     usable = [name for name in dict.fromkeys(wanted) if name not in empty]
     if not usable:
         raise TableError("No measure has a single value among the people selected.")
-    check_units(people, usable)
+    check_values(people, usable)
     check_positive(people, usable, methods, options)
     good, warnings = check_conventions(people, usable, by_name=options.measures is not None)
     gone = tuple(f"{name} is left out: no one has a value." for name in empty)

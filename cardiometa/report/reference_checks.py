@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MOST_OUTLIERS: Final = 500
 
+_APART: Final = "no trial has both groups"
+
 
 def check_blocks(result: ReferenceResult) -> tuple[Block, ...]:
     """Every check that these data allow."""
@@ -180,7 +182,10 @@ def _partition_table(result: ReferenceResult) -> Table:
             tests = [
                 t
                 for t in result.partition
-                if t.measure == measure and _comparison(t) == name and t.harris_boyd
+                if t.measure == measure
+                and _comparison(t) == name
+                and t.harris_boyd
+                and _APART not in t.note
             ]
             parted = sum(t.harris_boyd == "partition" for t in tests)
             lahti = sum(t.lahti == "partition" for t in tests)
@@ -192,8 +197,9 @@ def _partition_table(result: ReferenceResult) -> Table:
         rows=tuple(rows),
         caption=(
             "Number of sex and age groups in which the two differ enough, by Harris and Boyd's z "
-            "or SD ratio and by Lahti's shares outside the common 95% limits. Every value is "
-            "in partition.csv."
+            "or SD ratio and by Lahti's shares outside the common 95% limits. Groups that come "
+            "mostly from trials of their own are not counted: it may be the trials that differ. "
+            "Every value is in partition.csv."
         ),
     )
 
@@ -216,7 +222,9 @@ def _contrast_table(result: ReferenceResult, factor: str) -> Table:
             else f"{ETHNICITY_NAMES[group]} {MINUS} {ETHNICITY_NAMES[versus]}"
         )
         cells = [
-            shown_estimate(c.difference, c.ci_low, c.ci_high) if c.difference is not None else DASH
+            shown_estimate(c.difference, c.ci_low, c.ci_high)
+            if c.difference is not None and _APART not in c.note
+            else DASH
             for c in three
         ]
         middle = () if factor == "sex" else (SEX_NAMES[sex],)
@@ -237,7 +245,8 @@ def _contrast_table(result: ReferenceResult, factor: str) -> Table:
         caption=(
             "Within trials: people of one trial compared. Between trials: trials with a larger "
             "share of the group compared with trials with a smaller one, per 100% of share; "
-            "scanner and recruitment are in it, and with few trials it is mostly noise."
+            "scanner and recruitment are in it, and with few trials it is mostly noise. Where no "
+            f"trial has both groups ({DASH}) no difference can be told from the trials' own."
         ),
     )
 
