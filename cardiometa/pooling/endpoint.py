@@ -318,7 +318,10 @@ def _refuse_changes(known: pd.DataFrame, column: str) -> None:
         f"The value of {word} changes within a participant.",
         hint="Randomised comparisons need the arm each person was randomised to, once.",
         problems=[
-            Problem(where=f"trial {trial}", what=f"{len(part)} participants with several {word}")
+            Problem(
+                where=f"trial {trial}",
+                what=f"{len(part)} participant{'s' * (len(part) > 1)} with more than one {word}",
+            )
             for trial, part in changing.groupby("trial")
         ][:_SHOWN],
     )

@@ -145,18 +145,17 @@ def _without_unestimable(
     return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
 
 
-def no_effect(
-    studies: Mapping[str, tuple[Study, ...]], options: PoolingOptions
-) -> EstimationError:
+def no_effect(studies: Mapping[str, tuple[Study, ...]], options: PoolingOptions) -> EstimationError:
     """The error where no trial can be estimated, with each trial's reason."""
     reasons = [
         Problem(where=f"trial {study.trial}, arm {arm}", what=study.note or NOBODY)
         for arm, members in studies.items()
         for study in members
     ]
-    return EstimationError(
-        "No trial gives an effect. " + " ".join(map(str, reasons)),
-        hint="A risk difference can be had of trials without events."
-        if options.effect in EVENTS
-        else "Fewer covariates in --adjust, or --missing-baseline mean, need fewer people.",
-    )
+    if all("does not vary" in reason.what for reason in reasons):
+        hint = f"Is {options.outcome} the right column? All its values in a trial are the same."
+    elif options.effect in EVENTS:
+        hint = "A risk difference can be had of trials without events."
+    else:
+        hint = "Fewer covariates in --adjust, or --missing-baseline mean, need fewer people."
+    return EstimationError("No trial gives an effect. " + " ".join(map(str, reasons)), hint=hint)

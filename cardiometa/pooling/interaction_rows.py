@@ -261,11 +261,12 @@ def _one_stage_rows(
     name = pooled.modifier.name
     try:
         single = one_stage_interaction(pooled, options)
+        if single is None:
+            return [], []
+        fit = single.fit
+        every = [intervals_of(fit, contrast, options) for contrast in np.eye(len(fit.beta))]
     except (ArithmeticError, np.linalg.LinAlgError):
         return [], [f"{pooled.modifier.arm}: no one-stage interaction with {name}: not estimable."]
-    if single is None:
-        return [], []
-    fit = single.fit
     if not fit.checks.converged:
         sentence = f"{pooled.modifier.arm}: the one-stage interaction with {name} did not come "
         return [], [f"{sentence}to rest and is not given."]
@@ -275,8 +276,7 @@ def _one_stage_rows(
     rows = []
     for places, note in ((single.within, ""), (single.across, ECOLOGICAL)):
         for place, level in zip(places, names, strict=False):
-            contrast = np.eye(len(fit.beta))[place]
-            for interval in intervals_of(fit, contrast, options):
+            for interval in every[place]:
                 head = interval.method == headline_method(fit, options)
                 if note and not head:
                     continue

@@ -61,11 +61,11 @@ def one_stage(
     arm = mine[0].arm
     try:
         fit = fit_arm(chosen, arm, options)
+        check = check_of(fit, chosen, mine, options)
+        rows = _rows(fit, mine, options)
     except (ArithmeticError, np.linalg.LinAlgError):
         sentence = f"{arm}: the one-stage model could not be fitted; read the two-stage effect."
         return OneStage(rows=(), check=None, warnings=(sentence,))
-    check = check_of(fit, chosen, mine, options)
-    rows = _rows(fit, mine, options)
     if options.tau2 != "fe":
         rows += _sensitivity(chosen, mine, options)
     warnings = _warnings(arm, fit, check, options)
@@ -159,9 +159,9 @@ def _sensitivity(
             continue
         try:
             fit = fit_arm(sums, studies[0].arm, other, residual=residual)
+            row = next(row for row in _rows(fit, studies, other) if row.headline)
         except (ArithmeticError, np.linalg.LinAlgError):
             continue
-        row = next(row for row in _rows(fit, studies, other) if row.headline)
         rows.append(as_sensitivity(row, f"sensitivity: {words}"))
     return rows
 
@@ -203,9 +203,11 @@ def joint_one_stage_rows(
     for arm, control, contrast in pairs:
         among = joint.trials[arm] | joint.trials.get(control, frozenset())
         note = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
-        interval = contrast_interval(
-            joint.fit, contrast, headline_method(joint.fit, options), options.level
-        )
+        method = headline_method(joint.fit, options)
+        try:
+            interval = contrast_interval(joint.fit, contrast, method, options.level)
+        except ArithmeticError:
+            continue
         rows.append(
             EffectRow(
                 analysis="pooled",

@@ -292,3 +292,90 @@ def test_the_command_writes_events_in_the_forest_plot(tmp_path):
     events = int(rows.loc[rows["arm"] == "active", "mace"].sum())
     assert f"{events} / {int((rows['arm'] == 'active').sum())}" in svg
     assert "Cox model" in (tmp_path / "o" / "report.html").read_text()
+
+
+# ------------------------------------------------------------------ by command line
+
+
+def command(tmp_path, rows, *more):
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    words = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o"), *more]
+    return CliRunner().invoke(app, [*words, "--baseline", "lv_ef_baseline", "--min-cell", "0"])
+
+
+OUTCOME = ("--outcome", "lv_ef_percent")
+
+
+def text_cell(wide):
+    wide = wide.astype({"lv_ef_percent": object})
+    wide.loc[3, "lv_ef_percent"] = "55 %"
+    return wide
+
+
+def infinite(wide):
+    wide.loc[3, "lv_ef_percent"] = np.inf
+    return wide
+
+
+def constant(wide):
+    return wide.assign(lv_ef_percent=50.0)
+
+
+def age_in_words(wide):
+    wide = wide.astype({"age_years": object})
+    wide.loc[3, "age_years"] = "65 y"
+    return wide
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (text_cell, 3, "row 5: no number: '55 %' (1)"),
+        (infinite, 3, "row 5: no number: 'inf' (1)"),
+        (constant, 5, "Is lv_ef_percent the right column?"),
+        (age_in_words, 3, "row 5: no number: '65 y' (1)"),
+    ],
+)
+def test_cells_that_cannot_be_used_are_named_by_row(tmp_path, change, code, words):
+    done = command(tmp_path, change(simulate_wide(3)), *OUTCOME)
+    assert done.exit_code == code, done.output
+    assert words in done.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_trial_without_scatter_does_not_stop_the_one_stage_model(tmp_path):
+    """Its variance is 1e12 times smaller than the others': Kenward-Roger has no number then."""
+    wide = simulate_wide(4)
+    first = wide["trial"] == "T1"
+    wide.loc[first, "lv_ef_percent"] = wide.loc[first, "lv_ef_baseline"] + 1e-6 * np.arange(
+        first.sum()
+    )
+    done = command(tmp_path, wide, *OUTCOME, "--by", "age")
+    assert done.exit_code == 0, done.output
+    assert "the one-stage model could not be fitted" in done.output
+    assert "Checks of the data want a look in T1" in done.output
+
+
+def test_a_trial_in_another_unit_is_named(tmp_path):
+    wide = simulate_wide(4)
+    third = wide["trial"] == "T3"
+    wide.loc[third, ["lv_ef_percent", "lv_ef_baseline"]] /= 100
+    done = command(tmp_path, wide, *OUTCOME)
+    assert done.exit_code == 0, done.output
+    assert "T3: the outcome's spread is 0.0115 times that of the other trials" in done.output
+
+
+def test_the_sickest_of_one_arm_without_a_scan_are_seen_in_the_table_by_arm(tmp_path):
+    wide = simulate_wide(4)
+    active = wide[wide["arm"] == "active"].groupby("trial")["lv_ef_baseline"]
+    sick = active.transform(lambda values: values < values.quantile(0.15))
+    wide.loc[sick.index[sick], "lv_ef_percent"] = np.nan
+    done = command(tmp_path, wide, *OUTCOME)
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert told.count("those without the outcome had a lower baseline than those with it") == 4
+    by_arm = pd.read_csv(tmp_path / "o" / "participants_by_arm.csv")
+    lost = by_arm[by_arm["arm"] == "active"]
+    assert (lost["no_outcome"] > 0).all()
+    assert (lost["baseline_others"] < lost["baseline_analysed"] - 8).all()
+    assert (by_arm.loc[by_arm["arm"] == "control", "no_outcome"] == 0).all()
