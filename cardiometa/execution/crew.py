@@ -68,6 +68,7 @@ class Crew:
     """Worker processes on this machine; an `Engine`. Example in `segment_run`."""
 
     def __init__(self, setup: EngineSetup, nursery: Nursery | None = None) -> None:
+        self.notes: Sequence[str] = ()
         self._setup = setup
         self._workers = setup.workers or available_cores()
         self._nursery = nursery

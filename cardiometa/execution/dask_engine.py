@@ -7,6 +7,7 @@ storage that every worker sees under the same path.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ from .scan_record import KILLED_CODE, slim
 
 _CONNECT_S = 30
 _FIRST_WORKER_S = 600
+_ADDRESS = re.compile(r"(?:(tcp|tls|ws|wss|ucx|ucxx)://)?([^/\s]+:\d{1,5})")
+_ENCRYPTED = ("tls", "wss")
+_LOOPBACK = ("127.", "localhost", "[::1]")
 _WINDOW = 2000  # scans known to the scheduler at once: enough for it to call for more workers
 _SHARED = (
     "Give --out and the images as paths on storage that every worker sees under the same name."
@@ -48,6 +52,7 @@ class DaskEngine:
 
     def __init__(self, setup: EngineSetup, address: str) -> None:
         need_distributed()
+        self.notes: list[str] = []
         self._setup, self._address = setup, address
         self._client: Any = None
 
@@ -84,6 +89,7 @@ class DaskEngine:
 
     def _connect(self) -> Any:
         distributed = need_distributed()
+        self._check_address(distributed)
         try:
             return distributed.Client(
                 self._address, timeout=_CONNECT_S, set_as_default=False, name="cardiometa"
@@ -94,6 +100,31 @@ class DaskEngine:
                 hint="Check the address, that `dask scheduler` runs there, and for tls:// the "
                 "certificates in Dask's own configuration (examples/dask).",
             ) from None
+
+    def _check_address(self, distributed: Any) -> None:
+        found = _ADDRESS.fullmatch(self._address)
+        if found is None:
+            raise UsageError(
+                f"--scheduler {self._address} is no address of a scheduler.",
+                hint="Say --scheduler tls://host:8786.",
+            )
+        kind, host = found.groups()
+        if kind in _ENCRYPTED:
+            try:
+                context = distributed.Security().get_connection_args("client").get("ssl_context")
+            except OSError:  # of ssl too
+                context = None
+            if context is None:
+                raise UsageError(
+                    f"The scheduler {self._address} wants TLS, and no certificate that can be "
+                    "used is configured.",
+                    hint="Set ca-file, cert and key in Dask's own configuration (examples/dask).",
+                )
+        elif not host.startswith(_LOOPBACK):
+            self.notes.append(
+                "the scheduler is open: whoever reaches its port can run code as you and read "
+                "what you may read; use tls:// (examples/dask)"
+            )
 
     def _check_versions(self, client: Any) -> None:
         try:
@@ -115,18 +146,27 @@ class DaskEngine:
                 hint="Install the same version everywhere: results must not depend on who does "
                 "a scan.",
             )
+        torch = {str(v) for v in client.run(metadata.version, "torch", on_error="return").values()}
+        if len(torch) > 1:
+            self.notes.append(
+                f"workers have different versions of torch ({', '.join(sorted(torch))}): masks may "
+                "differ in single voxels between their scans"
+            )
 
     def _device(self, client: Any) -> str:
         from .dask_worker import gpus
 
         if self._setup.device not in ("auto", "cuda"):
             return self._setup.device
-        some = any(count > 0 for count in client.run(gpus).values())
+        counts = list(client.run(gpus).values())
+        some = any(counts)
         if self._setup.device == "cuda" and not some:
             raise UsageError(
                 "--device cuda: no worker says that it has a GPU.",
                 hint="Start workers on GPU nodes with --resources 'GPU=1'.",
             )
+        if some and not all(counts):
+            self.notes.append("workers without a GPU got no scan (--device cpu uses all alike)")
         return "cuda" if some else "cpu"
 
     @contextmanager

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Maps scans to results. Every engine runs the same function, so the files are the same."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about the means, for the print-out."""
+        ...
+
     def warm(self) -> None:
         """Begin what takes a while before the first scan, without waiting for it."""
         ...

@@ -265,7 +265,11 @@ class _Run:
             failed=statuses["failed"],
             corrected=sum(_is_corrected(result) for result in results),
             flow=flow,
-            notes=[*self.cohort.notes, *_notes(corrections, results, back, self.options)],
+            notes=[
+                *self.cohort.notes,
+                *engine.notes,
+                *_notes(corrections, results, back, self.options),
+            ],
             seconds=time.monotonic() - self.begun,
             stages=_stages(fresh),
         )

@@ -145,6 +145,31 @@ def test_a_scheduler_that_is_not_there_is_told(
     engine.close()
 
 
+def test_an_address_that_cannot_be_right_is_told_at_once(tmp_path: Path) -> None:
+    model = load_model()
+    for address, said in (
+        ("foo", "is no address"),
+        ("http://here:1", "is no address"),
+        ("tls://127.0.0.1:9", "no certificate that can be used is configured"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            DaskEngine(EngineSetup(out=tmp_path, model=model), address).warm()
+
+
+def test_an_open_scheduler_elsewhere_is_warned_of(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_engine, "_CONNECT_S", 0.1)
+    engine = DaskEngine(EngineSetup(out=tmp_path, model=load_model()), "tcp://no.invalid:8786")
+    with pytest.raises(UsageError):
+        engine.warm()
+    assert "whoever reaches its port can run code as you" in engine.notes[0]
+    here = DaskEngine(EngineSetup(out=tmp_path, model=load_model()), "127.0.0.1:9")
+    with pytest.raises(UsageError):
+        here.warm()
+    assert not here.notes
+
+
 def test_without_dask_it_is_said_what_to_install(pairs: Path, tmp_path: Path) -> None:
     done = cardiometa(
         *("segment", pairs, "--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9"),
