@@ -11,6 +11,7 @@ from cardiometa.estimation.random_effects import (
     pooled_interval,
     prediction_interval,
 )
+from tests.bench.pooling_coverage import one_run
 
 EFFECT = 2.0
 RUNS = 500
@@ -63,3 +64,26 @@ def test_coverage_is_that_of_the_design(k, tau, published):
         assert found[name] == pytest.approx(wanted, abs=3 * error), name
     if tau:
         assert found["hksj-truncated"] > found["dl-wald"]
+
+
+# Of 2,000 runs of tests/bench/pooling_coverage.py, which simulates people; percent.
+ONE_STAGE = {
+    (5, 2.0): {"one-stage kenward-roger": 97.2, "one-stage wald": 88.3, "hksj-truncated": 95.4},
+    (10, 0.0): {"one-stage kenward-roger": 99.6, "one-stage wald": 96.5, "hksj-truncated": 98.7},
+}
+
+
+@pytest.mark.parametrize(("k", "tau"), ONE_STAGE)
+def test_one_stage_intervals_cover_as_the_bench_found(k, tau):
+    runs = 100
+    draw = np.random.default_rng([20262, k, int(tau)])
+    found = [one_run(k, tau, draw) for _ in range(runs)]
+    for name, wanted in ONE_STAGE[k, tau].items():
+        share = 100 * np.mean([run[name][0] for run in found])
+        # Three Monte-Carlo errors of both together; the share is never quite sure of 100.
+        error = np.sqrt(max(wanted * (100 - wanted), 100.0) * (1 / runs + 1 / 2000))
+        assert share == pytest.approx(wanted, abs=3 * error), name
+    widths = {name: np.median([run[name][1] for run in found]) for name in ONE_STAGE[k, tau]}
+    assert widths["one-stage wald"] < widths["hksj-truncated"]
+    assert widths["hksj-truncated"] < 1.2 * widths["one-stage kenward-roger"]
+    assert all(run["converged"][0] for run in found)
