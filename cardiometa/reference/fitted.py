@@ -14,7 +14,7 @@ from .strata import Cell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedCell:
-    """A cell; ``rule`` None and no limits where it has too few people.
+    """A cell; ``rule`` None and no limits where it has too few people, or they are ``withheld``.
 
     ``limits`` are exact and stay inside the program; ``printed`` is for the outputs. ``without``
     maps each trial of the cell to the limits of the others by the same rule, where they are enough.
@@ -25,6 +25,7 @@ class FittedCell:
     limits: tuple[Limit, ...] = ()
     printed: tuple[Limit, ...] = ()
     without: Mapping[int, tuple[Limit, ...]]
+    withheld: bool = False
 
 
 def fit_cell(

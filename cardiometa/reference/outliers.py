@@ -3,21 +3,25 @@
 Tukey's fences Q1 - 1.5 IQR and Q3 + 1.5 IQR after a power transformation to symmetry (Horn PS et
 al., Clin Chem 2001;47:2137-45). The power is the one that makes the 10th and 90th centiles lie
 equally far from the median (Hinkley DV, Biometrika 1975;62:101-11): unlike the maximum-likelihood
-Box-Cox power, the outliers themselves do not move it.
+Box-Cox power, the outliers themselves do not move it. The list that names people also says where
+Horn's own fences (after the maximum-likelihood power) and Dixon's ratio call a value an outlier.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize
 
+from ..estimation.box_cox import box_cox_power
 from .order import interpolated_quantile
 from .strata import Cell
 
 _MIN_N = 20  # below it the quartiles say nothing of outliers
 _POWERS = (-2.0, 3.0)
+_POWER_FROM = 2000
 
 
 def tukey_fences(ordered: np.ndarray) -> tuple[float, float]:
@@ -25,6 +29,23 @@ def tukey_fences(ordered: np.ndarray) -> tuple[float, float]:
     if len(ordered) < _MIN_N:
         return -math.inf, math.inf
     power = symmetry_power(ordered)
+    q1, q3 = (_transformed(interpolated_quantile(ordered, p), power) for p in (0.25, 0.75))
+    reach = 1.5 * (q3 - q1)
+    return _back(q1 - reach, power), _back(q3 + reach, power)
+
+
+def horn_fences(ordered: np.ndarray) -> tuple[float, float]:
+    """Horn's own fences: Tukey's after the Box-Cox power of the highest likelihood.
+
+    Of many values the power is that of 2,000 of them, equally far apart in rank. (-inf, inf) for
+    fewer than 20 values, or where they are not all positive or all equal.
+    """
+    if len(ordered) < _MIN_N or ordered[0] <= 0 or not ordered[0] < ordered[-1]:
+        return -math.inf, math.inf
+    thinned = ordered
+    if len(ordered) > _POWER_FROM:
+        thinned = ordered[np.linspace(0, len(ordered) - 1, _POWER_FROM).astype(int)]
+    power = box_cox_power(thinned)
     q1, q3 = (_transformed(interpolated_quantile(ordered, p), power) for p in (0.25, 0.75))
     reach = 1.5 * (q3 - q1)
     return _back(q1 - reach, power), _back(q3 + reach, power)
@@ -53,7 +74,7 @@ def _transformed(value: float, power: float) -> float:
 
 
 def _back(value: float, power: float) -> float:
-    if power == 1.0:
+    if power == 1.0:  # also of values that are not positive
         return value + 1
     if abs(power) < 1e-9:
         return math.exp(value)
@@ -78,7 +99,35 @@ def dixon_extremes(ordered: np.ndarray) -> tuple[bool, bool]:
     return low >= spread / 3, high >= spread / 3
 
 
-def outlying(cell: Cell) -> tuple[np.ndarray, float, float]:
-    """Members ``[outliers]`` of a cell beyond its fences, and the fences."""
+def outlying(cell: Cell) -> np.ndarray:
+    """Members ``[outliers]`` of a cell beyond Tukey's fences."""
     low, high = tukey_fences(cell.ordered)
-    return cell.members[(cell.ordered < low) | (cell.ordered > high)], low, high
+    return cell.members[(cell.ordered < low) | (cell.ordered > high)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A member of a cell beyond a rule's fences: which rules, and the fences of the first."""
+
+    member: int
+    rules: tuple[str, ...]
+    low: float
+    high: float
+
+
+def suspects(cell: Cell) -> tuple[Suspect, ...]:
+    """Everybody whom Tukey's, Horn's or Dixon's rule calls an outlier, by value."""
+    ordered = cell.ordered
+    fences = {"tukey": tukey_fences(ordered), "horn": horn_fences(ordered)}
+    beyond = {rule: (ordered < low) | (ordered > high) for rule, (low, high) in fences.items()}
+    apart = np.zeros(len(ordered), dtype=bool)
+    if len(ordered) >= _MIN_N:
+        apart[0], apart[-1] = dixon_extremes(ordered)
+    beyond["dixon"] = apart
+    found = []
+    for place in np.flatnonzero(np.any(list(beyond.values()), axis=0)).tolist():
+        rules = tuple(rule for rule, out in beyond.items() if out[place])
+        low, high = fences.get(rules[0], fences["tukey"])
+        member = int(cell.members[place])
+        found.append(Suspect(member=member, rules=rules, low=low, high=high))
+    return tuple(found)

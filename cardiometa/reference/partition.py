@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +70,7 @@ def partition_tests(
         (f.cell.key.age_low, f.cell.key.age_high, f.cell.key.sex, f.cell.key.ethnicity): f.cell
         for f in fitted
     }
+    withheld = {id(f.cell) for f in fitted if f.withheld}
     bands = list(dict.fromkeys((k[0], k[1]) for k in by_key))
     sexes = list(dict.fromkeys(k[2] for k in by_key))
     ethnicities = [e for e in ETHNICITIES if any(k[3] == e for k in by_key)]
@@ -75,7 +78,8 @@ def partition_tests(
     for band in bands:
         if all(sex in sexes for sex in SEXES):
             pair = (by_key[*band, SEXES[0], ALL], by_key[*band, SEXES[1], ALL])
-            yield _test(measure, unit, "sex", pair, options, hide=None)
+            row = _test(measure, unit, "sex", pair, options, hide=None)
+            yield _without_moments(row) if withheld & {id(c) for c in pair} else row
         for sex in sexes:
             groups = [by_key[*band, sex, e] for e in ethnicities]
             # The reference range prints the n of `all` beside these: hide here what it hides.
@@ -140,6 +144,15 @@ def _test(
         lahti=lahti_verdict([s for s in shares if s is not None]) if enough else "",
         note=f"n<{bound}" if not enough else MAY_BE_TRIALS if _apart(cell_a, cell_b) else "",
     )
+
+
+def _without_moments(row: PartitionTest) -> PartitionTest:
+    """The verdicts alone: means and SDs beside those of the groups would tell of a few people."""
+    told = ("mean_a", "mean_b", "sd_a", "sd_b", "z", "sd_ratio")
+    shares = ("below_percent_a", "above_percent_a", "below_percent_b", "above_percent_b")
+    note = "; ".join(filter(None, ("limits-withheld", row.note)))
+    nothing: dict[str, Any] = dict.fromkeys((*told, *shares))
+    return replace(row, **nothing, note=note)
 
 
 def _apart(a: Cell, b: Cell) -> bool:

@@ -32,7 +32,7 @@ from .limits import Limit
 from .meta import META, MeasureMeta, group_of_cell, measure_meta
 from .model import SAMPLING_ERROR, model_document, stratum_model
 from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions
-from .outliers import dixon_extremes, outlying
+from .outliers import outlying, suspects
 from .partition import partition_tests
 from .people import People, excluded, select_people
 from .records import (
@@ -255,6 +255,7 @@ def _without_review(
         kept, unit = _kept(measure, rest, groups, options), definition(measure).unit
         if STRATA in methods:
             fitted = [fit_cell(measure, c, options, without_trials=False) for c in kept.cells]
+            fitted = _without_sums(fitted, options)
             rows += _limit_rows(measure, unit, fitted, options)
         if META in methods:
             rows += _meta(measure, unit, rest, kept.cells, options).limits
@@ -294,6 +295,7 @@ def _one_measure(
     kept = _kept(measure, people, groups, options)
     by_strata = STRATA in methods
     fitted = [fit_cell(measure, cell, options) for cell in kept.cells] if by_strata else []
+    fitted = _without_sums(fitted, options)
     missing = ~np.isfinite(people.values(measure))
     gone = [
         *excluded(people.keys.at(missing), "scan", f"no-value:{measure}", f"{measure} is empty"),
@@ -318,7 +320,7 @@ def _one_measure(
         partition=tuple(partition_tests(measure, unit, tested, options)),
         contrasts=tuple(contrasts(measure, unit, people, once, options)),
         calibration=tuple(calibrate(measure, unit, fitted, people, options)),
-        outliers=kept.outliers,
+        outliers=kept.named,
         exclusions=tuple(gone),
         account=_account(measure, people, kept, gone, options),
         models=tuple(model for model in models if model is not None),
@@ -334,12 +336,16 @@ def _one_measure(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
-    """Values ``[people]`` to use and their cells; outliers found; people dropped as outliers."""
+    """Values ``[people]`` to use and their cells; people ``far`` out and those ``dropped`` for it.
+
+    ``named`` are outliers by name, on internal runs alone.
+    """
 
     values: np.ndarray
     cells: tuple[Cell, ...]
-    outliers: tuple[Outlier, ...]
+    far: np.ndarray
     dropped: np.ndarray
+    named: tuple[Outlier, ...] = ()
 
 
 def _kept(measure: str, people: People, groups: Strata, options: ReferenceOptions) -> _Kept:
@@ -352,53 +358,36 @@ def _kept(measure: str, people: People, groups: Strata, options: ReferenceOption
     found = cells(people, groups, values)
     nobody = np.empty(0, dtype=np.int64)
     if options.outliers == "none":
-        return _Kept(values=values, cells=found, outliers=(), dropped=nobody)
-    far: list[Outlier] = []
-    members = [nobody]
-    for cell in found:
-        if cell.key.ethnicity == ALL:
-            beyond, low, high = outlying(cell)
-            members.append(beyond)
-            far += _outliers(measure, people, cell, beyond, (low, high), values)
-    far.sort(key=lambda o: (o.trial, o.participant_id))
+        return _Kept(values=values, cells=found, far=nobody, dropped=nobody)
+    pooled = [cell for cell in found if cell.key.ethnicity == ALL]
+    far = np.sort(np.concatenate([nobody, *(outlying(cell) for cell in pooled)]))
+    named: list[Outlier] = []
+    if options.internal:
+        named = [row for cell in pooled for row in _outliers(measure, people, cell, values)]
+        named.sort(key=lambda o: (o.trial, o.participant_id))
     if options.outliers == "list":
-        return _Kept(values=values, cells=found, outliers=tuple(far), dropped=nobody)
-    dropped = np.sort(np.concatenate(members))
+        return _Kept(values=values, cells=found, far=far, dropped=nobody, named=tuple(named))
     values = values.copy()
-    values[dropped] = np.nan
-    return _Kept(
-        values=values,
-        cells=cells(people, groups, values),
-        outliers=tuple(far),
-        dropped=dropped,
-    )
+    values[far] = np.nan
+    again = cells(people, groups, values)
+    return _Kept(values=values, cells=again, far=far, dropped=far, named=tuple(named))
 
 
-def _outliers(
-    measure: str,
-    people: People,
-    cell: Cell,
-    members: np.ndarray,
-    fences: tuple[float, float],
-    values: np.ndarray,
-) -> Iterator[Outlier]:
-    """The outliers of a cell, each with the fences it is beyond."""
-    if not len(members):
-        return
-    named = excluded(people.keys.at(members), "scan", "outlier", "")
-    ends = cell.members[0], cell.members[-1]
-    apart = dixon_extremes(cell.ordered)
-    for person, member in zip(named, members.tolist(), strict=True):
-        dixon = any(a and member == e for a, e in zip(apart, ends, strict=True))
+def _outliers(measure: str, people: People, cell: Cell, values: np.ndarray) -> Iterator[Outlier]:
+    """The outliers of a cell by name, each with the rules and the fences it is beyond."""
+    found = suspects(cell)
+    members = np.array([s.member for s in found], dtype=np.int64)
+    persons = excluded(people.keys.at(members), "scan", "outlier", "")
+    for suspect, person in zip(found, persons, strict=True):
         yield Outlier(
-            rule="tukey; dixon" if dixon else "tukey",
+            rule="; ".join(suspect.rules),
             measure=measure,
             trial=person.trial,
             participant_id=person.participant_id,
             visit=person.visit,
-            value=float(values[member]),
-            fence_low=fences[0],
-            fence_high=fences[1],
+            value=float(values[suspect.member]),
+            fence_low=suspect.low,
+            fence_high=suspect.high,
             sex=cell.key.sex,
             age_low=cell.key.age_low,
             age_high=cell.key.age_high,
@@ -423,7 +412,7 @@ def _account(
         ethnicity_unknown=(
             int(np.sum(used & (people.ethnicity < 0))) if "ethnicity" in people.by else 0
         ),
-        outliers=None if options.outliers == "none" else len(kept.outliers),
+        outliers=None if options.outliers == "none" else len(kept.far),
     )
 
 
@@ -479,6 +468,8 @@ def _limit_row(
         notes.append(f"n<{options.min_cell}")
     elif cell.n < options.smallest_n:
         notes.append(f"n<{options.smallest_n}")
+    elif fitted.withheld:
+        notes.append("limits-withheld")
     if empty.n is None and cell.n >= options.min_cell:
         notes.append("n-withheld")
     row = empty
@@ -515,6 +506,27 @@ def _interval_width(limits: Sequence[Limit]) -> float | None:
     if not low or not high or low[0] is None or high[0] is None:
         return None
     return high[0] - low[0]
+
+
+def _without_sums(fitted: Sequence[FittedCell], options: ReferenceOptions) -> list[FittedCell]:
+    """The cells without the limits of ``all`` where those of its groups leave a few people over.
+
+    Mean, SD and n of ``all`` and of the groups give the sums of who is in no group with limits: of
+    one person the value itself.
+    """
+    if options.internal:
+        return list(fitted)
+    shown: Counter[tuple[str, float | None]] = Counter()
+    for f in fitted:
+        if f.cell.key.ethnicity != ALL and f.rule is not None:
+            shown[f.cell.key.sex, f.cell.key.age_low] += f.cell.n
+    found = []
+    for f in fitted:
+        others = f.cell.n - shown[f.cell.key.sex, f.cell.key.age_low]
+        if f.cell.key.ethnicity == ALL and f.rule is not None and 0 < others < options.min_cell:
+            f = FittedCell(cell=f.cell, rule=None, without={}, withheld=True)  # noqa: PLW2901
+        found.append(f)
+    return found
 
 
 def _withheld_counts(fitted: Sequence[FittedCell], options: ReferenceOptions) -> list[bool]:

@@ -163,7 +163,8 @@ class MetaEstimate:
 class Outlier:
     """A value beyond the fences of its group; names a person, so for internal use alone.
 
-    ``rule``: ``tukey``, and ``dixon`` where it is an extreme value a third of the range apart.
+    ``rule``: those of ``tukey``, ``horn`` and ``dixon`` (an extreme value a third of the range
+    apart) that call it an outlier; the fences are the first one's (of Dixon alone, Tukey's).
     """
 
     measure: str

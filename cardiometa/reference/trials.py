@@ -40,6 +40,13 @@ def trial_limits(
         for trial, limits in fitted.without.items()
     }
     own = {trial: _own(measure, fitted, trial, options) for trial in numbers}
+    if not options.internal:
+        # The limits with and without a few people, taken together, are those people's values; the
+        # span would tell one of them too.
+        for trial, hide in zip(numbers, hidden, strict=True):
+            if hide:
+                without.pop(trial, None)
+                own[trial] = replace(own[trial], rule="", limits=(), status="suppressed")
     for index, centile in enumerate(options.centiles):
         left = [w[index].limit for w in without.values()]
         known = [limit for limit in left if limit is not None]

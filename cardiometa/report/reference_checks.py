@@ -329,7 +329,7 @@ def _named_outliers(result: ReferenceResult) -> Table:
     more = len(result.outliers) - len(shown_rows)
     return Table(
         title="The outliers, to look at (internal).",
-        columns=("Measure", "Trial", "Participant", "Visit", "Value", "Fences", "Group"),
+        columns=("Measure", "Trial", "Participant", "Visit", "Value", "Fences", "Rule", "Group"),
         rows=tuple(
             (
                 measure_name(o.measure),
@@ -338,6 +338,7 @@ def _named_outliers(result: ReferenceResult) -> Table:
                 o.visit,
                 shown(o.value),
                 f"{shown(o.fence_low)} to {shown(o.fence_high)}",
+                o.rule,
                 f"{SEX_NAMES[o.sex]}, {band_name(o.age_low, o.age_high)}",
             )
             for o in shown_rows

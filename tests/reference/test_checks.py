@@ -7,9 +7,17 @@ import math
 import numpy as np
 import pytest
 
+from cardiometa.estimation.box_cox import box_cox, box_cox_power, inverse_box_cox
 from cardiometa.reference.contrasts import between_trial_difference, within_trial_difference
-from cardiometa.reference.outliers import symmetry_power, tukey_fences
+from cardiometa.reference.outliers import (
+    horn_fences,
+    outlying,
+    suspects,
+    symmetry_power,
+    tukey_fences,
+)
 from cardiometa.reference.partition import harris_boyd, lahti_shares, lahti_verdict
+from cardiometa.reference.strata import Cell, StratumKey
 
 
 def test_harris_boyd_by_hand():
@@ -69,6 +77,39 @@ def test_fences_do_not_move_with_the_outliers():
     assert np.mean((values < low) | (values > high)) < 0.03
     assert np.all(spoilt[-3:] > high)
     assert tukey_fences(values[:19]) == (-math.inf, math.inf)
+
+
+def test_horns_fences_are_tukeys_after_the_likeliest_power():
+    rng = np.random.default_rng(4)
+    values = np.sort(np.exp(rng.normal(4, 0.3, 400)))
+    power = box_cox_power(values)
+    moved = box_cox(values, power)
+    q1, q3 = np.quantile(moved, [0.25, 0.75], method="weibull")
+    expected = inverse_box_cox(np.array([q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)]), power)
+    # Quartiles between two values are interpolated before the power, not after it.
+    assert horn_fences(values) == pytest.approx(tuple(expected), rel=1e-6)
+    assert horn_fences(values[:19]) == (-math.inf, math.inf)
+    assert horn_fences(np.full(30, 5.0)) == (-math.inf, math.inf)
+    # Many values: the power of 2,000 of them is nearly that of all.
+    many = np.sort(np.exp(rng.normal(4, 0.3, 60_000)))
+    assert symmetry_power(many) == pytest.approx(0, abs=0.05)
+    assert horn_fences(many) == pytest.approx(tukey_fences(many), rel=0.03)
+
+
+def test_each_rule_that_calls_a_value_an_outlier_is_named():
+    rng = np.random.default_rng(4)
+    values = np.sort(np.append(np.exp(rng.normal(4, 0.2, 300)), [400.0]))
+    cell = Cell(
+        key=StratumKey(sex="male", ethnicity="all", age_low=None, age_high=None),
+        ordered=values,
+        members=np.arange(301)[::-1],
+        trial=np.zeros(301, dtype=int),
+        trial_counts={0: 301},
+    )
+    found = {s.member: s for s in suspects(cell)}
+    assert found[0].rules == ("tukey", "horn", "dixon")
+    assert (found[0].low, found[0].high) == tukey_fences(values)
+    assert set(outlying(cell)) == {m for m, s in found.items() if "tukey" in s.rules}
 
 
 def test_untransformed_fences_by_hand():
