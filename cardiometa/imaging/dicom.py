@@ -173,8 +173,12 @@ def _moment(dataset: Any, date: str, time: str) -> float:
     seconds = seconds_of_day(text(dataset, time))
     if seconds is None:
         return -1.0
-    day = text(dataset, date)
-    return (float(day) if day.isdigit() else 0.0) * 100_000 + seconds
+    return _day(text(dataset, date)) * 100_000 + seconds
+
+
+def _day(date: str) -> float:
+    """A date ``YYYYMMDD`` as a number that grows with it, 0 for anything else."""
+    return float(date) if re.fullmatch(r"[0-9]{8}", date) else 0.0
 
 
 # ------------------------------------------------------------------ frames
@@ -273,7 +277,7 @@ def _acquired(top: Any, facts: FileFacts) -> float:
     stamp = text(top, "AcquisitionDateTime")
     seconds = seconds_of_datetime(stamp)
     if seconds is not None:
-        return (float(stamp[:8]) if stamp[:8].isdigit() else 0.0) * 100_000 + seconds
+        return _day(stamp[:8]) * 100_000 + seconds
     content = _moment(top, "ContentDate", "ContentTime")
     return content if content >= 0 else facts.series_seconds
 

@@ -155,13 +155,16 @@ def _raw(dataset: Any, keyword: str) -> tuple[Any, str, bool] | None:
     tag = _tag(keyword)
     if tag not in dataset:
         return None
-    element = dataset.get_item(tag)
-    vr = element.VR
-    if vr is None or vr == "UN":
-        from pydicom.datadict import dictionary_VR
+    try:
+        element = dataset.get_item(tag)
+        vr = element.VR
+        if vr is None or vr == "UN":
+            from pydicom.datadict import dictionary_VR
 
-        vr = dictionary_VR(tag)
-    return element.value, str(vr), bool(getattr(element, "is_little_endian", True))
+            vr = dictionary_VR(tag)
+        return element.value, str(vr), bool(getattr(element, "is_little_endian", True))
+    except Exception:  # noqa: BLE001 - pydicom raises any kind on hostile bytes
+        return None
 
 
 def texts(dataset: Any, keyword: str) -> tuple[str, ...]:
@@ -222,11 +225,14 @@ def whole(dataset: Any, keyword: str) -> int | None:
 
 def items(dataset: Any, keyword: str) -> list[Any]:
     """The items of a sequence; empty where it is absent or cannot be parsed."""
+    from pydicom.dataset import Dataset
+
     if _tag(keyword) not in dataset:
         return []
     try:
         value = dataset[_tag(keyword)].value
-        return list(value) if value is not None else []
+        # Of another representation, a sequence's tag holds texts or numbers.
+        return [one for one in value or () if isinstance(one, Dataset)]
     except Exception:  # noqa: BLE001 - pydicom raises any kind on hostile bytes
         return []
 
