@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from sys import intern
 from typing import Any, get_args
 
 from ..errors import InputError
@@ -49,7 +50,8 @@ FAULT_CODE = "program-fault"
 KILLED_CODE = "worker-killed"
 TIMEOUT_CODE = "timeout"
 # What of a record the tables and the account need; the rest is read again where it is shown.
-_SLIM = ("model", "options", "run", "dicom_seg")
+_SLIM = ("model", "run", "dicom_seg")
+_SLIM_OPTIONS = ("bsa_formula", "model_sha256")
 _HASH = "record_sha256"  # of the whole record, in a slim one
 
 FACT_NAMES = ("vendor", "field_strength_t", "sequence")
@@ -207,8 +209,31 @@ def _is_number(value: Any) -> bool:
 def slim(result: ScanResult) -> ScanResult:
     """The result without curves and details: 100,000 of these fit into memory."""
     document = {name: result.document[name] for name in _SLIM if name in result.document}
+    options = result.document.get("options", {})
+    document["options"] = {name: options[name] for name in _SLIM_OPTIONS if name in options}
     document[_HASH] = record_sha256(result.document)
-    return replace(result, document=document)
+    return replace(
+        result,
+        measures=_shared(result.measures),
+        facts=_shared(result.facts),
+        flags=tuple(
+            Flag(code=intern(flag.code), level=flag.level, sentence=intern(flag.sentence))
+            for flag in result.flags
+        ),
+        document=_shared(document),
+    )
+
+
+def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values; names and words that all scans have are kept once for all."""
+    return {
+        intern(name): intern(value)
+        if isinstance(value, str)
+        else _shared(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in values.items()
+    }
 
 
 def record_sha256(document: Mapping[str, Any]) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_PANELS: Final = 6
 LEAST_PAIRS: Final = 3
+# More marks than this are drawn as one picture: 100,000 single ones make a page no browser opens.
+_MOST_MARKS: Final = 3000
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -177,6 +179,7 @@ def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefin
 def _panel(
     panel: Axes, measure: MeasureDefinition, pair: pd.DataFrame, trials: Sequence[str]
 ) -> None:
+    many = len(pair) > _MOST_MARKS
     # Six colours and seven marks part 42 trials.
     for index, trial in enumerate(trials):
         rows = pair[pair["trial"] == trial]
@@ -190,6 +193,7 @@ def _panel(
             markeredgewidth=0,
             alpha=0.75,
             label=trial,
+            rasterized=many,
         )
     found = agreement(pair["harmonised"].to_numpy(), pair["reported"].to_numpy())
     panel.axhline(0, color=SOFT, linewidth=0.5)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import builtins
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from cardiometa.execution.gather import frame_parquet
+from cardiometa.execution.scan_record import slim
+from cardiometa.records import Flag, ScanKey, ScanResult
 
 FRAME = pd.DataFrame(
     {
@@ -63,3 +66,31 @@ def test_without_pyarrow_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", lacking)
     assert frame_parquet(FRAME) is None
+
+
+def test_a_slim_result_gives_the_same_tables_in_little_memory() -> None:
+    document = {
+        "model": {"id": "m", "sha256": "a"},
+        "options": {"bsa_formula": "mosteller", "model_sha256": "a", "source_bytes": 12},
+        "run": {"seconds": 1.5, "stages": {"read": 1.0}},
+        "curves": {"lv_ml": [1.0] * 30},
+        "outputs": {"overlay.png": "b"},
+    }
+    flag = Flag(code="few_phases", level="review", sentence="Few phases.")
+    key = ScanKey(trial="A", participant="P", visit="baseline")
+    whole = ScanResult(
+        key=key,
+        status="review",
+        measures={"lv_edv_ml": 150.5},
+        facts={"vendor": "GE"},
+        flags=(flag,),
+        document=document,
+    )
+    small = slim(whole)
+    assert slim(small) == small
+    same = ("key", "status", "measures", "facts", "flags")
+    assert all(getattr(small, name) == getattr(whole, name) for name in same)
+    assert small.document["run"] == document["run"]
+    assert not {"curves", "outputs"} & set(small.document)
+    other = slim(replace(whole, key=replace(key, participant="Q")))
+    assert next(iter(other.measures)) is next(iter(small.measures))

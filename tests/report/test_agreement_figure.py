@@ -97,3 +97,13 @@ def test_more_than_six_measures_are_said_to_be_in_the_table():
     measures = compared_measures(data)
     assert len(measures) == 7
     assert "1 more measures are in the table" in agreement_figure(data, measures).caption
+
+
+def test_a_hundred_thousand_scans_are_one_picture_each_panel():
+    few = frame()
+    data = pd.concat([few] * 400, ignore_index=True)
+    figure = agreement_figure(data, compared_measures(data))
+    assert len(data) > 10_000
+    assert len(figure.svg) < 200_000
+    assert figure.svg.count("<image") == 1
+    assert agreement_figure(data, compared_measures(data)) == figure
