@@ -258,7 +258,7 @@ def _limits_sentence(options: ReferenceOptions) -> str:
             f"transformed back; {ci} by the delta method, the power's own uncertainty included"
         ),
         "robust": (
-            f"robust by Horn's biweight method with percentile bootstrap {ci} "
+            f"robust by Horn's biweight method, for about symmetric values, with bootstrap {ci} "
             f"({options.bootstrap} samples of people, seed {options.seed})"
         ),
     }
