@@ -205,6 +205,7 @@ of_any_dicom = mutate.one_of(mutate.of_dicom, mutate.of_dicom, mutate.of_bytes)
 TARGETS = (
     Target(
         name="dicom-header",
+        decodes=True,
         seeds=header_seeds,
         mutate=of_any_dicom,
         read=read_one_dicom,
@@ -212,21 +213,35 @@ TARGETS = (
     ),
     Target(
         name="dicom-pixels",
+        decodes=True,
         seeds=pixel_seeds,
         mutate=mutate.of_pixels,
         read=read_one_dicom,
         also=(DamagedFileError,),
     ),
-    Target(name="dicom-scan", seeds=enhanced_seeds, mutate=of_any_dicom, read=read_scan, slow=True),
+    Target(
+        name="dicom-scan",
+        decodes=True,
+        seeds=enhanced_seeds,
+        mutate=of_any_dicom,
+        read=read_scan,
+        slow=True,
+    ),
     Target(
         name="dicom-folder",
+        decodes=True,
         seeds=lambda: tiny_files()[5:7],
         mutate=of_any_dicom,
         read=read_folder,
         slow=True,
     ),
     Target(
-        name="zip", seeds=zip_seeds, mutate=of_zip, read=partial(read_scan, name="a.zip"), slow=True
+        name="zip",
+        decodes=True,
+        seeds=zip_seeds,
+        mutate=of_zip,
+        read=partial(read_scan, name="a.zip"),
+        slow=True,
     ),
     Target(name="nifti", seeds=nifti_seeds, mutate=mutate.of_nifti, read=read_nifti_scan),
     Target(name="nifti-pair", seeds=pair_seeds, mutate=mutate.of_nifti, read=read_pair),

@@ -49,13 +49,14 @@ class Report:
     cases: int = 0
     taken: int = 0
     refused: int = 0
+    crashes: int = 0  # of a decoder's C library
     seconds: float = 0.0
     findings: list[dict] = field(default_factory=list)
 
     def line(self) -> str:
         return (
-            f"{self.target:<18}{self.cases:>9}{self.taken:>9}{self.refused:>9}"
-            f"{len(self.findings):>10}{self.seconds:>9.1f}"
+            f"{self.target:<20}{self.cases:>8}{self.taken:>8}{self.refused:>8}{self.crashes:>8}"
+            f"{len(self.findings):>9}{self.seconds:>9.1f}"
         )
 
 
@@ -94,7 +95,11 @@ def _part(report: Report, seed: int, first: int, cases: int, seconds: float) -> 
             text = errors.read_text(errors="replace")
             if number == first and "Traceback" in text:
                 raise SystemExit(f"{report.target} cannot be run:\n{text}")
-            report.findings.append({"case": number, "kind": kind, "text": text[-300:], "place": ""})
+            if target_of(report.target).decodes and process.returncode < 0 and not hung:
+                report.crashes += 1
+            else:
+                line = {"case": number, "kind": kind, "text": text[-300:], "place": ""}
+                report.findings.append(line)
             return number + 1
         return number
 
@@ -151,7 +156,9 @@ def main() -> int:
         once(options.target[0], options.seed, options.case, options.keep)
         return 0
     chosen = [t for t in targets() if not options.target or t.name in options.target]
-    print(f"{'target':<18}{'cases':>9}{'taken':>9}{'refused':>9}{'findings':>10}{'seconds':>9}")
+    names = ("cases", "taken", "refused", "crashes")
+    head = "".join(f"{name:>8}" for name in names)
+    print(f"{'target':<20}{head}{'findings':>9}{'seconds':>9}")
     total: Counter[str] = Counter()
     found: list[str] = []
     for name, cases in shares(chosen, options.cases).items():
@@ -159,7 +166,7 @@ def main() -> int:
             name, seed=options.seed, first=options.first, cases=cases, seconds=options.seconds
         )
         print(report.line(), flush=True)
-        for key in ("cases", "taken", "refused"):
+        for key in names:
             total[key] += getattr(report, key)
         kinds: dict[tuple[str, str], list[dict]] = {}
         for one in report.findings:
@@ -170,8 +177,8 @@ def main() -> int:
                 f"{name} case {first['case']} ({len(items)}x) {kind} {place}: {first['text']}"
             )
             print("   " + found[-1], flush=True)
-    print(f"{total['cases']} cases: {total['taken']} taken, {total['refused']} refused, ", end="")
-    print(f"{len(found)} kinds of finding")
+    counts = ", ".join(f"{total[name]} {name}" for name in names)
+    print(f"{counts}; {len(found)} kinds of finding")
     return 1 if found else 0
 
 

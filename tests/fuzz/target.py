@@ -23,6 +23,8 @@ class Target:
     that it may write to. ``also`` are further exceptions that are a refusal in themselves, such as
     `DamagedFileError`, which the reader's only caller counts by its code. ``slow`` targets get few
     cases where time is short; ``sound`` is False where the seeds themselves are refused.
+    ``decodes``: a C library for compressed pixels is called, which may crash; `segment` decodes in
+    processes of their own, so that a crash costs that scan alone.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Target:
     also: tuple[type[Exception], ...] = ()
     slow: bool = False
     sound: bool = True
+    decodes: bool = False
 
 
 def case(target: Target, seeds: Sequence[bytes], seed: int, number: int) -> bytes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -22,9 +25,12 @@ from cardiometa.imaging.find import find_scan_source, identity_values
 from cardiometa.imaging.read import ReadOptions, inspect_scan, read_cine
 from cardiometa.imaging.source_state import source_state
 from cardiometa.records import ScanSource
+from tests.fuzz.images import small_cine
+from tests.kit import dialects
 from tests.kit.cohorts import cohort_folder
 from tests.kit.tiny_dicom import Shape, each, encode, files, image, put, read, tiny
 
+DATA = Path(__file__).parent / "data"
 MIB = 1024**2
 SMALL = Shape(slices=4, phases=12)
 
@@ -281,3 +287,29 @@ def test_a_header_names_no_file(tmp_path: Path) -> None:
     read(put(tmp_path / "in", files(each(tiny(SMALL), change))))
     assert not [p for p in tmp_path.rglob("*") if "evil" in p.name]
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+# ------------------------------------------------------------------ decoders that crash
+
+
+def test_a_file_that_crashes_its_decoder_costs_its_own_scan(tmp_path: Path) -> None:
+    """Two JPEG streams found by mutation; GDCM 3.0 aborts on one and dies of the other."""
+    for person, name in (("P001", "jpeg-abort"), ("P002", "jpeg-segfault"), ("P003", "")):
+        images = dialects.jpeg_lossless(small_cine())
+        if name:
+            images[next(iter(images))] = (DATA / f"{name}.dcm").read_bytes()
+        put(tmp_path / "in" / "ALPHA" / person, images)
+    out = tmp_path / "out"
+    words = ["segment", str(tmp_path / "in"), "--out", str(out), "--quiet", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cardiometa", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4, done.stderr
+    assert "Traceback" not in done.stderr
+    with (out / "exclusions.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["stage"] == "scan"]
+    assert all(row["sentence"] for row in rows)
+    codes = {row["participant_id"]: row["code"] for row in rows}
+    # The sound one is read to its end: four slices are too short a ventricle.
+    assert codes["P003"] == "lv-too-short"
+    assert set(codes) == {"P001", "P002", "P003"}

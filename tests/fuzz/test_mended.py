@@ -19,14 +19,24 @@ from cardiometa.cli.main import app
 from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.read_table import read_any_table
-from cardiometa.errors import CohortError, InputError, OutputError, TableError, UsageError
+from cardiometa.errors import (
+    CohortError,
+    ImageError,
+    InputError,
+    OutputError,
+    TableError,
+    UsageError,
+)
 from cardiometa.estimation.meta_range import TrialMoments, mixture_limits
 from cardiometa.execution import scan_record, stored
 from cardiometa.execution.summarise_run import _ledger
 from cardiometa.files import RECORD_NAME, canonical_json
+from cardiometa.imaging.archive import open_files
+from cardiometa.imaging.dicom import frame_table
 from cardiometa.pooling.site import read_site
 from tests.fuzz import documents
 from tests.kit.cohorts import cohort_folder
+from tests.kit.tiny_dicom import Shape, encode, image, put, read
 
 # ------------------------------------------------------------------ JSON and records
 
@@ -185,6 +195,47 @@ def test_limits_of_people_who_hardly_differ() -> None:
     )
     found = mixture_limits(trials, np.array([2.5, 97.5]))
     assert found == pytest.approx([160.0, 165.0])
+
+
+# ------------------------------------------------------------------ DICOM headers
+
+
+def _with(data: bytes, tag: bytes, vr: bytes, value: bytes) -> bytes:
+    """The file with one element put in before Modality, in another representation."""
+    place = data.find(b"\x08\x00\x60\x00CS")
+    return data[:place] + tag + vr + len(value).to_bytes(2, "little") + value + data[place:]
+
+
+@pytest.mark.parametrize("vr", [b"US", b"LO", b"DS", b"UI", b"FD"])
+@pytest.mark.parametrize("tag", [0x00209113, 0x52009229, 0x52009230, 0x00189118])
+def test_a_sequence_of_another_representation_is_none(tmp_path: Path, vr: bytes, tag: int) -> None:
+    head = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
+    data = _with(encode(image(0, 0, Shape())), head, vr, b"1\\2\\3\\4 ")
+    _headers_of(put(tmp_path, {"a": data}) / "a")
+
+
+@pytest.mark.parametrize("date", ["²0000101", "٢٠٢٠٠١٠١", "2020.1.1"])
+def test_odd_digits_of_a_date_are_no_date(tmp_path: Path, date: str) -> None:
+    ds = image(0, 0, Shape())
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    data = encode(ds).replace(b"20200101", date.encode()[:8].ljust(8))
+    _headers_of(put(tmp_path, {"a": data}) / "a")
+
+
+def test_an_unknown_representation_is_a_missing_value(tmp_path: Path) -> None:
+    data = encode(image(0, 0, Shape()))
+    for keyword in (b"\x20\x00\x13\x00", b"\x18\x00\x60\x10", b"\x28\x00\x30\x00"):
+        place = data.find(keyword)
+        assert place > 0
+        changed = data[: place + 4] + b"U\x00" + data[place + 6 :]
+        _headers_of(put(tmp_path, {"a": changed}) / "a")
+
+
+def _headers_of(path: Path) -> None:
+    with open_files(path) as found:
+        frame_table(found)
+    with pytest.raises(ImageError):
+        read(path)
 
 
 # ------------------------------------------------------------------ writing
