@@ -130,6 +130,57 @@ _COUNTS = (
 )
 
 
+# Sums that hold in every row: a whole and its parts. A whole of two that stand below each other
+# (scanned and analysed, …) has a part that is not printed, and so is always hidden.
+_SUMS = (
+    ("randomised", ("died", "alive")),
+    ("randomised", ("no_outcome", "paired", "followup_only")),
+    ("randomised", ("no_baseline", "paired", "baseline_only")),
+    ("randomised", ("scanned", "")),
+    ("alive", ("scanned", "")),
+    ("alive", ("withdrew", "scanned")),
+    ("scanned", ("analysed", "")),
+    ("analysed", ("paired", "")),
+    ("analysed", ("paired", "followup_only")),
+)
+# How many were randomised and analysed is told by any report of a trial.
+_KEPT = ("randomised", "analysed")
+
+
+def _complement(row: ArmCount, hidden: Collection[str], min_cell: int) -> list[str]:
+    """Further counts to empty, so that no sum gives a few people back."""
+    gone = [name for name in _COUNTS if name in hidden or getattr(row, name) is None]
+    further: list[str] = []
+    while True:
+        found = next(
+            (
+                name
+                for whole, parts in _SUMS
+                if (name := _telling(row, whole, parts, gone, min_cell))
+            ),
+            None,
+        )
+        if found is None:
+            return further
+        gone.append(found)
+        further.append(found)
+
+
+def _telling(
+    row: ArmCount, whole: str, parts: Sequence[str], gone: Sequence[str], min_cell: int
+) -> str | None:
+    """The least count of a sum to empty, where its one hidden part is known and few; else None."""
+    shown = [name for name in (whole, *parts) if name and name not in gone]
+    if len(shown) != len(parts) or whole not in shown:
+        return None
+    values = {name: int(getattr(row, name)) for name in shown}
+    rest = abs(values[whole] - sum(n for name, n in values.items() if name != whole))
+    free = [name for name in shown if name not in _KEPT]
+    if not 0 < rest < min_cell or not free:
+        return None
+    return min(free, key=lambda name: (values[name], name))
+
+
 def release_counts(
     rows: Sequence[ArmCount], min_cell: int, thin_events: Collection[tuple[str, str]] = ()
 ) -> tuple[ArmCount, ...]:
@@ -149,6 +200,10 @@ def release_counts(
         if "analysed" in hidden:
             hidden |= dict.fromkeys(("baseline_analysed", "outcome_mean", "outcome_sd"))
         note = f"n<{min_cell} ({', '.join(thin)})" if thin else ""
+        further = _complement(row, hidden, min_cell)
+        if further:
+            hidden |= dict.fromkeys(further)
+            note = _joined(note, WITHHELD)
         if row.trial in trials and "analysed" not in hidden:
             hidden |= dict.fromkeys(("analysed", "outcome_mean", "outcome_sd"))
             note = _joined(WITHHELD, note)

@@ -69,6 +69,11 @@ def footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult, *, bracket
             f"{MOVED} the interval ends at the smallest or largest value; that end was moved "
             "outward to a round number, so that nobody's value is shown."
         )
+    if any("limits-withheld" in r.note for r in rows):
+        notes.append(
+            "Limits of all ethnicities that, beside those of the groups, would tell the values of "
+            "a few people are not given."
+        )
     if any("limit-at-extreme" in r.note for r in rows):
         notes.append("Limits that would be nearly one person's value are not given.")
     if brackets and any("no-rank-interval" in r.note for r in rows):
