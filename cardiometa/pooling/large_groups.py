@@ -185,10 +185,12 @@ def _numbers(cells: pd.Series, rule: ColumnRule, place: tuple[str, list[Problem]
 
 def _ids(cells: pd.Series) -> pd.Series:
     """Ids as text, as the table read whole has them: stripped, unknown ``""``."""
+    if pd.api.types.is_integer_dtype(cells) and cells.notna().all():
+        return cells.astype("str")
     if pd.api.types.is_numeric_dtype(cells) or cells.dtype == object:
         text = pd.Series(by_value(unescaped(cells), text_of), index=cells.index).astype("str")
     else:
-        text = cells.str.strip()
+        text = cells.str.strip().fillna("")
         if text.str.startswith("'").any():
             text = unescaped(text)
         if text.str.contains(".0", regex=False).any():

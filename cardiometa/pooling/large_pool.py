@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..cohort.analysis_table import CONVENTIONS, IMPUTATION, column_rules, lookalikes
-from ..cohort.chunks import NotPlainError, count_of, header_of
+from ..cohort.chunks import NotPlainError, header_of, rows_of
 from ..cohort.columns import COLUMN_KINDS, kind_of
 from ..cohort.participants import resolve_columns
 from ..cohort.records import ColumnRule, TableOptions
@@ -55,7 +55,7 @@ from .wording import (
     stage_warnings,
 )
 
-LEAST_BYTES = 250_000_000
+LEAST_ROWS = 1_000_000  # fewer are read whole in some tens of seconds
 FOLLOWUP = "the table's one row a participant"
 NOT_CHECKED = (
     "The table is large and was read in parts: people with several rows and outcomes in another "
@@ -69,11 +69,11 @@ _NEEDS_ROWS = ("visit", "visit_day", "status", "death_day", "withdrawal_day")
 def large_columns(
     path: Path, options: PoolingOptions, table_options: TableOptions, least: int | None = None
 ) -> LargeColumns | None:
-    """What to read of a table of ``least`` bytes or more; None where it is to be read whole."""
+    """What to read of a table of ``least`` rows or more; None where it is to be read whole."""
     if not (_needs_sums_alone(options) and table_options.status == "all" and path.is_file()):
         return None
     try:
-        if count_of(path) < (LEAST_BYTES if least is None else least):
+        if rows_of(path) < (LEAST_ROWS if least is None else least):
             return None
         header = header_of(path)
     except (NotPlainError, OSError):
@@ -118,6 +118,7 @@ def _needs_sums_alone(options: PoolingOptions) -> bool:
         options.by,
         options.spline,
         options.meta_regression,
+        options.cluster,
         options.compare_reported,
         options.followup_visit,
         options.followup_day is not None,
@@ -350,12 +351,12 @@ def _exclusions(
     groups: Groups, large: LargeStage, held: Mapping[int, list[str]]
 ) -> tuple[Exclusion, ...]:
     """One for each participant who is not analysed, by trial and id."""
-    codes = large.table["code"]
-    wanted = np.array([bool(code) and i not in held for i, code in codes.items()], dtype=bool)
+    codes = [str(code) for code in large.table["code"]]
+    trials = [str(trial) for trial in large.table["trial"]]
+    wanted = np.array([bool(code) and i not in held for i, code in enumerate(codes)], dtype=bool)
     ids = {**held, **(ids_of(groups, wanted) if wanted.any() else {})}
-    trials = large.table["trial"]
     people = sorted(
-        (str(trials[group]), person, str(codes[group]))
+        (trials[group], person, codes[group])
         for group, members in ids.items()
         if codes[group]
         for person in members

@@ -100,6 +100,29 @@ def test_parts_give_what_the_whole_gives(tmp_path, monkeypatch, kind, changes):
     assert any("read in parts" in w for w in parts.warnings)
 
 
+def test_ids_are_the_same_text_in_every_kind_of_file(tmp_path):
+    rows = table()
+    rows["participant_id"] = np.arange(1000, 1000 + len(rows))
+    rows.to_parquet(tmp_path / "people.parquet", index=False)
+    rows.to_csv(tmp_path / "people.csv", index=False)
+    found = []
+    for kind in ("parquet", "csv"):
+        whole, parts = both(tmp_path / f"people.{kind}")
+        assert whole.exclusions == parts.exclusions
+        found.append(parts.exclusions)
+    assert found[0] == found[1]
+    rows["participant_id"] = rows["participant_id"].astype(float)
+    rows.iloc[3, rows.columns.get_loc("participant_id")] = np.nan
+    rows.to_parquet(tmp_path / "people.parquet", index=False)
+    with pytest.raises(TableError) as caught:
+        both(tmp_path / "people.parquet")
+    assert "row 4" in str(caught.value.problems)
+    options = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline")
+    with pytest.raises(TableError) as caught:
+        pool_large(large_columns(tmp_path / "people.parquet", options, READ, least=0), options)
+    assert "row 4" in str(caught.value.problems)
+
+
 def test_the_command_reads_a_large_table_in_parts(tmp_path, monkeypatch):
     path = tmp_path / "people.csv"
     table().to_csv(path, index=False)
@@ -111,7 +134,7 @@ def test_the_command_reads_a_large_table_in_parts(tmp_path, monkeypatch):
         return (out / "effects.csv").read_text().splitlines(), (out / "report.html").read_text()
 
     whole, page = run(tmp_path / "whole")
-    monkeypatch.setattr(large_pool, "LEAST_BYTES", 1)
+    monkeypatch.setattr(large_pool, "LEAST_ROWS", 1)
     parts, other = run(tmp_path / "parts")
     assert len(whole) == len(parts)
     assert whole[0] == parts[0]
