@@ -12,6 +12,7 @@ import numpy as np
 
 from ..measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY
 from ..provenance import version
+from .agreement_figure import agreement_figure, agreement_table, compared_measures
 from .flow_figure import SideNotes, accounting_problems, flow_figure
 from .gallery import Gallery, gallery_html
 from .numbers import shown_count
@@ -142,10 +143,6 @@ def _measures_section(measurements: pd.DataFrame) -> Section:
 
 
 def _agreement_section(measurements: pd.DataFrame, cohort: Cohort) -> Section | None:
-    if not any(str(name).startswith("reported_") for name in measurements.columns):
-        return None  # most runs: matplotlib need not be loaded
-    from .agreement_figure import agreement_figure, agreement_table, compared_measures
-
     measures = compared_measures(measurements)
     if not measures:
         return None
