@@ -8,7 +8,7 @@ so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,34 @@ NOT_CHECKED = (
 )
 # Columns by which a table has several rows a person, scans to leave out, or deaths.
 _NEEDS_ROWS = ("visit", "visit_day", "status", "death_day", "withdrawal_day")
+# Options that need no person's row; any other must stand at its default.
+_OF_SUMS = frozenset(
+    {
+        "outcome",
+        "effect",
+        "baseline_visit",
+        "baseline_column",
+        "adjust",
+        "worse",
+        "age_bands",
+        "prespecified",
+        "model",
+        "residual",
+        "random_effects",
+        "ci_one_stage",
+        "tau2",
+        "ci",
+        "hksj_adhoc",
+        "pi_df",
+        "control",
+        "missing_baseline",
+        "imputations",
+        "seed",
+        "min_cell",
+        "leave_one_out",
+        "level",
+    }
+)
 
 
 def large_columns(
@@ -114,23 +142,17 @@ def large_columns(
 
 
 def _needs_sums_alone(options: PoolingOptions) -> bool:
-    refused = (
-        options.by,
-        options.spline,
-        options.meta_regression,
-        options.cluster,
-        options.compare_reported,
-        options.followup_visit,
-        options.followup_day is not None,
-    )
+    """True where every option that is not its default is one that groups of people can serve."""
+    other = [
+        item.name
+        for item in fields(options)
+        if item.name not in _OF_SUMS and getattr(options, item.name) != item.default
+    ]
     return (
-        options.effect in DIFFERENCES
-        and options.estimand == "while-alive"
-        and options.missing_outcome == "complete"
-        and options.status == "all"
+        not other
+        and options.effect in DIFFERENCES
         and bool(options.outcome)
         and (bool(options.baseline_column) or not options.needs_baseline)
-        and not any(refused)
     )
 
 
