@@ -1,21 +1,21 @@
 """Studies a minute, seconds by stage and memory of ``segment``, beside the plain way and the peers.
 
-    python -m tests.bench.throughput [IMAGES ...] [--studies 4] [--memory 0] [--peers-only]
+    python -m tests.bench.throughput [IMAGES ...] [--studies 4] [--memory 200] [--only PART ...]
 
 IMAGES are scans (folders or zips of DICOM, 4-D NIfTI); without any, phantoms of 12 slices and 25
 phases of 256 × 256 are drawn, 300 images each, which takes a minute. In one run on one machine:
 
-1. the command itself: one study alone, with all phases and with ``--frames ed-es``, then
-   ``--studies`` of them together: wall and processor time, stages, peak memory of all processes;
-2. the same study in the plain way: the same weights in eager torch as they were trained (batch
-   norm unfolded, NCHW, torch's own threads), one step after the other; with the same crop and
-   coarse look, and over the whole field of view as a network without a search must;
-3. peers on the same images: MONAI's 2-D U-Net as its ventricular short-axis bundle builds it, and
-   nnU-Net's 2-D plan for ACDC from ``dynamic_network_architectures``, with random weights, since
-   architectures suffice for time. Each is left out where it is not installed;
-4. with ``--memory N``, N small scans in one process: memory after every tenth of them.
+1. ``command``: the command itself: one study alone, with all phases and with ``--frames ed-es``,
+   then ``--studies`` of them together: wall and processor time, stages, memory of all processes;
+2. ``networks``: the study in the plain way: the same weights in eager torch as they were trained
+   (batch norm unfolded, NCHW), every step after the other; with the same crop and coarse look, and
+   over the whole field of view as a network without a search must. And peers on the same images:
+   MONAI's 2-D U-Net as its ventricular short-axis bundle builds it, and nnU-Net's 2-D plan for
+   ACDC from ``dynamic_network_architectures``, with random weights, since architectures suffice
+   for time. Each is left out where it is not installed;
+3. ``memory``: many small scans in one run, its memory after every tenth of them.
 
-Networks are timed by processor time of one thread, so that a busy machine disturbs little; the
+Networks are timed by processor time on one thread, so that a busy machine disturbs little; the
 command by both. Statistics have their own: ``reference_curves_speed.py`` (R's quantreg, VGAM and
 mgcv, statsmodels), ``pooling_one_stage.py`` (R's lme4, nlme and metafor, statsmodels) and
 ``strata_speed.py``.
@@ -24,6 +24,7 @@ mgcv, statsmodels), ``pooling_one_stage.py`` (R's lme4, nlme and metafor, statsm
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -45,7 +46,7 @@ from cardiometa.imaging.phantom_nifti import nifti_ed_es
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.records import CineStack, ScanSource
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PARTS = ("command", "networks", "memory")
 
 
 # ------------------------------------------------------------------ images
@@ -171,6 +172,16 @@ def show_command(name: str, studies: int, images: int, done: Command) -> None:
         f"{done.largest_mb:.0f} MB in the largest",
         flush=True,
     )
+
+
+def commands(images: Sequence[Path], folder: Path, studies: int, n: int) -> None:
+    """One study of ``n`` images, the same by ED and ES alone, and several."""
+    one = cohort_of(images[:1], folder / "one", 1)
+    show_command("one study", 1, n, segment(one, folder / "out1"))
+    pair = segment(one, folder / "out2", "--frames", "ed-es")
+    show_command("one study, --frames ed-es", 1, n, pair)
+    several = cohort_of(images, folder / "several", studies)
+    show_command(f"{studies} studies", studies, n, segment(several, folder / "out3"))
 
 
 # ------------------------------------------------------------------ networks
@@ -309,9 +320,8 @@ def seconds_an_image(network: Any, size: tuple[int, int]) -> float:
 
 def monai_bundle() -> Any:
     """The network of MONAI's bundle ``ventricular_short_axis_3label``."""
-    from monai.networks.nets import UNet
-
-    return UNet(
+    nets = importlib.import_module("monai.networks.nets")
+    return nets.UNet(
         spatial_dims=2,
         in_channels=1,
         out_channels=4,
@@ -324,9 +334,9 @@ def monai_bundle() -> Any:
 def nnunet_acdc() -> Any:
     """The 2-D plan of nnU-Net for ACDC: seven stages of two convolutions, 32 to 512 channels."""
     import torch
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
-    return PlainConvUNet(
+    unet = importlib.import_module("dynamic_network_architectures.architectures.unet")
+    return unet.PlainConvUNet(
         input_channels=1,
         n_stages=7,
         features_per_stage=[32, 64, 128, 256, 512, 512, 512],
@@ -385,26 +395,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", type=Path, nargs="*")
     parser.add_argument("--studies", type=int, default=4)
-    parser.add_argument("--memory", type=int, default=0)
-    parser.add_argument("--peers-only", action="store_true")
+    parser.add_argument("--memory", type=int, default=200)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:
         folder = Path(top)
-        images = options.images or [phantom_study(folder / f"study{n}", n) for n in range(1)]
-        cine = read_cine(ScanSource(kind="images", paths=(images[0],)), ReadOptions())
-        n = cine.pixels.shape[0] * cine.pixels.shape[1]
         cores = len(os.sched_getaffinity(0))
-        print(f"{cores} cores, load {os.getloadavg()[0]:.1f}; a study has {n} images")
-        if not options.peers_only:
-            one = cohort_of(images[:1], folder / "one", 1)
-            show_command("one study", 1, n, segment(one, folder / "out1"))
-            pair = segment(one, folder / "out2", "--frames", "ed-es")
-            show_command("one study, --frames ed-es", 1, n, pair)
-            several = cohort_of(images, folder / "several", options.studies)
-            many = segment(several, folder / "out3")
-            show_command(f"{options.studies} studies", options.studies, n, many)
-        networks(cine)
-        if options.memory:
+        print(f"{cores} cores, load {os.getloadavg()[0]:.1f}")
+        if set(options.only) & {"command", "networks"}:
+            images = options.images or [phantom_study(folder / "study", 1)]
+            cine = read_cine(ScanSource(kind="images", paths=(images[0],)), ReadOptions())
+            if "command" in options.only:
+                commands(
+                    images, folder, options.studies, cine.pixels.shape[0] * cine.pixels.shape[1]
+                )
+            if "networks" in options.only:
+                networks(cine)
+        if "memory" in options.only:
             memory_of_many(options.memory, folder)
         print(f"load at the end {os.getloadavg()[0]:.1f}")
 
