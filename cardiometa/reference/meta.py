@@ -1,7 +1,8 @@
 """``--method meta``: the reference range of a meta-analysis, by sex, ethnicity and age band.
 
 The second stage needs the number, mean and SD of each trial alone, so people's rows and a table of
-summaries give the same limits.
+summaries give the same limits. With ``--limits log`` it is made of the logarithms, for skewed
+people; what is known of a table of summaries is then the log-normal law of each mean and SD.
 """
 
 from __future__ import annotations
@@ -83,16 +84,32 @@ class MeasureMeta:
     models: tuple[dict[str, Any], ...] = ()
 
 
-def group_of_cell(cell: Cell, trials: Sequence[str]) -> MetaGroup:
-    """The moments of each trial of a cell of people."""
+def on_logs(options: ReferenceOptions) -> bool:
+    """True where the ranges are made of logarithms."""
+    return options.limits == "log"
+
+
+def log_moments(trials: TrialMoments) -> TrialMoments:
+    """Mean and SD of the logarithms of log-normal people from their mean (> 0) and SD.
+
+    s_L² = ln(1 + s²/m²), m_L = ln m - s_L²/2 (Higgins JPT, White IR, Anzures-Cabrera J. Stat Med
+    2008;27:6072-92, method 1).
+    """
+    variance = np.log1p((trials.sd / trials.mean) ** 2)
+    return TrialMoments(n=trials.n, mean=np.log(trials.mean) - variance / 2, sd=np.sqrt(variance))
+
+
+def group_of_cell(cell: Cell, trials: Sequence[str], *, logs: bool = False) -> MetaGroup:
+    """The moments of each trial of a cell of people, of their logarithms where asked for."""
     if not cell.n:
         empty = np.empty(0)
         return MetaGroup(
             key=cell.key, names=(), moments=TrialMoments(n=empty, mean=empty, sd=empty)
         )
+    values = np.log(cell.ordered) if logs else cell.ordered
     sizes = np.bincount(cell.trial, minlength=len(trials)).astype(float)
-    means = np.bincount(cell.trial, cell.ordered, minlength=len(trials)) / np.maximum(sizes, 1)
-    deviations = cell.ordered - means[cell.trial]
+    means = np.bincount(cell.trial, values, minlength=len(trials)) / np.maximum(sizes, 1)
+    deviations = values - means[cell.trial]
     squares = np.bincount(cell.trial, deviations**2, minlength=len(trials))
     sds = np.sqrt(squares / np.maximum(sizes - 1, 1))
     many = sizes >= LEAST_PEOPLE
@@ -256,9 +273,16 @@ def _notes(group: MetaGroup, options: ReferenceOptions) -> list[str]:
         )
     if group.asymmetric:
         notes.append("asymmetric")
+    if on_logs(options):
+        notes.append("log")
     if not options.healthy_only:
         notes.append(NOT_A_REFERENCE)
     return notes
+
+
+def _shown(value: float, options: ReferenceOptions) -> float:
+    """A limit in the measure's unit."""
+    return float(np.exp(value)) if on_logs(options) else float(value)
 
 
 def _empty_row(about: _About) -> ReferenceLimit:
@@ -311,7 +335,7 @@ def _rows(about: _About, part: _Part) -> Iterator[ReferenceLimit]:
     if small and group.k == 1:
         notes.append("single-trial")
     for index, centile in enumerate(options.centiles):
-        limit = float(part.limit[index])
+        limit = _shown(part.limit[index], options)
         below = ["below-zero"] if limit < 0 < group.moments.mean.min() else []
         yield replace(
             row,
@@ -319,8 +343,8 @@ def _rows(about: _About, part: _Part) -> Iterator[ReferenceLimit]:
             kind=part.kind,
             centile=centile,
             limit=limit,
-            ci_low=float(part.low[index]),
-            ci_high=float(part.high[index]),
+            ci_low=_shown(part.low[index], options),
+            ci_high=_shown(part.high[index], options),
             status="small-n" if small else "single-trial" if group.k == 1 else "ok",
             note="; ".join([*notes, *below]),
         )
@@ -371,7 +395,7 @@ def _by_trial(about: _About, headline: _Part) -> Iterator[TrialLimit]:
     z_ci = float(special.ndtri((1 + options.ci_level / 100) / 2))
     without = [_without(moments, t, headline, centiles, options) for t in range(group.k)]
     for index, centile in enumerate(options.centiles):
-        left = [float(w[index]) for w in without if w is not None]
+        left = [_shown(w[index], options) for w in without if w is not None]
         for t, name in enumerate(group.names):
             own = moments.n[t] >= options.smallest_n
             limit = float(moments.mean[t] + z[index] * moments.sd[t])
@@ -388,16 +412,16 @@ def _by_trial(about: _About, headline: _Part) -> Iterator[TrialLimit]:
                 centile=centile,
                 trial=name,
                 n=None if hidden[t] else int(moments.n[t]),
-                limits="parametric",
-                limit=limit if own else None,
-                ci_low=float(limit - z_ci * se) if own else None,
-                ci_high=float(limit + z_ci * se) if own else None,
+                limits="log" if on_logs(options) else "parametric",
+                limit=_shown(limit, options) if own else None,
+                ci_low=_shown(limit - z_ci * se, options) if own else None,
+                ci_high=_shown(limit + z_ci * se, options) if own else None,
                 ci_level=options.ci_level,
                 status=("ok" if moments.n[t] >= NONPARAMETRIC_MIN_N else "small-n")
                 if own
                 else "suppressed",
                 n_without=None if hidden[t] else group.n - int(moments.n[t]),
-                limit_without=None if rest is None else float(rest[index]),
+                limit_without=None if rest is None else _shown(rest[index], options),
                 span_low=min(left) if left else None,
                 span_high=max(left) if left else None,
                 note="; ".join(note),
@@ -436,11 +460,20 @@ def _model(about: _About, part: _Part) -> dict[str, Any]:
         "n_trials": group.k,
         "limits": part.rule,
         "centiles": [
-            {"centile": c, "limit": float(x), "ci_low": float(low), "ci_high": float(high)}
-            for c, x, low, high in zip(
-                options.centiles, part.limit, part.low, part.high, strict=True
+            {"centile": c, "limit": x, "ci_low": low, "ci_high": high}
+            for c, (x, low, high) in zip(
+                options.centiles,
+                (
+                    [_shown(value, options) for value in three]
+                    for three in zip(part.limit, part.low, part.high, strict=True)
+                ),
+                strict=True,
             )
         ],
-        "score": {"family": "normal", "mean": part.law[0], "sd": part.law[1]},
+        "score": {
+            "family": "log-normal" if on_logs(options) else "normal",
+            "mean": part.law[0],
+            "sd": part.law[1],
+        },
         "provisional": group.key.ethnicity != "all",
     }

@@ -113,6 +113,11 @@ class ReferenceOptions:
                 "--method quantile has no random trial effect.",
                 hint="Trials are kept fixed there: --trial-effect fixed, or another method.",
             )
+        if self.method == "meta" and self.limits not in (None, "parametric", "log"):
+            raise UsageError(
+                f"--method meta has no --limits {self.limits}.",
+                hint="It takes people for normal (parametric), or for log-normal (log).",
+            )
         if not self.meta or any(rule not in META_RULES for rule in self.meta):
             raise UsageError(
                 f"--meta {','.join(self.meta)} is not known.",

@@ -29,7 +29,7 @@ from .curve_measure import (
 from .disclosure import hidden_counts
 from .fitted import FittedCell, fit_cell, outer_centiles
 from .limits import Limit
-from .meta import META, MeasureMeta, group_of_cell, measure_meta
+from .meta import META, MeasureMeta, group_of_cell, measure_meta, on_logs
 from .model import SAMPLING_ERROR, model_document, stratum_model
 from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions
 from .outliers import outlying, suspects
@@ -278,7 +278,7 @@ def _meta(
     """The meta-analytic limits of the cells, numbers hidden as in strata."""
     hidden = _withheld_counts([FittedCell(cell=c, rule=None, without={}) for c in found], options)
     groups = [
-        replace(group_of_cell(cell, people.trials), hide=hide)
+        replace(group_of_cell(cell, people.trials, logs=on_logs(options)), hide=hide)
         for cell, hide in zip(found, hidden, strict=True)
     ]
     return measure_meta(measure, unit, groups, options)

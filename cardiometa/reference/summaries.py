@@ -14,7 +14,15 @@ from ..estimation.meta_range import TrialMoments
 from ..measurement.measures import definition
 from ..records import ETHNICITIES, SEXES
 from .curves import too_few_trials
-from .meta import LEAST_PEOPLE, META, MeasureMeta, MetaGroup, measure_meta
+from .meta import (
+    LEAST_PEOPLE,
+    META,
+    MeasureMeta,
+    MetaGroup,
+    log_moments,
+    measure_meta,
+    on_logs,
+)
 from .model import model_document
 from .options import NOT_A_REFERENCE, Factor, ReferenceOptions
 from .records import ReferenceResult
@@ -320,9 +328,13 @@ def summary_ranges(
             raise TableError(f"The summaries have no measure {', '.join(absent)}.")
         measures = options.measures
     by = _factors(rows, options)
+    if on_logs(options):
+        _need_positive([r for r in rows if r.measure in measures])
     found, people = {}, 0
     for measure in measures:
         groups = summary_groups([r for r in rows if r.measure == measure], by)
+        if on_logs(options):
+            groups = tuple(replace(g, moments=log_moments(g.moments)) for g in groups)
         found[measure] = measure_meta(measure, definition(measure).unit, groups, options)
         of_all = [g for g in groups if g.key.ethnicity == ALL]
         people = max(people, sum(g.n + g.left_out for g in of_all))
@@ -336,6 +348,20 @@ def summary_ranges(
         warnings=tuple(_maybe_errors(rows)),
     )
     return _result(tuple(found.values()), options, facts)
+
+
+def _need_positive(rows: Sequence[SummaryRow]) -> None:
+    """Refuse means of which no log-normal law has one; raises TableError."""
+    wrong = [r for r in rows if r.mean <= 0]
+    if wrong:
+        raise TableError(
+            "--limits log needs positive means.",
+            hint="Leave it out, or name the measures that are positive with --measure.",
+            problems=[
+                Problem(where=f"{r.measure}, trial {r.trial}", what=f"mean {r.mean:g}")
+                for r in wrong
+            ],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

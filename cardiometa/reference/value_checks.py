@@ -89,7 +89,8 @@ def check_positive(
     """Refuse values that the method named cannot take; raises TableError with their counts."""
     by_name = options.method in NEEDS_POSITIVE
     what = f"--method {options.method}" if by_name else f"--limits {options.limits}"
-    if not by_name and (options.limits not in ("log", "boxcox") or "strata" not in methods):
+    banded = "strata" in methods or "meta" in methods
+    if not by_name and (options.limits not in ("log", "boxcox") or not banded):
         return
     problems = [
         Problem(where=name, what=f"{count} values are 0 or less")

@@ -123,8 +123,13 @@ def _estimates(mine: Sequence[MetaEstimate], label: str, result: ReferenceResult
             f"tau with its {result.options.ci_level:g}% Q-profile interval; tau/total: its share "
             "of the SD of a person of a new trial, √(tau² + sigma²). "
             f"{DASH}: too few trials to say how trials differ."
+            + (" All of them are of natural logarithms." if _of_logs(mine) else "")
         ),
     )
+
+
+def _of_logs(rows: Sequence[MetaEstimate]) -> bool:
+    return any("log" in e.note.split("; ") for e in rows)
 
 
 def meta_sentences(result: ReferenceResult) -> str:
@@ -151,6 +156,11 @@ def meta_sentences(result: ReferenceResult) -> str:
         f"Groups with fewer than {options.smallest_n} people have no limit."
     )
     parts = [how, intervals, few]
+    if _of_logs(result.meta):
+        parts.append(
+            "Everything was made of natural logarithms and the limits transformed back; a trial "
+            "known by its mean and SD alone was taken for log-normal."
+        )
     if left_out:
         parts.append("Trials of fewer than 10 people in a group, or without spread, were left out.")
     if skewed:

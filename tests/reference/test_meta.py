@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.errors import EstimationError, TableError
+from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.summaries import summary_ranges, summary_rows
@@ -75,6 +75,46 @@ def test_a_factor_left_out_joins_its_groups():
     for a, b in zip(joined.limits, direct.limits, strict=True):
         assert a.ethnicity == "all"
         assert a.limit == pytest.approx(b.limit, rel=1e-9)
+
+
+def test_logarithms_are_the_plain_ranges_of_the_logarithms_transformed_back():
+    frame = _people()
+    on_logs = _of_people(frame, limits="log")
+    plain = _of_people(frame.assign(lv_edv_ml=np.log(frame["lv_edv_ml"]) + 10))
+    seen = 0
+    for a, b in zip(on_logs.limits, plain.limits, strict=True):
+        if b.limit is not None:
+            seen += 1
+            for name in ("limit", "ci_low", "ci_high"):
+                value = getattr(b, name) - 10
+                assert np.log(getattr(a, name)) == pytest.approx(value, rel=1e-9)
+            assert "log" in a.note.split("; ")
+    assert seen > 20
+    score = on_logs.model["strata"][0]["score"]
+    assert score["family"] == "log-normal"
+    for a, b in zip(on_logs.by_trial, plain.by_trial, strict=True):
+        assert (a.limit is None) == (b.limit is None)
+        if a.limit is not None:
+            assert np.log(a.limit) == pytest.approx(b.limit - 10, rel=1e-9)
+            assert a.limits == "log"
+
+
+def test_summaries_of_log_normal_people_give_their_limits():
+    # The moments of a log-normal law with mean 5 and SD 0.3 of the logarithms.
+    mean = np.exp(5 + 0.3**2 / 2)
+    sd = mean * np.sqrt(np.expm1(0.3**2))
+    rows = pd.DataFrame(
+        {"trial": list("ABCDEF"), "measure": "lv_edv_ml", "n": 200, "mean": mean, "sd": sd}
+    ).astype(str)
+    result = _of_summaries(rows, by=(), limits="log")
+    for row in result.limits:
+        z = {2.5: -1.959963984540054, 50.0: 0.0, 97.5: 1.959963984540054}[row.centile]
+        assert np.log(row.limit) == pytest.approx(5 + 0.3 * z, rel=1e-9)
+        assert row.ci_low < row.limit < row.ci_high
+    with pytest.raises(TableError, match="positive means"):
+        _of_summaries(rows.assign(mean="-3"), by=(), limits="log")
+    with pytest.raises(UsageError, match="--method meta has no --limits robust"):
+        _options(limits="robust")
 
 
 def test_six_trials_have_marginal_limits_outside_the_conditional_ones():
