@@ -132,6 +132,13 @@ def pool_trials(
     adjust: Annotated[
         str, typer.Option(help="Covariates of each trial's model: age,sex,…", show_default=False)
     ] = "",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of the randomised cluster (ward, hospital); empty where persons were.",
+            show_default=False,
+        ),
+    ] = None,
     by: Annotated[
         str,
         typer.Option(
@@ -268,6 +275,7 @@ def pool_trials(
                     time=time,
                     event=event,
                     adjust=comma_list(adjust),
+                    cluster=cluster,
                     by=comma_list(by),
                     spline=spline,
                     meta_regression=comma_list(meta_regression),

@@ -16,7 +16,6 @@ from ..files import (
     check_output,
     csv_text,
     read_json,
-    remove_leftovers,
     sha256_bytes,
     sha256_file,
     write_all,
@@ -31,17 +30,20 @@ from ..provenance import (
     version,
 )
 from ..records import Exclusion, RunRecord
+from .lock import writing
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..pooling.pool import SummaryTable
     from ..pooling.records import Accounting, PoolingResult
+    from ..pooling.stated import TrialFacts
     from ..report.forest import ForestFigure
 
 COMMAND = "pool-trials"
 PARTICIPANTS_NAME = "participants.csv"
 FLOW_NAME = "flow.json"
+DICTIONARY_NAME = "measurements.json"
 _OPTIONAL = (
     "delta_adjusted.csv",
     "compare_reported.csv",
@@ -143,9 +145,8 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
         ),
     )
     contents[RECORD_NAME] = record_text(record)  # last: it says that all is there
-    if request.out.exists():
-        remove_leftovers(request.out)
-    write_all(request.out, contents, old=_stale_files(request.out, contents))
+    with writing(request.out, command=COMMAND, options=options, overwrite=request.overwrite):
+        write_all(request.out, contents, old=_stale_files(request.out, contents))
     return PoolOutcome(
         result=result, text=pooling_text(result), document=_document(result, options, inputs)
     )
@@ -197,12 +198,36 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     if request.also_summaries is not None:
         inputs["summaries"] = sha256_file(request.also_summaries)
         summaries = _summaries(request.also_summaries)
-    result = pool_trials(table, request.options, roster=roster, summaries=summaries)
+    result = pool_trials(
+        table,
+        request.options,
+        roster=roster,
+        summaries=summaries,
+        facts=_facts_of_trials(request.table) if roster is not None else None,
+    )
     if roster is not None and result.flow is not None:
         trials, people = _sought(request.table)
         flow = replace(result.flow, sought_trials=trials, sought_participants=people)
         result = replace(result, flow=flow)
     return result, inputs
+
+
+def _facts_of_trials(table: Path) -> dict[str, TrialFacts]:
+    """What the cohort's definition stated, where ``segment`` left it beside its table."""
+    from ..pooling.stated import TrialFacts
+
+    path = (table if table.is_dir() else table.parent) / DICTIONARY_NAME
+    document = read_json(path) if path.is_file() else None
+    trials = document.get("trials") if isinstance(document, dict) else None
+    found = {}
+    for name, stated in trials.items() if isinstance(trials, dict) else ():
+        if isinstance(stated, dict):
+            design, count = stated.get("design"), stated.get("n_randomised")
+            found[str(name)] = TrialFacts(
+                design=design if isinstance(design, str) else "",
+                n_randomised=count if isinstance(count, int) else None,
+            )
+    return found
 
 
 def _sought(table: Path) -> tuple[int | None, int | None]:

@@ -91,7 +91,7 @@ def analysed_trials(
         }
         # A column without any value in this trial becomes constant, and is absorbed as such.
         filled = mine.fillna(everyone.mean()).fillna(0.0)
-        own = [name for name in ("time", "died", "death_day") if name in part]
+        own = [name for name in ("time", "died", "death_day", "cluster") if name in part]
         rows = part[[*KEY, "arm", "outcome", "baseline", *own]].copy()
         if options.effect == "change":
             rows["outcome"] = rows["outcome"] - rows["baseline"]

@@ -10,6 +10,7 @@ from ..cohort.cells import as_numbers, values_text
 from ..errors import Problem, TableError
 from ..records import CohortTable, Exclusion
 from .arms import refuse_without_arms
+from .clusters import with_clusters
 from .columns import (
     harmonised_name,
     known_text,
@@ -85,7 +86,7 @@ def build_endpoint(
         rows, left_out = _without_failed_and_review(rows, options)
         exclusions += left_out
     # Arms before visits: who looks for a follow-up in a table of patients is told the real lack.
-    people = _people(rows, table, roster)
+    people = with_clusters(_people(rows, table, roster), table, options, roster)
     refuse_without_arms(people, options)
     if is_event:
         return _event_endpoint(table, options, roster, rows, people)

@@ -49,6 +49,7 @@ class PoolingOptions:
     time: str | None = None
     event: str | None = None
     adjust: tuple[str, ...] = ()
+    cluster: str | None = None
     estimand: str = "while-alive"
     worse: str | None = None
     by: tuple[str, ...] = ()
@@ -116,11 +117,31 @@ class PoolingOptions:
         self._check_event()
         self._check_imputation()
         self._check_standardised()
+        self._check_cluster()
 
     @property
     def _effects(self) -> tuple[str, ...]:
         ranked = (WIN_ODDS,) if self.estimand == "worst-rank" else ()
         return (*DIFFERENCES, STANDARDISED, *EVENTS, *ranked)
+
+    def _check_cluster(self) -> None:
+        """A trial of clusters has its own mixed model of a measured outcome, and no more."""
+        if self.cluster is None:
+            return
+        refused = {
+            f"--effect {self.effect}": self.effect not in DIFFERENCES,
+            f"--estimand {self.estimand}": self.estimand == "worst-rank",
+            "--model one-stage": self.model == "one-stage",
+            "--by": bool(self.by),
+            "--missing-outcome impute": self.missing_outcome == "impute",
+            "--compare-reported": self.compare_reported,
+        }
+        asked = [name for name, given in refused.items() if given]
+        if asked:
+            raise UsageError(
+                f"--cluster does not go with {asked[0]} in this version.",
+                hint="Cluster-randomised trials give differences of a measured outcome, two-stage.",
+            )
 
     def _check_standardised(self) -> None:
         if self.effect != STANDARDISED:

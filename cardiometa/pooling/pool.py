@@ -39,6 +39,7 @@ from .release_levels import release_levels
 from .selection import selection_checks
 from .sources import source_rows
 from .spline import spline_rows
+from .stated import TrialFacts, design_warnings, refuse_unmodelled, stated_checks
 from .summaries import read_summaries
 from .trial_regression import influence_rows, trial_regression
 from .two_stage import (
@@ -70,6 +71,10 @@ JOINT_MODEL = (
     "The rows of all arms in one model take the shared control into account: compare the active "
     "arms by them."
 )
+CLUSTERS_LEFT_OUT = (
+    "With --cluster the two-stage model alone is given: each cluster-randomised trial has its own "
+    "mixed model, and no one-stage model of this version has clusters within trials."
+)
 ONE_STAGE_LEFT_OUT = (
     "With imputed outcomes the trials' estimates are combined by Rubin's rules before pooling: the "
     "two-stage model alone is given."
@@ -82,8 +87,11 @@ def pool_trials(
     *,
     roster: pd.DataFrame | None = None,
     summaries: SummaryTable | None = None,
+    facts: Mapping[str, TrialFacts] | None = None,
 ) -> PoolingResult:
     """Pool the trials of ``table``; ``roster`` is ``participants.csv``, ``summaries`` more trials.
+
+    ``facts`` are what the cohort's definition states of the trials, by name.
 
     Raises TableError (exit 3) for input that cannot be compared, EstimationError (exit 5) where
     no trial gives an effect, UsageError for an effect that rows cannot give.
@@ -93,6 +101,8 @@ def pool_trials(
             "--effect hazard-ratio of participants' rows needs --time and --event.",
             hint="For example --time mace_day --event mace.",
         )
+    facts = facts or {}
+    refuse_unmodelled(table, facts, options)
     options = with_estimand(options, summaries is not None)
     stage = analysis_stage(table, options, roster)
     refuse_without_deaths(stage.people, options)
@@ -126,7 +136,7 @@ def pool_trials(
         [] if compared is None else without_differences(compared.effects, effects, options.min_cell)
     )
     beside = [row for arm in stage.arms for row in source_rows(studies[arm], options)]
-    if options.effect in DIFFERENCES and not stage.imputations:
+    if options.effect in DIFFERENCES and not (stage.imputations or options.cluster):
         beside += joint_rows(joint_fit(stage.sums, studies, options), options)
         if options.model != "two-stage":
             beside += joint_one_stage_rows(stage.sums, studies, options)
@@ -150,6 +160,7 @@ def pool_trials(
     integrity = (
         *integrity_checks(once, stage.people),
         *cohort_checks(once, stage.people, options),
+        *stated_checks(stage.people, facts),
         *chosen,
     )
     endpoint = stage.endpoint
@@ -160,9 +171,11 @@ def pool_trials(
         *(sentence for one in splines for sentence in one.warnings),
         *(sentence for one in regressions for sentence in one.warnings),
         *missing,
+        *design_warnings(table, facts),
         *unit_warnings(integrity),
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
         *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
+        *([CLUSTERS_LEFT_OUT] if options.cluster and options.model == "both" else []),
         *([JOINT_MODEL] if any(row.note.startswith(JOINT) for row in beside) else []),
         *extra_warnings,
         *(() if compared is None else compared.warnings),
@@ -232,7 +245,7 @@ def both_stages(
     if options.effect in EVENTS:
         rows, sentences = event_rows(stage.trials, studies, options)
         return rows, OneStage(rows=(), check=None, warnings=tuple(sentences))
-    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations:
+    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations or options.cluster:
         return list(effect_rows(studies, options)), OneStage(rows=(), check=None)
     rows = list(effect_rows(studies, options))
     if options.model == "two-stage":
@@ -340,7 +353,9 @@ def _sensitivity(
     if options.status == "all" and (_review_rows(table) or 0) > 0:
         wanted.append((replace(options, status="ok"), WITHOUT_REVIEW))
     if options.effect in DIFFERENCES and stage.people["died"].any() and summaries is None:
-        if options.worse or options.outcome in WORSE:
+        if options.cluster:
+            warnings.append("No worst-rank sensitivity analysis: it takes people for independent.")
+        elif options.worse or options.outcome in WORSE:
             wanted.append((as_worst_rank(options), WORST_RANK_NOTE))
         else:
             warnings.append(
@@ -375,7 +390,7 @@ def headlines_again(
     two_stage = sensitivity_row(studies, options, note)
     if options.model == "two-stage":
         return [two_stage]
-    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations:
+    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations or options.cluster:
         return [two_stage]
     single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
     again = [as_sensitivity(row, note) for row in single]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .arm_sums import ArmSums, arm_sums
 from .binary import binary_studies
+from .cluster import cluster_studies, is_clustered
 from .eligible import Analysed
 from .options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .records import Study
@@ -35,5 +36,8 @@ def studies_of(
         return [study for trial in trials for study in win_odds_studies(trial, options)]
     if options.effect in EVENTS:
         return [study for trial in trials for study in binary_studies(trial, options)]
-    studies = [study for one in sums for study in effects_of_trial(one)]
+    studies: list[Study] = []
+    for trial, one in zip(trials, sums, strict=True):
+        clustered = is_clustered(trial)
+        studies += cluster_studies(trial, options) if clustered else effects_of_trial(one)
     return standardised(trials, studies) if options.effect == STANDARDISED else studies

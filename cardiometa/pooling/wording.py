@@ -58,9 +58,15 @@ def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
         parts = [_event_sentence(stage, options), first[1], _event_stages(options)]
         parts += [event_modifier_sentence(options)] if options.by else []
         return " ".join([*parts, *spline_sentence(options), *regression_sentence(options)])
+    if options.cluster:
+        first.append(
+            "Cluster-randomised trials were fitted by a mixed model with a random intercept of "
+            f"{options.cluster} (REML, Kenward & Roger 1997) in place of least squares."
+        )
     first.append(estimand_sentence(options))
     second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
-    single = [] if options.model == "two-stage" else [one_stage_sentence(options)]
+    alone = options.model == "two-stage" or options.cluster is not None
+    single = [] if alone else [one_stage_sentence(options)]
     third = [interaction_sentence(options)] if options.by else []
     third += [*spline_sentence(options), *regression_sentence(options)]
     return " ".join([*first, *second, *single, *third])
