@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +246,8 @@ class _Run:
             lock.check()
             watch.finished(result)
 
+        if plan.left and self.options.shard is None:
+            _load_page()
         fresh = engine.run(plan.left, finished)
         results = sorted([*plan.done, *back, *fresh], key=_key)
         if self.options.shard is None:
@@ -296,6 +300,12 @@ class _Run:
         snapshot = snapshot_text(self.cohort, self.model.card, self.model.sha256)
         if not create_new(self.out / SNAPSHOT_NAME, snapshot.encode()):
             write_text(self.out / SNAPSHOT_NAME, snapshot)
+
+
+def _load_page() -> None:
+    """Import what the page needs (matplotlib for one) while the workers load the network."""
+    name = "cardiometa.report.segment_page"
+    threading.Thread(target=import_module, args=(name,), daemon=True).start()
 
 
 def engine_for(setup: EngineSetup, scheduler: str | None) -> Engine:
