@@ -198,3 +198,37 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
         assert slope == pytest.approx(middle, abs=2e-4 * (1 + abs(observed[r, r]) ** 0.5))
         curve = -(high.score - low.score) / (up[r] - down[r])
         assert curve[r] == pytest.approx(observed[r, r], rel=2e-2, abs=1e-6)
+
+
+@few
+@given(SEEDS, st.sampled_from(["intercept", "correlated"]), st.floats(0.1, 20))
+def test_random_intercepts_keep_the_invariances(seed, random, scale):
+    rows = people(seed, trials=6, tau=3.0)
+    other = rows.assign(
+        outcome=5.0 + scale * rows["outcome"] + 2.0 * rows["baseline"],
+        arm=rows["arm"].map({"active": "control", "control": "active"}),
+    ).sample(frac=1, random_state=seed)
+    b = fit_of(sums_by_trial(other, ["baseline"]), random=random)
+    # The trials' levels move with the baseline's means: the intercepts are other ones then.
+    plain = rows.assign(outcome=rows["outcome"] + 2.0 * rows["baseline"] / scale)
+    a = fit_of(sums_by_trial(plain, ["baseline"]), random=random)
+    effect = np.array([1.0, 0.0])
+    for method in ("kenward-roger", "satterthwaite"):
+        first, second = (contrast_interval(fit, effect, method) for fit in (a, b))
+        assert second.df == pytest.approx(first.df, rel=1e-4)
+        assert second.se == pytest.approx(scale * first.se, rel=1e-5)
+    assert b.beta[0] == pytest.approx(-scale * a.beta[0], rel=1e-5, abs=1e-6 * scale)
+    size = a.theta[0] + float(a.covariance[0, 0])
+    assert b.theta[0] / scale**2 == pytest.approx(a.theta[0], abs=1e-5 * size)
+
+
+@few
+@given(SEEDS)
+def test_a_correlation_never_makes_the_criterion_worse(seed):
+    sums = sums_by_trial(people(seed, trials=7, tau=2.0), ["baseline"])
+    apart, free = (fit_of(sums, random=kind) for kind in ("intercept", "correlated"))
+    assert free.criterion <= apart.criterion + 1e-7
+    d11, d22, d12 = free.theta
+    assert d11 >= 0
+    assert d22 >= 0
+    assert d12**2 <= d11 * d22 * (1 + 1e-9)
