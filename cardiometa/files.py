@@ -122,9 +122,9 @@ def _rename(temporary: Path, path: Path) -> None:
         _sync_folder(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; raises OutputError."""
-    temporary = _stage(path, data)
+def write_bytes(path: Path, data: bytes, *, secret: bool = False) -> None:
+    """Write a file whole or not at all; a ``secret`` is for its owner alone. Raises OutputError."""
+    temporary = _stage(path, data, 0o600 if secret else 0o666)
     try:
         _rename(temporary, path)
     except BaseException:
@@ -132,9 +132,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, secret: bool = False) -> None:
     """Write UTF-8 text with LF line ends, whole or not at all; raises OutputError."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), secret=secret)
 
 
 def write_all(
@@ -352,9 +352,12 @@ def check_output(
     """
     record_path = folder / RECORD_NAME
     try:
-        if not os.path.lexists(folder) or _is_empty(folder):
+        folder.lstat()
+        if _is_empty(folder):
             return
         known = record_path.exists()
+    except FileNotFoundError:
+        return
     except NotADirectoryError:
         raise UsageError(f"{folder.name} is a file.", hint="Give --out a folder.") from None
     except OSError as error:
@@ -404,8 +407,11 @@ def _record_of(path: Path) -> Mapping[str, Any]:
     """The record of an output; UsageError where it is damaged: nothing there may be overwritten."""
     try:
         record = read_json(path)
-    except InputError:
-        record = None
+    except InputError as error:
+        raise UsageError(
+            f"In the folder {path.parent.name}: {error.message}",
+            hint="It says what the folder holds. Mend it, or choose another folder for --out.",
+        ) from error
     if not isinstance(record, dict) or not isinstance(record.get("options", {}), dict):
         raise UsageError(
             f"{path.name} in the folder {path.parent.name} is damaged.",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import CardiometaError, StoppedError, UsageError
+from ..errors import CardiometaError, InputError, StoppedError, UsageError
 from .console import say, show_error
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.", show_default=False)]
@@ -180,6 +180,13 @@ def guard(*, verbose: bool = False) -> Iterator[None]:
         raise typer.Exit(StoppedError.exit_code) from None  # `edge` says so
     except (typer.Exit, typer.Abort):
         raise
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        # What is written raises OutputError; this is an input that is closed or has gone.
+        reason = (error.strerror or type(error).__name__).lower()
+        say(f"cardiometa: A file or folder of the input cannot be read: {reason}.")
+        say("  It may be closed to this user, or was moved while the command ran.")
+        say(f"  Where in the program: {_write_fault(error)}")
+        raise typer.Exit(InputError.exit_code) from None
     except MemoryError:
         say("cardiometa: not enough memory. Use fewer --workers or a machine with more.")
         raise typer.Exit(1) from None

@@ -70,7 +70,7 @@ def read_single(path: Path, options: CohortOptions) -> FolderTree:
             f"{', '.join(map(repr, bad))} cannot be the name of a folder.",
             hint="Use letters, digits, dot, dash, underscore; a letter or digit first.",
         )
-    if path.is_dir() and not any(path.iterdir()):
+    if path.is_dir() and not _listed(path):
         raise CohortError(f"The folder {path.name} is empty.")
     _refuse_several(path)
     key = ScanKey(trial=ids[0], participant=ids[1], visit=ids[2])
@@ -80,7 +80,7 @@ def read_single(path: Path, options: CohortOptions) -> FolderTree:
 
 def _refuse_several(path: Path) -> None:
     """A folder of zips is several scans: which one is whose cannot be known."""
-    zips = [child for child in path.iterdir() if child.suffix == ".zip"] if path.is_dir() else []
+    zips = [child for child in _listed(path) if child.suffix == ".zip"] if path.is_dir() else []
     if len(zips) > 1:
         raise CohortError(
             f"The folder {path.name} holds {len(zips)} zips, which are several scans.",
@@ -136,7 +136,7 @@ def read_trial_folder(folder: Path, trial: str) -> FolderTree:
     table = folder / "participants.tsv"
     loose = sum(
         child.is_file() and not child.name.startswith(".") and child.suffix not in _SIDE_FILES
-        for child in folder.iterdir()
+        for child in _listed(folder)
     )
     notes = [f"{trial}: {loose} files beside the participants' folders are not read."]
     return FolderTree(
@@ -159,7 +159,7 @@ def _visits(person: Path) -> list[tuple[str, Path]]:
     sessions = [folder for folder in inner if folder.name.startswith("ses-")]
     if sessions:
         return [(folder.name.removeprefix("ses-"), folder) for folder in sessions]
-    files = any(not child.name.startswith(".") for child in person.iterdir() if child.is_file())
+    files = any(not child.name.startswith(".") for child in _listed(person) if child.is_file())
     if person.name.startswith("sub-") or (files and _holds_images(person)) or not inner:
         # BIDS without sessions: the folders below are kinds of data, not visits.
         return [(BASELINE, person)] if files or inner else []
@@ -171,9 +171,22 @@ def _visits(person: Path) -> list[tuple[str, Path]]:
 
 def _folders(path: Path) -> list[Path]:
     hidden = (".", "__MACOSX")
-    return sorted(
-        child for child in path.iterdir() if child.is_dir() and not child.name.startswith(hidden)
-    )
+    return [
+        child for child in _listed(path) if child.is_dir() and not child.name.startswith(hidden)
+    ]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds, in the order of names; CohortError where it cannot be opened."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        # Not its name: archives name folders after people.
+        raise CohortError(
+            f"A folder of the cohort cannot be opened ({error.strerror}).",
+            hint="Ask for the right to read it (find COHORT -type d ! -readable names it), or "
+            "leave it out.",
+        ) from error
 
 
 def _holds_images(folder: Path) -> bool:
@@ -181,7 +194,7 @@ def _holds_images(folder: Path) -> bool:
 
     return any(
         sniff(child) in ("dicom", "nifti", "zip")
-        for child in sorted(folder.iterdir())
+        for child in _listed(folder)
         if child.is_file() and not child.name.startswith(".")
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from ..errors import CohortError, Problem, UsageError
+from ..errors import CohortError, InputError, Problem, UsageError
 from ..files import sha256_file
 from ..records import ScanKey
 from .body_sizes import check_body_sizes
@@ -177,7 +178,8 @@ def _read_trial(
         parts.add_scans(_scans_by_folder(trial, ids, options))
     for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
         if table is not None and is_there(table) and table.is_file():
-            parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
+            with suppress(InputError):  # a table that cannot be read is among the problems
+                parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
 
 
 def _scans_by_folder(

@@ -97,7 +97,11 @@ def source_of(path: Path) -> ScanSource:
     source = find_scan_source(path)
     if source is not None:
         return source
-    inner = [find_scan_source(child) for child in sorted(path.iterdir()) if child.is_dir()]
+    try:
+        children = sorted(path.iterdir())
+    except OSError:  # reading the scan says so, the others go on
+        return plain
+    inner = [find_scan_source(child) for child in children if child.is_dir()]
     found = [source for source in inner if source is not None]
     return found[0] if len(found) == 1 else plain
 

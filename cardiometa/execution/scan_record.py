@@ -49,6 +49,8 @@ FAULT_CODE = "program-fault"
 # The process that worked on the scan died of it twice, or had to be ended after --timeout.
 KILLED_CODE = "worker-killed"
 TIMEOUT_CODE = "timeout"
+# Files that this user may not read: a right given later leaves no mark on them.
+UNREADABLE_CODE = "unreadable"
 # What of a record the tables and the account need; the rest is read again where it is shown.
 _SLIM = ("model", "run", "dicom_seg")
 _SLIM_OPTIONS = ("bsa_formula", "model_sha256")
@@ -268,7 +270,7 @@ def _goes_better(result: ScanResult, timeout_s: float) -> bool:
     if TIMEOUT_CODE in codes:
         given = float(result.document.get("run", {}).get("timeout_s", 0.0))
         return timeout_s == 0 or timeout_s > given
-    return bool(codes & {FAULT_CODE, KILLED_CODE})
+    return bool(codes & {FAULT_CODE, KILLED_CODE, UNREADABLE_CODE})
 
 
 def read_finished(

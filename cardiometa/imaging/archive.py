@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import zipfile
 import zlib
 from collections import Counter
@@ -208,15 +209,21 @@ def open_files(path: Path) -> Iterator[FileSet]:
 
 
 def _size(path: Path) -> int:
+    """Bytes of a file, -1 where it is none: opening a pipe would wait for ever."""
     try:
-        return path.stat().st_size
+        facts = path.stat()
     except OSError:
         return -1
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else -1
 
 
 def _list_folder(folder: Path, files: FileSet) -> None:
     count = 0
-    for parent, folders, names in os.walk(folder):
+
+    def refuse(_: OSError) -> None:
+        files.refused["unreadable"] += 1
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
         relative = os.path.relpath(parent, folder)
         for name in sorted(names):

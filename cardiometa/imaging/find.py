@@ -22,6 +22,8 @@ _SAMPLED_FILES = 200
 def sniff(path: Path) -> Kind:
     """The kind of one file by its bytes, not its name; ``other`` where it cannot be read."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return "other"
         with path.open("rb") as stream:
             return sniff_bytes(stream.read(HEAD_BYTES), os.fstat(stream.fileno()).st_size)
     except OSError:

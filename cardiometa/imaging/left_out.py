@@ -24,7 +24,7 @@ FILE_REASONS = {
     "encrypted": "archive members that need a password",
     "oversized": "files that claim a size no cardiac cine has",
     "damaged": "files that are damaged or cut off",
-    "unreadable": "files that this user may not read",
+    "unreadable": "files or folders that this user may not read, or that are no plain files",
     "mask-file": "segmentations (`_gt`), which are not images",
     "other-nifti": "further NIfTI files beside the one that is read",
     "not-an-image": "DICOM objects without pixels (DICOMDIR, reports)",

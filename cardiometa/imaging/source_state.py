@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ def source_state(source: ScanSource) -> SourceState:
 def content_sha256(source: ScanSource) -> str | None:
     """A digest over the bytes of all files of a source; None where one cannot be read."""
     digest = hashlib.sha256()
-    for path, _ in _entries(source):
+    for path, state in _entries(source):
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for ever
+            continue
         try:
             with open(path, "rb") as stream:  # noqa: PTH123 - as above
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
