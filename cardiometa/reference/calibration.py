@@ -16,7 +16,7 @@ import numpy as np
 
 from .fitted import FittedCell
 from .limits import Limit
-from .options import ReferenceOptions
+from .options import Method, ReferenceOptions
 from .people import People
 from .records import Calibration
 
@@ -38,6 +38,8 @@ def calibrate(
     fitted: Sequence[FittedCell],
     people: People,
     options: ReferenceOptions,
+    *,
+    method: Method = "strata",
 ) -> Iterator[Calibration]:
     """Rows for each sex and ethnicity, age bands together; groups below ``min_n`` stay empty."""
     has_limits = [f for f in fitted if f.rule is not None]
@@ -48,7 +50,7 @@ def calibrate(
         empty = Calibration(
             measure=measure,
             unit=unit,
-            method="strata",
+            method=method,
             sex=sex,
             ethnicity=ethnicity,
             check="fitted",

@@ -31,10 +31,18 @@ from ..estimation.random_effects import q_profile
 from ..records import ReferenceLimit
 from .curve_data import RANDOM_FROM, TrialPlan, plan_for
 from .disclosure import hidden_counts
-from .limits import is_asymmetric
-from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, MetaRule, Method, ReferenceOptions
+from .fitted import FittedCell
+from .limits import Limit, is_asymmetric
+from .options import (
+    NONPARAMETRIC_MIN_N,
+    NOT_A_REFERENCE,
+    LimitsRule,
+    MetaRule,
+    Method,
+    ReferenceOptions,
+)
 from .predict import Kind
-from .records import MetaEstimate, TrialLimit
+from .records import Calibration, MetaEstimate, TrialLimit
 from .strata import Cell, StratumKey
 
 META: Method = "meta"
@@ -81,6 +89,7 @@ class MeasureMeta:
     limits: tuple[ReferenceLimit, ...] = ()
     by_trial: tuple[TrialLimit, ...] = ()
     estimates: tuple[MetaEstimate, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
     models: tuple[dict[str, Any], ...] = ()
 
 
@@ -441,6 +450,46 @@ def _without(
     if headline.kind == "population":
         return _fixed_range(_together(rest)).limits(centiles, marginal=False)
     return _fixed_range(rest).limits(centiles, marginal=False)
+
+
+def meta_cells(
+    cells: Sequence[Cell],
+    groups: Sequence[MetaGroup],
+    trials: Sequence[str],
+    options: ReferenceOptions,
+) -> Iterator[FittedCell]:
+    """Each cell's people with the headline's limits, all of them and without each trial."""
+    centiles = np.array(options.centiles)
+    for cell, group in zip(cells, groups, strict=True):
+        if group.n < options.smallest_n or not group.k:
+            yield FittedCell(cell=cell, rule=None, without={})
+            continue
+        headline = _headline(group, options)
+        without = {
+            trials.index(name): _points(found, options)
+            for t, name in enumerate(group.names)
+            if (found := _without(group.moments, t, headline, centiles, options)) is not None
+        }
+        limits = _points(headline.limit, options)
+        rule: LimitsRule = "log" if on_logs(options) else "parametric"
+        yield FittedCell(cell=cell, rule=rule, limits=limits, without=without)
+
+
+def _headline(group: MetaGroup, options: ReferenceOptions) -> _Part:
+    """The first rule's limits of the first kind, without an interval."""
+    plan = plan_for(options.trial_effect, group.k)
+    moments = group.moments if options.trial_effect != "none" else _together(group.moments)
+    kind = _KINDS[plan][0]
+    fit = _range_of(moments, options.meta[0], plan)
+    limit = fit.limits(np.array(options.centiles), marginal=kind == "marginal")
+    return _Part(rule=options.meta[0], kind=kind, limit=limit, low=limit, high=limit, law=None)
+
+
+def _points(values: np.ndarray, options: ReferenceOptions) -> tuple[Limit, ...]:
+    return tuple(
+        Limit(centile=centile, limit=_shown(value, options), ci_low=None, ci_high=None)
+        for centile, value in zip(options.centiles, values, strict=True)
+    )
 
 
 def _model(about: _About, part: _Part) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from .curve_measure import (
 from .disclosure import hidden_counts
 from .fitted import FittedCell, fit_cell, outer_centiles
 from .limits import Limit
-from .meta import META, MeasureMeta, group_of_cell, measure_meta, on_logs
+from .meta import META, MeasureMeta, group_of_cell, measure_meta, meta_cells, on_logs
 from .model import SAMPLING_ERROR, model_document, stratum_model
 from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions
 from .outliers import outlying, suspects
@@ -174,6 +174,7 @@ def _all_limits(result: _MeasureResult) -> Iterator[ReferenceLimit]:
 
 def _all_calibration(result: _MeasureResult) -> Iterator[Calibration]:
     yield from result.calibration
+    yield from result.meta.calibration
     for curves in result.curves:
         yield from curves.calibration
 
@@ -281,7 +282,11 @@ def _meta(
         replace(group_of_cell(cell, people.trials, logs=on_logs(options)), hide=hide)
         for cell, hide in zip(found, hidden, strict=True)
     ]
-    return measure_meta(measure, unit, groups, options)
+    fitted = tuple(meta_cells(found, groups, people.trials, options))
+    return replace(
+        measure_meta(measure, unit, groups, options),
+        calibration=tuple(calibrate(measure, unit, fitted, people, options, method=META)),
+    )
 
 
 def _one_measure(

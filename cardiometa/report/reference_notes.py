@@ -44,6 +44,8 @@ def footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult, *, bracket
     kinds = {r.kind for r in rows if r.limit is not None}
     if kinds & {"marginal", "conditional"}:
         notes.append(KIND_NOTES["marginal" if "marginal" in kinds else "conditional"])
+    if {"marginal", "conditional"} <= kinds:
+        notes.append("Groups of fewer than five trials have those of the average of their trials.")
     if any(r.status == "pooled-thin" for r in rows):
         notes.append(
             f"{SMALL} fewer than {options.min_n} people, or too few for a curve of their own: the "

@@ -71,10 +71,12 @@ def _overview(result: ReferenceResult) -> Section:
         for r in result.limits
         if r.status == "suppressed"
     }
-    without = (
-        f"{shown_count(len(empty))} of {shown_count(len(cells))}: fewer than "
-        f"{result.options.smallest_n} people, or a limit that would be one person's"
-    )
+    without = f"{shown_count(len(empty))} of {shown_count(len(cells))}"
+    if empty:
+        without += (
+            f": fewer than {result.options.smallest_n} people, or a limit that would be one "
+            "person's"
+        )
     blocks: list[Block] = [
         Facts(
             (

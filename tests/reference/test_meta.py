@@ -99,6 +99,33 @@ def test_logarithms_are_the_plain_ranges_of_the_logarithms_transformed_back():
             assert a.limits == "log"
 
 
+@pytest.mark.parametrize("limits", [None, "log"])
+def test_people_outside_are_counted_with_and_without_their_trial(limits):
+    frame = _people()
+    result = _of_people(frame, limits=limits, by=("sex",))
+    rows = {(c.sex, c.check, c.group): c for c in result.calibration}
+    assert {c.method for c in result.calibration} == {"meta"}
+    for sex in ("male", "female"):
+        mine = frame[frame["sex"] == sex]
+        limit = {
+            r.centile: r.limit
+            for r in result.limits
+            if (r.sex, r.kind, r.limits) == (sex, "marginal", "frequentist")
+        }
+        fitted = rows[sex, "fitted", "all"]
+        assert fitted.n == len(mine)
+        share = 100 * (mine["lv_edv_ml"] < limit[2.5]).mean()
+        assert fitted.below_percent == pytest.approx(share, rel=1e-12)
+        of_trial = mine[mine["trial"] == "F"]["lv_edv_ml"]
+        without = next(
+            t.limit_without
+            for t in result.by_trial
+            if (t.sex, t.trial, t.centile) == (sex, "F", 97.5)
+        )
+        above = rows[sex, "left-out-trial", "F"].above_percent
+        assert above == pytest.approx(100 * (of_trial > without).mean(), rel=1e-12)
+
+
 def test_summaries_of_log_normal_people_give_their_limits():
     # The moments of a log-normal law with mean 5 and SD 0.3 of the logarithms.
     mean = np.exp(5 + 0.3**2 / 2)
