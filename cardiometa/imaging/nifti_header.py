@@ -172,9 +172,10 @@ def lengths_of(nifti: NiftiHeader) -> Lengths:
     """Lengths from pixdim, checked against the affine; raises ImageError if impossible."""
     unit = nifti.units[0]
     scale = _MM_PER_UNIT.get(unit, 1.0)
-    pixdim = nifti.pixdim * scale
-    columns = nifti.affine[:3, :3] * scale
-    norms = np.linalg.norm(columns, axis=0)
+    with np.errstate(all="ignore"):  # a header may hold 1e38; what becomes infinite is refused
+        pixdim = nifti.pixdim * scale
+        columns = nifti.affine[:3, :3] * scale
+        norms = np.linalg.norm(columns, axis=0)
     placed = bool(nifti.header["sform_code"] > 0 or nifti.header["qform_code"] > 0)
     flags: list[Flag] = []
     if placed and not np.allclose(pixdim, norms, rtol=0.01, atol=0.005):
@@ -212,14 +213,28 @@ def lengths_of(nifti: NiftiHeader) -> Lengths:
     )
 
 
+# Beyond 45 degrees the slice axis is no longer one; a right angle may be off as in DICOM.
+_LEAST_LEAN = np.cos(np.deg2rad(45.0))
+_RIGHT_ANGLE = 0.02
+
+
 def _lean(columns: np.ndarray, norms: np.ndarray) -> float:
-    """Cosine between slice axis and normal of the image plane; exactly 1 within rounding."""
-    normal = np.cross(columns[:, 0], columns[:, 1])
-    size = float(np.linalg.norm(normal)) * float(norms[2])
-    if size == 0:
-        raise ImageError("no-orientation", "The NIfTI's affine does not span a volume.")
-    cosine = abs(float(normal @ columns[:, 2])) / size
-    return 1.0 if cosine > 1 - 1e-5 else cosine
+    """Cosine between slice axis and normal of the image plane; exactly 1 within rounding.
+
+    Raises ImageError where the axes cannot be those of a stack of images: the volume would be
+    that of another body.
+    """
+    with np.errstate(all="ignore"):
+        x, y, z = (columns / norms).T
+        lean, turned = abs(float(np.cross(x, y) @ z)), abs(float(x @ y))
+    # Written so that what is not a number fails as well.
+    if not (turned <= _RIGHT_ANGLE and lean >= _LEAST_LEAN):
+        raise ImageError(
+            "no-orientation",
+            "The axes of the NIfTI's affine are not those of a stack of images.",
+            hint="Rows and columns must be at right angles and the slices apart from their plane.",
+        )
+    return 1.0 if lean > 1 - 1e-5 else lean
 
 
 def frame_ms_of(nifti: NiftiHeader) -> tuple[float | None, tuple[Flag, ...]]:

@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -236,6 +237,36 @@ def _headers_of(path: Path) -> None:
         frame_table(found)
     with pytest.raises(ImageError):
         read(path)
+
+
+# ------------------------------------------------------------------ NIfTI headers
+
+
+@pytest.mark.parametrize(
+    "affine",
+    [
+        [[1.5, 0, 10], [0, 1.5, 0], [0, 0, 1e-9]],  # slices within the plane
+        [[1.5, 1.0, 0], [0, 1.2, 0], [0, 0, 10]],  # a skewed image
+        [[1.5, 0, 9], [0, 1.5, 0], [0, 0, 4]],  # slices that lean by 66 degrees
+        [[3e38, 0, 0], [0, 3e38, 0], [0, 0, 3e38]],
+        [[0, 0, 0], [0, 0, 0], [0, 0, 0]],
+    ],
+    ids=["flat", "skewed", "leaning", "huge", "nothing"],
+)
+def test_axes_that_are_no_stack_are_refused(tmp_path: Path, affine: list) -> None:
+    """The first gave slices 1e-8 mm apart: volumes of nothing, and no word of it."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((12, 10, 6, 12))
+    header.set_data_dtype(np.int16)
+    header["pixdim"][1:5] = (1.5, 1.5, 10.0, 40.0)
+    header["vox_offset"], header["magic"], header["sform_code"] = 352, b"n+1", 1
+    for row, name in zip(affine, ("srow_x", "srow_y", "srow_z"), strict=True):
+        header[name][:3] = row
+    path = tmp_path / "cine.nii"
+    path.write_bytes(header.binaryblock + bytes(4 + 12 * 10 * 6 * 12 * 2))
+    with pytest.raises(ImageError) as caught:
+        read(path)
+    assert caught.value.code == "no-orientation"
 
 
 # ------------------------------------------------------------------ writing
