@@ -1,6 +1,7 @@
 """Studies a minute, seconds by stage and memory of ``segment``, beside the plain way and the peers.
 
-    python -m tests.bench.throughput [IMAGES ...] [--studies 4] [--memory 200] [--only PART ...]
+    python -m tests.bench.throughput [IMAGES ...] [--only PART ...]
+        [--studies 4] [--headers 10000] [--memory 200]
 
 IMAGES are scans (folders or zips of DICOM, 4-D NIfTI); without any, phantoms of 12 slices and 25
 phases of 256 × 256 are drawn, 300 images each, which takes a minute. In one run on one machine:
@@ -13,7 +14,9 @@ phases of 256 × 256 are drawn, 300 images each, which takes a minute. In one ru
    MONAI's 2-D U-Net as its ventricular short-axis bundle builds it, and nnU-Net's 2-D plan for
    ACDC from ``dynamic_network_architectures``, with random weights, since architectures suffice
    for time. Each is left out where it is not installed;
-3. ``memory``: many small scans in one run, its memory after every tenth of them.
+3. ``headers``: as many DICOM headers as ``--headers`` says (links to one study's files) read and
+   sorted to stacks, then told unchanged by size and time, then by hash;
+4. ``memory``: many small scans in one run, its memory after every tenth of them.
 
 Networks are timed by processor time on one thread, so that a busy machine disturbs little; the
 command by both. Statistics have their own: ``reference_curves_speed.py`` (R's quantreg, VGAM and
@@ -46,7 +49,7 @@ from cardiometa.imaging.phantom_nifti import nifti_ed_es
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.records import CineStack, ScanSource
 
-PARTS = ("command", "networks", "memory")
+PARTS = ("command", "networks", "headers", "memory")
 
 
 # ------------------------------------------------------------------ images
@@ -354,6 +357,38 @@ def nnunet_acdc() -> Any:
     )
 
 
+# ------------------------------------------------------------------ headers and states of files
+
+
+def headers_of_many(count: int, folder: Path) -> None:
+    """How many headers, states and hashes of files a second, by processor time of one core."""
+    from cardiometa.imaging.read import inspect_scan
+    from cardiometa.imaging.source_state import content_sha256, source_state
+
+    files = [path for path in phantom_study(folder / "headers", 2).rglob("*") if path.is_file()]
+    scans = []
+    for number in range(-(-count // len(files))):
+        scan = folder / "scans" / f"{number:05d}"
+        scan.mkdir(parents=True)
+        for place, path in enumerate(files):
+            os.link(path, scan / f"{place:04d}.dcm")
+        scans.append(ScanSource(kind="images", paths=(scan,)))
+    total = len(scans) * len(files)
+    print(f"\n{total} DICOM files in {len(scans)} scans, processor time of one core")
+    ways: tuple[tuple[str, Callable[[ScanSource], object]], ...] = (
+        ("headers read, stacks chosen and planned", lambda s: inspect_scan(s, ReadOptions())),
+        ("told unchanged by size and time", source_state),
+        ("told unchanged by hash", content_sha256),
+    )
+    for name, work in ways:
+        wall, begun = time.monotonic(), time.process_time()
+        for source in scans:
+            work(source)
+        spent = time.process_time() - begun
+        wall = time.monotonic() - wall
+        print(f"  {name:<42} {total / spent:9.0f} files/s  ({wall:.1f} s wall)", flush=True)
+
+
 # ------------------------------------------------------------------ memory over many scans
 
 
@@ -395,6 +430,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", type=Path, nargs="*")
     parser.add_argument("--studies", type=int, default=4)
+    parser.add_argument("--headers", type=int, default=10_000)
     parser.add_argument("--memory", type=int, default=200)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
@@ -411,6 +447,8 @@ def main() -> None:
                 )
             if "networks" in options.only:
                 networks(cine)
+        if "headers" in options.only:
+            headers_of_many(options.headers, folder)
         if "memory" in options.only:
             memory_of_many(options.memory, folder)
         print(f"load at the end {os.getloadavg()[0]:.1f}")
