@@ -248,10 +248,9 @@ def _headers_of(path: Path) -> None:
         [[1.5, 0, 10], [0, 1.5, 0], [0, 0, 1e-9]],  # slices within the plane
         [[1.5, 1.0, 0], [0, 1.2, 0], [0, 0, 10]],  # a skewed image
         [[1.5, 0, 9], [0, 1.5, 0], [0, 0, 4]],  # slices that lean by 66 degrees
-        [[3e38, 0, 0], [0, 3e38, 0], [0, 0, 3e38]],
         [[0, 0, 0], [0, 0, 0], [0, 0, 0]],
     ],
-    ids=["flat", "skewed", "leaning", "huge", "nothing"],
+    ids=["flat", "skewed", "leaning", "nothing"],
 )
 def test_axes_that_are_no_stack_are_refused(tmp_path: Path, affine: list) -> None:
     """The first gave slices 1e-8 mm apart: volumes of nothing, and no word of it."""
