@@ -69,7 +69,11 @@ class Bench:
 
     def learn(self) -> None:
         """Two undisturbed runs: what they agree on, how long one takes, how many calls it makes."""
-        out = self.folder / "good"
+        out, known = self.folder / "good", self.folder / "learned.json"
+        if known.exists():
+            self.wanted = contents(out)
+            self.seconds, self.calls = json.loads(known.read_text())
+            return
         ended = self.run(out)
         assert ended.code == self.command.code, ended.text
         self.wanted = contents(out)
@@ -82,6 +86,7 @@ class Bench:
         assert not differing, f"two undisturbed runs differ in {differing}"
         self.calls = int((self.folder / "count").read_text())
         shutil.rmtree(again)
+        known.write_text(json.dumps([self.seconds, self.calls]))
 
     # -------------------------------------------------------------- one break
 
@@ -220,17 +225,20 @@ def campaign(command: Command, folder: Path, options: argparse.Namespace) -> dic
     bench = Bench(command=command, folder=folder)
     bench.learn()
     tallies: dict[str, Tally] = {}
-    end = time.monotonic() + options.seconds
+    end, last, last_planned = time.monotonic() + options.seconds, options.first - 1, -1
     for number, (method, arguments) in enumerate(plan(bench, options)):
+        last_planned = number
         if number < options.first or time.monotonic() > end:
             continue
+        last = number
         what = method.removeprefix("break_") + (" on" if arguments.get("stays") else "")
         tally = tallies.setdefault(f"{what} {arguments['kind']}", Tally())
         known = len(tally.findings)
         getattr(bench, method)(tally=tally, **arguments)
         for finding in tally.findings[known:]:
             print(f"  {command.name} break {number} {arguments}: {finding}", flush=True)
-    print(f"{command.name}: {bench.calls} calls, {bench.seconds:.1f} s undisturbed")
+    done = f"breaks {options.first} to {last} of {last_planned}"
+    print(f"{command.name}: {bench.calls} calls, {bench.seconds:.1f} s undisturbed; {done}")
     for name, tally in tallies.items():
         codes = ", ".join(f"{code}: {n}" for code, n in sorted(tally.codes.items()))
         print(
@@ -269,17 +277,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="go on at this break")
     parser.add_argument("--seconds", type=float, default=1e9, help="at most, of each command")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--work", type=Path, help="keep inputs and good outputs here")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     options.what = options.what.split(",")
-    with tempfile.TemporaryDirectory() as top:
+    with tempfile.TemporaryDirectory() as scratch:
+        top = options.work or Path(scratch)
         warm()
-        commands = make(Path(top, "input"))
+        commands = make(top / "input")
         total = {}
         for name in options.command or commands:
-            folder = Path(top, name)
-            folder.mkdir()
-            total[name] = campaign(commands[name], folder, options)
+            (top / name).mkdir(exist_ok=True)
+            total[name] = campaign(commands[name], top / name, options)
     findings = sum(len(t.findings) for one in total.values() for t in one.values())
     cases = sum(t.cases for one in total.values() for t in one.values())
     print(f"{cases} breaks, {findings} findings")
