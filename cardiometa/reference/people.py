@@ -181,7 +181,8 @@ def age_band(age_years: np.ndarray, bands: Sequence[float]) -> np.ndarray:
 
 
 def _columns(frame: pd.DataFrame) -> _Columns:
-    healthy = np.char.lower(_texts(frame, "healthy").astype(str))
+    number, words = pd.factorize(_texts(frame, "healthy"))
+    healthy = np.array([str(word).lower() for word in words], dtype=object)[number]
     return _Columns(
         keys=Keys(
             trial=_texts(frame, "trial"),
@@ -355,7 +356,8 @@ def _nobody_left(exclusions: Sequence[Exclusion]) -> TableError:
 
 
 def _visits_used(visit: np.ndarray) -> tuple[tuple[str, int], ...]:
-    names, counts = np.unique(visit.astype(str), return_counts=True)
+    number, names = pd.factorize(visit, sort=True)
+    counts = np.bincount(number, minlength=len(names))
     return tuple((str(n), int(c)) for n, c in zip(names, counts, strict=True) if n)
 
 
