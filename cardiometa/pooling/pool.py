@@ -34,7 +34,13 @@ from .records import (
     PoolingResult,
     Study,
 )
-from .release import few_events, release_counts, release_effects, release_integrity
+from .release import (
+    few_events,
+    release_counts,
+    release_effects,
+    release_integrity,
+    unshown,
+)
 from .release_levels import release_levels
 from .selection import selection_checks
 from .sources import source_rows
@@ -144,12 +150,12 @@ def pool_trials(
     chosen, missing = selection_checks(stage.people, options)
     delta = _delta(stage, options)
     once = first_copy(table)
-    regressions = [
-        trial_regression(studies[arm], stage.people, options)
-        for arm in (stage.arms if options.meta_regression else ())
-    ]
     least = options.min_cell
     scarce = few_events(studies, least)
+    regressions = [
+        trial_regression(studies[arm], stage.people, options, unshown(studies[arm], scarce, least))
+        for arm in (stage.arms if options.meta_regression else ())
+    ]
     events = {key: count for one in by_level for key, count in one.events.items()}
     released = release_effects(
         [*effects, *beside, *extra, *reported, *release_levels(levels, least, events)],

@@ -47,6 +47,20 @@ def few_events(studies: Mapping[str, Sequence[Study]], min_cell: int) -> frozens
     return frozenset(found)
 
 
+def unshown(
+    studies: Sequence[Study], thin_events: Collection[tuple[str, str]], min_cell: int
+) -> frozenset[str]:
+    """The trials of one arm whose effects are not shown, for their events or their people."""
+    return frozenset(
+        study.trial
+        for study in studies
+        if (study.arm, study.trial) in thin_events
+        or (
+            study.n_control is not None and small(study.n_control + (study.n_active or 0), min_cell)
+        )
+    )
+
+
 _SHOWN = ("analysis", "source", "model", "outcome", "effect", "arm", "control", "term", "trial")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from .records import (
     Study,
     TrialPoint,
 )
+from .release import WITHHELD
 from .trial_values import TrialValues, trial_values
 from .two_stage import estimates_of, interval_cells
 
@@ -47,9 +49,16 @@ class TrialRegression:
 
 
 def trial_regression(
-    studies: Sequence[Study], people: pd.DataFrame, options: PoolingOptions
+    studies: Sequence[Study],
+    people: pd.DataFrame,
+    options: PoolingOptions,
+    hidden: Collection[str] = (),
 ) -> TrialRegression:
-    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm."""
+    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm.
+
+    ``hidden`` are trials whose effects may not be shown: a group with one of them alone is not
+    shown either, because its other trials would give it back.
+    """
     usable = [study for study in studies if study.estimable]
     rows: list[RegressionRow] = []
     points: list[TrialPoint] = []
@@ -63,7 +72,7 @@ def trial_regression(
         found = (
             _slope_rows(chosen, values, options)
             if values.numbers
-            else _group_rows(chosen, values, options)
+            else _shown_groups(_group_rows(chosen, values, options), values, hidden)
         )
         if lost and found:
             warnings.append(
@@ -230,6 +239,25 @@ def _group_rows(
         *_separate_rows(chosen, of, levels, common, options),
         *_one_tau2_rows(chosen, of, levels, common, options),
         *alone,
+    ]
+
+
+def _shown_groups(
+    rows: Sequence[RegressionRow], values: TrialValues, hidden: Collection[str]
+) -> list[RegressionRow]:
+    """The rows, without the numbers of groups in which one trial alone is hidden."""
+    lone = Counter(values.words[trial] for trial in hidden if trial in values.words)
+    kept = ("outcome", "effect", "arm", "control", "covariate", "kind", "level", "tau2_model", "k")
+    return [
+        RegressionRow(
+            **{name: getattr(row, name) for name in kept},
+            ci_method=row.ci_method,
+            headline=row.headline,
+            note=f"{WITHHELD}: one of its trials alone is not shown",
+        )
+        if row.kind == "level" and row.k > 1 and lone[row.level] == 1
+        else row
+        for row in rows
     ]
 
 

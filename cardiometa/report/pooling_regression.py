@@ -136,7 +136,7 @@ def groups_table(result: PoolingResult, arm: str) -> Table | None:
                 estimate_of(row, decimals) if row.kind == "level" else DASH,
                 DASH if row.tau2 is None else shown(math.sqrt(row.tau2), decimals + 1),
                 shown(row.i2_percent, 0),
-                test_text(row) if row.kind == "difference" else row.note * (row.k == 1) or DASH,
+                test_text(row) if row.kind == "difference" else _why_nothing(row),
                 shown(row.r2_percent, 0),
             )
             for row in rows
@@ -145,6 +145,10 @@ def groups_table(result: PoolingResult, arm: str) -> Table | None:
         "is pooled alone and the groups are compared by Wald's test; with one τ² all are in one "
         "model. Where groups have few trials, read the model with one τ².",
     )
+
+
+def _why_nothing(row: RegressionRow) -> str:
+    return row.note if row.estimate is None else DASH
 
 
 def estimate_of(row: RegressionRow, decimals: int) -> str:

@@ -166,6 +166,19 @@ def test_shares_of_few_people_are_in_the_line_but_not_among_the_points():
     assert (row.note, row.rstudent, row.hat) == ("n<10", None, None)
 
 
+def test_a_group_with_one_hidden_trial_is_not_shown_either():
+    """Its pooled effect less its other trials would give the hidden one."""
+    wide = trials()
+    wide = wide.drop(index=wide.index[wide["trial"] == "T2"][6:])
+    result = pool(wide, replace(OPTIONS, min_cell=10, meta_regression=("region",)))
+    level = {(r.tau2_model, r.level): r for r in result.regression if r.kind == "level"}
+    for model in ("separate", "one"):
+        assert level[model, "west"].estimate is level[model, "west"].tau2 is None
+        assert "withheld" in level[model, "west"].note
+        assert level[model, "north"].estimate is not None
+    assert headline(result, "region", "difference").p is not None
+
+
 def test_influence_stands_out_where_a_trial_does():
     wide = trials(8, tau=0.0)
     wide.loc[(wide["trial"] == "T8") & (wide["arm"] == "active"), "lv_ef_percent"] += 25
