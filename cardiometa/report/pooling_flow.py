@@ -30,7 +30,7 @@ def pooling_flow(result: PoolingResult) -> Figure | None:
                 ),
                 _left_out(flow, result),
             ),
-            (Box(title=f"Analysed: {result.endpoint}", lines=_analysed(flow)), None),
+            (Box(title="Analysed", lines=(result.endpoint, *_analysed(flow))), None),
         ],
         "Flow of trials and participants",
     )
