@@ -67,6 +67,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
     stage = first_stage(table, options, roster)
     release = guarded_summary(stage, table, options)
     place = request.ledger or request.out.parent / LEDGER_NAME
+    begun = not place.exists()
     ledger = _ledger(place)
     entries = ledger_entries(release, stage, bytes.fromhex(ledger["key"]))
     check_ledger(entries, [item["sets"] for item in ledger["summaries"]], options.min_cell)
@@ -80,9 +81,9 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
     # The ledger first: a summary that is not in it must not exist.
     if entries not in [item["sets"] for item in ledger["summaries"]]:
         ledger["summaries"].append({"sha256": sha256_bytes(text.encode()), "sets": entries})
-        write_text(place, canonical_json(ledger))
+        write_text(place, canonical_json(ledger), secret=True)
     write_text(request.out, text)
-    return SummariseOutcome(document=document, text=_text(document, place.name))
+    return SummariseOutcome(document=document, text=_text(document, place.name, begun=begun))
 
 
 def _ledger(path: Path) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _ledger(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _text(document: Mapping[str, Any], ledger: str) -> str:
+def _text(document: Mapping[str, Any], ledger: str, *, begun: bool) -> str:
     """What is in the file, in words."""
     lines = [f"Model {document['model_sha256'][:16]}; sums of:"]
     lines += [_trial_line(item) for item in document["trials"]]
@@ -119,6 +120,11 @@ def _text(document: Mapping[str, Any], ledger: str) -> str:
         lines.append("Refused, and not in the file:")
         lines += [f"  {text}" for text in refused]
     lines.append(f"What left is in {ledger}, which stays at the site.")
+    if begun:
+        lines.append(
+            "A new ledger was begun: if sums of these people left before, say --ledger with the "
+            "old one, or the two can be subtracted."
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from ..errors import EstimationError, InputError, Problem
 from ..records import CohortTable
@@ -25,6 +29,7 @@ from .site import SiteSummary, model_of
 
 LEAST_TRIAL = 20
 PEOPLE_A_COLUMN = 10
+_MOST_TOGETHER = 3  # classes of people that are few even together
 
 Sets = dict[tuple[str, str, str], frozenset[object]]
 
@@ -169,8 +174,13 @@ def check_ledger(
     earlier: Iterable[Mapping[str, Sequence[str]]],
     min_cell: int,
 ) -> None:
-    """InputError where a set differs from an earlier one of its trial by a few people."""
-    problems = []
+    """InputError where sets of a trial, earlier ones among them, tell of a few people.
+
+    Two that differ by a few are named. Several may do what no two can (everybody less the women
+    less all but one of the men): whatever sums and differences give is looked at (`tells_few`).
+    """
+    earlier = list(earlier)
+    problems = _together(entries, earlier, min_cell)
     new = {name: frozenset(people) for name, people in entries.items()}
     for number, before in enumerate(earlier, start=1):
         for name, people in before.items():
@@ -189,8 +199,62 @@ def check_ledger(
                 and _tells_few(members, old, min_cell)
             ]
     if problems:
+        # The pair that is named says more than that there are some.
+        problems.sort(key=lambda problem: "together" in problem.what)
         raise InputError(
             "This summary must not leave the site.",
             hint="Send the earlier file, or change the analysis by more people at once.",
             problems=list(dict.fromkeys(problems)),
         )
+
+
+def _together(
+    entries: Mapping[str, Sequence[str]], earlier: Sequence[Mapping[str, Sequence[str]]], least: int
+) -> list[Problem]:
+    """A problem for each trial of which all sets tell a few people, where earlier ones did not."""
+    before: dict[str, set[frozenset[str]]] = {}
+    for summary in earlier:
+        for name, people in summary.items():
+            before.setdefault(name.split("\t")[0], set()).add(frozenset(people))
+    after = {trial: set(sets) for trial, sets in before.items()}
+    for name, people in entries.items():
+        after.setdefault(name.split("\t")[0], set()).add(frozenset(people))
+    return [
+        Problem(
+            where=f"trial {trial}",
+            what=f"together with the earlier summaries it tells of fewer than {least} people",
+            why="Adding and subtracting sums would give these people's.",
+        )
+        for trial, sets in sorted(after.items())
+        if sets != before.get(trial)
+        and tells_few(sets, least)
+        and not tells_few(before.get(trial, set()), least)
+    ]
+
+
+def tells_few(sets: Collection[frozenset[Any]], least: int) -> bool:
+    """True where some sum of sums, each taken any number of times, is of fewer than ``least``.
+
+    People who are in the same sets cannot be told apart: they are one class, and what can be
+    worked out is the span of the sets over the classes. It holds a sum of the classes T alone just
+    where the rank falls when T is left out.
+    """
+    masks: Counter[int] = Counter()
+    member: dict[Any, int] = {}
+    for number, people in enumerate(sorted(sets, key=sorted)):
+        for person in people:
+            member[person] = member.get(person, 0) | 1 << number
+    masks.update(member.values())
+    classes = sorted(masks)
+    matrix = np.array([[mask >> n & 1 for mask in classes] for n in range(len(sets))], dtype=float)
+    few = [k for k, mask in enumerate(classes) if masks[mask] < least]
+    if not few:
+        return False
+    whole = np.linalg.matrix_rank(matrix)
+    for together in range(1, min(_MOST_TOGETHER, len(few)) + 1):
+        for part in combinations(few, together):
+            if sum(masks[classes[k]] for k in part) < least:
+                rest = np.delete(matrix, part, axis=1)
+                if not rest.size or np.linalg.matrix_rank(rest) < whole:
+                    return True
+    return False

@@ -28,6 +28,8 @@ SegmentCine = Callable[..., LabelStack]
 class InProcess:
     """An `Engine` without workers: one scan after the other, each committed as ever."""
 
+    notes: Sequence[str] = ()
+
     def __init__(self, setup: EngineSetup, *_: object) -> None:
         self._setup = setup
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cardiometa.pooling.site_guards import tells_few
 from tests.kit.command_runs import Bench
 from tests.kit.pooling_tables import simulate_wide
 from tests.kit.reference_tables import people_frame
@@ -302,3 +303,90 @@ def test_counts_of_exclusions_close_without_the_small_ones(bench: Bench) -> None
     rest = gone - sum(n for n in counts if n is not None)
     assert rest == 0 or rest >= 10
     assert not any(n is not None and 0 < n < 10 for n in counts)
+
+
+# ------------------------------------------------------------------ sums of a site
+
+
+def summarise(bench: Bench, frame: pd.DataFrame, name: str, *more: str, code: int = 0) -> dict:
+    path = bench.top / f"{name}.json"
+    done = bench.run(
+        "summarise", table(bench, frame, f"{name}.csv"), "--outcome", "lv_ef_percent",
+        "--baseline", "lv_ef_baseline", "--out", path, *more, code=code,
+    )  # fmt: skip
+    return json.loads(path.read_text()) if code == 0 else {"text": done.text}
+
+
+def sums_of(document: dict, arm: str) -> tuple[int, np.ndarray, list[str]]:
+    """n and the sums of each column of an arm, as its mean times n."""
+    (trial,) = document["trials"]
+    part = trial["arms"][arm]
+    return part["n"], np.array(part["means"]) * part["n"], trial["columns"]
+
+
+def one_trial(people: int = 120) -> pd.DataFrame:
+    frame = simulate_wide(trials=1, people=people).reset_index(drop=True)
+    frame["arm"] = ["active", "control"] * (len(frame) // 2)
+    frame["sex"] = ["male", "male", "female", "female"] * (len(frame) // 4)
+    return frame
+
+
+def test_n_less_one_is_refused(bench: Bench) -> None:
+    """The same people but one; and the file that would have been written gives the heart."""
+    frame = one_trial()
+    secret = float(frame.loc[0, "lv_ef_percent"])
+    one = summarise(bench, frame, "a")
+    apart = ("--ledger", str(bench.top / "other.json"))
+    two = summarise(bench, frame.drop(index=0), "b", *apart)
+    found = sums_of(one, "active")[1] - sums_of(two, "active")[1]
+    assert any(math.isclose(x, secret, rel_tol=1e-6) for x in found)
+    refused = summarise(bench, frame.drop(index=0), "c", code=3)
+    assert "fewer than 10 people" in refused["text"]
+    assert not (bench.top / "c.json").exists()
+
+
+def test_everybody_less_the_women_less_the_other_men_is_refused(bench: Bench) -> None:
+    """Three files of which no two differ by a few people, and together give one heart."""
+    frame = one_trial()
+    women, men = frame[frame["sex"] == "female"], frame[frame["sex"] == "male"].drop(index=0)
+    secret = float(frame.loc[0, "lv_ef_percent"])
+    parts = {"all": frame, "women": women, "men": men}
+    own = [
+        summarise(bench, part, f"own-{name}", "--ledger", str(bench.top / f"{name}.ledger"))
+        for name, part in parts.items()
+    ]
+    sums = [sums_of(document, "active")[1] for document in own]
+    found = sums[0] - sums[1] - sums[2]
+    assert any(math.isclose(x, secret, rel_tol=1e-6) for x in found)
+    summarise(bench, frame, "all")
+    summarise(bench, women, "women")
+    refused = summarise(bench, men, "men", code=3)
+    assert "together with the earlier summaries" in refused["text"]
+    # All the men are what is known already: nothing new is told.
+    summarise(bench, frame[frame["sex"] == "male"], "all-men")
+
+
+def test_what_several_sets_tell_is_what_linear_algebra_says() -> None:
+    whole, third = frozenset(range(60)), frozenset(range(20))
+    assert not tells_few([whole, third], 10)
+    assert tells_few([whole, frozenset(range(55))], 10)
+    assert not tells_few([whole, frozenset(range(50))], 10)
+    halves = [frozenset(range(0, 60, 2)), frozenset(range(1, 59, 2))]
+    assert not tells_few(halves, 10)
+    assert tells_few([whole, *halves], 10)
+    # Overlaps of a few alone are no leak: nothing isolates them.
+    assert not tells_few([frozenset(range(33)), frozenset(range(30, 60))], 10)
+    assert tells_few([frozenset(range(33)), frozenset(range(30, 60)), whole], 10)
+    # Two classes that only come together: three and four people, of seven in all.
+    seven = frozenset(range(53))
+    assert tells_few([whole, seven, frozenset(range(20, 57))], 10)
+
+
+def test_an_unknown_ledger_is_said(bench: Bench) -> None:
+    frame = one_trial()
+    path = bench.top / "x.json"
+    done = bench.run(
+        "summarise", table(bench, frame), "--outcome", "lv_ef_percent", "--baseline",
+        "lv_ef_baseline", "--out", path,
+    )  # fmt: skip
+    assert "A new ledger was begun" in done.text
