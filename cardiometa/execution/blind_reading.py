@@ -31,7 +31,6 @@ from ..files import (
     is_safe_name,
     read_json,
     remove,
-    remove_leftovers,
     sha256_bytes,
     sha256_file,
     write_all,
@@ -41,6 +40,7 @@ from ..provenance import FORMAT_VERSION, record_text, run_block
 from ..records import RunRecord, ScanKey
 from .evaluate_run import KEYS
 from .label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels
+from .lock import writing
 from .manual_labels.records import UnusableError
 from .mend import CORRECTED
 from .reference_run import records_csv
@@ -166,7 +166,7 @@ def export_package(
         # A part of a package must not be taken for one.
         remove(request.package, written)
         raise InputError("The package cannot be made; nothing was kept.", problems=problems)
-    write_text(request.key, csv_text(_KEY_COLUMNS, rows))
+    write_text(request.key, csv_text(_KEY_COLUMNS, rows), secret=True)
     write_all(
         request.package,
         {
@@ -362,9 +362,8 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
         inputs={"key": key_sha256},
         run=run_block(),
     )
-    if request.out.exists():
-        remove_leftovers(request.out)
-    write_all(request.out, {**files, RECORD_NAME: record_text(run)})
+    with writing(request.out, command="evaluate", options=said, overwrite=request.overwrite):
+        write_all(request.out, {**files, RECORD_NAME: record_text(run)})
     return {
         "read": len(readings),
         "changed": sum(r.changed for r in readings),

@@ -31,7 +31,6 @@ from ..files import (
     RECORD_NAME,
     canonical_json,
     check_output,
-    remove_leftovers,
     sha256_bytes,
     write_all,
 )
@@ -47,6 +46,7 @@ from ..provenance import (
 )
 from ..records import Exclusion, RunRecord, ScanKey
 from .gather import frame_csv
+from .lock import writing
 from .manual_labels.find import find_labels
 from .manual_labels.read import read_manual
 from .manual_labels.records import ScanTarget, UnusableError
@@ -134,12 +134,11 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
             outputs=file_marks(contents),
         ),
     )
-    if request.out.exists():
-        remove_leftovers(request.out)
-    old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
-    old = [name for name in old if name not in contents]
-    # The record is last: it says that all is there.
-    write_all(request.out, {**contents, RECORD_NAME: record_text(record)}, old=old)
+    with writing(request.out, command=COMMAND, options=said, overwrite=request.overwrite):
+        old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
+        old = [name for name in old if name not in contents]
+        # The record is last: it says that all is there.
+        write_all(request.out, {**contents, RECORD_NAME: record_text(record)}, old=old)
     return result
 
 

@@ -19,6 +19,8 @@ import random
 import secrets
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -119,6 +121,21 @@ def _look(path: Path) -> _Other | None:
     except (OSError, ValueError):
         owner, time_ns = {}, 0
     return _Other(path=path, owner=owner if isinstance(owner, dict) else {}, time_ns=time_ns)
+
+
+@contextmanager
+def writing(
+    out: Path, *, command: str, options: Mapping[str, Any], overwrite: bool
+) -> Iterator[None]:
+    """Hold OUT while all of an output is put in place; raises UsageError as `check_output` does.
+
+    For a command that computes first and writes at the end: what another run wrote meanwhile is
+    seen, and two that end together do not mix their files.
+    """
+    with OutputLock(out, Claim(command=command)):
+        files.check_output(out, command=command, options=options, overwrite=overwrite)
+        files.remove_leftovers(out)
+        yield
 
 
 class OutputLock:

@@ -17,7 +17,6 @@ from ..files import (
     check_output,
     csv_text,
     read_json,
-    remove_leftovers,
     sha256_file,
     write_all,
 )
@@ -52,6 +51,7 @@ from ..report.reference_table import (
     paper_table_csv,
     paper_table_html,
 )
+from .lock import writing
 
 COMMAND = "reference-ranges"
 WITHOUT_REVIEW = "reference_ranges_without_review.csv"
@@ -118,10 +118,10 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
             outputs=file_marks(contents),
         ),
     )
-    if out.exists():
-        remove_leftovers(out)
-    # The record is last: it says that all is there.
-    write_all(out, {**contents, RECORD_NAME: record_text(record)}, old=_old_files(out, contents))
+    with writing(out, command=COMMAND, options=said, overwrite=request.overwrite):
+        # The record is last: it says that all is there.
+        whole = {**contents, RECORD_NAME: record_text(record)}
+        write_all(out, whole, old=_old_files(out, contents))
     return result
 
 

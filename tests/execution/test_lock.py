@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.errors import EngineError, UsageError
-from cardiometa.execution.lock import Claim, OutputLock, Pace
+from cardiometa.execution.lock import Claim, OutputLock, Pace, writing
 
 QUICK = Pace(beat_s=0.2, stale_s=3.0)
 ALL = Claim(command="segment")
@@ -143,3 +143,19 @@ def test_a_folder_that_was_not_there_is_not_left_empty(tmp_path: Path) -> None:
     with OutputLock(tmp_path / "new", ALL):
         assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()
+
+
+def test_two_commands_that_end_together_do_not_mix_their_files(tmp_path: Path) -> None:
+    said = {"a": 1}
+    record = {"command": "pool-trials", "options": said}
+    out = tmp_path / "out"
+    with writing(out, command="pool-trials", options=said, overwrite=False):
+        (out / "cardiometa.json").write_text(json.dumps(record))
+        with pytest.raises(UsageError, match="being written"):
+            writing(out, command="pool-trials", options=said, overwrite=False).__enter__()
+    with (
+        pytest.raises(UsageError, match="other options"),
+        writing(out, command="pool-trials", options={"a": 2}, overwrite=False),
+    ):
+        pytest.fail("what came meanwhile is seen")
+    assert not locks(out)
