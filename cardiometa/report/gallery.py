@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ CARD_MEASURES: Final = (
 )
 # Beside overlay.png where a reader corrected the scan: the model's own.
 MODEL_PICTURE: Final = "overlay_model.png"
+_SIDE_BY_SIDE: Final = 4
 _ORDER: Final = {"review": 0, "failed": 1, "ok": 2}
 
 
@@ -74,7 +76,10 @@ def gallery_items(
     """
     ordered = sorted(results, key=lambda result: (_ORDER[result.status], result.key))
     shown_results, hidden = ordered[:limit], ordered[limit:]
-    items = tuple(_item(result, pictures.get(result.key)) for result in shown_results)
+    # Decoding and scaling of pictures leave Python free: some run side by side.
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        paths = [pictures.get(result.key) for result in shown_results]
+        items = tuple(pool.map(_item, shown_results, paths))
     return Gallery(
         items=items,
         scans=len(ordered),

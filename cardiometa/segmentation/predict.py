@@ -144,9 +144,12 @@ class TorchPredictor:
 
     def _on_device(self, images: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-        if self.device == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        try:
+            if self.device == "cuda":
+                return tensor.pin_memory().to(self.device, non_blocking=True)
+            return tensor.to(self.device)
+        except torch.OutOfMemoryError:
+            raise MemoryError("a scan's slices do not fit the memory of the device") from None
 
     def _in_batches(self, n: int, work: Callable[[slice], None]) -> None:
         """Do ``work`` on parts of ``n`` slices: side by side on a CPU, else one after the other.
