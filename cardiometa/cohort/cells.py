@@ -17,6 +17,8 @@ UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null"})
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
 FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
 
+_MANY = 1000  # distinct values, from which converting them all at once is faster
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INTEGRAL = re.compile(r"(-?\d+)\.0+")
 
@@ -52,10 +54,28 @@ def by_value(values: pd.Series, convert: Callable[[Any], Any]) -> np.ndarray:
     """``convert`` of every cell, called once a distinct value; an object array as long."""
     codes, distinct = pd.factorize(values, use_na_sentinel=True)
     converted = np.empty(len(distinct) + 1, dtype=object)
-    for place, value in enumerate(distinct):
-        converted[place] = convert(value)
+    texts = _texts(distinct) if convert is text_of and len(distinct) > _MANY else None
+    if texts is not None:
+        converted[:-1] = texts
+    else:
+        for place, value in enumerate(distinct):
+            converted[place] = convert(value)
     converted[-1] = convert(None)
     return converted[codes]
+
+
+def _texts(distinct: Any) -> np.ndarray | None:
+    """`text_of` of many texts at once (ids); None where not all are texts."""
+    values = pd.Series(distinct)
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=False) != "string":
+        return None
+    if values.dtype != object and not pd.api.types.is_string_dtype(values):
+        return None
+    stripped = values.astype("str").str.strip()
+    if stripped.str.contains(".0", regex=False).any():
+        return None
+    texts: np.ndarray = stripped.to_numpy(dtype=object)
+    return texts
 
 
 def as_text(values: pd.Series) -> pd.Series:

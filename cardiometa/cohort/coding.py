@@ -15,6 +15,7 @@ import pandas as pd
 from ..errors import Problem
 from ..records import ETHNICITIES
 from .cells import (
+    UNKNOWN,
     as_booleans,
     as_numbers,
     by_value,
@@ -33,6 +34,7 @@ ADULT_BOUNDS: Mapping[str, tuple[float, float]] = {
     "weight_kg": (25.0, 350.0),
 }
 _OLDEST_YEARS = 120.0
+_LONGEST = max(map(len, UNKNOWN))
 _SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNMAPPED = object()
 
@@ -52,7 +54,8 @@ def harmonise(
             problems += _check_bounds(numbers, rule, kind, f"{where}, {_column(rule)}")
         return numbers, problems
     if kind == "id":
-        return pd.Series(by_value(values, _id_of), index=values.index, dtype=object), []
+        texts = pd.Series(by_value(values, text_of), index=values.index, dtype=object)
+        return texts.mask(texts.isin(_unknown_among(texts)), ""), []
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
         return coded, _unread(values[bad], rule, where, "true/false, yes/no, Y/N or 1/0")
@@ -163,9 +166,9 @@ def _column(rule: ColumnRule) -> str:
     return f"column {rule.column!r}" if same else f"column {rule.column!r} ({rule.name})"
 
 
-def _id_of(value: Any) -> str:
-    text = text_of(value)
-    return "" if is_unknown(text) else text
+def _unknown_among(texts: pd.Series) -> list[str]:
+    """The texts that are signs of a missing value."""
+    return [text for text in texts[texts.str.len() <= _LONGEST].unique() if is_unknown(text)]
 
 
 def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, at: str) -> list[Problem]:

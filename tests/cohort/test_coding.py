@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.cohort.cells import as_booleans, as_numbers, as_text
+from cardiometa.cohort import cells
+from cardiometa.cohort.cells import as_booleans, as_numbers, as_text, by_value, text_of
 from cardiometa.cohort.coding import harmonise
 from cardiometa.cohort.columns import COLUMN_KINDS, parse_columns
 from cardiometa.cohort.records import ColumnRule
@@ -154,3 +155,18 @@ def test_rules_are_checked(raw, message):
     _, problems = parse_columns(raw, "cohort.toml", tuple(COLUMN_KINDS))
     assert len(problems) == 1
     assert message in str(problems[0])
+
+
+@pytest.mark.parametrize("dtype", [object, "str"])
+@pytest.mark.parametrize("odd", [[], ["12.0"], [None, " NA ", ""]])
+def test_many_ids_are_read_as_few_are(monkeypatch, dtype, odd):
+    ids = pd.Series([*[f" P{i}" if i % 3 else f"00{i}" for i in range(60)], *odd], dtype=dtype)
+    few = by_value(ids, text_of)
+    rule = ColumnRule(name="participant_id", column="id")
+    harmonised = harmonise(ids, rule, "t.csv")[0]
+    monkeypatch.setattr(cells, "_MANY", 5)
+    assert by_value(ids, text_of).tolist() == few.tolist()
+    assert harmonise(ids, rule, "t.csv")[0].tolist() == harmonised.tolist()
+    assert few[0] == "000"
+    if " NA " in odd:
+        assert harmonised.tolist()[-3:] == ["", "", ""]
