@@ -19,6 +19,9 @@ FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
 
 _MANY = 1000  # distinct values, from which converting them all at once is faster
 
+# No quantity of medicine is larger; the square of one that is would no longer be a number.
+LARGEST = 1e100
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INTEGRAL = re.compile(r"(-?\d+)\.0+")
 
@@ -89,14 +92,17 @@ def _number_of(value: Any) -> float | None:
         return float("nan")
     # float() would also take "1_000" and "infinity", and makes infinity of "1e999".
     number = float(text) if _NUMBER.fullmatch(text) else float("inf")
-    return None if np.isinf(number) else number
+    return None if abs(number) > LARGEST else number
 
 
 def as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """The column as float64 (unknown is NaN), and a mask of the cells that are no number."""
+    """The column as float64 (unknown is NaN), and a mask of the cells that are no number.
+
+    One beyond `LARGEST` is none.
+    """
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        bad = np.isinf(numbers)
+        bad = np.abs(numbers) > LARGEST
     else:
         converted = by_value(values, _number_of)
         bad = np.array([value is None for value in converted], dtype=bool)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..cohort.cells import LARGEST
 from ..errors import EstimationError, Problem, TableError, UsageError
 from ..estimation.meta_range import TrialMoments
 from ..measurement.measures import definition
@@ -104,7 +105,7 @@ def _row(texts: dict[str, str], where: str) -> SummaryRow | list[Problem]:
             value = float(text)
         except ValueError:
             value = math.nan
-        if text and math.isfinite(value):
+        if text and abs(value) <= LARGEST:
             return value
         if text or needed:
             what = f"{name} is {text!r}, no number" if text else f"{name} is empty"

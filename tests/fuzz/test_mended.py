@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from cardiometa import files
 from cardiometa.cli import console
 from cardiometa.cli.main import app
+from cardiometa.cohort.cells import as_numbers
 from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.read_table import read_any_table
@@ -188,6 +189,14 @@ def test_a_pipe_is_no_table(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(TableError, match="no plain file"):
         read_any_table(path)
+
+
+@pytest.mark.parametrize("cell", ["1e101", "-1e308", "1e999"])
+def test_numbers_that_no_measure_has_are_none(cell: str) -> None:
+    for values in (pd.Series(["5", cell]), pd.Series([5.0, float(cell)])):
+        numbers, bad = as_numbers(values)
+        assert list(bad) == [False, True]
+        assert np.isnan(numbers[1])
 
 
 def test_limits_of_people_who_hardly_differ() -> None:
