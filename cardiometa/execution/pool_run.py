@@ -447,6 +447,7 @@ def _facts(
         "Reference arm": result.control,
         "Models": options.model,
         "Residual variance of the one-stage model": options.residual,
+        "Random effects of the one-stage model": options.random_effects,
         "Estimator of τ²": options.tau2,
         "Headline interval": f"{options.headline_ci}, {options.level:g} %",
         "Prediction interval": f"t with {options.pi_df} degrees of freedom",
