@@ -281,7 +281,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     options.what = options.what.split(",")
-    with tempfile.TemporaryDirectory() as scratch:
+    # In memory where there is such a place: hundreds of runs wait for the disk otherwise.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as scratch:
         top = options.work or Path(scratch)
         warm()
         commands = make(top / "input")
