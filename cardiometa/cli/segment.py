@@ -155,6 +155,7 @@ def segment(
     """
     del config
     with guard():
+        from ..cohort.pseudonyms import key_warning
         from ..cohort.records import CohortOptions
         from ..execution.segment_run import SegmentOptions, Watch, run_segment
         from ..execution.shards import Shard
@@ -164,6 +165,8 @@ def segment(
             raise UsageError(
                 "--dicom-identity keep needs --dicom-seg.", hint="Say both, or neither."
             )
+        if pseudonymise is not None and (note := key_warning(pseudonymise)):
+            say(f"note: {note}", quiet=quiet)
         watcher = _Watcher(quiet=quiet)
         try:
             outcome = run_segment(

@@ -32,9 +32,18 @@ def read_key(path: Path) -> bytes:
     return key
 
 
+def refuse_key_inside(path: Path, out: Path) -> None:
+    """UsageError for a key file in the output: whoever gets the output would have it too."""
+    if path.resolve().is_relative_to(out.resolve()):
+        raise UsageError(
+            f"The key file {path.name} lies inside {out.name}.",
+            hint="Keep it apart from the outputs: with it every pseudonym can be linked.",
+        )
+
+
 def key_warning(path: Path) -> str | None:
     """A sentence where others on this machine can read a key file, else None."""
-    if os.name == "posix" and path.stat().st_mode & 0o077:
+    if os.name == "posix" and path.is_file() and path.stat().st_mode & 0o077:
         return (
             f"Others on this machine may read the key file {path.name}, and whoever has it can "
             "link pseudonyms to people: chmod 600."

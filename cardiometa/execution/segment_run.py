@@ -152,10 +152,13 @@ def run_segment(
 ) -> SegmentOutcome:
     """Run the whole command; errors are those of `errors`, nothing is written before the checks."""
     from ..cohort.load import load_cohort
+    from ..cohort.pseudonyms import refuse_key_inside
     from ..segmentation.model import load_model
 
     begun = time.monotonic()
     _check_options(options)
+    if cohort_options.pseudonymise_key is not None:
+        refuse_key_inside(cohort_options.pseudonymise_key, out)
     model = load_model(options.model)
     setup = EngineSetup(
         out=out,
