@@ -7,7 +7,7 @@ values), drawn to 0 as a random effect (variance by the boundary-avoiding EM of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,8 +68,8 @@ def _between(d: np.ndarray, v: np.ndarray) -> float:
 
 
 def _by_ratio(curve: Curve, data: CurveData) -> bool:
-    """Whether groups differ by a factor: as larger hearts do, whose limits all move with it."""
-    if curve.family != "quantile" or data.y.min() <= 0:
+    """Whether a group's distance is a ratio: of quantile curves of positive values."""
+    if curve.family != "quantile" or "50" not in curve.functions or data.y.min() <= 0:
         return False
     return bool(curve.parameters(np.unique(data.age)).min() > 0)
 
@@ -85,46 +85,86 @@ class ThinShift:
 
 
 def moved_curve(fitted: FittedCurve, shift: ThinShift) -> FittedCurve:
-    """The curve moved by a shift, whose variance joins the covariance as one more coefficient."""
-    curve, p = fitted.curve, len(fitted.covariance)
-    moved = tuple(range(len(curve.functions))) if curve.family == "quantile" else (0,)
-    factor = math.exp(shift.distance) if shift.by_ratio else 1.0
-    functions = {
-        name: _moved_function(f, shift) if index in moved else f
-        for index, (name, f) in enumerate(curve.functions.items())
-    }
-    covariance = np.zeros((p + 1, p + 1))
+    """The curve moved by a shift, whose uncertainty joins the covariance as further coefficients.
+
+    A normal law's mean, or every centile of a quantile curve, moves by the distance. By a ratio,
+    nobody knows of so few people whether their SD goes with their level: a centile moves half as
+    the median does and half in proportion to itself, and the interval counts both as possible.
+    """
+    moves = _ratio_moves(fitted, shift) if shift.by_ratio else _plain_moves(fitted, shift)
+    p, more = len(fitted.covariance), len(moves.variances)
+    covariance = np.zeros((p + more, p + more))
     covariance[:p, :p] = fitted.covariance
-    covariance[p, p] = shift.variance
+    covariance[p:, p:] = np.diag(moves.variances)
     inner = fitted.jacobian
 
     def jacobian(ages: np.ndarray) -> np.ndarray:
-        rows = inner(ages)
-        more = np.zeros((*rows.shape[:2], 1))
-        for index in moved:
-            rows[index] *= factor
-            more[index, :, 0] = list(functions.values())[index].at(ages) if shift.by_ratio else 1.0
-        return np.concatenate([rows, more], axis=2)
+        rows = np.einsum("fg,gap->fap", moves.mixing, inner(ages))
+        return np.concatenate([rows, moves.slopes(ages)], axis=2)
 
     deviations = fitted.deviations
     if deviations is not None:
-        noise = np.random.default_rng(shift.seed).standard_normal((len(deviations), 1))
-        deviations = np.hstack([deviations, math.sqrt(shift.variance) * noise])
+        noise = np.random.default_rng(shift.seed).standard_normal((len(deviations), more))
+        deviations = np.hstack([deviations, noise * np.sqrt(moves.variances)])
     return replace(
         fitted,
-        curve=replace(curve, functions=functions),
+        curve=replace(fitted.curve, functions=moves.functions),
         jacobian=jacobian,
         covariance=covariance,
         deviations=deviations,
     )
 
 
-def _moved_function(function: AgeFunction, shift: ThinShift) -> AgeFunction:
-    if not shift.by_ratio:
-        return replace(function, offset=function.offset + shift.distance)
-    factor = math.exp(shift.distance)
-    return replace(
-        function,
-        offset=factor * function.offset,
-        coefficients=tuple(factor * c for c in function.coefficients),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moves:
+    """Moved functions: ``mixing`` ``[functions, functions]`` of the old ones, and the new terms.
+
+    ``slopes`` gives ``[functions, ages, terms]``, the terms having ``variances``.
+    """
+
+    functions: Mapping[str, AgeFunction]
+    mixing: np.ndarray
+    slopes: Callable[[np.ndarray], np.ndarray]
+    variances: tuple[float, ...]
+
+
+def _plain_moves(fitted: FittedCurve, shift: ThinShift) -> _Moves:
+    """The mean, or every centile, by the same distance."""
+    curve = fitted.curve
+    size = len(curve.functions)
+    moved = np.arange(size) < (size if curve.family == "quantile" else 1)
+    functions = {
+        name: replace(f, offset=f.offset + shift.distance) if moves else f
+        for (name, f), moves in zip(curve.functions.items(), moved, strict=True)
+    }
+
+    def slopes(ages: np.ndarray) -> np.ndarray:
+        return np.repeat(moved.astype(float)[:, None, None], len(ages), axis=1)
+
+    return _Moves(
+        functions=functions, mixing=np.eye(size), slopes=slopes, variances=(shift.variance,)
+    )
+
+
+def _ratio_moves(fitted: FittedCurve, shift: ThinShift) -> _Moves:
+    """Centile c: L_c + (e^d - 1)·((1 - w)·L_50 + w·L_c), w = 1/2 with variance 1/4 (0 or 1)."""
+    old = fitted.curve.functions
+    size, middle = len(old), list(old).index("50")
+    more = math.expm1(shift.distance)
+    mixing = (1 + more / 2) * np.eye(size)
+    mixing[:, middle] += more / 2
+    table = mixing @ np.array([f.coefficients for f in old.values()])
+    functions = {
+        name: replace(f, coefficients=tuple(float(c) for c in row))
+        for (name, f), row in zip(old.items(), table, strict=True)
+    }
+
+    def slopes(ages: np.ndarray) -> np.ndarray:
+        before = np.stack([f.at(ages) for f in old.values()])
+        by_distance = (1 + more) * (before + before[middle]) / 2
+        by_share = more * (before - before[middle])
+        return np.stack([by_distance, by_share], axis=2)
+
+    return _Moves(
+        functions=functions, mixing=mixing, slopes=slopes, variances=(shift.variance, 0.25)
     )

@@ -204,8 +204,13 @@ def curve_sentences(method: str, result: ReferenceResult) -> str:
                 if method in ("lms", "gaussian")
                 else "A group too thin for a curve of its own has everybody's, moved by its own "
                 "mean distance within trials"
-                + (" (a ratio where all values are positive)" if method == "quantile" else "")
-                + ", shrunk as a random effect."
+                + ", shrunk as a random effect"
+                + (
+                    "; of positive values it is a ratio, by which an outer centile moves half as "
+                    "the median does and half in proportion to itself."
+                    if method == "quantile"
+                    else "."
+                )
             )
         )
     if len(result.trials) > 1:

@@ -13,6 +13,7 @@ from cardiometa.reference.curve import curve_document, curve_from_document
 from cardiometa.reference.curve_checks import kurtosis_score, skewness_score
 from cardiometa.reference.curve_data import CurveData
 from cardiometa.reference.curve_limits import curve_limits
+from cardiometa.reference.curve_thin import ThinShift, moved_curve
 from cardiometa.reference.curves import estimate_groups
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
@@ -293,6 +294,31 @@ def test_scores_of_shape_are_those_of_scipy():
     z = np.random.default_rng(2).gamma(20, 1, 200)
     assert skewness_score(z) == pytest.approx(stats.skewtest(z).statistic, rel=1e-10)
     assert kurtosis_score(z) == pytest.approx(stats.kurtosistest(z).statistic, rel=1e-10)
+
+
+def test_a_thin_quantile_curve_moves_between_a_shift_and_a_ratio():
+    frame = consortium({("ALPHA", "white"): 900}, seed=8)
+    data = CurveData(
+        y=frame["lv_edv_ml"].to_numpy(),
+        age=frame["age_years"].to_numpy(),
+        ethnicity=np.full(900, -1),
+        trial=np.zeros(900, dtype=int),
+    )
+    options = replace(LMS, method="quantile", bootstrap=200)
+    fitted = estimate_groups(data, (), options)[0].curves[0]
+    shift = ThinShift(distance=np.log(0.9), variance=0.01**2, by_ratio=True, seed=(1, 2))
+    moved = moved_curve(fitted, shift)
+    ages, centiles = np.array([30.0, 50.0, 70.0]), (2.5, 50.0, 97.5)
+    old, new = fitted.curve.limits(ages, centiles), moved.curve.limits(ages, centiles)
+    middle = old[:, [1]]
+    assert new == pytest.approx(old - 0.1 * (middle + old) / 2)
+    assert new[:, 1] == pytest.approx(0.9 * old[:, 1])
+    wide, narrow = (curve_limits(c, ages, centiles, 0.9) for c in (moved, fitted))
+    assert ((wide.high - wide.low) / new > 0.9 * (narrow.high - narrow.low) / old).all()
+    assert ((wide.low < new) & (new < wide.high)).all()
+    # Both ends of what is possible, a shift and a ratio, lie within the outer intervals.
+    for possible in (old - 0.1 * middle, 0.9 * old):
+        assert ((wide.low < possible) & (possible < wide.high)).all()
 
 
 def test_the_order_of_rows_plays_no_part():
