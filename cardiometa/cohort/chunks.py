@@ -1,11 +1,12 @@
 """A table too large for memory, part by part: the same cells as `read_any_table` gives, checked.
 
-Only plain tables are read so: UTF-8 text without quotes and with rows of equal width, or Parquet.
+Only plain tables are read so: UTF-8 text with rows of equal width, or Parquet.
 Anything else raises `NotPlainError`, and the caller reads the table whole, with its messages.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .read_table import _MISSING_NUMBERS, _check_header, _delimiter
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 _BLOCK = 24_000_000  # bytes of text, some million cells
+_LONGEST_RECORD = 4 * _BLOCK
 _ROWS = 500_000  # of Parquet
 _SHOWN = 20
 
@@ -69,14 +71,16 @@ def rows_of(path: Path) -> int:
 
 def _header(line: bytes, suffix: str) -> tuple[tuple[str, ...], str]:
     line = line.removeprefix(b"\xef\xbb\xbf")
-    if b'"' in line or b"\x00" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if b"\x00" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise NotPlainError
     try:
         text = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise NotPlainError from error
     delimiter = _delimiter(text, suffix)
-    return tuple(name.strip() for name in text.split(delimiter)), delimiter
+    if text.count('"') % 2:  # a name over two lines
+        raise NotPlainError
+    return tuple(name.strip() for name in next(csv.reader([text], delimiter=delimiter))), delimiter
 
 
 def read_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Iterator[pd.DataFrame]:
@@ -103,8 +107,12 @@ def _text_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Itera
             data = rest + block
             if not data:
                 return
-            cut = data.rfind(b"\n") + 1 if block else len(data)
+            cut = _last_end(data) if block else len(data)
             data, rest = data[:cut], data[cut:]
+            if not block:  # empty lines at the end are no records
+                data = data.rstrip(b"\r\n")
+            if len(rest) > _LONGEST_RECORD:
+                raise NotPlainError
             if not data:
                 continue
             data = _plain(data, delimiter, len(names))
@@ -115,11 +123,19 @@ def _text_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Itera
                 return
 
 
+def _last_end(data: bytes) -> int:
+    """Where the last whole record ends: a line end that is not between quotes."""
+    cut = data.rfind(b"\n") + 1
+    while cut and data.count(b'"', 0, cut) % 2:
+        cut = data.rfind(b"\n", 0, cut - 1) + 1
+    return cut
+
+
 def _plain(data: bytes, delimiter: str, width: int) -> bytes:
-    """The block with LF line ends, every line of ``width`` cells; else `NotPlainError`."""
+    """The block with LF line ends, every record of ``width`` cells; else `NotPlainError`."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
-    if b'"' in data or b"\x00" in data or b"\r" in data:
+    if b"\x00" in data or b"\r" in data or width == 1:
         raise NotPlainError
     if not data.endswith(b"\n"):
         data += b"\n"
@@ -131,13 +147,29 @@ def _plain(data: bytes, delimiter: str, width: int) -> bytes:
     signs = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(signs == ord("\n"))
     marks = np.flatnonzero(signs == ord(delimiter))
-    if width == 1 or len(marks) != len(ends) * (width - 1):
+    if b'"' in data:
+        quotes = np.flatnonzero(signs == ord('"'))
+        _check_quotes(signs, quotes, delimiter)
+        ends, marks = (at[np.searchsorted(quotes, at) % 2 == 0] for at in (ends, marks))
+    if len(marks) != len(ends) * (width - 1):
         raise NotPlainError
     by_line = marks.reshape(len(ends), width - 1)
     starts = np.concatenate([[-1], ends[:-1]])
     if not ((by_line[:, 0] > starts) & (by_line[:, -1] < ends)).all():
         raise NotPlainError
     return data
+
+
+def _check_quotes(signs: np.ndarray, quotes: np.ndarray, delimiter: str) -> None:
+    """Quotes must open at a cell's start and close at its end, or stand doubled."""
+    if len(quotes) % 2:
+        raise NotPlainError
+    edges = (ord(delimiter), ord("\n"), ord('"'))
+    opening, closing = quotes[::2], quotes[1::2]
+    before = signs[opening[opening > 0] - 1]
+    after = signs[closing + 1]  # the block ends in a line end
+    if not (np.isin(before, edges).all() and np.isin(after, edges).all()):
+        raise NotPlainError
 
 
 def _parsed(

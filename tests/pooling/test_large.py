@@ -1,5 +1,6 @@
 """A table read in parts gives what the same table gives when it is read whole."""
 
+import csv
 from dataclasses import asdict
 
 import numpy as np
@@ -188,13 +189,28 @@ def test_faults_are_told_with_their_rows(tmp_path, monkeypatch):
         pool_large(large_columns(path, options, READ, least=0), options)
 
 
-def test_quotes_and_uneven_rows_are_left_to_the_whole_reader(tmp_path):
+def test_quoted_cells_are_read_in_parts_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "_BLOCK", 3_000)
+    path = tmp_path / "people.csv"
+    rows = table()
+    rows["arm"] = rows["arm"].replace("high", 'high, "10" mg')
+    rows["comment"] = np.where(rows.index % 7 == 0, 'said "no",\nthen left', "")
+    for quoting in (csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC):
+        rows.to_csv(path, index=False, quoting=quoting)
+        with path.open("a") as stream:
+            stream.write("\n\n")
+        whole, parts = both(path)
+        close(whole.effects, parts.effects)
+        assert whole.exclusions == parts.exclusions
+        assert 'high, "10" mg' in parts.arms
+
+
+@pytest.mark.parametrize("fault", ["x,y", 'a"b', '"a"b', '"open', "\x00"])
+def test_faulty_text_is_left_to_the_whole_reader(tmp_path, fault):
     path = tmp_path / "people.csv"
     options = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline")
-    for fault in ('"a,b"', "x,y"):
-        rows = table()
-        rows.to_csv(path, index=False)
-        path.write_text(path.read_text().replace("female", fault, 1))
-        columns = large_columns(path, options, READ, least=0)
-        with pytest.raises(chunks.NotPlainError):
-            pool_large(columns, options)
+    table().to_csv(path, index=False)
+    path.write_text(path.read_text().replace("female", fault, 1))
+    columns = large_columns(path, options, READ, least=0)
+    with pytest.raises(chunks.NotPlainError):
+        pool_large(columns, options)
