@@ -157,7 +157,7 @@ def read_site(document: Any, name: str) -> SiteSummary:
             document["content_sha256"],
         )
         whole = set(site.model) == set(MODEL_FIELDS)
-        options_of(site.model, PoolingOptions())
+        _check_model(site.model)
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise InputError(f"{name} is damaged ({type(error).__name__}).") from error
     if not (same and whole):
@@ -166,6 +166,28 @@ def read_site(document: Any, name: str) -> SiteSummary:
             hint="Get the file again from the site; a changed sum would change the effect.",
         )
     return site
+
+
+_TEXT_FIELDS = ("outcome", "effect", "baseline_visit", "control", "missing_baseline", "status")
+_OPTIONAL_TEXTS = ("followup_visit", "baseline_column")
+_OPTIONAL_NUMBERS = ("followup_day", "window")
+
+
+def _check_model(model: Mapping[str, Any]) -> None:
+    """Raise TypeError for a choice of another kind than this program writes; UsageError too."""
+
+    def need(names: Sequence[str], kinds: tuple[type, ...]) -> None:
+        if not all(isinstance(model[name], kinds) for name in names):
+            raise TypeError("a choice")
+
+    need(_TEXT_FIELDS, (str,))
+    need(_OPTIONAL_TEXTS, (str, type(None)))
+    need(_OPTIONAL_NUMBERS, (int, float, type(None)))
+    for name, kinds in (("adjust", (str,)), ("by", (str,)), ("age_bands", (int, float))):
+        need((name,), (list,))
+        if not all(isinstance(one, kinds) for one in model[name]):
+            raise TypeError("a choice")
+    options_of(model, PoolingOptions())
 
 
 def _read_sums(item: Mapping[str, Any]) -> ArmSums:
