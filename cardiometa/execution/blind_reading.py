@@ -241,12 +241,17 @@ def _case(
 ) -> tuple[dict[str, bytes | str], tuple[Any, ...]]:
     """The files of one case, and the cells of its line in the key after ``sample``."""
     from ..imaging.read import ReadOptions, read_cine
+    from ..imaging.selection import ed_es_alone
 
     try:
         scan = read_segmented(request.segmented, key, row)
     except UnusableError as error:
         raise InputError(error.sentence) from None
     cine = read_cine(source, ReadOptions(series_regex=scan.series_regex))
+    if scan.segmented_frames is not None:
+        numbers = [int(number) for number in cine.frame_numbers]
+        if set(scan.segmented_frames) <= set(numbers):
+            cine = ed_es_alone(cine, *(numbers.index(n) for n in scan.segmented_frames))
     if cine.pixels.shape != scan.grid.shape:
         raise InputError(
             "The images are not those that were segmented.",

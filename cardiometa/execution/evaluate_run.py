@@ -328,6 +328,7 @@ def _target(key: ScanKey, scan: SegmentedScan, request: EvaluateRequest) -> Scan
         even=scan.model.even_slices,
         order=request.label_order,
         series_regex=scan.series_regex,
+        segmented_frames=scan.segmented_frames,
     )
 
 

@@ -25,12 +25,16 @@ from .scan_record import MODEL_SEGMENTATION_NAME, RESULT_NAME, SEGMENTATION_NAME
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentedScan:
-    """The model's result of one scan; ``corrected``: a reader's mask stands in its place."""
+    """The model's result of one scan; ``corrected``: a reader's mask stands in its place.
+
+    ``segmented_frames``: of a run with ``--frames ed-es``, which of the source's the mask holds.
+    """
 
     model: ModelScan
     grid: ScanGrid
     corrected: bool
     series_regex: str | None
+    segmented_frames: tuple[int, ...] | None = None
 
 
 def read_segmented(out: Path, key: ScanKey, row: pd.Series) -> SegmentedScan:
@@ -66,8 +70,13 @@ def read_segmented(out: Path, key: ScanKey, row: pd.Series) -> SegmentedScan:
     except (LabelFileError, KeyError, TypeError, ValueError):
         raise UnusableError("no-mask", "The scan's record or mask is damaged.") from None
     options = own.get("options", {})
+    chosen = own.get("segmented_frames")
     return SegmentedScan(
-        model=model, grid=grid, corrected=corrected, series_regex=options.get("series_regex")
+        model=model,
+        grid=grid,
+        corrected=corrected,
+        series_regex=options.get("series_regex"),
+        segmented_frames=None if chosen is None else tuple(int(number) for number in chosen),
     )
 
 
@@ -110,7 +119,7 @@ def _model(
 
 def _index(own: Mapping[str, Any], frame: Any) -> int:
     """The place in the mask of a frame of the source."""
-    segmented = own.get("segmented_frames") or own.get("details", {}).get("segmented_frames")
+    segmented = own.get("segmented_frames")
     if segmented:
         return [int(f) for f in segmented].index(int(frame))
     return int(frame)

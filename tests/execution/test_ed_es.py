@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cardiometa.cli.main import app
 from cardiometa.errors import UsageError
+from cardiometa.execution.manual_labels.contours import read_contours
+from cardiometa.execution.manual_labels.read import read_manual
+from cardiometa.execution.manual_labels.records import LabelFile, ScanTarget, UnusableError
+from tests.execution.test_manual_labels import KEY, contour_files, numbered, target_of
 from tests.kit.small_runs import MASK, contents, load, record, run, save, scan, table
+from tests.kit.tiny_dicom import put, read
 
 CINES = ("P001", "P002")
 
@@ -83,3 +92,44 @@ def test_a_mended_mask_of_two_phases_comes_in(two: Path, cohort: Path, tmp_path:
     assert own["segmented_frames"] == own["model_result"]["segmented_frames"]
     assert nib.load(scan(two, "P001") / MASK).shape[3] == 2
     assert own["measures"]["lv_esv_ml"] < own["model_result"]["measures"]["lv_esv_ml"]
+
+
+def test_a_blind_package_holds_the_phases_that_were_segmented(
+    two: Path, cohort: Path, tmp_path: Path
+) -> None:
+    words = ("--cohort", cohort, "--key", tmp_path / "key.csv", "--share", 100)
+    done = CliRunner().invoke(
+        app, ["evaluate", str(two), "--export-for-reading", str(tmp_path / "p"), *map(str, words)]
+    )
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "key.csv").open(newline="") as stream:
+        rows = {row["participant_id"]: row for row in csv.DictReader(stream)}
+    source = np.asarray(nib.load(cohort / "ALPHA" / "P002" / "cine.nii.gz").dataobj)
+    frames = record(two, "P002")["segmented_frames"]
+    labels, _ = load(scan(two, "P002") / MASK)
+    for place, phase in enumerate(("ED", "ES")):
+        case = tmp_path / "p" / rows["P002"]["code"]
+        pixels = np.asarray(nib.load(case / f"{phase}.nii.gz").dataobj)
+        assert np.array_equal(pixels, source[..., frames[place]])
+        mask = np.asarray(nib.load(case / f"{phase}_mask.nii.gz").dataobj)
+        assert np.array_equal(mask.transpose(2, 1, 0), labels[place])
+
+
+def test_labels_are_compared_with_the_phases_there_are(tmp_path: Path) -> None:
+    """A frame is named by the source's number; a reader's ED beside ours is compared with ours."""
+    put(tmp_path, {**numbered("dicom/"), **contour_files()})  # ED at phase 3, ES at phase 11
+    grid = target_of(read(tmp_path / "dicom")).grid
+    target = ScanTarget(
+        key=KEY, grid=replace(grid, shape=(2, *grid.shape[1:])), segmented_frames=(4, 11)
+    )
+    ed, es = read_contours(tmp_path, target).phases
+    assert (ed.frame, es.frame) == (None, 1)
+    labels = np.zeros(grid.shape[1:], dtype=np.uint8)
+    labels[2, 3:6, 3:6] = 1
+    save(labels[None], grid.affine, tmp_path / "labels.nii.gz")
+    file = LabelFile(kind="nifti", path=tmp_path / "labels.nii.gz", phase="ES", frame=11)
+    found, _ = read_manual((file,), target)
+    assert [phase.frame for phase in found.phases] == [1]
+    for frame in (1, 3):  # 1 is a place in the mask, but not a frame that was segmented
+        with pytest.raises(UnusableError, match=f"of frame {frame}; of this scan frames 4 and 11"):
+            read_manual((replace(file, frame=frame),), target)

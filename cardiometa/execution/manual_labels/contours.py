@@ -120,7 +120,9 @@ def _places(files: FileSet, target: ScanTarget) -> tuple[Grid, dict[str, tuple[i
     phases, slices = timing.index.shape
     shape = (phases, slices, grid.rows, grid.columns)
     same = np.allclose(LPS_TO_RAS @ grid.affine_lps, target.grid.affine, atol=1e-2)
-    if shape != target.grid.shape or not same:
+    # A mask of ED and ES alone has fewer phases than the images.
+    first = 0 if target.segmented_frames is None else 1
+    if shape[first:] != target.grid.shape[first:] or not same:
         raise UnusableError(
             "labels-other-grid", "The contours' images are not those that were segmented."
         )
@@ -188,7 +190,12 @@ def _phase(
         volumes["lv_myocardium"] = sum(
             volume(k, polygon_area(p) - polygon_area(inner[k])) for k, p in outer.items()
         )
-    return ManualPhase(phase=name, frame=frame, masks=masks, slices=slices, volumes_ml=volumes)
+    own = target.segmented_frames
+    place: int | None = frame
+    if own is not None:
+        # A reader's ED or ES beside ours is compared with ours.
+        place = own.index(frame) if frame in own else None
+    return ManualPhase(phase=name, frame=place, masks=masks, slices=slices, volumes_ml=volumes)
 
 
 # ------------------------------------------------------------------ polygons

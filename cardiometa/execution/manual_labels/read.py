@@ -26,11 +26,7 @@ def read_manual(
         return read_contours(files[0].path, target), ()
     phases, digests, orders = [], [], []
     for file in files:
-        if file.frame is not None and file.frame >= target.grid.shape[0]:
-            raise UnusableError(
-                "labels-other-frame",
-                f"The labels are of frame {file.frame}; the scan has {target.grid.shape[0]}.",
-            )
+        _check_frame(file, target)
         data = _bytes(file.path)
         digests.append(sha256_bytes(data))
         if file.kind == "dicom-seg":
@@ -45,10 +41,27 @@ def read_manual(
     return scan, tuple(orders)
 
 
+def _check_frame(file: LabelFile, target: ScanTarget) -> None:
+    """Refuse labels of a frame that the mask does not hold."""
+    if file.frame is None:
+        return
+    if target.segmented_frames is not None:
+        known = file.frame in target.segmented_frames
+        have = f"of this scan frames {' and '.join(map(str, target.segmented_frames))} alone were"
+        has = f"{have} segmented (--frames ed-es)"
+    else:
+        known = file.frame < target.grid.shape[0]
+        has = f"the scan has {target.grid.shape[0]}"
+    if not known:
+        raise UnusableError("labels-other-frame", f"The labels are of frame {file.frame}; {has}.")
+
+
 def _frame(file: LabelFile, target: ScanTarget) -> int | None:
-    """The frame that is meant: the one named; of an ED and ES pair its own."""
+    """The place in the mask of the frame that is meant: the one named; of a pair its own."""
     if file.frame is None and target.grid.shape[0] == 2:
         return 0 if file.phase == "ED" else 1
+    if file.frame is not None and target.segmented_frames is not None:
+        return target.segmented_frames.index(file.frame)
     return file.frame
 
 

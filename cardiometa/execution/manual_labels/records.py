@@ -40,7 +40,8 @@ class ScanTarget:
     """The scan that labels must fit.
 
     ``grid`` of the model's mask; ``even`` False where the gaps between slices are irregular, so
-    that the affine does not tell a slice's place; ``series_regex`` the one of the run.
+    that the affine does not tell a slice's place; ``series_regex`` the one of the run;
+    ``segmented_frames`` the source's frames that the mask holds, where it has ED and ES alone.
     """
 
     key: ScanKey
@@ -48,3 +49,4 @@ class ScanTarget:
     even: bool = True
     order: LabelOrder = "cardiometa"
     series_regex: str | None = None
+    segmented_frames: tuple[int, ...] | None = None
