@@ -88,7 +88,14 @@ def _root(
 
 def main() -> None:
     """Entry point of the ``cardiometa`` script."""
+    import os
+
     from .edge import edge
 
+    # How many threads add up a sum decides its last digit, and the same command must give the same
+    # bytes on every machine. The network's threads are its own.
+    os.environ.update(
+        dict.fromkeys(("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+    )
     with edge():
         app()
