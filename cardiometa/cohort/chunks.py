@@ -108,9 +108,12 @@ def _text_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Itera
             if not data:
                 return
             cut = _last_end(data) if block else len(data)
+            # Empty lines at the end are no records; before others they are the next part's fault.
+            last = len(data[:cut].rstrip(b"\r\n"))
+            cut = last + 1 + data.startswith(b"\r\n", last) if last else 0
             data, rest = data[:cut], data[cut:]
-            if not block:  # empty lines at the end are no records
-                data = data.rstrip(b"\r\n")
+            if not (data or block):
+                return
             if len(rest) > _LONGEST_RECORD:
                 raise NotPlainError
             if not data:
