@@ -271,10 +271,14 @@ def canonical_json(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON; a file of ours has null")
+
+
 def read_json(path: Path) -> Any:
     """The JSON value of a file of ours; InputError where it is damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         # Half a character (\\ud800) could be read but never written again.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (OSError, ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ location differs by a normal effect with that SD (in log M, or in the mean).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -255,24 +256,41 @@ def curve_document(curve: Curve) -> dict[str, Any]:
     }
 
 
+_MOST_SEGMENTS = 1000
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _segments(value: Any) -> int:
+    number = int(_finite(value))
+    if not 0 <= number <= _MOST_SEGMENTS:
+        raise ValueError("more knots than any curve has")
+    return number
+
+
 def curve_from_document(document: Mapping[str, Any]) -> Curve:
     """The curve of a document; KeyError, TypeError or ValueError where it is damaged."""
     functions = {
         str(f["name"]): AgeFunction(
             basis=f["basis"],
-            coefficients=tuple(float(c) for c in f["coefficients"]),
-            offset=float(f["offset"]),
-            low=float(f.get("low", 0.0)),
-            high=float(f.get("high", 0.0)),
-            segments=int(f.get("segments", 0)),
-            powers=tuple(float(p) for p in f.get("powers", ())),
+            coefficients=tuple(_finite(c) for c in f["coefficients"]),
+            offset=_finite(f["offset"]),
+            low=_finite(f.get("low", 0.0)),
+            high=_finite(f.get("high", 0.0)),
+            segments=_segments(f.get("segments", 0)),
+            powers=tuple(_finite(p) for p in f.get("powers", ())),
         )
         for f in document["functions"]
     }
     return Curve(
         family=document["family"],
         functions=functions,
-        age_low=float(document["age_low"]),
-        age_high=float(document["age_high"]),
-        tau=float(document["tau"]),
+        age_low=_finite(document["age_low"]),
+        age_high=_finite(document["age_high"]),
+        tau=_finite(document["tau"]),
     )

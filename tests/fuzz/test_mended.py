@@ -36,6 +36,7 @@ from cardiometa.files import RECORD_NAME, canonical_json
 from cardiometa.imaging.archive import open_files
 from cardiometa.imaging.dicom import frame_table
 from cardiometa.pooling.site import read_site
+from cardiometa.reference.predict import reference_model
 from tests.fuzz import documents
 from tests.kit.cohorts import cohort_folder
 from tests.kit.tiny_dicom import Shape, encode, image, put, read
@@ -45,8 +46,8 @@ from tests.kit.tiny_dicom import Shape, encode, image, put, read
 
 @pytest.mark.parametrize(
     "text",
-    ['"\\ud800"', '{"\\udfff": 1}', "1" * 5000, "[" * 100_000, '{"a": 1', "\x00", ""],
-    ids=["half a character", "in a key", "5000 digits", "deep", "cut off", "zero", "empty"],
+    ['"\\ud800"', '{"\\udfff": 1}', "1" * 5000, "[" * 100_000, '{"a": 1', "\x00", "", "[NaN]"],
+    ids=["half a character", "in a key", "5000 digits", "deep", "cut off", "zero", "empty", "NaN"],
 )
 def test_json_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
@@ -103,6 +104,18 @@ def test_a_sum_changed_on_the_way_from_a_site_is_seen() -> None:
     arm["means"][-1] += 0.001
     with pytest.raises(InputError, match="does not have the hash"):
         read_site(document, "site.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("segments", 10**9), ("segments", 1e999), ("low", 1e999), ("offset", "x")]
+)
+def test_a_curve_that_no_program_wrote_is_refused(name: str, value: object) -> None:
+    """A billion knots would take all memory when the first person is scored."""
+    document = json.loads(documents.reference_document())
+    assert reference_model(document, "ref.json").measures
+    document["curves"][0]["functions"][0][name] = value
+    with pytest.raises(InputError, match="damaged"):
+        reference_model(document, "ref.json")
 
 
 @pytest.mark.parametrize("sets", [{"A|control": 3.5}, {"A|control": [1]}, ["x"], None])
