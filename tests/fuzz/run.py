@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.fuzz.target import Target, case, outcome
 
+_STARTING = -1  # in place of a case's number while the libraries are imported
 SLOW_SHARE = 0.2  # a slow target gets this many cases for one of a fast one
 
 
@@ -75,7 +76,7 @@ def _part(report: Report, seed: int, first: int, cases: int, seconds: float) -> 
     """Run until the end or a crash; the number of the next case."""
     with tempfile.TemporaryDirectory() as folder:
         progress = Path(folder, "progress")
-        progress.write_bytes(struct.pack("<qqq", first, 0, 0))
+        progress.write_bytes(struct.pack("<qqq", _STARTING, 0, 0))
         command = [sys.executable, "-m", "tests.fuzz.worker", "--target", report.target]
         command += ["--seed", str(seed), "--first", str(first), "--cases", str(cases)]
         command += ["--seconds", str(seconds), "--progress", str(progress)]
@@ -87,6 +88,7 @@ def _part(report: Report, seed: int, first: int, cases: int, seconds: float) -> 
             hung = not _wait(process, progress)
             out = process.communicate()[0]
         number, taken, refused = struct.unpack("<qqq", progress.read_bytes())
+        number = first if number == _STARTING else number
         report.findings += [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         report.taken += taken
         report.refused += refused
@@ -114,7 +116,9 @@ def _wait(process: subprocess.Popen[str], progress: Path) -> bool:
             now = progress.read_bytes()
             if now != last:
                 last, since = now, time.monotonic()
-            elif time.monotonic() - since > 60:
+            elif time.monotonic() - since > (
+                300 if struct.unpack_from("<q", now)[0] == _STARTING else 60
+            ):
                 process.kill()
                 return False
             continue
