@@ -198,6 +198,16 @@ def main(descriptor: int, *, network: bool) -> None:
     if network:
         preload_network()
     children: set[int] = set()
+    # The run may be killed between its request and the answer.
+    with contextlib.suppress(ConnectionError):
+        _answer(control, children)
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _answer(control: socket.socket, children: set[int]) -> None:
+    """Fork and wait as asked, until the other side goes."""
     while True:
         request, links, _, _ = socket.recv_fds(control, 64, 1)
         if request == b"fork":
@@ -216,10 +226,7 @@ def main(descriptor: int, *, network: bool) -> None:
             else:
                 control.sendall(b"?")
         elif not request:
-            break
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            return
 
 
 if __name__ == "__main__":

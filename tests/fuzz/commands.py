@@ -141,6 +141,8 @@ def _child(words: list[str], log: Path, environment: dict[str, str]) -> None:
     code: Any = 70
     try:
         os.setsid()
+        # A campaign in the background of a shell ignores Ctrl-C; the run must not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
