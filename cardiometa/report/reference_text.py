@@ -203,8 +203,7 @@ def curve_sentences(method: str, result: ReferenceResult) -> str:
                 "beside another has no level of its own."
                 if method in ("lms", "gaussian")
                 else "A group too thin for a curve of its own has everybody's, moved by its own "
-                "mean distance within trials"
-                + ", shrunk as a random effect"
+                "mean distance within trials, shrunk as a random effect"
                 + (
                     "; of positive values it is a ratio, by which an outer centile moves half as "
                     "the median does and half in proportion to itself."
