@@ -28,7 +28,7 @@ from tests.kit.pairs import cardiometa, command, pairs_cohort, same_tables
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pairs_cohort(tmp_path_factory.mktemp("pairs"), 5)
+    return pairs_cohort(tmp_path_factory.mktemp("pairs"), 4)
 
 
 def reasons(out: Path) -> dict[str, str]:
@@ -57,7 +57,7 @@ def test_a_lost_worker_costs_nothing_and_a_scan_that_kills_fails_alone(
             text=True,
         )
         until = time.monotonic() + 120
-        while len(list(out.glob("scans/*/*/*/result.json"))) < 2 and time.monotonic() < until:
+        while len(list(out.glob("scans/*/*/*/result.json"))) < 1 and time.monotonic() < until:
             time.sleep(0.1)
         assert any("cardiometa" in args for args in cluster.processes("one").values())
         cluster.lose("one")
@@ -78,7 +78,7 @@ def test_a_lost_worker_costs_nothing_and_a_scan_that_kills_fails_alone(
         assert word not in logs, "Dask's logs hold no id and no path"
     # The rest is done here: one machine and a cluster make one output.
     mended = cardiometa("segment", pairs, "--out", out)
-    assert "4 already done" in mended.stderr
+    assert "3 already done" in mended.stderr
     same_tables(whole, out)
 
 

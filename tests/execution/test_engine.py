@@ -24,7 +24,7 @@ from tests.kit.pairs import cardiometa, command, pairs_cohort, same_tables
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pairs_cohort(tmp_path_factory.mktemp("pairs"), 5)
+    return pairs_cohort(tmp_path_factory.mktemp("pairs"), 4)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def test_what_hangs_or_crashes_fails_alone_and_is_tried_again(
     # With no more time the hanging scan stays failed; the other is tried and is whole again.
     again = cardiometa("segment", pairs, "--out", out, "--timeout", 20)
     assert again.returncode == 4
-    assert "4 already done" in again.stderr
+    assert "3 already done" in again.stderr
     assert set(reasons(out)) == {"P001"}
     more = cardiometa("segment", pairs, "--out", out, "--timeout", 0)
-    assert "4 already done" in more.stderr
+    assert "3 already done" in more.stderr
     same_tables(whole, out)
 
 
@@ -93,12 +93,12 @@ def processes_of(session: int) -> list[str]:
     return [line for line in found.stdout.splitlines() if "defunct" not in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_nobody_behind(
     pairs: Path, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
-    environment = {**os.environ, **site(tmp_path / "site", at_reading(P004="time.sleep(1000)"))}
+    environment = {**os.environ, **site(tmp_path / "site", at_reading(P003="time.sleep(1000)"))}
     run = subprocess.Popen(
         command("segment", pairs, "--out", out, "--quiet"),
         env=environment,
@@ -107,8 +107,9 @@ def test_a_stopped_run_leaves_nobody_behind(
         text=True,
     )
     until = time.monotonic() + 120
-    while len(list(out.glob("scans/*/*/*/result.json"))) < 4 and time.monotonic() < until:
+    while len(list(out.glob("scans/*/*/*/result.json"))) < 3 and time.monotonic() < until:
         time.sleep(0.1)
+        assert run.poll() is None, run.communicate()[1]
     assert len(processes_of(run.pid)) >= 3, "the command, who forks, a worker"
     second = cardiometa("segment", pairs, "--out", out)
     assert second.returncode == 2
@@ -125,16 +126,16 @@ def test_a_stopped_run_leaves_nobody_behind(
     assert not processes_of(run.pid)
     resumed = cardiometa("segment", pairs, "--out", out)
     assert resumed.returncode in (0, 4), resumed.stderr
-    assert "4 already done" in resumed.stderr
+    assert "3 already done" in resumed.stderr
     same_tables(whole, out)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_where_nothing_is_forked_the_bytes_are_the_same(
     pairs: Path, whole: Path, tmp_path: Path, workers: int
 ) -> None:
     cohort, model = load_cohort(pairs), load_model()
-    jobs = jobs_of(cohort, SegmentOptions(), model, {})[:3]
+    jobs = jobs_of(cohort, SegmentOptions(), model, {})[:2]
     nursery = Nursery(network=True, fork=False)
     crew = Crew(EngineSetup(out=tmp_path, model=model, workers=workers), nursery)
     try:

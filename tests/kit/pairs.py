@@ -20,7 +20,7 @@ def pairs_cohort(top: Path, people: int) -> Path:
         heart = HeartPhantom(
             lv_edv_ml=120 + 15 * (number % 7), lv_ef_percent=55, rv_edv_ml=140, seed=number
         )
-        cine = render(heart, CineGrid(slices=8, frames=8, rows=80, columns=80))
+        cine = render(heart, CineGrid(slices=6, frames=8, rows=80, columns=80))
         folder = top / "ALPHA" / f"P{number:03d}"
         folder.mkdir(parents=True)
         for name, data in nifti_ed_es(cine).items():
