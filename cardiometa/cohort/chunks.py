@@ -193,8 +193,8 @@ def _parsed(
         "keep_default_na": False,
         "low_memory": False,
     }
-    kinds: dict[str, Any] = dict.fromkeys(columns.texts, str)
-    kinds |= dict.fromkeys(columns.categories, "category")
+    # pandas would make numbers of categories such as 001: they are made of texts afterwards.
+    kinds: dict[str, Any] = dict.fromkeys((*columns.texts, *columns.categories), str)
     fast = {
         **options,
         "dtype": kinds | dict.fromkeys(columns.numbers, float),
@@ -208,6 +208,8 @@ def _parsed(
         kinds |= dict.fromkeys(columns.numbers, str)
         table = pd.read_csv(io.BytesIO(data), **options, dtype=kinds, na_filter=False)
     table.index = pd.RangeIndex(row, row + len(table))
+    for name in columns.categories:
+        table[name] = table[name].astype("category")
     return _with_numbers(table, columns, file, problems)
 
 

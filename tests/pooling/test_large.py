@@ -124,6 +124,15 @@ def test_ids_are_the_same_text_in_every_kind_of_file(tmp_path):
     assert "row 4" in str(caught.value.problems)
 
 
+def test_trials_with_numbers_for_names_stay_apart(tmp_path):
+    rows = table()
+    rows["trial"] = rows["trial"].replace({"T1": "01", "T2": "1", "T3": "1e0", "T4": "001"})
+    rows.to_csv(tmp_path / "people.csv", index=False)
+    whole, parts = both(tmp_path / "people.csv")
+    close(whole.effects, parts.effects)
+    assert {"01", "1", "001"} <= {r.trial for r in parts.effects}
+
+
 def test_the_command_reads_a_large_table_in_parts(tmp_path, monkeypatch):
     path = tmp_path / "people.csv"
     table().to_csv(path, index=False)
