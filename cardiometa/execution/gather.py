@@ -192,6 +192,7 @@ def contents_of(
         card=card,
         model_sha256=model_sha256,
         identity_kept=identity_kept(flagged),
+        ed_es_alone=any(r.document.get("options", {}).get("frames") == "ed-es" for r in flagged),
     )
     contents: dict[str, bytes | str] = {
         "participants.csv": frame_csv(tables.participants),

@@ -53,7 +53,7 @@ TIMEOUT_CODE = "timeout"
 UNREADABLE_CODE = "unreadable"
 # What of a record the tables and the account need; the rest is read again where it is shown.
 _SLIM = ("model", "run", "dicom_seg")
-_SLIM_OPTIONS = ("bsa_formula", "model_sha256")
+_SLIM_OPTIONS = ("bsa_formula", "frames", "model_sha256")
 _HASH = "record_sha256"  # of the whole record, in a slim one
 
 FACT_NAMES = ("vendor", "field_strength_t", "sequence")

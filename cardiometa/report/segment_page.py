@@ -50,17 +50,22 @@ def segment_page(
     card: ModelCard,
     model_sha256: str,
     identity_kept: bool = False,
+    ed_es_alone: bool = False,
 ) -> str:
     """The whole page as text; ``items`` come from `gallery.gallery_items`.
 
-    ``identity_kept``: DICOM objects in the output name the patient and study of their source.
+    ``identity_kept``: DICOM objects in the output name the patient and study of their source;
+    ``ed_es_alone``: the run was made with ``--frames ed-es``.
     """
+    told = methods_text(
+        tables.measurements, card, identity_kept=identity_kept, ed_es_alone=ed_es_alone
+    )
     sections = [
         _flow_section(tables, cohort),
         _measures_section(tables.measurements),
         _agreement_section(tables.measurements, cohort),
         _quality_section(tables, items),
-        _methods_section(tables.measurements, card, model_sha256, identity_kept=identity_kept),
+        _methods_section(told, card, model_sha256),
         Section(
             "Gallery",
             "gallery",
@@ -183,12 +188,10 @@ def _quality_section(tables: CohortTables, gallery: Gallery) -> Section:
     )
 
 
-def _methods_section(
-    measurements: pd.DataFrame, card: ModelCard, model_sha256: str, *, identity_kept: bool
-) -> Section:
+def _methods_section(told: str, card: ModelCard, model_sha256: str) -> Section:
     limits = card.document.get("limits") or ()
     blocks: list[Any] = [
-        Paragraph(methods_text(measurements, card, identity_kept=identity_kept)),
+        Paragraph(told),
         Facts(card_facts(card, model_sha256)),
     ]
     if limits:
@@ -224,7 +227,11 @@ def mixed_models_notice(measurements: pd.DataFrame) -> tuple[str, ...]:
 
 
 def methods_text(
-    measurements: pd.DataFrame, card: ModelCard, *, identity_kept: bool = False
+    measurements: pd.DataFrame,
+    card: ModelCard,
+    *,
+    identity_kept: bool = False,
+    ed_es_alone: bool = False,
 ) -> str:
     """Sentences for a paper's methods, with what was really used."""
     formulas = sorted({str(name) for name in measurements["bsa_formula"].dropna() if str(name)})
@@ -252,10 +259,17 @@ def methods_text(
         if pairs
         else ""
     )
+    phases = "End-diastole and end-systole were the extremes of each ventricle's volume over the "
+    phases += "cycle."
+    if ed_es_alone:
+        phases = (
+            "End-diastole and end-systole were the extremes of the LV's volume over the cycle by a "
+            "coarse segmentation of all phases; these two phases alone were segmented in full, and "
+            "the RV was measured at the same two."
+        )
     return (
         f"Short-axis cine images of all trials were segmented with {how} by cardiometa "
-        f"{version()}.{corrected} End-diastole and end-systole were the "
-        f"extremes of each ventricle's volume over the cycle.{given} Volumes are sums of area "
+        f"{version()}.{corrected} {phases}{given} Volumes are sums of area "
         "times slice distance; LV mass is myocardial volume at end-diastole times "
         f"{MYOCARDIUM_G_PER_ML:g} g/mL; papillary muscles and trabeculae count as blood pool."
         f"{indexed} Scans that failed have no measures; scans marked for review are in the table "

@@ -63,6 +63,15 @@ def test_the_mask_holds_ed_then_es(two: Path, plain: Path, person: str) -> None:
     assert np.count_nonzero(labels[0] == 1) > np.count_nonzero(labels[1] == 1)
 
 
+def test_the_page_says_how_phases_were_found(two: Path, plain: Path) -> None:
+    told = "these two phases alone were segmented in full, and the RV was measured at the same two"
+    other = "the extremes of each ventricle&#39;s volume over the cycle"
+    for out, here, absent in ((two, told, other), (plain, other, told)):
+        page = (out / "report.html").read_text(encoding="utf-8").replace("&#x27;", "&#39;")
+        assert here in page
+        assert absent not in page
+
+
 def test_a_cine_of_nothing_fails_alike(two: Path, plain: Path) -> None:
     assert table(two)["P003"]["status"] == table(plain)["P003"]["status"] == "failed"
 
