@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from cardiometa.imaging.read import ReadOptions, read_cine
-from cardiometa.measurement.measure import measure_scan
+from cardiometa.measurement.measure import lv_extremes, measure_scan
 from cardiometa.records import BodySize, CineStack, LabelStack, ScanSource
 from cardiometa.segmentation.model import Model, load_model
 from cardiometa.segmentation.predict import TorchPredictor
-from cardiometa.segmentation.segment import segment_cine
+from cardiometa.segmentation.segment import segment_cine, segment_ed_es
 from tests.kit.data import shared_data
 
 # Slices of the stack, then LV EDV mL, ESV mL and EF % of the manual contours (the data's README).
@@ -78,6 +78,27 @@ def test_ge_dicom_hearts(model: Model, predictor: TorchPredictor) -> None:
         assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.25)
     assert abs(float(np.mean(bias))) < 0.05, bias
     assert np.mean(ef_errors) <= 3, ef_errors
+
+
+@pytest.mark.data
+def test_ed_and_es_alone_measure_as_the_whole_cine(model: Model, predictor: TorchPredictor) -> None:
+    """``--frames ed-es`` on a GE heart, its phases found by one view of the network."""
+    path = shared_data() / "sunnybrook" / "SCD0000301.zip"
+    cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
+    whole = values_of(cine, segment_cine(cine, predictor, model.card, model.sha256))
+
+    def choose(labels: np.ndarray) -> tuple[int, int]:
+        found = lv_extremes(cine, labels)
+        assert found is not None
+        return found.largest, found.smallest
+
+    two = values_of(*segment_ed_es(cine, predictor, model.card, model.sha256, choose))
+    for name in ("lv_edv_ml", "lv_esv_ml", "lv_mass_g"):
+        assert two[name] == pytest.approx(whole[name], rel=0.02), name
+    assert two["lv_ef_percent"] == pytest.approx(whole["lv_ef_percent"], abs=1)
+    for name in ("ed_frame", "es_frame"):
+        assert abs(int(two[name] or 0) - int(whole[name] or 0)) <= 1, name
+    assert two["frames"] == 20
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
