@@ -89,9 +89,13 @@ def release_effects(
     """The rows with counts below the cell emptied.
 
     A trial with fewer people than the cell in all is not shown at all (its row stays, with the
-    note); it is still among the pooled. So are the numbers of ``thin_events`` (`few_events`).
+    note), nor what is left without it; it is still among the pooled. Where one trial alone is so,
+    the numbers of the next smallest are withheld too: else the pooled effect less the others would
+    be its own. So are the numbers of ``thin_events`` (`few_events`).
     """
+    few, beside = _few_people(rows, min_cell)
     rows = [_release_events(row, thin_events, min_cell) for row in rows]
+    rows = [_release_few(row, few, beside, min_cell) for row in rows]
     thin = [row for row in rows if row.analysis == "trial" and _is_thin(row, min_cell)]
     arms = {(row.arm, row.control) for row in thin}
     trials = {row.trial for row in thin}
@@ -101,6 +105,40 @@ def release_effects(
         else _release_pooled(row, arms, min_cell)
         for row in rows
     )
+
+
+def _few_people(
+    rows: Sequence[EffectRow], min_cell: int
+) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """The (arm, trial) of fewer people than the cell in all, and those to be withheld with them."""
+    sizes: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if row.analysis == "trial" and row.se is not None and row.n_control is not None:
+            sizes.setdefault(row.arm, {})[row.trial] = row.n_control + (row.n_active or 0)
+    few = {(arm, t) for arm, found in sizes.items() for t, n in found.items() if n < min_cell}
+    beside = set()
+    for arm, found in sizes.items():
+        if sum(a == arm for a, _ in few) == 1:
+            others = sorted((n, trial) for trial, n in found.items() if (arm, trial) not in few)
+            beside |= {(arm, trial) for _, trial in others[:1]}
+    return few, beside
+
+
+def _release_few(
+    row: EffectRow,
+    few: Collection[tuple[str, str]],
+    beside: Collection[tuple[str, str]],
+    min_cell: int,
+) -> EffectRow:
+    """What is left without a trial of a few people, and the numbers of the one beside it."""
+    key = (row.arm, row.trial)
+    if row.analysis == "leave-one-out" and (key in few or key in beside):
+        return without_numbers(row, f"n<{min_cell}" if key in few else WITHHELD)
+    if row.analysis == "trial" and key in beside:
+        return replace(
+            without_numbers(row, WITHHELD), n_control=row.n_control, n_active=row.n_active
+        )
+    return row
 
 
 def _is_thin(row: EffectRow, min_cell: int) -> bool:

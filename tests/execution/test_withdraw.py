@@ -31,8 +31,8 @@ def known_labels() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An output of two trials of twelve, one scan that failed, and its cohort."""
-    out, cohort, _ = make_out(tmp_path_factory.mktemp("made"))
+    """An output of two trials of six, one scan that failed, and its cohort."""
+    out, cohort, _ = make_out(tmp_path_factory.mktemp("made"), 6)
     return out, cohort
 
 
@@ -74,10 +74,10 @@ def test_what_is_left_is_what_a_run_without_the_person_writes(
     out: Path, cohort: Path, bench: Bench
 ) -> None:
     before = tree(out)
-    done = withdraw(bench, out, GONE, ("ALPHA", "011"))
+    done = withdraw(bench, out, GONE, ("ALPHA", "005"))
     assert "2 erased, 3 scans removed" in done.text
     fresh = bench.top / "fresh"
-    smaller = cohort_without(cohort, bench.top / "cohort", GONE, ("ALPHA", "011"))
+    smaller = cohort_without(cohort, bench.top / "cohort", GONE, ("ALPHA", "005"))
     bench.run("segment", smaller, "--out", fresh, "--quiet", code=4)
     # Hashes of the site's tables and what says that people withdrew differ; nothing else does.
     but = ("withdrawals.json", "cardiometa.json", "cohort.json", "flow.json", "report.html")
@@ -129,7 +129,7 @@ def test_the_list_cannot_be_tried_against_ids_without_its_key(out: Path, bench: 
                     tried = hmac.new(data, message.encode(), hashlib.sha256).hexdigest()
                     assert tried != entry
     other = Path(shutil.copytree(out, bench.top / "copy"))
-    refused = withdraw(bench, other, ("ALPHA", "010"), code=3)
+    refused = withdraw(bench, other, ("ALPHA", "006"), code=3)
     assert "copy.withdrawals.key" in refused.text
 
 
@@ -258,8 +258,19 @@ def test_no_new_data_keeps_rows_and_adds_nothing(out: Path, cohort: Path, bench:
 
 def test_what_was_computed_is_stale_until_computed_again(out: Path, bench: Bench) -> None:
     top = bench.top
-    ranges = ("reference-ranges", out, "--all", "--method", "strata", "--bootstrap", "200")
-    ranges = (*ranges, "--min-n", "10", "--use-visit", "baseline", "--measure", "lv_edv_ml")
+    ranges = (
+        "reference-ranges",
+        out,
+        "--all",
+        "--method",
+        "strata",
+        "--bootstrap",
+        "200",
+        "--by",
+        "age",
+    )
+    ranges = (*ranges, "--min-n", "10", "--age-bands", "18", "--use-visit", "baseline")
+    ranges = (*ranges, "--measure", "lv_edv_ml")
     bench.run(*ranges, "--out", top / "ranges")
     bench.run(*ranges, "--internal", "--out", top / "away" / "internal")
     compare = ("evaluate", out, "--against", "reported", "--bootstrap", "50")

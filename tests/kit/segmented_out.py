@@ -81,11 +81,11 @@ def visits_of(trial: str) -> tuple[str, ...]:
     return ("baseline",) if trial == "ALPHA" else ("baseline", "rescan")
 
 
-def write_cohort(folder: Path) -> tuple[Path, Path]:
+def write_cohort(folder: Path, count: int = PEOPLE) -> tuple[Path, Path]:
     """A cohort.toml and a folder of labels ``trial/participant/visit/*_gt.nii`` in our order."""
     text = 'name = "evaluation cohort"\n'
     for trial in TRIALS:
-        persons = people(PEOPLE)
+        persons = people(count)
         for number, person in enumerate(persons):
             person["ethnicity"] = ("white", "black")[number % 4 == 0]
         write(folder / trial / "participants.csv", roster(persons))
@@ -93,7 +93,7 @@ def write_cohort(folder: Path) -> tuple[Path, Path]:
         lines = [
             "participant_id,visit,ed_images,es_images," + ",".join(f"reported_{n}" for n in names)
         ]
-        for number in range(1, PEOPLE + 1):
+        for number in range(1, count + 1):
             lines += [_scan(folder, trial, number, visit) for visit in visits_of(trial)]
         write(folder / trial / "scans.csv", "\n".join(lines) + "\n")
         papillary = "myocardium" if trial == "BETA" else "blood-pool"
@@ -124,13 +124,13 @@ def _scan(folder: Path, trial: str, number: int, visit: str) -> str:
     return ",".join([*cells, *(str(v) for v in reported)])
 
 
-def make_out(folder: Path) -> tuple[Path, Path, Path]:
-    """OUT of ``segment``, its cohort.toml and the folder of labels."""
+def make_out(folder: Path, count: int = PEOPLE) -> tuple[Path, Path, Path]:
+    """OUT of ``segment``, its cohort.toml and the folder of labels; ``count`` people a trial."""
     from typer.testing import CliRunner
 
     from cardiometa.cli.main import app
 
-    cohort, labels = write_cohort(folder)
+    cohort, labels = write_cohort(folder, count)
     with segmented_by(fake_segment):
         done = CliRunner().invoke(
             app,

@@ -22,7 +22,7 @@ from tests.kit.in_process import segmented_by
 
 # Folders of images are named after the person, as archives write them.
 PERSON_FOLDER = f"{SECRETS['folder']}_{SECRETS['surname']}_{SECRETS['given']}_{SECRETS['birth']}"
-PEOPLE = 16
+PEOPLE = 10
 TRIALS = ("ALPHA", "BETA")
 
 
