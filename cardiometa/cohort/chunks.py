@@ -80,7 +80,11 @@ def _header(line: bytes, suffix: str) -> tuple[tuple[str, ...], str]:
     delimiter = _delimiter(text, suffix)
     if text.count('"') % 2:  # a name over two lines
         raise NotPlainError
-    return tuple(name.strip() for name in next(csv.reader([text], delimiter=delimiter))), delimiter
+    try:
+        names = next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise NotPlainError from error
+    return tuple(name.strip() for name in names), delimiter
 
 
 def read_chunks(path: Path, columns: Columns, problems: list[Problem]) -> Iterator[pd.DataFrame]:
