@@ -106,10 +106,28 @@ def _locate(path: Path) -> tuple[Path, str]:
     record = path / RECORD_NAME
     if record.is_file():
         try:
-            name = str(read_json(record)["options"]["cohort"])
-        except (InputError, KeyError, TypeError):
-            name = path.name
+            document = read_json(record)
+            name = str(document["options"]["cohort"])
+            state = document.get("run", {}).get("state")
+        except (InputError, KeyError, TypeError, AttributeError):
+            return file, path.name
+        _check_finished(path.name, state)
     return file, name
+
+
+def _check_finished(name: str, state: object) -> None:
+    """A run that goes on, or that was stopped, leaves the table of the run before: an error."""
+    hints = {
+        "running": "Run the same `segment` command to its end.",
+        "writing": "Run the same `segment` command to its end.",
+        "shards": "Once all shards are done, run `cardiometa gather` on it.",
+    }
+    if isinstance(state, str) and state in hints:
+        raise TableError(
+            f"The output {name} is not finished: {MEASUREMENTS_NAME} is older than its scans, or "
+            "lacks some.",
+            hint=hints[state],
+        )
 
 
 def column_rules(options: TableOptions) -> tuple[dict[str, ColumnRule], list[Problem]]:

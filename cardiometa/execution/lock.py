@@ -207,7 +207,12 @@ class OutputLock:
             "pid": os.getpid(),
             "born": _born(os.getpid()),
         }
-        files.write_text(self.path, files.canonical_json(owner))
+        text = files.canonical_json(owner)
+        try:
+            files.write_text(self.path, text)
+        except OutputError:
+            # The run in the way may just have cleared temporary files away, this one's too.
+            files.write_text(self.path, text)
 
     def _in_the_way(self) -> list[_Other]:
         """Files of runs that bar this one; those of runs surely ended are cleared away."""

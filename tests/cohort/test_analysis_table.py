@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -244,3 +245,16 @@ def test_reading_a_table_imports_no_images_and_no_network(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "1\n", done.stderr
+
+
+@pytest.mark.parametrize(("state", "way"), [("running", "segment"), ("shards", "gather")])
+def test_the_table_of_an_output_that_is_not_finished_is_refused(tmp_path, state, way):
+    (tmp_path / "measurements.csv").write_text("trial,participant_id,lv_edv_ml\nA,1,150\n")
+    record = {"options": {"cohort": "c"}, "run": {"state": state}}
+    (tmp_path / "cardiometa.json").write_text(json.dumps(record))
+    with pytest.raises(TableError, match="is not finished") as caught:
+        read_analysis_table(tmp_path)
+    assert way in caught.value.hint
+    record["run"]["state"] = "complete"
+    (tmp_path / "cardiometa.json").write_text(json.dumps(record))
+    assert read_analysis_table(tmp_path).name == "c"

@@ -43,7 +43,7 @@ def bash(
 
 
 def test_an_array_and_its_gathering(cluster: dict[str, str], tmp_path: Path) -> None:
-    cohort = pairs_cohort(tmp_path / "cohort", 2)
+    cohort = pairs_cohort(tmp_path / "cohort", 1)
     (cohort / "ALPHA" / "P009").mkdir()
     (cohort / "ALPHA" / "P009" / "notes.dcm").write_text("no image")
     out, whole = tmp_path / "out", tmp_path / "whole"

@@ -15,6 +15,7 @@ from cardiometa.execution.worker import WorkerSetup
 from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
 from cardiometa.imaging.phantom_dicom import dicom_files
 from cardiometa.imaging.phantom_nifti import nifti_4d
+from tests.kit.pairs import cardiometa, pairs_cohort
 from tests.kit.small_runs import run
 
 
@@ -67,3 +68,18 @@ def plain(plain_run: Path) -> Path:
 @pytest.fixture
 def out(plain_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(plain_run, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four scans of half a second each."""
+    return pairs_cohort(tmp_path_factory.mktemp("pairs"), 4)
+
+
+@pytest.fixture(scope="session")
+def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one machine makes of them."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = cardiometa("segment", pairs, "--out", out, "--workers", 2)
+    assert done.returncode in (0, 4), done.stderr
+    return out

@@ -19,20 +19,7 @@ from cardiometa.execution.segment_plan import jobs_of
 from cardiometa.execution.segment_run import SegmentOptions
 from cardiometa.segmentation.model import load_model
 from tests.kit.broken_workers import at_reading, site
-from tests.kit.pairs import cardiometa, command, pairs_cohort, same_tables
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pairs_cohort(tmp_path_factory.mktemp("pairs"), 4)
-
-
-@pytest.fixture(scope="module")
-def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole") / "out"
-    done = cardiometa("segment", pairs, "--out", out, "--workers", 2)
-    assert done.returncode in (0, 4), done.stderr
-    return out
+from tests.kit.pairs import cardiometa, command, same_tables
 
 
 def reasons(out: Path) -> dict[str, tuple[str, str]]:
