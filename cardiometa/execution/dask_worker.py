@@ -13,7 +13,7 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
-from ..errors import CardiometaError
+from ..errors import CardiometaError, EngineError
 from ..imaging.source_state import source_state
 from ..provenance import version
 from ..records import ScanResult
@@ -101,12 +101,10 @@ class ScanPlugin(WorkerPlugin):
         state = source_state(job.source)
         if (state.files, state.size) != wanted:
             return Outcome(unfit="a worker sees other images of a scan than this machine")
-        crew = self._take()
         try:
+            crew = self._take()
             (result,) = crew.run([job], lambda _: None)
         except CardiometaError as error:
-            with self._guard:
-                self._crews.discard(crew)
             return Outcome(error=error)
         with self._guard:
             self._idle.append((crew, time.monotonic()))
@@ -114,6 +112,8 @@ class ScanPlugin(WorkerPlugin):
 
     def _take(self) -> Crew:
         with self._guard:
+            if self._over.is_set():
+                raise EngineError("The run was ended.")
             if self._idle:
                 return self._idle.pop()[0]
             if self._nursery is None:

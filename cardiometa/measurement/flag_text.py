@@ -121,9 +121,11 @@ Made from the program's own rules; a test keeps it so. Every flag of a scan stan
 | `ok` | neither; flags of level info may be there |
 
 Only tiers 1, 2 and 4 may reject. In tier 1 a scan is rejected by not being read: the reason is
-then the flag (`no-images`, `too-few-phases` …). Scans for review stay in every table and come
-first in the report; statistics use them unless `--status ok` and give every headline without
-them too.
+then the flag (`no-images`, `too-few-phases` …). Three more reasons are no finding about the
+images, and the next run tries the scan again: `timeout` (longer than `--timeout`; tried with more
+time), `worker-killed` (its process died of it twice: a crash in a decoder, or too little memory)
+and `program-fault`. Scans for review stay in every table and come first in the report; statistics
+use them unless `--status ok` and give every headline without them too.
 """
 
 
