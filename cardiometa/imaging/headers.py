@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, BinaryIO
 
 from .archive import DamagedFileError
+from .deflated import inflates_too_far
 
 # keyword -> tag; everything the reader knows of a scan comes from these.
 TAGS = {
@@ -133,6 +134,8 @@ def read_dataset(stream: BinaryIO, keywords: Iterable[str], *, pixels: bool = Fa
     import pydicom
 
     quiet()
+    if inflates_too_far(stream):
+        raise DamagedFileError("oversized")
     tags = [_tag(keyword) for keyword in keywords]
     try:
         return pydicom.dcmread(

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cardiometa.cohort.load import load_cohort
 from cardiometa.errors import CohortError, ImageError, InputError
@@ -133,6 +135,38 @@ def test_an_unknown_unit_in_a_nifti_is_an_unknown_unit(tmp_path: Path) -> None:
     path = tmp_path / "cine.nii"
     path.write_bytes(data)
     assert read(path).pixels.shape == (12, 6, 10, 12)
+
+
+def test_a_deflated_file_that_inflates_to_a_gigabyte_is_not_inflated(tmp_path: Path) -> None:
+    """One megabyte on disk; the parser would hold all that comes out of it."""
+    whole = encode(image(0, 0, Shape()), DeflatedExplicitVRLittleEndian)
+    start = whole.find(b"1.2.840.10008.1.2.1.99") - 8
+    meta = encode(image(0, 0, Shape()))
+    body = meta[meta.find(b"\x08\x00\x16\x00") :]
+    packer = zlib.compressobj(9, wbits=-15)
+    # An unknown element of a gigabyte before the pixels.
+    head = body[: body.find(b"\xe0\x7f\x10\x00")]
+    data = packer.compress(head + b"\x29\x00\x10\x10OB\x00\x00" + struct.pack("<I", 1000 * MIB))
+    for _ in range(1000):
+        data += packer.compress(bytes(MIB))
+    data += packer.flush()
+    assert len(data) < 2 * MIB
+    end = start + 8 + 22
+    for _ in range(64):  # the meta header ends where group 2 does
+        if whole[end : end + 2] != b"\x02\x00":
+            break
+        end += 8 + int.from_bytes(whole[end + 6 : end + 8], "little")
+    path = tmp_path / "deflated.dcm"
+    path.write_bytes(whole[:end] + data)
+    assert refused(path).code == "oversized"
+
+
+def test_ordinary_deflated_files_are_read(tmp_path: Path) -> None:
+    images = {
+        str(n): encode(ds, DeflatedExplicitVRLittleEndian)
+        for n, ds in enumerate(tiny(SMALL).values())
+    }
+    assert read(put(tmp_path, images)).pixels.shape[:2] == (12, 4)
 
 
 # ------------------------------------------------------------------ zips
