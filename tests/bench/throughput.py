@@ -7,7 +7,8 @@ IMAGES are scans (folders or zips of DICOM, 4-D NIfTI); without any, phantoms of
 phases of 256 × 256 are drawn, 300 images each, which takes a minute. In one run on one machine:
 
 1. ``command``: the command itself: one study alone, with all phases and with ``--frames ed-es``,
-   then ``--studies`` of them together: wall and processor time, stages, memory of all processes;
+   then ``--studies`` of them together, and the same in the plain way: a program that does one step
+   after the other in eager torch on all cores; wall and processor time, stages, memory;
 2. ``networks``: the study in the plain way: the same weights in eager torch as they were trained
    (batch norm unfolded, NCHW), every step after the other; with the same crop and coarse look, and
    over the whole field of view as a network without a search must. And peers on the same images:
@@ -37,7 +38,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,17 @@ class Command:
 def segment(cohort: Path, out: Path, *options: str) -> Command:
     """Run the command and watch it."""
     words = [sys.executable, "-m", "cardiometa", "segment", str(cohort), "--out", str(out)]
+    done = watched([*words, "--ids-are-pseudonyms", "--quiet", *options])
+    record = json.loads((out / "cardiometa.json").read_text())
+    return replace(done, stages=record["run"]["stages"])
+
+
+def watched(words: Sequence[str]) -> Command:
+    """Run a program; its time and memory."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
     process = subprocess.Popen(
-        [*words, "--ids-are-pseudonyms", "--quiet", *options],
+        words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -155,13 +163,12 @@ def segment(cohort: Path, out: Path, *options: str) -> Command:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode not in (0, 4):
         raise SystemExit(told)
-    record = json.loads((out / "cardiometa.json").read_text())
     return Command(
         wall_s=wall,
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         total_mb=memory.total_mb,
         largest_mb=memory.largest_mb,
-        stages=record["run"]["stages"],
+        stages={},
     )
 
 
@@ -184,7 +191,35 @@ def commands(images: Sequence[Path], folder: Path, studies: int, n: int) -> None
     pair = segment(one, folder / "out2", "--frames", "ed-es")
     show_command("one study, --frames ed-es", 1, n, pair)
     several = cohort_of(images, folder / "several", studies)
-    show_command(f"{studies} studies", studies, n, segment(several, folder / "out3"))
+    ours = segment(several, folder / "out3")
+    show_command(f"{studies} studies", studies, n, ours)
+    in_turn = [str(images[number % len(images)]) for number in range(studies)]
+    words = [sys.executable, "-m", "tests.bench.throughput", *in_turn, "--only", "plain"]
+    plain = watched(words)
+    show_command(f"{studies} studies, the plain way", studies, n, plain)
+    print(
+        f"the plain way takes {plain.wall_s / ours.wall_s:.2f} × the wall time and "
+        f"{plain.cpu_s / ours.cpu_s:.2f} × the processor time"
+    )
+
+
+def plain_way(images: Sequence[Path]) -> None:
+    """Read, segment, measure and write in memory, one study and one step after the other."""
+    from cardiometa.execution.one_scan import segmentation_bytes
+    from cardiometa.measurement.measure import measure_scan
+    from cardiometa.records import BodySize
+    from cardiometa.report.overlay import overlay_png
+    from cardiometa.segmentation.model import load_model
+    from cardiometa.segmentation.segment import segment_cine
+
+    model = load_model()
+    network = PlainPredictor(model)
+    for path in images:
+        cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
+        found = segment_cine(cine, network, model.card, model.sha256)
+        own = measure_scan(cine, found, BodySize(), "mosteller")
+        segmentation_bytes(cine, found.labels)
+        overlay_png(cine.pixels, found.labels, own.ed_frame, own.es_frame, cine.spacing_mm)
 
 
 # ------------------------------------------------------------------ networks
@@ -432,8 +467,11 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=4)
     parser.add_argument("--headers", type=int, default=10_000)
     parser.add_argument("--memory", type=int, default=200)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, "plain"), default=PARTS)
     options = parser.parse_args()
+    if options.only == ["plain"]:
+        plain_way(options.images)
+        return
     with tempfile.TemporaryDirectory() as top:
         folder = Path(top)
         cores = len(os.sched_getaffinity(0))
