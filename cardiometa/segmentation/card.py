@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ModelError
 
 FORMAT = "cardiometa-model/1"
+_WIDEST = 4096  # channels of a stage
 QUALITY_KIND = "rising-logistic"
 CLASS_LABELS: Mapping[str, int] = {
     "background": 0,
@@ -122,8 +123,13 @@ def parse_card(document: Any) -> ModelCard:
     network = _need(document, "network", dict)
     if network.get("name") != "heart-unet":
         raise ModelError(f"The network {network.get('name')!r} is unknown to this version.")
-    spacing, crop = float(_need(document, "spacing_mm", (int, float))), _need(document, "crop", int)
-    widths = tuple(int(w) for w in _need(network, "widths", list))
+    spacing, crop = _need(document, "spacing_mm", (int, float)), _need(document, "crop", int)
+    widths = tuple(_need(network, "widths", list))
+    vendors = document.get("rv_vendors", [])
+    if not widths or not all(type(width) is int and 0 < width <= _WIDEST for width in widths):
+        raise ModelError(f"The model's card has the widths {list(widths)!r}.")
+    if not isinstance(vendors, list) or not all(isinstance(name, str) for name in vendors):
+        raise ModelError("The model's card has no list of names under 'rv_vendors'.")
     context = int(_need(network, "context_slices", int))
     views = document.get("views", 1)
     if views not in (1, 2, 4):
@@ -140,10 +146,10 @@ def parse_card(document: Any) -> ModelCard:
         classes=classes,
         widths=widths,
         context_slices=context,
-        spacing_mm=spacing,
+        spacing_mm=float(spacing),
         crop=crop,
         views=int(views),
-        rv_vendors=tuple(str(v) for v in document.get("rv_vendors", ())),
+        rv_vendors=tuple(vendors),
         tensors_sha256=str(_need(document, "tensors_sha256", str)),
         quality=parse_quality(document["quality"]) if "quality" in document else None,
         document=document,

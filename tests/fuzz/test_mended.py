@@ -25,6 +25,7 @@ from cardiometa.errors import (
     CohortError,
     ImageError,
     InputError,
+    ModelError,
     OutputError,
     TableError,
     UsageError,
@@ -37,6 +38,8 @@ from cardiometa.imaging.archive import open_files
 from cardiometa.imaging.dicom import frame_table
 from cardiometa.pooling.site import read_site
 from cardiometa.reference.predict import reference_model
+from cardiometa.segmentation.card import parse_card
+from cardiometa.segmentation.model import load_model
 from tests.fuzz import documents
 from tests.kit.cohorts import cohort_folder
 from tests.kit.tiny_dicom import Shape, encode, image, put, read
@@ -126,6 +129,28 @@ def test_a_damaged_ledger_is_refused(tmp_path: Path, sets: object) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="is not a ledger, or is damaged"):
         _ledger(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("widths", [[16], 24]),
+        ("widths", ["male"]),
+        ("widths", [10**9]),
+        ("widths", []),
+        ("rv_vendors", True),
+        ("rv_vendors", [3]),
+        ("spacing_mm", 10**400),
+        ("spacing_mm", 1e999),
+        ("views", [2]),
+    ],
+)
+def test_a_card_of_other_kinds_is_refused(place: str, value: object) -> None:
+    document = json.loads(json.dumps(load_model().card.document))
+    parse_card(document)
+    (document["network"] if place == "widths" else document)[place] = value
+    with pytest.raises(ModelError):
+        parse_card(document)
 
 
 # ------------------------------------------------------------------ tables and TOML
