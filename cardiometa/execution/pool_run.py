@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cohort.records import TableOptions
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..files import (
     RECORD_NAME,
     check_output,
@@ -31,19 +31,14 @@ from ..provenance import (
 )
 from ..records import Exclusion, RunRecord
 from .lock import writing
+from .pool_beside import facts_of_trials, roster_of, roster_path, sought
+from .pool_figures import draw_figures
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..pooling.pool import SummaryTable
     from ..pooling.records import Accounting, PoolingResult
-    from ..pooling.stated import TrialFacts
-    from ..report.forest import ForestFigure
 
 COMMAND = "pool-trials"
-PARTICIPANTS_NAME = "participants.csv"
-FLOW_NAME = "flow.json"
-DICTIONARY_NAME = "measurements.json"
 _OPTIONAL = (
     "delta_adjusted.csv",
     "compare_reported.csv",
@@ -89,48 +84,17 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
 
     Raises UsageError (exit 2), InputError (3) and EstimationError (5).
     """
-    from ..report.pooling_forest import draw_forest
-    from ..report.pooling_page import OtherFigures, pooling_page
-    from ..report.pooling_reported import compared_arms, draw_comparison
-    from ..report.pooling_scatter import draw_funnel, draw_regressions, draw_splines
+    from ..report.pooling_page import pooling_page
     from ..report.pooling_text import pooling_text
 
     options = _result_options(request)
     check_output(request.out, command=COMMAND, options=options, overwrite=request.overwrite)
     result, inputs = _pool(request)
-    figures = {arm: draw_forest(result, arm) for arm in result.arms}
-    names = _figure_names(result.arms)
-    by_level = _by_level(result)
-    beside = {arm: draw_comparison(result, arm) for arm in compared_arms(result)}
-    funnels = {arm: draw_funnel(result, arm) for arm in result.arms}
-    others = OtherFigures(
-        funnels={arm: figure for arm, figure in funnels.items() if figure is not None},
-        regressions={
-            (arm, covariate): figure
-            for arm in result.arms
-            for covariate, figure in draw_regressions(result, arm).items()
-        },
-        splines={
-            (arm, covariate): figure
-            for arm in result.arms
-            for covariate, figure in draw_splines(result, arm).items()
-        },
-    )
+    drawn = draw_figures(result)
     facts = _facts(request, result, inputs)
-    page = pooling_page(result, figures, facts, by_level, beside, others)
+    page = pooling_page(result, drawn.forests, facts, drawn.by_level, drawn.reported, drawn.others)
     contents: dict[str, bytes | str] = dict(_tables(result))
-    drawn = {names[arm]: figure for arm, figure in figures.items()}
-    for (arm, term), figure in by_level.items():
-        drawn[f"{names[arm]}-by-{_letters(term.partition(':')[2])}"] = figure
-    for arm, figure in beside.items():
-        drawn[f"{names[arm]}-reported"] = figure
-    for arm, figure in others.funnels.items():
-        drawn[names[arm].replace("forest", "funnel", 1)] = figure
-    for (arm, covariate), figure in others.regressions.items():
-        drawn[f"{names[arm].replace('forest', 'regression', 1)}-{_letters(covariate)}"] = figure
-    for (arm, covariate), figure in others.splines.items():
-        drawn[f"{names[arm].replace('forest', 'spline', 1)}-{_letters(covariate)}"] = figure
-    for name, figure in drawn.items():
+    for name, figure in drawn.files.items():
         contents[f"figures/{name}.svg"] = figure.svg
         contents[f"figures/{name}.png"] = figure.png
     contents["report.html"] = page
@@ -150,18 +114,6 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
     return PoolOutcome(
         result=result, text=pooling_text(result), document=_document(result, options, inputs)
     )
-
-
-def _by_level(result: PoolingResult) -> dict[tuple[str, str], ForestFigure]:
-    """The two-panel figure of each arm and modifier."""
-    from ..report.pooling_levels_figure import draw_levels, modifiers_shown
-
-    drawn = {
-        (arm, term): draw_levels(result, arm, term)
-        for arm in result.arms
-        for term in modifiers_shown(result, arm)
-    }
-    return {key: figure for key, figure in drawn.items() if figure is not None}
 
 
 # ------------------------------------------------------------------ read and pool
@@ -193,7 +145,7 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     inputs["table"] = table.sha256
     roster = roster_of(request.table, request.table_options)
     if roster is not None:
-        inputs["participants"] = sha256_file(_roster_path(request.table))
+        inputs["participants"] = sha256_file(roster_path(request.table))
     summaries = None
     if request.also_summaries is not None:
         inputs["summaries"] = sha256_file(request.also_summaries)
@@ -203,43 +155,13 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         request.options,
         roster=roster,
         summaries=summaries,
-        facts=_facts_of_trials(request.table) if roster is not None else None,
+        facts=facts_of_trials(request.table) if roster is not None else None,
     )
     if roster is not None and result.flow is not None:
-        trials, people = _sought(request.table)
+        trials, people = sought(request.table)
         flow = replace(result.flow, sought_trials=trials, sought_participants=people)
         result = replace(result, flow=flow)
     return result, inputs
-
-
-def _facts_of_trials(table: Path) -> dict[str, TrialFacts]:
-    """What the cohort's definition stated, where ``segment`` left it beside its table."""
-    from ..pooling.stated import TrialFacts
-
-    path = (table if table.is_dir() else table.parent) / DICTIONARY_NAME
-    document = read_json(path) if path.is_file() else None
-    trials = document.get("trials") if isinstance(document, dict) else None
-    found = {}
-    for name, stated in trials.items() if isinstance(trials, dict) else ():
-        if isinstance(stated, dict):
-            design, count = stated.get("design"), stated.get("n_randomised")
-            found[str(name)] = TrialFacts(
-                design=design if isinstance(design, str) else "",
-                n_randomised=count if isinstance(count, int) else None,
-            )
-    return found
-
-
-def _sought(table: Path) -> tuple[int | None, int | None]:
-    """Trials and participants sought, from ``flow.json`` of an output of ``segment``."""
-    path = (table if table.is_dir() else table.parent) / FLOW_NAME
-    flow = read_json(path) if path.is_file() else None
-    found: list[int | None] = []
-    for unit in ("trials", "participants"):
-        counts = flow.get(unit) if isinstance(flow, dict) else None
-        count = counts.get("sought") if isinstance(counts, dict) else None
-        found.append(count if isinstance(count, int) else None)
-    return found[0], found[1]
 
 
 def _pool_in_parts(request: PoolRequest, inputs: dict[str, str]) -> PoolingResult | None:
@@ -304,48 +226,6 @@ def _summaries(path: Path) -> SummaryTable:
     return SummaryTable(rows=read_any_table(path), name=path.name)
 
 
-def _roster_path(table: Path) -> Path:
-    return (table if table.is_dir() else table.parent) / PARTICIPANTS_NAME
-
-
-def roster_of(table: Path, options: TableOptions) -> pd.DataFrame | None:
-    """``participants.csv`` beside the measurements of ``segment``; None for any other table."""
-    from ..cohort.read_table import read_any_table
-
-    ours = table.is_dir() or table.name == "measurements.csv"
-    path = _roster_path(table)
-    if not (ours and path.is_file() and (path.parent / RECORD_NAME).is_file()):
-        return None
-    roster = read_any_table(path)
-    if not {"trial", "participant_id", "arm"} <= set(roster.columns):
-        raise InputError(
-            f"{PARTICIPANTS_NAME} beside the measurements lacks trial, participant_id or arm.",
-            hint="Make it again with `cardiometa segment`, or give the table alone elsewhere.",
-        )
-    return roster.assign(arm=_recoded_arm(roster, options))
-
-
-def _recoded_arm(roster: pd.DataFrame, options: TableOptions) -> pd.Series:
-    """The roster's arms by the same rule as the table's, where ``--config`` or --arm has one."""
-    from ..cohort.coding import harmonise
-    from ..cohort.columns import parse_columns
-    from ..cohort.records import ColumnRule
-
-    rules, _ = parse_columns(
-        {name: rule for name, rule in options.columns.items() if name == "arm"},
-        "--config",
-        ("arm",),
-    )
-    rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
-    column = options.arm or rule.column
-    if column not in roster.columns:
-        column = "arm"
-    values, problems = harmonise(roster[column], rule, PARTICIPANTS_NAME)
-    if problems:
-        raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)
-    return values
-
-
 # ------------------------------------------------------------------ what is written
 
 
@@ -407,23 +287,6 @@ def _csv(record: type[Any], rows: Sequence[Any]) -> str:
     from ..pooling.records import cells_of, columns_of
 
     return csv_text(columns_of(record), map(cells_of, rows))
-
-
-def _figure_names(arms: Sequence[str]) -> dict[str, str]:
-    """``forest`` for the only arm, else ``forest-<arm>`` in letters that any system can save."""
-    if len(arms) == 1:
-        return {arms[0]: "forest"}
-    names: dict[str, str] = {}
-    for number, arm in enumerate(arms, start=1):
-        plain = _letters(arm)
-        name = f"forest-{plain or number}"
-        names[arm] = name if name not in names.values() else f"{name}-{number}"
-    return names
-
-
-def _letters(text: str) -> str:
-    """A name in letters that any system can save."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
 
 
 def _stale_files(out: Path, contents: Mapping[str, Any]) -> list[str]:

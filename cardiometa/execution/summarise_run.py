@@ -48,7 +48,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
     from ..pooling.first_stage import first_stage
     from ..pooling.site import site_document
     from ..pooling.site_guards import check_ledger, guarded_summary, ledger_entries
-    from .pool_run import roster_of
+    from .pool_beside import roster_of
 
     options = request.options
     if options.effect not in DIFFERENCES:

@@ -20,6 +20,7 @@ from .event_stage import event_rows
 from .first_stage import FirstStage
 from .flow import flow_counts
 from .given_imputations import analysis_stage, first_copy
+from .influence_rows import influence_rows
 from .integrity import integrity_checks
 from .integrity_cohort import cohort_checks, unit_warnings
 from .interaction_rows import interaction_rows, modifiers_of
@@ -47,7 +48,7 @@ from .sources import source_rows
 from .spline import spline_rows
 from .stated import TrialFacts, design_warnings, refuse_unmodelled, stated_checks
 from .summaries import read_summaries
-from .trial_regression import influence_rows, trial_regression
+from .trial_regression import trial_regression
 from .two_stage import (
     WITHOUT_REVIEW,
     as_sensitivity,

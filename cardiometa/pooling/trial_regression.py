@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..estimation.influence import LEAST_TRIALS, influence
 from ..estimation.meta_regression import (
     MetaRegression,
     between_groups,
@@ -21,8 +20,6 @@ from ..estimation.random_effects import CI_METHODS, pool_estimates, pooled_inter
 from .interaction_rows import ALL_LEVELS
 from .options import PoolingOptions
 from .records import (
-    EffectRow,
-    InfluenceRow,
     RegressionLine,
     RegressionRow,
     Study,
@@ -360,37 +357,4 @@ def _one_tau2_rows(
                 **cells,
             )
         )
-    return rows
-
-
-# ------------------------------------------------------------------ influence
-
-
-def influence_rows(
-    studies: Sequence[Study], shown: Sequence[EffectRow], options: PoolingOptions
-) -> list[InfluenceRow]:
-    """The deletion measures of one arm's trials; none below three.
-
-    ``shown`` are the rows of ``effects.csv`` as released: a trial whose effect is not shown there
-    is not shown here.
-    """
-    usable = [study for study in studies if study.estimable]
-    if len(usable) < LEAST_TRIALS:
-        return []
-    hidden = {row.trial: row.note for row in shown if row.analysis == "trial" and row.se is None}
-    rows = []
-    for study, one in zip(usable, influence(*estimates_of(usable), options.tau2), strict=True):
-        row = InfluenceRow(
-            outcome=options.outcome,
-            effect=options.effect,
-            arm=study.arm,
-            control=study.control,
-            trial=study.trial,
-            k=len(usable),
-        )
-        if study.trial in hidden:
-            rows.append(replace(row, note=hidden[study.trial]))
-            continue
-        cells = {name: getattr(one, name) for name in one.__slots__}
-        rows.append(replace(row, **cells))
     return rows
