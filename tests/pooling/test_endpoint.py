@@ -1,5 +1,7 @@
 """Which rows are taken, who is analysed, and what is refused."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
