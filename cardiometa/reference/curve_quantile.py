@@ -23,21 +23,27 @@ _RESAMPLED_UP_TO = 50_000  # people: above it a bootstrap takes minutes and says
 _LEAST_USABLE = 0.95
 
 
-def quantile_curve(data: CurveData, options: ReferenceOptions) -> FittedCurve:
+def quantile_curve(
+    data: CurveData, options: ReferenceOptions, groups: Sequence[int] = ()
+) -> FittedCurve:
     """Each centile by quantile regression on natural splines, trials kept as fixed columns.
 
     As many coefficients as the people in the outer tail allow, two (a line) to six; the intervals
-    are those of a bootstrap within trials, above 50,000 people the sandwich's. Raises
-    EstimationError where these people determine none.
+    are those of a bootstrap within trials, above 50,000 people the sandwich's. With ``groups`` the
+    curve is that of an average of these ethnicities (and all others), whose levels are fixed
+    columns too: its centiles are of people within a group. Raises EstimationError where these
+    people determine none.
     """
     basis = _quantile_basis(data, options)
-    own = basis.at(data.age) if basis else polynomial_columns(data.age, 2)
     # The function's coefficients from those that are estimated.
     spread = natural_coefficients(basis.size) if basis else np.eye(2)
-    columns = own @ spread
+    columns = (basis.at(data.age) if basis else polynomial_columns(data.age, 2)) @ spread
     size = columns.shape[1]
     fixed = plan_for("none" if options.trial_effect == "none" else "fixed", data.trials)
-    X = np.hstack([columns, _contrasts(data)]) if fixed == "fixed" else columns
+    X = np.hstack([columns, _contrasts(data.trial)]) if fixed == "fixed" else columns
+    if groups:
+        own = np.where(np.isin(data.ethnicity, groups), data.ethnicity, -1)
+        X = np.hstack([X, _contrasts(own)])
     functions, problems = {}, []
     for centile in options.centiles:
         fit = fit_quantile(X, data.y, centile / 100)
@@ -127,6 +133,6 @@ def _deviations(
     return np.asarray(moves[usable])
 
 
-def _contrasts(data: CurveData) -> np.ndarray:
-    _, trial = np.unique(data.trial, return_inverse=True)
-    return group_contrasts(trial, np.bincount(trial))
+def _contrasts(group: np.ndarray) -> np.ndarray:
+    _, code = np.unique(group, return_inverse=True)
+    return group_contrasts(code, np.bincount(code))

@@ -19,7 +19,7 @@ from .curve import AgeFunction, Curve, fractional_age_columns, polynomial_column
 from .curve_data import CurveData, FittedCurve, GroupCurves, TrialPlan, linked_groups, plan_for
 from .curve_fit import kinds_of
 from .curve_quantile import PER_COEFFICIENT, quantile_curve
-from .curve_thin import moved_curve, thin_shifts
+from .curve_thin import ThinShift, moved_curve, thin_shifts
 from .options import ReferenceOptions
 
 _HALF_NORMAL = math.sqrt(math.pi / 2)
@@ -52,17 +52,43 @@ def separate_curves(
     everybody = _group(-1, data, fitter(data, options))
     plan = plan_for(options.trial_effect, data.trials)
     linked = linked_groups(data, groups, plan, options.min_cell)
-    shifts = thin_shifts(data, groups, everybody, options.seed)
+    apart = {g: data.at(data.ethnicity == g) for g in groups}
+    own = [g for g in groups if apart[g].n >= needed and g in linked]
+    shared, shifts = everybody, dict[int, ThinShift]()
+    if len(own) < len(groups):
+        shared = _within_groups(method, data, linked, everybody, options)
+        shifts = thin_shifts(data, groups, shared, options.seed)
     found = [everybody]
     for number in groups:
-        mine = data.at(data.ethnicity == number)
-        if mine.n >= needed and number in linked:
+        mine = apart[number]
+        if number in own:
             found.append(_group(number, mine, fitter(mine, options)))
         else:
-            moved = tuple(moved_curve(c, shifts[number]) for c in everybody.curves)
+            moved = tuple(moved_curve(c, shifts[number]) for c in shared.curves)
             group = _group(number, mine, _Fitted(curves=moved))
             found.append(replace(group, pooled=True, linked=number in linked))
     return tuple(found)
+
+
+def _within_groups(
+    method: str,
+    data: CurveData,
+    linked: Sequence[int],
+    everybody: GroupCurves,
+    options: ReferenceOptions,
+) -> GroupCurves:
+    """The curve that thin groups are moved from: of people within a group, not of their mixture.
+
+    The spread of everybody holds the differences between groups as well. Of quantile curves alone:
+    the others' SD hardly tells, and where the groups cannot be told apart it is everybody's.
+    """
+    if method != "quantile" or len(linked) < 2:
+        return everybody
+    try:
+        curve = quantile_curve(data, options, linked)
+    except EstimationError:
+        return everybody
+    return replace(everybody, curves=(curve,))
 
 
 def least_people(method: str, options: ReferenceOptions) -> int:

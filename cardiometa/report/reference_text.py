@@ -205,8 +205,9 @@ def curve_sentences(method: str, result: ReferenceResult) -> str:
                 else "A group too thin for a curve of its own has everybody's, moved by its own "
                 "mean distance within trials, shrunk as a random effect"
                 + (
-                    "; of positive values it is a ratio, by which an outer centile moves half as "
-                    "the median does and half in proportion to itself."
+                    "; that curve is of people within a group, and of positive values the distance "
+                    "is a ratio, by which an outer centile moves half as the median does and half "
+                    "in proportion to itself."
                     if method == "quantile"
                     else "."
                 )
