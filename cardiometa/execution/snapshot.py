@@ -35,6 +35,9 @@ _TRIAL_FACTS = (
     "cluster",
     "permission",
 )
+_TYPES = frozenset(
+    "object str string bool boolean float64 Float64 int64 Int64".split()
+)  # of columns of people
 _LISTS = ("carried", "reported", "notes", "warnings")
 
 
@@ -128,6 +131,8 @@ def _cohort(document: Mapping[str, Any]) -> Cohort:
     people = {}
     for name in document["columns"]:
         column = document["people"][name]
+        if not (isinstance(column["type"], str) and column["type"] in _TYPES):
+            raise ValueError("a type of column that no cohort has")
         people[name] = pd.Series(column["values"], dtype=column["type"])
     nowhere = ScanSource(kind="images", paths=())
     return Cohort(

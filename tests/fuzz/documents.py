@@ -241,6 +241,28 @@ def read_record(data: bytes, folder: Path) -> None:
     check_output(out, command="segment", options={}, overwrite=True)
 
 
+@cache
+def snapshot_document() -> bytes:
+    import tempfile
+
+    from cardiometa.execution.snapshot import snapshot_text
+    from cardiometa.segmentation.model import load_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        cohort = draft_cohort(cohort_folder(Path(folder), count=3), CohortOptions()).cohort
+    assert cohort is not None
+    return snapshot_text(cohort, load_model().card, "0" * 64).encode()
+
+
+def read_cohort_json(data: bytes, folder: Path) -> None:
+    """The cohort that an output keeps, for `gather`, `withdraw` and `show`."""
+    from cardiometa.execution.snapshot import SNAPSHOT_NAME, read_snapshot
+
+    (folder / SNAPSHOT_NAME).write_bytes(data)
+    snapshot = read_snapshot(folder)
+    assert len(snapshot.cohort.scans) < 100
+
+
 def read_rules(data: bytes, folder: Path) -> None:
     from cardiometa.execution.reference_run import _stated_rules
 
@@ -340,6 +362,12 @@ TARGETS = (
     ),
     Target(name="result-json", seeds=result_seeds, mutate=of_json, read=read_result),
     Target(name="record-json", seeds=record_seeds, mutate=of_json, read=read_record),
+    Target(
+        name="snapshot-json",
+        seeds=lambda: [snapshot_document()],
+        mutate=of_json,
+        read=read_cohort_json,
+    ),
     Target(name="rules-json", seeds=rules_seeds, mutate=of_json, read=read_rules),
     Target(name="ledger-json", seeds=ledger_seeds, mutate=of_json, read=read_ledger),
     Target(
