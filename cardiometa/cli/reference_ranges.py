@@ -149,7 +149,7 @@ def reference_ranges(
         typer.Option(
             help="nonparametric, nonparametric-ranks, parametric, prediction, log, boxcox or "
             "robust. "
-            "Default: nonparametric, robust below 120 people.",
+            "Default: nonparametric, robust below 120 people. With --method meta: log or parametric.",
             show_default=False,
         ),
     ] = None,
@@ -175,7 +175,9 @@ def reference_ranges(
     min_n: Annotated[int, typer.Option(help="Fewest people of a group with limits.")] = 40,
     min_cell: Annotated[int, typer.Option(help="Counts below it are not told.")] = 10,
     outliers: Annotated[str, typer.Option(help="list (keep), tukey (drop) or none.")] = "list",
-    bootstrap: Annotated[int, typer.Option(help="Samples for intervals of robust limits and quantiles.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(help="Samples for intervals of robust limits and quantiles.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
     trial: TrialColumn = None,
     participant: ParticipantColumn = None,
