@@ -148,8 +148,8 @@ def reference_ranges(
         str | None,
         typer.Option(
             help="nonparametric, nonparametric-ranks, parametric, prediction, log, boxcox or "
-            "robust. "
-            "Default: nonparametric, robust below 120 people. With --method meta: log or parametric.",
+            "robust. Default: nonparametric, robust below 120 people. With --method meta: log or "
+            "parametric.",
             show_default=False,
         ),
     ] = None,
