@@ -36,7 +36,7 @@ _TRIAL_FACTS = (
     "permission",
 )
 _TYPES = frozenset(
-    "object str string bool boolean float64 Float64 int64 Int64".split()
+    ["object", "str", "string", "bool", "boolean", "float64", "Float64", "int64", "Int64"]
 )  # of columns of people
 _LISTS = ("carried", "reported", "notes", "warnings")
 
