@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cardiometa.estimation.blocks import RESIDUALS
 from cardiometa.estimation.kenward_roger import contrast_interval
+from cardiometa.estimation.mixed_likelihood import Model, pieces_at
 from cardiometa.estimation.random_effects import pool_estimates
 from cardiometa.estimation.sums import merge_summaries
 from cardiometa.pooling.trial_effects import effects_of_trial
@@ -178,9 +179,7 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
     fit = fit_of(sums)
     assert fit.checks.converged
     assert fit.checks.starts >= 1
-    from cardiometa.estimation.one_stage import _Model, pieces_at
-
-    model = _Model(data=fit.data, basis=fit.basis, restricted=True)
+    model = Model(data=fit.data, basis=fit.basis, restricted=True)
     at = np.concatenate([fit.theta, fit.variances])
     here = pieces_at(model, at)
     observed = here.observed.dense()
