@@ -77,6 +77,7 @@ class Crew:
         self._hands: list[_Hand] = []
         self._events: queue.Queue[tuple[_Hand, Event | None]] = queue.Queue()
         self._idle_deaths = 0
+        self._next_ticket = 0
 
     def warm(self) -> None:
         """Load the libraries meanwhile; where OUT is there, all may be done already."""
@@ -186,6 +187,11 @@ class Crew:
                 "Scans finished so far stay.",
             )
 
+    def tickets(self, count: int) -> int:
+        """The first of so many numbers that no scan of this crew has had."""
+        self._next_ticket += count
+        return self._next_ticket - count
+
     def worked(self) -> None:
         """A worker brought a result: those that died before it died of something else."""
         self._idle_deaths = 0
@@ -211,7 +217,7 @@ class _Shift:
         self, crew: Crew, jobs: Sequence[ScanJob], on_result: Callable[[ScanResult], None]
     ) -> None:
         self._crew, self._jobs, self._on_result = crew, jobs, on_result
-        self._pending = deque(enumerate(jobs))
+        self._pending = deque(enumerate(jobs, start=crew.tickets(len(jobs))))
         self._suspects: deque[tuple[int, ScanJob]] = deque()
         self._kills: Counter[int] = Counter()
         self._results: list[ScanResult] = []

@@ -15,11 +15,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import Protocol
 
 from ..errors import EngineError
 from .worker import Channel, preload, preload_network, serve
 
+_END_S = 5.0
 # One thread in every library: a number never depends on the cores of the machine.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -185,8 +187,15 @@ def _child(link: int) -> None:
         os._exit(0)
 
 
-def _exit_code(status: int) -> int:
-    return os.waitstatus_to_exitcode(status)
+def _exit_code(pid: int) -> int | None:
+    """How a child ended; None where it does not within some seconds, stuck in the kernel."""
+    until = time.monotonic() + _END_S
+    while time.monotonic() < until:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    return None
 
 
 def main(descriptor: int, *, network: bool) -> None:
@@ -220,11 +229,10 @@ def _answer(control: socket.socket, children: set[int]) -> None:
             control.sendall(str(pid).encode())
         elif request.startswith(b"wait "):
             pid = int(request[5:])
-            if pid in children:
+            code = _exit_code(pid) if pid in children else None
+            if code is not None:
                 children.discard(pid)
-                control.sendall(str(_exit_code(os.waitpid(pid, 0)[1])).encode())
-            else:
-                control.sendall(b"?")
+            control.sendall(b"?" if code is None else str(code).encode())
         elif not request:
             return
 

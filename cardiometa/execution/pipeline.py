@@ -82,15 +82,19 @@ class Pipeline:
 
     def _read(self) -> None:
         ticket, job = self._jobs.get()
+        failure: Failure | None = None
         with self._busy(ticket):
             # Of a process that died on this scan, here or on a machine that was lost.
             remove_leftovers(scan_folder(self._out, job.key))
             try:
                 cine, seconds = read(job)
             except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
-                self._segmented.put((ticket, failure_of(job, error), 0.0))
-                return
-        self._decoded.put((ticket, job, cine, seconds))
+                failure = failure_of(job, error)
+        # Handed on when all is told of this step: what comes after ``done`` is of another scan.
+        if failure is not None:
+            self._segmented.put((ticket, failure, 0.0))
+        else:
+            self._decoded.put((ticket, job, cine, seconds))
 
     def _compute(self) -> None:
         ticket, job, cine, seconds = self._decoded.get()
