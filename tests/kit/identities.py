@@ -176,13 +176,22 @@ def leaks_below(folder: Path) -> list[str]:
     return found
 
 
+_EMBEDDED = re.compile(rb"base64,([A-Za-z0-9+/=]{16,})")
+
+
 def _pieces(name: str, data: bytes, depth: int = 0) -> Iterator[tuple[str, bytes]]:
-    """The bytes themselves and whatever is packed in them."""
+    """The bytes themselves and whatever is packed in them; pixels of pictures left out."""
     if data[:2] == b"\x1f\x8b":
         yield f"{name} gzip header", data[:300]
         yield from _pieces(f"{name} unpacked", gzip.decompress(data), depth + 1)
         return
-    yield name, data
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        yield from _png_texts(name, data)
+        return
+    if data[:2] == b"\xff\xd8":
+        yield f"{name} JPEG header", data[:4096]
+        return
+    yield name, _EMBEDDED.sub(b"", data)
     if depth > 3:
         return
     if data[:2] == b"PK":
@@ -191,17 +200,13 @@ def _pieces(name: str, data: bytes, depth: int = 0) -> Iterator[tuple[str, bytes
                 yield f"{name} member name", member.filename.encode()
                 inside = archive.read(member)
                 yield from _pieces(f"{name}/{member.filename}", inside, depth + 1)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        yield from _png_texts(name, data)
     if data[:4] == b"PAR1":
         yield from _parquet(name, data)
     if data[128:132] == b"DICM":
         yield from _dicom(name, data)
-    if depth == 0:
-        # Pictures inside pages: base64 of whatever.
-        for number, match in enumerate(re.finditer(rb"base64,([A-Za-z0-9+/=]{16,})", data)):
-            inside = base64.b64decode(match[1] + b"==")
-            yield from _pieces(f"{name} embedded {number}", inside, depth + 1)
+    for number, match in enumerate(_EMBEDDED.finditer(data)):
+        inside = base64.b64decode(match[1] + b"==")
+        yield from _pieces(f"{name} embedded {number}", inside, depth + 1)
 
 
 def _png_texts(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
