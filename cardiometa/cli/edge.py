@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import StoppedError
-from .console import show_error
-
+_EXIT_CODE = 130  # of errors.StoppedError, which is imported only when it is needed
 _STOPPED = "stopped; what was finished stays, the same command goes on."
 
 
@@ -26,7 +24,7 @@ def edge() -> Iterator[None]:
 
     def stop(number: int, _frame: Any) -> None:
         if came:
-            os._exit(StoppedError.exit_code)
+            os._exit(_EXIT_CODE)
         came.append(number)
         raise KeyboardInterrupt
 
@@ -41,11 +39,14 @@ def edge() -> Iterator[None]:
         _stopped()
     except SystemExit as error:
         # A command's own way to end after the signal, or a library's with another code (1).
-        if error.code == StoppedError.exit_code or (came and error.code == 1):
+        if error.code == _EXIT_CODE or (came and error.code == 1):
             _stopped()
         raise
 
 
 def _stopped() -> None:
+    from ..errors import StoppedError
+    from .console import show_error
+
     show_error(StoppedError(_STOPPED))
     sys.exit(StoppedError.exit_code)

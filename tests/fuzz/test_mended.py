@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +20,7 @@ from typer.testing import CliRunner
 
 from cardiometa import files
 from cardiometa.cli import console
+from cardiometa.cli.edge import edge
 from cardiometa.cli.main import app
 from cardiometa.cohort.cells import as_numbers
 from cardiometa.cohort.definition import read_definition
@@ -404,6 +409,50 @@ def test_a_folder_that_cannot_be_synced_is_no_fault(
     monkeypatch.setattr(os, "fsync", failing(errno.EIO))
     with pytest.raises(OutputError):
         files.write_text(tmp_path / "y", "text")
+
+
+# ------------------------------------------------------------------ signals
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {n: signal.getsignal(getattr(signal, n)) for n in names if hasattr(signal, n)}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_every_signal_to_stop_ends_in_130(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not hasattr(signal, name):
+        pytest.skip("no such signal here")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(SystemExit) as caught, edge():
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(5)
+    assert caught.value.code == 130
+    assert "stopped; what was finished stays" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
+    """`nohup` and a shell's background jobs ask for it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with edge():
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_library_that_swallows_the_signal_still_ends_in_130() -> None:
+    with pytest.raises(SystemExit) as caught, edge():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            sys.exit(1)
+    assert caught.value.code == 130
 
 
 # ------------------------------------------------------------------ the console
