@@ -55,7 +55,7 @@ def compare_reported(
             "--compare-reported is for mean-difference, change and follow-up of complete cases."
         )
     tables = paired_tables(table, options)
-    plain = replace(options, by=(), leave_one_out=False)
+    plain = replace(options, by=(), spline=0, meta_regression=(), leave_one_out=False)
     stages = [first_stage(one, plain, roster) for one in tables]
     effects: list[EffectRow] = []
     compared: list[EffectRow] = []

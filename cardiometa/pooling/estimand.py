@@ -52,6 +52,7 @@ def as_worst_rank(options: PoolingOptions) -> PoolingOptions:
         model="two-stage",
         adjust=(),
         by=(),
+        spline=0,
         missing_outcome="complete",
     )
 

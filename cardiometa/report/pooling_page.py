@@ -96,6 +96,7 @@ def _subtitle(result: PoolingResult) -> str:
     arms = len(result.arms)
     parts.append(
         f"tested: 1 outcome, {arms} active arm{'s' if arms != 1 else ''}, {_modifiers(result)}"
+        + _between(result)
     )
     return " · ".join(parts)
 
@@ -108,6 +109,12 @@ def _modifiers(result: PoolingResult) -> str:
     planned = len(set(asked) & set(result.options.prespecified_columns))
     plural = "s" if len(asked) != 1 else ""
     return f"{len(asked)} modifier{plural}, {planned} of them pre-specified"
+
+
+def _between(result: PoolingResult) -> str:
+    """How many covariates of trials were looked at; empty where none was."""
+    count = len(result.options.regression_columns)
+    return f", {count} covariate{'s' * (count != 1)} of trials" if count else ""
 
 
 def _reported_section(result: PoolingResult, figures: Mapping[str, ForestFigure]) -> Section | None:

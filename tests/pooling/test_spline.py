@@ -196,3 +196,24 @@ def test_the_command_draws_it(tmp_path):
     assert "restricted cubic spline of 3 knots" in done.output.replace("\n", " ")
     svg = (out / "figures" / "spline-age-years.svg").read_text()
     assert "Difference from the effect at" in svg
+
+
+def test_it_goes_with_deaths_and_reported_values(tmp_path):
+    """The worst-rank and the reported analyses beside it have no modifiers, and so no spline."""
+    wide = curved(4).rename(columns={"lv_ef_baseline": "before"})
+    long = pd.concat(
+        [
+            wide.assign(visit="baseline", lv_ef_percent=wide["before"]),
+            wide.assign(visit="followup"),
+        ]
+    )
+    long["reported_lv_ef_percent"] = 1.1 * long["lv_ef_percent"]
+    long["death_day"] = np.where(
+        long["participant_id"].isin(wide["participant_id"][:20]), 9.0, np.nan
+    )
+    died = long["death_day"].notna() & (long["visit"] == "followup")
+    options = replace(OPTIONS, baseline_column=None, compare_reported=True)
+    result = pool_trials(cohort_table(long[~died]), options)
+    assert result.spline
+    assert result.comparison
+    assert any("deaths the worst rank" in row.note for row in result.effects)
