@@ -429,9 +429,14 @@ def test_every_signal_to_stop_ends_in_130(name: str, capsys: pytest.CaptureFixtu
     if not hasattr(signal, name):
         pytest.skip("no such signal here")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.raises(SystemExit) as caught, edge():
-        os.kill(os.getpid(), getattr(signal, name))
-        time.sleep(5)
+
+    def struck() -> None:
+        with edge():
+            os.kill(os.getpid(), getattr(signal, name))
+            time.sleep(5)
+
+    with pytest.raises(SystemExit) as caught:
+        struck()
     assert caught.value.code == 130
     assert "stopped; what was finished stays" in capsys.readouterr().err
 
@@ -446,12 +451,16 @@ def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
 
 @pytest.mark.usefixtures("own_signals")
 def test_a_library_that_swallows_the_signal_still_ends_in_130() -> None:
-    with pytest.raises(SystemExit) as caught, edge():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        except KeyboardInterrupt:
-            sys.exit(1)
+    def struck() -> None:
+        with edge():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except KeyboardInterrupt:
+                sys.exit(1)
+
+    with pytest.raises(SystemExit) as caught:
+        struck()
     assert caught.value.code == 130
 
 
