@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
 import resource
@@ -180,7 +181,6 @@ def show_command(name: str, studies: int, images: int, done: Command) -> None:
         f"{done.cpu_s / studies:5.2f} cpu s a study of {images} images\n"
         f"{'':<34} stages, s a study: {stages}; peak {done.total_mb:.0f} MB in all processes, "
         f"{done.largest_mb:.0f} MB in the largest",
-        flush=True,
     )
 
 
@@ -421,7 +421,7 @@ def headers_of_many(count: int, folder: Path) -> None:
             work(source)
         spent = time.process_time() - begun
         wall = time.monotonic() - wall
-        print(f"  {name:<42} {total / spent:9.0f} files/s  ({wall:.1f} s wall)", flush=True)
+        print(f"  {name:<42} {total / spent:9.0f} files/s  ({wall:.1f} s wall)")
 
 
 # ------------------------------------------------------------------ memory over many scans
@@ -469,6 +469,8 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=200)
     parser.add_argument("--only", nargs="+", choices=(*PARTS, "plain"), default=PARTS)
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     if options.only == ["plain"]:
         plain_way(options.images)
         return
