@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Protocol
 
 from ..errors import EngineError
@@ -38,6 +39,21 @@ class Process(Protocol):
     def ended(self) -> str:
         """Wait for its end and say how it ended."""
         ...
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    """The command of a module's ``main`` with this process's copy of the program.
+
+    Without ``-m``, which would take a ``numpy.py`` in the user's folder for the library.
+    """
+    top = str(Path(__file__).resolve().parents[2])
+    # After the standard library, before what else is installed.
+    start = (
+        "import sys; "
+        "at = [n for n, p in enumerate(sys.path) if p.endswith('-packages')] or [len(sys.path)]; "
+        f"sys.path.insert(at[0], {top!r}); from {module} import main; main()"
+    )
+    return [sys.executable, "-P", "-c", start, *arguments]
 
 
 def how_it_ended(status: int | None) -> str:
@@ -129,8 +145,7 @@ class Nursery:
             self._control.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent = subprocess.Popen(  # noqa: S603 - this program's own module
-            [sys.executable, "-m", f"{__package__}.nursery", str(theirs.fileno())]
-            + (["network"] if self._network else []),
+            _python(__name__, str(theirs.fileno()), *(["network"] if self._network else [])),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, **_ONE_THREAD},
@@ -158,7 +173,7 @@ class _Forked:
 class _Spawned:
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - this program's own module
-            [sys.executable, "-m", f"{__package__}.worker"],
+            _python(f"{__package__}.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ONE_THREAD},
@@ -198,8 +213,9 @@ def _exit_code(pid: int) -> int | None:
     return None
 
 
-def main(descriptor: int, *, network: bool) -> None:
+def main() -> None:
     """Fork on request until the other side goes; then end every worker."""
+    descriptor, network = int(sys.argv[1]), "network" in sys.argv[2:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=descriptor)
     os.dup2(2, 1)
@@ -235,7 +251,3 @@ def _answer(control: socket.socket, children: set[int]) -> None:
             control.sendall(b"?" if code is None else str(code).encode())
         elif not request:
             return
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), network="network" in sys.argv[2:])

@@ -142,7 +142,3 @@ def main() -> None:
     serve(Channel(os.fdopen(source, "rb"), os.fdopen(target, "wb")))
     sys.stderr.flush()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

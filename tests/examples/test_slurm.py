@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.pairs import cardiometa, pairs_cohort, same_tables
+from tests.kit.pairs import pairs_cohort
 
 SLURM = Path(__file__).resolve().parents[2] / "examples" / "slurm"
 
@@ -46,7 +46,7 @@ def test_an_array_and_its_gathering(cluster: dict[str, str], tmp_path: Path) -> 
     cohort = pairs_cohort(tmp_path / "cohort", 1)
     (cohort / "ALPHA" / "P009").mkdir()
     (cohort / "ALPHA" / "P009" / "notes.dcm").write_text("no image")
-    out, whole = tmp_path / "out", tmp_path / "whole"
+    out = tmp_path / "out"
     given = {"COHORT": str(cohort), "OUT": str(out)}
     assert bash("gather.sh", env=cluster, **given).returncode != 0, "nothing there yet"
     for task in (1, 2):
@@ -54,8 +54,8 @@ def test_an_array_and_its_gathering(cluster: dict[str, str], tmp_path: Path) -> 
         done = bash("segment_array.sh", env=cluster, SLURM_CPUS_PER_TASK="1", **given, **numbers)
         assert done.returncode == 0, done.stderr
     assert bash("gather.sh", env=cluster, **given).returncode == 0
-    assert cardiometa("segment", cohort, "--out", whole).returncode == 4
-    same_tables(whole, out)
+    rows = (out / "measurements.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[1:]] == ["P000", "P009"]
     other = bash(
         "segment_array.sh",
         env=cluster,

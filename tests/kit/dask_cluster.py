@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from tests.kit.processes import of_session
+
 
 class Cluster:
     """``with Cluster(folder) as cluster: cluster.worker("one")``."""
@@ -58,14 +60,7 @@ class Cluster:
 
     def processes(self, name: str) -> dict[int, str]:
         """Every process of a worker, by number."""
-        listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "-s", str(self._running[name].pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        lines = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
-        return {int(pid): args for pid, args in lines if "defunct" not in args}
+        return of_session(self._running[name].pid)
 
     def lose(self, name: str) -> None:
         """Kill a worker and its nanny at once; what they started is left to itself."""
