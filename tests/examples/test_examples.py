@@ -54,6 +54,43 @@ def test_own_table_gives_what_r_gives(tmp_path: Path) -> None:
     assert trials["BETA"] == pytest.approx(8.0633984, abs=1e-6)
 
 
+def _effects(out: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    named = ("analysis", "model", "effect", "term", "trial", "level", "ci_method", "note")
+    with (out / "effects.csv").open(newline="") as stream:
+        return {tuple(row[n] for n in named): row for row in csv.DictReader(stream)}
+
+
+def _run(*arguments: str | Path) -> None:
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 0, done.output
+
+
+def test_files_of_two_sites_pool_as_their_rows_do(tmp_path: Path) -> None:
+    folder = EXAMPLES / "own_table"
+    plan = ("--config", folder / "columns.toml")
+    header, *rows = (folder / "synthetic_trials.csv").read_text().splitlines()
+    sites = []
+    for name, trials in {"a": ("ALPHA", "BETA", "GAMMA"), "b": ("EPSILON", "ZETA")}.items():
+        table, site = tmp_path / f"{name}.csv", tmp_path / f"{name}.json"
+        kept = [row for row in rows if row.split(",")[0] in trials]
+        table.write_text("\n".join([header, *kept]) + "\n")
+        ledger = tmp_path / f"ledger_{name}.json"
+        _run("summarise", table, *plan, "--out", site, "--ledger", ledger)
+        sites.append(site)
+    _run("pool-trials", *sites, "--out", tmp_path / "sums")
+    _run("pool-trials", folder / "synthetic_trials.csv", *plan, "--out", tmp_path / "rows")
+    sums, whole = _effects(tmp_path / "sums"), _effects(tmp_path / "rows")
+    shared = set(sums) & set(whole)
+    assert {key[0] for key in shared} >= {"trial", "pooled", "leave-one-out"}
+    assert {key[1] for key in shared} >= {"two-stage", "one-stage"}
+    for key in shared:
+        for number in ("estimate", "se", "ci_low", "ci_high"):
+            wanted = float(whole[key][number] or "nan")
+            assert float(sums[key][number] or "nan") == pytest.approx(
+                wanted, rel=1e-8, nan_ok=True
+            ), (key, number)
+
+
 @pytest.mark.data
 def test_the_acdc_cohort_can_be_loaded(tmp_path: Path) -> None:
     script = EXAMPLES / "acdc" / "make_cohort.py"
