@@ -19,7 +19,7 @@ numbers = st.one_of(st.floats(-1e6, 1e6).map(repr), st.sampled_from(["", "NA", "
 tables = st.lists(st.tuples(cells, cells, numbers), min_size=1, max_size=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     tables,
     st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
