@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.execution import withdraw_run
+from cardiometa.execution.lock import Claim, OutputLock
 from cardiometa.execution.withdraw_list import key_path
 from tests.kit.cohorts import write
 from tests.kit.command_runs import Bench
@@ -313,3 +314,26 @@ def test_the_last_person_may_leave(cohort: Path, bench: Bench) -> None:
     withdraw(bench, bench.top / "o", ("single", "scan-1"))
     assert not list((bench.top / "o" / "scans").rglob("*.nii.gz"))
     assert "1 participant withdrew" in (bench.top / "o" / "report.html").read_text()
+
+
+def test_an_unfinished_output_loses_its_tables_until_it_is_whole(
+    out: Path, gone_from: Path, cohort: Path, bench: Bench
+) -> None:
+    """Tables of a run that was stopped still hold the person: they go, and come with the rest."""
+    (out / "scans" / "ALPHA" / "003" / "baseline" / "result.json").unlink()
+    done = withdraw(bench, out, GONE)
+    assert "no tables until" in done.text
+    for name in ("measurements.csv", "participants.csv", "report.html", "measurements.parquet"):
+        assert not (out / name).exists()
+    assert not (out / "scans" / "BETA" / "004").exists()
+    bench.run("segment", cohort, "--out", out, code=4)
+    but = ("withdrawals.json",)
+    assert tree(out, but=but) == tree(gone_from, but=but)
+
+
+def test_nobody_is_withdrawn_while_a_run_writes(out: Path, bench: Bench) -> None:
+    with OutputLock(out, Claim(command="segment")):
+        refused = withdraw(bench, out, GONE, code=2)
+    assert "segment" in refused.text
+    assert (out / "scans" / "BETA" / "004").is_dir()
+    assert not (out / "withdrawals.json").exists()
