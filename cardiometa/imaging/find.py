@@ -49,7 +49,7 @@ def _folder_source(folder: Path) -> ScanSource | None:
     try:
         # The folder itself says what is a file: 100,000 scans are 30 million files to ask about.
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
+            names = sorted(entry.name for entry in entries if _is_file(entry))
     except OSError:
         return None
     kinds: dict[Kind, list[Path]] = defaultdict(list)
@@ -70,6 +70,13 @@ def _folder_source(folder: Path) -> ScanSource | None:
     if len(kinds["zip"]) == 1:
         return ScanSource(kind="images", paths=(kinds["zip"][0],))
     return ScanSource(kind="images", paths=(folder,)) if _is_one_examination(folder) else None
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links among the images is none of them
+        return False
 
 
 def _only_directory(paths: list[Path]) -> bool:

@@ -105,9 +105,9 @@ def test_a_nifti_as_long_as_its_header_says_is_asked_for_before_it_is_read(tmp_p
 
 
 def test_a_compressed_nifti_that_never_ends_is_refused(tmp_path: Path) -> None:
-    """A small cine with 400 MiB of zeros behind it, 400 KiB on disk."""
+    """A small cine with 150 MiB of zeros behind it, 150 KiB on disk."""
     path = tmp_path / "cine.nii.gz"
-    path.write_bytes(gzip.compress(nifti((12, 10, 6, 12), 400 * MIB), 9))
+    path.write_bytes(gzip.compress(nifti((12, 10, 6, 12), 150 * MIB), 9))
     assert path.stat().st_size < MIB
     source = ScanSource(kind="images", paths=(path,))
     tracemalloc.start()
@@ -137,20 +137,20 @@ def test_an_unknown_unit_in_a_nifti_is_an_unknown_unit(tmp_path: Path) -> None:
     assert read(path).pixels.shape == (12, 6, 10, 12)
 
 
-def test_a_deflated_file_that_inflates_to_a_gigabyte_is_not_inflated(tmp_path: Path) -> None:
-    """One megabyte on disk; the parser would hold all that comes out of it."""
+def test_a_deflated_file_that_inflates_without_end_is_not_inflated(tmp_path: Path) -> None:
+    """200 KiB on disk; the parser would hold all that comes out of it."""
     whole = encode(image(0, 0, Shape()), DeflatedExplicitVRLittleEndian)
     start = whole.find(b"1.2.840.10008.1.2.1.99") - 8
     meta = encode(image(0, 0, Shape()))
     body = meta[meta.find(b"\x08\x00\x16\x00") :]
     packer = zlib.compressobj(9, wbits=-15)
-    # An unknown element of a gigabyte before the pixels.
+    # An unknown element of 200 MiB before the pixels.
     head = body[: body.find(b"\xe0\x7f\x10\x00")]
-    data = packer.compress(head + b"\x29\x00\x10\x10OB\x00\x00" + struct.pack("<I", 1000 * MIB))
-    for _ in range(1000):
+    data = packer.compress(head + b"\x29\x00\x10\x10OB\x00\x00" + struct.pack("<I", 200 * MIB))
+    for _ in range(200):
         data += packer.compress(bytes(MIB))
     data += packer.flush()
-    assert len(data) < 2 * MIB
+    assert len(data) < MIB
     end = start + 8 + 22
     for _ in range(64):  # the meta header ends where group 2 does
         if whole[end : end + 2] != b"\x02\x00":
