@@ -9,6 +9,9 @@ import numpy as np
 
 _LARGEST_STEP = 5.0
 _HALVINGS = 40
+# Less than this share of the information at the start left: the maximum is at infinity, and only
+# rounding made the steps small.
+_NO_INFORMATION = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ def maximise(
     """
     beta = np.asarray(start, dtype=float)
     now = pieces(beta)
+    least = _NO_INFORMATION * np.diag(now.information)
     for number in range(1, most_steps):
         step = _solved(now.information, now.score)
         if step is None:
@@ -63,7 +67,7 @@ def maximise(
         beta, now = beta + step, new
         if np.max(np.abs(step)) < tolerance:
             covariance = _inverse(now.information)
-            if covariance is None:
+            if covariance is None or (np.diag(now.information) < least).any():
                 return None
             return NewtonFit(
                 coefficients=beta,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .tau2 import between_trial_variance, generalised_q, likelihood_se, solve_q
+from .tau2 import between_trial_variance, generalised_q, likelihood_se, products_of_pairs, solve_q
 
 CI_METHODS = ("wald", "hksj", "hksj-truncated")
 
@@ -65,7 +65,7 @@ class HeterogeneityInterval:
 def typical_variance(v: np.ndarray) -> float:
     """The typical within-trial variance of Higgins & Thompson 2002, eq. 9; needs k >= 2."""
     u = 1.0 / v
-    return float((len(v) - 1) * u.sum() / (u.sum() ** 2 - (u**2).sum()))
+    return float((len(v) - 1) * u.sum() / products_of_pairs(u))
 
 
 def pool_estimates(y: np.ndarray, v: np.ndarray, method: str) -> RandomEffects:

@@ -108,10 +108,16 @@ def _maximum_likelihood(y: np.ndarray, v: np.ndarray, *, restricted: bool) -> fl
     return max(maxima, key=likelihood.value)
 
 
+def products_of_pairs(u: np.ndarray) -> float:
+    """``(sum u)² - sum u²`` without the difference: one huge weight would leave nothing of it."""
+    later = np.cumsum(u[::-1])[::-1]
+    return 2.0 * float(u[:-1] @ later[1:])
+
+
 def _dersimonian_laird(y: np.ndarray, v: np.ndarray) -> float:
     u = 1.0 / v
     q = generalised_q(y, v, 0.0)
-    return (q - (len(y) - 1)) / float(u.sum() - (u**2).sum() / u.sum())
+    return (q - (len(y) - 1)) * float(u.sum()) / products_of_pairs(u)
 
 
 def _sidik_jonkman(y: np.ndarray, v: np.ndarray) -> float:

@@ -23,6 +23,8 @@ from .pooling_tables import (
     unbroken,
 )
 
+_TOO_WIDE = "too wide to draw"
+
 
 def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     """What the forest plot of an arm shows; the numbers are those of ``effects.csv``."""
@@ -56,6 +58,8 @@ def draw_forest(result: PoolingResult, arm: str) -> ForestFigure:
 
 def _trial_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
     estimate, low, high = scaled(row)
+    if estimate is not None and not _drawable(row, low, high):
+        return ForestRow(label=row.trial, cells=cells, note=_TOO_WIDE)
     aggregate = row.note.startswith("summary data")
     return ForestRow(
         label=row.trial,
@@ -69,12 +73,23 @@ def _trial_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
     )
 
 
+def _drawn(row: EffectRow) -> tuple[float | None, float | None, float | None]:
+    """Estimate and interval on the scale shown, all None where they cannot be drawn."""
+    estimate, low, high = scaled(row)
+    return (estimate, low, high) if _drawable(row, low, high) else (None, None, None)
+
+
+def _drawable(row: EffectRow, low: float | None, high: float | None) -> bool:
+    """False for a ratio whose interval reaches 0 or infinity in the computer's numbers."""
+    return low is not None and high is not None and (row.effect not in RATIOS or low > 0)
+
+
 def _short(note: str) -> str:
     return note if note.startswith("n<") else "not estimable"
 
 
 def _pooled_rows(result: PoolingResult, row: EffectRow, cells: tuple[str, ...]) -> list[ForestRow]:
-    estimate, low, high = scaled(row)
+    estimate, low, high = _drawn(row)
     several = (row.k or 0) > 1
     if several:
         kind = "Common effect" if row.tau2_method == "fe" else "Random effects"
@@ -92,6 +107,7 @@ def _pooled_rows(result: PoolingResult, row: EffectRow, cells: tuple[str, ...]) 
             ci_high=high,
             weight_percent=100.0 if several else None,
             cells=cells,
+            note=_TOO_WIDE if row.estimate is not None and estimate is None else "",
         )
     ]
     limits = scaled_prediction(row)
@@ -111,7 +127,7 @@ def _pooled_rows(result: PoolingResult, row: EffectRow, cells: tuple[str, ...]) 
 
 
 def _one_stage_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
-    estimate, low, high = scaled(row)
+    estimate, low, high = _drawn(row)
     return ForestRow(
         label=f"One-stage{', common effect' * (row.tau2_method == 'fe')} "
         f"({CI_LABELS[row.ci_method]})",
@@ -120,6 +136,7 @@ def _one_stage_row(row: EffectRow, cells: tuple[str, ...]) -> ForestRow:
         ci_low=low,
         ci_high=high,
         cells=cells,
+        note="" if estimate is not None else _TOO_WIDE,
     )
 
 

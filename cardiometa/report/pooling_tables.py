@@ -94,7 +94,11 @@ def scaled_prediction(row: EffectRow) -> tuple[float, float] | None:
     if row.pi_low is None or row.pi_high is None:
         return None
     if row.effect in RATIOS:
-        return math.exp(row.pi_low), math.exp(row.pi_high)
+        try:
+            low, high = math.exp(row.pi_low), math.exp(row.pi_high)
+        except OverflowError:  # three trials, one df: beyond the largest number
+            return None
+        return (low, high) if low > 0 else None
     return row.pi_low, row.pi_high
 
 

@@ -139,3 +139,12 @@ def test_columns_that_cannot_be_told_apart_give_nothing():
     assert regress_estimates(y, v, np.column_stack([one, 0 * one]), "reml") is None
     assert r2_percent(0.0, 0.0) is None
     assert r2_percent(1.0, 2.0) == 0
+
+
+def test_one_huge_weight_leaves_i2_and_tau2_numbers():
+    """Variances 1e20 apart: a difference of squares of weights would be 0."""
+    y, v = np.array([1.0, 3.0, 2.0]), np.array([1e-20, 1.0, 2.0])
+    for method in METHODS:
+        fit = pool_estimates(y, v, method)
+        assert np.isfinite(fit.tau2)
+        assert 0 <= fit.i2_percent <= 100

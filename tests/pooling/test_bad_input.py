@@ -217,6 +217,38 @@ def test_the_command_says_that_a_lone_trial_s_effect_is_not_shown(tmp_path):
     assert "0.31" not in re.sub(r"<style.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
 
 
+def test_a_maximum_at_infinity_is_not_taken_for_an_estimate():
+    """Two events, both in one arm: rounding made Newton's steps small at a log ratio of -36."""
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        parts = []
+        for trial, events in (("A", 2), ("B", 20)):
+            own = simulate_wide(1, people=190, seed=events + seed).assign(trial=trial, mace=0)
+            own["participant_id"] = trial + own["participant_id"]
+            own["day"] = draw.exponential(300, len(own)).round() + 1
+            arms = ("control",) if trial == "A" else ("control", "active")
+            own.loc[draw.permutation(own.index[own["arm"].isin(arms)])[:events], "mace"] = 1
+            parts.append(own)
+        result = pool(pd.concat(parts, ignore_index=True), HAZARD)
+        row = of_trial(result, "A")
+        assert row.se < 5
+        assert "Firth" in row.note
+
+
+@pytest.mark.parametrize("trials", ["AB", "ABC"])  # two: the effect; three: its prediction
+def test_an_interval_beyond_all_numbers_is_said_and_not_drawn(tmp_path, trials):
+    counts = {"A": (30, 2), "B": (2, 40), "C": (50, 10)}
+    rows = few({trial: counts[trial] for trial in trials})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    words = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o")]
+    words += ["--outcome", "mace", "--effect", "odds-ratio", "--level", "99.99", "--pi-df", "k-2"]
+    done = CliRunner().invoke(app, [*words, "--min-cell", "0"])
+    assert done.exit_code == 0, done.output
+    svg = (tmp_path / "o" / "figures" / "forest.svg").read_text()
+    assert ("too wide to draw" in svg) == (trials == "AB")
+    assert "prediction interval" not in svg
+
+
 def test_levels_with_few_events_hide_their_trial_s_other_levels_too():
     rows = few(FULL)
     some = rows.index[(rows["trial"] == "B") & (rows["sex"] == "female") & (rows["mace"] == 1)]
