@@ -46,6 +46,8 @@ def read_summaries(
             hint="Its columns must be trial, estimate and se (or ci_low and ci_high), with n and "
             f"arm if known, and no others. They are: {', '.join(map(str, rows.columns[:30]))}.",
         )
+    if rows.empty:
+        raise TableError(f"{name} has a header, but no rows.")
     rows = rows.set_axis([str(column) for column in rows.columns], axis=1)
     frame = pd.DataFrame(
         {

@@ -174,8 +174,6 @@ def _child(words: list[str], log: Path, environment: dict[str, str]) -> None:
 
 # ------------------------------------------------------------------ what an output holds
 
-TEMPORARY = ".tmp"
-
 
 def _without_run(value: Any) -> Any:
     if isinstance(value, dict):
@@ -202,13 +200,13 @@ def contents(out: Path) -> dict[str, Any]:
     return {
         str(path.relative_to(out)): _stable(path)
         for path in sorted(out.rglob("*"))
-        if path.is_file() and not path.name.endswith(TEMPORARY)
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
 def leftovers(out: Path) -> list[str]:
-    """Temporary files."""
-    return [path.name for path in out.rglob(f"*{TEMPORARY}")]
+    """Temporary files and locks: a killed run may leave them, the next one takes them away."""
+    return [path.name for path in out.rglob(".*") if path.is_file()]
 
 
 def state(out: Path) -> str:

@@ -144,11 +144,9 @@ class Bench:
             unfinished = name == RECORD and state(out) in ("running", "writing")
             if name in self.wanted and value != self.wanted[name] and not unfinished:
                 yield f"{name} is not what it should be"
-            if name not in self.wanted and not name.startswith("."):
+            if name not in self.wanted:
                 yield f"an unknown file {name}"
-        # A lock that could not be taken away is no part of an output; the next run takes it.
-        seen = {name: value for name, value in found.items() if not name.startswith(".")}
-        if state(out) == "complete" and seen != self.wanted:
+        if state(out) == "complete" and found != self.wanted:
             yield "an unfinished output says that it is complete"
 
     def _finished(self, out: Path) -> dict[str, int]:

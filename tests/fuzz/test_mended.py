@@ -41,7 +41,9 @@ from cardiometa.execution.summarise_run import _ledger
 from cardiometa.files import RECORD_NAME, canonical_json
 from cardiometa.imaging.archive import open_files
 from cardiometa.imaging.dicom import frame_table
+from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.site import read_site
+from cardiometa.pooling.summaries import read_summaries
 from cardiometa.reference.predict import reference_model
 from cardiometa.segmentation.card import parse_card
 from cardiometa.segmentation.model import load_model
@@ -224,6 +226,13 @@ def test_a_table_that_claims_more_than_memory_is_refused(
     path.write_bytes(b"x")
     with pytest.raises(TableError, match="claims more cells"):
         read_any_table(path)
+
+
+@pytest.mark.parametrize("header", ["trial,estimate,se", "trial,estimate,ci_low,ci_high"])
+def test_a_table_of_effects_without_rows_is_refused(header: str) -> None:
+    rows = pd.DataFrame(columns=header.split(","))
+    with pytest.raises(TableError, match="no rows"):
+        read_summaries(rows, PoolingOptions(effect="odds-ratio"), name="effects.csv")
 
 
 def test_a_pipe_is_no_table(tmp_path: Path) -> None:
