@@ -10,9 +10,21 @@ def main() -> None:
     from .edge import edge
 
     with edge():
+        _one_thread_of_algebra()
         from .app import app
 
         app()
+
+
+def _one_thread_of_algebra() -> None:
+    """Before numpy is imported: how many threads add up a sum decides its last digit.
+
+    The same command must give the same bytes on every machine. The network's threads are its own.
+    """
+    import os
+
+    names = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    os.environ.update(dict.fromkeys(names, "1"))
 
 
 def __getattr__(name: str) -> Any:
