@@ -49,7 +49,7 @@ def codes_of(table: pd.DataFrame, options: PoolingOptions) -> pd.Series:
         codes[np.asarray(where, dtype=bool) & (codes == "")] = code
 
     if "randomised" in table:
-        mark([value is False for value in table["randomised"]], "not-randomised")
+        mark(np.array([value is False for value in table["randomised"]]), "not-randomised")
     mark(table["arm"].eq(""), "no-arm")
     mark(table["missing outcome"].astype(bool), "no-outcome")
     complete = options.missing_baseline == "complete"
