@@ -91,10 +91,12 @@ def parse_quality(block: Any) -> QualityCalibration:
     if isinstance(weights, Mapping):
         numbers += list(weights.values())
     sound = all(
-        isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
-        for n in numbers
+        isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e300 for n in numbers
     )
-    if not sound or not weights or not 0 < float(block["clip"]) < 0.5:
+    if (
+        not (sound and isinstance(weights, Mapping) and weights)
+        or not 0 < float(block["clip"]) < 0.5
+    ):
         raise ModelError("The card's quality block has no usable numbers.", hint=hint)
     if min(weights.values()) < 0:
         raise ModelError(

@@ -83,6 +83,7 @@ WHOLE = json.loads(documents.result_seeds()[2])
         ("measures", {"lv_edv_ml": "150"}),
         ("measures", {"lv_edv_ml": {}}),
         ("measures", {"lv_edv_ml": True}),
+        ("measures", {"lv_edv_ml": 10**400}),
         ("status", ["ok"]),
         ("status", "fine"),
         ("flags", [{"code": {}, "level": "info", "sentence": "x"}]),
@@ -150,6 +151,8 @@ def test_a_damaged_ledger_is_refused(tmp_path: Path, sets: object) -> None:
         ("spacing_mm", 10**400),
         ("spacing_mm", 1e999),
         ("views", [2]),
+        ("quality", {"kind": "rising-logistic", "weights": True, "intercept": 0, "clip": 0.1}),
+        ("quality", {"kind": "rising-logistic", "weights": {"a": 10**400}, "intercept": 0}),
     ],
 )
 def test_a_card_of_other_kinds_is_refused(place: str, value: object) -> None:
