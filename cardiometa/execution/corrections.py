@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +95,11 @@ def _place(number: int, parts: tuple[str, ...], known: set[ScanKey]) -> str:
         {key.visit for key in known if parts[:2] == (key.trial, key.participant)},
     ]
     told: list[str] = []
-    for part, allowed in zip_longest(parts, names[: len(parts)], fillvalue=frozenset()):
-        if part not in allowed:
+    for depth, part in enumerate(parts):
+        if depth >= len(names) or part not in names[depth]:
             told.append("…")
             break
-        told.append(str(part))
+        told.append(part)
     return f"folder {number} of masks in the order of names ({'/'.join(told) or 'the top'})"
 
 
