@@ -36,7 +36,7 @@ def _flat(values: Any) -> str:
 
 def _text(shown: Shown, out: Path) -> str:
     lines = [
-        f"{out.name}: an output of `{shown.command}`, {shown.state}",
+        f"{out.resolve().name}: an output of `{shown.command}`, {shown.state}",
         f"  made by    cardiometa {shown.version}, {shown.finished or 'time unknown'}",
         f"  options    {_flat(shown.options)}",
         *(f"  input      {name} {digest}" for name, digest in sorted(shown.inputs.items())),

@@ -161,6 +161,8 @@ def _tipping_sentence(rows: Sequence[DeltaRow], arm: str, unit: str) -> str:
             "the interval hold 0."
         )
     values = " or ".join(f"{row.delta:+.3g}".replace("-", "−") for row in points)
+    # A difference of percentages is in points; "15 % away" would read as a ratio.
+    unit = "percentage points" if unit == "%" else unit
     return (
         f"{arm}: the interval would hold 0 if those of this arm without the outcome were on "
         f"average {values} {unit} away from people like them who have it."
