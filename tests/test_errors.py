@@ -22,6 +22,8 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         "ImageError": 3,
         "ModelError": 3,
         "EstimationError": 5,
+        "EngineError": 1,
+        "OutputError": 1,
         "StoppedError": 130,
     }
 
