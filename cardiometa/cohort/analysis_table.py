@@ -18,7 +18,7 @@ from ..errors import InputError, Problem, TableError
 from ..files import RECORD_NAME, read_json, sha256_file
 from ..measurement.measures import COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion
-from .cells import as_numbers, rows_text, values_text
+from .cells import as_numbers, no_number, rows_text, values_text
 from .coding import harmonise
 from .columns import COLUMN_KINDS, kind_of, nearest, parse_columns
 from .participants import resolve_columns
@@ -283,13 +283,7 @@ def _other_numbers(
     for name in wanted:
         numbers, bad = as_numbers(rows[name])
         if bad.any():
-            problems.append(
-                Problem(
-                    where=f"{where}, column {name!r}, {rows_text(rows.index[bad])}",
-                    what=f"no number: {values_text(rows.loc[bad, name])}",
-                    fix="Write decimals with a point; leave an unknown value blank.",
-                )
-            )
+            problems.append(no_number(f"{where}, column {name!r}", rows[name], bad))
         rows[name] = numbers
     return problems
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import Problem
+
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null"})
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
 FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
@@ -152,3 +154,12 @@ def values_text(values: pd.Series, most: int = 20) -> str:
     pairs = sorted(((str(v), int(n)) for v, n in counts.items()), key=lambda p: (-p[1], p[0]))
     listed = ", ".join(f"{value!r} ({count})" for value, count in pairs[:most])
     return listed + (f" and {len(pairs) - most} more values" if len(pairs) > most else "")
+
+
+def no_number(place: str, values: pd.Series, bad: Any) -> Problem:
+    """The problem of cells that are no number: ``bad`` marks them among ``values`` of ``place``."""
+    return Problem(
+        where=f"{place}, {rows_text(values.index[bad])}",
+        what=f"no number: {values_text(values[bad])}",
+        fix="Write decimals with a point; leave an unknown value blank.",
+    )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import Problem
-from .cells import as_numbers, rows_text, values_text
+from .cells import as_numbers, no_number
 from .read_table import _MISSING_NUMBERS, _check_header, _delimiter
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -223,13 +223,7 @@ def _with_numbers(
     for name in columns.numbers:
         numbers, bad = as_numbers(table[name])
         if bad.any() and len(problems) < _SHOWN:
-            problems.append(
-                Problem(
-                    where=f"{file}, column {name!r}, {rows_text(table.index[bad])}",
-                    what=f"no number: {values_text(table.loc[bad, name])}",
-                    fix="Write decimals with a point; leave an unknown value blank.",
-                )
-            )
+            problems.append(no_number(f"{file}, column {name!r}", table[name], bad))
         table[name] = numbers
     return table
 

@@ -20,6 +20,7 @@ from .cells import (
     as_numbers,
     by_value,
     is_unknown,
+    no_number,
     rows_text,
     text_of,
     values_text,
@@ -148,13 +149,7 @@ def _numbers(
     at = f"{where}, {_column(rule)}"
     problems = []
     if bad.any():
-        problems.append(
-            Problem(
-                where=f"{at}, {rows_text(values.index[bad])}",
-                what=f"no number: {values_text(values[bad])}",
-                fix="Write decimals with a point; leave an unknown value blank.",
-            )
-        )
+        problems.append(no_number(at, values, bad))
     units = UNITS.get(kind)
     if units is not None and rule.unit is not None:
         numbers = numbers * units[rule.unit]
