@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Progress, say, show_json, show_table
-from .shared import JsonOption, QuietOption, VerboseOption, guard, root_folders
+from .options import JsonOption, QuietOption, VerboseOption, guard, root_folders
+from .output import Progress, say, show_json, show_table
 
 if TYPE_CHECKING:
     from ..cohort.check import CheckReport
@@ -38,7 +38,7 @@ def check(
     """Read all tables and image headers of a cohort and print every problem at once."""
     with guard(verbose=verbose):
         from ..cohort.check import check_cohort
-        from ..cohort.records import CohortOptions
+        from ..cohort.models import CohortOptions
 
         with ExitStack() as stack:
             bar: list[Progress] = []

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .console import say, show_json
-from .shared import JsonOption, QuietOption, guard
+from .options import JsonOption, QuietOption, guard
+from .output import say, show_json
 
 
 def demo(
@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Make a synthetic cohort (images too), run all three commands, compare with the truth."""
     with guard():
-        from ..execution.demo.run import run_demo
+        from ..demo.run import run_demo
 
         outcome = run_demo(out, seed=seed, workers=workers, say=lambda line: say(line, quiet=quiet))
         lines = [(c.what, c.found, c.truth) for c in outcome.comparisons]

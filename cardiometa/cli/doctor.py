@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .console import show_json, show_table
-from .shared import JsonOption, guard
+from .options import JsonOption, guard
+from .output import show_json, show_table
 
 
 def doctor(*, json: JsonOption = False) -> None:
     """Look at torch, device, decoders and memory, with advice for each."""
     with guard():
-        from ..execution.doctor import examine
+        from ..commands.doctor import examine
 
         findings = examine()
         if json:

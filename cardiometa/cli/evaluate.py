@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .console import Progress, say, show_json, show_table
-from .shared import (
+from .options import (
     ConfigOption,
     InternalOption,
     JsonOption,
@@ -23,10 +22,11 @@ from .shared import (
     plan_of,
     root_folders,
 )
+from .output import Progress, say, show_json, show_table
 
 if TYPE_CHECKING:
     from ..evaluation.options import EvaluationOptions
-    from ..evaluation.records import EvaluationResult
+    from ..evaluation.results import EvaluationResult
 
 
 def evaluate(
@@ -109,8 +109,8 @@ def evaluate(
                 raise UsageError("--export-for-reading and --import-reading exclude each other.")
             if against is not None or repeat_visits is not None:
                 raise UsageError("A reading package and a comparison are two commands.")
-            from ..cohort.records import CohortOptions
-            from ..execution.blind_reading import ExportRequest, ImportRequest
+            from ..cohort.models import CohortOptions
+            from ..commands.reading_package import ExportRequest, ImportRequest
 
             if key is None:
                 raise UsageError("--key is missing.", hint="Say where key.csv is (to be).")
@@ -151,8 +151,8 @@ def evaluate(
                 json=json,
             )
             return
-        from ..evaluation.margins import DICE
-        from ..execution.evaluate_run import EvaluateRequest, Watch, run_evaluate, unusable_labels
+        from ..commands.evaluate import EvaluateRequest, Watch, run_evaluate, unusable_labels
+        from ..evaluation.equivalence import DICE
         from ..measurement.measures import MEASURES
 
         if out is None:
@@ -198,7 +198,7 @@ def evaluate(
         finally:
             watcher.close()
         if json:
-            from ..execution.evaluate_run import document
+            from ..commands.evaluate import document
 
             show_json(document(result, {}))
         else:
@@ -242,7 +242,7 @@ def _options(
     numbers: dict[str, int],
     internal: bool,
 ) -> EvaluationOptions:
-    from ..evaluation.margins import margins_of
+    from ..evaluation.equivalence import margins_of
     from ..evaluation.options import EvaluationOptions
 
     pair = comma_list(visits) if visits is not None else None
@@ -330,7 +330,7 @@ def _show(result: EvaluationResult, out: Path, *, quiet: bool) -> None:
 
 
 def _export(request: Any, *, quiet: bool, json: bool) -> None:
-    from ..execution.blind_reading import export_package
+    from ..commands.reading_package import export_package
 
     watcher = _Watcher("scans", quiet=quiet)
     try:
@@ -349,7 +349,7 @@ def _export(request: Any, *, quiet: bool, json: bool) -> None:
 
 
 def _import(request: Any, *, quiet: bool, json: bool) -> None:
-    from ..execution.blind_reading import import_package
+    from ..commands.reading_package import import_package
 
     outcome = import_package(request)
     if json:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .console import say, show_text
-from .shared import QuietOption, guard
+from .options import QuietOption, guard
+from .output import say, show_text
 
 
 def init(

@@ -7,7 +7,7 @@ from typing import Any
 
 def main() -> None:
     """Entry point of the ``cardiometa`` script."""
-    from .edge import edge
+    from .signals import edge
 
     with edge():
         _one_thread_of_algebra()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .console import say, show_json, show_text
-from .shared import JsonOption, comma_list, guard
+from .options import JsonOption, comma_list, guard
+from .output import say, show_json, show_text
 
 app = typer.Typer(
     add_completion=False,
@@ -26,7 +26,7 @@ ModelArgument = Annotated[
 def show(file: ModelArgument = None, *, json: JsonOption = False) -> None:
     """Print a model's card."""
     with guard():
-        from ..segmentation.card_text import card_markdown
+        from ..segmentation.card import card_markdown
         from ..segmentation.model import load_model
 
         model = load_model(file)
@@ -84,12 +84,12 @@ def train(
 ) -> None:
     """Train a model by the recipe; the same command again goes on where it was stopped."""
     with guard():
-        from ..execution.train_run import TrainOptions
-        from ..execution.train_run import train as run
+        from ..commands.train import TrainOptions
+        from ..commands.train import train as run
         from ..files import read_json
+        from ..segmentation.inference import choose_device
         from ..segmentation.packing import LABEL_ORDERS
-        from ..segmentation.predict import choose_device
-        from .shared import one_of
+        from .options import one_of
 
         one_of("--label-order", label_order, tuple(LABEL_ORDERS))
         settings = dict(read_json(recipe)) if recipe else {}

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .console import say, show_json, show_text
-from .shared import (
+from .options import (
     AgeColumn,
     ArmColumn,
     BaselineColumn,
@@ -35,6 +34,7 @@ from .shared import (
     guard,
     plan_of,
 )
+from .output import say, show_json, show_text
 
 
 def _are_sites(tables: list[Path]) -> bool:
@@ -53,7 +53,7 @@ def _one_table(tables: list[Path]) -> Path:
 
 def _asked(ctx: typer.Context) -> tuple[str, ...]:
     """The options on the command line that the files of sites decide themselves."""
-    from ..pooling.site import MODEL_FIELDS
+    from ..pooling.federated.site import MODEL_FIELDS
 
     names = {"baseline": "baseline_column"} | {name: name for name in MODEL_FIELDS}
     given = [
@@ -247,8 +247,8 @@ def pool_trials(
     del config
     with guard(verbose=verbose):
         # Late, so that --help needs neither pandas nor scipy.
-        from ..cohort.records import TableOptions
-        from ..execution.pool_run import PoolRequest, run_pool_trials
+        from ..cohort.models import TableOptions
+        from ..commands.pool_trials import PoolRequest, run_pool_trials
         from ..pooling.options import EVENTS, PoolingOptions
 
         plan = plan_of(ctx)

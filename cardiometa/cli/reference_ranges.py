@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .console import say, show_json, show_table
-from .shared import (
+from .options import (
     AgeColumn,
     ArmColumn,
     ConfigOption,
@@ -31,10 +30,11 @@ from .shared import (
     one_of,
     plan_of,
 )
+from .output import say, show_json, show_table
 
 if TYPE_CHECKING:
     from ..records import ReferenceLimit
-    from ..reference.records import ReferenceResult
+    from ..reference.results import ReferenceResult
 
 _MOST_SHOWN = 40
 
@@ -200,10 +200,9 @@ def reference_ranges(
     """
     del config
     with guard(verbose=verbose):
-        from ..cohort.records import TableOptions
-        from ..execution.reference_run import ReferenceRequest, check_method, run_reference_ranges
-        from ..measurement.derived import derived_measure
-        from ..measurement.measures import MEASURES
+        from ..cohort.models import TableOptions
+        from ..commands.reference_ranges import ReferenceRequest, check_method, run_reference_ranges
+        from ..measurement.measures import MEASURES, derived_measure
         from ..reference.options import TRIAL_EFFECTS, ReferenceOptions
 
         check_method(method, limits)

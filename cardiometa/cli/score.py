@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import say, show_json, show_table
-from .shared import (
+from .options import (
     AgeColumn,
     ConfigOption,
     EthnicityColumn,
@@ -25,9 +24,10 @@ from .shared import (
     one_of,
     plan_of,
 )
+from .output import say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..execution.score_run import ScoreOutcome
+    from ..commands.score import ScoreOutcome
 
 
 def _show(found: ScoreOutcome, out: Path, *, quiet: bool) -> None:
@@ -94,8 +94,8 @@ def score(
     """
     del config
     with guard(verbose=verbose):
-        from ..cohort.records import TableOptions
-        from ..execution.score_run import ScoreRequest, run_score
+        from ..cohort.models import TableOptions
+        from ..commands.score import ScoreRequest, run_score
         from ..reference.score import ScoreOptions
 
         plan = plan_of(ctx)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from .console import Progress, say, show_json, show_table
-from .shared import (
+from .options import (
     ConfigOption,
     JsonOption,
     OutOption,
@@ -19,9 +18,10 @@ from .shared import (
     one_of,
     root_folders,
 )
+from .output import Progress, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..execution.segment_run import SegmentOutcome
+    from ..pipeline.segment import SegmentOutcome
     from ..records import ScanResult
 
 
@@ -155,10 +155,10 @@ def segment(
     """
     del config
     with guard():
+        from ..cohort.models import CohortOptions
         from ..cohort.pseudonyms import key_warning
-        from ..cohort.records import CohortOptions
-        from ..execution.segment_run import SegmentOptions, Watch, run_segment
-        from ..execution.shards import Shard
+        from ..pipeline.plan import Shard
+        from ..pipeline.segment import SegmentOptions, Watch, run_segment
 
         one_of("--dicom-identity", dicom_identity, ("scrub", "keep"))
         if dicom_identity == "keep" and not dicom_seg:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .console import say, show_json, show_text
-from .shared import JsonOption, VerboseOption, guard, root_folders
+from .options import JsonOption, VerboseOption, guard, root_folders
+from .output import say, show_json, show_text
 
 if TYPE_CHECKING:
-    from ..execution.show_run import Shown
-    from ..execution.show_verify import Verified
+    from ..commands.show import Shown
+    from ..commands.verify_output import Verified
 
 _MOST_SHOWN = 200
 
@@ -112,16 +112,16 @@ def show(
     unfinished.
     """
     with guard(verbose=verbose):
-        from ..execution.show_run import show as describe
+        from ..commands.show import show as describe
 
         if not verify and (cohort is not None or model is not None):
             raise UsageError("--cohort and --model go with --verify.")
         shown = describe(out, table)
         found = None
         if verify:
-            from ..cohort.records import CohortOptions
-            from ..execution.show_verify import VerifyRequest
-            from ..execution.show_verify import verify as compare
+            from ..cohort.models import CohortOptions
+            from ..commands.verify_output import VerifyRequest
+            from ..commands.verify_output import verify as compare
 
             found = compare(
                 VerifyRequest(

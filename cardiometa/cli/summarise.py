@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import say, show_json, show_text
-from .pool_trials import ages
-from .shared import (
+from .options import (
     AgeColumn,
     ArmColumn,
     BaselineColumn,
@@ -32,6 +30,8 @@ from .shared import (
     guard,
     plan_of,
 )
+from .output import say, show_json, show_text
+from .pool_trials import ages
 
 
 def summarise(
@@ -97,8 +97,8 @@ def summarise(
     """
     del config
     with guard(verbose=verbose):
-        from ..cohort.records import TableOptions
-        from ..execution.summarise_run import SummariseRequest, run_summarise
+        from ..cohort.models import TableOptions
+        from ..commands.summarise import SummariseRequest, run_summarise
         from ..pooling.options import PoolingOptions
 
         plan = plan_of(ctx)

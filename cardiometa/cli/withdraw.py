@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import say, show_json
-from .shared import JsonOption, QuietOption, VerboseOption, guard
+from .options import JsonOption, QuietOption, VerboseOption, guard
+from .output import say, show_json
 
 if TYPE_CHECKING:
-    from ..execution.withdraw_run import WithdrawOutcome
+    from ..commands.withdraw import WithdrawOutcome
 
 
 def _show(outcome: WithdrawOutcome, out: Path, *, quiet: bool) -> None:
@@ -67,7 +67,7 @@ def withdraw(
     marked stale. With --keep-data nothing is erased and nothing new is taken.
     """
     with guard(verbose=verbose):
-        from ..execution.withdraw_run import WithdrawRequest, run_withdraw
+        from ..commands.withdraw import WithdrawRequest, run_withdraw
 
         outcome = run_withdraw(
             WithdrawRequest(

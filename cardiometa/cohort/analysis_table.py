@@ -18,12 +18,12 @@ from ..errors import InputError, Problem, TableError
 from ..files import RECORD_NAME, read_json, sha256_file
 from ..measurement.measures import COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion
-from .cells import as_numbers, no_number, rows_text, values_text
-from .coding import harmonise
-from .columns import COLUMN_KINDS, kind_of, nearest, parse_columns
+from .column_rules import COLUMN_KINDS, kind_of, nearest, parse_columns
+from .models import ColumnRule, TableOptions
+from .parsing import as_numbers, no_number, rows_text, values_text
 from .participants import resolve_columns
 from .read_table import read_any_table
-from .records import ColumnRule, TableOptions
+from .recode import harmonise
 
 MEASUREMENTS_NAME = "measurements.csv"
 ONE_TRIAL = "all"

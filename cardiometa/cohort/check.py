@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import CohortError, Problem
 from .load import draft_cohort
-from .records import Cohort, CohortOptions
+from .models import Cohort, CohortOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def check_cohort(
 
 
 def _header_problems(cohort: Cohort, watch: Callable[[int, int], None]) -> list[Problem]:
-    from ..imaging.find import inspect_headers
+    from ..imaging.discovery import inspect_headers
 
     problems = []
     for number, scan in enumerate(cohort.scans, 1):

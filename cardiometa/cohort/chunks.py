@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import Problem
-from .cells import as_numbers, no_number
+from .parsing import as_numbers, no_number
 from .read_table import _MISSING_NUMBERS, _check_header, _delimiter
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")

@@ -10,13 +10,8 @@ from typing import Any
 from ..errors import CohortError, Problem
 from ..files import is_safe_name, sha256_bytes
 from ..measurement.measures import COLUMN_NAMES
-from .columns import ROSTER_COLUMNS, nearest, parse_columns
-from .records import (
-    PARTICIPANT_COLUMNS,
-    CohortDefinition,
-    NotObtained,
-    TrialDefinition,
-)
+from .column_rules import ROSTER_COLUMNS, nearest, parse_columns
+from .models import PARTICIPANT_COLUMNS, CohortDefinition, NotObtained, TrialDefinition
 
 _TOP_KEYS = ("name", "trials", "not_obtained")
 _TEXT_KEYS = ("healthy_rule", "registry_id", "design", "cluster", "permission")

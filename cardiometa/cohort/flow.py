@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..records import Exclusion, ScanKey, ScanResult
-from .records import Cohort
+from .models import Cohort
 
 Flow = dict[str, dict[str, int | None]]
 Person = tuple[str, str]

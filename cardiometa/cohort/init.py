@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import CohortError, InputError
-from .cells import as_text
-from .guess import GuessedColumn, guess_columns, id_column, plain_name, quoted, toml_key
+from .infer_columns import GuessedColumn, guess_columns, id_column, plain_name, quoted, toml_key
+from .parsing import as_text
 from .read_table import SUFFIXES, read_any_table
 
 _DEPTH = 3

@@ -12,10 +12,9 @@ import pandas as pd
 from ..errors import CohortError, InputError, Problem, UsageError
 from ..files import sha256_file
 from ..records import ScanKey
-from .body_sizes import check_body_sizes
-from .columns import ROSTER_COLUMNS
+from .column_rules import ROSTER_COLUMNS
 from .definition import parse_definition
-from .folder import (
+from .folders import (
     FolderTree,
     check_identities,
     folder_form,
@@ -23,17 +22,10 @@ from .folder import (
     read_tree,
     read_trial_folder,
 )
-from .participants import Roster, empty_roster, read_roster
+from .models import Cohort, CohortDefinition, CohortOptions, CohortScan, ColumnRule, TrialDefinition
+from .participants import Roster, check_body_sizes, empty_roster, read_roster
 from .pseudonyms import key_check, pseudonym, read_key
 from .read_table import is_there
-from .records import (
-    Cohort,
-    CohortDefinition,
-    CohortOptions,
-    CohortScan,
-    ColumnRule,
-    TrialDefinition,
-)
 from .scans import ScanList, read_scans
 
 

@@ -14,11 +14,11 @@ from ..errors import InputError, Problem
 from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
-from .cells import as_numbers, as_text, rows_text, values_text
-from .columns import nearest
+from .column_rules import nearest
+from .models import CohortScan, TrialDefinition
+from .parsing import as_numbers, as_text, rows_text, values_text
 from .participants import problems_of
 from .read_table import is_there, read_any_table
-from .records import CohortScan, TrialDefinition
 
 _QUESTIONS = 8  # to the file system at once
 _IMAGE_COLUMNS = ("images", "ed_images", "es_images")
@@ -94,7 +94,7 @@ def source_of(path: Path) -> ScanSource:
     plain = ScanSource(kind="images", paths=(path,))
     if not path.is_dir():
         return plain
-    from ..imaging.find import find_scan_source
+    from ..imaging.discovery import find_scan_source
 
     source = find_scan_source(path)
     if source is not None:

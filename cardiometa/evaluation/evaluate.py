@@ -8,9 +8,9 @@ import pandas as pd
 
 from ..errors import InputError
 from .options import EvaluationOptions
-from .records import Compared, EvaluationResult
-from .rescans import repeatability_rows
-from .summaries import (
+from .repeatability import repeatability_rows
+from .results import Compared, EvaluationResult
+from .tables import (
     agreement_rows,
     dice_equivalence_rows,
     equivalence_rows,

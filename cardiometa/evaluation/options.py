@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from .margins import DEFAULT_MARGINS, Margin
-from .resample import Bootstrap
+from .agreement import Bootstrap
+from .equivalence import DEFAULT_MARGINS, Margin
 
 Against = Literal["labels", "reported"]
 AGE_BANDS: Final = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)

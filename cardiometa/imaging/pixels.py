@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .archive import DamagedFileError
-from .frame import Frame
+from .frames import Frame
 from .headers import PIXEL_DATA, item, items, number, read_dataset, text, whole
 
 _PIXEL_TAGS = (

@@ -15,9 +15,9 @@ from ..errors import ImageError
 from ..records import CineStack, ScanSource
 from .archive import FileSet, open_files
 from .cine import LPS_TO_RAS, UndecodableError, build_cine, plan_cine
-from .dicom import frame_table
-from .frame import FrameTable
-from .left_out import hint_for, main_reason, summary
+from .exclusions import hint_for, main_reason, summary
+from .frame_table import frame_table
+from .frames import FrameTable
 from .nifti import NiftiPlan, inspect_pair, pair_plan, plan_nifti, read_nifti, read_pair
 from .series import choose_stack
 

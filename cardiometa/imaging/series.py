@@ -18,17 +18,9 @@ import numpy as np
 from ..errors import ImageError
 from ..records import Flag
 from .archive import FileSet
-from .frame import Frame, FrameTable
-from .left_out import hint_for, main_reason, summary
-from .places import (
-    Plane,
-    Slice,
-    acquisition_order,
-    centre_of,
-    drop_copies,
-    planes,
-    with_slices,
-)
+from .exclusions import hint_for, main_reason, summary
+from .frames import Frame, FrameTable
+from .planes import Plane, Slice, acquisition_order, centre_of, drop_copies, planes, with_slices
 from .timing import time_key
 
 MIN_POSITIONS = 4

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .frame import TIME_KEYS, Frame
+from .frames import TIME_KEYS, Frame
 
 MIN_PHASES = 8
 CARDIAC_KEYS = ("TriggerTime", "NominalCardiacTriggerDelayTime")

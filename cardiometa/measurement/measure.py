@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..records import BodySize, CineStack, Flag, LabelStack, Measure, Measurement, ScanQuality
+from .checks import curve_flags, extent_flags, missing_frame_flags, physiology_flags, shape_flags
 from .indexing import body_surface_area_m2, indexed
-from .label_checks import extent_flags, missing_frame_flags, shape_flags
 from .measures import SCAN_COLUMNS
 from .phases import Extremes, find_extremes
-from .physiology_checks import curve_flags, physiology_flags
 from .quality import merge_flags, predicted_dice_flags, raised, status_of
 from .volumes import (
     Areas,

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..records import Flag, Level, Status
-from .flag_rules import FLAG_RULES
+from .flags import FLAG_RULES
 
 _SEVERITY: Mapping[Level, int] = MappingProxyType({"info": 0, "review": 1, "reject": 2})
 

@@ -1,1 +1,1 @@
-"""Table → pooled treatment effects: each trial's model, then the second stage."""
+"""Pooled treatment effects of randomised trials."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from .records import FlowCounts, Study
-from .two_stage import total
+from .results import FlowCounts, Study
+from .second_stage.two_stage import total
 
 
 def flow_counts(people: pd.DataFrame, studies: Mapping[str, Sequence[Study]]) -> FlowCounts:

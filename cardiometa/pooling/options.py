@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import UsageError
-from ..estimation.blocks import RESIDUALS
-from ..estimation.tau2 import METHODS as TAU2_METHODS
+from ..statistics.meta import METHODS as TAU2_METHODS
+from ..statistics.mixed.trial_contrasts import RESIDUALS
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
 STANDARDISED = "standardised-mean-difference"

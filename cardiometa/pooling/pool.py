@@ -10,51 +10,44 @@ import pandas as pd
 from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..records import CohortTable
-from .by_arm import participants_by_arm
-from .columns import text_column
-from .compare_reported import compare_reported, without_differences
-from .delta import delta_rows, tipping_sentences
-from .eligible import participant_exclusions
-from .estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
-from .event_stage import event_rows
-from .first_stage import FirstStage
+from .aggregate_effects import read_summaries, source_rows
+from .endpoint.accessors import text_column
+from .endpoint.analysis_set import participant_exclusions
+from .endpoint.arm_counts import participants_by_arm
+from .endpoint.estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
+from .first_stage.first_stage import FirstStage
+from .first_stage.given_imputations import analysis_stage, first_copy
+from .first_stage.worst_rank import WORSE
 from .flow import flow_counts
-from .given_imputations import analysis_stage, first_copy
-from .influence_rows import influence_rows
-from .integrity import integrity_checks
-from .integrity_cohort import cohort_checks, unit_warnings
-from .interaction_rows import interaction_rows, modifiers_of
-from .multi_arm import JOINT, joint_fit, joint_rows
-from .one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
+from .harmonisation import compare_reported, without_differences
+from .integrity.cohort import cohort_checks, unit_warnings
+from .integrity.selection import selection_checks
+from .integrity.stated import TrialFacts, design_warnings, refuse_unmodelled, stated_checks
+from .integrity.trial import integrity_checks
+from .meta_regression import trial_regression
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .records import (
-    DeltaRow,
-    EffectRow,
-    HeterogeneityRow,
-    InfluenceRow,
-    PoolingResult,
-    Study,
-)
-from .release import (
-    few_events,
-    release_counts,
-    release_effects,
-    release_integrity,
-    unshown,
-)
-from .release_levels import release_levels
-from .selection import selection_checks
-from .sources import source_rows
-from .spline import spline_rows
-from .stated import TrialFacts, design_warnings, refuse_unmodelled, stated_checks
-from .summaries import read_summaries
-from .trial_regression import trial_regression
-from .two_stage import (
+from .results import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
+from .second_stage.events import event_rows
+from .second_stage.multi_arm import JOINT, joint_fit, joint_rows
+from .second_stage.one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
+from .second_stage.two_stage import (
     WITHOUT_REVIEW,
     as_sensitivity,
     effect_rows,
     heterogeneity_rows,
     sensitivity_row,
+)
+from .sensitivity.delta import delta_rows, tipping_sentences
+from .sensitivity.influence import influence_rows
+from .subgroups.rows import interaction_rows, modifiers_of
+from .subgroups.spline import spline_rows
+from .suppression import (
+    few_events,
+    release_counts,
+    release_effects,
+    release_integrity,
+    release_levels,
+    unshown,
 )
 from .wording import (
     few_trials,
@@ -63,7 +56,6 @@ from .wording import (
     second_stage_sentence,
     warnings_of_rows,
 )
-from .worst_rank import WORSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records import CohortTable
-from .estimand import estimand_sentence
-from .first_stage import FirstStage
+from .endpoint.estimand import estimand_sentence
+from .first_stage.first_stage import FirstStage
+from .first_stage.worst_rank import worse_direction
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .records import IntegrityRow, Study
-from .release import few_events
-from .worst_rank import worse_direction
+from .results import IntegrityRow, Study
+from .suppression import few_events
 
 TAU2_NAMES = {
     "reml": "restricted maximum likelihood",

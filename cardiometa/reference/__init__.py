@@ -1,1 +1,1 @@
-"""Table → reference ranges: strata, limits, partition."""
+"""Reference ranges: participants, strata, curves, meta-analytic ranges, portable model."""

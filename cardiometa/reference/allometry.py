@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..measurement.derived import body_sizes
-from ..measurement.measures import MEASURES
-from .people import People
+from ..measurement.measures import MEASURES, body_sizes
+from .select import People
 
 SIZES = ("height", "bsa_mosteller", "bsa_dubois", "weight")
 _ABSOLUTE = ("_ml", "_g")

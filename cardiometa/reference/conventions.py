@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..cohort.cells import rows_text
+from ..cohort.parsing import rows_text
 from ..errors import Problem, TableError
-from .people import People
+from .select import People
 
 # What each convention changes: BSA only the measures divided by it, the others every heart volume.
 _ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .limits import Limit
-from .records import Account
+from .results import Account
+from .strata.limits import Limit
 
 AT_EXTREME = "ci-at-extreme"
 WITHHELD = "limit-at-extreme"

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ..estimation.meta_range import (
+from ..records import ReferenceLimit
+from ..statistics.meta import q_profile
+from ..statistics.meta_range import (
     MetaDraws,
     MetaRange,
     TrialMoments,
@@ -27,12 +29,9 @@ from ..estimation.meta_range import (
     pivotal_draws,
     pooled_sigma2,
 )
-from ..estimation.random_effects import q_profile
-from ..records import ReferenceLimit
-from .curve_data import RANDOM_FROM, TrialPlan, plan_for
+from .curves.data import RANDOM_FROM, TrialPlan, plan_for
 from .disclosure import hidden_counts
-from .fitted import FittedCell
-from .limits import Limit, is_asymmetric
+from .model import Kind
 from .options import (
     NONPARAMETRIC_MIN_N,
     NOT_A_REFERENCE,
@@ -41,9 +40,10 @@ from .options import (
     Method,
     ReferenceOptions,
 )
-from .predict import Kind
-from .records import Calibration, MetaEstimate, TrialLimit
-from .strata import Cell, StratumKey
+from .results import Calibration, MetaEstimate, TrialLimit
+from .strata.groups import Cell, StratumKey
+from .strata.limits import Limit, is_asymmetric
+from .strata.stratum_fit import FittedCell
 
 META: Method = "meta"
 MIXTURE = "mixture"

@@ -13,11 +13,8 @@ from ..errors import EstimationError, TableError
 from ..measurement.measures import definition
 from ..records import CohortTable, Exclusion, ReferenceLimit
 from .allometry import Allometry, allometry
-from .by_person import person_means
-from .calibration import calibrate
-from .contrasts import contrasts
 from .conventions import CONVENTIONS, SCANNERS, check_conventions, read_conventions
-from .curve_measure import (
+from .curves.measure import (
     STRATA,
     MeasureCurves,
     check_trials,
@@ -27,15 +24,11 @@ from .curve_measure import (
     with_ages,
 )
 from .disclosure import hidden_counts
-from .fitted import FittedCell, fit_cell, outer_centiles
-from .limits import Limit
 from .meta import META, MeasureMeta, group_of_cell, measure_meta, meta_cells, on_logs
 from .model import SAMPLING_ERROR, model_document, stratum_model
 from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions
-from .outliers import outlying, suspects
-from .partition import partition_tests
-from .people import People, excluded, select_people
-from .records import (
+from .repeated import person_means
+from .results import (
     Account,
     Calibration,
     Contrast,
@@ -45,9 +38,15 @@ from .records import (
     ReferenceResult,
     TrialLimit,
 )
-from .strata import ALL, Cell, Strata, cells, strata
-from .trials import trial_limits
-from .value_checks import check_positive, check_values
+from .select import People, check_positive, check_values, excluded, select_people
+from .strata.by_trial import trial_limits
+from .strata.calibration import calibrate
+from .strata.contrasts import contrasts
+from .strata.groups import ALL, Cell, Strata, cells, strata
+from .strata.limits import Limit
+from .strata.outliers import outlying, suspects
+from .strata.partition import partition_tests
+from .strata.stratum_fit import FittedCell, fit_cell, outer_centiles
 
 METHOD = STRATA
 _Row = TypeVar("_Row", TrialLimit, PartitionTest, Contrast, Calibration, MetaEstimate, Allometry)

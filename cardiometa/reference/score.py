@@ -11,9 +11,9 @@ from scipy import special
 
 from ..records import ETHNICITIES, SEXES
 from .conventions import depends_on
-from .curve import Curve
-from .predict import EthnicityRule, GroupLaw, Kind, ReferenceModel, laws_for, outside
-from .strata import ALL
+from .curves.curve import Curve
+from .model import EthnicityRule, GroupLaw, Kind, ReferenceModel, laws_for, outside
+from .strata.groups import ALL
 
 NO_VALUE = "no value"
 

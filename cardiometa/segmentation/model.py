@@ -22,7 +22,7 @@ from ..files import canonical_json, sha256_bytes
 from .card import ModelCard, parse_card
 
 if TYPE_CHECKING:
-    from .predict import TorchPredictor
+    from .inference import TorchPredictor
 
 BUNDLED = "cardiometa-sax.safetensors"
 _MAX_HEADER = 4_000_000
@@ -40,7 +40,7 @@ class Model:
         self, *, device: str = "auto", batch: int = 0, workers: int = 0
     ) -> TorchPredictor:
         """The loaded network; ``batch`` and ``workers`` change speed only."""
-        from .predict import TorchPredictor
+        from .inference import TorchPredictor
 
         return TorchPredictor(self, device=device, batch=batch, workers=workers)
 

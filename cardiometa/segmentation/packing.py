@@ -198,7 +198,7 @@ def _phantom_pair(seed: int) -> tuple[np.ndarray, np.ndarray, float]:
 
     Three phases are rendered with systole ending at the second.
     """
-    from ..imaging.phantom import Bssfp, CineGrid, HeartPhantom, render
+    from ..phantom.image import Bssfp, CineGrid, HeartPhantom, render
 
     rng = np.random.default_rng([seed, 77])
     edv = float(rng.uniform(80, 280))

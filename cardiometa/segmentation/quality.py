@@ -25,7 +25,7 @@ import numpy as np
 
 from ..records import LV_CAVITY, LV_MYOCARDIUM, Predictor, ScanQuality
 from .card import ModelCard
-from .open_ends import enclosed_share
+from .cleaning import enclosed_share
 
 STRUCTURES = ("lv", "myo", "rv")
 # The further look: rows and columns of the crop's grid it is moved by. Odd and unequal, so that

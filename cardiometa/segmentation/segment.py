@@ -9,22 +9,13 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from ..imaging.selection import ed_es_alone
+from ..imaging.cine import ed_es_alone
 from ..records import CineStack, Flag, LabelStack, Predictor
 from .card import ModelCard
-from .clean import clean_labels
-from .quality import (
-    SHIFT,
-    extreme_frames,
-    label_features,
-    look,
-    named,
-    scan_quality,
-    shift_overlap,
-)
-from .resample import Window, resample
-from .scaling import Scaling
-from .slices import SliceReader, SliceReading, SliceTask, matrix, neighbours, summary_of
+from .cleaning import clean_labels
+from .inference import SliceReader, SliceReading, SliceTask, matrix, neighbours, summary_of
+from .quality import SHIFT, extreme_frames, label_features, look, named, scan_quality, shift_overlap
+from .resample import Scaling, Window, resample
 
 # The whole field of view is looked at in at most this many slices of two phases: one batch.
 _SEARCH_SLICES = 4

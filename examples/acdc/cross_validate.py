@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from make_cohort import main as make_cohort
 
-from cardiometa.execution.train_run import TrainOptions, pack, train
+from cardiometa.commands.train import TrainOptions, pack, train
 from cardiometa.segmentation.packing import deal_folds, read_groups
 from cardiometa.segmentation.training.data import load
 from cardiometa.segmentation.training.fit import Trainer

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cardiometa.segmentation.card import parse_card
-from cardiometa.segmentation.card_text import card_markdown
+from cardiometa.segmentation.card import card_markdown, parse_card
 from cardiometa.segmentation.model import load_model, model_bytes, tensors_of
 
 STRUCTURES = {

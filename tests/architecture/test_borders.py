@@ -16,29 +16,35 @@ ORDER = [
     "errors",
     "records",
     "files",
+    "locking",
     "provenance",
-    "estimation",
+    "statistics",
     "imaging",
+    "phantom",
     "segmentation",
     "measurement",
     "cohort",
+    "privacy",
     "reference",
     "pooling",
     "evaluation",
-    "report",
-    "execution",
+    "reports",
+    "reading",
+    "pipeline",
+    "commands",
+    "demo",
     "cli",
 ]
 FORBIDDEN = {
     "imaging": {"pandas", "statsmodels"},
     "segmentation": {"pandas", "statsmodels"},
     "measurement": {"pandas", "statsmodels", "torch"},
-    "estimation": {"torch", "pydicom", "nibabel"},
+    "statistics": {"torch", "pydicom", "nibabel"},
     "reference": {"torch", "pydicom", "nibabel"},
     "pooling": {"torch", "pydicom", "nibabel"},
     "cohort": {"torch", "pydicom", "nibabel"},
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "jinja2": {"report"}, "matplotlib": {"report"}}
+ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "jinja2": {"reports"}, "matplotlib": {"reports"}}
 TRAINING = {"numpy", "torch", "safetensors"}
 
 

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from scipy import special
 
-from cardiometa.estimation.meta_range import (
+from cardiometa.statistics.meta_range import (
     TrialMoments,
     delta_se,
     frequentist_range,

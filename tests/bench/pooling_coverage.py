@@ -16,18 +16,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from cardiometa.pooling.first_stage.first_stage.arm_sums import ArmSums, arm_column, model_block
+from cardiometa.pooling.first_stage.first_stage.trial_effects import effects_of_trial
 
-from cardiometa.estimation.blocks import ModelColumns
-from cardiometa.estimation.kenward_roger import METHODS, contrast_interval
-from cardiometa.estimation.one_stage import fit_one_stage
-from cardiometa.estimation.random_effects import (
-    pool_estimates,
-    pooled_interval,
-    prediction_interval,
-)
-from cardiometa.estimation.sums import summarise_rows
-from cardiometa.pooling.arm_sums import ArmSums, arm_column, model_block
-from cardiometa.pooling.trial_effects import effects_of_trial
+from cardiometa.statistics.meta import pool_estimates, pooled_interval, prediction_interval
+from cardiometa.statistics.mixed.one_stage import METHODS, contrast_interval, fit_one_stage
+from cardiometa.statistics.mixed.sufficient_statistics import summarise_rows
+from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
 
 EFFECT = 2.0
 DESIGNS = [(k, tau) for k in (3, 5, 10, 20) for tau in (0.0, 1.0, 2.0)]

@@ -23,13 +23,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from cardiometa.pooling.first_stage.first_stage.arm_sums import ArmSums, model_block
 
-from cardiometa.estimation.blocks import ModelColumns
-from cardiometa.estimation.kenward_roger import contrast_interval
-from cardiometa.estimation.one_stage import fit_one_stage
-from cardiometa.estimation.random_effects import pool_estimates
-from cardiometa.estimation.sums import summarise_rows
-from cardiometa.pooling.arm_sums import ArmSums, model_block
+from cardiometa.statistics.meta import pool_estimates
+from cardiometa.statistics.mixed.one_stage import contrast_interval, fit_one_stage
+from cardiometa.statistics.mixed.sufficient_statistics import summarise_rows
+from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
 
 PROGRAM = (sys.executable, "-m", "cardiometa", "pool-trials")
 PEER = """

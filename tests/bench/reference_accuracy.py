@@ -14,10 +14,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cardiometa.estimation.lms import lms_centile
-from cardiometa.reference.curve_data import CurveData
-from cardiometa.reference.curves import estimate_groups
+from cardiometa.reference.curves.curves.curves import estimate_groups
+from cardiometa.reference.curves.curves.data import CurveData
+
 from cardiometa.reference.options import Method, ReferenceOptions
+from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_limit, true_parameters
 
 CENTILES = (2.5, 50.0, 97.5)

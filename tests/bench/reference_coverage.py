@@ -21,13 +21,14 @@ from scipy import special
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cardiometa.estimation.lms import lms_centile
-from cardiometa.reference.curve import AgeFunction, Curve
-from cardiometa.reference.curve_data import CurveData
-from cardiometa.reference.curve_limits import curve_limits
-from cardiometa.reference.curves import estimate_groups
-from cardiometa.reference.limits import LimitRequest, estimate_limits
+from cardiometa.reference.curves.curves.curve import AgeFunction, Curve
+from cardiometa.reference.curves.curves.curves import estimate_groups
+from cardiometa.reference.curves.curves.data import CurveData
+from cardiometa.reference.curves.curves.limits import curve_limits
+from cardiometa.reference.strata.groups.limits import LimitRequest, estimate_limits
+
 from cardiometa.reference.options import LimitsRule, Method, ReferenceOptions
+from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_parameters
 
 TAU = 0.04  # between trials, and between ethnicities: of log M, or of the mean / 150

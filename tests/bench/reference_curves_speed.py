@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cardiometa.estimation.location_scale import LmsLaw, NormalLaw, fit_location_scale
-from cardiometa.estimation.quantile import check_loss, fit_quantile
-from cardiometa.estimation.splines import SplineBasis, fixed_term, smooth_term
+from cardiometa.statistics.location_scale import LmsLaw, NormalLaw, fit_location_scale
+from cardiometa.statistics.quantile import check_loss, fit_quantile
+from cardiometa.statistics.splines import SplineBasis, fixed_term, smooth_term
 
 TAUS = (0.025, 0.5, 0.975)
 R = r"""

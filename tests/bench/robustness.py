@@ -75,7 +75,7 @@ def acdc_heart(folder: Path, patient: str, row: Mapping[str, str]) -> Heart:
 
 def phantom_heart(seed: int) -> Heart:
     """A phantom at ED and ES."""
-    from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
+    from cardiometa.phantom.image import CineGrid, HeartPhantom, render
     from tests.kit.labelled import cine_of
 
     phantom = HeartPhantom(lv_edv_ml=110 + 20 * seed, lv_ef_percent=65 - 5 * seed, seed=seed)
@@ -328,7 +328,7 @@ def show(found: Sequence[Mapping[str, Any]]) -> int:
 def draw(found: Sequence[Mapping[str, Any]], out: Path) -> None:
     """``robustness.svg`` and ``.png``: Dice by structure and EF error against each severity."""
     from cardiometa.files import write_all
-    from cardiometa.report.style import figure_png, figure_style, figure_svg, new_figure
+    from cardiometa.reports.style import figure_png, figure_style, figure_svg, new_figure
 
     plain = next(one for one in found if one["perturbation"] == PLAIN)
     names = [n for n in PERTURBATIONS if any(o["perturbation"] == n for o in found)]
@@ -374,7 +374,7 @@ def draw(found: Sequence[Mapping[str, Any]], out: Path) -> None:
 
 def _panel(upper: Any, lower: Any, own: Sequence[Mapping[str, Any]], name: str) -> None:
     """One perturbation: Dice above, EF error below; "0" is the heart as it is."""
-    from cardiometa.report.style import PALETTE
+    from cardiometa.reports.style import PALETTE
 
     x = np.arange(len(own))
     joined = "" if name == "orientation" else "-"

@@ -45,10 +45,9 @@ from typing import Any
 
 import numpy as np
 
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
-from cardiometa.imaging.phantom_dicom import PhantomHeader, dicom_files
-from cardiometa.imaging.phantom_nifti import nifti_ed_es
 from cardiometa.imaging.read import ReadOptions, read_cine
+from cardiometa.phantom.image import CineGrid, HeartPhantom, render
+from cardiometa.phantom.write import PhantomHeader, dicom_files, nifti_ed_es
 from cardiometa.records import CineStack, ScanSource
 
 PARTS = ("command", "networks", "headers", "memory")
@@ -205,10 +204,10 @@ def commands(images: Sequence[Path], folder: Path, studies: int, n: int) -> None
 
 def plain_way(images: Sequence[Path]) -> None:
     """Read, segment, measure and write in memory, one study and one step after the other."""
-    from cardiometa.execution.one_scan import segmentation_bytes
     from cardiometa.measurement.measure import measure_scan
+    from cardiometa.pipeline.process_scan import segmentation_bytes
     from cardiometa.records import BodySize
-    from cardiometa.report.overlay import overlay_png
+    from cardiometa.reports.figures.overlay import overlay_png
     from cardiometa.segmentation.model import load_model
     from cardiometa.segmentation.segment import segment_cine
 
@@ -256,7 +255,7 @@ class PlainPredictor:
         """As `TorchPredictor`, the plain way."""
         import torch
 
-        from cardiometa.segmentation.predict import FLIPS
+        from cardiometa.segmentation.inference import FLIPS
 
         found = []
         with torch.no_grad():
@@ -272,9 +271,8 @@ class PlainPredictor:
 
 def whole_field(cine: CineStack, model: Any) -> Any:
     """A task over the whole field of view at the model's spacing: no search, no crop."""
-    from cardiometa.segmentation.resample import Window, resample
-    from cardiometa.segmentation.scaling import Scaling
-    from cardiometa.segmentation.slices import SliceTask
+    from cardiometa.segmentation.inference import SliceTask
+    from cardiometa.segmentation.resample import Scaling, Window, resample
 
     height, width = cine.pixels.shape[2:]
     spacing = model.card.spacing_mm

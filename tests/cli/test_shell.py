@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.cli.shared import ConfigOption, departures, guard, one_of, plan_of
+from cardiometa.cli.options import ConfigOption, departures, guard, one_of, plan_of
 from cardiometa.errors import EstimationError, InputError, Problem, UsageError
 
 COMMANDS = (

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.cohort import cells
-from cardiometa.cohort.cells import as_booleans, as_numbers, as_text, by_value, text_of
-from cardiometa.cohort.coding import harmonise
-from cardiometa.cohort.columns import COLUMN_KINDS, parse_columns
-from cardiometa.cohort.records import ColumnRule
+from cardiometa.cohort import parsing as cells
+from cardiometa.cohort.column_rules import COLUMN_KINDS, parse_columns
+from cardiometa.cohort.models import ColumnRule
+from cardiometa.cohort.parsing import as_booleans, as_numbers, as_text, by_value, text_of
+from cardiometa.cohort.recode import harmonise
 
 
 def column(name, values, **rule):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from cardiometa.cohort.coding import harmonise
 from cardiometa.cohort.ethnicity import SCHEMES, contradiction, group_of
-from cardiometa.cohort.records import ColumnRule
+from cardiometa.cohort.models import ColumnRule
+from cardiometa.cohort.recode import harmonise
 from cardiometa.records import ETHNICITIES
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.cohort.load import draft_cohort, load_cohort
-from cardiometa.cohort.records import PARTICIPANT_COLUMNS, CohortOptions
+from cardiometa.cohort.models import PARTICIPANT_COLUMNS, CohortOptions
 from cardiometa.errors import CohortError, UsageError
 from cardiometa.records import ScanKey, ScanSource
 from tests.kit.cohorts import PAIR, cohort_folder, pairs, people, roster, trial_toml, write

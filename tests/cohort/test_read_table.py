@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.cohort.cells import LARGEST, as_numbers, as_text
+from cardiometa.cohort.parsing import LARGEST, as_numbers, as_text
 from cardiometa.cohort.read_table import read_any_table
 from cardiometa.errors import TableError
 from cardiometa.files import csv_text

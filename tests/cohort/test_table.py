@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.cohort.load import load_cohort
-from cardiometa.cohort.records import Cohort, CohortScan, NotObtained, TrialDefinition
-from cardiometa.cohort.table import build_tables
+from cardiometa.cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
+from cardiometa.cohort.tables import build_tables
 from cardiometa.errors import CohortError
 from cardiometa.records import ScanKey, ScanSource
 from tests.kit.cohorts import cohort_folder, people, result, results, roster, write

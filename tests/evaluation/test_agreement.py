@@ -11,14 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import UsageError
-from cardiometa.evaluation.bland_altman import Z, bland_altman
-from cardiometa.evaluation.equivalence import bias_equivalence, verdict_of
-from cardiometa.evaluation.kappa import EF_GRADES, cross_table, ef_grade, kappa, kappa_value
-from cardiometa.evaluation.margins import DEFAULT_MARGINS, margins_of
-from cardiometa.evaluation.reading import choose, rate_rows, wilson
-from cardiometa.evaluation.reliability import ccc, cov_percent, icc
+from cardiometa.evaluation.agreement import Bootstrap, Z, bland_altman, mean_interval
+from cardiometa.evaluation.equivalence import (
+    DEFAULT_MARGINS,
+    bias_equivalence,
+    margins_of,
+    verdict_of,
+)
+from cardiometa.evaluation.readings import choose, rate_rows, wilson
+from cardiometa.evaluation.reliability import (
+    EF_GRADES,
+    ccc,
+    cov_percent,
+    cross_table,
+    ef_grade,
+    icc,
+    kappa,
+    kappa_value,
+)
 from cardiometa.evaluation.repeatability import repeatability
-from cardiometa.evaluation.resample import Bootstrap, mean_interval
 
 
 def covered(seed: int, samples: int, scans: int) -> tuple[float, float]:

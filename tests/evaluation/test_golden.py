@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cardiometa.evaluation.bland_altman import bland_altman, person_means, proportional_bias
+from cardiometa.evaluation.agreement import bland_altman, person_means, proportional_bias
 from cardiometa.evaluation.equivalence import bias_equivalence, difference_equivalence
-from cardiometa.evaluation.kappa import kappa
 from cardiometa.evaluation.reliability import (
     ccc,
     ccc_from_sums,
     icc,
     icc_from_sums,
     icc_of_ratings,
+    kappa,
     sums_of,
 )
 from cardiometa.evaluation.repeatability import repeatability

@@ -68,9 +68,8 @@ def make(folder: Path) -> dict[str, Command]:
 
 def _hearts(top: Path) -> Path:
     """Two phantoms, one as DICOM and one as NIfTI, and a folder that holds no image."""
-    from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
-    from cardiometa.imaging.phantom_dicom import dicom_files
-    from cardiometa.imaging.phantom_nifti import nifti_4d
+    from cardiometa.phantom.image import CineGrid, HeartPhantom, render
+    from cardiometa.phantom.write import dicom_files, nifti_4d
     from tests.kit.tiny_dicom import put
 
     grid = CineGrid(slices=9, frames=8, rows=96, columns=96)

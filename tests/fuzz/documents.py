@@ -10,8 +10,8 @@ import numpy as np
 
 from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import draft_cohort
+from cardiometa.cohort.models import CohortOptions
 from cardiometa.cohort.pseudonyms import read_key
-from cardiometa.cohort.records import CohortOptions
 from cardiometa.errors import CohortError, InputError
 from cardiometa.files import RECORD_NAME, canonical_json, check_output, read_json
 from cardiometa.records import ScanKey
@@ -128,7 +128,7 @@ def of_site(rng, data: bytes) -> bytes:
     if rng.random() < 0.5:
         return changed
     from cardiometa.files import sha256_bytes
-    from cardiometa.pooling.site import _content_sha256
+    from cardiometa.pooling.federated.site import _content_sha256
 
     try:
         document = json.loads(changed)
@@ -141,9 +141,9 @@ def of_site(rng, data: bytes) -> bytes:
 
 
 def read_site_file(data: bytes, folder: Path) -> None:
+    from cardiometa.pooling.federated.pool import pool_sites
+    from cardiometa.pooling.federated.site import read_site
     from cardiometa.pooling.options import PoolingOptions
-    from cardiometa.pooling.site import read_site
-    from cardiometa.pooling.site_pool import pool_sites
 
     path = folder / "site.json"
     path.write_bytes(data)
@@ -163,7 +163,7 @@ def reference_document() -> bytes:
 
 
 def read_reference_file(data: bytes, folder: Path) -> None:
-    from cardiometa.reference.predict import reference_model
+    from cardiometa.reference.model import reference_model
     from cardiometa.reference.score import NewPeople, ScoreOptions, score_people
 
     path = folder / "reference_ranges.json"
@@ -187,7 +187,7 @@ KEY = ScanKey(trial="ALPHA", participant="P001", visit="baseline")
 
 
 def result_seeds() -> list[bytes]:
-    from cardiometa.execution.scan_record import failed_document
+    from cardiometa.pipeline.result_file import failed_document
 
     document = failed_document(KEY, {"model_sha256": "ab"}, code="no-images", sentence="None.")
     whole = {
@@ -208,7 +208,8 @@ def result_seeds() -> list[bytes]:
 
 def read_result(data: bytes, folder: Path) -> None:
     """A scan's record in an output that is resumed: whole, or the scan is done again."""
-    from cardiometa.execution import scan_record, stored
+    from cardiometa.pipeline import result_file as scan_record
+    from cardiometa.pipeline import results_store as stored
 
     out = folder / "out"
     place = scan_record.scan_folder(out, KEY)
@@ -222,7 +223,7 @@ def read_result(data: bytes, folder: Path) -> None:
     stored.stored_model(out, KEY, options)
     stored.edited_by_hand(out, KEY)
     if found is not None:
-        from cardiometa.execution.gather import with_cohort_flags
+        from cardiometa.pipeline.merge import with_cohort_flags
 
         with_cohort_flags([found, found])
 
@@ -245,7 +246,7 @@ def read_record(data: bytes, folder: Path) -> None:
 def snapshot_document() -> bytes:
     import tempfile
 
-    from cardiometa.execution.snapshot import snapshot_text
+    from cardiometa.pipeline.cohort_snapshot import snapshot_text
     from cardiometa.segmentation.model import load_model
 
     with tempfile.TemporaryDirectory() as folder:
@@ -256,7 +257,7 @@ def snapshot_document() -> bytes:
 
 def read_cohort_json(data: bytes, folder: Path) -> None:
     """The cohort that an output keeps, for `gather`, `withdraw` and `show`."""
-    from cardiometa.execution.snapshot import SNAPSHOT_NAME, read_snapshot
+    from cardiometa.pipeline.cohort_snapshot import SNAPSHOT_NAME, read_snapshot
 
     (folder / SNAPSHOT_NAME).write_bytes(data)
     snapshot = read_snapshot(folder)
@@ -264,7 +265,7 @@ def read_cohort_json(data: bytes, folder: Path) -> None:
 
 
 def read_rules(data: bytes, folder: Path) -> None:
-    from cardiometa.execution.reference_run import _stated_rules
+    from cardiometa.commands.reference_ranges import _stated_rules
 
     (folder / "measurements.json").write_bytes(data)
     (folder / "measurements.csv").touch()
@@ -277,8 +278,8 @@ def rules_seeds() -> list[bytes]:
 
 
 def read_ledger(data: bytes, folder: Path) -> None:
-    from cardiometa.execution.summarise_run import _ledger
-    from cardiometa.pooling.site_guards import check_ledger
+    from cardiometa.commands.summarise import _ledger
+    from cardiometa.pooling.federated.guards import check_ledger
 
     path = folder / "ledger.json"
     path.write_bytes(data)
@@ -288,7 +289,7 @@ def read_ledger(data: bytes, folder: Path) -> None:
 
 def ledger_seeds() -> list[bytes]:
     summary = {"sha256": "0" * 64, "sets": {"A|control": ["aa", "bb"], "A|active": ["cc"]}}
-    from cardiometa.execution.summarise_run import _LEDGER_KIND
+    from cardiometa.commands.summarise import _LEDGER_KIND
 
     document = {"kind": _LEDGER_KIND, "key": "00" * 32, "summaries": [summary]}
     return [json.dumps(document).encode()]

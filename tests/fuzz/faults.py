@@ -261,9 +261,9 @@ def warm() -> None:
     import cardiometa.cli.pool_trials
     import cardiometa.cli.reference_ranges
     import cardiometa.cli.segment
-    import cardiometa.execution.pool_run
-    import cardiometa.execution.reference_run
-    import cardiometa.report.pooling_page
+    import cardiometa.commands.pool_trials
+    import cardiometa.commands.reference_ranges
+    import cardiometa.reports.pages.pooling
 
     del matplotlib, pd, scipy, cardiometa
 

@@ -13,11 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from cardiometa.imaging.archive import DamagedFileError, open_files
-from cardiometa.imaging.dicom import frame_table
-from cardiometa.imaging.find import find_scan_source, identity_values, inspect_headers
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, PhantomCine, render
+from cardiometa.imaging.discovery import find_scan_source, identity_values, inspect_headers
+from cardiometa.imaging.frame_table import frame_table
 from cardiometa.imaging.pixels import decode
 from cardiometa.imaging.read import ReadOptions, read_cine, scan_grid
+from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
 from cardiometa.records import CineStack, ScanSource
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
@@ -180,7 +180,7 @@ def mask_seeds() -> list[bytes]:
 
 
 def read_mask(data: bytes, folder: Path) -> None:
-    from cardiometa.execution.label_file import ScanGrid, grid_of_mask, read_labels
+    from cardiometa.reading.label_file import ScanGrid, grid_of_mask, read_labels
 
     del folder
     grid = ScanGrid(shape=(2, 6, 10, 12), affine=np.diag([1.5, 1.5, 10.0, 1.0]))
@@ -191,7 +191,7 @@ def read_mask(data: bytes, folder: Path) -> None:
 
 
 def _mask_errors() -> tuple[type[Exception], ...]:
-    from cardiometa.execution.label_file import LabelFileError
+    from cardiometa.reading.label_file import LabelFileError
 
     return (LabelFileError,)
 

@@ -13,16 +13,16 @@ import pandas as pd
 
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.load import draft_cohort
+from cardiometa.cohort.models import CohortOptions, TableOptions
 from cardiometa.cohort.read_table import read_any_table
-from cardiometa.cohort.records import CohortOptions, TableOptions
 from cardiometa.errors import CohortError, InputError
+from cardiometa.pooling.aggregate_effects import read_summaries
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.pooling.summaries import read_summaries
+from cardiometa.reference.aggregate_moments import is_summaries, summary_ranges, summary_rows
+from cardiometa.reference.compare_published import published_limits
 from cardiometa.reference.options import ReferenceOptions
-from cardiometa.reference.published import published_limits
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reference.summaries import is_summaries, summary_ranges, summary_rows
 from tests.fuzz.mutate import of_bytes, of_table
 from tests.fuzz.target import Target
 from tests.kit.cohorts import cohort_folder, people, roster

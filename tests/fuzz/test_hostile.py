@@ -21,11 +21,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cardiometa.cohort.load import load_cohort
 from cardiometa.errors import CohortError, ImageError, InputError
-from cardiometa.execution.label_file import LabelFileError, ScanGrid, read_labels
 from cardiometa.files import inside
-from cardiometa.imaging.find import find_scan_source, identity_values
+from cardiometa.imaging.discovery import find_scan_source, identity_values
 from cardiometa.imaging.read import ReadOptions, inspect_scan, read_cine
 from cardiometa.imaging.source_state import source_state
+from cardiometa.reading.label_file import LabelFileError, ScanGrid, read_labels
 from cardiometa.records import ScanSource
 from tests.fuzz.images import small_cine
 from tests.kit import dialects

@@ -19,13 +19,14 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa import files
-from cardiometa.cli import console
-from cardiometa.cli.edge import edge
+from cardiometa.cli import output as console
 from cardiometa.cli.main import app
-from cardiometa.cohort.cells import as_numbers
+from cardiometa.cli.signals import edge
 from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
+from cardiometa.cohort.parsing import as_numbers
 from cardiometa.cohort.read_table import read_any_table
+from cardiometa.commands.summarise import _ledger
 from cardiometa.errors import (
     CohortError,
     ImageError,
@@ -35,18 +36,18 @@ from cardiometa.errors import (
     TableError,
     UsageError,
 )
-from cardiometa.estimation.meta_range import TrialMoments, mixture_limits
-from cardiometa.execution import scan_record, stored
-from cardiometa.execution.summarise_run import _ledger
 from cardiometa.files import RECORD_NAME, canonical_json
 from cardiometa.imaging.archive import open_files
-from cardiometa.imaging.dicom import frame_table
+from cardiometa.imaging.frame_table import frame_table
+from cardiometa.pipeline import result_file as scan_record
+from cardiometa.pipeline import results_store as stored
+from cardiometa.pooling.aggregate_effects import read_summaries
+from cardiometa.pooling.federated.site import read_site
 from cardiometa.pooling.options import PoolingOptions
-from cardiometa.pooling.site import read_site
-from cardiometa.pooling.summaries import read_summaries
-from cardiometa.reference.predict import reference_model
+from cardiometa.reference.model import reference_model
 from cardiometa.segmentation.card import parse_card
 from cardiometa.segmentation.model import load_model
+from cardiometa.statistics.meta_range import TrialMoments, mixture_limits
 from tests.fuzz import documents
 from tests.kit.cohorts import cohort_folder
 from tests.kit.tiny_dicom import Shape, encode, image, put, read

@@ -11,7 +11,7 @@ import pytest
 
 from cardiometa.errors import ImageError
 from cardiometa.imaging.archive import DamagedFileError, ImageFile, open_files, sniff_bytes
-from cardiometa.imaging.find import sniff
+from cardiometa.imaging.discovery import sniff
 from tests.kit.tiny_dicom import Shape, encode, files, image, put, read, tiny, which
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.imaging.grid import slice_weights
+from cardiometa.imaging.geometry import slice_weights
 from tests.kit.tiny_dicom import (
     COLUMN,
     NORMAL,

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from cardiometa.errors import ImageError
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
-from cardiometa.imaging.phantom_dicom import encode, frame_dataset
-from cardiometa.imaging.phantom_nifti import nifti_4d, nifti_ed_es, nifti_frames
 from cardiometa.imaging.read import ReadOptions, read_cine
+from cardiometa.phantom.image import CineGrid, HeartPhantom, render
+from cardiometa.phantom.write import encode, frame_dataset, nifti_4d, nifti_ed_es, nifti_frames
 from cardiometa.records import ScanSource
 from tests.kit.dialects import (
     DIALECTS,

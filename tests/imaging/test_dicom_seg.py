@@ -14,7 +14,6 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cardiometa.errors import ImageError, UsageError
-from cardiometa.execution.dicom_out import segments
 from cardiometa.imaging import dicom_seg
 from cardiometa.imaging.dicom_seg import (
     SegPhase,
@@ -24,8 +23,9 @@ from cardiometa.imaging.dicom_seg import (
     scrubbed_patient,
     segmentation_object,
 )
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, PhantomCine, render
 from cardiometa.imaging.read import ReadOptions, read_cine
+from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
+from cardiometa.pipeline.dicom_output import segments
 from cardiometa.records import CineStack, ScanKey, ScanSource
 from tests.kit.dialects import DIALECTS, Files, label_stack, write_files
 

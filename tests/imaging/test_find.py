@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cardiometa.imaging.find import find_scan_source, identity_values, inspect_headers
+from cardiometa.imaging.discovery import find_scan_source, identity_values, inspect_headers
 from cardiometa.records import ScanSource
 from tests.kit.data import shared_data
 from tests.kit.tiny_dicom import Shape, each, encode, files, image, put, tiny

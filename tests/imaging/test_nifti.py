@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cardiometa.errors import ImageError
-from cardiometa.imaging.find import find_scan_source
+from cardiometa.imaging.discovery import find_scan_source
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.records import ScanSource
 from tests.kit.data import shared_data

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import ImageError
-from cardiometa.imaging.find import find_scan_source, inspect_headers
+from cardiometa.imaging.discovery import find_scan_source, inspect_headers
 from cardiometa.records import ScanSource
 from tests.kit.data import shared_data
 from tests.kit.tiny_dicom import Shape, codes, each, encode, files, image, left, put, read, tiny

@@ -13,7 +13,7 @@ _READ = """
 import os, signal, sys, time
 def fault(path):
     {fault}
-if any("cardiometa.execution." in part for part in sys.orig_argv):
+if any("cardiometa.pipeline." in part for part in sys.orig_argv):
     import cardiometa.imaging.read as module
     whole = module.read_cine
     def read_cine(source, *rest):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cardiometa.cohort.records import Cohort
+from cardiometa.cohort.models import Cohort
 from cardiometa.files import csv_text
 from cardiometa.records import Flag, ScanKey, ScanResult, Status
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from cardiometa.estimation.lms import lms_centile
+from cardiometa.statistics.lms import lms_centile
 
 SHAPE = 0.4
 

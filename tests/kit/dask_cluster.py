@@ -65,7 +65,7 @@ class Cluster:
     def lose(self, name: str) -> None:
         """Kill a worker and its nanny at once; what they started is left to itself."""
         for pid, args in self.processes(name).items():
-            if "cardiometa.execution" not in args:
+            if "cardiometa.pipeline" not in args:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._running[name].wait()

@@ -25,8 +25,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cardiometa.imaging.phantom import PhantomCine
-from cardiometa.imaging.phantom_dicom import (
+from cardiometa.phantom.image import PhantomCine
+from cardiometa.phantom.write import (
     PhantomHeader,
     decimal,
     dicom_files,

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from cardiometa.errors import ImageError
-from cardiometa.execution.engine import EngineSetup
-from cardiometa.execution.one_scan import (
+from cardiometa.pipeline.engine import EngineSetup
+from cardiometa.pipeline.process_scan import (
     Network,
     ScanJob,
     failure_of,
@@ -19,7 +19,7 @@ from cardiometa.execution.one_scan import (
     write_failure,
     write_finished,
 )
-from cardiometa.execution.scan_record import slim
+from cardiometa.pipeline.result_file import slim
 from cardiometa.records import LabelStack, ScanResult
 
 SegmentCine = Callable[..., LabelStack]
@@ -63,5 +63,5 @@ def segmented_by(function: SegmentCine) -> Iterator[None]:
     """``segment`` takes its labels from ``function(cine, predictor, card, model_sha256)``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cardiometa.segmentation.segment.segment_cine", function)
-        patch.setattr("cardiometa.execution.segment_run.engine_for", InProcess)
+        patch.setattr("cardiometa.pipeline.segment.engine_for", InProcess)
         yield

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, render
-from cardiometa.imaging.phantom_nifti import nifti_ed_es
+from cardiometa.phantom.image import CineGrid, HeartPhantom, render
+from cardiometa.phantom.write import nifti_ed_es
 
 TABLES = ("participants.csv", "exclusions.csv", "flow.json", "measurements.json", "report.html")
 

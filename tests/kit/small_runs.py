@@ -9,8 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from cardiometa.cohort.records import CohortOptions
-from cardiometa.execution.segment_run import SegmentOptions, SegmentOutcome, Watch, run_segment
+from cardiometa.cohort.models import CohortOptions
+from cardiometa.pipeline.segment import SegmentOptions, SegmentOutcome, Watch, run_segment
 
 QUIET = Watch(planned=lambda *_: None, finished=lambda _: None)
 MASK = "segmentation.nii.gz"

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from cardiometa.measurement.label_checks import (
+from cardiometa.measurement.checks import (
+    curve_flags,
     extent_flags,
     missing_frame_flags,
     open_border_share,
+    physiology_flags,
     shape_flags,
     share_apart,
     share_beyond_gap,
 )
 from cardiometa.measurement.phases import Extremes
-from cardiometa.measurement.physiology_checks import curve_flags, physiology_flags
 from cardiometa.measurement.volumes import structure_areas
 from tests.kit.labelled import disc_heart
 

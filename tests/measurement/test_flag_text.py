@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 
 import cardiometa
-from cardiometa.measurement.flag_rules import FLAG_RULES
-from cardiometa.measurement.flag_text import FLAG_NOTES, flags_markdown
+from cardiometa.measurement.flags import FLAG_NOTES, FLAG_RULES, flags_markdown
 
 PACKAGE = Path(cardiometa.__file__).parent
 COMMAND = (
-    'python -c "from cardiometa.measurement.flag_text import flags_markdown as f; '
+    'python -c "from cardiometa.measurement.flags import flags_markdown as f; '
     "print(f(), end='')\" > examples/flags.md"
 )
 

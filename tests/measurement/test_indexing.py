@@ -7,11 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import InputError, UsageError
-from cardiometa.measurement.indexing import (
-    FORMULAS,
-    body_surface_area_m2,
-    indexed,
-)
+from cardiometa.measurement.indexing import FORMULAS, body_surface_area_m2, indexed
 
 # reference-ranges.md 2.1, at 176.5 cm and 77.3 kg.
 CHECK_VALUES = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.measurement.flag_rules import FLAG_RULES
+from cardiometa.measurement.flags import FLAG_RULES
 from cardiometa.measurement.measures import COLUMN_NAMES
 from cardiometa.measurement.quality import (
     COHORT_MEASURES,

@@ -1,7 +1,7 @@
 """What follows from the mathematics (pooling.md 7.9) and is not tested with the engine itself.
 
-There: 1 to 7 in ``tests/estimation/test_one_stage.py`` and ``test_sums.py``, 9 in
-``tests/estimation/test_coverage.py``. Here: the codings and the second stage's part of 2, 3 and 5,
+There: 1 to 7 in ``tests/statistics/test_one_stage.py`` and ``test_sums.py``, 9 in
+``tests/statistics/test_coverage.py``. Here: the codings and the second stage's part of 2, 3 and 5,
 the naive interaction of 8, and 10: every output carries the same numbers.
 """
 
@@ -13,17 +13,16 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
+from cardiometa.pooling.first_stage.first_stage.arm_sums import OUTCOME, arm_sums, model_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.estimation.blocks import ModelColumns
-from cardiometa.estimation.kenward_roger import contrast_interval
-from cardiometa.estimation.one_stage import fit_one_stage
-from cardiometa.pooling.arm_sums import OUTCOME, arm_sums, model_block
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
+from cardiometa.statistics.mixed.one_stage import contrast_interval, fit_one_stage
+from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
 from tests.kit.one_stage import TREAT, sums_by_trial
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 

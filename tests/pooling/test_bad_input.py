@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError, TableError, UsageError
-from cardiometa.estimation.cox import fit_cox, risk_sets
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
+from cardiometa.statistics.cox import fit_cox, risk_sets
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 WIDE = PoolingOptions(

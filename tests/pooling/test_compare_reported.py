@@ -9,10 +9,9 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.errors import TableError
-from cardiometa.estimation.batch import pooled_batch, reml_batch
-from cardiometa.estimation.random_effects import pool_estimates
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
+from cardiometa.statistics.meta import pool_estimates, pooled_batch, reml_batch
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 OPTIONS = PoolingOptions(

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
+from cardiometa.pooling.first_stage.first_stage.survival import fit_stratified
 
-from cardiometa.estimation.cox import fit_cox, partial_likelihood, risk_sets
-from cardiometa.pooling.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.pooling.survival import fit_stratified
+from cardiometa.statistics.cox import fit_cox, partial_likelihood, risk_sets
 from tests.kit.pooling_tables import cohort_table
 
 FOLDER = Path(__file__).parents[1] / "golden" / "pooling"

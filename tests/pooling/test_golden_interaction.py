@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
 
-from cardiometa.estimation.kenward_roger import contrast_interval
-from cardiometa.estimation.multivariate import LevelEffects, contrasts_of, fit_parts
-from cardiometa.pooling.first_stage import first_stage
-from cardiometa.pooling.interaction import pool_interaction
-from cardiometa.pooling.interaction_one_stage import one_stage_interaction
-from cardiometa.pooling.interaction_rows import modifiers_of
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
+from cardiometa.pooling.subgroups.interaction import pool_interaction
+from cardiometa.pooling.subgroups.one_stage import one_stage_interaction
+from cardiometa.pooling.subgroups.rows import modifiers_of
+from cardiometa.statistics.mixed.one_stage import contrast_interval
+from cardiometa.statistics.multivariate import LevelEffects, contrasts_of, fit_parts
 from tests.kit.pooling_tables import cohort_table
 
 FOLDER = Path(__file__).parents[1] / "golden" / "pooling"

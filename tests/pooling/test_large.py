@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.cohort import chunks
 from cardiometa.cohort.analysis_table import read_analysis_table
-from cardiometa.cohort.records import TableOptions
+from cardiometa.cohort.models import TableOptions
 from cardiometa.errors import TableError
-from cardiometa.pooling import large_pool
-from cardiometa.pooling.large_pool import large_columns, pool_large
+from cardiometa.pooling import large as large_pool
+from cardiometa.pooling.large import large_columns, pool_large
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from tests.kit.pooling_tables import simulate_wide

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import TableError, UsageError
-from cardiometa.pooling.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.pooling.records import EffectRow, columns_of
-from cardiometa.pooling.two_stage import pooled_rows
+from cardiometa.pooling.results import EffectRow, columns_of
+from cardiometa.pooling.second_stage.two_stage import pooled_rows
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline", min_cell=0)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.files import canonical_json, sha256_file
-from cardiometa.pooling.records import EffectRow, columns_of
+from cardiometa.pooling.results import EffectRow, columns_of
 from tests.kit.pooling_tables import simulate_wide, to_long
 
 FILES = {

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from cardiometa.errors import TableError, UsageError
+from cardiometa.pooling.aggregate_effects import is_summaries, read_summaries
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_summaries, pool_trials
-from cardiometa.pooling.summaries import is_summaries, read_summaries
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 
 GOLDEN = json.loads(

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.errors import TableError, UsageError
-from cardiometa.estimation.meta_regression import regress_estimates
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_summaries, pool_trials
+from cardiometa.statistics.meta_regression import regress_estimates
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 
 OPTIONS = PoolingOptions(

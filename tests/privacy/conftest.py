@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 
-from cardiometa.imaging.phantom import CineGrid, HeartPhantom, PhantomCine, render
-from cardiometa.imaging.phantom_dicom import PhantomHeader, encode, frame_dataset
+from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
+from cardiometa.phantom.write import PhantomHeader, encode, frame_dataset
 from cardiometa.records import CineStack, LabelStack
 from tests.kit.cohorts import people, roster, trial_toml, write
 from tests.kit.command_runs import Bench

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.pooling.site_guards import tells_few
+from cardiometa.pooling.federated.guards import tells_few
 from tests.kit.command_runs import Bench
 from tests.kit.pooling_tables import simulate_wide
 from tests.kit.reference_tables import people_frame

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cardiometa.imaging.phantom import PhantomCine
+from cardiometa.phantom.image import PhantomCine
 from tests.kit.cohorts import write
 from tests.kit.command_runs import Bench
 from tests.kit.identities import SECRETS, leaks_below

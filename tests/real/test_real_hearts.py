@@ -12,8 +12,8 @@ import pytest
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.measurement.measure import lv_extremes, measure_scan
 from cardiometa.records import BodySize, CineStack, LabelStack, ScanSource
+from cardiometa.segmentation.inference import TorchPredictor
 from cardiometa.segmentation.model import Model, load_model
-from cardiometa.segmentation.predict import TorchPredictor
 from cardiometa.segmentation.segment import segment_cine, segment_ed_es
 from tests.kit.data import shared_data
 

@@ -7,13 +7,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from cardiometa.reference.curves.curves.curves import estimate_groups
+from cardiometa.reference.curves.curves.data import CurveData
+from cardiometa.reference.curves.curves.limits import curve_limits
 
-from cardiometa.estimation.lms import lms_centile
 from cardiometa.records import ETHNICITIES
-from cardiometa.reference.curve_data import CurveData
-from cardiometa.reference.curve_limits import curve_limits
-from cardiometa.reference.curves import estimate_groups
 from cardiometa.reference.options import ReferenceOptions
+from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_limit, true_parameters
 from tests.kit.hhc_consortium import MIX, hhc_consortium, true_limits
 

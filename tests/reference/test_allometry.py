@@ -12,9 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.measurement.derived import body_sizes, derived_measure, derived_values
 from cardiometa.measurement.indexing import FORMULAS, body_surface_area_m2
-from cardiometa.measurement.measures import definition
+from cardiometa.measurement.measures import body_sizes, definition, derived_measure, derived_values
 from cardiometa.reference.allometry import log_log_slope
 from tests.kit.reference_tables import people_frame
 

@@ -6,18 +6,21 @@ import math
 
 import numpy as np
 import pytest
-
-from cardiometa.estimation.box_cox import box_cox, box_cox_power, inverse_box_cox
-from cardiometa.reference.contrasts import between_trial_difference, within_trial_difference
-from cardiometa.reference.outliers import (
+from cardiometa.reference.strata.groups.contrasts import (
+    between_trial_difference,
+    within_trial_difference,
+)
+from cardiometa.reference.strata.groups.groups import Cell, StratumKey
+from cardiometa.reference.strata.groups.outliers import (
     horn_fences,
     outlying,
     suspects,
     symmetry_power,
     tukey_fences,
 )
-from cardiometa.reference.partition import harris_boyd, lahti_shares, lahti_verdict
-from cardiometa.reference.strata import Cell, StratumKey
+from cardiometa.reference.strata.groups.partition import harris_boyd, lahti_shares, lahti_verdict
+
+from cardiometa.statistics.lms import box_cox, box_cox_power, inverse_box_cox
 
 
 def test_harris_boyd_by_hand():

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from scipy import special
-
-from cardiometa.estimation.box_cox import box_cox, inverse_box_cox
-from cardiometa.reference.limits import (
+from cardiometa.reference.strata.groups.limits import (
     LimitRequest,
     default_rule,
     estimate_limits,
     is_asymmetric,
     nonparametric_min_n,
+    resampled_fits,
+    robust_fit,
 )
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import special
+
 from cardiometa.reference.options import LIMITS
-from cardiometa.reference.order import interpolated_quantile, rank_interval, rounded_rank
-from cardiometa.reference.robust import resampled_fits, robust_fit
+from cardiometa.statistics.lms import box_cox, inverse_box_cox
+from cardiometa.statistics.order_statistics import (
+    interpolated_quantile,
+    rank_interval,
+    rounded_rank,
+)
 
 REQUEST = LimitRequest(centiles=(2.5, 50.0, 97.5), ci_level=0.9, bootstrap=200, seed=5)
 

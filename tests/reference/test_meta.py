@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError, TableError, UsageError
+from cardiometa.reference.aggregate_moments import summary_ranges, summary_rows
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reference.summaries import summary_ranges, summary_rows
 from tests.kit.reference_tables import people_frame, table
 
 TRIALS = ("A", "B", "C", "D", "E", "F")

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from cardiometa.execution.reference_run import figure_names, render
+from cardiometa.commands.reference_ranges import figure_names, render
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.report.reference_figures import band_name, limits_figure
-from cardiometa.report.reference_page import decimals_of
+from cardiometa.reports.figures.reference_strata import band_name, limits_figure
+from cardiometa.reports.pages.reference import decimals_of
 from tests.kit.reference_tables import people_frame, table
 
 OPTIONS = ReferenceOptions(bootstrap=200, measures=("lv_edv_ml",), method="strata")

@@ -9,7 +9,7 @@ import pytest
 from cardiometa.errors import TableError
 from cardiometa.records import Exclusion
 from cardiometa.reference.options import ReferenceOptions
-from cardiometa.reference.people import age_band, select_people
+from cardiometa.reference.select import age_band, select_people
 from tests.kit.reference_tables import people_frame, table
 
 

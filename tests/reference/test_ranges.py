@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cardiometa.commands.reference_ranges import render
 from cardiometa.errors import TableError
-from cardiometa.execution.reference_run import render
 from cardiometa.reference.options import NOT_A_REFERENCE, ReferenceOptions
-from cardiometa.reference.order import interpolated_quantile
 from cardiometa.reference.ranges import reference_ranges
+from cardiometa.statistics.order_statistics import interpolated_quantile
 from tests.kit.reference_tables import TRIALS, people_frame, table
 
 QUICK = ReferenceOptions(bootstrap=200, method="strata")

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import InputError
 from cardiometa.files import canonical_json
+from cardiometa.reference.model import laws_for, predict, reference_model
 from cardiometa.reference.options import LIMITS, ReferenceOptions
-from cardiometa.reference.predict import laws_for, predict, reference_model
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.score import NewPeople, ScoreOptions, score_people
 from tests.kit.reference_tables import people_frame, table

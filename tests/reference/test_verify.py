@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import TableError
 from cardiometa.files import canonical_json
+from cardiometa.reference.compare_published import hhc2024, published_limits, verify
+from cardiometa.reference.model import reference_model
 from cardiometa.reference.options import ReferenceOptions
-from cardiometa.reference.predict import reference_model
-from cardiometa.reference.published import hhc2024, published_limits
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reference.verify import verify
 from tests.kit.reference_tables import people_frame, table
 
 MEASURE = "lv_edvi_ml_m2"

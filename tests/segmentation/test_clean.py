@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.segmentation.clean import clean_labels
+from cardiometa.segmentation.cleaning import clean_labels
 from tests.kit.labelled import disc_heart, expert_pairs
 
 SPACING = (1.5, 1.5)

@@ -10,14 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from cardiometa.segmentation.inference import InferenceUNet, transposed_taps
+from cardiometa.segmentation.inference import (
+    InferenceUNet,
+    SliceReading,
+    SliceTask,
+    TorchPredictor,
+    matrix,
+    neighbours,
+    scaled,
+    transposed_taps,
+)
 from cardiometa.segmentation.model import load_model
 from cardiometa.segmentation.network import HeartUNet
-from cardiometa.segmentation.predict import TorchPredictor
-from cardiometa.segmentation.resample import Window
-from cardiometa.segmentation.scaling import Scaling
+from cardiometa.segmentation.resample import Scaling, Window
 from cardiometa.segmentation.segment import read_slices
-from cardiometa.segmentation.slices import SliceReading, SliceTask, matrix, neighbours, scaled
 from tests.kit.labelled import disc_heart
 from tests.segmentation.test_model import DOCUMENT, crops, tiny_tensors, write_model
 

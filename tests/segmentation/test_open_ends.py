@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cardiometa.segmentation.open_ends import enclosed_share, without_open_ends
+from cardiometa.segmentation.cleaning import enclosed_share, without_open_ends
 
 
 def heart(slices: int = 6, phases: int = 2) -> np.ndarray:

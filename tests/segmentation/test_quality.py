@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cardiometa.errors import ModelError
 from cardiometa.segmentation.card import QUALITY_KIND, parse_quality
+from cardiometa.segmentation.inference import border_confidence, expectation_sums
 from cardiometa.segmentation.model import load_model
 from cardiometa.segmentation.quality import (
     SHIFT,
@@ -23,7 +24,6 @@ from cardiometa.segmentation.quality import (
     scan_quality,
     shift_overlap,
 )
-from cardiometa.segmentation.slices import border_confidence, expectation_sums
 from tests.bench.calibrate_quality import add_block, auc, fit, left_out, logit, predict
 from tests.kit.labelled import disc_heart
 from tests.segmentation.test_model import DOCUMENT, crops, write_model

@@ -11,7 +11,7 @@ import pytest
 from cardiometa.records import CineStack
 from cardiometa.segmentation.card import ModelCard
 from cardiometa.segmentation.model import load_model
-from cardiometa.segmentation.scaling import Scaling
+from cardiometa.segmentation.resample import Scaling
 from cardiometa.segmentation.segment import find_heart, segment_cine
 from tests.bench.perturbations import DIHEDRAL, PERTURBATIONS, Heart, perturbed, turned_back
 from tests.kit.labelled import cine_of, disc_heart

@@ -7,16 +7,14 @@ import pytest
 import torch
 
 from cardiometa.segmentation import packing
-from cardiometa.segmentation.training.data import (
-    FULL,
-    LV_ONLY,
-    PHANTOM,
-    UNKNOWN,
-    load,
-    neighbours,
+from cardiometa.segmentation.training.data import FULL, LV_ONLY, PHANTOM, UNKNOWN, load, neighbours
+from cardiometa.segmentation.training.fit import (
+    Batches,
+    Trainer,
+    dice,
+    heart_centres,
+    segmentation_loss,
 )
-from cardiometa.segmentation.training.fit import Batches, Trainer, dice, heart_centres
-from cardiometa.segmentation.training.loss import segmentation_loss
 from cardiometa.segmentation.training.recipe import Recipe
 from cardiometa.segmentation.training.self_label import completed, mean_probability
 from tests.kit.data import shared_data

@@ -1,0 +1,186 @@
+"""The records of a cohort: what cohort.toml says, what was read, what goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..records import ScanKey, ScanSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Papillary = Literal["blood-pool", "myocardium"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnRule:
+    """How one harmonised column is made from a column of the user's.
+
+    ``map`` turns codes into harmonised values, None being "unknown"; ``unit`` is the unit the
+    column is in (None: the one in the harmonised name); ``scheme`` names a set of ethnic groups.
+    """
+
+    name: str
+    column: str
+    map: Mapping[str, str | bool | None] | None = None
+    unit: str | None = None
+    scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialDefinition:
+    """One trial of a cohort, as its definition states it; None is "not said", never guessed.
+
+    ``scans`` None: the scans are found in folders ``participant/visit/images`` below ``root``.
+    """
+
+    name: str
+    root: Path
+    participants: Path | None = None
+    scans: Path | None = None
+    randomised: bool | None = None
+    papillary: Papillary | None = None
+    carry: tuple[str, ...] = ()
+    healthy_rule: str | None = None
+    columns: Mapping[str, ColumnRule] = field(default_factory=dict)
+    registry_id: str | None = None
+    design: str | None = None
+    n_sought: int | None = None
+    n_randomised: int | None = None
+    cluster: str | None = None
+    strata: tuple[str, ...] = ()
+    permission: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotObtained:
+    """A trial that was sought but not obtained."""
+
+    trial: str
+    reason: str
+    n_participants: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortDefinition:
+    """The content of a cohort.toml; ``sha256`` is of its bytes."""
+
+    name: str
+    trials: tuple[TrialDefinition, ...]
+    not_obtained: tuple[NotObtained, ...] = ()
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortOptions:
+    """What the command line says about reading a cohort.
+
+    ``root_overrides`` maps a trial to the folder its image paths start in; the three ids name a
+    single scan; ``pseudonymise_key`` is the key file of ``--pseudonymise``.
+    """
+
+    root_overrides: Mapping[str, Path] = field(default_factory=dict)
+    trial_id: str | None = None
+    participant_id: str | None = None
+    visit_id: str | None = None
+    ids_are_pseudonyms: bool = False
+    pseudonymise_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortScan:
+    """One scan to segment; ``reported`` has the trial's own ``reported_*`` values."""
+
+    key: ScanKey
+    source: ScanSource
+    visit_day: float | None = None
+    reported: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """A pooled dataset, checked: every id is safe as a path and every scan has a participant.
+
+    ``participants``: one row a participant, sorted, columns `PARTICIPANT_COLUMNS` then
+    ``carried``; unknown is NaN (numbers), None (text, booleans). ``visits_without_images``: rows
+    of a scans table whose image cells are blank. ``input_sha256`` has each table's hash, by
+    ``<trial>.participants``. ``notes``: lines for the log; ``warnings``: sentences to look at.
+    ``key_check`` tells the key of ``--pseudonymise`` from another without telling it, None without
+    one; ``withdrawn`` counts people whose data were erased from the output, who are no rows here.
+    """
+
+    name: str
+    trials: tuple[TrialDefinition, ...]
+    participants: pd.DataFrame
+    scans: tuple[CohortScan, ...]
+    visits_without_images: tuple[ScanKey, ...] = ()
+    not_obtained: tuple[NotObtained, ...] = ()
+    carried: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
+    input_sha256: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    key_check: str | None = None
+    withdrawn: int = 0
+
+    def trial(self, name: str) -> TrialDefinition:
+        """The definition of the named trial."""
+        return next(trial for trial in self.trials if trial.name == name)
+
+
+PARTICIPANT_COLUMNS = (
+    "trial",
+    "participant_id",
+    "age_years",
+    "sex",
+    "ethnicity",
+    "height_cm",
+    "weight_kg",
+    "arm",
+    "randomised",
+    "healthy",
+    "death_day",
+    "withdrawal_day",
+    "reason_no_scan",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortTables:
+    """The joined tables of ``segment``: three frames in the contract's column order, and the flow.
+
+    ``measurements`` one row a scan, ``participants`` one row a participant, ``exclusions``
+    (stage, trial, participant_id, visit, code, sentence); ``flow`` is the value of flow.json.
+    """
+
+    measurements: pd.DataFrame
+    participants: pd.DataFrame
+    exclusions: pd.DataFrame
+    flow: Mapping[str, Mapping[str, int | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """What the command line says about a table for the statistics commands.
+
+    ``trial`` … ``visit_day`` name the user's columns (None: the harmonised name, where there is
+    one); ``columns`` is the ``[columns]`` table of ``--config``; ``numeric`` are further columns
+    that the command needs as numbers (covariates, ``--baseline``, ``--time``); ``status`` ``ok``
+    leaves the rows out that are marked for review.
+    """
+
+    trial: str | None = None
+    participant: str | None = None
+    age: str | None = None
+    sex: str | None = None
+    ethnicity: str | None = None
+    arm: str | None = None
+    visit: str | None = None
+    visit_day: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    numeric: tuple[str, ...] = ()
+    status: Literal["all", "ok"] = "all"

@@ -1,0 +1,125 @@
+"""``cardiometa verify``: a reference and published limits in, the comparison out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..cohort.read_table import read_any_table
+from ..errors import Problem, TableError, UsageError
+from ..files import csv_text, read_json, write_text
+from ..provenance import RESEARCH_USE
+from ..reference.compare_published import (
+    HHC2024,
+    LEVEL,
+    Comparison,
+    hhc2024,
+    published_limits,
+    verify,
+)
+from ..reference.model import Kind, reference_model
+
+PRESETS = (HHC2024,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """What a user asks for: ``against`` a file of published limits, or a folder by ``preset``."""
+
+    reference: Path
+    against: Path
+    preset: str | None = None
+    out: Path | None = None
+    kind: Kind = "marginal"
+    same_conventions: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOutcome:
+    """Every published interval of our measures, with ours."""
+
+    rows: tuple[Comparison, ...]
+    level: float
+    notice: str
+
+    def counts(self) -> dict[str, int]:
+        """Intervals by verdict."""
+        return dict(Counter(row.verdict for row in self.rows))
+
+    def reasons(self) -> dict[str, int]:
+        """Why intervals were not compared."""
+        return dict(Counter(row.note for row in self.rows if row.verdict == "not-compared"))
+
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "counts": self.counts(),
+            "not_compared": self.reasons(),
+            "rows": [asdict(row) for row in self.rows],
+            "notice": self.notice,
+            "research_use": RESEARCH_USE,
+        }
+
+
+def run_verify(request: VerifyRequest) -> VerifyOutcome:
+    """Compare; nothing is written but ``out``.
+
+    Raises UsageError (exit 2) and InputError (3: nothing could be compared, and why).
+    """
+    out = request.out
+    if out is not None and out.suffix.lower() != ".csv":
+        raise UsageError(f"--out {out.name} is no .csv file.", hint="Say --out compared.csv.")
+    if out is not None and out.exists() and not request.overwrite:
+        raise UsageError(f"{out.name} exists.", hint="Choose another name, or say --overwrite.")
+    file = request.against
+    if request.preset is not None:
+        file = file / f"{request.preset}.csv"
+    if out is not None and out.exists() and out.samefile(file):
+        raise UsageError(
+            f"--out {out.name} is the published file.", hint="Inputs stay as they are."
+        )
+    model = reference_model(read_json(request.reference), request.reference.name)
+    table = read_any_table(file)
+    read = hhc2024 if request.preset == HHC2024 else published_limits
+    published = read(table, file.name)
+    if (model.level, model.sided) != (LEVEL, "two"):
+        raise TableError(
+            f"{request.reference.name} has {model.sided}-sided limits at level {model.level:g}.",
+            hint=f"Published intervals are two-sided at {LEVEL:g}: make the reference so.",
+        )
+    rows = verify(model, published, kind=request.kind, same_conventions=request.same_conventions)
+    found = VerifyOutcome(rows=rows, level=model.level, notice=model.notice)
+    _check_any(found, request, {row.measure for row in published})
+    if out is not None:
+        names = [f.name for f in fields(Comparison)]
+        write_text(out, csv_text(names, (astuple(row) for row in rows)))
+    return found
+
+
+def _check_any(found: VerifyOutcome, request: VerifyRequest, theirs: set[str]) -> None:
+    if any(row.verdict != "not-compared" for row in found.rows):
+        return
+    reasons: Mapping[str, int] = found.reasons()
+    name = request.reference.name
+    if not reasons:
+        raise TableError(
+            f"{name} has none of the published measures.",
+            hint=f"Published: {', '.join(sorted(theirs))}.",
+        )
+    unstated = any("is not stated" in reason for reason in reasons)
+    raise TableError(
+        f"Not one published interval can be compared with {name}.",
+        hint=(
+            "Limits of unknown conventions are not comparable. If yours are as theirs, say "
+            "--same-conventions."
+            if unstated
+            else "See the reasons above."
+        ),
+        problems=[
+            Problem(where=f"{count} intervals", what=reason) for reason, count in reasons.items()
+        ],
+    )

@@ -1,0 +1,515 @@
+"""A blind package for a reader, and the way home of what was read.
+
+Out: the scans for review and a random share of the others, in random order under neutral codes,
+each its ED and ES image and the model's masks. Nothing in the package tells trial, person, visit,
+arm, group, the model's numbers or which scans were flagged; ``key.csv`` does and lies elsewhere.
+Home: masks that a reader changed go where ``segment --corrections`` takes them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from ..cohort.analysis_table import read_analysis_table
+from ..errors import InputError, Problem, UsageError
+from ..evaluation.compare import STRUCTURES
+from ..evaluation.readings import FLAGGED, RANDOM, RateRow, choose, rate_rows
+from ..files import (
+    RECORD_NAME,
+    canonical_json,
+    check_output,
+    csv_text,
+    is_safe_name,
+    read_json,
+    remove,
+    sha256_bytes,
+    sha256_file,
+    write_all,
+    write_text,
+)
+from ..locking import writing
+from ..pipeline.apply_correction import CORRECTED
+from ..pipeline.read_results import read_segmented
+from ..pipeline.result_file import SEGMENTATION_NAME, scan_folder
+from ..provenance import FORMAT_VERSION, record_text, run_block
+from ..reading.label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels
+from ..reading.labels.targets import UnusableError
+from ..records import RunRecord, ScanKey
+from .evaluate import KEYS
+from .reference_ranges import records_csv
+
+if TYPE_CHECKING:
+    from ..cohort.models import CohortOptions
+    from ..records import ScanSource
+
+
+PACKAGE_RECORD: Final = "package.json"
+CORRECTIONS: Final = "corrections"
+PHASES: Final = ("ED", "ES")
+_KEY_COLUMNS: Final = (
+    "code",
+    *KEYS,
+    "sample",
+    "ed_index",
+    "es_index",
+    "ed_mask_sha256",
+    "es_mask_sha256",
+    "segmentation_sha256",
+)
+_README: Final = """\
+Short-axis hearts for reading
+=============================
+
+Each folder case-NNN is one scan: the images ED.nii.gz (end-diastole) and ES.nii.gz
+(end-systole){masks}.
+Scans come in random order. You are not told who they are, which treatment they had or what the
+model measured, and should not try to find out.
+
+Labels of the masks
+  0 background
+  1 LV cavity (papillary muscles and trabeculae belong to it)
+  2 LV myocardium
+  3 RV cavity
+
+{task}
+
+ITK-SNAP: open ED.nii.gz as the main image, then Segmentation > Open Segmentation: ED_mask.nii.gz.
+{save}
+3D Slicer: load ED.nii.gz as a volume and ED_mask.nii.gz as a segmentation; afterwards export the
+segments as a labelmap with the values above, on the geometry of ED.nii.gz.
+Then the same with ES. Keep the names of folders and files; do not resample or crop.
+
+Send the whole folder back to the holder of the key. Research use only; not a medical device.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What a package is made from and where it goes; ``key`` lies outside the package."""
+
+    segmented: Path
+    package: Path
+    cohort: Path | None
+    cohort_options: CohortOptions
+    key: Path
+    share_percent: float = 5.0
+    masks: bool = True
+    seed: int = 1
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRequest:
+    """A package that was read, its key, and where to put what was changed."""
+
+    segmented: Path
+    package: Path
+    key: Path
+    out: Path
+    least: int = 10
+    overwrite: bool = False
+
+
+# ------------------------------------------------------------------ export
+
+
+def export_package(
+    request: ExportRequest, planned: Callable[[int], None], done: Callable[[], None]
+) -> dict[str, int]:
+    """Write a package and its key; returns counts. Raises UsageError and InputError."""
+    cohort = _checked(request)
+    measurements = _unread(_measurements(request.segmented))
+    measurements = measurements.sort_values(list(KEYS), kind="stable").reset_index(drop=True)
+    status = measurements["status"].to_numpy(dtype=object)
+    flagged, drawn = choose(status, request.share_percent, request.seed)
+    chosen = [(int(n), FLAGGED) for n in flagged] + [(int(n), RANDOM) for n in drawn]
+    if not chosen:
+        raise InputError("OUT has no scan that could be read.")
+    sources = _sources(cohort, request.cohort_options)
+    problems = [
+        Problem(where=str(_key(measurements, n)), what="the cohort has no such scan")
+        for n, _ in chosen
+        if _key(measurements, n) not in sources
+    ]
+    if problems:
+        raise InputError(
+            "The cohort is not the one that OUT was made from.",
+            hint="Give the same COHORT (and --pseudonymise) as to `segment`.",
+            problems=problems,
+        )
+    # Another stream than the one that drew the sample: the order tells nothing of the draw.
+    order = np.random.default_rng([request.seed, 1]).permutation(len(chosen))
+    planned(len(chosen))
+    rows, written = [], []
+    for number, place in enumerate(order, start=1):
+        index, sample = chosen[place]
+        key = _key(measurements, index)
+        code = f"case-{number:03d}"
+        done()
+        try:
+            files, cells = _case(request, key, measurements.iloc[index], sources[key])
+        except InputError as error:
+            problems.append(Problem(where=str(key), what=error.message, fix=error.hint))
+            continue
+        write_all(request.package / code, files)
+        written += [f"{code}/{name}" for name in files]
+        rows.append((code, key.trial, key.participant, key.visit, sample, *cells))
+    if problems:
+        # A part of a package must not be taken for one.
+        remove(request.package, written)
+        raise InputError("The package cannot be made; nothing was kept.", problems=problems)
+    write_text(request.key, csv_text(_KEY_COLUMNS, rows), secret=True)
+    write_all(
+        request.package,
+        {
+            "README.txt": _readme(masks=request.masks),
+            # Last: it says that the package is whole.
+            PACKAGE_RECORD: canonical_json(
+                {
+                    "format_version": FORMAT_VERSION,
+                    "cases": len(rows),
+                    "masks": request.masks,
+                    "key_sha256": sha256_file(request.key),
+                }
+            ),
+        },
+    )
+    return {"scans": len(measurements), "flagged": len(flagged), "random": len(drawn)}
+
+
+def _checked(request: ExportRequest) -> Path:
+    """The cohort's path, after every check that needs no reading."""
+    if request.cohort is None:
+        raise UsageError(
+            "--cohort is missing.", hint="OUT has masks alone; the images come from the cohort."
+        )
+    if not 0 <= request.share_percent <= 100:
+        raise UsageError("--share is a per cent of 0 to 100.")
+    package = request.package.resolve()
+    if request.key.resolve() == package or package in request.key.resolve().parents:
+        raise UsageError(
+            "The key lies inside the package.", hint="Keep it where the reader cannot see it."
+        )
+    if request.package.exists() and (
+        not request.package.is_dir() or any(p.is_file() for p in request.package.rglob("*"))
+    ):
+        raise UsageError(
+            f"{request.package.name} is not an empty folder.",
+            hint="Give a new folder: two packages must not mix.",
+        )
+    if request.key.exists() and not request.overwrite:
+        raise UsageError(
+            f"{request.key.name} is there already: it may be another package's key.",
+            hint="Name another file, or say --overwrite.",
+        )
+    return request.cohort
+
+
+def _measurements(out: Path) -> pd.DataFrame:
+    if not out.is_dir():
+        raise UsageError(f"{out.name} is not a folder.", hint="Give OUT of `cardiometa segment`.")
+    return read_analysis_table(out).rows
+
+
+def _unread(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of scans that no reader has corrected yet."""
+    flags = rows["flags"].fillna("").astype(str) if "flags" in rows else pd.Series("", rows.index)
+    return rows[[CORRECTED not in text.split(";") for text in flags]]
+
+
+def _key(rows: pd.DataFrame, number: int) -> ScanKey:
+    trial, person, visit = (str(rows[name].iloc[number]) for name in KEYS)
+    return ScanKey(trial=trial, participant=person, visit=visit)
+
+
+def _sources(cohort: Path, options: CohortOptions) -> dict[ScanKey, ScanSource]:
+    from ..cohort.load import load_cohort
+
+    return {scan.key: scan.source for scan in load_cohort(cohort, options).scans}
+
+
+def _case(
+    request: ExportRequest, key: ScanKey, row: pd.Series, source: ScanSource
+) -> tuple[dict[str, bytes | str], tuple[Any, ...]]:
+    """The files of one case, and the cells of its line in the key after ``sample``."""
+    from ..imaging.cine import ed_es_alone
+    from ..imaging.read import ReadOptions, read_cine
+
+    try:
+        scan = read_segmented(request.segmented, key, row)
+    except UnusableError as error:
+        raise InputError(error.sentence) from None
+    cine = read_cine(source, ReadOptions(series_regex=scan.series_regex))
+    if scan.segmented_frames is not None:
+        numbers = [int(number) for number in cine.frame_numbers]
+        if set(scan.segmented_frames) <= set(numbers):
+            cine = ed_es_alone(cine, *(numbers.index(n) for n in scan.segmented_frames))
+    if cine.pixels.shape != scan.grid.shape:
+        raise InputError(
+            "The images are not those that were segmented.",
+            hint="Run `segment` again, or give the cohort that OUT was made from.",
+        )
+    frames = (scan.model.ed_frame, scan.model.es_frame)
+    files: dict[str, bytes | str] = {}
+    digests = []
+    for phase, frame in zip(PHASES, frames, strict=True):
+        files[f"{phase}.nii.gz"] = volume_bytes(cine.pixels[frame], scan.grid.affine)
+        mask = volume_bytes(scan.model.labels[frame], scan.grid.affine)
+        digests.append(sha256_bytes(mask) if request.masks else "")
+        if request.masks:
+            files[f"{phase}_mask.nii.gz"] = mask
+    whole = sha256_file(scan_folder(request.segmented, key) / SEGMENTATION_NAME)
+    return files, (*frames, *digests, whole)
+
+
+def volume_bytes(volume: np.ndarray, affine: np.ndarray) -> bytes:
+    """A volume ``[z, y, x]`` as ``.nii.gz`` with nothing in its header but the grid."""
+    from nibabel.nifti1 import Nifti1Image
+
+    image: Any = Nifti1Image(volume.transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm")
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as stream:
+        stream.write(image.to_bytes())
+    return buffer.getvalue()
+
+
+def _readme(*, masks: bool) -> str:
+    if masks:
+        return _README.format(
+            masks=", and a model's masks ED_mask.nii.gz and ES_mask.nii.gz",
+            task="Mend each mask where it is wrong, and leave it untouched where it is right.",
+            save="Mend, then save the segmentation under its old name.",
+        )
+    return _README.format(
+        masks="",
+        task="Draw both masks from nothing and save them as ED_mask.nii.gz and ES_mask.nii.gz.",
+        save="There is none yet: draw it, and save it under that name.",
+    )
+
+
+# ------------------------------------------------------------------ import
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingRow:
+    """One row of ``readings.csv``: a scan that was read, and how far its masks were changed.
+
+    Dice of the read mask with the model's, by phase and structure; empty where neither has it.
+    """
+
+    code: str
+    trial: str
+    participant_id: str
+    visit: str
+    sample: str
+    changed: bool
+    voxels_changed: int
+    dice_lv_cavity_ed: float | None
+    dice_lv_myocardium_ed: float | None
+    dice_rv_cavity_ed: float | None
+    dice_lv_cavity_es: float | None
+    dice_lv_myocardium_es: float | None
+    dice_rv_cavity_es: float | None
+    sha256: str
+
+
+def import_package(request: ImportRequest) -> dict[str, Any]:
+    """Bring a read package home; returns counts. Raises UsageError and InputError.
+
+    Writes ``corrections/`` (whole 4-D masks of changed scans, for ``segment --corrections``),
+    ``labels.csv`` with ``labels/`` (each read mask, for ``evaluate --against labels``),
+    ``readings.csv`` and ``rates.csv``.
+    """
+    key_sha256 = _hash(request.key)
+    said = {"import": "reading", "least": request.least, "key_sha256": key_sha256}
+    check_output(request.out, command="evaluate", options=said, overwrite=request.overwrite)
+    record, key_rows = _package(request)
+    files: dict[str, bytes | str] = {}
+    readings: list[ReadingRow] = []
+    label_rows: list[tuple[str, ...]] = []
+    problems: list[Problem] = []
+    for row in key_rows:
+        try:
+            reading, own = _home(request, row, masks=bool(record["masks"]))
+        except LabelFileError as error:
+            problems += [
+                Problem(where=row["code"], what=f.what, why=f.why, fix=f.fix) for f in error.faults
+            ]
+            continue
+        except InputError as error:
+            problems.append(Problem(where=row["code"], what=error.message, fix=error.hint))
+            continue
+        readings.append(reading)
+        files |= own
+        key = _key_of(row)
+        label_rows += [(*_parts(key), phase, _label_path(key, phase)) for phase in PHASES]
+    if problems:
+        raise InputError(
+            f"The package cannot be brought home: {len(problems)} problems.", problems=problems
+        )
+    rates = _rates(request, readings, masks=bool(record["masks"]))
+    files["readings.csv"] = records_csv(ReadingRow, readings)
+    files["rates.csv"] = records_csv(RateRow, rates)
+    files["labels.csv"] = csv_text((*KEYS, "phase", "labels"), label_rows)
+    run = RunRecord(
+        command="evaluate",
+        format_version=FORMAT_VERSION,
+        options=said,
+        inputs={"key": key_sha256},
+        run=run_block(),
+    )
+    with writing(request.out, command="evaluate", options=said, overwrite=request.overwrite):
+        write_all(request.out, {**files, RECORD_NAME: record_text(run)})
+    return {
+        "read": len(readings),
+        "changed": sum(r.changed for r in readings),
+        "corrections": CORRECTIONS if record["masks"] else "",
+        "rates": [
+            {f.name: getattr(row, f.name) for f in fields(RateRow)}
+            for row in rates
+            if row.group_by == "all"
+        ],
+    }
+
+
+def _hash(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError(f"There is no key {path.name}.", hint="It was written with the package.")
+    return sha256_file(path)
+
+
+def _package(request: ImportRequest) -> tuple[Mapping[str, Any], list[dict[str, str]]]:
+    """The package's record and the rows of its key, checked against each other."""
+    path = request.package / PACKAGE_RECORD
+    if not path.is_file():
+        raise InputError(
+            f"{request.package.name} is no whole package: {PACKAGE_RECORD} is missing.",
+            hint="Give the folder that --export-for-reading wrote.",
+        )
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("key_sha256") != _hash(request.key):
+        raise InputError(
+            f"{request.key.name} is not this package's key, or one of both was changed.",
+            hint="Give the key.csv that was written with this package.",
+        )
+    with request.key.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        for part in (row["trial"], row["participant_id"], row["visit"], row["code"]):
+            if not is_safe_name(part):
+                raise InputError(f"The key names {part!r}, which cannot be a folder.")
+    return record, rows
+
+
+def _key_of(row: Mapping[str, str]) -> ScanKey:
+    return ScanKey(trial=row["trial"], participant=row["participant_id"], visit=row["visit"])
+
+
+def _parts(key: ScanKey) -> tuple[str, str, str]:
+    return key.trial, key.participant, key.visit
+
+
+def _label_path(key: ScanKey, phase: str) -> str:
+    return f"labels/{key}/{phase}_gt.nii.gz"
+
+
+def _home(
+    request: ImportRequest, row: Mapping[str, str], *, masks: bool
+) -> tuple[ReadingRow, dict[str, bytes | str]]:
+    """One case brought home: its row, and its files by name."""
+    key = _key_of(row)
+    path = scan_folder(request.segmented, key) / SEGMENTATION_NAME
+    if not path.is_file() or sha256_file(path) != row["segmentation_sha256"]:
+        raise InputError(
+            "The mask in OUT is not the one that was given to the reader.",
+            hint="Bring a package home before `segment` is run again with other options.",
+        )
+    data = path.read_bytes()
+    grid = grid_of_mask(data)
+    model = read_labels(data, grid)
+    mended = model.copy()
+    files: dict[str, bytes | str] = {}
+    for phase, column in zip(PHASES, ("ed_index", "es_index"), strict=True):
+        frame = int(row[column])
+        mended[frame] = _read_mask(request.package / row["code"], phase, grid)
+        files[_label_path(key, phase)] = volume_bytes(mended[frame], grid.affine)
+    changed = int(np.count_nonzero(mended != model))
+    if changed and masks:
+        files[f"{CORRECTIONS}/{key}/{SEGMENTATION_NAME}"] = _whole_bytes(data, mended)
+    frames = {"ed": int(row["ed_index"]), "es": int(row["es_index"])}
+    dice = {
+        f"dice_{name}_{phase}": _dice(mended[frame] == label, model[frame] == label)
+        for phase, frame in frames.items()
+        for name, label in STRUCTURES.items()
+    }
+    reading = ReadingRow(
+        code=row["code"],
+        trial=key.trial,
+        participant_id=key.participant,
+        visit=key.visit,
+        sample=row["sample"],
+        changed=bool(changed),
+        voxels_changed=changed,
+        sha256=sha256_bytes(mended.tobytes()),
+        **dice,
+    )
+    return reading, files
+
+
+def _read_mask(case: Path, phase: str, grid: ScanGrid) -> np.ndarray:
+    """The mask ``[z, y, x]`` that a reader left in a case, compressed or not."""
+    for name in (f"{phase}_mask.nii.gz", f"{phase}_mask.nii"):
+        if (case / name).is_file():
+            single = ScanGrid(shape=(1, *grid.shape[1:]), affine=grid.affine)
+            return np.asarray(read_labels((case / name).read_bytes(), single)[0])
+    raise InputError(
+        f"There is no {phase}_mask.nii.gz.",
+        hint="Masks keep their folders and names; an untouched mask stays where it was.",
+    )
+
+
+def _whole_bytes(data: bytes, labels: np.ndarray) -> bytes:
+    """The 4-D mask with other labels and the same header."""
+    from nibabel.nifti1 import Nifti1Image
+
+    source: Any = Nifti1Image.from_bytes(gzip.decompress(data))
+    image: Any = Nifti1Image(labels.transpose(3, 2, 1, 0), source.affine, source.header)  # type: ignore[no-untyped-call]
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as stream:
+        stream.write(image.to_bytes())
+    return buffer.getvalue()
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float | None:
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else None
+
+
+def _rates(request: ImportRequest, readings: list[ReadingRow], *, masks: bool) -> list[RateRow]:
+    """Correction rates of either sample, and failure rates of all scans."""
+    table = read_analysis_table(request.segmented)
+    rates: list[RateRow] = []
+    if masks:
+        people = table.rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))
+        rows = pd.DataFrame([{f: getattr(r, f) for f in (*KEYS, "sample")} for r in readings])
+        rows["event"] = [r.changed for r in readings]
+        groups = [name for name in ("arm", "sex", "ethnicity") if name in people]
+        rows = rows.join(people[groups], on=list(KEYS))
+        for sample in (FLAGGED, RANDOM):
+            part = rows[rows["sample"] == sample]
+            rates += rate_rows(part, "correction", sample, request.least)
+    unused = table.unused if table.unused is not None else table.rows.iloc[:0]
+    scans = pd.concat([table.rows, unused]) if len(unused) else table.rows
+    scans = scans.assign(event=(scans.index.isin(unused.index)))
+    rates += rate_rows(scans, "failure", "all", request.least)
+    return rates

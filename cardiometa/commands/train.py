@@ -1,0 +1,175 @@
+"""``cardiometa model train``: labelled hearts in, one model file with its card out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..files import canonical_json, read_json, sha256_bytes, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from ..segmentation.packing import Volume
+    from ..segmentation.training.data import Pack
+    from ..segmentation.training.recipe import Recipe
+
+
+INTENDED_USE = (
+    "Research use: harmonised measurement of short-axis cine MRI of adults for pooled analyses. "
+    "Not a medical device; not for the care of a patient."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """Where the labelled hearts lie and how to train; ``settings`` are those of `Recipe`.
+
+    ``packed`` is a packed file made before (the folds of a cross-validation share one).
+    """
+
+    folder: Path
+    out: Path
+    pairs: Path
+    label_order: str = "acdc"
+    slices: Path | None = None
+    hold_out: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    phantoms: int = 100
+    packed: Path | None = None
+    settings: Mapping[str, Any] | None = None
+    model_id: str = "own-model"
+    licence: str = "the licence of the training data"
+    vendors: Sequence[str] = ()
+    start_from: Path | None = None
+    validate_every: int = 10
+
+
+def _volumes(options: TrainOptions) -> Iterable[Volume]:
+    from ..segmentation.packing import phantoms, read_pairs, read_slices
+
+    yield from read_pairs(options.pairs, options.label_order)
+    if options.slices is not None:
+        yield from read_slices(options.slices, options.hold_out, options.exclude)
+    if options.phantoms:
+        yield from phantoms(options.phantoms, seed=1, held_out=options.phantoms // 5)
+
+
+def pack(options: TrainOptions) -> Path:
+    """The packed file in the run's folder; made once, kept for a resumed run."""
+    if options.packed is not None:
+        return options.packed
+    from ..segmentation.packing import pack_bytes
+
+    plan = {
+        "label_order": options.label_order,
+        "hold_out": sorted(options.hold_out),
+        "exclude": sorted(options.exclude),
+        "phantoms": options.phantoms,
+        "slices": options.slices is not None,
+    }
+    path, note = options.folder / "pack.npz", options.folder / "pack.json"
+    if path.exists() and note.exists():
+        if read_json(note) != plan:
+            raise UsageError(
+                "The folder holds slices packed with other options.",
+                hint="Choose another --folder for another training set.",
+            )
+        return path
+    write_bytes(path, pack_bytes(_volumes(options)))
+    write_text(note, canonical_json(plan))
+    return path
+
+
+def card_document(
+    options: TrainOptions, recipe: Recipe, data: Pack, last: Mapping[str, Any], data_hash: str
+) -> dict[str, Any]:
+    """The card of a trained network: data, held-out patients, recipe, accuracy, limits."""
+    import numpy as np
+
+    from ..segmentation.card import CLASS_LABELS, FORMAT
+
+    held_out = sorted(
+        {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(recipe.fold, kind)]}
+    )
+    counts = {
+        name: len(np.unique(data.patient[data.training_rows(recipe.fold, kind)]))
+        for kind, name in enumerate(("all three structures", "LV cavity only", "phantoms"))
+    }
+    scores = {key: round(float(v), 4) for key, v in last.items() if "_" in key}
+    return {
+        "format": FORMAT,
+        "id": options.model_id,
+        "description": "Short-axis cine MRI: LV cavity (papillary muscles inside), LV "
+        "myocardium and RV cavity, by one 2-D U-Net that sees each slice between its neighbours.",
+        "classes": list(CLASS_LABELS),
+        "network": {
+            "name": "heart-unet",
+            "widths": list(recipe.widths),
+            "context_slices": recipe.context_slices,
+        },
+        "spacing_mm": recipe.spacing_mm,
+        "crop": recipe.crop,
+        "views": 4,
+        "normalisation": "clip-1-99-zscore",
+        "licence": options.licence,
+        "intended_use": INTENDED_USE,
+        "rv_vendors": list(options.vendors),
+        "training": {
+            "data": [f"{count} patients labelled with {name}" for name, count in counts.items()],
+            "pack_sha256": data_hash,
+            "held_out": held_out,
+            "recipe": recipe.to_dict(),
+            "epochs_done": int(last.get("epoch", 0)),
+            "loss": round(float(last.get("loss", 0.0)), 4),
+        },
+        "accuracy": scores,
+        "limits": [
+            (
+                "RV labels come from one hospital's scanners of one vendor; RV measures of other "
+                "vendors carry the flag rv-unvalidated."
+            ),
+            (
+                "Trained on patients and volunteers of one European hospital; accuracy by "
+                "ethnicity is unknown."
+            ),
+            "Base and apex: the choice of the last slice is that of the training labels.",
+            "No congenital disease, no severe artefacts, no late enhancement images.",
+        ],
+    }
+
+
+def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
+    """Pack, train (or go on), validate, write the model file; returns the last record."""
+    import torch
+
+    from ..segmentation.model import model_bytes
+    from ..segmentation.training.data import load
+    from ..segmentation.training.fit import Trainer
+    from ..segmentation.training.recipe import Recipe
+
+    try:
+        recipe = Recipe.from_dict(dict(options.settings or {}))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"The recipe cannot be used: {error}") from error
+    path = pack(options)
+    data = load([path])
+    trainer = Trainer(data, recipe, options.folder, device)
+    try:
+        resumed = trainer.resume()
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+    if not resumed and options.start_from is not None:
+        state = torch.load(options.start_from, map_location="cpu", weights_only=True)
+        trainer.start_from(state["average"])
+    last = trainer.run(every=options.validate_every)
+    tensors = {
+        name: value.detach().cpu().numpy()
+        for name, value in trainer.average.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    document = card_document(options, recipe, data, last, sha256_bytes(path.read_bytes()))
+    write_bytes(options.out, model_bytes(tensors, document))
+    return dict(itertools.chain(last.items(), [("model", options.out.name)]))

@@ -1,0 +1,1 @@
+"""The synthetic cohort of `demo`, and what is true in it."""

@@ -1,0 +1,208 @@
+"""The rows of the evaluation's tables, in the order of their columns; None is an empty cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ..records import Exclusion
+from .equivalence import Verdict
+from .options import EvaluationOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+ScansUsed = Literal["ok+review", "ok"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementRow:
+    """One row of ``agreement.csv``: a measure in a group; differences are model - reference."""
+
+    against: str
+    measure: str
+    unit: str
+    scope: str
+    scans_used: ScansUsed
+    group_by: str
+    group: str
+    n_people: int | None
+    n_scans: int | None = None
+    mean_reference: float | None = None
+    bias: float | None = None
+    bias_low: float | None = None
+    bias_high: float | None = None
+    sd: float | None = None
+    loa_lower: float | None = None
+    loa_lower_low: float | None = None
+    loa_lower_high: float | None = None
+    loa_upper: float | None = None
+    loa_upper_low: float | None = None
+    loa_upper_high: float | None = None
+    loa_method: str = ""
+    slope: float | None = None
+    slope_low: float | None = None
+    slope_high: float | None = None
+    mae: float | None = None
+    mae_low: float | None = None
+    mae_high: float | None = None
+    rmse: float | None = None
+    cov_percent: float | None = None
+    icc: float | None = None
+    icc_low: float | None = None
+    icc_high: float | None = None
+    ccc: float | None = None
+    ccc_low: float | None = None
+    ccc_high: float | None = None
+    reliability_ci: str = ""
+    ci_level: float = 95.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlapSummary:
+    """One row of ``overlap_summary.csv``; the interval is of the mean, bootstrapped over people.
+
+    Structures in neither mask have no Dice, those in one alone no distance: ``n_without`` counts
+    the scans that thus have no value.
+    """
+
+    metric: str
+    unit: str
+    structure: str
+    phase: str
+    scope: str
+    scans_used: ScansUsed
+    group_by: str
+    group: str
+    n_people: int | None
+    n_scans: int | None = None
+    n_without: int | None = None
+    mean: float | None = None
+    sd: float | None = None
+    median: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ci_level: float = 95.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradeRow:
+    """One row of ``grades.csv``: agreement of graded EF."""
+
+    against: str
+    measure: str
+    scheme: str
+    scope: str
+    scans_used: ScansUsed
+    group_by: str
+    group: str
+    n_people: int | None
+    n_scans: int | None = None
+    percent_agreement: float | None = None
+    kappa: float | None = None
+    kappa_low: float | None = None
+    kappa_high: float | None = None
+    kappa_linear: float | None = None
+    kappa_linear_low: float | None = None
+    kappa_linear_high: float | None = None
+    kappa_quadratic: float | None = None
+    kappa_quadratic_low: float | None = None
+    kappa_quadratic_high: float | None = None
+    kappa_ci: str = ""
+    ci_level: float = 95.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EquivalenceRow:
+    """One row of ``equivalence.csv``: a bias, or its difference from the rest, and a margin.
+
+    ``estimate`` is of people's mean differences (model - reference); ``p_equivalence`` the larger
+    p of the two one-sided tests.
+    """
+
+    against: str
+    measure: str
+    unit: str
+    scope: str
+    kind: Literal["bias", "difference from the rest"]
+    group_by: str
+    group: str
+    n_people: int | None
+    n_rest: int | None = None
+    margin: float | None = None
+    margin_source: str = ""
+    estimate: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ci_level: float = 90.0
+    p_equivalence: float | None = None
+    result: Verdict | Literal[""] = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatabilityRow:
+    """One row of ``repeatability.csv``: scan-rescan of a measure by the model or the reference."""
+
+    source: Literal["model", "reference"]
+    measure: str
+    unit: str
+    visit_a: str
+    visit_b: str
+    n_people: int | None
+    mean: float | None = None
+    bias: float | None = None
+    bias_low: float | None = None
+    bias_high: float | None = None
+    cov_percent: float | None = None
+    sem: float | None = None
+    sem_low: float | None = None
+    sem_high: float | None = None
+    sdc: float | None = None
+    sdc_low: float | None = None
+    sdc_high: float | None = None
+    icc: float | None = None
+    icc_low: float | None = None
+    icc_high: float | None = None
+    ci_level: float = 95.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What was compared, scan by scan.
+
+    ``scans`` one row a scan of OUT that was compared (trial, participant_id, visit, status, the
+    group columns); ``pairs`` and ``overlaps`` have ``scan`` (the position in ``scans``) and the
+    fields of `ScanPair` and `ScanOverlap`; ``exclusions`` hold every other scan of OUT.
+    """
+
+    scans: pd.DataFrame
+    pairs: pd.DataFrame
+    overlaps: pd.DataFrame
+    exclusions: tuple[Exclusion, ...]
+    scans_in: int
+    warnings: tuple[str, ...] = ()
+    labels: Mapping[str, int] = field(default_factory=dict)
+    papillary: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """Everything of an evaluation but its files."""
+
+    name: str
+    options: EvaluationOptions
+    model: Mapping[str, str]
+    compared: Compared
+    agreement: Sequence[AgreementRow] = ()
+    overlap: Sequence[OverlapSummary] = ()
+    grades: Sequence[GradeRow] = ()
+    equivalence: Sequence[EquivalenceRow] = ()
+    repeatability: Sequence[RepeatabilityRow] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,1 +1,0 @@
-"""Many scans: the record of each scan (resume), one machine's pipeline, the runs of commands."""

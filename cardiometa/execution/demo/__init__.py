@@ -1,1 +1,0 @@
-"""``cardiometa demo``: a synthetic cohort with known truth, and all three commands run on it."""

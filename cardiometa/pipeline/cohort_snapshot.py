@@ -1,0 +1,176 @@
+"""``cohort.json`` of an output: the cohort as the tables need it, so that they can be made again.
+
+It has the harmonised people, the scans and the trials' facts, which the tables show as well, and
+the model's card; no path and no column that the cohort dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, ModelError
+from ..files import canonical_json, read_json
+from ..records import ScanKey, ScanSource
+from ..segmentation.card import ModelCard, parse_card
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..cohort.models import Cohort, CohortScan
+
+
+SNAPSHOT_NAME = "cohort.json"
+_VERSION = 1
+_TRIAL_FACTS = (
+    "name",
+    "randomised",
+    "papillary",
+    "healthy_rule",
+    "registry_id",
+    "design",
+    "n_sought",
+    "n_randomised",
+    "cluster",
+    "permission",
+)
+_TYPES = frozenset(
+    ["object", "str", "string", "bool", "boolean", "float64", "Float64", "int64", "Int64"]
+)  # of columns of people
+_LISTS = ("carried", "reported", "notes", "warnings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What ``cohort.json`` holds. The cohort's scans have no source and its trials no paths."""
+
+    cohort: Cohort
+    card: ModelCard
+    model_sha256: str
+
+
+def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
+    """The text of ``cohort.json``; equal cohorts, equal bytes."""
+    people = cohort.participants
+    return canonical_json(
+        {
+            "snapshot_version": _VERSION,
+            "name": cohort.name,
+            "trials": [_trial(trial) for trial in cohort.trials],
+            "people": {
+                str(name): {"type": str(people[name].dtype), "values": _cells(people[name])}
+                for name in people.columns
+            },
+            "columns": [str(name) for name in people.columns],
+            "scans": [_scan(scan) for scan in cohort.scans],
+            "visits_without_images": [_key(key) for key in cohort.visits_without_images],
+            "not_obtained": [asdict(entry) for entry in cohort.not_obtained],
+            **{name: list(getattr(cohort, name)) for name in _LISTS},
+            "input_sha256": dict(cohort.input_sha256),
+            "key_check": cohort.key_check,
+            "withdrawn": cohort.withdrawn,
+            "model": {"sha256": model_sha256, "card": card.document},
+        }
+    )
+
+
+def _trial(trial: Any) -> dict[str, Any]:
+    facts = {name: getattr(trial, name) for name in _TRIAL_FACTS}
+    return {**facts, "carry": list(trial.carry), "strata": list(trial.strata)}
+
+
+def _cells(column: pd.Series[Any]) -> list[Any]:
+    known = column.notna()
+    return list(column.astype(object).where(known, None))
+
+
+def _key(key: ScanKey) -> list[str]:
+    return [key.trial, key.participant, key.visit]
+
+
+def _scan(scan: CohortScan) -> dict[str, Any]:
+    return {
+        "key": _key(scan.key),
+        "visit_day": scan.visit_day,
+        "reported": dict(scan.reported),
+    }
+
+
+def read_snapshot(out: Path) -> Snapshot:
+    """The cohort of an output; raises InputError where it is missing or damaged."""
+    path = out / SNAPSHOT_NAME
+    if not path.is_file():
+        raise InputError(
+            f"The folder {out.name} holds no {SNAPSHOT_NAME}.",
+            hint="Give the folder that `segment --out` wrote to.",
+        )
+    document = read_json(path)
+    try:
+        if document["snapshot_version"] != _VERSION:
+            raise InputError(
+                f"{SNAPSHOT_NAME} is of another version of this program.",
+                hint="Run the same `segment` command again with this version.",
+            )
+        return Snapshot(
+            cohort=_cohort(document),
+            card=parse_card(document["model"]["card"]),
+            model_sha256=str(document["model"]["sha256"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ModelError) as error:
+        raise InputError(
+            f"{SNAPSHOT_NAME} is damaged.", hint="Run the same `segment` command again."
+        ) from error
+
+
+def _cohort(document: Mapping[str, Any]) -> Cohort:
+    import pandas as pd
+
+    from ..cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
+
+    people = {}
+    for name in document["columns"]:
+        column = document["people"][name]
+        if not (isinstance(column["type"], str) and column["type"] in _TYPES):
+            raise ValueError("a type of column that no cohort has")
+        people[name] = pd.Series(column["values"], dtype=column["type"])
+    nowhere = ScanSource(kind="images", paths=())
+    return Cohort(
+        name=document["name"],
+        trials=tuple(
+            TrialDefinition(
+                root=Path(),
+                **{
+                    **trial,
+                    "carry": tuple(trial["carry"]),
+                    "strata": tuple(trial["strata"]),
+                },
+            )
+            for trial in document["trials"]
+        ),
+        participants=pd.DataFrame(people),
+        scans=tuple(
+            CohortScan(
+                key=_scan_key(scan["key"]),
+                source=nowhere,
+                visit_day=scan["visit_day"],
+                reported=scan["reported"],
+            )
+            for scan in document["scans"]
+        ),
+        visits_without_images=tuple(_scan_key(key) for key in document["visits_without_images"]),
+        not_obtained=tuple(NotObtained(**entry) for entry in document["not_obtained"]),
+        carried=tuple(document["carried"]),
+        reported=tuple(document["reported"]),
+        notes=tuple(document["notes"]),
+        warnings=tuple(document["warnings"]),
+        input_sha256=document["input_sha256"],
+        key_check=document["key_check"],
+        withdrawn=int(document["withdrawn"]),
+    )
+
+
+def _scan_key(parts: list[str]) -> ScanKey:
+    trial, participant, visit = (str(part) for part in parts)
+    return ScanKey(trial=trial, participant=participant, visit=visit)

@@ -1,0 +1,1 @@
+"""Pooling from the sums that sites send."""

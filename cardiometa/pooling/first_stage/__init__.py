@@ -1,0 +1,1 @@
+"""Each trial's own effect."""

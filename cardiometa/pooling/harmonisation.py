@@ -1,0 +1,266 @@
+"""The same people analysed twice: with the harmonised values and with the trials' own reported.
+
+What harmonising the image analysis did is told in the outcome's unit: the pooled effect, the
+residual SD, the standard error and tau of both, with intervals from one bootstrap of the same
+people. Nothing is concluded from I², which rises when measurement noise falls (``pooling.md`` 9).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from ..errors import TableError, UsageError
+from ..records import CohortTable
+from ..statistics.meta import pooled_batch, reml_batch
+from .endpoint.accessors import number_column
+from .endpoint.analysis_set import Analysed
+from .first_stage.first_stage import FirstStage, first_stage
+from .options import DIFFERENCES, PoolingOptions
+from .results import ComparisonRow, EffectRow, Study
+from .second_stage.one_stage import one_stage
+from .second_stage.two_stage import effect_rows, estimates_of
+
+PREFIX = "reported_"
+DRAWS = 1000
+QUANTITIES = ("pooled effect", "standard error", "residual SD", "tau")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Rows of ``effects.csv`` from the reported values, and the comparison on the same people.
+
+    ``compared`` are the trials and headlines of both sources, for the figure.
+    """
+
+    effects: tuple[EffectRow, ...]
+    compared: tuple[EffectRow, ...]
+    rows: tuple[ComparisonRow, ...]
+    warnings: tuple[str, ...]
+
+
+def compare_reported(
+    table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
+) -> Comparison:
+    """Both analyses of those who have both values.
+
+    TableError where the table has no reported values of the outcome (or of its baseline).
+    """
+    if options.effect not in DIFFERENCES or options.missing_outcome != "complete":
+        raise UsageError(
+            "--compare-reported is for mean-difference, change and follow-up of complete cases."
+        )
+    tables = paired_tables(table, options)
+    plain = replace(options, by=(), spline=0, meta_regression=(), leave_one_out=False)
+    stages = [first_stage(one, plain, roster) for one in tables]
+    effects: list[EffectRow] = []
+    compared: list[EffectRow] = []
+    rows: list[ComparisonRow] = []
+    for arm in [arm for arm in stages[0].arms if arm in stages[1].arms]:
+        own, theirs = (_rows_of(stage, arm, plain) for stage in stages)
+        theirs = [replace(row, source="reported") for row in theirs]
+        effects += theirs
+        compared += [row for row in (*own, *theirs) if row.headline and row.model == "two-stage"]
+        rows += _comparison(stages, arm, plain)
+    return Comparison(
+        effects=tuple(effects),
+        compared=tuple(compared),
+        rows=tuple(rows),
+        warnings=tuple(_warnings(stages, options)),
+    )
+
+
+def paired_tables(table: CohortTable, options: PoolingOptions) -> tuple[CohortTable, CohortTable]:
+    """Two tables with the same values missing: the harmonised ones, and the reported in place."""
+    rows = table.rows
+    names = [options.outcome]
+    if options.baseline_column is not None:
+        names.append(options.baseline_column)
+    missing = [f"{PREFIX}{name}" for name in names if f"{PREFIX}{name}" not in rows]
+    if missing:
+        present = [str(c) for c in rows.columns if str(c).startswith(PREFIX)]
+        raise TableError(
+            f"--compare-reported needs the column {', '.join(missing)}, and the table has none.",
+            hint=f"Its reported columns: {', '.join(present) or 'none'}.",
+        )
+    own: dict[str, pd.Series[float]] = {}
+    theirs: dict[str, pd.Series[float]] = {}
+    for name in names:
+        a, b = number_column(rows, name), number_column(rows, f"{PREFIX}{name}")
+        both = a.notna() & b.notna()
+        own[name], theirs[name] = a.where(both), b.where(both)
+    return (
+        replace(table, rows=rows.assign(**own)),
+        replace(table, rows=rows.assign(**theirs)),
+    )
+
+
+def _rows_of(stage: FirstStage, arm: str, options: PoolingOptions) -> list[EffectRow]:
+    rows = list(effect_rows(stage.studies[arm], options))
+    if options.model != "two-stage":
+        rows += one_stage(stage.sums, stage.studies[arm], options).rows
+    return [row for row in rows if row.analysis in ("trial", "pooled")]
+
+
+def without_differences(
+    rows: Sequence[EffectRow], main: Sequence[EffectRow], min_cell: int
+) -> list[EffectRow]:
+    """The reported rows without counts where these tell how few people lack a reported value."""
+    counts = {(r.arm, r.trial): (r.n_control, r.n_active) for r in main if r.analysis == "trial"}
+    few = any(
+        0 < abs((a or 0) - (b or 0)) < min_cell
+        for row in rows
+        if row.analysis == "trial" and (row.arm, row.trial) in counts
+        for a, b in zip(counts[row.arm, row.trial], (row.n_control, row.n_active), strict=True)
+    )
+    return [replace(row, n_control=None, n_active=None) if few else row for row in rows]
+
+
+def _warnings(stages: Sequence[FirstStage], options: PoolingOptions) -> list[str]:
+    found = []
+    people = stages[0].people
+    compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    lost = set(compared["trial"]) - {trial.trial for trial in stages[0].trials}
+    if lost:
+        found.append(
+            "Harmonised and reported values are compared without "
+            f"{', '.join(sorted(lost))}, which have not both for two arms."
+        )
+    if options.tau2 != "reml":
+        found.append("The bootstrap of harmonised against reported values uses REML for tau².")
+    return found
+
+
+# ------------------------------------------------------------------ the paired bootstrap
+
+
+def _comparison(
+    stages: Sequence[FirstStage], arm: str, options: PoolingOptions
+) -> list[ComparisonRow]:
+    """Four quantities of both sources, their difference, and intervals from the same draws.
+
+    Participants are drawn within trial and arm, the same for both sources. Drawing adds the
+    people's noise to the spread between trials once more; each interval is therefore moved so that
+    its median is the estimate.
+    """
+    usable = [_estimable(stage, arm) for stage in stages]
+    names = [study.trial for study in usable[0] if study.trial in {s.trial for s in usable[1]}]
+    if not names:
+        return []
+    seen = [_seen([s for s in studies if s.trial in names]) for studies in usable]
+    drawn = _drawn(stages, names, arm, options)
+    tails = [0.5 - options.level / 200, 0.5 + options.level / 200]
+    rows = []
+    for q, quantity in enumerate(QUANTITIES):
+        if quantity == "tau" and len(names) < 2:
+            continue
+        a, b = seen[0][q], seen[1][q]
+        positive = quantity != "pooled effect"
+        own, theirs = drawn[0][:, q], drawn[1][:, q]
+        limits = [
+            _moved(draws, estimate, tails, positive=positive)
+            for draws, estimate in ((own, a), (theirs, b))
+        ]
+        gap = _moved(theirs - own, b - a, tails, positive=False)
+        rows.append(
+            ComparisonRow(
+                outcome=options.outcome,
+                arm=arm,
+                control=options.control,
+                quantity=quantity,
+                k=len(names),
+                harmonised=a,
+                harmonised_low=limits[0][0],
+                harmonised_high=limits[0][1],
+                reported=b,
+                reported_low=limits[1][0],
+                reported_high=limits[1][1],
+                difference=b - a,
+                difference_low=gap[0],
+                difference_high=gap[1],
+            )
+        )
+    return rows
+
+
+def _moved(
+    draws: np.ndarray, estimate: float, tails: Sequence[float], *, positive: bool
+) -> tuple[float, float]:
+    low, middle, high = np.quantile(draws, [tails[0], 0.5, tails[1]])
+    ends = (estimate + float(low - middle), estimate + float(high - middle))
+    return (max(ends[0], 0.0), max(ends[1], 0.0)) if positive else ends
+
+
+def _estimable(stage: FirstStage, arm: str) -> list[Study]:
+    return [study for study in stage.studies[arm] if study.estimable]
+
+
+def _seen(studies: Sequence[Study]) -> tuple[float, ...]:
+    """The four quantities of the data themselves."""
+    y, v = estimates_of(studies)
+    residual = np.array([study.residual_sd for study in studies], dtype=float)
+    df = np.array([study.df for study in studies], dtype=float)
+    tau2 = reml_batch(y[None], v[None]) if len(y) > 1 else np.zeros(1)
+    estimate, se = pooled_batch(y[None], v[None], tau2)
+    spread = math.sqrt(float((residual**2 * df).sum() / df.sum()))
+    return float(estimate[0]), float(se[0]), spread, math.sqrt(float(tau2[0]))
+
+
+def _drawn(
+    stages: Sequence[FirstStage], names: Sequence[str], arm: str, options: PoolingOptions
+) -> list[np.ndarray]:
+    """The four quantities of each draw, ``[draws, 4]`` for each source."""
+    rng = np.random.default_rng(options.seed)
+    parts: list[list[tuple[np.ndarray, ...]]] = [[], []]
+    for name in names:
+        trials = [next(t for t in stage.trials if t.trial == name) for stage in stages]
+        counts = _counts(trials[0], rng)
+        for source, trial in enumerate(trials):
+            parts[source].append(_refit(trial, counts, arm, options.control))
+    found = []
+    for of_source in parts:
+        y, v, rss, df = (np.stack(column, axis=1) for column in zip(*of_source, strict=True))
+        tau2 = reml_batch(y, v) if y.shape[1] > 1 else np.zeros(len(y))
+        estimate, se = pooled_batch(y, v, tau2)
+        spread = np.sqrt(rss.sum(axis=1) / df.sum(axis=1))
+        found.append(np.column_stack([estimate, se, spread, np.sqrt(tau2)]))
+    return found
+
+
+def _counts(trial: Analysed, rng: np.random.Generator) -> np.ndarray:
+    """How often each person is drawn, ``[draws, n]``: as many of each arm as there are."""
+    arms = trial.rows["arm"].to_numpy()
+    counts = np.zeros((DRAWS, len(arms)))
+    for arm in sorted(set(arms)):
+        place = np.flatnonzero(arms == arm)
+        share = np.full(len(place), 1.0 / len(place))
+        counts[:, place] = rng.multinomial(len(place), share, size=DRAWS)
+    return counts
+
+
+def _refit(
+    trial: Analysed, counts: np.ndarray, arm: str, control: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Effect, its variance, residual sum of squares and df of each draw by least squares."""
+    arms = trial.rows["arm"].to_numpy()
+    others = [name for name in sorted(set(arms)) if name not in (control, arm)]
+    y = trial.rows["outcome"].to_numpy(dtype=float)
+    columns = [(arms == arm).astype(float), np.ones(len(y))]
+    columns += [(arms == name).astype(float) for name in others]
+    nuisance = trial.nuisance.to_numpy(dtype=float)
+    nuisance = nuisance - nuisance.mean(axis=0)
+    scale = nuisance.std(axis=0)
+    columns += [nuisance[:, j] / scale[j] for j in range(len(scale)) if scale[j] > 0]
+    x = np.column_stack([*columns, y - y.mean()])
+    p = x.shape[1] - 1
+    products = (x[:, :, None] * x[:, None, :]).reshape(len(y), -1)
+    gram = (counts @ products).reshape(len(counts), p + 1, p + 1)
+    inverse = np.linalg.pinv(gram[:, :p, :p], hermitian=True)
+    beta = np.einsum("bij,bj->bi", inverse, gram[:, :p, p])
+    rss = np.maximum(gram[:, p, p] - np.einsum("bi,bi->b", beta, gram[:, :p, p]), 1e-300)
+    df = np.full(len(counts), float(len(y) - np.linalg.matrix_rank(x[:, :p])))
+    return beta[:, 0], np.maximum(rss / df * inverse[:, 0, 0], 1e-300), rss, df

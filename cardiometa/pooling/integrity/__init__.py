@@ -1,0 +1,1 @@
+"""Checks of each trial's data before its effect is believed."""

@@ -1,0 +1,444 @@
+"""What the trials differ in: a covariate's mean, its share, or its one word, of each trial.
+
+Aggregates of people say nothing about people (ecological); they may say where trials differ.
+
+Meta-regression and groups of trials as rows: between trials, so ecological, and labelled so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import TableError
+from ..statistics.meta import CI_METHODS, pool_estimates, pooled_interval, t_interval
+from ..statistics.meta_regression import (
+    MetaRegression,
+    between_groups,
+    r2_percent,
+    regress_estimates,
+)
+from .endpoint.analysis_set import covariate_numbers
+from .options import PoolingOptions
+from .results import RegressionLine, RegressionRow, Study, TrialPoint
+from .second_stage.two_stage import estimates_of, interval_cells
+from .subgroups.modifiers import PER, per_text
+from .subgroups.rows import ALL_LEVELS
+from .suppression import WITHHELD, small
+
+SHARE_UNIT = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialValues:
+    """One covariate of the trials, of those analysed in one active arm and control.
+
+    ``numbers`` by trial where it is a mean or a share in percent, else ``words`` by trial. A slope
+    is read per ``unit``, ``per`` in words; ``what`` names the aggregate. ``shown`` are the trials
+    whose number may be shown: a share of few people would give their count.
+    """
+
+    name: str
+    what: str
+    numbers: Mapping[str, float]
+    words: Mapping[str, str]
+    unit: float
+    per: str
+    shown: frozenset[str]
+
+
+def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOptions) -> TrialValues:
+    """The values of one covariate; TableError for words that differ within trials.
+
+    Numbers become means. Words that are one in each trial part the trials into groups; two words
+    that mix within trials (sex) become the share of the second in percent.
+    """
+    chosen = people[(people["code"] == "") & people["arm"].isin([arm, options.control])]
+    text = chosen[f"covariate {name}"]
+    known = text != ""
+    text, trial = text[known], chosen.loc[known, "trial"].astype(str)
+    sizes = trial.value_counts()
+    different = text.groupby(trial).nunique()
+    numbers = covariate_numbers(text)
+    if numbers is not None:
+        return TrialValues(
+            name=name,
+            what=name if (different <= 1).all() else f"mean {name}",
+            numbers={str(t): float(x) for t, x in numbers.groupby(trial).mean().items()},
+            words={},
+            unit=PER.get(name, (1.0, ""))[0],
+            per=per_text(name),
+            shown=frozenset(
+                str(t) for t, n in sizes.items() if not small(int(n), options.min_cell)
+            ),
+        )
+    if (different <= 1).all():
+        return TrialValues(
+            name=name,
+            what=name,
+            numbers={},
+            words={str(t): str(v) for t, v in text.groupby(trial).first().items()},
+            unit=1.0,
+            per="",
+            shown=frozenset(),
+        )
+    levels = sorted(set(text), key=lambda word: (word == "female", word))
+    if len(levels) != 2:
+        raise TableError(
+            f"--meta-regression {name}: its words differ within trials: "
+            f"{', '.join(levels[:8])}{', …' if len(levels) > 8 else ''}.",
+            hint=f"A trial has no one value of it. Use --by {name} for the effect in people of "
+            "each level, or a column with one word a trial.",
+        )
+    second = (text == levels[1]).groupby(trial).agg(["sum", "size"])
+    share = 100.0 * second["sum"] / second["size"]
+    return TrialValues(
+        name=name,
+        what=f"percent {levels[1]}",
+        numbers={str(t): float(x) for t, x in share.items()},
+        words={},
+        unit=SHARE_UNIT,
+        per=f"per {SHARE_UNIT:g} percentage points {levels[1]}",
+        shown=frozenset(
+            str(t)
+            for t, row in second.iterrows()
+            if not small(int(row["sum"]), options.min_cell)
+            and not small(int(row["size"] - row["sum"]), options.min_cell)
+        ),
+    )
+
+
+ECOLOGICAL = "ecological: between trials, not within"
+ALONE = "one trial alone: see its own row"
+_LEAST = 4  # two degrees of freedom are the least that say anything
+FEW = 10  # Cochrane Handbook 10.11.5.1: fewer trials than this a covariate are too few
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRegression:
+    """The rows of every covariate of one arm, the points of the figures, and sentences."""
+
+    rows: tuple[RegressionRow, ...]
+    points: tuple[TrialPoint, ...]
+    lines: tuple[RegressionLine, ...]
+    warnings: tuple[str, ...]
+
+
+def trial_regression(
+    studies: Sequence[Study],
+    people: pd.DataFrame,
+    options: PoolingOptions,
+    hidden: Collection[str] = (),
+) -> TrialRegression:
+    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm.
+
+    ``hidden`` are trials whose effects may not be shown: a group with one of them alone is not
+    shown either, because its other trials would give it back.
+    """
+    usable = [study for study in studies if study.estimable]
+    rows: list[RegressionRow] = []
+    points: list[TrialPoint] = []
+    lines: list[RegressionLine] = []
+    warnings: list[str] = []
+    for name in options.regression_columns:
+        values = trial_values(people, name, usable[0].arm, options)
+        known = values.numbers or values.words
+        chosen = [study for study in usable if study.trial in known and not study.aggregate]
+        lost = [study.trial for study in usable if study not in chosen]
+        found = (
+            _slope_rows(chosen, values, options)
+            if values.numbers
+            else _shown_groups(_group_rows(chosen, values, options), values, hidden)
+        )
+        if lost and found:
+            warnings.append(
+                f"{usable[0].arm}: not in the meta-regression on {name}, because it is not known "
+                f"there: {', '.join(lost)}."
+            )
+        if not found:
+            warnings.append(
+                f"{usable[0].arm}: no meta-regression on {name}: too few trials, or trials that do "
+                "not differ in it."
+            )
+            continue
+        if len(chosen) < FEW:
+            warnings.append(
+                f"{usable[0].arm}: the meta-regression on {name} rests on {len(chosen)} trials; "
+                f"fewer than {FEW} a covariate find much that is not there."
+            )
+        rows += found
+        if values.numbers:
+            points += _points(chosen, values, options)
+            lines.append(_line(chosen, values, options))
+    return TrialRegression(
+        rows=tuple(rows), points=tuple(points), lines=tuple(lines), warnings=tuple(warnings)
+    )
+
+
+def _common(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> dict[str, Any]:
+    return {
+        "outcome": options.outcome,
+        "effect": options.effect,
+        "arm": studies[0].arm,
+        "control": studies[0].control,
+        "covariate": values.name,
+        "tau2_method": options.tau2,
+        "note": ECOLOGICAL,
+    }
+
+
+def _row_cells(estimate: float, interval: Any, options: PoolingOptions) -> dict[str, Any]:
+    cells = interval_cells(estimate, interval, options)
+    return cells | {"headline": interval.method == options.headline_ci}
+
+
+# ------------------------------------------------------------------ a number
+
+
+def _slope_rows(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[RegressionRow]:
+    """The change of the effect per unit of the trials' mean or share, by every interval."""
+    fit = _line_fit(studies, values, options)
+    if fit is None:
+        return []
+    y, v = estimates_of(studies)
+    without = pool_estimates(y, v, options.tau2)
+    rows = []
+    for ci in CI_METHODS:
+        se = float(np.sqrt(fit.scaled(ci)[1, 1]))
+        df = float("inf") if ci == "wald" else fit.df
+        interval = t_interval(float(fit.coefficients[1]), se, df, options.level, ci)
+        rows.append(
+            RegressionRow(
+                **_common(studies, values, options),
+                kind="slope",
+                level=_slope_name(values),
+                tau2_model="one",
+                k=fit.k,
+                **_row_cells(float(fit.coefficients[1]), interval, options),
+                **_fit_cells(fit, without.tau2, options),
+            )
+        )
+    return rows
+
+
+def _line_fit(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> MetaRegression | None:
+    """Intercept at the mean of the trials' values, and the slope per unit."""
+    if len(studies) < _LEAST:
+        return None
+    x = np.array([values.numbers[study.trial] for study in studies]) / values.unit
+    design = np.column_stack([np.ones(len(x)), x - x.mean()])
+    return regress_estimates(*estimates_of(studies), design, options.tau2)
+
+
+def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionLine:
+    fit = _line_fit(studies, values, options)
+    assert fit is not None
+    own = np.array([values.numbers[study.trial] for study in studies])
+    x = np.linspace(own.min(), own.max(), 41)
+    design = np.column_stack([np.ones(len(x)), (x - own.mean()) / values.unit])
+    covariance = fit.scaled(options.headline_ci)
+    df = float("inf") if options.headline_ci == "wald" else fit.df
+    middle = design @ fit.coefficients
+    half = t_interval(0.0, 1.0, df, options.level).high * np.sqrt(
+        np.einsum("ij,jk,ik->i", design, covariance, design)
+    )
+    return RegressionLine(
+        arm=studies[0].arm,
+        covariate=values.name,
+        label=values.what,
+        x=tuple(map(float, x)),
+        estimate=tuple(map(float, middle)),
+        low=tuple(map(float, middle - half)),
+        high=tuple(map(float, middle + half)),
+    )
+
+
+def _slope_name(values: TrialValues) -> str:
+    return f"{values.per} of the trial's mean" if values.what.startswith("mean ") else values.per
+
+
+def _fit_cells(fit: MetaRegression, without: float, options: PoolingOptions) -> dict[str, Any]:
+    r2 = None if options.tau2 == "fe" else r2_percent(without, fit.tau2)
+    cells: dict[str, Any] = {"tau2": fit.tau2, "tau2_without": without, "r2_percent": r2}
+    return cells | {"i2_percent": fit.i2_percent, "q": fit.q, "q_df": fit.df, "q_p": fit.q_p}
+
+
+def _points(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[TrialPoint]:
+    """The trials of the figure that may be shown; weights are the main analysis's."""
+    y, v = estimates_of(studies)
+    weights = pool_estimates(y, v, options.tau2).weights
+    return [
+        TrialPoint(
+            arm=study.arm,
+            covariate=values.name,
+            trial=study.trial,
+            value=values.numbers[study.trial],
+            estimate=float(estimate),
+            weight=float(weight),
+        )
+        for study, estimate, weight in zip(studies, y, weights, strict=True)
+        if study.trial in values.shown
+        and (study.n_control or 0) >= options.min_cell
+        and (study.n_active or 0) >= options.min_cell
+    ]
+
+
+# ------------------------------------------------------------------ groups of trials
+
+
+def _group_rows(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[RegressionRow]:
+    """The pooled effect of each group and the test of their difference, tau² separate and one."""
+    words = [values.words[study.trial] for study in studies]
+    counted = {word: words.count(word) for word in sorted(set(words))}
+    levels = [word for word, count in counted.items() if count > 1]
+    chosen = [s for s, word in zip(studies, words, strict=True) if word in levels]
+    if len(levels) < 2 or len(chosen) < len(levels) + 1:
+        return []
+    of = np.array([values.words[study.trial] for study in chosen])
+    common = _common(chosen, values, options)
+    alone = [
+        RegressionRow(**(common | {"note": ALONE}), kind="level", level=word, tau2_model="", k=1)
+        for word, count in counted.items()
+        if count == 1
+    ]
+    return [
+        *_separate_rows(chosen, of, levels, common, options),
+        *_one_tau2_rows(chosen, of, levels, common, options),
+        *alone,
+    ]
+
+
+def _shown_groups(
+    rows: Sequence[RegressionRow], values: TrialValues, hidden: Collection[str]
+) -> list[RegressionRow]:
+    """The rows, without the numbers of groups in which one trial alone is hidden."""
+    lone = Counter(values.words[trial] for trial in hidden if trial in values.words)
+    kept = ("outcome", "effect", "arm", "control", "covariate", "kind", "level", "tau2_model", "k")
+    return [
+        RegressionRow(
+            **{name: getattr(row, name) for name in kept},
+            ci_method=row.ci_method,
+            headline=row.headline,
+            note=f"{WITHHELD}: one of its trials alone is not shown",
+        )
+        if row.kind == "level" and row.k > 1 and lone[row.level] == 1
+        else row
+        for row in rows
+    ]
+
+
+def _separate_rows(
+    studies: Sequence[Study],
+    of: np.ndarray,
+    levels: Sequence[str],
+    common: dict[str, Any],
+    options: PoolingOptions,
+) -> list[RegressionRow]:
+    """Each group pooled alone."""
+    rows = []
+    fits = []
+    for level in levels:
+        y, v = estimates_of([s for s, word in zip(studies, of, strict=True) if word == level])
+        fit = pool_estimates(y, v, options.tau2)
+        fits.append(fit)
+        rows += [
+            RegressionRow(
+                **common,
+                kind="level",
+                level=level,
+                tau2_model="separate",
+                k=fit.k,
+                **_row_cells(fit.estimate, pooled_interval(fit, ci, options.level), options),
+                tau2=fit.tau2,
+                i2_percent=fit.i2_percent,
+                q=fit.q,
+                q_df=fit.q_df,
+                q_p=fit.q_p,
+            )
+            for ci in CI_METHODS
+        ]
+    q, df, p = between_groups(
+        np.array([fit.estimate for fit in fits]), np.array([fit.se_wald for fit in fits])
+    )
+    test: dict[str, Any] = {"test": q, "test_df": df, "p": p, "ci_method": "wald", "headline": True}
+    rows.append(
+        RegressionRow(
+            **common,
+            kind="difference",
+            level=ALL_LEVELS,
+            tau2_model="separate",
+            k=len(studies),
+            **test,
+        )
+    )
+    return rows
+
+
+def _one_tau2_rows(
+    studies: Sequence[Study],
+    of: np.ndarray,
+    levels: Sequence[str],
+    common: dict[str, Any],
+    options: PoolingOptions,
+) -> list[RegressionRow]:
+    """All groups in one model with one tau²."""
+    y, v = estimates_of(studies)
+    indicators = np.column_stack([(of == level).astype(float) for level in levels])
+    means = regress_estimates(y, v, indicators, options.tau2)
+    against = np.column_stack([np.ones(len(y)), indicators[:, 1:]])
+    fit = regress_estimates(y, v, against, options.tau2)
+    if means is None or fit is None:
+        return []
+    rows = []
+    for place, level in enumerate(levels):
+        for ci in CI_METHODS:
+            se = float(np.sqrt(means.scaled(ci)[place, place]))
+            df = float("inf") if ci == "wald" else means.df
+            estimate = float(means.coefficients[place])
+            interval = t_interval(estimate, se, df, options.level, ci)
+            rows.append(
+                RegressionRow(
+                    **common,
+                    kind="level",
+                    level=level,
+                    tau2_model="one",
+                    k=int((of == level).sum()),
+                    **_row_cells(estimate, interval, options),
+                    tau2=means.tau2,
+                )
+            )
+    cells = _fit_cells(fit, pool_estimates(y, v, options.tau2).tau2, options)
+    for ci in CI_METHODS:
+        statistic, m, df, p = fit.test(list(range(1, len(levels))), ci)
+        rows.append(
+            RegressionRow(
+                **common,
+                kind="difference",
+                level=ALL_LEVELS,
+                tau2_model="one",
+                k=fit.k,
+                test=statistic,
+                test_df=m,
+                df=df if np.isfinite(df) else None,
+                p=p,
+                ci_method=ci,
+                headline=ci == options.headline_ci,
+                **cells,
+            )
+        )
+    return rows

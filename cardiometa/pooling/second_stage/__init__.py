@@ -1,0 +1,1 @@
+"""The effects of all trials pooled, in two stages and in one."""

@@ -1,0 +1,467 @@
+"""Which one-stage model is fitted: of one active arm, or of all arms with their shared control.
+
+``y ~ 0 + trial + trial:baseline + trial:covariates + treat + (0 + treat | trial)``: what each trial
+has of its own is stratified, the effect is random (``pooling.md`` section 2, rules 3 to 6). As
+options the trials' intercepts are random too, alone or correlated with the effect; then treatment
+and covariates are centred by trial, so that no comparison between trials enters the effect.
+
+The one-stage model as rows, with the checks that each run makes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from ...statistics.meta import Interval, pool_estimates
+from ...statistics.mixed.one_stage import (
+    CORRELATED,
+    METHODS,
+    OneStageFit,
+    contrast_interval,
+    fit_one_stage,
+)
+from ...statistics.mixed.trial_contrasts import RESIDUALS, ModelColumns, TrialBlock
+from ..first_stage.arm_sums import INTERCEPT, OUTCOME, ArmSums, arm_column, centre, model_block
+from ..options import PoolingOptions
+from ..results import EffectRow, OneStageCheck, Study
+from .multi_arm import JOINT
+from .two_stage import as_sensitivity, estimates_of, interval_cells, prediction_of, total
+
+_EFFECT = np.ones((1, 1, 1))
+# Of effect and intercept: each with a variance of its own, or the intercept's alone.
+_APART, _INTERCEPT = CORRELATED[:2], CORRELATED[1:2]
+RANDOM_NAMES = {
+    "effect": "an intercept of each trial",
+    "intercept": "random trial intercepts",
+    "correlated": "random trial intercepts correlated with the effect",
+}
+
+
+def fit_arm(
+    sums: Sequence[ArmSums],
+    arm: str,
+    options: PoolingOptions,
+    *,
+    residual: str | None = None,
+    held: np.ndarray | None = None,
+) -> OneStageFit:
+    """The model of one arm; the other arms of a trial are its own, as in the first stage.
+
+    The effect is the first coefficient, its variance the first theta (unless it is common).
+    ``held`` are residual variances that are taken as known.
+    """
+    residual = residual or options.residual
+    common = options.tau2 == "fe"
+    basis = {
+        "effect": _EFFECT,
+        "intercept": _INTERCEPT if common else _APART,
+        "correlated": _INTERCEPT if common else CORRELATED,
+    }[options.random_effects]
+    return fit_one_stage(
+        [_block(one, arm, options, residual) for one in sums],
+        basis,
+        residual=residual,
+        restricted=options.tau2 != "ml",
+        common_effect=common and options.random_effects == "effect",
+        held=held,
+    )
+
+
+def _block(sums: ArmSums, arm: str, options: PoolingOptions, residual: str) -> TrialBlock:
+    treat = arm_column(arm)
+    others = tuple(arm_column(other) for other in sums.active if other != arm)
+    own = (*sums.nuisance, *others)
+    n = sum(summary.n for summary in sums.arms.values())
+    stratified = options.random_effects == "effect"
+    # Centring by trial is what makes maximum likelihood right (rule 6); REML does not change.
+    centred = () if stratified and options.tau2 != "ml" else (treat,)
+    centres = {name: sums.count(name.removeprefix(arm_column(""))) / n for name in centred}
+    if not stratified:
+        centres |= {arm_column(other): sums.count(other) / n for other in sums.active}
+        centres |= {name: centre(sums, name) for name in sums.nuisance}
+    random = (treat,) if stratified else (treat, INTERCEPT)
+    columns = ModelColumns(
+        nuisance=(INTERCEPT, *own) if stratified else own,
+        fixed=random,
+        random=random,
+        outcome=OUTCOME,
+    )
+    return model_block(sums, columns, residual=residual, centres=centres)
+
+
+def effect_variance(fit: OneStageFit, options: PoolingOptions) -> float:
+    """tau² of the effect; 0 where it is common."""
+    return 0.0 if options.tau2 == "fe" else float(fit.theta[0])
+
+
+def intercept_spread(
+    fit: OneStageFit, options: PoolingOptions
+) -> tuple[float | None, float | None]:
+    """SD of the random intercepts, and their correlation with the effect; None without."""
+    if options.random_effects == "effect":
+        return None, None
+    if options.tau2 == "fe":
+        return float(fit.theta[0]) ** 0.5, None
+    effect, intercept = (float(value) for value in fit.theta[:2])
+    if options.random_effects == "intercept" or effect == 0 or intercept == 0:
+        return intercept**0.5, None
+    return intercept**0.5, float(fit.theta[2]) / (effect * intercept) ** 0.5
+
+
+# ------------------------------------------------------------------ several arms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointOneStage:
+    """All active arms in one model: ``arms`` by coefficient, ``trials`` of each."""
+
+    arms: tuple[str, ...]
+    fit: OneStageFit
+    trials: dict[str, frozenset[str]]
+
+
+def joint_model(
+    sums: Sequence[ArmSums], given: dict[str, set[str]], options: PoolingOptions
+) -> JointOneStage | None:
+    """The model of all arms with their shared control; None unless a trial has two active arms.
+
+    ``given`` names each trial's active arms that have an estimate. Between trials the effects have
+    covariance tau² (I + J)/2, so that any two arms differ with variance tau² (``pooling.md`` 7.5).
+    """
+    arms = tuple(sorted({arm for own in given.values() for arm in own}))
+    if len(arms) < 2 or len(given) < 2 or not any(len(own) > 1 for own in given.values()):
+        return None
+    columns = tuple(arm_column(arm) for arm in arms)
+    blocks = []
+    for one in sums:
+        if one.trial not in given:
+            continue
+        others = tuple(arm_column(a) for a in one.active if a not in given[one.trial])
+        model = ModelColumns(
+            nuisance=(INTERCEPT, *one.nuisance, *others),
+            fixed=columns,
+            random=columns,
+            outcome=OUTCOME,
+        )
+        n = sum(summary.n for summary in one.arms.values())
+        ml = options.tau2 == "ml"
+        centres = {arm_column(a): one.count(a) / n for a in given[one.trial]} if ml else {}
+        blocks.append(model_block(one, model, residual=options.residual, centres=centres))
+    fit = fit_one_stage(
+        blocks,
+        0.5 * (np.eye(len(arms)) + 1.0)[None],
+        residual=options.residual,
+        restricted=options.tau2 != "ml",
+        common_effect=options.tau2 == "fe",
+    )
+    trials = {arm: frozenset(t for t, own in given.items() if arm in own) for arm in arms}
+    return JointOneStage(arms=arms, fit=fit, trials=trials)
+
+
+FEW_TRIALS = 5
+# The fit with the first stage's variances must be the two-stage fit; both are solved to rounding.
+_SELF_CHECK = 1e-6
+RESIDUAL_NAMES = {
+    "by-trial": "a residual variance of each trial",
+    "common": "one residual variance for all trials",
+    "by-trial-and-arm": "a residual variance of each trial and arm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneStage:
+    """The rows of one arm's one-stage model, its checks, and sentences for the report."""
+
+    rows: tuple[EffectRow, ...]
+    check: OneStageCheck | None
+    warnings: tuple[str, ...] = ()
+
+
+def one_stage(
+    sums: Sequence[ArmSums], studies: Sequence[Study], options: PoolingOptions
+) -> OneStage:
+    """The one-stage analysis of one active arm, over the trials that have an estimate of it.
+
+    ``studies`` are those of the first stage; published effects are not among the participants and
+    stay out. Without two trials there is nothing to pool, and no rows.
+    """
+    mine = [study for study in studies if study.estimable and not study.aggregate]
+    if len(mine) < 2:
+        return OneStage(rows=(), check=None)
+    by_trial = {one.trial: one for one in sums}
+    chosen = [by_trial[study.trial] for study in mine]
+    arm = mine[0].arm
+    try:
+        fit = fit_arm(chosen, arm, options)
+        check = check_of(fit, chosen, mine, options)
+        rows = _rows(fit, mine, options)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        sentence = f"{arm}: the one-stage model could not be fitted; read the two-stage effect."
+        return OneStage(rows=(), check=None, warnings=(sentence,))
+    if options.tau2 != "fe":
+        rows += _sensitivity(chosen, mine, options)
+    warnings = _warnings(arm, fit, check, options)
+    aggregates = sum(study.estimable and study.aggregate for study in studies)
+    if aggregates:
+        warnings.append(
+            f"{arm}: the one-stage model is of the trials with participants' data alone; "
+            f"{aggregates} published effect{'s are' if aggregates > 1 else ' is'} not in it."
+        )
+    return OneStage(rows=tuple(rows), check=check, warnings=tuple(warnings))
+
+
+# ------------------------------------------------------------------ rows
+
+
+def intervals_of(fit: OneStageFit, contrast: np.ndarray, options: PoolingOptions) -> list[Interval]:
+    """Every interval of a contrast; Kenward-Roger is of REML only."""
+    methods = [m for m in METHODS if fit.restricted or m != "kenward-roger"]
+    return [contrast_interval(fit, contrast, method, options.level) for method in methods]
+
+
+def headline_method(fit: OneStageFit, options: PoolingOptions) -> str:
+    """The ``ci_method`` of the headline: as asked, Satterthwaite where ML has no Kenward-Roger."""
+    asked = options.ci_one_stage
+    return "satterthwaite" if asked == "kenward-roger" and not fit.restricted else asked
+
+
+def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
+    theta = effect_variance(fit, options)
+    note = _note(fit, options)
+    contrast = np.eye(len(fit.beta))[0]
+    return [
+        EffectRow(
+            analysis="pooled",
+            model="one-stage",
+            outcome=options.outcome,
+            effect=options.effect,
+            arm=studies[0].arm,
+            control=studies[0].control,
+            n_control=total([study.n_control for study in studies]),
+            n_active=total([study.n_active for study in studies]),
+            **interval_cells(float(fit.beta[0]), interval, options),
+            **prediction_of(float(fit.beta[0]), theta, interval.se, len(studies), options),
+            tau2=theta,
+            k=len(studies),
+            tau2_method=likelihood_name(options),
+            headline=interval.method == headline_method(fit, options),
+            note=note,
+        )
+        for interval in intervals_of(fit, contrast, options)
+    ]
+
+
+def _note(fit: OneStageFit, options: PoolingOptions) -> str:
+    """What is particular about the variances of the fit."""
+    parts = []
+    if effect_variance(fit, options) == 0 and options.tau2 != "fe":
+        parts.append("tau2 is at its limit of 0")
+    deviation, correlation = intercept_spread(fit, options)
+    if deviation is not None:
+        text = f"random trial intercepts (SD {deviation:.3g}"
+        if correlation is not None:
+            text += f", correlation with the effect {correlation:.2f}"
+        parts.append(f"{text})")
+    return "; ".join(parts)
+
+
+def likelihood_name(options: PoolingOptions) -> str:
+    """``reml``, ``ml`` or ``fe``: the moment estimators of the second stage have no likelihood."""
+    return options.tau2 if options.tau2 in ("ml", "fe") else "reml"
+
+
+def _sensitivity(
+    sums: Sequence[ArmSums], studies: Sequence[Study], options: PoolingOptions
+) -> list[EffectRow]:
+    """The headline with the other residual variances, and with a common effect."""
+    variants = [
+        (options, residual, RESIDUAL_NAMES[residual])
+        for residual in RESIDUALS
+        if residual != options.residual
+    ]
+    variants += [
+        (replace(options, random_effects=name), options.residual, RANDOM_NAMES[name])
+        for name in ("effect", "intercept")
+        if name != options.random_effects
+    ]
+    variants.append((replace(options, tau2="fe"), options.residual, "common effect (tau2 = 0)"))
+    rows = []
+    for other, residual, words in variants:
+        if residual == "by-trial-and-arm" and _thin_arm(sums):
+            continue
+        try:
+            fit = fit_arm(sums, studies[0].arm, other, residual=residual)
+            row = next(row for row in _rows(fit, studies, other) if row.headline)
+        except (ArithmeticError, np.linalg.LinAlgError):
+            continue
+        rows.append(as_sensitivity(row, f"sensitivity: {words}"))
+    return rows
+
+
+def _thin_arm(sums: Sequence[ArmSums]) -> bool:
+    """True where an arm has too few people for a variance of its own."""
+    return any(s.n < len(one.nuisance) + 3 for one in sums for s in one.arms.values())
+
+
+# ------------------------------------------------------------------ all arms together
+
+
+def joint_one_stage_rows(
+    sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
+) -> list[EffectRow]:
+    """Each arm against the shared control, and the arms against each other, in one model.
+
+    Of the trials with participants' data; no rows unless a trial has two active arms, or where the
+    model cannot be fitted.
+    """
+    given: dict[str, set[str]] = {}
+    for arm, members in studies.items():
+        for study in members:
+            if study.estimable and not study.aggregate:
+                given.setdefault(study.trial, set()).add(arm)
+    try:
+        joint = joint_model(sums, given, options)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return []
+    if joint is None or not joint.fit.checks.converged:
+        return []
+    unit = np.eye(len(joint.arms))
+    pairs = [(arm, options.control, unit[i]) for i, arm in enumerate(joint.arms)]
+    pairs += [
+        (joint.arms[j], joint.arms[i], unit[j] - unit[i])
+        for i, j in combinations(range(len(joint.arms)), 2)
+    ]
+    rows = []
+    for arm, control, contrast in pairs:
+        among = joint.trials[arm] | joint.trials.get(control, frozenset())
+        note = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
+        method = headline_method(joint.fit, options)
+        try:
+            interval = contrast_interval(joint.fit, contrast, method, options.level)
+        except ArithmeticError:
+            continue
+        rows.append(
+            EffectRow(
+                analysis="pooled",
+                model="one-stage",
+                outcome=options.outcome,
+                effect=options.effect,
+                arm=arm,
+                control=control,
+                **interval_cells(float(contrast @ joint.fit.beta), interval, options),
+                tau2=float(joint.fit.theta[0]),
+                k=len(among),
+                tau2_method=likelihood_name(options),
+                note=note,
+            )
+        )
+    return rows
+
+
+# ------------------------------------------------------------------ checks
+
+
+def check_of(
+    fit: OneStageFit,
+    sums: Sequence[ArmSums],
+    studies: Sequence[Study],
+    options: PoolingOptions,
+) -> OneStageCheck:
+    """Compare the fit with the two-stage one, and say where a difference comes from.
+
+    With the residual variances of the first stage the one-stage model *is* the two-stage one
+    (``pooling.md`` 7.1): a fit that breaks this is wrong, whatever it prints.
+    """
+    y, v = estimates_of(studies)
+    method = likelihood_name(options)
+    two = pool_estimates(y, v, method)
+    held = np.array([study.residual_sd or math.nan for study in studies]) ** 2
+    plain = replace(options, tau2="fe" if method == "fe" else "reml", random_effects="effect")
+    fixed = fit_arm(sums, studies[0].arm, plain, residual="by-trial", held=held)
+    reference = pool_estimates(y, v, plain.tau2)
+    gap = abs(float(fixed.beta[0]) - reference.estimate) / reference.se_wald
+    gap = max(
+        gap, abs(effect_variance(fixed, plain) - reference.tau2) / (reference.tau2 + float(v.min()))
+    )
+    estimate = float(fit.beta[0])
+    deviation, correlation = intercept_spread(fit, options)
+    return OneStageCheck(
+        arm=studies[0].arm,
+        k=len(studies),
+        residual=options.residual,
+        criterion=fit.criterion,
+        steps=fit.checks.steps,
+        starts=fit.checks.starts,
+        gradient=fit.checks.gradient,
+        scan_gain=fit.checks.scan_gain,
+        converged=fit.checks.converged,
+        self_check=gap,
+        two_stage=two.estimate,
+        difference=estimate - two.estimate,
+        tau2_two_stage=two.tau2,
+        tau2_one_stage=effect_variance(fit, options),
+        reason=_reason(estimate - two.estimate, two.se_wald, held, options),
+        random_effects=options.random_effects,
+        intercept_sd=deviation,
+        correlation=correlation,
+    )
+
+
+def _reason(difference: float, se: float, variances: np.ndarray, options: PoolingOptions) -> str:
+    if abs(difference) < 1e-3 * se:
+        return "no difference worth a reason"
+    if options.random_effects == "correlated":
+        return (
+            "the trials' intercepts are random and correlated with the effect, so that a trial's "
+            "level tells about its effect"
+        )
+    if options.residual == "common":
+        ratio = math.sqrt(float(variances.max() / variances.min()))
+        return (
+            "one residual variance is assumed for all trials, while the residual SDs of the trials "
+            f"differ by a factor of up to {ratio:.2f}"
+        )
+    if options.residual == "by-trial-and-arm":
+        return "the arms have residual variances of their own; the first stage has one a trial"
+    return (
+        "the trials' residual variances are estimated together with the effect, not taken from "
+        "each trial as known"
+    )
+
+
+def _warnings(
+    arm: str, fit: OneStageFit, check: OneStageCheck, options: PoolingOptions
+) -> list[str]:
+    found = []
+    if check.k < FEW_TRIALS:
+        found.append(
+            f"{arm}: with fewer than five trials Kenward-Roger intervals can be very wide or rest "
+            "on hardly any degrees of freedom; read them beside the two-stage intervals."
+        )
+    if not check.converged:
+        found.append(
+            f"{arm}: the one-stage fit did not come to rest (gradient {check.gradient:.1e} "
+            "standard errors): do not use its numbers."
+        )
+    if check.self_check > _SELF_CHECK:
+        found.append(
+            f"{arm}: the one-stage model does not give the two-stage effect where it must (off by "
+            f"{check.self_check:.1e} standard errors): do not use its numbers."
+        )
+    if check.scan_gain > 0:
+        found.append(
+            f"{arm}: the likelihood of the one-stage model has several maxima; the highest is used."
+        )
+    if options.residual != "common" and abs(check.difference) > 0.5 * math.sqrt(
+        float(fit.covariance[0, 0])
+    ):
+        found.append(
+            f"{arm}: one- and two-stage effects differ by more than half a standard error: "
+            f"{check.reason}."
+        )
+    return found

@@ -1,0 +1,273 @@
+"""The second stage as rows: each trial, the pooled effect by every interval, leave-one-out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...statistics.meta import (
+    CI_METHODS,
+    LEAST_TRIALS,
+    Interval,
+    RandomEffects,
+    egger,
+    pool_estimates,
+    pooled_interval,
+    prediction_interval,
+    q_profile,
+    t_interval,
+    tau2_standard_error,
+)
+from ...statistics.meta import METHODS as TAU2_METHODS
+from ..options import RATIOS, PoolingOptions
+from ..results import EffectRow, HeterogeneityRow, Study
+
+ONE_TRIAL = "one trial: its own interval, no heterogeneity can be estimated"
+COMMON_EFFECT = "sensitivity: common effect (tau2 = 0)"
+WITHOUT_REVIEW = "sensitivity: without rows marked for review"
+PARTICIPANTS_ONLY = "sensitivity: trials with participants' data only"
+SMALL_STUDY = "Egger's test: change of the effect per unit of its standard error"
+NO_WIDTH = "estimates equal: the interval has no width and must not be used"
+
+
+def estimates_of(studies: Sequence[Study]) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates and variances of the studies that have one."""
+    usable = [study for study in studies if study.estimable]
+    y = np.array([study.estimate for study in usable], dtype=float)
+    return y, np.array([study.se for study in usable], dtype=float) ** 2
+
+
+def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[EffectRow, ...]:
+    """Every row of ``effects.csv`` for one arm: trials, pooled, sensitivity, leave-one-out.
+
+    At least one study must be estimable.
+    """
+    usable = [study for study in studies if study.estimable]
+    fit = pool_estimates(*estimates_of(usable), options.tau2)
+    weights = dict(zip((study.trial for study in usable), fit.weights, strict=True))
+    rows = [_trial_row(study, weights.get(study.trial), options) for study in studies]
+    rows += pooled_rows(usable, options)
+    if len(usable) > 1 and options.tau2 != "fe":
+        rows.append(_common_effect_row(usable, options))
+    with_rows = [study for study in usable if not study.aggregate]
+    if 0 < len(with_rows) < len(usable):
+        rows.append(sensitivity_row(with_rows, options, PARTICIPANTS_ONLY))
+    if len(usable) >= LEAST_TRIALS:
+        rows += _small_study_rows(usable, options)
+    if options.leave_one_out and len(usable) >= 3:
+        for study in usable:
+            others = [other for other in usable if other is not study]
+            rows += [
+                replace(row, analysis="leave-one-out", trial=study.trial, pi_low=None, pi_high=None)
+                for row in pooled_rows(others, options)
+            ]
+    return tuple(rows)
+
+
+def sensitivity_row(studies: Sequence[Study], options: PoolingOptions, note: str) -> EffectRow:
+    """The headline of another set of studies, marked as a sensitivity analysis."""
+    headline = next(row for row in pooled_rows(studies, options) if row.headline)
+    return as_sensitivity(headline, note)
+
+
+def as_sensitivity(row: EffectRow, note: str) -> EffectRow:
+    """A headline marked as a sensitivity analysis."""
+    return replace(row, headline=False, note="; ".join(p for p in (note, row.note) if p))
+
+
+def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
+    """One row for each interval of one pooled estimate, one of them the headline.
+
+    One trial is given with its own interval: neither a spread nor HKSJ can be had from it.
+    """
+    usable = [study for study in studies if study.estimable]
+    fit = pool_estimates(*estimates_of(usable), options.tau2)
+    if fit.k == 1:
+        own = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
+        return [_pooled_row(usable, fit, own, options, headline=True, note=ONE_TRIAL)]
+    rows = []
+    for method in CI_METHODS:
+        interval = pooled_interval(fit, method, options.level)
+        note = NO_WIDTH if interval.se == 0 else ""
+        headline = method == options.headline_ci
+        rows.append(_pooled_row(usable, fit, interval, options, headline=headline, note=note))
+    return rows
+
+
+def _common_effect_row(usable: Sequence[Study], options: PoolingOptions) -> EffectRow:
+    fit = pool_estimates(*estimates_of(usable), "fe")
+    interval = pooled_interval(fit, "wald", options.level)
+    return _pooled_row(usable, fit, interval, options, headline=False, note=COMMON_EFFECT)
+
+
+def _small_study_rows(usable: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
+    """Egger's test; none where all standard errors are equal."""
+    y, v = estimates_of(usable)
+    if float(np.ptp(v)) < 1e-9 * float(v.max()):
+        return []
+    estimate, interval = egger(y, v, options.level)
+    cells = interval_cells(estimate, interval, replace(options, effect="mean-difference"))
+    row = EffectRow(analysis="small-study", **_common(usable[0], options), **cells)
+    return [replace(row, k=len(usable), headline=True, note=SMALL_STUDY)]
+
+
+def _common(study: Study, options: PoolingOptions) -> dict[str, Any]:
+    return {
+        "outcome": options.outcome,
+        "effect": options.effect,
+        "arm": study.arm,
+        "control": study.control,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _exp(value: float) -> float | None:
+    """The ratio of a log; None beyond the largest number (two trials, one df, a high level)."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return None
+
+
+def interval_cells(estimate: float, interval: Interval, options: PoolingOptions) -> dict[str, Any]:
+    """The cells of a row that an estimate and its interval fill."""
+    cells = {
+        "estimate": estimate,
+        "se": interval.se,
+        "df": _finite(interval.df),
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "p": interval.p,
+        "ci_method": interval.method,
+    }
+    if options.effect in RATIOS:
+        cells["exp_estimate"] = _exp(estimate)
+        cells["exp_ci_low"] = _exp(interval.low)
+        cells["exp_ci_high"] = _exp(interval.high)
+    return cells
+
+
+def _trial_row(study: Study, weight: float | None, options: PoolingOptions) -> EffectRow:
+    counts: dict[str, Any] = {"n_control": study.n_control, "n_active": study.n_active}
+    note = study.note
+    if study.aggregate:
+        note = "; ".join(
+            part
+            for part in ("summary data", f"n = {study.n}" if study.n is not None else "", note)
+            if part
+        )
+    if study.estimate is None or study.se is None:
+        return EffectRow(
+            analysis="trial", trial=study.trial, **_common(study, options), **counts, note=note
+        )
+    interval = t_interval(study.estimate, study.se, study.df, options.level)
+    return EffectRow(
+        analysis="trial",
+        trial=study.trial,
+        **_common(study, options),
+        **counts,
+        **interval_cells(study.estimate, interval, options),
+        weight_percent=None if weight is None else 100.0 * float(weight),
+        headline=True,
+        note=note,
+    )
+
+
+def prediction_of(
+    estimate: float, tau2: float, se: float, k: int, options: PoolingOptions
+) -> dict[str, Any]:
+    """The cells of the prediction interval; none for fewer than three trials."""
+    if k < 3 or options.tau2 == "fe":
+        return {}
+    df = {"k-1": k - 1, "k-2": k - 2}[options.pi_df]
+    wide = t_interval(estimate, math.sqrt(tau2 + se**2), df, options.level)
+    return {"pi_low": wide.low, "pi_high": wide.high}
+
+
+def total(counts: Sequence[int | None]) -> int | None:
+    """The sum of counts, None where one is not known."""
+    return None if any(count is None for count in counts) else sum(c for c in counts if c)
+
+
+def _pooled_row(
+    usable: Sequence[Study],
+    fit: RandomEffects,
+    interval: Interval,
+    options: PoolingOptions,
+    *,
+    headline: bool,
+    note: str,
+) -> EffectRow:
+    limits = prediction_interval(fit, interval.se, options.pi_df, options.level)
+    several = fit.k > 1
+    return EffectRow(
+        analysis="pooled",
+        **_common(usable[0], options),
+        n_control=total([study.n_control for study in usable]),
+        n_active=total([study.n_active for study in usable]),
+        **interval_cells(fit.estimate, interval, options),
+        pi_low=None if limits is None else limits[0],
+        pi_high=None if limits is None else limits[1],
+        tau2=fit.tau2 if several else None,
+        i2_percent=fit.i2_percent,
+        q=fit.q if several else None,
+        q_df=fit.q_df if several else None,
+        q_p=fit.q_p,
+        k=fit.k,
+        tau2_method=fit.tau2_method if several else "",
+        headline=headline,
+        note=note,
+    )
+
+
+def heterogeneity_rows(
+    studies: Sequence[Study], options: PoolingOptions
+) -> tuple[HeterogeneityRow, ...]:
+    """tau², tau, I² and H² by every estimator with Q-profile limits; none for one trial."""
+    usable = [study for study in studies if study.estimable]
+    y, v = estimates_of(usable)
+    if len(y) < 2:
+        return ()
+    limits = q_profile(y, v, options.level)
+    tau2 = limits.tau2 or (None, None)
+    i2 = limits.i2_percent or (None, None)
+    h2 = limits.h2 or (None, None)
+    rows = []
+    for method in sorted(TAU2_METHODS, key=lambda name: name != options.tau2):
+        fit = pool_estimates(y, v, method)
+        rows.append(
+            HeterogeneityRow(
+                **_common(usable[0], options),
+                k=fit.k,
+                tau2_method=method,
+                headline=method == options.tau2,
+                tau2=fit.tau2,
+                tau2_se=tau2_standard_error(fit, v),
+                tau2_low=tau2[0],
+                tau2_high=tau2[1],
+                tau=math.sqrt(fit.tau2),
+                tau_low=None if tau2[0] is None else math.sqrt(tau2[0]),
+                tau_high=None if tau2[1] is None else math.sqrt(tau2[1]),
+                i2_percent=fit.i2_percent,
+                i2_low=i2[0],
+                i2_high=i2[1],
+                h2=fit.h2,
+                h2_low=h2[0],
+                h2_high=h2[1],
+                i2_q_percent=max(0.0, 100.0 * (1 - fit.q_df / fit.q)) if fit.q > 0 else 0.0,
+                q=fit.q,
+                q_df=fit.q_df,
+                q_p=fit.q_p,
+                note="no tau2 fits: the estimates are nearer to each other than chance allows"
+                if limits.empty
+                else "",
+            )
+        )
+    return tuple(rows)

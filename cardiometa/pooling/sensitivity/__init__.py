@@ -1,0 +1,1 @@
+"""What the pooled effect depends on: single trials, missing outcomes."""

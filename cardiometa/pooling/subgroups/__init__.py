@@ -1,0 +1,1 @@
+"""Effect modification: interactions within trials, and effects by level."""

@@ -1,0 +1,385 @@
+"""Interactions and subgroups as rows: within trials first, then by level, then between trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ...statistics.meta import CI_METHODS, pool_estimates, pooled_interval, t_interval
+from ..endpoint.analysis_set import Analysed
+from ..options import EVENTS, PoolingOptions
+from ..results import EffectRow
+from ..second_stage.one_stage import headline_method, intervals_of, likelihood_name
+from ..second_stage.two_stage import interval_cells
+from .events import event_modifier
+from .interaction import PooledInteraction, TrialInteraction, pool_interaction
+from .modifiers import AGE, LEAST_IN_CELL, ModifierSums, banded_ages, modifier_sums, per_text
+from .one_stage import one_stage_interaction
+
+ALL_LEVELS = "all levels"
+ECOLOGICAL = "ecological: between trials, not within; no effect modification can be read from it"
+THIN = "not pooled: fewer than two trials or 20 people an arm"
+_LEAST_TRIALS, _LEAST_PEOPLE = 2, 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interactions:
+    """The rows of all modifiers of one arm, and sentences for the report.
+
+    ``events`` are those of (arm, term, trial, level, arm of the count), where outcomes are events.
+    """
+
+    rows: tuple[EffectRow, ...]
+    warnings: tuple[str, ...]
+    events: Mapping[tuple[str, str, str, str, str], int] = field(default_factory=dict)
+
+
+def modifiers_of(
+    trials: Sequence[Analysed],
+    people: pd.DataFrame,
+    arm: str,
+    options: PoolingOptions,
+    *,
+    least: int = LEAST_IN_CELL,
+) -> list[ModifierSums]:
+    """The sums of every modifier of ``--by``; ages also in bands, for display."""
+    found = []
+    for name in options.by_columns:
+        values = people[f"covariate {name}"]
+        found.append(modifier_sums(trials, values, name, arm, options, least=least))
+        if name == AGE and found[-1].numeric:
+            banded = banded_ages(trials, values, arm, options, least=least)
+            if banded is not None:
+                found.append(banded)
+    return found
+
+
+def interaction_rows(
+    modifiers: Sequence[ModifierSums],
+    options: PoolingOptions,
+    trials: Sequence[Analysed] = (),
+) -> Interactions:
+    """Rows of ``effects.csv`` for one arm: interactions, then subgroups; Holm's p at the end.
+
+    ``trials`` are the analysed rows, which only events need.
+    """
+    rows: list[EffectRow] = []
+    warnings: list[str] = []
+    events: dict[tuple[str, str, str, str, str], int] = {}
+    for modifier in modifiers:
+        first = None
+        if options.effect in EVENTS:
+            found = event_modifier(modifier, trials, options)
+            first = found.trials
+            term = f"treatment:{modifier.name}"
+            events |= {(modifier.arm, term, *key): n for key, n in found.events.items()}
+        pooled = pool_interaction(modifier, likelihood_name(options), first)
+        warnings += _warnings(pooled)
+        if not modifier.banded:
+            rows += _trial_rows(pooled, options)
+            rows += _pooled_rows(pooled, options)
+            if options.model != "two-stage" and options.effect not in EVENTS:
+                single, sentences = _one_stage_rows(pooled, options)
+                rows += single
+                warnings += sentences
+        if not modifier.numeric:
+            rows += _subgroup_rows(pooled, options)
+    return Interactions(
+        rows=tuple(with_holm(rows, options)), warnings=tuple(warnings), events=events
+    )
+
+
+def _common(pooled: PooledInteraction, options: PoolingOptions) -> dict[str, Any]:
+    modifier = pooled.modifier
+    return {
+        "outcome": options.outcome,
+        "effect": options.effect,
+        "arm": modifier.arm,
+        "control": modifier.control,
+        "term": f"treatment:{modifier.name}",
+    }
+
+
+def _contrast_names(levels: Sequence[str]) -> list[str]:
+    return [f"{level} vs {levels[0]}" for level in levels[1:]]
+
+
+# ------------------------------------------------------------------ interactions, two-stage
+
+
+def _trial_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
+    """Each trial's own interaction; a level against its first one where it lacks the reference."""
+    rows = []
+    for trial in pooled.trials:
+        common = {"analysis": "interaction", "trial": trial.trial, **_common(pooled, options)}
+        counts = _counts(pooled.modifier, trial.trial)
+        if trial.estimates is None or trial.covariance is None:
+            level = per_text(pooled.modifier.name) if pooled.modifier.numeric else ""
+            rows.append(EffectRow(**common, **counts, level=level, note=trial.note))
+            continue
+        for name, estimate, se in _own_contrasts(trial, pooled.modifier):
+            interval = t_interval(estimate, se, trial.df, options.level)
+            cells = interval_cells(estimate, interval, options)
+            rows.append(
+                EffectRow(**common, **counts, level=name, **cells, headline=True, note=trial.note)
+            )
+    return rows
+
+
+def _own_contrasts(
+    trial: TrialInteraction, modifier: ModifierSums
+) -> list[tuple[str, float, float]]:
+    assert trial.estimates is not None
+    assert trial.covariance is not None
+    if modifier.numeric:
+        se = math.sqrt(float(trial.covariance[0, 0]))
+        return [(per_text(modifier.name), float(trial.estimates[0]), se)]
+    found = []
+    for i, level in enumerate(trial.levels[1:], start=1):
+        v = trial.covariance
+        se = math.sqrt(float(v[i, i] + v[0, 0] - 2 * v[0, i]))
+        estimate = float(trial.estimates[i] - trial.estimates[0])
+        found.append((f"{level} vs {trial.levels[0]}", estimate, se))
+    return found
+
+
+def _counts(
+    modifier: ModifierSums, trial: str | None = None, level: str | None = None
+) -> dict[str, Any]:
+    sums: dict[str, Any] = {"n_control": 0, "n_active": 0}
+    for (name, at, arm), count in modifier.counts.items():
+        if (trial is None or name == trial) and (level is None or at == level):
+            sums["n_control" if arm == modifier.control else "n_active"] += count
+    return sums
+
+
+def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
+    """Every contrast by every interval, and one test of all where there are several."""
+    fit = pooled.fit
+    if fit is None:
+        return []
+    if pooled.modifier.numeric or len(pooled.levels) == 2:
+        return _scalar_rows(pooled, options)
+    rows = []
+    method = likelihood_name(options)
+    common = {"analysis": "interaction", **_common(pooled, options), **_counts(pooled.modifier)}
+    common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": method}
+    for j, name in enumerate(_contrast_names(pooled.levels)):
+        for ci in CI_METHODS:
+            scale = fit.covariance if ci == "wald" else fit.scaled(truncated=ci != "hksj")
+            df = math.inf if ci == "wald" else fit.df
+            if fit.df < 1 and ci != "wald":
+                continue
+            interval = t_interval(
+                float(fit.coefficients[j]), math.sqrt(float(scale[j, j])), df, options.level, ci
+            )
+            cells = interval_cells(float(fit.coefficients[j]), interval, options)
+            head = ci == (options.headline_ci if fit.df > 0 else "wald")
+            rows.append(EffectRow(**common, level=name, **cells, headline=head))
+    rows.append(_joint_test(pooled, common, options))
+    return rows
+
+
+def _joint_test(
+    pooled: PooledInteraction, common: Mapping[str, Any], options: PoolingOptions
+) -> EffectRow:
+    """Whether any level differs: F of the scaled covariance, or chi² where ``--ci wald``."""
+    fit = pooled.fit
+    assert fit is not None
+    p = len(fit.coefficients)
+    wald = options.headline_ci == "wald" or fit.df < 1
+    covariance = fit.covariance if wald else fit.scaled(truncated=options.hksj_adhoc)
+    square = float(fit.coefficients @ np.linalg.solve(covariance, fit.coefficients))
+    value = float(stats.chi2.sf(square, p) if wald else stats.f.sf(square / p, p, fit.df))
+    return EffectRow(
+        **common,
+        level=ALL_LEVELS,
+        q=square,
+        q_df=p,
+        p=value,
+        df=None if wald else fit.df,
+        ci_method=options.headline_ci if not wald else "wald",
+        headline=True,
+        note="test that the effect is the same at all levels",
+    )
+
+
+def _scalar_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
+    """One interaction a trial: the second stage of the main effect, heterogeneity included."""
+    own = [
+        (trial, *contrast[1:])
+        for trial in pooled.trials
+        if trial.estimates is not None
+        for contrast in _own_contrasts(trial, pooled.modifier)
+    ]
+    y = np.array([estimate for _, estimate, _ in own])
+    v = np.array([se for *_, se in own]) ** 2
+    fit = pool_estimates(y, v, options.tau2)
+    if pooled.modifier.numeric:
+        level = per_text(pooled.modifier.name)
+    else:
+        level = _contrast_names(pooled.levels)[0]
+    common = {"analysis": "interaction", **_common(pooled, options), **_counts(pooled.modifier)}
+    if fit.k == 1:
+        interval = t_interval(fit.estimate, fit.se_wald, own[0][0].df, options.level)
+        cells = interval_cells(fit.estimate, interval, options)
+        note = "one trial: its own interaction"
+        return [EffectRow(**common, level=level, k=1, **cells, headline=True, note=note)]
+    rows = []
+    for method in CI_METHODS:
+        interval = pooled_interval(fit, method, options.level)
+        rows.append(
+            EffectRow(
+                **common,
+                level=level,
+                **interval_cells(fit.estimate, interval, options),
+                tau2=fit.tau2,
+                i2_percent=fit.i2_percent,
+                q=fit.q,
+                q_df=fit.q_df,
+                q_p=fit.q_p,
+                k=fit.k,
+                tau2_method=fit.tau2_method,
+                headline=method == options.headline_ci,
+            )
+        )
+    return rows
+
+
+# ------------------------------------------------------------------ interactions, one-stage
+
+
+def _one_stage_rows(
+    pooled: PooledInteraction, options: PoolingOptions
+) -> tuple[list[EffectRow], list[str]]:
+    name = pooled.modifier.name
+    try:
+        single = one_stage_interaction(pooled, options)
+        if single is None:
+            return [], []
+        fit = single.fit
+        every = [intervals_of(fit, contrast, options) for contrast in np.eye(len(fit.beta))]
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return [], [f"{pooled.modifier.arm}: no one-stage interaction with {name}: not estimable."]
+    if not fit.checks.converged:
+        sentence = f"{pooled.modifier.arm}: the one-stage interaction with {name} did not come "
+        return [], [f"{sentence}to rest and is not given."]
+    names = [per_text(name)] if pooled.modifier.numeric else _contrast_names(pooled.levels)
+    common = {"analysis": "interaction", "model": "one-stage", **_common(pooled, options)}
+    common |= {"k": single.k, "tau2": float(fit.theta[1]), "tau2_method": likelihood_name(options)}
+    rows = []
+    for places, note in ((single.within, ""), (single.across, ECOLOGICAL)):
+        for place, level in zip(places, names, strict=False):
+            for interval in every[place]:
+                head = interval.method == headline_method(fit, options)
+                if note and not head:
+                    continue
+                cells = interval_cells(float(fit.beta[place]), interval, options)
+                rows.append(
+                    EffectRow(
+                        **(common | ({"tau2": float(fit.theta[0])} if note else {})),
+                        level=level,
+                        **cells,
+                        headline=head and not note,
+                        note=note,
+                    )
+                )
+    return rows, []
+
+
+# ------------------------------------------------------------------ subgroups
+
+
+def _subgroup_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
+    """Effects by level: each trial's own, then the floating ones, which fit the interactions."""
+    modifier = pooled.modifier
+    common = {"analysis": "subgroup", **_common(pooled, options)}
+    rows = []
+    for trial in pooled.trials:
+        for i, level in enumerate(trial.levels):
+            counts = _counts(modifier, trial.trial, level)
+            row = EffectRow(**common, trial=trial.trial, level=level, **counts, note=trial.note)
+            if trial.estimates is not None and trial.covariance is not None:
+                se = math.sqrt(float(trial.covariance[i, i]))
+                interval = t_interval(float(trial.estimates[i]), se, trial.df, options.level)
+                cells = interval_cells(float(trial.estimates[i]), interval, options)
+                # No p for a single level: levels are compared, not tested one by one.
+                row = replace(row, **(cells | {"p": None}), headline=True)
+            rows.append(row)
+    floating = pooled.floating
+    for level in modifier.levels:
+        counts = _counts(modifier, None, level)
+        holders = {trial for (trial, at, _) in modifier.counts if at == level}
+        row = EffectRow(**common, level=level, **counts, k=len(holders), headline=True)
+        enough = len(holders) >= _LEAST_TRIALS and min(counts.values()) >= _LEAST_PEOPLE
+        if floating is None or level not in pooled.levels:
+            rows.append(replace(row, note="no trial compares this level with another"))
+        elif not enough:
+            rows.append(replace(row, note=THIN))
+        else:
+            j = pooled.levels.index(level)
+            se = math.sqrt(float(floating.covariance[j, j]))
+            interval = t_interval(
+                float(floating.beta[j]), se, floating.df, options.level, "hksj-truncated"
+            )
+            cells = interval_cells(float(floating.beta[j]), interval, options)
+            rows.append(replace(row, **(cells | {"p": None}), tau2_method=likelihood_name(options)))
+    return rows
+
+
+# ------------------------------------------------------------------ Holm, warnings
+
+
+def with_holm(rows: Sequence[EffectRow], options: PoolingOptions) -> list[EffectRow]:
+    """Holm's p over all exploratory interactions of one model, beside the raw one.
+
+    A modifier with several levels counts once, by its joint test where there is one; what the plan
+    names beforehand is not adjusted.
+    """
+    joint = {row.term for row in rows if row.level == ALL_LEVELS}
+    adjusted = list(rows)
+    for model in ("two-stage", "one-stage"):
+        tested = [
+            i
+            for i, row in enumerate(rows)
+            if row.analysis == "interaction"
+            and row.model == model
+            and row.headline
+            and not row.trial
+            and row.p is not None
+            and row.term.partition(":")[2] not in options.prespecified_columns
+            and (row.term not in joint or model == "one-stage" or row.level == ALL_LEVELS)
+        ]
+        tested.sort(key=lambda i: rows[i].p or 0.0)
+        running = 0.0
+        for rank, i in enumerate(tested):
+            running = max(running, min(1.0, (len(tested) - rank) * (rows[i].p or 0.0)))
+            adjusted[i] = replace(rows[i], p_holm=running)
+    return adjusted
+
+
+def _warnings(pooled: PooledInteraction) -> list[str]:
+    modifier = pooled.modifier
+    if modifier.banded:
+        return []
+    name, arm = modifier.name, modifier.arm
+    found = []
+    if pooled.fit is None:
+        found.append(f"{arm}: no trial gives an interaction with {name}.")
+    elif pooled.k == 1:
+        found.append(f"{arm}: one trial alone gives an interaction with {name}.")
+    if modifier.left_out:
+        cells = ", ".join(f"{level} in {trial}" for trial, level in modifier.left_out[:12])
+        found.append(f"{arm}: too few people an arm for an effect by {name}: {cells}.")
+    if pooled.apart:
+        found.append(
+            f"{arm}: no trial compares {', '.join(pooled.apart)} with {modifier.levels[0]}: no "
+            "interaction with it is given."
+        )
+    return found

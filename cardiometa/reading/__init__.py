@@ -1,0 +1,1 @@
+"""What readers draw: labels in their formats, and reading packages."""

@@ -1,0 +1,1 @@
+"""Label files of readers (NIfTI, DICOM SEG, contours): found and read."""

@@ -1,0 +1,1 @@
+"""Limits as curves over age, and the checks of their fit."""

@@ -1,0 +1,296 @@
+"""A curve as it is stored, drawn and scored: one path from its parameters to every number.
+
+A curve is a law whose parameters are functions of age: LMS (log M, log S, L), normal (mean, and SD
+or log SD), or a function for each centile. With ``tau`` the law is that of a new trial, whose
+location differs by a normal effect with that SD (in log M, or in the mean).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special
+
+from ...statistics.fractional_polynomials import fractional_columns
+from ...statistics.lms import lms_centile, scaled_power
+from ...statistics.splines import SplineBasis
+
+FamilyName = Literal["lms", "normal", "quantile"]
+Kind = Literal["population", "marginal", "conditional"]
+_NODES = 21
+_STEPS = 60
+_SLOPE = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgeFunction:
+    """A function of age: basis columns times ``coefficients``, plus ``offset``.
+
+    ``spline``: cubic B-splines on ``segments`` equal pieces from ``low`` to ``high``;
+    ``polynomial``: ((age - 50)/10)^0, ^1 …; ``fractional-polynomial``: 1 and the ``powers`` of
+    age/50.
+    """
+
+    basis: Literal["spline", "polynomial", "fractional-polynomial"]
+    coefficients: tuple[float, ...]
+    offset: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    segments: int = 0
+    powers: tuple[float, ...] = ()
+
+    def columns(self, ages: np.ndarray) -> np.ndarray:
+        """The basis at ``ages`` ``[n]``, ``[n, coefficients]``."""
+        x = np.asarray(ages, dtype=float)
+        if self.basis == "spline":
+            return SplineBasis(low=self.low, high=self.high, segments=self.segments).at(x)
+        if self.basis == "polynomial":
+            return polynomial_columns(x, len(self.coefficients))
+        return fractional_age_columns(x, self.powers)
+
+    def at(self, ages: np.ndarray) -> np.ndarray:
+        """The function's values ``[n]``."""
+        return np.asarray(self.columns(ages) @ np.asarray(self.coefficients) + self.offset)
+
+
+def polynomial_columns(ages: np.ndarray, size: int) -> np.ndarray:
+    """``[n, size]``: powers 0, 1 … of (age - 50)/10."""
+    return np.asarray(np.vander((ages - 50) / 10, size, increasing=True))
+
+
+def fractional_age_columns(ages: np.ndarray, powers: Sequence[float]) -> np.ndarray:
+    """``[n, 1 + powers]``: 1 and the fractional powers of age/50."""
+    return np.hstack([np.ones((len(ages), 1)), fractional_columns(ages / 50, powers)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A law by age, between ``age_low`` and ``age_high``.
+
+    ``functions`` in order: ``log_m, log_s, l``; ``mean, log_sd`` or ``mean, sd``; or a function
+    named by each centile (``2.5``).
+    """
+
+    family: FamilyName
+    functions: Mapping[str, AgeFunction]
+    age_low: float
+    age_high: float
+    tau: float = 0.0
+
+    def parameters(self, ages: np.ndarray) -> np.ndarray:
+        """The law's parameters, ``[functions, ages]``."""
+        return np.stack([f.at(ages) for f in self.functions.values()])
+
+    def limits(self, ages: np.ndarray, centiles: Sequence[float]) -> np.ndarray:
+        """``[ages, centiles]``; a quantile curve has only its own centiles."""
+        return self.limits_of(self.parameters(ages), self.tau, centiles)
+
+    def limits_of(self, eta: np.ndarray, tau: float, centiles: Sequence[float]) -> np.ndarray:
+        """The same from parameters ``[functions, ages]``."""
+        names = tuple(self.functions)
+        if self.family == "quantile":
+            rows = [names.index(f"{c:g}") for c in centiles]
+            return np.asarray(eta[rows].T)
+        z = special.ndtri(np.asarray(centiles, dtype=float) / 100)[None, :]
+        if self.family == "normal":
+            sd = _sd(names, eta)
+            return np.asarray(eta[0][:, None] + np.sqrt(sd**2 + tau**2)[:, None] * z)
+        m, s, ell = (np.exp(eta[0])[:, None], np.exp(eta[1])[:, None], eta[2][:, None])
+        if tau <= 0:
+            return lms_centile(z, m, s, ell)
+        return _mixed_limits(m, s, ell, tau, z)
+
+    def slopes(self, ages: np.ndarray, centiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of the limits: by parameter ``[ages, centiles, functions]``, by ln tau²."""
+        eta = self.parameters(ages)
+        if self.family == "lms" and self.tau > 0:
+            return _mixed_slopes(eta, self.tau, self.limits(ages, centiles))
+        columns = []
+        for index in range(len(eta)):
+            step = _SLOPE * np.maximum(np.abs(eta[index]), 1.0)
+            up, down = eta.copy(), eta.copy()
+            up[index] += step
+            down[index] -= step
+            change = self.limits_of(up, self.tau, centiles) - self.limits_of(
+                down, self.tau, centiles
+            )
+            columns.append(change / (2 * step)[:, None])
+        by_tau = np.zeros_like(columns[0])
+        if self.tau > 0:
+            more = self.limits_of(eta, self.tau * np.exp(_SLOPE / 2), centiles)
+            less = self.limits_of(eta, self.tau * np.exp(-_SLOPE / 2), centiles)
+            by_tau = (more - less) / (2 * _SLOPE)
+        return np.stack(columns, axis=2), by_tau
+
+    def z_scores(self, values: np.ndarray, ages: np.ndarray) -> np.ndarray:
+        """The z score of each value at its age, ``[n]``; NaN where the law has no such value.
+
+        For a quantile curve only the side is known: -inf below the lowest centile, inf above the
+        highest, linear in z between them.
+        """
+        eta = self.parameters(ages)
+        if self.family == "quantile":
+            return _between_centiles(tuple(self.functions), eta, values)
+        if self.family == "normal":
+            sd = _sd(tuple(self.functions), eta)
+            return np.asarray((values - eta[0]) / np.sqrt(sd**2 + self.tau**2))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            w = np.where(values > 0, np.log(values), np.nan) - eta[0]
+        s, ell = np.exp(eta[1]), eta[2]
+        if self.tau <= 0:
+            return np.asarray(scaled_power(w, ell) / s)
+        return np.asarray(_normal_score(_mixed_share(w, s, ell, self.tau)))
+
+
+def _sd(names: Sequence[str], eta: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(eta[1]) if names[1] == "log_sd" else eta[1])
+
+
+@lru_cache(maxsize=1)
+def _hermite() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the standard normal law."""
+    x, w = np.polynomial.hermite_e.hermegauss(_NODES)
+    return x, w / w.sum()
+
+
+def _mixed_share(
+    w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """P(ln(Y/M) <= w) and the complement for a new trial, M varying by exp(N(0, tau²))."""
+    nodes, weights = _hermite()
+    below = np.zeros_like(w)
+    above = np.zeros_like(w)
+    for x, weight in zip(nodes * tau, weights, strict=True):
+        z = scaled_power(w - x, ell) / s
+        below = below + weight * special.ndtr(z)
+        above = above + weight * special.ndtr(-z)
+    return below, above
+
+
+def _normal_score(shares: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The z of a lower share, from the smaller tail, so that far values keep their digits."""
+    below, above = shares
+    return np.asarray(np.where(below < 0.5, special.ndtri(below), -special.ndtri(above)))
+
+
+def _mixed_limits(
+    m: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float, z: np.ndarray
+) -> np.ndarray:
+    """Where the mixed law reaches each centile: Newton's steps on ln(limit/M), bracketed."""
+    s, ell, z = np.broadcast_arrays(s, ell, z)
+    reach = np.sqrt(s**2 + tau**2)
+    low, high = -4 * reach * (np.abs(z) + 1) - 0.1, 4 * reach * (np.abs(z) + 1) + 0.1
+    w, step = reach * z, 1e-4 * reach
+    for _ in range(_STEPS):
+        score = _normal_score(_mixed_share(w, s, ell, tau)) - z
+        if np.abs(score).max() < 1e-10:
+            break
+        low, high = np.where(score < 0, w, low), np.where(score > 0, w, high)
+        ahead = _normal_score(_mixed_share(w + step, s, ell, tau)) - z
+        with np.errstate(divide="ignore", invalid="ignore"):
+            new = w - score * step / (ahead - score)
+        bad = ~((new > low) & (new < high))
+        w = np.where(bad, (low + high) / 2, new)
+    return np.asarray(m * np.exp(w))
+
+
+def _mixed_slopes(eta: np.ndarray, tau: float, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By the implicit function: dw = -(dz by the parameter)/(dz by w) at the limit."""
+    w = np.log(limits) - eta[0][:, None]
+    s, ell = np.exp(eta[1])[:, None], eta[2][:, None]
+    unit = np.sqrt(s**2 + tau**2)
+
+    def score(w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float) -> np.ndarray:
+        return _normal_score(_mixed_share(w, s, ell, tau))
+
+    h = 1e-4
+    by_w = (score(w + h * unit, s, ell, tau) - score(w - h * unit, s, ell, tau)) / (2 * h * unit)
+    by_s = (score(w, s * np.exp(h), ell, tau) - score(w, s * np.exp(-h), ell, tau)) / (2 * h)
+    by_l = (score(w, s, ell + h, tau) - score(w, s, ell - h, tau)) / (2 * h)
+    up, down = tau * float(np.exp(h / 2)), tau * float(np.exp(-h / 2))
+    by_tau = (score(w, s, ell, up) - score(w, s, ell, down)) / (2 * h)
+    one = np.ones_like(w)
+    slopes = np.stack([one, -by_s / by_w, -by_l / by_w], axis=2)
+    return limits[:, :, None] * slopes, -limits * by_tau / by_w
+
+
+def _between_centiles(names: Sequence[str], eta: np.ndarray, values: np.ndarray) -> np.ndarray:
+    z = special.ndtri(np.array([float(name) for name in names]) / 100)
+    ordered = np.sort(eta, axis=0)
+    found = np.full(len(values), np.nan)
+    found[values < ordered[0]] = -np.inf
+    found[values > ordered[-1]] = np.inf
+    for index in range(len(names) - 1):
+        low, high = ordered[index], ordered[index + 1]
+        inside = (values >= low) & (values <= high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = np.where(high > low, (values - low) / (high - low), 0.5)
+        found = np.where(inside, z[index] + part * (z[index + 1] - z[index]), found)
+    return np.asarray(found)
+
+
+# ------------------------------------------------------------------ as a document
+
+
+def curve_document(curve: Curve) -> dict[str, Any]:
+    """The curve as JSON values."""
+    functions = []
+    for name, f in curve.functions.items():
+        entry: dict[str, Any] = {"name": name, "basis": f.basis, "offset": f.offset}
+        if f.basis == "spline":
+            entry |= {"low": f.low, "high": f.high, "segments": f.segments}
+        if f.basis == "fractional-polynomial":
+            entry["powers"] = list(f.powers)
+        functions.append({**entry, "coefficients": list(f.coefficients)})
+    return {
+        "family": curve.family,
+        "functions": functions,
+        "age_low": curve.age_low,
+        "age_high": curve.age_high,
+        "tau": curve.tau,
+    }
+
+
+_MOST_SEGMENTS = 1000
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _segments(value: Any) -> int:
+    number = int(_finite(value))
+    if not 0 <= number <= _MOST_SEGMENTS:
+        raise ValueError("more knots than any curve has")
+    return number
+
+
+def curve_from_document(document: Mapping[str, Any]) -> Curve:
+    """The curve of a document; KeyError, TypeError or ValueError where it is damaged."""
+    functions = {
+        str(f["name"]): AgeFunction(
+            basis=f["basis"],
+            coefficients=tuple(_finite(c) for c in f["coefficients"]),
+            offset=_finite(f["offset"]),
+            low=_finite(f.get("low", 0.0)),
+            high=_finite(f.get("high", 0.0)),
+            segments=_segments(f.get("segments", 0)),
+            powers=tuple(_finite(p) for p in f.get("powers", ())),
+        )
+        for f in document["functions"]
+    }
+    return Curve(
+        family=document["family"],
+        functions=functions,
+        age_low=_finite(document["age_low"]),
+        age_high=_finite(document["age_high"]),
+        tau=_finite(document["tau"]),
+    )

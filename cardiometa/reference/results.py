@@ -1,0 +1,236 @@
+"""The results of a run of reference ranges: each record is a row of one of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..records import Exclusion, ReferenceLimit
+from .options import Factor, Method, ReferenceOptions
+
+if TYPE_CHECKING:
+    from .allometry import Allometry
+    from .curves.checks import QStatistics, Worm
+    from .curves.curves import CurveLine, CurvePeople
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLimit:
+    """A row of ``by_trial.csv``: one trial's own limit, and the pooled limit without this trial.
+
+    ``span_low`` and ``span_high`` are the least and greatest limit when one trial is left out: the
+    same on each row of a stratum and centile.
+    """
+
+    measure: str
+    unit: str
+    sex: str
+    ethnicity: str
+    age_low: float | None
+    age_high: float | None
+    centile: float
+    trial: str
+    n: int | None
+    limits: str
+    limit: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    status: str
+    n_without: int | None
+    limit_without: float | None
+    span_low: float | None
+    span_high: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionTest:
+    """A row of ``partition.csv``: do two groups need limits of their own?
+
+    ``z`` and ``z_critical`` of Harris & Boyd, ``sd_ratio`` larger over smaller; the percentages of
+    each group below and above the 95 % limits of both together (Lahti).
+    """
+
+    measure: str
+    unit: str
+    factor: Factor
+    group_a: str
+    group_b: str
+    sex: str
+    age_low: float | None
+    age_high: float | None
+    n_a: int | None
+    n_b: int | None
+    mean_a: float | None
+    mean_b: float | None
+    sd_a: float | None
+    sd_b: float | None
+    z: float | None
+    z_critical: float | None
+    sd_ratio: float | None
+    harris_boyd: str
+    below_percent_a: float | None
+    above_percent_a: float | None
+    below_percent_b: float | None
+    above_percent_b: float | None
+    lahti: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """A row of ``contrasts.csv``: a difference of means, ``group`` minus ``versus``.
+
+    ``source``: ``within-trial`` (people of one trial compared), ``between-trial`` (trials with
+    more of the group compared with trials with fewer), ``ignoring-trials`` (both mixed).
+    """
+
+    measure: str
+    unit: str
+    factor: Factor
+    group: str
+    versus: str
+    sex: str
+    source: Literal["within-trial", "between-trial", "ignoring-trials"]
+    n_group: int | None
+    n_versus: int | None
+    n_trials: int | None
+    adjusted_for: str
+    difference: float | None
+    se: float | None
+    df: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """A row of ``calibration.csv``: the share of people outside their own group's limits.
+
+    ``check``: ``fitted`` (the people the limits were made of), ``age-third`` (the same by age),
+    ``left-out-trial`` (one trial's people against the limits made without that trial).
+    """
+
+    measure: str
+    unit: str
+    method: str
+    sex: str
+    ethnicity: str
+    check: Literal["fitted", "age-third", "left-out-trial"]
+    group: str
+    n: int | None
+    below_percent: float | None
+    above_percent: float | None
+    expected_below_percent: float | None
+    expected_above_percent: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaEstimate:
+    """A row of ``meta.csv``: the law behind a group's meta-analytic range.
+
+    ``meta``: ``frequentist`` or ``empirical``; ``trial_effect``: ``random``, ``fixed`` (fewer than
+    5 trials: no tau) or ``none``; ``sigma`` the SD within trials, ``tau`` between them with the
+    Q-profile interval; ``tau_share`` = tau/√(tau² + sigma²).
+    """
+
+    measure: str
+    unit: str
+    sex: str
+    ethnicity: str
+    age_low: float | None
+    age_high: float | None
+    meta: str
+    trial_effect: str
+    n: int | None
+    n_trials: int
+    mean: float
+    sigma: float
+    tau: float | None
+    tau_low: float | None
+    tau_high: float | None
+    tau_share: float | None
+    ci_level: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """A value beyond the fences of its group; names a person, so for internal use alone.
+
+    ``rule``: those of ``tukey``, ``horn`` and ``dixon`` (an extreme value a third of the range
+    apart) that call it an outlier; the fences are the first one's (of Dixon alone, Tukey's).
+    """
+
+    measure: str
+    trial: str
+    participant_id: str
+    visit: str
+    value: float
+    rule: str
+    fence_low: float
+    fence_high: float
+    sex: str
+    age_low: float | None
+    age_high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What became of the table's rows for one measure: ``rows_in`` = analysed + excluded.
+
+    ``excluded`` counts rows by code; ``ethnicity_unknown`` are analysed in ``all`` alone.
+    """
+
+    measure: str
+    rows_in: int
+    excluded: Mapping[str, int]
+    analysed: int
+    ethnicity_unknown: int
+    outliers: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceResult:
+    """Everything that the files and the page are made of.
+
+    ``conventions`` and ``scanners`` (vendor, field_strength_t): the values met and their people.
+    ``methods`` in order; ``curve_lines`` what the centile figures show.
+    ``model`` is the document of ``reference_ranges.json``; ``without_review`` the limits without
+    the scans that ask for review, None where there are none.
+    """
+
+    title: str
+    name: str
+    options: ReferenceOptions
+    by: tuple[Factor, ...]
+    measures: tuple[str, ...]
+    trials: tuple[str, ...]
+    people: int
+    review_people: int
+    visits: tuple[tuple[str, int], ...]
+    conventions: Mapping[str, Mapping[str, int]]
+    scanners: Mapping[str, Mapping[str, int]]
+    limits: tuple[ReferenceLimit, ...]
+    by_trial: tuple[TrialLimit, ...]
+    partition: tuple[PartitionTest, ...]
+    contrasts: tuple[Contrast, ...]
+    calibration: tuple[Calibration, ...]
+    outliers: tuple[Outlier, ...]
+    accounts: tuple[Account, ...]
+    exclusions: tuple[Exclusion, ...]
+    model: Mapping[str, Any]
+    methods: tuple[Method, ...] = ("strata",)
+    curve_lines: tuple[CurveLine, ...] = ()
+    curve_people: tuple[CurvePeople, ...] = ()
+    q_statistics: tuple[QStatistics, ...] = ()
+    worms: tuple[Worm, ...] = ()
+    meta: tuple[MetaEstimate, ...] = ()
+    indexing: tuple[Allometry, ...] = ()
+    without_review: tuple[ReferenceLimit, ...] | None = None
+    warnings: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Limits by sex, ethnicity and age band, and the checks of them."""

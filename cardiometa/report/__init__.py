@@ -1,1 +1,0 @@
-"""Records → tables, figures, gallery, overlays, one HTML page."""

@@ -1,0 +1,288 @@
+"""Smooth, anti-aliased outlines of masks, and the resampling they and the pictures share.
+
+A mask is smoothed by the taps of a cubic B-spline and enlarged by a cubic, so that its half-height
+line is smooth; a pixel's share of the line is its distance from that line, taken from the value
+and the slope. Pillow enlarges, not a matrix product: BLAS threads would fight with the network's.
+
+``overlay.png``: the slices of ED and of ES from base to apex with the contours drawn on them.
+
+Works with numpy and Pillow alone and in a fraction of a second, because it is made for every scan.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ...records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
+
+
+def resampled(stack: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``[n, y, x]`` to float32 ``[n, height, width]`` by cubic convolution (Keys 1981, a = -1/2).
+
+    Where an axis shrinks the kernel is widened: fine detail is averaged, not skipped.
+    """
+    result = np.empty((len(stack), height, width), dtype=np.float32)
+    for index, picture in enumerate(np.ascontiguousarray(stack, dtype=np.float32)):
+        image = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+        result[index] = np.asarray(image)
+    return result
+
+
+def outlines(masks: np.ndarray, height: int, width: int, thickness: float = 1.4) -> np.ndarray:
+    """Opacity 0 to 1, float32 ``[n, height, width]``, of the outlines of boolean ``[n, y, x]``.
+
+    Every mask that is not empty gets an outline: one too small to reach half height after
+    smoothing is outlined at three fifths of its own height.
+    """
+    opacity = np.zeros((len(masks), height, width), dtype=np.float32)
+    filled = np.flatnonzero(masks.any(axis=(1, 2)))
+    if not len(filled):
+        return opacity
+    field = resampled(_smoothed(masks[filled]), height, width)
+    level = np.minimum(0.5, 0.6 * field.max(axis=(1, 2)))[:, None, None]
+    slope = np.hypot(_slope(field, 1), _slope(field, 2))
+    distance = np.abs(field - level) / np.maximum(slope, 1e-6)
+    opacity[filled] = np.clip(thickness / 2 + 0.5 - distance, 0, 1)
+    return opacity
+
+
+def _smoothed(masks: np.ndarray) -> np.ndarray:
+    """The masks after the taps 1/6, 4/6, 1/6 along both axes; the edge is repeated outwards."""
+    field: np.ndarray = np.pad(masks.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    field = (field[:, :-2] + 4 * field[:, 1:-1] + field[:, 2:]) / 6
+    return np.asarray((field[:, :, :-2] + 4 * field[:, :, 1:-1] + field[:, :, 2:]) / 6)
+
+
+def _slope(field: np.ndarray, axis: int) -> np.ndarray:
+    """Central differences, one-sided at the edges; 0 along an axis of one pixel."""
+    if field.shape[axis] < 2:
+        return np.zeros_like(field)
+    return np.asarray(np.gradient(field, axis=axis))
+
+
+# Red, cyan and yellow part for colour-blind eyes too; the first two differ most, as they nest.
+ENDO_COLOUR: Final = (255, 92, 80)
+EPI_COLOUR: Final = (70, 214, 240)
+RV_COLOUR: Final = (255, 214, 51)
+
+_MARGIN_MM: Final = 14.0
+_LEAST_MM: Final = 70.0
+_MOST_COLUMNS: Final = 12
+_WIDTH: Final = 1680
+_TILE: Final = (110, 230)
+_GUTTER: Final = 34
+_GAP: Final = 2
+_FOOT: Final = 24
+
+
+def overlay_png(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    ed: int,
+    es: int,
+    spacing_mm: tuple[float, float],
+) -> bytes:
+    """The picture of one scan as PNG bytes; equal input gives equal bytes.
+
+    ``pixels`` and ``labels`` ``[t, z, y, x]``; ``ed`` and ``es`` count along ``t``; ``spacing_mm``
+    (between rows, between columns). Both phases share one crop around everything labelled in
+    them; without labels it is the middle of the image. Raises ValueError on unequal shapes.
+    """
+    if pixels.shape != labels.shape or pixels.ndim != 4:
+        raise ValueError(
+            f"pixels {pixels.shape} and labels {labels.shape} must be one [t, z, y, x]"
+        )
+    chosen = np.asarray(labels)[[ed, es]]
+    order = base_to_apex(chosen[0])
+    window = crop_window(chosen, spacing_mm)
+    grid = _grid(chosen.shape[1], window.size_mm)
+    cut = (slice(None), order, window.rows, window.columns)
+    pictures = _shaded(np.asarray(pixels)[[ed, es]][cut])
+    canvas = _canvas(pictures, chosen[cut], grid)
+    return _encoded(_written(canvas, grid, order, empty=not chosen.any()))
+
+
+def base_to_apex(labels: np.ndarray) -> np.ndarray:
+    """Slice numbers of ``[z, y, x]`` from base to apex.
+
+    Both ventricles taper towards the apex: the third of the labelled slices with the larger area
+    is the base (in 80 of 80 ACDC hearts by a factor of 1.8 or more). Without labels the order
+    stays.
+    """
+    areas = (labels > 0).sum(axis=(1, 2))
+    filled = areas[areas > 0]
+    third = max(len(filled) // 3, 1)
+    order = np.arange(len(labels))
+    reversed_stack = len(filled) > 0 and filled[:third].sum() < filled[-third:].sum()
+    return order[::-1] if reversed_stack else order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The part of a slice that is shown; ``size_mm`` (height, width)."""
+
+    rows: slice
+    columns: slice
+    size_mm: tuple[float, float]
+
+
+def crop_window(labels: np.ndarray, spacing_mm: tuple[float, float]) -> Window:
+    """A square in mm around every label of ``[t, z, y, x]``, cut where the image ends."""
+    found = [np.flatnonzero(labels.any(axis=axes)) for axes in ((0, 1, 3), (0, 1, 2))]
+    lengths = labels.shape[2:]
+    empty = not len(found[0])
+    middles, extents = [], []
+    for places, length, step in zip(found, lengths, spacing_mm, strict=True):
+        middles.append((length - 1) / 2 if empty else (places[0] + places[-1]) / 2)
+        extents.append(length * step * 0.6 if empty else (np.ptp(places) + 1) * step)
+    side = max(max(extents) + (0 if empty else 2 * _MARGIN_MM), _LEAST_MM)
+    slices, sizes = [], []
+    for middle, length, step in zip(middles, lengths, spacing_mm, strict=True):
+        half = side / step / 2
+        low = max(math.floor(middle + 0.5 - half), 0)
+        high = min(math.ceil(middle + 0.5 + half), length)
+        slices.append(slice(low, high))
+        sizes.append((high - low) * step)
+    return Window(rows=slices[0], columns=slices[1], size_mm=(sizes[0], sizes[1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    """``bands`` pairs of lines (ED over ES), each of ``columns`` tiles of that size in pixels."""
+
+    columns: int
+    bands: int
+    height: int
+    width: int
+
+    def corner(self, phase: int, position: int) -> tuple[int, int]:
+        """Top and left of a tile."""
+        band, column = divmod(position, self.columns)
+        line = 2 * band + phase
+        top = line * (self.height + _GAP) + band * 3 * _GAP
+        return top, _GUTTER + column * (self.width + _GAP)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the canvas."""
+        top, _ = self.corner(1, (self.bands - 1) * self.columns)
+        return top + self.height + _FOOT, max(_GUTTER + self.columns * (self.width + _GAP), 430)
+
+
+def _grid(slices: int, size_mm: tuple[float, float]) -> _Grid:
+    bands = math.ceil(slices / _MOST_COLUMNS)
+    columns = math.ceil(slices / bands)
+    abreast = columns if bands == 1 else _MOST_COLUMNS
+    side = min(max((_WIDTH - _GUTTER) // abreast - _GAP, _TILE[0]), _TILE[1])
+    scale = side / max(size_mm)
+    height, width = (max(round(length * scale), 8) for length in size_mm)
+    return _Grid(columns=columns, bands=bands, height=height, width=width)
+
+
+def _shaded(pixels: np.ndarray) -> np.ndarray:
+    """Grey 0 to 1 between the 0.5th and 99.5th centile of what is shown."""
+    values = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = np.percentile(values, (0.5, 99.5))
+    return np.asarray((values - low) / max(float(high - low), 1e-6))
+
+
+def _canvas(pictures: np.ndarray, labels: np.ndarray, grid: _Grid) -> np.ndarray:
+    height, width = grid.size
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    slices = pictures.shape[1]
+    grey = resampled(pictures.reshape(-1, *pictures.shape[2:]), grid.height, grid.width)
+    tiles = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=3)
+    flat = labels.reshape(-1, *labels.shape[2:])
+    endo, myocardium, right = (flat == n for n in (LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY))
+    for mask, colour in ((right, RV_COLOUR), (endo | myocardium, EPI_COLOUR), (endo, ENDO_COLOUR)):
+        for tile, line in _lines(mask, grid):
+            tiles[tile] = _blended(tiles[tile], line, colour)
+    shown = (tiles * 255 + 0.5).astype(np.uint8)
+    for index in range(len(shown)):
+        top, left = grid.corner(*divmod(index, slices))
+        canvas[top : top + grid.height, left : left + grid.width] = shown[index]
+    return canvas
+
+
+def _lines(mask: np.ndarray, grid: _Grid) -> list[tuple[int, np.ndarray]]:
+    """Tile number and opacity of each outline."""
+    filled = np.flatnonzero(mask.any(axis=(1, 2)))
+    return list(zip(filled.tolist(), outlines(mask[filled], grid.height, grid.width), strict=True))
+
+
+def _blended(tile: np.ndarray, line: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    paint = np.array(colour, dtype=np.float32) / 255
+    opacity = line[..., None]
+    return np.asarray(tile * (1 - opacity) + paint * opacity)
+
+
+def _written(canvas: np.ndarray, grid: _Grid, order: np.ndarray, *, empty: bool) -> Image.Image:
+    """The picture with phase names, slice numbers and the legend."""
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for position, number in enumerate(order.tolist()):
+        for phase, name in enumerate(("ED", "ES")):
+            top, left = grid.corner(phase, position)
+            if position % grid.columns == 0:
+                draw.text((6, top + 6), name, fill="white", font=_font(14))
+            draw.text((left + 4, top + 2), str(number), fill=(190, 190, 190), font=_font(10))
+    _legend(draw, grid, empty=empty)
+    return image
+
+
+def _legend(draw: ImageDraw.ImageDraw, grid: _Grid, *, empty: bool) -> None:
+    height, _ = grid.size
+    y, x = height - _FOOT + 5, _GUTTER
+    if empty:
+        draw.text((x, y), "No heart was segmented.", fill="white", font=_font(12))
+        return
+    for name, colour in (
+        ("LV endocardium", ENDO_COLOUR),
+        ("LV epicardium", EPI_COLOUR),
+        ("RV endocardium", RV_COLOUR),
+    ):
+        draw.line((x, y + 7, x + 16, y + 7), fill=colour, width=2)
+        draw.text((x + 21, y), name, fill=(225, 225, 225), font=_font(12))
+        x += 21 + round(draw.textlength(name, font=_font(12))) + 18
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    # The font that Pillow carries, so that the bytes do not depend on the machine's fonts.
+    return ImageFont.load_default(size)
+
+
+def _encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def thumbnail_jpeg(png: bytes, *, width: int = 900, most_bytes: int = 60_000) -> bytes:
+    """A smaller copy of an overlay for the gallery, at most ``most_bytes`` long.
+
+    Quality is lowered first, then size.
+    """
+    with Image.open(io.BytesIO(png)) as source:
+        picture = source.convert("RGB")
+    quality = 72
+    while True:
+        scale = min(width / picture.width, 1.0)
+        size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
+        buffer = io.BytesIO()
+        picture.resize(size, Image.Resampling.LANCZOS).save(
+            buffer, format="JPEG", quality=quality, optimize=True
+        )
+        if buffer.tell() <= most_bytes or width < 64:
+            return buffer.getvalue()
+        if quality > 48:
+            quality -= 12
+        else:
+            width = round(min(width, picture.width) * 0.8)

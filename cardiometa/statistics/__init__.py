@@ -1,0 +1,1 @@
+"""Statistical methods on arrays: meta-analysis, mixed models, regression, distributions."""

@@ -1,0 +1,482 @@
+"""Between-trial variance: nine estimators, each with a solver that cannot fail.
+
+Notation of ``pooling.md`` 2.1: y estimates, v their variances, w = 1/(v + tau2), W1, W2 sums of w
+and w², u = 1/v. Iterative estimators are roots of a monotone function or of a score between
+brackets; none steps without a bracket.
+
+REML of many small data sets at once: for the bootstrap, where a loop would take minutes.
+
+The second stage: pooled estimate, its intervals, heterogeneity, prediction interval.
+
+Formulae of ``pooling.md`` 2.1; graded against R's metafor in ``tests/golden/pooling``.
+
+Egger's test: whether small trials show other effects than large ones (k >= 10 only).
+
+What each trial does to the pooled effect: deletion measures of the second stage.
+
+Viechtbauer & Cheung 2010 (Res Synth Meth 1:112), as metafor's ``influence()`` of the model with
+Wald tests: they judge the fit, not the interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+METHODS = ("reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe")
+# The grid of tau²: its step and its start (a share of the least variance), and how many weights
+# are held at once.
+_STEP = 0.2
+_NOTHING = 1e-3
+_CELLS = 200_000
+
+
+def generalised_q(y: np.ndarray, v: np.ndarray, tau2: float) -> float:
+    """``Q(tau2) = sum w (y - mu)^2``, falling in tau2 from Cochran's Q towards 0."""
+    w = 1.0 / (v + tau2)
+    mu = (w @ y) / w.sum()
+    return float(w @ (y - mu) ** 2)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    # The relative tolerance is the smallest that brentq takes.
+    return float(
+        brentq(function, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=1000)
+    )
+
+
+def solve_q(y: np.ndarray, v: np.ndarray, target: float) -> float | None:
+    """The tau2 >= 0 with ``Q(tau2) = target``; None where Q(0) is already below the target."""
+    if generalised_q(y, v, 0.0) < target:
+        return None
+    high = float(v.max()) + float(np.var(y))
+    while generalised_q(y, v, high) > target:
+        high *= 4.0
+    return _root(lambda t: generalised_q(y, v, t) - target, 0.0, high)
+
+
+class _Likelihood:
+    """The (restricted) log-likelihood of tau² and its score, at many values at once.
+
+    Estimates are centred at their common-effect mean, so that sums of ``w² y²`` lose no digits:
+    where the pooled mean has moved away from it, the estimates that moved it dominate the sums.
+    """
+
+    def __init__(self, y: np.ndarray, v: np.ndarray, *, restricted: bool) -> None:
+        u = 1.0 / v
+        self.v, self.restricted = v, restricted
+        self.y = y - (u @ y) / u.sum()
+        self.powers = np.stack([np.ones_like(y), self.y, self.y**2], axis=1)
+
+    def score(self, tau2: np.ndarray) -> np.ndarray:
+        """The derivative at each ``tau2`` ``[g]``."""
+        w = 1.0 / (self.v[None, :] + tau2[:, None])
+        w1, wy = (w @ self.powers[:, :2]).T
+        np.multiply(w, w, out=w)
+        w2, w2y, w2yy = (w @ self.powers).T
+        mu = wy / w1
+        trace = w1 - w2 / w1 if self.restricted else w1
+        value: np.ndarray = -0.5 * (trace - (w2yy - 2.0 * mu * w2y + mu**2 * w2))
+        return value
+
+    def value(self, tau2: float) -> float:
+        """The log-likelihood, constants left out."""
+        w = 1.0 / (self.v + tau2)
+        w1 = w.sum()
+        residual = self.y - (w @ self.y) / w1
+        value = np.log(w).sum() - w @ residual**2 - (np.log(w1) if self.restricted else 0.0)
+        return 0.5 * float(value)
+
+
+def _maximum_likelihood(y: np.ndarray, v: np.ndarray, *, restricted: bool) -> float:
+    """The global maximum of the (restricted) likelihood over tau2 >= 0.
+
+    Several maxima exist in some data, so a grid over the whole range brackets each change of the
+    score from plus to minus; Brent finds every one and the highest wins. In log tau² the weights
+    are logistic curves some four units wide, so that steps of a fifth miss no maximum; below a
+    hundredth of the least variance they no longer change.
+    """
+    likelihood = _Likelihood(y, v, restricted=restricted)
+
+    def score(t: float) -> float:
+        return float(likelihood.score(np.array([t]))[0])
+
+    # Above both, w lies within 1/(2 tau²) and 1/tau², and the score's bound by them is negative.
+    high = max(float(v.max()), 4.0 * float(np.var(y, ddof=1)))
+    low = min(float(v.min()), high) * _NOTHING
+    count = 2 + math.ceil(math.log(high / low) / _STEP)
+    grid = np.concatenate([[0.0], np.geomspace(low, high, count)])
+    scores = np.concatenate(
+        [likelihood.score(part) for part in np.array_split(grid, 1 + len(grid) * len(y) // _CELLS)]
+    )
+    maxima = [0.0] if scores[0] <= 0 else []
+    for a, b, left, right in zip(grid, grid[1:], scores, scores[1:], strict=False):
+        if left > 0 >= right:
+            maxima.append(_root(score, float(a), float(b)))
+    if len(maxima) == 1:
+        return maxima[0]
+    return max(maxima, key=likelihood.value)
+
+
+def products_of_pairs(u: np.ndarray) -> float:
+    """``(sum u)² - sum u²`` without the difference: one huge weight would leave nothing of it."""
+    later = np.cumsum(u[::-1])[::-1]
+    return 2.0 * float(u[:-1] @ later[1:])
+
+
+def _dersimonian_laird(y: np.ndarray, v: np.ndarray) -> float:
+    u = 1.0 / v
+    q = generalised_q(y, v, 0.0)
+    return (q - (len(y) - 1)) * float(u.sum()) / products_of_pairs(u)
+
+
+def _sidik_jonkman(y: np.ndarray, v: np.ndarray) -> float:
+    start = float(np.mean((y - y.mean()) ** 2))
+    if start == 0:
+        return 0.0
+    return start * generalised_q(y, v, start) / (len(y) - 1)
+
+
+def between_trial_variance(y: np.ndarray, v: np.ndarray, method: str) -> float:
+    """tau² >= 0 of estimates ``y`` ``[k]`` with variances ``v`` ``[k]`` by one of `METHODS`.
+
+    One trial carries no information about it: 0. ``eb`` and ``pm`` are one root (Morris 1983,
+    Paule & Mandel 1982). Sources: DerSimonian & Laird 1986; Hedges 1983; Hunter & Schmidt (hs);
+    Sidik & Jonkman 2005; Viechtbauer 2005 (ml, reml).
+    """
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    if not (len(y) and np.isfinite(y).all() and np.isfinite(v).all() and (v > 0).all()):
+        raise ValueError("estimates must be finite and variances positive")
+    k = len(y)
+    if k == 1 or method == "fe":
+        return 0.0
+    match method:
+        case "reml":
+            value = _maximum_likelihood(y, v, restricted=True)
+        case "ml":
+            value = _maximum_likelihood(y, v, restricted=False)
+        case "dl":
+            value = _dersimonian_laird(y, v)
+        case "pm" | "eb":
+            value = solve_q(y, v, k - 1) or 0.0
+        case "he":
+            value = float(np.var(y, ddof=1) - v.mean())
+        case "hs":
+            value = (generalised_q(y, v, 0.0) - k) / float((1.0 / v).sum())
+        case "sj":
+            value = _sidik_jonkman(y, v)
+        case _:
+            raise ValueError(f"unknown estimator {method!r}: one of {', '.join(METHODS)}")
+    return max(0.0, float(value))
+
+
+def likelihood_se(v: np.ndarray, tau2: float, method: str) -> float | None:
+    """Standard error of a REML or ML tau² from the expected information; None for the others."""
+    w = 1.0 / (np.asarray(v, dtype=float) + tau2)
+    w1, w2, w3 = float(w.sum()), float((w**2).sum()), float((w**3).sum())
+    if method == "ml":
+        information = 0.5 * w2
+    elif method == "reml":
+        information = 0.5 * (w2 - 2 * w3 / w1 + (w2 / w1) ** 2)
+    else:
+        return None
+    return information**-0.5 if information > 0 else None
+
+
+_GRID = 48
+_HALVINGS = 60
+
+
+def reml_batch(y: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """tau² ``[b]`` of estimates ``y`` ``[b, k]`` with variances ``v`` ``[b, k]``.
+
+    The highest point of a grid over the whole range, then bisection of the score in the cells
+    beside it: the same optimum as `between_trial_variance` finds, to 1e-9 of the range.
+    """
+    size = v.max(axis=1) + y.var(axis=1) * y.shape[1]
+    steps = np.concatenate([[0.0], np.geomspace(1e-6, 4.0, _GRID)])
+    grid = steps[None, :] * size[:, None]
+    values = np.stack([_likelihood(y, v, grid[:, g]) for g in range(grid.shape[1])], axis=1)
+    best = values.argmax(axis=1)
+    rows = np.arange(len(y))
+    low = grid[rows, np.maximum(best - 1, 0)]
+    high = grid[rows, np.minimum(best + 1, _GRID)]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        rising = _score(y, v, middle) > 0
+        low, high = np.where(rising, middle, low), np.where(rising, high, middle)
+    found = 0.5 * (low + high)
+    return np.where(found < 1e-12 * size, 0.0, found)
+
+
+def pooled_batch(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled estimates and their standard errors ``W1^-1/2``, each ``[b]``."""
+    w = 1.0 / (v + tau2[:, None])
+    total = w.sum(axis=1)
+    estimate: np.ndarray = (w * y).sum(axis=1) / total
+    return estimate, total**-0.5
+
+
+def _parts(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> tuple[np.ndarray, ...]:
+    w = 1.0 / (v + tau2[:, None])
+    total = w.sum(axis=1)
+    residual = y - ((w * y).sum(axis=1) / total)[:, None]
+    return w, total, residual
+
+
+def _likelihood(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> np.ndarray:
+    w, total, residual = _parts(y, v, tau2)
+    value: np.ndarray = np.log(w).sum(axis=1) - (w * residual**2).sum(axis=1) - np.log(total)
+    return 0.5 * value
+
+
+def _score(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> np.ndarray:
+    w, total, residual = _parts(y, v, tau2)
+    value: np.ndarray = total - (w**2).sum(axis=1) / total - (w**2 * residual**2).sum(axis=1)
+    return -0.5 * value
+
+
+CI_METHODS = ("wald", "hksj", "hksj-truncated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomEffects:
+    """Inverse-variance pooling of ``k`` estimates with one tau².
+
+    ``weights`` ``[k]`` sum to 1; ``se_wald`` = W1^-1/2; ``q_ratio`` is Hartung and Knapp's
+    q = sum w (y - mu)² / (k - 1), None for one trial; ``q`` is Cochran's.
+    """
+
+    estimate: float
+    se_wald: float
+    q_ratio: float | None
+    tau2: float
+    tau2_method: str
+    weights: np.ndarray
+    q: float
+    q_df: int
+    q_p: float | None
+    i2_percent: float | None
+    h2: float | None
+    k: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """One interval and test of a pooled estimate; ``df`` is infinite for the normal law."""
+
+    method: str
+    se: float
+    df: float
+    low: float
+    high: float
+    p: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeterogeneityInterval:
+    """Q-profile limits of tau² and what follows for I² (percent) and H²; None without any.
+
+    ``empty`` where the data are so much alike that no tau² >= 0 is compatible with them.
+    """
+
+    tau2: tuple[float, float] | None
+    i2_percent: tuple[float, float] | None
+    h2: tuple[float, float] | None
+    empty: bool = False
+
+
+def typical_variance(v: np.ndarray) -> float:
+    """The typical within-trial variance of Higgins & Thompson 2002, eq. 9; needs k >= 2."""
+    u = 1.0 / v
+    return float((len(v) - 1) * u.sum() / products_of_pairs(u))
+
+
+def pool_estimates(y: np.ndarray, v: np.ndarray, method: str) -> RandomEffects:
+    """Pool estimates ``y`` ``[k]`` with variances ``v`` ``[k]``; tau² by ``method``."""
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    k = len(y)
+    tau2 = between_trial_variance(y, v, method)
+    w = 1.0 / (v + tau2)
+    total = float(w.sum())
+    mu = float((w @ y) / total)
+    q = generalised_q(y, v, 0.0)
+    i2: float | None = None
+    h2: float | None = None
+    if k > 1:
+        if method == "fe":  # no tau² to speak of: Q itself (Higgins & Thompson 2002)
+            h2 = q / (k - 1)
+            i2 = 100.0 * max(0.0, 1.0 - 1.0 / h2) if h2 > 0 else 0.0
+        else:
+            s2 = typical_variance(v)
+            i2, h2 = 100.0 * tau2 / (tau2 + s2), (tau2 + s2) / s2
+    return RandomEffects(
+        estimate=mu,
+        se_wald=total**-0.5,
+        q_ratio=float(w @ (y - mu) ** 2) / (k - 1) if k > 1 else None,
+        tau2=tau2,
+        tau2_method=method,
+        weights=w / total,
+        q=q,
+        q_df=k - 1,
+        q_p=float(stats.chi2.sf(q, k - 1)) if k > 1 else None,
+        i2_percent=i2,
+        h2=h2,
+        k=k,
+    )
+
+
+def t_interval(
+    estimate: float, se: float, df: float, level_percent: float, method: str = "wald"
+) -> Interval:
+    """Estimate and SE to interval and two-sided p; ``df`` infinite gives the normal law.
+
+    An SE of 0 (all estimates equal, plain HKSJ) has an interval without width and no p.
+    """
+    # Student's t with infinite df is the normal law in scipy, to the last digit.
+    half = float(stats.t.ppf(0.5 + level_percent / 200.0, df)) * se
+    p = float(2.0 * stats.t.sf(abs(estimate) / se, df)) if se > 0 else None
+    return Interval(method=method, se=se, df=df, low=estimate - half, high=estimate + half, p=p)
+
+
+def pooled_interval(fit: RandomEffects, method: str, level_percent: float = 95.0) -> Interval:
+    """The interval of a pooled estimate by one of `CI_METHODS`.
+
+    ``hksj`` (Hartung & Knapp 2001; Sidik & Jonkman 2002): SE sqrt(q / W1), t with k - 1 df;
+    ``hksj-truncated``: q never below 1 (Knapp & Hartung 2003). Both need k >= 2.
+    """
+    if method == "wald":
+        return t_interval(fit.estimate, fit.se_wald, float("inf"), level_percent, method)
+    if fit.q_ratio is None:
+        raise ValueError("HKSJ needs two trials")
+    ratio = fit.q_ratio if method == "hksj" else max(1.0, fit.q_ratio)
+    se = fit.se_wald * ratio**0.5
+    return t_interval(fit.estimate, se, fit.k - 1, level_percent, method)
+
+
+def prediction_interval(
+    fit: RandomEffects, se: float, pi_df: str, level_percent: float = 95.0
+) -> tuple[float, float] | None:
+    """Where the true effect of a new trial may lie; None for fewer than three trials.
+
+    mu ± t(df) sqrt(tau² + SE²); ``pi_df`` ``k-1`` (as metafor does beside HKSJ) or ``k-2``
+    (Higgins, Thompson & Spiegelhalter 2009). A common-effect model has none.
+    """
+    if fit.k < 3 or fit.tau2_method == "fe":
+        return None
+    df = {"k-1": fit.k - 1, "k-2": fit.k - 2}[pi_df]
+    half = float(stats.t.ppf(0.5 + level_percent / 200.0, df)) * (fit.tau2 + se**2) ** 0.5
+    return fit.estimate - half, fit.estimate + half
+
+
+def q_profile(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> HeterogeneityInterval:
+    """Q-profile limits of tau² (Viechtbauer 2007) and of I² and H² at those limits."""
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    k = len(y)
+    if k < 2:
+        return HeterogeneityInterval(tau2=None, i2_percent=None, h2=None)
+    tail = 0.5 - level_percent / 200.0
+    high = solve_q(y, v, float(stats.chi2.ppf(tail, k - 1)))
+    if high is None:
+        return HeterogeneityInterval(tau2=None, i2_percent=None, h2=None, empty=True)
+    low = solve_q(y, v, float(stats.chi2.isf(tail, k - 1))) or 0.0
+    s2 = typical_variance(v)
+    return HeterogeneityInterval(
+        tau2=(low, high),
+        i2_percent=(100.0 * low / (low + s2), 100.0 * high / (high + s2)),
+        h2=((low + s2) / s2, (high + s2) / s2),
+    )
+
+
+def tau2_standard_error(fit: RandomEffects, v: np.ndarray) -> float | None:
+    """Standard error of tau² where the likelihood gives one; None for moment estimators."""
+    return (
+        likelihood_se(np.asarray(v, dtype=float), fit.tau2, fit.tau2_method) if fit.k > 1 else None
+    )
+
+
+LEAST_TRIALS = 10
+
+
+def egger(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> tuple[float, Interval]:
+    """The change of the effect per unit of its standard error, with its interval and test.
+
+    The intercept of y / se on 1 / se by least squares, t with k - 2 df (Egger et al. 1997;
+    metafor's ``regtest(model = "lm")``).
+    """
+    se = np.sqrt(v)
+    design = np.column_stack([np.ones(len(y)), 1.0 / se])
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ (y / se)
+    residual = y / se - design @ coefficients
+    df = len(y) - 2
+    error = float(np.sqrt(residual @ residual / df * inverse[0, 0]))
+    estimate = float(coefficients[0])
+    return estimate, t_interval(estimate, error, df, level_percent, "")
+
+
+LEAST_TRIALS_influence = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Influence:
+    """One trial: how far it is from the others, and how the fit changes without it.
+
+    ``rstudent`` the studentised deleted residual; ``dffits`` and ``dfbetas`` the change of the
+    pooled effect in standard errors; ``cook_d`` the same squared by the whole fit's; ``cov_ratio``
+    the ratio of variances; ``hat`` the share of weight. ``influential`` by metafor's rules.
+    """
+
+    rstudent: float
+    dffits: float
+    cook_d: float
+    cov_ratio: float
+    tau2_deleted: float
+    q_deleted: float
+    hat: float
+    dfbetas: float
+    influential: bool
+
+
+def influence(y: np.ndarray, v: np.ndarray, method: str) -> Sequence[Influence]:
+    """The measures of each of ``k`` >= 3 trials, tau² estimated anew without it."""
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    whole = pool_estimates(y, v, method)
+    return [
+        _of_trial(i, y, v, whole, pool_estimates(np.delete(y, i), np.delete(v, i), method))
+        for i in range(whole.k)
+    ]
+
+
+def _of_trial(
+    i: int, y: np.ndarray, v: np.ndarray, whole: RandomEffects, without: RandomEffects
+) -> Influence:
+    change = whole.estimate - without.estimate
+    hat = float(whole.weights[i])
+    own = without.tau2 + float(v[i])
+    dffits = change / (hat * own) ** 0.5
+    # The variance that all trials together would have with the deleted fit's tau².
+    dfbetas = change / float((1.0 / (v + without.tau2)).sum()) ** -0.5
+    cook_d = (change / whole.se_wald) ** 2
+    k = whole.k
+    return Influence(
+        rstudent=(float(y[i]) - without.estimate) / (own + without.se_wald**2) ** 0.5,
+        dffits=dffits,
+        cook_d=cook_d,
+        cov_ratio=(without.se_wald / whole.se_wald) ** 2,
+        tau2_deleted=without.tau2,
+        q_deleted=without.q,
+        hat=hat,
+        dfbetas=dfbetas,
+        influential=bool(
+            abs(dffits) > 3.0 * (1.0 / (k - 1)) ** 0.5
+            or stats.chi2.cdf(cook_d, 1) > 0.5
+            or hat > 3.0 / k
+            or abs(dfbetas) > 1.0
+        ),
+    )

@@ -1,0 +1,1 @@
+"""One-stage Gaussian mixed models from sufficient statistics."""

@@ -1,0 +1,181 @@
+"""B-splines on equal knots, and what a smooth, random or fixed term is made of.
+
+P-splines: many B-splines and a penalty on the differences of neighbouring coefficients (Eilers PHC,
+Marx BD. Stat Sci 1996;11:89-121). A random effect is a term whose penalty is a ridge.
+
+Restricted cubic splines: cubic between knots, straight beyond the outer ones.
+
+The truncated power basis of Harrell (Regression Modeling Strategies, 2nd ed., eq. 2.24 to 2.26),
+on the scale of the distance of the outer knots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+from scipy.interpolate import BSpline
+
+DEGREE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplineBasis:
+    """B-splines of degree 3 on ``segments`` equal pieces of [``low``, ``high``].
+
+    There are ``segments`` + 3 of them and they add up to 1, so an intercept is within.
+    """
+
+    low: float
+    high: float
+    segments: int
+
+    @property
+    def size(self) -> int:
+        """Number of basis functions."""
+        return self.segments + DEGREE
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """The basis at ``x`` ``[n]`` as ``[n, size]``; values outside count as at the border."""
+        step = (self.high - self.low) / self.segments
+        knots = self.low + step * np.arange(-DEGREE, self.segments + DEGREE + 1)
+        inside = np.clip(np.asarray(x, dtype=float), self.low, self.high)
+        # The last knot belongs to the last piece, and rounding must not push it out.
+        inside = np.minimum(inside, np.nextafter(knots[-DEGREE - 1], -np.inf))
+        inside = np.maximum(inside, knots[DEGREE])
+        return np.asarray(BSpline.design_matrix(inside, knots, DEGREE).toarray())
+
+
+def difference_penalty(size: int, order: int) -> np.ndarray:
+    """``D'D`` of differences of that order, ``[size, size]`` of rank ``size - order``."""
+    D = np.diff(np.eye(size), order, axis=0)
+    return np.asarray(D.T @ D)
+
+
+def natural_coefficients(size: int) -> np.ndarray:
+    """``[size, size - 2]``: B-spline coefficients whose curve is straight at both ends.
+
+    The second derivative at an end of equal knots is the second difference of the three
+    coefficients there (Eilers & Marx 1996, appendix). The columns are orthonormal.
+    """
+    ends = np.zeros((2, size))
+    ends[0, :3] = ends[1, -3:] = (1.0, -2.0, 1.0)
+    return np.asarray(linalg.null_space(ends))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Neighbouring columns of a predictor with one penalty.
+
+    ``penalty`` ``[p, p]`` of ``rank``, None for columns that are free. A ``random`` term is a set
+    of effects with one variance, 1/lambda; with ``avoid_zero`` its variance is the
+    boundary-avoiding estimate, which needs three effects. A ``held`` penalty is not estimated: it
+    is so small that it only makes effects beside an intercept unique.
+    """
+
+    name: str
+    columns: np.ndarray
+    penalty: np.ndarray | None = None
+    rank: int = 0
+    random: bool = False
+    avoid_zero: bool = False
+    held: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return int(self.columns.shape[1])
+
+
+def smooth_term(
+    name: str, basis: SplineBasis, x: np.ndarray, *, order: int = 2, avoid_zero: bool = False
+) -> Term:
+    """A P-spline of ``x``; differences of that order are penalised.
+
+    With ``avoid_zero`` the curve is never taken for sure to be a straight line: its intervals then
+    allow for the bend that few people cannot show.
+    """
+    order = min(order, basis.size - 1)
+    return Term(
+        name=name,
+        columns=basis.at(x),
+        penalty=difference_penalty(basis.size, order),
+        rank=basis.size - order,
+        avoid_zero=avoid_zero,
+    )
+
+
+def random_term(name: str, code: np.ndarray, groups: int, *, avoid_zero: bool = False) -> Term:
+    """An effect for each of ``groups``; ``code`` ``[n]``, -1 belongs to none.
+
+    Two effects have no variance to estimate without a zero: with ``avoid_zero`` they are held.
+    """
+    columns = np.zeros((len(code), groups))
+    known = code >= 0
+    columns[np.flatnonzero(known), code[known]] = 1.0
+    return Term(
+        name=name,
+        columns=columns,
+        penalty=np.eye(groups),
+        rank=groups,
+        random=True,
+        avoid_zero=avoid_zero and groups > 2,
+        held=avoid_zero and groups <= 2,
+    )
+
+
+def fixed_term(name: str, columns: np.ndarray) -> Term:
+    """Free columns ``[n, p]``."""
+    return Term(name=name, columns=np.asarray(columns, dtype=float))
+
+
+def group_contrasts(code: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Columns ``[n, groups - 1]`` of fixed group effects whose ``weights``-ed mean is 0.
+
+    ``code`` ``[n]`` counts into the weights (all above 0); the last group's effect follows from
+    the others.
+    """
+    share = np.asarray(weights, dtype=float) / np.sum(weights)
+    table = np.vstack([np.eye(len(share) - 1), -share[:-1] / share[-1]])
+    return np.asarray(table[code])
+
+
+# Harrell's table 2.3: quantiles of the knots.
+QUANTILES = {
+    3: (0.10, 0.50, 0.90),
+    4: (0.05, 0.35, 0.65, 0.95),
+    5: (0.05, 0.275, 0.50, 0.725, 0.95),
+}
+
+
+def restricted_cubic(x: np.ndarray, knots: tuple[float, ...]) -> np.ndarray:
+    """The basis at ``x`` ``[n]`` as ``[n, knots - 1]``: x itself, then the bent columns.
+
+    All are divided by the distance of the outer knots, so that no column is large.
+    """
+    first, before, last = knots[0], knots[-2], knots[-1]
+    size = last - first
+    t = (np.asarray(x, dtype=float) - first) / size
+    place = [(knot - first) / size for knot in knots]
+    a, b = (before - first) / size, 1.0
+
+    def cube(at: float) -> np.ndarray:
+        return np.maximum(t - at, 0.0) ** 3
+
+    columns = [t]
+    columns += [
+        cube(own) - cube(a) * (b - own) / (b - a) + cube(b) * (a - own) / (b - a)
+        for own in place[:-2]
+    ]
+    return np.column_stack(columns)
+
+
+def common_knots(values: np.ndarray, count: int, step: float) -> tuple[float, ...] | None:
+    """Knots at Harrell's quantiles of all ``values``, rounded to ``step``; None if they coincide.
+
+    Rounded, because a quantile of people is a person's own value.
+    """
+    found = np.quantile(values, QUANTILES[count])
+    knots = tuple(float(round(q / step) * step) for q in found)
+    return knots if len(set(knots)) == count else None

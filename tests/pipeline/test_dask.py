@@ -1,0 +1,174 @@
+"""Scans on a cluster: real scheduler and workers, one lost in mid-run, refusals in words."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cardiometa.cohort.load import load_cohort
+from cardiometa.errors import UsageError
+from cardiometa.locking import Claim, OutputLock
+from cardiometa.pipeline import dask as dask_engine
+from cardiometa.pipeline.dask import DaskEngine
+from cardiometa.pipeline.engine import EngineSetup
+from cardiometa.pipeline.plan import jobs_of
+from cardiometa.pipeline.segment import SegmentOptions
+from cardiometa.segmentation.model import load_model
+from tests.kit.broken_workers import at_reading, site
+from tests.kit.dask_cluster import Cluster
+from tests.kit.pairs import cardiometa, command, same_tables
+
+
+def reasons(out: Path) -> dict[str, str]:
+    with (out / "exclusions.csv").open(newline="") as stream:
+        return {r["participant_id"]: r["code"] for r in csv.DictReader(stream) if r["visit"]}
+
+
+def test_a_lost_worker_costs_nothing_and_a_scan_that_kills_fails_alone(
+    pairs: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    faults = {
+        # Whatever this worker is given hangs there, until the worker is lost.
+        "ALPHA": "os.environ.get('WHO') == 'one' and time.sleep(1000)",
+        "P003": "os.environ.get('WHO') == 'two' and os.kill(os.getpid(), signal.SIGSEGV)",
+    }
+    broken = site(tmp_path / "site", at_reading(**faults))
+    with Cluster(tmp_path) as cluster:
+        for name in ("one", "two"):
+            cluster.worker(name, env={**broken, "WHO": name})
+        run = subprocess.Popen(
+            command("segment", pairs, "--out", out, "--scheduler", cluster.address),
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until = time.monotonic() + 120
+        while len(list(out.glob("scans/*/*/*/result.json"))) < 1 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert any("cardiometa" in args for args in cluster.processes("one").values())
+        cluster.lose("one")
+        told = run.communicate(timeout=200)[1]
+        assert run.returncode == 4, told
+        assert "Traceback" not in told
+        until = time.monotonic() + 20
+        while cluster.processes("one") and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not cluster.processes("one"), "what a lost worker started ends by itself"
+        logs = cluster.logs()
+    assert reasons(out) == {"P003": "worker-killed"}
+    for path in (whole / "scans").rglob("segmentation.nii.gz"):
+        if "P003" not in path.parts:
+            name = path.relative_to(whole)
+            assert (out / name).read_bytes() == path.read_bytes(), name
+    for word in ("P000", "P003", "ALPHA", str(pairs)):
+        assert word not in logs, "Dask's logs hold no id and no path"
+    # The rest is done here: one machine and a cluster make one output.
+    mended = cardiometa("segment", pairs, "--out", out)
+    assert "3 already done" in mended.stderr
+    same_tables(whole, out)
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        running.worker("plain", "--resources", "GPU=1")
+        yield running
+
+
+@pytest.fixture
+def engine(cluster: Cluster, tmp_path: Path) -> Iterator[DaskEngine]:
+    made = DaskEngine(EngineSetup(out=tmp_path / "out", model=load_model()), cluster.address)
+    yield made
+    made.close()
+
+
+def run(engine: DaskEngine, pairs: Path, **changes: object) -> None:
+    jobs = jobs_of(load_cohort(pairs), SegmentOptions(), load_model(), {})[:1]
+    jobs = [replace(job, options={**job.options, **changes}) for job in jobs]
+    with OutputLock(engine._setup.out, Claim(command="segment")):
+        engine.run(jobs, lambda _: None)
+
+
+def test_another_version_is_refused(engine: DaskEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_engine, "version", lambda: "99.9")
+    with pytest.raises(UsageError, match=r"another version of cardiometa \(.*\) than .* \(99.9\)"):
+        engine.warm()
+
+
+def test_storage_that_is_not_shared_is_refused(
+    engine: DaskEngine, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_proof", lambda: "a file that is not there")
+    with pytest.raises(UsageError, match="A worker does not see the folder given with --out"):
+        run(engine, pairs)
+
+
+def test_images_that_are_not_the_same_there_are_refused(engine: DaskEngine, pairs: Path) -> None:
+    with pytest.raises(UsageError, match="sees other images of a scan"):
+        run(engine, pairs, source_bytes=1)
+
+
+def test_gpu_workers_take_gpu_tasks(engine: DaskEngine, pairs: Path) -> None:
+    """The worker says it has one, which is not true here: it is asked, and says so."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UsageError, match="--device cuda: this machine"):
+        run(engine, pairs)
+
+
+def test_a_scheduler_that_is_not_there_is_told(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_engine, "_CONNECT_S", 1)
+    engine = DaskEngine(EngineSetup(out=tmp_path, model=load_model()), "tcp://127.0.0.1:9")
+    with pytest.raises(UsageError, match=r"tcp://127.0.0.1:9 cannot be reached"):
+        engine.warm()
+    engine.close()
+
+
+def test_an_address_that_cannot_be_right_is_told_at_once(tmp_path: Path) -> None:
+    model = load_model()
+    for address, said in (
+        ("foo", "is no address"),
+        ("http://here:1", "is no address"),
+        ("tls://127.0.0.1:9", "no certificate that can be used is configured"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            DaskEngine(EngineSetup(out=tmp_path, model=model), address).warm()
+
+
+def test_an_open_scheduler_elsewhere_is_warned_of(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_engine, "_CONNECT_S", 0.1)
+    engine = DaskEngine(EngineSetup(out=tmp_path, model=load_model()), "tcp://no.invalid:8786")
+    with pytest.raises(UsageError):
+        engine.warm()
+    assert "whoever reaches its port can run code as you" in engine.notes[0]
+    here = DaskEngine(EngineSetup(out=tmp_path, model=load_model()), "127.0.0.1:9")
+    with pytest.raises(UsageError):
+        here.warm()
+    assert not here.notes
+
+
+def test_without_dask_it_is_said_what_to_install(pairs: Path, tmp_path: Path) -> None:
+    done = cardiometa(
+        *("segment", pairs, "--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9"),
+        env=site(tmp_path / "site", "import sys\nsys.modules['distributed'] = None"),
+    )
+    assert done.returncode == 2
+    assert "pip install 'cardiometa[dask]'" in done.stderr
+    assert not (tmp_path / "out").exists()

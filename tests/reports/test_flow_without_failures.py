@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pandas as pd
+
+from cardiometa.cohort.models import CohortTables
+from cardiometa.reports.pages.segment import _by_code, _of_failed
+
+
+def test_a_cohort_without_a_failed_scan_has_no_reasons() -> None:
+    key = ["trial", "participant_id", "visit"]
+    tables = CohortTables(
+        measurements=pd.DataFrame([["A", "1", "baseline", "ok"]], columns=[*key, "status"]),
+        participants=pd.DataFrame(),
+        exclusions=pd.DataFrame(columns=["stage", *key, "code", "sentence"], dtype=object),
+        flow={},
+    )
+    assert _by_code(_of_failed(tables)) == ()
