@@ -68,6 +68,8 @@ class OneStageFit:
     basis: np.ndarray
 
 
+# A step into variances too far apart gives infinite or undefined terms: it is rejected.
+@np.errstate(all="ignore")
 def fit_one_stage(
     blocks: Sequence[TrialBlock],
     basis: np.ndarray,
@@ -144,6 +146,7 @@ def adjusted_covariance(fit: OneStageFit) -> np.ndarray:
     return symmetric
 
 
+@np.errstate(all="ignore")  # what is not finite is refused below
 def contrast_interval(
     fit: OneStageFit, contrast: np.ndarray, method: str, level_percent: float = 95.0
 ) -> Interval:
