@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,6 +35,7 @@ from ..files import (
     write_all,
     write_text,
 )
+from ..imaging.nifti_write import nifti_bytes
 from ..locking import writing
 from ..pipeline.apply_correction import CORRECTED
 from ..pipeline.read_results import read_segmented
@@ -262,25 +262,13 @@ def _case(
     files: dict[str, bytes | str] = {}
     digests = []
     for phase, frame in zip(PHASES, frames, strict=True):
-        files[f"{phase}.nii.gz"] = volume_bytes(cine.pixels[frame], scan.grid.affine)
-        mask = volume_bytes(scan.model.labels[frame], scan.grid.affine)
+        files[f"{phase}.nii.gz"] = nifti_bytes(cine.pixels[frame], scan.grid.affine)
+        mask = nifti_bytes(scan.model.labels[frame], scan.grid.affine)
         digests.append(sha256_bytes(mask) if request.masks else "")
         if request.masks:
             files[f"{phase}_mask.nii.gz"] = mask
     whole = sha256_file(scan_folder(request.segmented, key) / SEGMENTATION_NAME)
     return files, (*frames, *digests, whole)
-
-
-def volume_bytes(volume: np.ndarray, affine: np.ndarray) -> bytes:
-    """A volume ``[z, y, x]`` as ``.nii.gz`` with nothing in its header but the grid."""
-    from nibabel.nifti1 import Nifti1Image
-
-    image: Any = Nifti1Image(volume.transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
-    image.header.set_xyzt_units("mm")
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as stream:
-        stream.write(image.to_bytes())
-    return buffer.getvalue()
 
 
 def _readme(*, masks: bool) -> str:
@@ -442,7 +430,7 @@ def _home(
     for phase, column in zip(PHASES, ("ed_index", "es_index"), strict=True):
         frame = int(row[column])
         mended[frame] = _read_mask(request.package / row["code"], phase, grid)
-        files[_label_path(key, phase)] = volume_bytes(mended[frame], grid.affine)
+        files[_label_path(key, phase)] = nifti_bytes(mended[frame], grid.affine)
     changed = int(np.count_nonzero(mended != model))
     if changed and masks:
         files[f"{CORRECTIONS}/{key}/{SEGMENTATION_NAME}"] = _whole_bytes(data, mended)
@@ -483,11 +471,7 @@ def _whole_bytes(data: bytes, labels: np.ndarray) -> bytes:
     from nibabel.nifti1 import Nifti1Image
 
     source: Any = Nifti1Image.from_bytes(gzip.decompress(data))
-    image: Any = Nifti1Image(labels.transpose(3, 2, 1, 0), source.affine, source.header)  # type: ignore[no-untyped-call]
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as stream:
-        stream.write(image.to_bytes())
-    return buffer.getvalue()
+    return nifti_bytes(labels, source.affine, header=source.header)
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -204,8 +204,8 @@ def commands(images: Sequence[Path], folder: Path, studies: int, n: int) -> None
 
 def plain_way(images: Sequence[Path]) -> None:
     """Read, segment, measure and write in memory, one study and one step after the other."""
+    from cardiometa.imaging.nifti_write import nifti_bytes
     from cardiometa.measurement.measure import measure_scan
-    from cardiometa.pipeline.process_scan import segmentation_bytes
     from cardiometa.records import BodySize
     from cardiometa.reports.figures.overlay import overlay_png
     from cardiometa.segmentation.model import load_model
@@ -217,7 +217,7 @@ def plain_way(images: Sequence[Path]) -> None:
         cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
         found = segment_cine(cine, network, model.card, model.sha256)
         own = measure_scan(cine, found, BodySize(), "mosteller")
-        segmentation_bytes(cine, found.labels)
+        nifti_bytes(found.labels, cine.affine, frame_ms=cine.source.frame_ms or 1.0)
         overlay_png(cine.pixels, found.labels, own.ed_frame, own.es_frame, cine.spacing_mm)
 
 
