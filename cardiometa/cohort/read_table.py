@@ -288,6 +288,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return frame
 
 
+def parquet_header(path: Path) -> list[str] | None:
+    """The column names, without reading any row; None where the file cannot be read so."""
+    try:
+        from pyarrow import ArrowException, parquet
+
+        return [str(name) for name in parquet.read_schema(path).names]
+    except (ImportError, ArrowException, OSError):
+        return None
+
+
 def _read_sas(path: Path) -> pd.DataFrame:
     kind: Any = "xport" if path.suffix.lower() == ".xpt" else "sas7bdat"
     encoding = None if kind == "xport" else "infer"

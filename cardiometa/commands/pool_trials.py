@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..pooling.results import PoolingResult
     from ..reports.figures.forest import ForestFigure
     from ..reports.pages.pooling import OtherFigures
-from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -314,9 +313,6 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         raise UsageError(
             "Say which measure to pool with --outcome.", hint="For example --outcome lv_ef_percent."
         )
-    found = _pool_in_parts(request, inputs)
-    if found is not None:
-        return found, inputs
     table = read_analysis_table(request.table, request.table_options)
     inputs["table"] = table.sha256
     roster = roster_of(request.table, request.table_options)
@@ -340,25 +336,6 @@ def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     return result, inputs
 
 
-def _pool_in_parts(request: PoolRequest, inputs: dict[str, str]) -> PoolingResult | None:
-    """A large table read in parts; None where it is to be read whole."""
-    from ..cohort.chunks import NotPlainError
-    from ..pooling.large import large_columns, pool_large
-
-    columns = large_columns(request.table, request.options, request.table_options)
-    if columns is None:
-        return None
-    summaries = None if request.also_summaries is None else _summaries(request.also_summaries)
-    try:
-        result = pool_large(columns, request.options, summaries=summaries)
-    except NotPlainError:
-        return None
-    inputs["table"] = sha256_file(request.table)
-    if request.also_summaries is not None:
-        inputs["summaries"] = sha256_file(request.also_summaries)
-    return result
-
-
 def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     from ..pooling.federated.pool import pool_sites
     from ..pooling.federated.site import read_site
@@ -380,13 +357,11 @@ def _is_summaries_file(path: Path) -> bool:
     """Decide by the header alone, so that a large table of participants is not read twice."""
     import pandas as pd
 
-    from ..cohort.chunks import NotPlainError, header_of
-    from ..cohort.read_table import read_any_table
+    from ..cohort.read_table import parquet_header, read_any_table
     from ..pooling.aggregate_effects import is_summaries
 
-    if path.suffix.lower() == ".parquet":
-        with suppress(NotPlainError):
-            return is_summaries(pd.DataFrame(columns=pd.Index(header_of(path))))
+    if path.suffix.lower() == ".parquet" and (header := parquet_header(path)) is not None:
+        return is_summaries(pd.DataFrame(columns=pd.Index(header)))
     if path.suffix.lower() not in _TEXT_TABLES:
         return path.suffix != "" and is_summaries(read_any_table(path))
     with path.open("rb") as stream:
