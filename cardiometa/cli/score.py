@@ -96,7 +96,7 @@ def score(
     with guard(verbose=verbose):
         from ..cohort.models import TableOptions
         from ..commands.score import ScoreRequest, run_score
-        from ..reference.score import ScoreOptions
+        from ..reference.model import ScoreOptions
 
         plan = plan_of(ctx)
         found = run_score(

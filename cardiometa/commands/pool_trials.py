@@ -31,13 +31,7 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..files import (
-    check_output,
-    csv_text,
-    sha256_bytes,
-    sha256_file,
-    write_all,
-)
+from ..files import check_output, csv_text, sha256_bytes, sha256_file, write_all
 from ..locking import writing
 from ..pooling.options import PoolingOptions
 from ..provenance import (

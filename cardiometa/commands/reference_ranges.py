@@ -23,16 +23,11 @@ from ..files import (
 from ..locking import writing
 from ..provenance import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
 from ..records import Exclusion, ReferenceLimit, RunRecord
-from ..reference.aggregate_moments import (
-    is_summaries,
-    refuse_other_method,
-    summary_ranges,
-    summary_rows,
-)
-from ..reference.allometry import Allometry
+from ..reference.meta import is_summaries, refuse_other_method, summary_ranges, summary_rows
 from ..reference.options import LIMITS, METHODS, ReferenceOptions
 from ..reference.ranges import reference_ranges
 from ..reference.results import (
+    Allometry,
     Calibration,
     Contrast,
     MetaEstimate,

@@ -18,10 +18,15 @@ from ..errors import Problem, TableError, UsageError
 from ..files import csv_text, read_json, write_text
 from ..measurement.measures import MEASURES, derived_measure
 from ..provenance import RESEARCH_USE
-from ..reference.conventions import CONVENTIONS
-from ..reference.model import ReferenceModel, reference_model
-from ..reference.score import NewPeople, ScoreOptions, Scores, score_people
-from ..reference.select import with_derived
+from ..reference.model import (
+    NewPeople,
+    ReferenceModel,
+    ScoreOptions,
+    Scores,
+    reference_model,
+    score_people,
+)
+from ..reference.select import CONVENTIONS, with_derived
 
 if TYPE_CHECKING:
     import pandas as pd

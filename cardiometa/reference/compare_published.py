@@ -27,8 +27,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from .conventions import depends_on
 from .model import GroupLaw, Kind, ReferenceModel, laws_for, outside
+from .select import depends_on
 
 REQUIRED: Final = ("measure", "sex", "lower", "upper")
 COLUMNS: Final = (

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from ..records import Exclusion, ReferenceLimit
+from .curves.curve import CurveLimits
 from .options import Factor, Method, ReferenceOptions
-
-if TYPE_CHECKING:
-    from .allometry import Allometry
-    from .curves.checks import QStatistics, Worm
-    from .curves.curves import CurveLine, CurvePeople
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,3 +232,90 @@ class ReferenceResult:
     indexing: tuple[Allometry, ...] = ()
     without_review: tuple[ReferenceLimit, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allometry:
+    """A row of ``indexing.csv``: the exponent with its SE and interval; None with too few people.
+
+    ``index`` is the name to give ``--measure`` for the measure divided by size to that exponent.
+    """
+
+    measure: str
+    unit: str
+    size: str
+    adjusted_for: str
+    n: int | None
+    exponent: float | None
+    se: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    index: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveLine:
+    """A group's curve as it is drawn: arrays ``[ages]`` and ``[ages, centiles]``."""
+
+    measure: str
+    unit: str
+    method: str
+    sex: str
+    ethnicity: str
+    kind: str
+    thin: bool
+    ages: np.ndarray
+    centiles: tuple[float, ...]
+    limits: CurveLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePeople:
+    """The people behind a sex's curves, for internal pages alone: arrays ``[n]``."""
+
+    measure: str
+    method: str
+    sex: str
+    age: np.ndarray
+    value: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QStatistics:
+    """A row of the table of fit: chi² with its p for mean, variance, skewness and kurtosis of z.
+
+    ``groups`` age groups of about equal size; everybody of one sex.
+    """
+
+    measure: str
+    method: str
+    sex: str
+    n: int
+    groups: int
+    q_mean: float
+    p_mean: float
+    q_variance: float
+    p_variance: float
+    q_skewness: float
+    p_skewness: float
+    q_kurtosis: float
+    p_kurtosis: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worm:
+    """One age group's worm: the observed less the expected z at centiles, ``[centiles]``.
+
+    ``half_width`` is that of the point-wise 95 % band.
+    """
+
+    measure: str
+    method: str
+    sex: str
+    ages: str
+    n: int
+    expected: np.ndarray
+    deviation: np.ndarray
+    half_width: np.ndarray

@@ -14,9 +14,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cardiometa.reference.curves.curves.curves import estimate_groups
-from cardiometa.reference.curves.curves.data import CurveData
-
+from cardiometa.reference.curves.fit import CurveData
+from cardiometa.reference.curves.measure import estimate_groups
 from cardiometa.reference.options import Method, ReferenceOptions
 from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_limit, true_parameters

@@ -21,13 +21,11 @@ from scipy import special
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cardiometa.reference.curves.curves.curve import AgeFunction, Curve
-from cardiometa.reference.curves.curves.curves import estimate_groups
-from cardiometa.reference.curves.curves.data import CurveData
-from cardiometa.reference.curves.curves.limits import curve_limits
-from cardiometa.reference.strata.groups.limits import LimitRequest, estimate_limits
-
+from cardiometa.reference.curves.curve import AgeFunction, Curve, curve_limits
+from cardiometa.reference.curves.fit import CurveData
+from cardiometa.reference.curves.measure import estimate_groups
 from cardiometa.reference.options import LimitsRule, Method, ReferenceOptions
+from cardiometa.reference.strata.limits import LimitRequest, estimate_limits
 from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_parameters
 

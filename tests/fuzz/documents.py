@@ -163,8 +163,7 @@ def reference_document() -> bytes:
 
 
 def read_reference_file(data: bytes, folder: Path) -> None:
-    from cardiometa.reference.model import reference_model
-    from cardiometa.reference.score import NewPeople, ScoreOptions, score_people
+    from cardiometa.reference.model import NewPeople, ScoreOptions, reference_model, score_people
 
     path = folder / "reference_ranges.json"
     path.write_bytes(data)

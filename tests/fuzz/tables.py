@@ -19,8 +19,8 @@ from cardiometa.errors import CohortError, InputError
 from cardiometa.pooling.aggregate_effects import read_summaries
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.reference.aggregate_moments import is_summaries, summary_ranges, summary_rows
 from cardiometa.reference.compare_published import published_limits
+from cardiometa.reference.meta import is_summaries, summary_ranges, summary_rows
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from tests.fuzz.mutate import of_bytes, of_table

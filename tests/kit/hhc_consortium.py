@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from cardiometa.reference.curves.curves.curve import AgeFunction, Curve
 from scipy import special
 
+from cardiometa.reference.curves.curve import AgeFunction, Curve
 from cardiometa.statistics.lms import lms_centile
 
 MIX = {"white": 7425, "south-asian": 510, "mixed-other": 478, "black": 340, "chinese": 335}

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.reference.curves.curves.curves import estimate_groups
-from cardiometa.reference.curves.curves.data import CurveData
-from cardiometa.reference.curves.curves.limits import curve_limits
 
 from cardiometa.records import ETHNICITIES
+from cardiometa.reference.curves.curve import curve_limits
+from cardiometa.reference.curves.fit import CurveData
+from cardiometa.reference.curves.measure import estimate_groups
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_limit, true_parameters

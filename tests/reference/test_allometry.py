@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.measurement.indexing import FORMULAS, body_surface_area_m2
 from cardiometa.measurement.measures import body_sizes, definition, derived_measure, derived_values
-from cardiometa.reference.allometry import log_log_slope
+from cardiometa.reference.ranges import log_log_slope
 from tests.kit.reference_tables import people_frame
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "reference" / "allometry"

@@ -6,20 +6,23 @@ import math
 
 import numpy as np
 import pytest
-from cardiometa.reference.strata.groups.contrasts import (
+
+from cardiometa.reference.strata.checks import (
     between_trial_difference,
+    harris_boyd,
+    lahti_shares,
+    lahti_verdict,
     within_trial_difference,
 )
-from cardiometa.reference.strata.groups.groups import Cell, StratumKey
-from cardiometa.reference.strata.groups.outliers import (
+from cardiometa.reference.strata.groups import (
+    Cell,
+    StratumKey,
     horn_fences,
     outlying,
     suspects,
     symmetry_power,
     tukey_fences,
 )
-from cardiometa.reference.strata.groups.partition import harris_boyd, lahti_shares, lahti_verdict
-
 from cardiometa.statistics.lms import box_cox, box_cox_power, inverse_box_cox
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cardiometa.errors import TableError
-from cardiometa.reference.conventions import check_conventions, depends_on
 from cardiometa.reference.options import ReferenceOptions
-from cardiometa.reference.select import select_people
+from cardiometa.reference.select import check_conventions, depends_on, select_people
 from tests.kit.reference_tables import MEASURES, people_frame, table
 
 

@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cardiometa.reference.curves.curves.checks import kurtosis_score, skewness_score
-from cardiometa.reference.curves.curves.curve import curve_document, curve_from_document
-from cardiometa.reference.curves.curves.curves import estimate_groups
-from cardiometa.reference.curves.curves.data import CurveData
-from cardiometa.reference.curves.curves.limits import curve_limits
-from cardiometa.reference.curves.curves.partial_pooling import ThinShift, moved_curve
 from scipy import stats
 
 from cardiometa.errors import EstimationError, TableError, UsageError
+from cardiometa.reference.curves.curve import curve_document, curve_from_document, curve_limits
+from cardiometa.reference.curves.fit import CurveData
+from cardiometa.reference.curves.measure import estimate_groups, kurtosis_score, skewness_score
+from cardiometa.reference.curves.per_group import ThinShift, moved_curve
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from tests.kit.consortium import consortium, true_limit

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cardiometa.reference.strata.groups.limits import LimitRequest, estimate_limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.reference.disclosure import hidden_counts, outward, released, released_account
 from cardiometa.reference.results import Account
+from cardiometa.reference.strata.limits import LimitRequest, estimate_limits
 
 REQUEST = LimitRequest(centiles=(2.5, 50.0, 97.5), ci_level=0.9)
 

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cardiometa.reference.strata.groups.contrasts import (
-    between_trial_difference,
-    within_trial_difference,
-)
-from cardiometa.reference.strata.groups.limits import LimitRequest, estimate_limits
 
+from cardiometa.reference.strata.checks import between_trial_difference, within_trial_difference
+from cardiometa.reference.strata.limits import LimitRequest, estimate_limits
 from cardiometa.statistics.order_statistics import rank_interval, rounded_rank
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "reference"

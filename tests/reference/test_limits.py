@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cardiometa.reference.strata.groups.limits import (
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from cardiometa.reference.options import LIMITS
+from cardiometa.reference.strata.limits import (
     LimitRequest,
     default_rule,
     estimate_limits,
@@ -13,11 +18,6 @@ from cardiometa.reference.strata.groups.limits import (
     resampled_fits,
     robust_fit,
 )
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from scipy import special
-
-from cardiometa.reference.options import LIMITS
 from cardiometa.statistics.lms import box_cox, inverse_box_cox
 from cardiometa.statistics.order_statistics import (
     interpolated_quantile,

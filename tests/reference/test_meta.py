@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError, TableError, UsageError
-from cardiometa.reference.aggregate_moments import summary_ranges, summary_rows
+from cardiometa.reference.meta import summary_ranges, summary_rows
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from tests.kit.reference_tables import people_frame, table

@@ -7,7 +7,6 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.reference.strata.groups.limits import LimitRequest, estimate_limits
 from scipy import special
 from typer.testing import CliRunner
 
@@ -15,7 +14,12 @@ from cardiometa.cli.main import app
 from cardiometa.errors import TableError, UsageError
 from cardiometa.reference.options import LIMITS, ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reference.repeated import BY_PERSON, person_means
+from cardiometa.reference.strata.limits import (
+    BY_PERSON,
+    LimitRequest,
+    estimate_limits,
+    person_means,
+)
 from tests.kit.reference_tables import people_frame, table
 
 MEASURE = "lv_edv_ml"

@@ -16,10 +16,16 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import InputError
 from cardiometa.files import canonical_json
-from cardiometa.reference.model import laws_for, predict, reference_model
+from cardiometa.reference.model import (
+    NewPeople,
+    ScoreOptions,
+    laws_for,
+    predict,
+    reference_model,
+    score_people,
+)
 from cardiometa.reference.options import LIMITS, ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reference.score import NewPeople, ScoreOptions, score_people
 from tests.kit.reference_tables import people_frame, table
 
 MEASURE = "lv_edv_ml"

@@ -7,11 +7,11 @@ import io
 from dataclasses import replace
 
 import pytest
-from cardiometa.reference.strata.groups.outliers import dixon_extremes
 
 from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
+from cardiometa.reference.strata.groups import dixon_extremes
 from cardiometa.reports.pages.reference_table import paper_table_csv, paper_table_html
 from tests.kit.reference_tables import people_frame, table
 from tests.kit.report_page import assert_self_contained

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cardiometa.reference.curves.curves.data import CurveData
-from cardiometa.reference.curves.curves.per_group import _rivals
 
+from cardiometa.reference.curves.fit import CurveData
+from cardiometa.reference.curves.per_group import _rivals
 from cardiometa.statistics.fractional_polynomials import choice_weights, choose_powers
 from cardiometa.statistics.quantile import check_loss, fit_quantile, sandwich_covariance
 from cardiometa.statistics.quantile_bootstrap import QuantileProblem, _planes

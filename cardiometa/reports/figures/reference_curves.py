@@ -23,9 +23,7 @@ from .reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, ethnicity_colour
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ...reference.curves.checks import QStatistics, Worm
-    from ...reference.curves.curves import CurveLine, CurvePeople
-    from ...reference.results import ReferenceResult
+    from ...reference.results import CurveLine, CurvePeople, QStatistics, ReferenceResult, Worm
 
 
 METHOD_NAMES: Final = {
