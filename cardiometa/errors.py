@@ -7,21 +7,22 @@
      ├── InputError            exit 3   input not usable: every problem at once
      │    ├── CohortError               cohort.toml, rosters, folders
      │    ├── TableError                a table for the statistics commands
-     │    ├── ImageError                one scan cannot be read (the others go on)
+     │    ├── ImageError                one scan cannot be read (the others continue)
      │    └── ModelError                a model file or its card
-     ├── OutputError           exit 1   the output cannot be written: disk full, no right, I/O error
+     ├── OutputError           exit 1   the output cannot be written: disk full, permissions, I/O
      ├── EstimationError       exit 5   the statistical model could not be estimated
      ├── EngineError           exit 1   what the scans ran on was lost; finished work stays
      └── StoppedError          exit 130 the user stopped the run; finished work stays
 
-An error says what is wrong (value, file, row), why it matters and what to do. Its text never holds
-a name, birth date or other identity from a header.
+An error says what is wrong (value, file, row), why it matters and what to do. Its text never
+contains a name, birth date or other identity from a header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,12 @@ class Problem:
         return " ".join(
             part for part in (f"{self.where}: {self.what}.", self.why, self.fix) if part
         )
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """``Did you mean 'height_cm'?`` or the list of what is known."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
 
 
 class CardiometaError(Exception):
@@ -102,7 +109,7 @@ class ImageError(InputError):
 
 
 class OutputError(CardiometaError):
-    """The output cannot be written; what was finished before stays whole and resumes."""
+    """The output cannot be written; what was finished before stays complete and resumes."""
 
 
 class EstimationError(CardiometaError):

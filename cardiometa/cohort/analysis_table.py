@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError, Problem, TableError
+from ..errors import InputError, Problem, TableError, nearest
 from ..files import RECORD_NAME, read_json, sha256_file
 from ..measurement.measures import COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion
-from .column_rules import COLUMN_KINDS, kind_of, nearest, parse_columns
+from .column_rules import COLUMN_KINDS, kind_of, parse_columns
 from .models import ColumnRule, TableOptions
 from .parsing import as_numbers, no_number, rows_text, values_text
 from .participants import resolve_columns

@@ -7,10 +7,9 @@ cohort.toml or of ``--config`` into `ColumnRule` records.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from ..errors import Problem
+from ..errors import Problem, nearest
 from ..records import ETHNICITIES, SEXES
 from .ethnicity import SCHEMES
 from .models import ColumnRule
@@ -62,12 +61,6 @@ UNITS: Mapping[Kind, Mapping[str, float]] = {
     "age": {"years": 1.0, "months": 1 / 12, "weeks": 7 / 365.25, "days": 1 / 365.25},
     "day": {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25},
 }
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """``Did you mean 'height_cm'?`` or the list of what is known."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
 
 
 def kind_of(name: str) -> Kind:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import CohortError, Problem
+from ..errors import CohortError, Problem, nearest
 from ..files import is_safe_name, sha256_bytes
 from ..measurement.measures import COLUMN_NAMES
-from .column_rules import ROSTER_COLUMNS, nearest, parse_columns
+from .column_rules import ROSTER_COLUMNS, parse_columns
 from .models import PARTICIPANT_COLUMNS, CohortDefinition, NotObtained, TrialDefinition
 
 _TOP_KEYS = ("name", "trials", "not_obtained")

@@ -12,9 +12,9 @@ from itertools import product
 
 import pandas as pd
 
-from ..errors import InputError, Problem
+from ..errors import InputError, Problem, nearest
 from ..files import is_safe_name
-from .column_rules import ROSTER_COLUMNS, kind_of, nearest
+from .column_rules import ROSTER_COLUMNS, kind_of
 from .models import PARTICIPANT_COLUMNS, ColumnRule, TrialDefinition
 from .parsing import as_numbers, as_text, rows_text
 from .read_table import read_any_table

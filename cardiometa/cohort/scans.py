@@ -10,11 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import InputError, Problem
+from ..errors import InputError, Problem, nearest
 from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
-from .column_rules import nearest
 from .models import CohortScan, TrialDefinition
 from .parsing import as_numbers, as_text, rows_text, values_text
 from .participants import problems_of

@@ -16,6 +16,8 @@ ORDER = [
     "errors",
     "records",
     "files",
+    "validation",
+    "options",
     "locking",
     "provenance",
     "statistics",
