@@ -23,8 +23,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from cardiometa.pooling.first_stage.first_stage.arm_sums import ArmSums, model_block
 
+from cardiometa.pooling.first_stage.arm_sums import ArmSums, model_block
 from cardiometa.statistics.meta import pool_estimates
 from cardiometa.statistics.mixed.one_stage import contrast_interval, fit_one_stage
 from cardiometa.statistics.mixed.sufficient_statistics import summarise_rows

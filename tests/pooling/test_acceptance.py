@@ -13,12 +13,12 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.arm_sums import OUTCOME, arm_sums, model_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
+from cardiometa.pooling.first_stage.arm_sums import OUTCOME, arm_sums, model_block
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.statistics.mixed.one_stage import contrast_interval, fit_one_stage

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
 
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.models import TableOptions
 from cardiometa.errors import EstimationError, TableError, UsageError
+from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.wording import methods_of_rows

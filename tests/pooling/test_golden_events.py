@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
-from cardiometa.pooling.first_stage.first_stage.survival import fit_stratified
 
+from cardiometa.pooling.first_stage.first_stage import first_stage
+from cardiometa.pooling.first_stage.survival import fit_stratified
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.statistics.cox import fit_cox, partial_likelihood, risk_sets

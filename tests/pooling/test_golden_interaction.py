@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
 
+from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.subgroups.interaction import pool_interaction

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
 
 from cardiometa.pooling.aggregate_effects import source_fit, source_rows
+from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_trials
 from cardiometa.pooling.results import Study

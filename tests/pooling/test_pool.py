@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.first_stage import first_stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import TableError, UsageError
+from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.results import EffectRow, columns_of

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.trial_effects import effects_of_trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cardiometa.pooling.first_stage.trial_effects import effects_of_trial
 from cardiometa.statistics.meta import pool_estimates
 from cardiometa.statistics.mixed.likelihood import Model, pieces_at
 from cardiometa.statistics.mixed.one_stage import contrast_interval

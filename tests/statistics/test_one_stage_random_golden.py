@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cardiometa.pooling.first_stage.first_stage.arm_sums import arm_sums
 
+from cardiometa.pooling.first_stage.arm_sums import arm_sums
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.second_stage.one_stage import joint_model
 from cardiometa.statistics.mixed.one_stage import contrast_interval
