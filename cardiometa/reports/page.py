@@ -2,25 +2,38 @@
 
 ``page_html("Pooled effects", "LV mass", [Section("Result", "result", (Paragraph("..."),))])``
 
-Everything is escaped by jinja2 except `Html` and the SVG of a `Figure`, which only our own code
-makes. Equal input gives equal bytes: there is no date on the page.
+A table is declared as columns over rows: a heading, the field (or a function of the row) and how
+it is shown. Running text lives in ``templates/PAGE.txt.j2``, block by block, and is filled by
+`words`. Everything is escaped by jinja2 except `Html` and the SVG of a `Figure`, which only our
+own code makes. Equal input gives equal bytes: there is no date on the page.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from ..provenance import FORMAT_VERSION, RESEARCH_USE, version
 from ..records import Figure, Table
+from .style import (
+    DASH,
+    counted,
+    measure_label,
+    measure_name,
+    p_equals,
+    shown,
+    shown_count,
+    shown_estimate,
+    shown_interval,
+    shown_p,
+)
 
 INTERNAL_NOTICE = (
     "Internal: this page shows individual participants. It is for the holder of the cohort only; "
@@ -31,21 +44,23 @@ _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")
 _NUMBER = r"[\d\s.,%±()\[\]/;:e+−–-]*"
 _NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*\(?[-−+±]?\d{_NUMBER}(?:to{_NUMBER})*")
 _SHORT = 24  # characters up to which a column of text is kept on one line
-_WIDE = 9  # columns from which a table is set smaller, so that it fits a printed page
 _EMPTY_CELLS = {"", "–", "—", "-"}
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
-@dataclass(frozen=True, slots=True)
+# ------------------------------------------------------------------ blocks
+
+
+@dataclass(frozen=True)
 class Paragraph:
     """A paragraph; blank lines in ``text`` part it into several."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Notice:
     """A sentence set apart: a ``warning`` that the reader must not miss, or a ``note``."""
 
@@ -53,21 +68,21 @@ class Notice:
     kind: Literal["warning", "note"] = "warning"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bullets:
     """A list of sentences."""
 
     items: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """Names with their values, set as two columns."""
 
     items: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Html:
     """Markup that is put in as it is: for text that our own code made and escaped."""
 
@@ -77,7 +92,7 @@ class Html:
 Block = Table | Figure | Paragraph | Notice | Bullets | Facts | Html
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Section:
     """A numbered section; ``anchor`` is its id in the page (``pooled-effect``)."""
 
@@ -86,48 +101,173 @@ class Section:
     blocks: tuple[Block, ...]
 
 
+def section(title: str, anchor: str, *blocks: Block | None) -> Section | None:
+    """A section of the blocks that are not None; None where none is left."""
+    present = tuple(block for block in blocks if block is not None)
+    return Section(title, anchor, present) if present else None
+
+
 def page_html(
     title: str,
     subtitle: str,
-    sections: Sequence[Section],
+    sections: Iterable[Section | None],
     *,
     internal: bool = False,
     notices: Iterable[str] = (),
 ) -> str:
-    """The whole page as text.
+    """The complete page as text; sections that are None are left out.
 
-    ``notices`` are sentences that stand above the contents; ``internal`` says at the top that the
-    page shows individuals. Raises ValueError where two sections have one anchor or an anchor is
-    not lower-case letters, digits and dashes.
+    ``notices`` are sentences above the contents; ``internal`` states at the top that the page
+    shows individuals. Raises ValueError where two sections have one anchor, an anchor is not
+    lower-case letters, digits and dashes, a table's row has another width than its heading, or a
+    figure has no picture.
     """
-    _check_anchors(sections)
-    tables, figures = count(1), count(1)
-    views = [
-        {
-            "title": section.title,
-            "anchor": section.anchor,
-            "number": number,
-            "blocks": [_view(block, tables, figures) for block in section.blocks],
-        }
-        for number, section in enumerate(sections, start=1)
-    ]
-    return _template().render(
-        title=title,
-        subtitle=subtitle,
-        sections=views,
-        internal_notice=INTERNAL_NOTICE if internal else "",
-        notices=tuple(notices),
-        research_use=RESEARCH_USE,
-        version=version(),
-        format_version=FORMAT_VERSION,
+    present = [one for one in sections if one is not None]
+    _check(present)
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            subtitle=subtitle,
+            sections=present,
+            internal_notice=INTERNAL_NOTICE if internal else "",
+            notices=tuple(notices),
+            research_use=RESEARCH_USE,
+            version=version(),
+            format_version=FORMAT_VERSION,
+        )
     )
 
 
+def _check(sections: Sequence[Section]) -> None:
+    anchors = [one.anchor for one in sections]
+    for anchor in anchors:
+        if not _ANCHOR.fullmatch(anchor):
+            raise ValueError(f"the anchor {anchor!r} is not lower-case letters, digits and dashes")
+    if len(set(anchors)) != len(anchors):
+        raise ValueError("two sections of a page have the same anchor")
+    for block in (block for one in sections for block in one.blocks):
+        if isinstance(block, Table):
+            width = len(block.columns)
+            for row in block.rows:
+                if len(row) != width:
+                    raise ValueError(
+                        f"a row of {block.title!r} has {len(row)} cells for {width} columns"
+                    )
+        if isinstance(block, Figure) and block.svg is None and block.png is None:
+            raise ValueError(f"the figure {block.title!r} has neither svg nor png")
+
+
+# ------------------------------------------------------------------ tables
+
+
+class Column(NamedTuple):
+    """A heading, the names of the fields (or a function of the row), and how they are shown.
+
+    ``Column("Bias", "bias bias_low bias_high", as_estimate(1))``: several names, separated by
+    spaces, are passed to ``show`` as several values.
+    """
+
+    heading: str
+    source: str | Callable[[Any], Any]
+    show: Callable[..., str] = lambda value: "" if value is None else str(value)
+
+    def cell(self, row: Any) -> str:
+        """The shown text of one row."""
+        if not isinstance(self.source, str):
+            return self.show(self.source(row))
+        names = self.source.split()
+        if isinstance(row, Mapping):
+            return self.show(*(row[name] for name in names))
+        return self.show(*(getattr(row, name) for name in names))
+
+
+def as_number(decimals: int = 1) -> Callable[[float | None], str]:
+    """A number with fixed decimals, a dash where there is none."""
+    return lambda value: shown(value, decimals)
+
+
+def as_interval(decimals: int = 1) -> Callable[[float | None, float | None], str]:
+    """``−5.1 to −1.3``; a dash where there is no interval."""
+    return lambda low, high: DASH if low is None else shown_interval(low, high, decimals)
+
+
+def as_estimate(decimals: int = 1) -> Callable[[float | None, float | None, float | None], str]:
+    """``−3.2 (−5.1 to −1.3)``, the value alone without an interval, a dash without a value."""
+
+    def show(value: float | None, low: float | None, high: float | None) -> str:
+        if value is None or low is None:
+            return shown(value, decimals)
+        return shown_estimate(value, low, high, decimals)
+
+    return show
+
+
+def yes_no(value: bool | None) -> str:  # noqa: FBT001 - a cell's value
+    """``yes``, ``no`` or a dash."""
+    return DASH if value is None else "yes" if value else "no"
+
+
+def make_table(
+    title: str,
+    columns: Iterable[Column],
+    rows: Iterable[Any],
+    caption: str = "",
+    *,
+    drop_empty: bool = False,
+) -> Table:
+    """The columns over the rows; ``drop_empty`` leaves out columns without a value in any row."""
+    columns, rows = tuple(columns), tuple(rows)
+    made = Table(
+        title=title,
+        columns=tuple(column.heading for column in columns),
+        rows=tuple(tuple(column.cell(row) for column in columns) for row in rows),
+        caption=caption,
+    )
+    return without_empty_columns(made) if drop_empty else made
+
+
+def without_empty_columns(table: Table) -> Table:
+    """Leave out columns that have no value in any row; the first always stays."""
+    keep = [
+        at
+        for at in range(len(table.columns))
+        if at == 0 or any(row[at] not in ("", DASH) for row in table.rows)
+    ]
+    return replace(
+        table,
+        columns=tuple(table.columns[at] for at in keep),
+        rows=tuple(tuple(row[at] for at in keep) for row in table.rows),
+    )
+
+
+def column_classes(table: Table) -> list[str]:
+    """CSS classes: numbers at the right, but not in the first column, which names the rows."""
+    classes = []
+    for index in range(len(table.columns)):
+        cells = [row[index] for row in table.rows]
+        if index and is_numeric_column(cells):
+            classes.append("num")
+        else:
+            classes.append("txt" if any(len(cell) > _SHORT for cell in cells) else "txt short")
+    return classes
+
+
+def is_numeric_column(cells: Iterable[str]) -> bool:
+    """True where every cell that is not empty is a number, an interval or n (%)."""
+    filled = [cell.strip() for cell in cells if cell.strip() not in _EMPTY_CELLS]
+    return bool(filled) and all(_NUMERIC.fullmatch(cell) for cell in filled)
+
+
+# ------------------------------------------------------------------ pictures
+
+
 def svg_inline(svg: str, prefix: str) -> Markup:
-    """An SVG made to stand in a page: no prolog, and every id (and use of it) with ``prefix``."""
+    """An SVG for use inside a page: no prolog, and every id (and use of it) with ``prefix``."""
     start = svg.find("<svg")
     if start < 0:
-        raise ValueError("a figure's svg must hold an <svg> element")
+        raise ValueError("a figure's svg must contain an <svg> element")
     body = svg[start:].strip()
     names = set(re.findall(r'\bid="([^"]+)"', body))
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
@@ -150,109 +290,60 @@ def svg_inline(svg: str, prefix: str) -> Markup:
     return Markup(body)  # noqa: S704 - only svg of our own figures, whose text matplotlib escaped
 
 
-def _check_anchors(sections: Sequence[Section]) -> None:
-    anchors = [section.anchor for section in sections]
-    for anchor in anchors:
-        if not _ANCHOR.fullmatch(anchor):
-            raise ValueError(f"the anchor {anchor!r} is not lower-case letters, digits and dashes")
-    if len(set(anchors)) != len(anchors):
-        raise ValueError("two sections of a page have the same anchor")
-
-
-def _view(block: Block, tables: Iterator[int], figures: Iterator[int]) -> dict[str, Any]:
-    match block:
-        case Table():
-            return _table_view(block, next(tables))
-        case Figure():
-            return _figure_view(block, next(figures))
-        case Paragraph(text=text):
-            parts = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
-            return {"kind": "paragraphs", "parts": parts}
-        case Notice(text=text, kind=kind):
-            return {"kind": "notice", "text": text, "level": kind}
-        case Bullets(items=items):
-            return {"kind": "bullets", "items": items}
-        case Facts(items=items):
-            return {"kind": "facts", "items": items}
-        case Html(markup=markup):
-            return {"kind": "html", "markup": Markup(markup)}  # noqa: S704 - see Html
-
-
-def _table_view(table: Table, number: int) -> dict[str, Any]:
-    width = len(table.columns)
-    for row in table.rows:
-        if len(row) != width:
-            raise ValueError(f"a row of {table.title!r} has {len(row)} cells for {width} columns")
-    classes = [_column_class(index, [row[index] for row in table.rows]) for index in range(width)]
-    return {
-        "kind": "table",
-        "wide": width >= _WIDE,
-        "number": number,
-        "title": table.title,
-        "caption": table.caption,
-        "columns": list(zip(table.columns, classes, strict=True)),
-        "rows": [list(zip(row, classes, strict=True)) for row in table.rows],
-    }
-
-
-def _column_class(index: int, cells: Sequence[str]) -> str:
-    """Numbers stand at the right, but not in the first column, which names the rows."""
-    if index and is_numeric_column(cells):
-        return "num"
-    return "txt" if any(len(cell) > _SHORT for cell in cells) else "txt short"
-
-
-def is_numeric_column(cells: Iterable[str]) -> bool:
-    """True where every cell that says something is a number, an interval or n (%)."""
-    filled = [cell.strip() for cell in cells if cell.strip() not in _EMPTY_CELLS]
-    return bool(filled) and all(_NUMERIC.fullmatch(cell) for cell in filled)
-
-
-def _figure_view(figure: Figure, number: int) -> dict[str, Any]:
-    if figure.svg is None and figure.png is None:
-        raise ValueError(f"the figure {figure.title!r} has neither svg nor png")
-    view = {
-        "kind": "figure",
-        "number": number,
-        "title": figure.title,
-        "caption": figure.caption,
-        "svg": None,
-        "png": None,
-    }
-    if figure.svg is not None:
-        view["svg"] = svg_inline(figure.svg, f"figure-{number}")
-    else:
-        view["png"] = png_uri(figure.png or b"")
-    return view
-
-
 def png_uri(data: bytes, kind: Literal["png", "jpeg"] = "png") -> str:
     """A picture as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _clean(value: Any) -> Any:
-    """Text without control and direction-override characters, which browsers may hide behind."""
-    return _CONTROL.sub("\ufffd", value) if isinstance(value, str) else value
+# ------------------------------------------------------------------ templates
 
 
+@lru_cache(maxsize=1)
 def environment() -> Environment:
-    """The jinja2 environment of all our templates: everything is escaped."""
+    """The jinja2 environment of all templates: pages are escaped, ``.txt.j2`` is plain text."""
 
     def finalize(value: Any) -> Any:
-        return value if isinstance(value, Markup) else _clean(value)
+        """Without control and direction-override characters, which can hide text in browsers."""
+        if isinstance(value, str) and not isinstance(value, Markup):
+            return _CONTROL.sub("\ufffd", value)
+        return value
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("cardiometa", "reports/templates"),
-        autoescape=True,
+        autoescape=select_autoescape(
+            disabled_extensions=("txt.j2",), default=True, default_for_string=True
+        ),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         finalize=finalize,
     )
+    made.filters.update(
+        shown=shown,
+        count=shown_count,
+        counted=counted,
+        p=shown_p,
+        p_equals=p_equals,
+        measure_name=measure_name,
+        measure_label=measure_label,
+        column_classes=column_classes,
+        svg_inline=svg_inline,
+        png_uri=png_uri,
+        markup=Markup,
+        kind=lambda block: type(block).__name__.lower(),
+        paragraphs=lambda text: [p.strip() for p in re.split(r"\n\s*\n", text) if p.strip()],
+        num=lambda value: f"{value:g}",
+    )
+    return made
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    return environment().get_template("page.html.j2")
+def words(page: str, block: str, **facts: Any) -> str:
+    """The text of a block of ``templates/PAGE.txt.j2``, filled with facts.
+
+    Line breaks of the template become spaces; blank lines part paragraphs.
+    """
+    template = environment().get_template(f"{page}.txt.j2")
+    text = "".join(template.blocks[block](template.new_context(facts)))
+    parts = (re.sub(r"[ \n]+", " ", part).strip() for part in re.split(r"\n *\n", text))
+    return "\n\n".join(part for part in parts if part)

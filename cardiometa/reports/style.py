@@ -1,10 +1,9 @@
-"""Short names of measures and units as a journal prints them.
+"""How reports print names, numbers and figures.
 
-How numbers are shown: roundings of the CSV value, with the signs that journals print.
-
-The look of every figure: small sans type, colours that all eyes can part, the same bytes twice.
-
-Figures are matplotlib ``Figure`` objects drawn by Agg; pyplot and its global state are not used.
+Names of measures and units as a journal prints them; numbers as roundings of the CSV value, with
+the signs that journals print; the style of every figure (small sans type, colours that are
+distinct in all forms of colour vision, equal input gives equal bytes). Figures are matplotlib
+``Figure`` objects drawn by Agg; pyplot and its global state are not used.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ ABBREVIATIONS: Final = (
 
 
 def measure_name(column: str) -> str:
-    """``lv_edvi_ml_m2`` as ``LV EDV index``; a column of the user's own stays as it is."""
+    """``lv_edvi_ml_m2`` as ``LV EDV index``; a user-defined column stays as it is."""
     if column in _OTHERS:
         return _OTHERS[column]
     chamber, _, rest = column.partition("_")
@@ -100,7 +99,7 @@ def shown_estimate(
 
 
 def shown_count(value: float | None) -> str:
-    """``12345`` as ``12 345`` with a no-break thin space; four digits stay together."""
+    """``12345`` as ``12 345`` with a no-break thin space; four digits are not split."""
     if value is None or not math.isfinite(value):
         return DASH
     text = f"{round(value):d}"
@@ -109,7 +108,25 @@ def shown_count(value: float | None) -> str:
     return text.replace("-", MINUS)
 
 
-# Okabe & Ito's palette (2008), in an order whose first colours also part in grey.
+def counted(count: float, noun: str) -> str:
+    """``1 trial``, ``12 trials``."""
+    return f"{shown_count(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def shown_p(p: float | None) -> str:
+    """A p value as journals print it: three decimals, two where it is larger."""
+    if p is None or not math.isfinite(p):
+        return DASH
+    return "<0.001" if p < 0.001 else shown(p, 3 if p < 0.1 else 2)
+
+
+def p_equals(p: float | None) -> str:
+    """``= 0.032`` or ``< 0.001``: what follows a p."""
+    text = shown_p(p)
+    return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
+
+
+# Okabe & Ito's palette (2008), in an order whose first colours also differ in grey.
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK: Final = "#1a1a1a"
 SOFT: Final = "#666666"
@@ -117,7 +134,7 @@ HAIR: Final = "#d0d0d0"
 POINTS_PER_MM: Final = 72 / 25.4
 
 # Text is measured with DejaVu Sans, which matplotlib carries, so that the layout is the same on
-# every machine; an SVG is shown in the narrower Helvetica or Arial, so nothing can touch.
+# every machine; an SVG is shown in the narrower Helvetica or Arial, so no texts can touch.
 _MEASURED: Final = "DejaVu Sans"
 _SHOWN: Final = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -158,12 +175,12 @@ _RC: Final[dict[str, Any]] = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """The settings under which figures are made and saved; the caller's own come back after."""
+    """The settings under which figures are made and saved; the caller's are restored after."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         settings: Any = mpl.rcParams
         settings.update(_RC)
-        # A name in a script that DejaVu lacks is boxes in a PNG but right in the SVG.
+        # Scripts that DejaVu lacks are boxes in a PNG, but correct in the SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 

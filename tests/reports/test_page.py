@@ -156,7 +156,7 @@ def test_mistakes_of_the_caller_are_refused():
         page(table(rows=(("a", "b"),)))
     with pytest.raises(ValueError, match="neither svg nor png"):
         page(Figure(title="f"))
-    with pytest.raises(ValueError, match="must hold an <svg>"):
+    with pytest.raises(ValueError, match="must contain an <svg>"):
         page(Figure(title="f", svg="no picture"))
     with pytest.raises(ValueError, match="not lower-case"):
         page_html("t", "", [Section("A", "A b", ())])
