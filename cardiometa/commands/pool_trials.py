@@ -472,6 +472,8 @@ def _facts(
 def _document(
     result: PoolingResult, options: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> dict[str, Any]:
+    from ..pooling.results import documents_of
+
     account = result.accounting
     return {
         "command": COMMAND,
@@ -479,18 +481,18 @@ def _document(
         "cardiometa_version": version(),
         "options": options,
         "inputs": inputs,
-        "effects": [asdict(row) for row in result.effects],
-        "heterogeneity": [asdict(row) for row in result.heterogeneity],
-        "participants_by_arm": [asdict(row) for row in result.by_arm],
-        "integrity": [asdict(row) for row in result.integrity if row.result == "look"],
+        "effects": documents_of(result.effects),
+        "heterogeneity": documents_of(result.heterogeneity),
+        "participants_by_arm": documents_of(result.by_arm),
+        "integrity": documents_of([row for row in result.integrity if row.result == "look"]),
         "accounting": None if account is None else _released(account, result.options.min_cell),
         "methods": result.methods,
-        "one_stage_checks": [asdict(row) for row in result.checks],
-        "compare_reported": [asdict(row) for row in result.comparison],
-        "influence": [asdict(row) for row in result.influence],
-        "spline": [asdict(row) for row in result.spline],
-        "meta_regression": [asdict(row) for row in result.regression],
-        "delta_adjusted": [asdict(row) for row in result.delta],
+        "one_stage_checks": documents_of(result.checks),
+        "compare_reported": documents_of(result.comparison),
+        "influence": documents_of(result.influence),
+        "spline": documents_of(result.spline),
+        "meta_regression": documents_of(result.regression),
+        "delta_adjusted": documents_of(result.delta),
         "warnings": result.warnings,
     }
 

@@ -215,10 +215,10 @@ def _check_even(
         )
 
 
-SUMMARIES_ONLY = "sensitivity: trials with published effects only"
+SUMMARIES_ONLY = "trials with published effects only"
 TERM = "treatment:source"
 LEVEL = "participants vs summaries"
-DIFFERENCE = "sensitivity: participants' data less published effects"
+DIFFERENCE = "participants' data less published effects"
 _LEAST = 3
 
 
@@ -277,7 +277,9 @@ def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
             k=fit.df + 2,
             tau2_method=method,
             headline=True,
-            note=DIFFERENCE,
+            variant="source-difference",
+            label=DIFFERENCE,
+            note=f"sensitivity: {DIFFERENCE}",
         )
     )
     return rows

@@ -14,7 +14,7 @@ from .aggregate_effects import read_summaries, source_rows
 from .endpoint.accessors import text_column
 from .endpoint.analysis_set import participant_exclusions
 from .endpoint.arm_counts import participants_by_arm
-from .endpoint.estimand import WORST_RANK_NOTE, as_worst_rank, refuse_without_deaths, with_estimand
+from .endpoint.estimand import WORST_RANK, as_worst_rank, refuse_without_deaths, with_estimand
 from .first_stage.first_stage import FirstStage
 from .first_stage.given_imputations import analysis_stage, first_copy
 from .first_stage.worst_rank import WORSE
@@ -28,7 +28,7 @@ from .meta_regression import trial_regression
 from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .results import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
 from .second_stage.events import event_rows
-from .second_stage.multi_arm import JOINT, joint_fit, joint_rows
+from .second_stage.multi_arm import joint_fit, joint_rows
 from .second_stage.one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
 from .second_stage.two_stage import (
     WITHOUT_REVIEW,
@@ -175,7 +175,7 @@ def pool_trials(
         *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
         *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
         *([CLUSTERS_LEFT_OUT] if options.cluster and options.model == "both" else []),
-        *([JOINT_MODEL] if any(row.note.startswith(JOINT) for row in beside) else []),
+        *([JOINT_MODEL] if any(row.variant == "joint-model" for row in beside) else []),
         *extra_warnings,
         *(() if compared is None else compared.warnings),
         *integrity_warning(integrity),
@@ -355,42 +355,40 @@ def _sensitivity(
         if options.cluster:
             warnings.append("No worst-rank sensitivity analysis: it takes people for independent.")
         elif options.worse or options.outcome in WORSE:
-            wanted.append((as_worst_rank(options), WORST_RANK_NOTE))
+            wanted.append((as_worst_rank(options), WORST_RANK))
         else:
             warnings.append(
                 f"No worst-rank sensitivity analysis: which values of {options.outcome} are the "
                 "worse ones is not known (--worse)."
             )
     if options.missing_outcome == "impute":
-        wanted.append((replace(options, missing_outcome="complete"), "sensitivity: complete cases"))
+        wanted.append((replace(options, missing_outcome="complete"), "complete cases"))
     if options.effect == "mean-difference" and summaries is None:
-        wanted.append((replace(options, effect="change"), "sensitivity: change score"))
-        wanted.append((replace(options, effect="follow-up"), "sensitivity: follow-up only"))
+        wanted.append((replace(options, effect="change"), "change score"))
+        wanted.append((replace(options, effect="follow-up"), "follow-up only"))
     rows: list[EffectRow] = []
-    for other, note in wanted:
+    for other, label in wanted:
         try:
             again = analysis_stage(table, other, roster)
         except CardiometaError as error:
-            warnings.append(
-                f"No {note.replace('sensitivity: ', 'sensitivity analysis ')}: {error.message}"
-            )
+            warnings.append(f"No sensitivity analysis {label}: {error.message}")
             continue
         studies = with_summaries(again, summaries, other)
         for arm in again.arms:
             if arm in stage.arms:
-                rows += headlines_again(again, studies[arm], other, note)
+                rows += headlines_again(again, studies[arm], other, label)
     return rows, warnings
 
 
 def headlines_again(
-    stage: FirstStage, studies: Sequence[Study], options: PoolingOptions, note: str
+    stage: FirstStage, studies: Sequence[Study], options: PoolingOptions, label: str
 ) -> list[EffectRow]:
     """The headline of each model asked for, marked as a sensitivity analysis."""
-    two_stage = sensitivity_row(studies, options, note)
+    two_stage = sensitivity_row(studies, options, label)
     if options.model == "two-stage":
         return [two_stage]
     if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations or options.cluster:
         return [two_stage]
     single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
-    again = [as_sensitivity(row, note) for row in single]
+    again = [as_sensitivity(row, label) for row in single]
     return again if options.model == "one-stage" and again else [two_stage, *again]

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final, Literal
 
 from ..records import Exclusion
 from .options import PoolingOptions
+
+Variant = Literal[
+    "main",  # the analysis as asked for
+    "sensitivity",  # the main analysis with one thing changed: `label` says which
+    "mantel-haenszel",  # 2 x 2 tables pooled without correction
+    "stratified-cox",  # one Cox model over all trials
+    "joint-model",  # all arms in one model
+    "source-difference",  # participants' data less published effects
+    "small-study",  # Egger's test
+    "joint-test",  # that the effect is the same at all levels
+    "ecological",  # between trials, not within
+    "not-pooled",  # a level with too few trials or participants
+]
+Suppressed = Literal["", "below-threshold", "complementary"]
+_NOT_A_COLUMN: Final = {"column": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +56,14 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectRow:
-    """One row of ``effects.csv``; its fields are the file's columns, None an empty cell."""
+    """One row of ``effects.csv``; its fields are the file's columns, None an empty cell.
+
+    The last five are no columns; they say as data what ``note`` says in words. ``label`` names the
+    analysis where it is not the main one (``change score``). ``suppressed``: numbers of this row
+    were removed, because they are of fewer people than the least cell (``small_counts`` names the
+    counts, ``control`` or ``active`` or ``events``; empty: the row itself), or because they would
+    give such a number back. ``aggregate``: a published effect, no participants' data.
+    """
 
     analysis: str
     source: str = "harmonised"
@@ -78,6 +100,11 @@ class EffectRow:
     exp_ci_low: float | None = None
     exp_ci_high: float | None = None
     note: str = ""
+    variant: Variant = field(default="main", metadata=_NOT_A_COLUMN)
+    label: str = field(default="", metadata=_NOT_A_COLUMN)
+    suppressed: Suppressed = field(default="", metadata=_NOT_A_COLUMN)
+    small_counts: tuple[str, ...] = field(default=(), metadata=_NOT_A_COLUMN)
+    aggregate: bool = field(default=False, metadata=_NOT_A_COLUMN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +334,9 @@ class ArmCount:
 
     ``died`` and ``withdrew`` before the follow-up scan; ``no_outcome`` and ``no_baseline`` of the
     randomised; outcome and baseline means are of those analysed, ``baseline_others`` of the
-    ``n_baseline_others`` others.
+    ``n_baseline_others`` others. Not columns, what ``note`` says as data: ``suppressed`` as of
+    `EffectRow`, ``small_counts`` the counts below the cell, ``deaths_recorded`` whether the trial
+    has any day of death.
     """
 
     trial: str
@@ -330,6 +359,9 @@ class ArmCount:
     baseline_analysed: float | None
     baseline_others: float | None
     note: str = ""
+    deaths_recorded: bool = field(default=True, metadata=_NOT_A_COLUMN)
+    suppressed: Suppressed = field(default="", metadata=_NOT_A_COLUMN)
+    small_counts: tuple[str, ...] = field(default=(), metadata=_NOT_A_COLUMN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,7 +391,8 @@ class IntegrityRow:
     """One row of ``integrity.csv``: a check of one trial.
 
     ``result`` is ``ok``, ``look`` (a person should) or ``not-checked``; ``value`` is the number
-    that decided, where the check has one.
+    that decided, where the check has one. Not columns: ``other_unit``, the outcome seems to be in
+    another unit; ``suppressed``, counts were removed, which ``sentence`` says after ``statement``.
     """
 
     trial: str
@@ -369,6 +402,13 @@ class IntegrityRow:
     n_found: int | None
     value: float | None
     sentence: str
+    other_unit: bool = field(default=False, metadata=_NOT_A_COLUMN)
+    suppressed: Suppressed = field(default="", metadata=_NOT_A_COLUMN)
+
+    @property
+    def statement(self) -> str:
+        """The sentence without what it says of suppressed counts."""
+        return self.sentence.rpartition(" (n<")[0] if self.suppressed else self.sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,9 +470,14 @@ class PoolingResult:
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:
     """The column names of a row record, in order."""
-    return tuple(item.name for item in fields(record))
+    return tuple(item.name for item in fields(record) if item.metadata.get("column", True))
 
 
 def cells_of(row: Any) -> tuple[Any, ...]:
     """The cells of a row record, in order."""
-    return tuple(getattr(row, item.name) for item in fields(row))
+    return tuple(getattr(row, name) for name in columns_of(type(row)))
+
+
+def documents_of(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Rows as JSON objects, their columns alone."""
+    return [dict(zip(columns_of(type(row)), cells_of(row), strict=True)) for row in rows]

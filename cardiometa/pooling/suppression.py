@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .results import ArmCount, EffectRow, IntegrityRow, Study
+from .results import ArmCount, EffectRow, IntegrityRow, Study, Suppressed
 
 WITHHELD = "counts withheld"
 
@@ -64,12 +64,15 @@ def unshown(
 
 
 _SHOWN = ("analysis", "source", "model", "outcome", "effect", "arm", "control", "term", "trial")
+_FACTS = ("variant", "label", "aggregate")
 
 
-def without_numbers(row: EffectRow, note: str) -> EffectRow:
+def without_numbers(row: EffectRow, note: str, *small_counts: str) -> EffectRow:
     """The row with its place and its headline, and a note for its numbers."""
-    kept = {name: getattr(row, name) for name in (*_SHOWN, "level", "headline", "ci_method")}
-    return EffectRow(**kept, note=note)
+    shown = (*_SHOWN, "level", "headline", "ci_method", *_FACTS)
+    kept = {name: getattr(row, name) for name in shown}
+    suppressed: Suppressed = "complementary" if note == WITHHELD else "below-threshold"
+    return EffectRow(**kept, note=note, suppressed=suppressed, small_counts=small_counts)
 
 
 def _release_events(row: EffectRow, thin: Collection[tuple[str, str]], min_cell: int) -> EffectRow:
@@ -79,7 +82,7 @@ def _release_events(row: EffectRow, thin: Collection[tuple[str, str]], min_cell:
     alone = row.analysis == "pooled" and row.k == 1 and any(arm == row.arm for arm, _ in thin)
     if not (own or alone):
         return row
-    bare = without_numbers(row, note)
+    bare = without_numbers(row, note, "events")
     if row.analysis == "leave-one-out":
         return bare
     return replace(bare, n_control=row.n_control, n_active=row.n_active, k=row.k)
@@ -151,7 +154,14 @@ def _release_pooled(row: EffectRow, arms: set[tuple[str, str]], min_cell: int) -
     if (row.arm, row.control) not in arms and not _is_thin(row, min_cell):
         return row
     df = None if row.k == 1 else row.df  # the residual df of a single trial
-    return replace(row, n_control=None, n_active=None, df=df, note=_joined(WITHHELD, row.note))
+    return replace(
+        row,
+        n_control=None,
+        n_active=None,
+        df=df,
+        note=_joined(WITHHELD, row.note),
+        suppressed=row.suppressed or "complementary",
+    )
 
 
 def _release_trial(row: EffectRow, trials: set[str], min_cell: int) -> EffectRow:
@@ -159,12 +169,20 @@ def _release_trial(row: EffectRow, trials: set[str], min_cell: int) -> EffectRow
         return row
     if (row.n_control or 0) + (row.n_active or 0) < min_cell and _is_thin(row, min_cell):
         kept = ("analysis", "source", "outcome", "effect", "arm", "control", "trial", "headline")
-        cells = {name: getattr(row, name) for name in kept}
-        return EffectRow(**cells, note=f"n<{min_cell}")
+        cells = {name: getattr(row, name) for name in (*kept, *_FACTS)}
+        return EffectRow(**cells, note=f"n<{min_cell}", suppressed="below-threshold")
     thin = [name for name in ("control", "active") if small(getattr(row, f"n_{name}"), min_cell)]
     # Another arm of the trial may be the thin one; the interval gives the trial's size back.
     note = f"n<{min_cell} ({', '.join(thin)})" if thin else WITHHELD
-    return replace(row, n_control=None, n_active=None, df=None, note=_joined(note, row.note))
+    return replace(
+        row,
+        n_control=None,
+        n_active=None,
+        df=None,
+        note=_joined(note, row.note),
+        suppressed="below-threshold" if thin else row.suppressed or "complementary",
+        small_counts=tuple(thin) or row.small_counts,
+    )
 
 
 _COUNTS = (
@@ -264,7 +282,15 @@ def release_counts(
         if row.trial in quiet and "events" not in hidden:
             hidden["events"] = None
             note = _joined(WITHHELD, note)
-        released.append(replace(row, **hidden, note=_joined(note, row.note)) if hidden else row)
+        if hidden:
+            row = replace(  # noqa: PLW2901
+                row,
+                **hidden,
+                note=_joined(note, row.note),
+                suppressed="below-threshold" if thin else "complementary",
+                small_counts=tuple(thin),
+            )
+        released.append(row)
     return tuple(released)
 
 
@@ -278,6 +304,9 @@ def release_integrity(rows: Sequence[IntegrityRow], min_cell: int) -> tuple[Inte
             sentence=f"{row.sentence} (n<{min_cell})"
             if small(row.n_found, min_cell) or small(row.n_checked, min_cell)
             else row.sentence,
+            suppressed="below-threshold"
+            if small(row.n_found, min_cell) or small(row.n_checked, min_cell)
+            else "",
         )
         for row in rows
     )
@@ -320,15 +349,17 @@ def release_levels(
     released = []
     for row in rows:
         if row.estimate is not None and _is_scarce(row, scarce):
-            released.append(without_numbers(row, f"n<{min_cell} (events)"))
+            released.append(without_numbers(row, f"n<{min_cell} (events)", "events"))
         elif row.analysis not in ("subgroup", "interaction"):
             released.append(row)
         elif row.trial and _rests_on(row, thin):
-            kept = {name: getattr(row, name) for name in _KEPT_release_levels}
-            released.append(EffectRow(**kept, level=row.level, note=f"n<{min_cell}", headline=True))
+            kept = {name: getattr(row, name) for name in (*_KEPT_release_levels, *_FACTS)}
+            bare = EffectRow(**kept, level=row.level, note=f"n<{min_cell}", headline=True)
+            released.append(replace(bare, suppressed="below-threshold"))
         elif any((row.arm, row.term, level) in hidden for level in _levels(row)):
             note = "; ".join(part for part in (WITHHELD, row.note) if part)
-            released.append(replace(row, n_control=None, n_active=None, note=note))
+            bare = replace(row, n_control=None, n_active=None, note=note)
+            released.append(replace(bare, suppressed="complementary"))
         else:
             released.append(row)
     return released

@@ -50,6 +50,7 @@ def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[
                     baseline_analysed=_mean(members.loc[analysed, "baseline"]),
                     baseline_others=_mean(members.loc[~analysed, "baseline"]),
                     note="" if recorded else NO_DEATHS,
+                    deaths_recorded=recorded,
                 )
             )
     return tuple(sorted(rows, key=lambda row: natural(row.trial)))

@@ -72,7 +72,7 @@ def _before_followup(people: pd.DataFrame, day: str, followup_day: float | None)
     return (people[day] < typical) | (typical.isna() & people[day].notna())
 
 
-WORST_RANK_NOTE = "sensitivity: win odds, deaths the worst rank"
+WORST_RANK = "win odds, deaths the worst rank"
 _WORDS = {
     "while-alive": "Estimand: the difference among those alive at the follow-up; it compares "
     "groups that survival may have made unlike, so deaths by arm and the worst-rank analysis stand "

@@ -11,7 +11,7 @@ from ..first_stage.trial_effects import effects_of_trial
 from ..options import PoolingOptions
 from ..pool import JOINT_MODEL
 from ..results import EffectRow, PoolingResult, Study
-from ..second_stage.multi_arm import JOINT, joint_fit, joint_rows
+from ..second_stage.multi_arm import joint_fit, joint_rows
 from ..second_stage.one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
 from ..second_stage.two_stage import effect_rows, heterogeneity_rows
 from ..subgroups.rows import Interactions, interaction_rows
@@ -68,7 +68,7 @@ def pool_sites(
         *(text for arm, members in studies.items() for text in few_trials(arm, members)),
         *(text for one in single for text in one.warnings),
         *(text for one in levels for text in one.warnings),
-        *([JOINT_MODEL] if any(row.note.startswith(JOINT) for row in beside) else []),
+        *([JOINT_MODEL] if any(row.variant == "joint-model" for row in beside) else []),
         *(f"A site refused: {text}" for text in whole.refused),
         *(
             f"The sites mix values of {name}: {', '.join(values)}."

@@ -134,6 +134,7 @@ def stratified_rows(
             k=len(mine),
             tau2_method="fe",
             headline=True,
+            variant="stratified-cox",
             note=STRATIFIED,
         ),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -56,7 +56,7 @@ def unit_warnings(rows: Sequence[IntegrityRow]) -> list[str]:
         f"{row.trial}: the outcome's spread is {row.value:.3g} times that of the other trials, and "
         "so is its mean: is it in another unit? Pooling it as it is would make no sense."
         for row in rows
-        if row.check == "sd-ratio" and "another unit" in row.sentence
+        if row.other_unit
     ]
 
 
@@ -117,7 +117,7 @@ def spread_rows(trials: Mapping[str, Spread]) -> Iterable[IntegrityRow]:
         shift = mean[trial] / middle if middle else math.nan
         look = ratio > _SPREAD or ratio < 1 / _SPREAD
         unit = all(x > _UNIT or 0 < x < 1 / _UNIT for x in (ratio, shift))
-        yield _row(
+        row = _row(
             trial,
             "sd-ratio",
             look=look,
@@ -126,6 +126,7 @@ def spread_rows(trials: Mapping[str, Spread]) -> Iterable[IntegrityRow]:
             value=ratio,
             checked=size[trial],
         )
+        yield replace(row, other_unit=unit and look)
 
 
 def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[IntegrityRow]:

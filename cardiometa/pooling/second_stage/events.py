@@ -10,7 +10,7 @@ from ..endpoint.analysis_set import Analysed
 from ..first_stage.survival import stratified_rows
 from ..options import PoolingOptions
 from ..results import EffectRow, Study
-from .mantel_haenszel import MANTEL_HAENSZEL, is_sparse, mantel_haenszel_row
+from .mantel_haenszel import is_sparse, mantel_haenszel_row
 from .two_stage import effect_rows
 
 HEADLINE = "Mantel-Haenszel, common effect, no cell corrected (events are few)"
@@ -47,8 +47,7 @@ def event_rows(
     if sparse and not aggregates and not options.adjust:
         rows = [_not_headline(row) for row in rows]
         rows += _left_out(studies, options)
-        words = extra.note.replace(MANTEL_HAENSZEL, HEADLINE)
-        extra = replace(extra, headline=True, note=words)
+        extra = replace(extra, headline=True, label="Mantel-Haenszel", note=HEADLINE)
         warnings.append(
             f"{extra.arm}: events are few (half of the trials or more have an arm without any, or "
             "less than 1 % of people had one): the headline is Mantel-Haenszel's common effect; "

@@ -16,7 +16,7 @@ from ..options import PoolingOptions
 from ..results import EffectRow, Study
 from .two_stage import interval_cells, total
 
-MANTEL_HAENSZEL = "sensitivity: Mantel-Haenszel, common effect, no cell corrected"
+MANTEL_HAENSZEL = "Mantel-Haenszel, common effect, no cell corrected"
 UNADJUSTED = "covariates not used"
 _RARE = 0.01
 
@@ -96,5 +96,9 @@ def mantel_haenszel_row(studies: Sequence[Study], options: PoolingOptions) -> Ef
         tau2=0.0,
         k=len(usable),
         tau2_method="fe",
-        note="; ".join([MANTEL_HAENSZEL, *([UNADJUSTED] if options.adjust else [])]),
+        variant="mantel-haenszel",
+        label=MANTEL_HAENSZEL,
+        note="; ".join(
+            [f"sensitivity: {MANTEL_HAENSZEL}", *([UNADJUSTED] if options.adjust else [])]
+        ),
     )

@@ -24,7 +24,7 @@ from ..options import PoolingOptions
 from ..results import EffectRow, Study
 from .two_stage import interval_cells
 
-JOINT = "sensitivity: all arms in one model (shared control)"
+JOINT = "all arms in one model (shared control)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def _row(
     se = float(np.sqrt(contrast @ covariance @ contrast))
     interval = t_interval(estimate, se, df, options.level, options.headline_ci)
     among = joint.trials[arm] | joint.trials.get(control, frozenset())
-    note = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
+    label = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
     return EffectRow(
         analysis="pooled",
         outcome=options.outcome,
@@ -135,5 +135,7 @@ def _row(
         tau2=fit.tau2,
         k=len(among),
         tau2_method=options.tau2 if options.tau2 in ("ml", "fe") else "reml",
-        note=note,
+        variant="joint-model",
+        label=label,
+        note=f"sensitivity: {label}",
     )

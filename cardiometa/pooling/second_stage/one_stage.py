@@ -299,7 +299,7 @@ def _sensitivity(
             row = next(row for row in _rows(fit, studies, other) if row.headline)
         except (ArithmeticError, np.linalg.LinAlgError):
             continue
-        rows.append(as_sensitivity(row, f"sensitivity: {words}"))
+        rows.append(as_sensitivity(row, words))
     return rows
 
 
@@ -339,7 +339,7 @@ def joint_one_stage_rows(
     rows = []
     for arm, control, contrast in pairs:
         among = joint.trials[arm] | joint.trials.get(control, frozenset())
-        note = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
+        label = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
         method = headline_method(joint.fit, options)
         try:
             interval = contrast_interval(joint.fit, contrast, method, options.level)
@@ -357,7 +357,9 @@ def joint_one_stage_rows(
                 tau2=float(joint.fit.theta[0]),
                 k=len(among),
                 tau2_method=likelihood_name(options),
-                note=note,
+                variant="joint-model",
+                label=label,
+                note=f"sensitivity: {label}",
             )
         )
     return rows

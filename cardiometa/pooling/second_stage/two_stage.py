@@ -27,9 +27,9 @@ from ..options import RATIOS, PoolingOptions
 from ..results import EffectRow, HeterogeneityRow, Study
 
 ONE_TRIAL = "one trial: its own interval, no heterogeneity can be estimated"
-COMMON_EFFECT = "sensitivity: common effect (tau2 = 0)"
-WITHOUT_REVIEW = "sensitivity: without rows marked for review"
-PARTICIPANTS_ONLY = "sensitivity: trials with participants' data only"
+COMMON_EFFECT = "common effect (tau2 = 0)"
+WITHOUT_REVIEW = "without rows marked for review"
+PARTICIPANTS_ONLY = "trials with participants' data only"
 SMALL_STUDY = "Egger's test: change of the effect per unit of its standard error"
 NO_WIDTH = "estimates equal: the interval has no width and must not be used"
 
@@ -68,15 +68,16 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
     return tuple(rows)
 
 
-def sensitivity_row(studies: Sequence[Study], options: PoolingOptions, note: str) -> EffectRow:
+def sensitivity_row(studies: Sequence[Study], options: PoolingOptions, label: str) -> EffectRow:
     """The headline of another set of studies, marked as a sensitivity analysis."""
     headline = next(row for row in pooled_rows(studies, options) if row.headline)
-    return as_sensitivity(headline, note)
+    return as_sensitivity(headline, label)
 
 
-def as_sensitivity(row: EffectRow, note: str) -> EffectRow:
-    """A headline marked as a sensitivity analysis."""
-    return replace(row, headline=False, note="; ".join(p for p in (note, row.note) if p))
+def as_sensitivity(row: EffectRow, label: str) -> EffectRow:
+    """A row marked as a sensitivity analysis, ``label`` naming what is different."""
+    note = "; ".join(part for part in (f"sensitivity: {label}", row.note) if part)
+    return replace(row, headline=False, variant="sensitivity", label=label, note=note)
 
 
 def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
@@ -101,7 +102,8 @@ def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
 def _common_effect_row(usable: Sequence[Study], options: PoolingOptions) -> EffectRow:
     fit = pool_estimates(*estimates_of(usable), "fe")
     interval = pooled_interval(fit, "wald", options.level)
-    return _pooled_row(usable, fit, interval, options, headline=False, note=COMMON_EFFECT)
+    row = _pooled_row(usable, fit, interval, options, headline=False, note="")
+    return as_sensitivity(row, COMMON_EFFECT)
 
 
 def _small_study_rows(usable: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
@@ -112,7 +114,7 @@ def _small_study_rows(usable: Sequence[Study], options: PoolingOptions) -> list[
     estimate, interval = egger(y, v, options.level)
     cells = interval_cells(estimate, interval, replace(options, effect="mean-difference"))
     row = EffectRow(analysis="small-study", **_common(usable[0], options), **cells)
-    return [replace(row, k=len(usable), headline=True, note=SMALL_STUDY)]
+    return [replace(row, k=len(usable), headline=True, variant="small-study", note=SMALL_STUDY)]
 
 
 def _common(study: Study, options: PoolingOptions) -> dict[str, Any]:
@@ -163,20 +165,22 @@ def _trial_row(study: Study, weight: float | None, options: PoolingOptions) -> E
             for part in ("summary data", f"n = {study.n}" if study.n is not None else "", note)
             if part
         )
-    if study.estimate is None or study.se is None:
-        return EffectRow(
-            analysis="trial", trial=study.trial, **_common(study, options), **counts, note=note
-        )
-    interval = t_interval(study.estimate, study.se, study.df, options.level)
-    return EffectRow(
+    row = EffectRow(
         analysis="trial",
         trial=study.trial,
         **_common(study, options),
         **counts,
+        note=note,
+        aggregate=study.aggregate,
+    )
+    if study.estimate is None or study.se is None:
+        return row
+    interval = t_interval(study.estimate, study.se, study.df, options.level)
+    return replace(
+        row,
         **interval_cells(study.estimate, interval, options),
         weight_percent=None if weight is None else 100.0 * float(weight),
         headline=True,
-        note=note,
     )
 
 

@@ -206,6 +206,7 @@ def _joint_test(
         df=None if wald else fit.df,
         ci_method=options.headline_ci if not wald else "wald",
         headline=True,
+        variant="joint-test",
         note="test that the effect is the same at all levels",
     )
 
@@ -287,6 +288,7 @@ def _one_stage_rows(
                         level=level,
                         **cells,
                         headline=head and not note,
+                        variant="ecological" if note else "main",
                         note=note,
                     )
                 )
@@ -321,7 +323,7 @@ def _subgroup_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[E
         if floating is None or level not in pooled.levels:
             rows.append(replace(row, note="no trial compares this level with another"))
         elif not enough:
-            rows.append(replace(row, note=THIN))
+            rows.append(replace(row, variant="not-pooled", note=THIN))
         else:
             j = pooled.levels.index(level)
             se = math.sqrt(float(floating.covariance[j, j]))
@@ -342,7 +344,7 @@ def with_holm(rows: Sequence[EffectRow], options: PoolingOptions) -> list[Effect
     A modifier with several levels counts once, by its joint test where there is one; what the plan
     names beforehand is not adjusted.
     """
-    joint = {row.term for row in rows if row.level == ALL_LEVELS}
+    joint = {row.term for row in rows if row.variant == "joint-test"}
     adjusted = list(rows)
     for model in ("two-stage", "one-stage"):
         tested = [
@@ -354,7 +356,7 @@ def with_holm(rows: Sequence[EffectRow], options: PoolingOptions) -> list[Effect
             and not row.trial
             and row.p is not None
             and row.term.partition(":")[2] not in options.prespecified_columns
-            and (row.term not in joint or model == "one-stage" or row.level == ALL_LEVELS)
+            and (row.term not in joint or model == "one-stage" or row.variant == "joint-test")
         ]
         tested.sort(key=lambda i: rows[i].p or 0.0)
         running = 0.0
