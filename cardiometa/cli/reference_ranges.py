@@ -275,7 +275,7 @@ def _document(result: ReferenceResult) -> dict[str, Any]:
     """What --json prints: the limits, the accounting, what to know."""
     from dataclasses import asdict
 
-    from ..reference.disclosure import released_account
+    from ..privacy.suppression import suppress_account
 
     few = 1 if result.options.internal else result.options.min_cell
     return {
@@ -284,5 +284,5 @@ def _document(result: ReferenceResult) -> dict[str, Any]:
         "trials": list(result.trials),
         "warnings": list(result.warnings),
         "limits": [asdict(row) for row in result.limits],
-        "accounting": [released_account(account, few) for account in result.accounts],
+        "accounting": [suppress_account(account, few) for account in result.accounts],
     }

@@ -498,11 +498,11 @@ def _document(
 
 
 def _released(account: Accounting, min_cell: int) -> dict[str, Any]:
-    from ..reference.disclosure import released_counts
+    from ..privacy.suppression import suppressed_counts
 
     gone = account.participants - account.analysed
     return {
         "participants": account.participants,
         "analysed": account.analysed,
-        "excluded": released_counts(account.excluded, gone, min_cell),
+        "excluded": suppressed_counts(account.excluded, gone, min_cell),
     }

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ..privacy.suppression import hidden_counts
 from ..records import ETHNICITIES, SEXES
-from ..reference.disclosure import hidden_counts
 
 ALL: Final = "all"
 GROUPINGS: Final = ("sex", "age_band", "ethnicity", "vendor", "field_strength", "trial")

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from ..reference.disclosure import hidden_counts
+from ..privacy.suppression import hidden_counts
 
 FLAGGED: Final = "flagged"
 RANDOM: Final = "random"

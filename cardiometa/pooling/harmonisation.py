@@ -106,20 +106,6 @@ def _rows_of(stage: FirstStage, arm: str, options: PoolingOptions) -> list[Effec
     return [row for row in rows if row.analysis in ("trial", "pooled")]
 
 
-def without_differences(
-    rows: Sequence[EffectRow], main: Sequence[EffectRow], min_cell: int
-) -> list[EffectRow]:
-    """The reported rows without counts where these tell how few people lack a reported value."""
-    counts = {(r.arm, r.trial): (r.n_control, r.n_active) for r in main if r.analysis == "trial"}
-    few = any(
-        0 < abs((a or 0) - (b or 0)) < min_cell
-        for row in rows
-        if row.analysis == "trial" and (row.arm, row.trial) in counts
-        for a, b in zip(counts[row.arm, row.trial], (row.n_control, row.n_active), strict=True)
-    )
-    return [replace(row, n_control=None, n_active=None) if few else row for row in rows]
-
-
 def _warnings(stages: Sequence[FirstStage], options: PoolingOptions) -> list[str]:
     found = []
     people = stages[0].people

@@ -7,7 +7,6 @@ Meta-regression and groups of trials as rows: between trials, so ecological, and
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import TableError
+from ..privacy.suppression import is_small, suppress_groups
 from ..statistics.meta import CI_METHODS, pool_estimates, pooled_interval, t_interval
 from ..statistics.meta_regression import (
     MetaRegression,
@@ -29,7 +29,6 @@ from .results import RegressionLine, RegressionRow, Study, TrialPoint
 from .second_stage.two_stage import estimates_of, interval_cells
 from .subgroups.modifiers import PER, per_text
 from .subgroups.rows import ALL_LEVELS
-from .suppression import WITHHELD, small
 
 SHARE_UNIT = 10.0
 
@@ -74,7 +73,7 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
             unit=PER.get(name, (1.0, ""))[0],
             per=per_text(name),
             shown=frozenset(
-                str(t) for t, n in sizes.items() if not small(int(n), options.min_cell)
+                str(t) for t, n in sizes.items() if not is_small(int(n), options.min_cell)
             ),
         )
     if (different <= 1).all():
@@ -107,8 +106,8 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
         shown=frozenset(
             str(t)
             for t, row in second.iterrows()
-            if not small(int(row["sum"]), options.min_cell)
-            and not small(int(row["size"] - row["sum"]), options.min_cell)
+            if not is_small(int(row["sum"]), options.min_cell)
+            and not is_small(int(row["size"] - row["sum"]), options.min_cell)
         ),
     )
 
@@ -153,7 +152,7 @@ def trial_regression(
         found = (
             _slope_rows(chosen, values, options)
             if values.numbers
-            else _shown_groups(_group_rows(chosen, values, options), values, hidden)
+            else suppress_groups(_group_rows(chosen, values, options), values.words, hidden)
         )
         if lost and found:
             warnings.append(
@@ -320,25 +319,6 @@ def _group_rows(
         *_separate_rows(chosen, of, levels, common, options),
         *_one_tau2_rows(chosen, of, levels, common, options),
         *alone,
-    ]
-
-
-def _shown_groups(
-    rows: Sequence[RegressionRow], values: TrialValues, hidden: Collection[str]
-) -> list[RegressionRow]:
-    """The rows, without the numbers of groups in which one trial alone is hidden."""
-    lone = Counter(values.words[trial] for trial in hidden if trial in values.words)
-    kept = ("outcome", "effect", "arm", "control", "covariate", "kind", "level", "tau2_model", "k")
-    return [
-        RegressionRow(
-            **{name: getattr(row, name) for name in kept},
-            ci_method=row.ci_method,
-            headline=row.headline,
-            note=f"{WITHHELD}: one of its trials alone is not shown",
-        )
-        if row.kind == "level" and row.k > 1 and lone[row.level] == 1
-        else row
-        for row in rows
     ]
 
 

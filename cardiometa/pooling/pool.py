@@ -9,6 +9,15 @@ import pandas as pd
 
 from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
+from ..privacy.suppression import (
+    few_event_trials,
+    hidden_trials,
+    suppress_arm_counts,
+    suppress_effects,
+    suppress_integrity,
+    suppress_levels,
+    suppress_small_differences,
+)
 from ..records import CohortTable
 from .aggregate_effects import read_summaries, source_rows
 from .endpoint.accessors import text_column
@@ -19,7 +28,7 @@ from .first_stage.first_stage import FirstStage
 from .first_stage.given_imputations import analysis_stage, first_copy
 from .first_stage.worst_rank import WORSE
 from .flow import flow_counts
-from .harmonisation import compare_reported, without_differences
+from .harmonisation import compare_reported
 from .integrity.cohort import cohort_checks, unit_warnings
 from .integrity.selection import selection_checks
 from .integrity.stated import TrialFacts, design_warnings, refuse_unmodelled, stated_checks
@@ -41,14 +50,6 @@ from .sensitivity.delta import delta_rows, tipping_sentences
 from .sensitivity.influence import influence_rows
 from .subgroups.rows import interaction_rows, modifiers_of
 from .subgroups.spline import spline_rows
-from .suppression import (
-    few_events,
-    release_counts,
-    release_effects,
-    release_integrity,
-    release_levels,
-    unshown,
-)
 from .wording import (
     few_trials,
     integrity_warning,
@@ -132,7 +133,9 @@ def pool_trials(
     ]
     compared = compare_reported(table, options, roster) if options.compare_reported else None
     reported = (
-        [] if compared is None else without_differences(compared.effects, effects, options.min_cell)
+        []
+        if compared is None
+        else suppress_small_differences(compared.effects, effects, options.min_cell)
     )
     beside = [row for arm in stage.arms for row in source_rows(studies[arm], options)]
     if options.effect in DIFFERENCES and not (stage.imputations or options.cluster):
@@ -144,14 +147,16 @@ def pool_trials(
     delta = _delta(stage, options)
     once = first_copy(table)
     least = options.min_cell
-    scarce = few_events(studies, least)
+    scarce = few_event_trials(studies, least)
     regressions = [
-        trial_regression(studies[arm], stage.people, options, unshown(studies[arm], scarce, least))
+        trial_regression(
+            studies[arm], stage.people, options, hidden_trials(studies[arm], scarce, least)
+        )
         for arm in (stage.arms if options.meta_regression else ())
     ]
     events = {key: count for one in by_level for key, count in one.events.items()}
-    released = release_effects(
-        [*effects, *beside, *extra, *reported, *release_levels(levels, least, events)],
+    released = suppress_effects(
+        [*effects, *beside, *extra, *reported, *suppress_levels(levels, least, events)],
         least,
         scarce,
     )
@@ -188,8 +193,8 @@ def pool_trials(
         arms=stage.arms,
         effects=released,
         heterogeneity=tuple(heterogeneity),
-        by_arm=release_counts(participants_by_arm(stage.people, options), least, scarce),
-        integrity=release_integrity(integrity, options.min_cell),
+        by_arm=suppress_arm_counts(participants_by_arm(stage.people, options), least, scarce),
+        integrity=suppress_integrity(integrity, options.min_cell),
         exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
         accounting=stage.accounting(),
         methods=methods_of_rows(stage, options) + summaries_sentence(summaries),
@@ -198,7 +203,7 @@ def pool_trials(
         review_rows=_review_rows(first_copy(table)),
         checks=tuple(one.check for one in single if one.check is not None),
         comparison=() if compared is None else compared.rows,
-        compared=() if compared is None else release_effects(compared.compared, options.min_cell),
+        compared=() if compared is None else suppress_effects(compared.compared, options.min_cell),
         delta=delta,
         influence=influence_of(studies, released, options),
         flow=flow_counts(stage.people, studies),
@@ -270,7 +275,7 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
     by_arm: dict[str, list[Study]] = {}
     for study in sorted(studies, key=lambda item: item.arm):  # trials in the order of the file
         by_arm.setdefault(study.arm, []).append(study)
-    effects = release_effects(
+    effects = suppress_effects(
         [row for members in by_arm.values() for row in effect_rows(members, options)],
         options.min_cell,
     )

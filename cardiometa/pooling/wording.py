@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..privacy.suppression import few_event_trials
 from ..records import CohortTable
 from .endpoint.estimand import estimand_sentence
 from .first_stage.first_stage import FirstStage
 from .first_stage.worst_rank import worse_direction
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .results import IntegrityRow, Study
-from .suppression import few_events
 
 TAU2_NAMES = {
     "reml": "restricted maximum likelihood",
@@ -334,7 +334,7 @@ def stage_warnings(stage: FirstStage) -> list[str]:
 
 def _few_events(stage: FirstStage, options: PoolingOptions) -> list[str]:
     """Which trials' numbers are withheld, because they would give a small count of events back."""
-    thin = sorted({trial for _, trial in few_events(stage.studies, options.min_cell)})
+    thin = sorted({trial for _, trial in few_event_trials(stage.studies, options.min_cell)})
     if not thin:
         return []
     sentence = (

@@ -21,6 +21,7 @@ from scipy import special
 from ..cohort.parsing import LARGEST
 from ..errors import EstimationError, Problem, TableError, UsageError
 from ..measurement.measures import definition
+from ..privacy.suppression import hidden_counts
 from ..records import ETHNICITIES, SEXES, ReferenceLimit
 from ..statistics.meta import q_profile
 from ..statistics.meta_range import (
@@ -37,7 +38,6 @@ from ..statistics.meta_range import (
 )
 from .curves.fit import RANDOM_FROM, TrialPlan, plan_for
 from .curves.measure import too_few_trials
-from .disclosure import hidden_counts
 from .model import Kind, model_document
 from .options import (
     NONPARAMETRIC_MIN_N,

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import EstimationError, TableError
 from ..measurement.measures import MEASURES, body_sizes, definition
+from ..privacy.suppression import hidden_counts
 from ..records import CohortTable, Exclusion, ReferenceLimit
 from .curves.measure import (
     STRATA,
@@ -27,7 +28,6 @@ from .curves.measure import (
     methods_of,
     with_ages,
 )
-from .disclosure import hidden_counts
 from .meta import META, MeasureMeta, group_of_cell, measure_meta, meta_cells, on_logs
 from .model import SAMPLING_ERROR, model_document, stratum_model
 from .options import NONPARAMETRIC_MIN_N, NOT_A_REFERENCE, Method, ReferenceOptions

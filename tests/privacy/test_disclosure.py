@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.pooling.federated.guards import tells_few
+from cardiometa.privacy.suppression import is_disclosive
 from tests.kit.command_runs import Bench
 from tests.kit.pooling_tables import simulate_wide
 from tests.kit.reference_tables import people_frame
@@ -411,18 +411,18 @@ def test_everybody_less_the_women_less_the_other_men_is_refused(bench: Bench) ->
 
 def test_what_several_sets_tell_is_what_linear_algebra_says() -> None:
     whole, third = frozenset(range(60)), frozenset(range(20))
-    assert not tells_few([whole, third], 10)
-    assert tells_few([whole, frozenset(range(55))], 10)
-    assert not tells_few([whole, frozenset(range(50))], 10)
+    assert not is_disclosive([whole, third], 10)
+    assert is_disclosive([whole, frozenset(range(55))], 10)
+    assert not is_disclosive([whole, frozenset(range(50))], 10)
     halves = [frozenset(range(0, 60, 2)), frozenset(range(1, 59, 2))]
-    assert not tells_few(halves, 10)
-    assert tells_few([whole, *halves], 10)
+    assert not is_disclosive(halves, 10)
+    assert is_disclosive([whole, *halves], 10)
     # Overlaps of a few alone are no leak: nothing isolates them.
-    assert not tells_few([frozenset(range(33)), frozenset(range(30, 60))], 10)
-    assert tells_few([frozenset(range(33)), frozenset(range(30, 60)), whole], 10)
+    assert not is_disclosive([frozenset(range(33)), frozenset(range(30, 60))], 10)
+    assert is_disclosive([frozenset(range(33)), frozenset(range(30, 60)), whole], 10)
     # Two classes that only come together: three and four people, of seven in all.
     seven = frozenset(range(53))
-    assert tells_few([whole, seven, frozenset(range(20, 57))], 10)
+    assert is_disclosive([whole, seven, frozenset(range(20, 57))], 10)
 
 
 def test_an_unknown_ledger_is_said(bench: Bench) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from ...errors import EstimationError, InputError, Problem
+from ...privacy.suppression import is_disclosive
 from ...records import CohortTable
 from ..endpoint.analysis_set import covariate_numbers
 from ..first_stage.arm_sums import ArmSums
@@ -29,7 +26,6 @@ from .site import SiteSummary, model_of
 
 LEAST_TRIAL = 20
 PEOPLE_A_COLUMN = 10
-_MOST_TOGETHER = 3  # classes of people that are few even together
 
 Sets = dict[tuple[str, str, str], frozenset[object]]
 
@@ -177,7 +173,7 @@ def check_ledger(
     """InputError where sets of a trial, earlier ones among them, tell of a few people.
 
     Two that differ by a few are named. Several may do what no two can (everybody less the women
-    less all but one of the men): whatever sums and differences give is looked at (`tells_few`).
+    less all but one of the men): whatever sums and differences give is looked at (`is_disclosive`).
     """
     earlier = list(earlier)
     problems = _together(entries, earlier, min_cell)
@@ -227,34 +223,6 @@ def _together(
         )
         for trial, sets in sorted(after.items())
         if sets != before.get(trial)
-        and tells_few(sets, least)
-        and not tells_few(before.get(trial, set()), least)
+        and is_disclosive(sets, least)
+        and not is_disclosive(before.get(trial, set()), least)
     ]
-
-
-def tells_few(sets: Collection[frozenset[Any]], least: int) -> bool:
-    """True where some sum of sums, each taken any number of times, is of fewer than ``least``.
-
-    People who are in the same sets cannot be told apart: they are one class, and what can be
-    worked out is the span of the sets over the classes. It holds a sum of the classes T alone just
-    where the rank falls when T is left out.
-    """
-    masks: Counter[int] = Counter()
-    member: dict[Any, int] = {}
-    for number, people in enumerate(sorted(sets, key=sorted)):
-        for person in people:
-            member[person] = member.get(person, 0) | 1 << number
-    masks.update(member.values())
-    classes = sorted(masks)
-    matrix = np.array([[mask >> n & 1 for mask in classes] for n in range(len(sets))], dtype=float)
-    few = [k for k, mask in enumerate(classes) if masks[mask] < least]
-    if not few:
-        return False
-    whole = np.linalg.matrix_rank(matrix)
-    for together in range(1, min(_MOST_TOGETHER, len(few)) + 1):
-        for part in combinations(few, together):
-            if sum(masks[classes[k]] for k in part) < least:
-                rest = np.delete(matrix, part, axis=1)
-                if not rest.size or np.linalg.matrix_rank(rest) < whole:
-                    return True
-    return False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...errors import EstimationError, UsageError
 from ...measurement.measures import definition
+from ...privacy.suppression import suppress_effects, suppress_levels
 from ..first_stage.first_stage import natural
 from ..first_stage.trial_effects import effects_of_trial
 from ..options import PoolingOptions
@@ -15,7 +16,6 @@ from ..second_stage.multi_arm import joint_fit, joint_rows
 from ..second_stage.one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
 from ..second_stage.two_stage import effect_rows, heterogeneity_rows
 from ..subgroups.rows import Interactions, interaction_rows
-from ..suppression import release_effects, release_levels
 from ..wording import few_trials, interaction_sentence, one_stage_sentence, second_stage_sentence
 from .site import SiteSummary, join_sites, options_of
 
@@ -82,8 +82,8 @@ def pool_sites(
         unit=definition(chosen.outcome).unit,
         control=chosen.control,
         arms=tuple(studies),
-        effects=release_effects(
-            [*effects, *beside, *release_levels(by_level, chosen.min_cell)], chosen.min_cell
+        effects=suppress_effects(
+            [*effects, *beside, *suppress_levels(by_level, chosen.min_cell, {})], chosen.min_cell
         ),
         heterogeneity=tuple(
             row for members in studies.values() for row in heterogeneity_rows(members, chosen)

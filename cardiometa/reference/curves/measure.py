@@ -20,8 +20,8 @@ import numpy as np
 from scipy import special
 
 from ...errors import EstimationError, TableError
+from ...privacy.suppression import hidden_counts
 from ...records import ETHNICITIES, SEXES, CohortTable, ReferenceLimit
-from ..disclosure import hidden_counts
 from ..options import NOT_A_REFERENCE, Method, ReferenceOptions
 from ..results import Calibration, CurveLine, CurvePeople, QStatistics, Worm
 from ..select import NEEDS_POSITIVE, People

@@ -28,9 +28,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
+from ...privacy.suppression import hidden_counts, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.order_statistics import interpolated_quantile
-from ..disclosure import hidden_counts, released
 from ..options import Factor, Method, ReferenceOptions
 from ..results import Calibration, Contrast, PartitionTest, TrialLimit
 from ..select import People
@@ -62,7 +62,7 @@ def trial_limits(
     numbers, counts = list(cell.trial_counts), list(cell.trial_counts.values())
     hidden = hidden_counts(counts, cell.n, options.min_cell)
     without = {
-        trial: limits if options.internal else released(limits)
+        trial: limits if options.internal else without_extremes(limits)
         for trial, limits in fitted.without.items()
     }
     own = {trial: _own(measure, fitted, trial, options) for trial in numbers}
@@ -121,7 +121,7 @@ def _own(measure: str, fitted: FittedCell, trial: int, options: ReferenceOptions
         limits = tuple(replace(found, ci_low=None, ci_high=None) for found in limits)
     return _Own(
         rule=rule,
-        limits=limits if options.internal else released(limits),
+        limits=limits if options.internal else without_extremes(limits),
         status="small-n" if n < 120 else "ok",
         notes=(),
     )

@@ -22,10 +22,10 @@ from itertools import product
 import numpy as np
 from scipy import optimize
 
+from ...privacy.suppression import without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.lms import box_cox_power
 from ...statistics.order_statistics import interpolated_quantile
-from ..disclosure import released
 from ..options import LimitsRule, ReferenceOptions
 from ..select import People
 from .limits import Limit, LimitRequest, default_rule, estimate_limits
@@ -198,7 +198,7 @@ def fit_cell(
         cell=cell,
         rule=rule,
         limits=limits,
-        printed=limits if options.internal else released(limits),
+        printed=limits if options.internal else without_extremes(limits),
         without=_without_each(cell, rule, request, options) if without_trials else {},
     )
 

@@ -24,8 +24,8 @@ import numpy as np
 from ...evaluation.groups import ALL
 from ...evaluation.reliability import EF_GRADES
 from ...evaluation.tables import grade_table
+from ...privacy.suppression import hidden_counts, suppressed_counts
 from ...records import Figure, Table
-from ...reference.disclosure import hidden_counts, released_counts
 from ..page import Facts, Notice, Section, page_html
 from ..style import (
     ABBREVIATIONS,
@@ -231,7 +231,7 @@ def _papillary(result: EvaluationResult) -> tuple[tuple[str, str], ...]:
     if not counts:
         return ()
     total = sum(counts.values())
-    told = released_counts(counts, total, result.options.least)
+    told = suppressed_counts(counts, total, result.options.least)
     words = "; ".join(
         f"{name} {DASH if count is None else shown_count(count)}" for name, count in told.items()
     )
@@ -546,7 +546,7 @@ def _account(result: EvaluationResult) -> Table:
     compared = result.compared
     reasons = Counter(e.code for e in compared.exclusions)
     gone = sum(reasons.values())
-    told = released_counts(dict(reasons), gone, result.options.least)
+    told = suppressed_counts(dict(reasons), gone, result.options.least)
     rows = [
         ("Scans in the output of segment", _count(result, compared.scans_in)),
         *((f"Excluded: {code}", shown_count(told[code])) for code in sorted(reasons)),

@@ -14,8 +14,8 @@ from ...measurement.measures import definition
 from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
 from ...pooling.results import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
 from ...pooling.wording import EFFECT_NAMES
+from ...privacy.suppression import suppressed_counts
 from ...records import Table
-from ...reference.disclosure import released_counts
 from ..style import (
     DASH,
     measure_label,
@@ -489,7 +489,7 @@ def excluded_reasons(result: PoolingResult) -> list[tuple[str, str]]:
         item.code: item.sentence for item in result.exclusions if item.stage == "participant"
     }
     gone = account.participants - account.analysed
-    told = released_counts(account.excluded, gone, least)
+    told = suppressed_counts(account.excluded, gone, least)
     return [
         (sentences[code], _few_or_count(told[code], count, least))
         for code, count in sorted(account.excluded.items(), key=lambda pair: -pair[1])

@@ -63,7 +63,7 @@ def convention_facts(result: ReferenceResult) -> tuple[tuple[str, str], ...]:
 
 def accounting_table(result: ReferenceResult) -> Table:
     """Rows of the table in, each reason, rows used: closes for each measure."""
-    from ...reference.disclosure import hidden_counts
+    from ...privacy.suppression import hidden_counts
 
     few = result.options.min_cell
     codes = [c for c in _REASONS if any(c in a.excluded for a in result.accounts)]

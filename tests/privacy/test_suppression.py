@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.reference.disclosure import hidden_counts, outward, released, released_account
+from cardiometa.privacy.suppression import (
+    hidden_counts,
+    round_outward,
+    suppress_account,
+    without_extremes,
+)
 from cardiometa.reference.results import Account
 from cardiometa.reference.strata.limits import LimitRequest, estimate_limits
 
@@ -43,17 +48,17 @@ def test_complementary_count_is_the_smallest():
 )
 @settings(max_examples=200, deadline=None)
 def test_outward_moves_outward_by_at_most_a_tenth(value, width, up):
-    moved = outward(value, width, up=up)
+    moved = round_outward(value, width, up=up)
     assert moved > value if up else moved < value
     assert abs(moved - value) <= width / 10 * (1 + 1e-9) + 1e-9
 
 
 def test_outward_is_round():
-    assert outward(71.3, 120, up=False) == 70
-    assert outward(70.0, 120, up=False) == 60
-    assert outward(213.2, 120, up=True) == 220
-    assert outward(52.34, 20, up=False) == 52
-    assert outward(5.123, 2.6, up=True) == 5.2
+    assert round_outward(71.3, 120, up=False) == 70
+    assert round_outward(70.0, 120, up=False) == 60
+    assert round_outward(213.2, 120, up=True) == 220
+    assert round_outward(52.34, 20, up=False) == 52
+    assert round_outward(5.123, 2.6, up=True) == 5.2
 
 
 @pytest.mark.parametrize("n", [40, 58, 59, 80, 119, 120, 150, 184, 200, 400])
@@ -61,7 +66,7 @@ def test_outward_is_round():
 def test_released_limits_hold_no_extreme(n, rule):
     values = np.sort(np.random.default_rng(n).normal(100, 15, n))
     exact = estimate_limits(values, rule, REQUEST)
-    for before, after in zip(exact, released(exact), strict=True):
+    for before, after in zip(exact, without_extremes(exact), strict=True):
         for number in (after.limit, after.ci_low, after.ci_high):
             assert number not in (values[0], values[-1])
         assert (after.limit is None) == before.limit_at_extreme
@@ -81,9 +86,9 @@ def test_the_account_tells_no_count_of_a_few():
         ethnicity_unknown=4,
         outliers=0,
     )
-    told = released_account(account, 10)
+    told = suppress_account(account, 10)
     # 55 - 12 - 40 would tell the 3, so that the smaller of the others is withheld too.
     assert told["excluded"] == {"failed": None, "sex-unknown": None, "not-healthy": 40}
     assert told["ethnicity_unknown"] is None
     assert told["outliers"] == 0
-    assert released_account(account, 1)["excluded"] == account.excluded
+    assert suppress_account(account, 1)["excluded"] == account.excluded

@@ -1,0 +1,1 @@
+"""Disclosure control: suppression of small counts, the ledger of site summaries, withdrawal."""
