@@ -25,7 +25,7 @@ from ..errors import ImageError, UsageError
 from ..provenance import version
 from ..records import CineStack, DicomOrigin, ScanKey, ScanSource, SourceImage
 from .archive import FileSet, ImageFile, open_files
-from .headers import quiet
+from .headers import decimal, quiet
 
 Identity = Literal["scrub", "keep"]
 
@@ -226,25 +226,16 @@ def _plane(cine: CineStack, origin: DicomOrigin, patient: Patient, k: int) -> An
         setattr(dataset, keyword, "")
     dataset.Modality = "MR"
     dataset.Rows, dataset.Columns = cine.pixels.shape[2:]
-    dataset.PixelSpacing = [_decimal(v) for v in cine.spacing_mm]
-    dataset.SliceThickness = _decimal(cine.source.thickness_mm or cine.slice_distance_mm)
-    dataset.ImageOrientationPatient = [_decimal(v) for v in origin.directions.ravel()]
-    dataset.ImagePositionPatient = [_decimal(v) for v in origin.slice_origins_mm[k]]
+    dataset.PixelSpacing = [decimal(v) for v in cine.spacing_mm]
+    dataset.SliceThickness = decimal(cine.source.thickness_mm or cine.slice_distance_mm)
+    dataset.ImageOrientationPatient = [decimal(v) for v in origin.directions.ravel()]
+    dataset.ImagePositionPatient = [decimal(v) for v in origin.slice_origins_mm[k]]
     dataset.PositionReferenceIndicator = ""
     return dataset
 
 
 def _place_holder(k: int) -> str:
     return f"2.25.1.{k + 1}"
-
-
-def _decimal(value: float) -> str:
-    """A DICOM decimal string: at most 16 characters."""
-    for digits in range(12, 5, -1):
-        text = f"{float(value):.{digits}g}"
-        if len(text) <= 16:
-            return text
-    raise ValueError(f"{value} does not fit a decimal string")
 
 
 def _build(

@@ -316,3 +316,12 @@ def seconds_of_datetime(value: str) -> float | None:
     """Seconds since midnight of a DICOM date-time (``YYYYMMDDHHMMSS.FFFFFF±ZZZZ``)."""
     body = re.split(r"[+-]", value, maxsplit=1)[0]
     return seconds_of_day(body[8:]) if len(body) > 8 else None
+
+
+def decimal(value: float) -> str:
+    """A DICOM decimal string: at most 16 characters."""
+    for digits in range(12, 5, -1):
+        written = f"{float(value):.{digits}g}"
+        if len(written) <= 16:
+            return written
+    raise ValueError(f"{value} does not fit a decimal string")

@@ -46,7 +46,7 @@ class HeartPhantom:
     ``lv_length_mm`` is the cavity from base to apex at end diastole (None: by the cube root of
     the volume); ``base_descent_mm`` how far the mitral plane moves to the apex in systole, the
     tricuspid plane by ``rv_base_descent_mm``. The base is a plane, so summing slices rounds it to
-    whole slices unless both are multiples of the slice distance (the defaults, for 10 mm).
+    full slices unless both are multiples of the slice distance (the defaults, for 10 mm).
     Papillary muscles (``papillary_g``) and trabeculae (0 to 1) lie inside the cavity and count as
     cavity. Raises InputError for a heart that cannot be built.
     """
@@ -89,64 +89,45 @@ class HeartPhantom:
         return 88.0 * math.pow(self.lv_edv_ml / 150.0, 1 / 3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HeartShape:
     """What the seed decides: angles in radians from lateral towards anterior, lengths in mm."""
 
-    septum_angle: float
-    ovality: float
-    ovality_angle: float
-    rv_half_angle: float
-    rv_power: float
-    rv_skew: float
-    septal_excess: float
-    apical_wall_mm: float
-    axis_slope: tuple[float, float]
-    swing_mm: tuple[float, float]
-    rv_wall_mm: float
-
-    @classmethod
-    def of(cls, phantom: HeartPhantom) -> HeartShape:
-        """Draw the shape of one heart."""
+    def __init__(self, phantom: HeartPhantom) -> None:
         rng = np.random.default_rng([phantom.seed, 1])
-        return cls(
-            septum_angle=math.pi + rng.uniform(-0.4, 0.4),
-            ovality=rng.uniform(0.0, 0.06),
-            ovality_angle=rng.uniform(0, math.pi),
-            rv_half_angle=rng.uniform(1.3, 1.65),
-            rv_power=rng.uniform(0.95, 1.3),
-            rv_skew=rng.uniform(-0.3, 0.3),
-            septal_excess=rng.uniform(-0.1, 0.25),
-            apical_wall_mm=3.0 + 0.02 * phantom.lv_mass_g,
-            axis_slope=(rng.uniform(-0.08, 0.08), rng.uniform(-0.08, 0.08)),
-            swing_mm=(rng.uniform(-2.0, 3.0), rng.uniform(-2.0, 2.0)),
-            rv_wall_mm=rng.uniform(2.5, 4.0),
-        )
+        self.septum_angle = math.pi + rng.uniform(-0.4, 0.4)
+        self.ovality = rng.uniform(0.0, 0.06)
+        self.ovality_angle = rng.uniform(0, math.pi)
+        self.rv_half_angle = rng.uniform(1.3, 1.65)
+        self.rv_power = rng.uniform(0.95, 1.3)
+        self.rv_skew = rng.uniform(-0.3, 0.3)
+        self.septal_excess = rng.uniform(-0.1, 0.25)
+        self.apical_wall_mm = 3.0 + 0.02 * phantom.lv_mass_g
+        self.axis_slope = (rng.uniform(-0.08, 0.08), rng.uniform(-0.08, 0.08))
+        self.swing_mm = (rng.uniform(-2.0, 3.0), rng.uniform(-2.0, 2.0))
+        self.rv_wall_mm = rng.uniform(2.5, 4.0)
 
     def outline(self, angle: np.ndarray) -> np.ndarray:
         """Radius of the LV outlines by angle, as a share of the equal-area circle's."""
         lobed = 1 + self.ovality * np.cos(2 * (angle - self.ovality_angle))
         return lobed / math.sqrt(1 + self.ovality**2 / 2)
 
-    def crescent(self, angle: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
+    def crescent(self, angle: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Depth of the RV beyond the septum by angle, 0 to 1; ``depth`` 0 at base, 1 at apex."""
-        half = (self.rv_half_angle * (1 - 0.35 * np.asarray(depth))).astype(angle.dtype)
+        half = (self.rv_half_angle * (1 - 0.35 * depth)).astype(angle.dtype)
         offset = (angle - self.septum_angle + math.pi) % (2 * math.pi) - math.pi
         share = offset / half
         inside = np.clip(1 - share * share, 0, None) ** self.rv_power
         return np.asarray(inside * (1 + self.rv_skew * share))
 
 
-def ellipsoid_integral() -> float:
-    """∫ (R/R_max)² over the length (0 to 1) of an ellipsoid cut above its widest plane."""
-    below = 1 - _BULGE
-    return 1 - (below**3 + _BULGE**3) / (3 * below**2)
-
-
 def ellipsoid_profile(depth: np.ndarray) -> np.ndarray:
-    """R/R_max at ``depth`` (0 base, 1 apex); 0 outside."""
+    """R/R_max at ``depth`` (0 base, 1 apex) of an ellipsoid cut above its widest plane, else 0."""
     inside = 1 - ((depth - _BULGE) / (1 - _BULGE)) ** 2
     return np.where((depth >= 0) & (depth <= 1), np.sqrt(np.clip(inside, 0, None)), 0.0)
+
+
+# The integral of `ellipsoid_profile` squared from 0 to 1.
+_ELLIPSOID_SHARE = 1 - ((1 - _BULGE) ** 3 + _BULGE**3) / (3 * (1 - _BULGE) ** 2)
 
 
 def rv_profile(depth: np.ndarray) -> np.ndarray:
@@ -169,89 +150,49 @@ def filled_fraction(phase: np.ndarray, es_fraction: float) -> np.ndarray:
     early = ramp(es_fraction + 0.03 * diastole, es_fraction + 0.45 * diastole)
     slow = np.clip((phase - es_fraction) / diastole, 0, 1)
     kick = ramp(es_fraction + 0.76 * diastole, 1.0)
-    return np.where(
-        phase <= es_fraction,
-        1 - ramp(0.0, es_fraction),
-        0.68 * early + 0.08 * slow + 0.24 * kick,
-    )
+    filling = 0.68 * early + 0.08 * slow + 0.24 * kick
+    return np.where(phase <= es_fraction, 1 - ramp(0.0, es_fraction), filling)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HeartMotion:
-    """The heart at each phase, all arrays ``[t]``: radii, planes and lengths in mm.
+    """The heart at ``frames`` equal steps of the RR interval, all arrays ``[t]``, lengths in mm.
 
     ``endo_mm`` and ``epi_mm`` are the largest equal-area radii; ``rv_mm`` the depth of the RV at
     its base. ``lv_ml`` and ``rv_ml`` are the true volumes, ``contraction`` 0 at ED and 1 at ES.
-    """
-
-    phase: np.ndarray
-    contraction: np.ndarray
-    lv_ml: np.ndarray
-    rv_ml: np.ndarray
-    base_mm: np.ndarray
-    rv_base_mm: np.ndarray
-    endo_mm: np.ndarray
-    endo_length_mm: np.ndarray
-    epi_mm: np.ndarray
-    epi_length_mm: np.ndarray
-    rv_mm: np.ndarray
-    rv_length_mm: np.ndarray
-
-
-def _rv_depth_mm(
-    shape: HeartShape, volume_ml: float, planes_mm: np.ndarray, epi_mm: np.ndarray
-) -> float:
-    # A plane's crescent is ½∫((R s + D f)² − (R s)²)dθ, D = D0 g(w): a quadratic in D0.
-    depth = np.linspace(0, 1, len(planes_mm))
-    crescent = shape.crescent(_ANGLES[None, :], depth[:, None])
-    step = 2 * math.pi / len(_ANGLES)
-    linear = (crescent * shape.outline(_ANGLES)).sum(axis=1) * step
-    square = (crescent**2).sum(axis=1) * step
-    g = rv_profile(depth)
-    b = float(np.trapezoid(epi_mm * g * linear, planes_mm))
-    a = float(np.trapezoid(g**2 * square, planes_mm)) / 2
-    return (-b + math.sqrt(b * b + 4 * a * volume_ml * 1000)) / (2 * a)
-
-
-def heart_motion(phantom: HeartPhantom, frames: int) -> HeartMotion:
-    """Move the heart through ``frames`` equal steps of the RR interval.
-
-    The myocardium keeps its volume; the apex stands still and the base comes down. End systole is
+    The myocardium keeps its volume; the apex stays in place and the base descends. End systole is
     set on the nearest frame, so that the sampled extremes are the volumes asked for.
     """
-    shape = HeartShape.of(phantom)
-    phase = np.arange(frames) / frames
-    es_fraction = max(1, round(phantom.es_fraction * frames)) / frames if frames > 1 else 0.5
-    filled = filled_fraction(phase, es_fraction)
-    contraction = 1 - filled
-    lv_ml = phantom.lv_edv_ml * (1 - phantom.lv_ef_percent / 100 * contraction)
-    rv_ml = phantom.rv_edv_ml * (1 - phantom.rv_ef_percent / 100 * contraction)
-    base = phantom.base_descent_mm * contraction
-    rv_base = np.maximum(base, phantom.rv_base_descent_mm * contraction)
-    wall = shape.apical_wall_mm * (1 + 0.4 * contraction)
-    apex = phantom.length_mm + shape.apical_wall_mm
-    endo_length, epi_length = apex - wall - base, apex - base
-    share = math.pi * ellipsoid_integral()
-    muscle_ml = phantom.lv_mass_g / MYOCARDIUM_G_PER_ML
-    endo = np.sqrt(lv_ml * 1000 / (share * endo_length))
-    epi = np.sqrt((lv_ml + muscle_ml) * 1000 / (share * epi_length))
-    rv_length = 0.9 * phantom.length_mm - rv_base
-    rv = np.empty(frames)
-    for t in range(frames):
-        planes = np.linspace(rv_base[t], rv_base[t] + rv_length[t], _PLANES)
-        radii = epi[t] * ellipsoid_profile((planes - base[t]) / epi_length[t])
-        rv[t] = _rv_depth_mm(shape, float(rv_ml[t]), planes, radii)
-    return HeartMotion(
-        phase=phase,
-        contraction=contraction,
-        lv_ml=lv_ml,
-        rv_ml=rv_ml,
-        base_mm=base,
-        rv_base_mm=rv_base,
-        endo_mm=endo,
-        endo_length_mm=endo_length,
-        epi_mm=epi,
-        epi_length_mm=epi_length,
-        rv_mm=rv,
-        rv_length_mm=rv_length,
-    )
+
+    def __init__(self, phantom: HeartPhantom, shape: HeartShape, frames: int) -> None:
+        self.phase = np.arange(frames) / frames
+        es_fraction = max(1, round(phantom.es_fraction * frames)) / frames if frames > 1 else 0.5
+        self.contraction = 1 - filled_fraction(self.phase, es_fraction)
+        self.lv_ml = phantom.lv_edv_ml * (1 - phantom.lv_ef_percent / 100 * self.contraction)
+        self.rv_ml = phantom.rv_edv_ml * (1 - phantom.rv_ef_percent / 100 * self.contraction)
+        self.base_mm = phantom.base_descent_mm * self.contraction
+        self.rv_base_mm = np.maximum(self.base_mm, phantom.rv_base_descent_mm * self.contraction)
+        wall = shape.apical_wall_mm * (1 + 0.4 * self.contraction)
+        apex = phantom.length_mm + shape.apical_wall_mm
+        self.endo_length_mm = apex - wall - self.base_mm
+        self.epi_length_mm = apex - self.base_mm
+        share = math.pi * _ELLIPSOID_SHARE
+        muscle_ml = phantom.lv_mass_g / MYOCARDIUM_G_PER_ML
+        self.endo_mm = np.sqrt(self.lv_ml * 1000 / (share * self.endo_length_mm))
+        self.epi_mm = np.sqrt((self.lv_ml + muscle_ml) * 1000 / (share * self.epi_length_mm))
+        self.rv_length_mm = 0.9 * phantom.length_mm - self.rv_base_mm
+        # A plane's crescent is ½∫((R s + D f)² − (R s)²)dθ, D = D0 g(w): a quadratic in D0.
+        depth = np.linspace(0, 1, _PLANES)
+        crescent = shape.crescent(_ANGLES[None, :], depth[:, None])
+        step = 2 * math.pi / len(_ANGLES)
+        linear = (crescent * shape.outline(_ANGLES)).sum(axis=1) * step
+        square = (crescent**2).sum(axis=1) * step
+        g = rv_profile(depth)
+        self.rv_mm = np.empty(frames)
+        for t, start in enumerate(self.rv_base_mm):
+            planes = np.linspace(start, start + self.rv_length_mm[t], _PLANES)
+            depths = (planes - self.base_mm[t]) / self.epi_length_mm[t]
+            radii = self.epi_mm[t] * ellipsoid_profile(depths)
+            b = float(np.trapezoid(radii * g * linear, planes))
+            a = float(np.trapezoid(g**2 * square, planes)) / 2
+            root = math.sqrt(b * b + 4 * a * float(self.rv_ml[t]) * 1000)
+            self.rv_mm[t] = (-b + root) / (2 * a)

@@ -1,24 +1,20 @@
-"""Phantom cines as classic DICOM files: one series a slice, as Siemens scanners write them.
+"""Phantom cines as files: classic DICOM with one series per slice, as Siemens writes, or NIfTI.
 
-Nothing is drawn by chance: UIDs are hashes of the pseudonym, the study and the phantom, dates are
-fixed, and PatientName and PatientID are the pseudonym given. pydicom is imported when called.
-
-Phantom cines as NIfTI: 4-D, one volume a frame, or an ED and ES pair.
-
-nibabel is imported when called; the bytes depend on the cine alone (no time stamps).
+Nothing is random: UIDs are hashes of the pseudonym, the study and the phantom, dates are fixed, and
+PatientName and PatientID are the pseudonym given; the bytes depend on the arguments alone.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from ..imaging.headers import decimal
+from ..imaging.nifti_write import nifti_bytes
 from .image import PhantomCine
 
 _MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -28,7 +24,7 @@ _DATE = "20000101"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhantomHeader:
-    """What the files say about who and where; ``study`` tells visits of one pseudonym apart."""
+    """What the files say about who and where; ``study`` distinguishes visits of one pseudonym."""
 
     pseudonym: str = "phantom"
     study: str = "baseline"
@@ -42,35 +38,15 @@ def phantom_uid(cine: PhantomCine, header: PhantomHeader, *role: object) -> str:
     return f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:15], 'big')}"
 
 
-def decimal(value: float) -> str:
-    """A DICOM decimal string: at most 16 characters."""
-    for digits in range(12, 5, -1):
-        text = f"{value:.{digits}g}"
-        if len(text) <= 16:
-            return text
-    raise ValueError(f"{value} does not fit a decimal string")
-
-
 def frame_dataset(cine: PhantomCine, header: PhantomHeader, z: int, t: int) -> Any:
     """One phase of one slice as a pydicom ``Dataset``, uncompressed, little endian."""
     from pydicom.dataset import Dataset
 
+    grid, sequence = cine.grid, cine.sequence
+    along_row, along_column, _ = grid.directions
+    # Breath-holds follow each other every 20 seconds.
+    minute, second = divmod(20 * z, 60)
     dataset = Dataset()
-    _identity(dataset, cine, header, z, t)
-    _acquisition(dataset, cine, t)
-    _geometry(dataset, cine, z)
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = cine.grid.rows, cine.grid.columns
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-    dataset.PixelRepresentation = 0
-    dataset.PixelData = cine.pixels[t, z].astype("<u2").tobytes()
-    dataset["PixelData"].VR = "OW"
-    return dataset
-
-
-def _identity(dataset: Any, cine: PhantomCine, header: PhantomHeader, z: int, t: int) -> None:
-    number = z * cine.grid.frames + t
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "RETRO", "NORM", "DIS2D"]
     dataset.SOPClassUID = _MR_IMAGE
@@ -79,60 +55,44 @@ def _identity(dataset: Any, cine: PhantomCine, header: PhantomHeader, z: int, t:
     dataset.SeriesInstanceUID = phantom_uid(cine, header, "series", z)
     dataset.FrameOfReferenceUID = phantom_uid(cine, header, "place")
     dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate = _DATE
-    # Breath-holds follow each other every 20 seconds.
-    minute, second = divmod(20 * z, 60)
     dataset.StudyTime = "100000"
     dataset.SeriesTime = dataset.AcquisitionTime = f"10{minute:02d}{second:02d}.000000"
     dataset.ContentTime = f"10{minute:02d}{second + 10:02d}.{t * 1000:06d}"
-    dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
-    dataset.Modality = "MR"
-    dataset.Manufacturer = header.manufacturer
+    dataset.Modality, dataset.Manufacturer = "MR", header.manufacturer
     dataset.ManufacturerModelName = "synthetic phantom"
     dataset.SeriesDescription = dataset.ProtocolName = header.description
     dataset.PatientName = dataset.PatientID = header.pseudonym
-    dataset.PatientBirthDate = dataset.PatientSex = ""
-    dataset.PatientIdentityRemoved = "YES"
-    dataset.StudyID = ""
-    dataset.SeriesNumber = 10 + z
-    dataset.AcquisitionNumber = 1
-    dataset.InstanceNumber = number - z * cine.grid.frames + 1
-
-
-def _acquisition(dataset: Any, cine: PhantomCine, t: int) -> None:
-    sequence, rr_ms = cine.sequence, cine.phantom.rr_ms
-    dataset.ScanningSequence = "GR"
-    dataset.SequenceVariant = ["SK", "SS"]
-    dataset.ScanOptions = "RG"
-    dataset.MRAcquisitionType = "2D"
-    dataset.SequenceName = "*tfi2d1_15"
-    dataset.RepetitionTime = decimal(sequence.tr_ms)
-    dataset.EchoTime = decimal(sequence.tr_ms / 2)
+    dataset.PatientBirthDate = dataset.PatientSex = dataset.StudyID = ""
+    dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
+    dataset.PatientIdentityRemoved, dataset.PatientPosition = "YES", "HFS"
+    dataset.SeriesNumber, dataset.AcquisitionNumber, dataset.InstanceNumber = 10 + z, 1, t + 1
+    dataset.ScanningSequence, dataset.SequenceVariant = "GR", ["SK", "SS"]
+    dataset.ScanOptions, dataset.MRAcquisitionType, dataset.SequenceName = "RG", "2D", "*tfi2d1_15"
+    dataset.RepetitionTime, dataset.EchoTime = decimal(sequence.tr_ms), decimal(sequence.tr_ms / 2)
     dataset.FlipAngle = decimal(sequence.flip_deg)
-    dataset.NumberOfAverages = "1"
-    dataset.EchoTrainLength = 1
-    dataset.ImagedNucleus = "1H"
+    dataset.NumberOfAverages, dataset.EchoTrainLength, dataset.ImagedNucleus = "1", 1, "1H"
     dataset.MagneticFieldStrength = decimal(sequence.field_strength_t)
     dataset.TriggerTime = decimal(round(float(cine.frame_times_ms[t]), 4))
-    dataset.NominalInterval = round(rr_ms)
+    dataset.NominalInterval = round(cine.phantom.rr_ms)
     dataset.HeartRate = round(cine.phantom.heart_rate_bpm)
-    dataset.CardiacNumberOfImages = cine.grid.frames
-    dataset.PatientPosition = "HFS"
-
-
-def _geometry(dataset: Any, cine: PhantomCine, z: int) -> None:
-    grid = cine.grid
-    along_row, along_column, _ = grid.directions
+    dataset.CardiacNumberOfImages = grid.frames
     dataset.SliceThickness = decimal(grid.thickness_mm)
     dataset.SpacingBetweenSlices = decimal(grid.slice_distance_mm)
     dataset.ImagePositionPatient = [decimal(round(v, 8)) for v in grid.position_lps_mm(z)]
-    dataset.ImageOrientationPatient = [
-        decimal(round(float(v), 10)) for v in (*along_row, *along_column)
-    ]
+    cosines = [decimal(round(float(v), 10)) for v in (*along_row, *along_column)]
+    dataset.ImageOrientationPatient = cosines
     dataset.PixelSpacing = [decimal(grid.row_spacing_mm), decimal(grid.column_spacing_mm)]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = grid.rows, grid.columns
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = cine.pixels[t, z].astype("<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    return dataset
 
 
 def encode(dataset: Any, transfer_syntax: str = _EXPLICIT_LITTLE) -> bytes:
-    """A data set as a file: preamble, meta header, explicit little endian unless told."""
+    """A data set as a file: preamble, meta header, by default explicit little endian."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.filewriter import dcmwrite
     from pydicom.uid import UID
@@ -150,7 +110,7 @@ def encode(dataset: Any, transfer_syntax: str = _EXPLICIT_LITTLE) -> bytes:
 
 
 def dicom_files(cine: PhantomCine, header: PhantomHeader | None = None) -> dict[str, bytes]:
-    """The cine as files by relative path: ``series_10/0001.dcm`` …, one series a slice."""
+    """The cine as files by relative path: ``series_10/0001.dcm`` …, one series per slice."""
     header = header or PhantomHeader()
     return {
         f"series_{10 + z}/{t + 1:04d}.dcm": encode(frame_dataset(cine, header, z, t))
@@ -159,33 +119,21 @@ def dicom_files(cine: PhantomCine, header: PhantomHeader | None = None) -> dict[
     }
 
 
-def _file(cine: PhantomCine, values: np.ndarray, frame_ms: float = 0.0) -> bytes:
-    # values: [z, y, x] or [t, z, y, x]; NIfTI stores x fastest.
-    nibabel: Any = import_module("nibabel")
-
-    image = nibabel.Nifti1Image(np.ascontiguousarray(values.T), cine.grid.affine_ras)
-    image.set_sform(cine.grid.affine_ras, code=1)
-    image.set_qform(cine.grid.affine_ras, code=1)
-    image.header.set_xyzt_units("mm", "msec")
-    if values.ndim == 4:
-        image.header["pixdim"][4] = frame_ms
-    image.header["descrip"] = b"synthetic phantom"
-    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
-
-
-def _frame_ms(cine: PhantomCine) -> float:
-    return cine.phantom.rr_ms / cine.grid.frames
+def _nifti(cine: PhantomCine, values: np.ndarray, frame_ms: float | None = None) -> bytes:
+    affine = cine.grid.affine_ras
+    return nifti_bytes(values, affine, frame_ms=frame_ms, description="synthetic phantom")
 
 
 def nifti_4d(cine: PhantomCine, name: str = "cine") -> dict[str, bytes]:
     """``name.nii.gz``: x, y, z, t with the frame's length in ms."""
-    return {f"{name}.nii.gz": _file(cine, cine.pixels.astype(np.int16), _frame_ms(cine))}
+    frame_ms = cine.phantom.rr_ms / cine.grid.frames
+    return {f"{name}.nii.gz": _nifti(cine, cine.pixels.astype(np.int16), frame_ms)}
 
 
 def nifti_frames(cine: PhantomCine, name: str = "cine") -> dict[str, bytes]:
-    """``name_frame01.nii.gz`` …: one 3-D volume a phase."""
+    """``name_frame01.nii.gz`` …: one 3-D volume per phase."""
     return {
-        f"{name}_frame{t + 1:02d}.nii.gz": _file(cine, volume.astype(np.int16))
+        f"{name}_frame{t + 1:02d}.nii.gz": _nifti(cine, volume.astype(np.int16))
         for t, volume in enumerate(cine.pixels)
     }
 
@@ -196,7 +144,7 @@ def nifti_ed_es(
     """``name_ED.nii.gz`` and ``name_ES.nii.gz``, with ``labels`` also ``…_gt.nii.gz``."""
     files = {}
     for phase, t in (("ED", cine.truth.ed_frame), ("ES", cine.truth.es_frame)):
-        files[f"{name}_{phase}.nii.gz"] = _file(cine, cine.pixels[t].astype(np.int16))
+        files[f"{name}_{phase}.nii.gz"] = _nifti(cine, cine.pixels[t].astype(np.int16))
         if labels:
-            files[f"{name}_{phase}_gt.nii.gz"] = _file(cine, cine.labels[t])
+            files[f"{name}_{phase}_gt.nii.gz"] = _nifti(cine, cine.labels[t])
     return files

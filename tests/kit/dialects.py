@@ -25,10 +25,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from cardiometa.imaging.headers import decimal
 from cardiometa.phantom.image import PhantomCine
 from cardiometa.phantom.write import (
     PhantomHeader,
-    decimal,
     dicom_files,
     encode,
     frame_dataset,

@@ -8,9 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import InputError
-from cardiometa.phantom.acquisition import TISSUES, add_noise, bssfp_signal
 from cardiometa.phantom.heart import filled_fraction
-from cardiometa.phantom.image import Bssfp, CineGrid, HeartPhantom, render
+from cardiometa.phantom.image import (
+    TISSUES,
+    Bssfp,
+    CineGrid,
+    HeartPhantom,
+    add_noise,
+    bssfp_signal,
+    render,
+)
 from tests.kit.dialects import volumes_ml
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from cardiometa.imaging.headers import decimal
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import (
     PhantomHeader,
-    decimal,
     dicom_files,
     nifti_4d,
     nifti_ed_es,
