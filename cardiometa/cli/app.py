@@ -54,7 +54,7 @@ class _LazyGroup(TyperGroup):
 
 def _print_version(value: bool) -> None:
     if value:
-        from ..provenance import version
+        from ..manifest import version
 
         typer.echo(f"cardiometa {version()}")
         raise typer.Exit

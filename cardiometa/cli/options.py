@@ -154,7 +154,7 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
 def _write_fault(error: BaseException) -> str:
     """Where a log says how the program failed: frames and the error's type, no message, no data."""
     from ..files import write_text
-    from ..provenance import version
+    from ..manifest import version
 
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"cardiometa {version()}: {type(error).__name__}"]

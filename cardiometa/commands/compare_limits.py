@@ -11,7 +11,7 @@ from typing import Any
 from ..cohort.read_table import read_any_table
 from ..errors import Problem, TableError, UsageError
 from ..files import csv_text, read_json, write_text
-from ..provenance import RESEARCH_USE
+from ..manifest import RESEARCH_USE
 from ..reference.compare_published import (
     HHC2024,
     LEVEL,

@@ -95,7 +95,7 @@ def _tables() -> Finding:
 
 def examine() -> list[Finding]:
     """Everything looked at, in order."""
-    from ..provenance import version
+    from ..manifest import version
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [

@@ -36,10 +36,7 @@ from ..evaluation.results import (
 )
 from ..files import RECORD_NAME, canonical_json, check_output, sha256_bytes, write_all
 from ..locking import writing
-from ..measurement.measures import MEASURES, PAPILLARY
-from ..pipeline.merge import frame_csv
-from ..pipeline.read_results import SegmentedScan, read_segmented
-from ..provenance import (
+from ..manifest import (
     FORMAT_VERSION,
     RESEARCH_USE,
     file_marks,
@@ -48,6 +45,9 @@ from ..provenance import (
     run_block,
     version,
 )
+from ..measurement.measures import MEASURES, PAPILLARY
+from ..pipeline.merge import frame_csv
+from ..pipeline.read_results import SegmentedScan, read_segmented
 from ..reading.labels.find import find_labels
 from ..reading.labels.read import read_manual
 from ..reading.labels.targets import ScanTarget, UnusableError

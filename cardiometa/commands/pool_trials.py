@@ -33,15 +33,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..files import check_output, csv_text, sha256_bytes, sha256_file, write_all
 from ..locking import writing
+from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block, version
 from ..pooling.options import PoolingOptions
-from ..provenance import (
-    FORMAT_VERSION,
-    file_marks,
-    library_versions,
-    record_text,
-    run_block,
-    version,
-)
 from ..records import Exclusion, RunRecord
 
 if TYPE_CHECKING:

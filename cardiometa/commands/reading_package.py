@@ -37,10 +37,10 @@ from ..files import (
 )
 from ..imaging.nifti_write import nifti_bytes
 from ..locking import writing
+from ..manifest import FORMAT_VERSION, record_text, run_block
 from ..pipeline.apply_correction import CORRECTED
 from ..pipeline.read_results import read_segmented
 from ..pipeline.result_file import SEGMENTATION_NAME, scan_folder
-from ..provenance import FORMAT_VERSION, record_text, run_block
 from ..reading.label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels
 from ..reading.labels.targets import UnusableError
 from ..records import RunRecord, ScanKey

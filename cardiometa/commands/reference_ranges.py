@@ -21,7 +21,7 @@ from ..files import (
     write_all,
 )
 from ..locking import writing
-from ..provenance import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
+from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
 from ..records import Exclusion, ReferenceLimit, RunRecord
 from ..reference.meta import is_summaries, refuse_other_method, summary_ranges, summary_rows
 from ..reference.options import LIMITS, METHODS, ReferenceOptions

@@ -16,8 +16,8 @@ from ..cohort.parsing import as_text
 from ..cohort.read_table import read_any_table
 from ..errors import Problem, TableError, UsageError
 from ..files import csv_text, read_json, write_text
+from ..manifest import RESEARCH_USE
 from ..measurement.measures import MEASURES, derived_measure
-from ..provenance import RESEARCH_USE
 from ..reference.model import (
     NewPeople,
     ReferenceModel,

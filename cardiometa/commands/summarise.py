@@ -11,8 +11,8 @@ from typing import Any
 from ..cohort.models import TableOptions
 from ..errors import InputError, UsageError
 from ..files import canonical_json, read_json, sha256_bytes, write_text
+from ..manifest import RESEARCH_USE, version
 from ..pooling.options import DIFFERENCES, PoolingOptions
-from ..provenance import RESEARCH_USE, version
 
 LEDGER_NAME = "cardiometa-ledger.json"
 _LEDGER_KIND = "cardiometa ledger; it stays at the site"

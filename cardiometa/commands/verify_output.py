@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CardiometaError, InputError
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
+from ..manifest import BLOCK_BYTES, FORMAT_VERSION, blocks_of, version
 from ..pipeline.cohort_snapshot import read_snapshot
 from ..pipeline.merge import PARQUET_NAME, RECORDS_NAME, contents_of
 from ..pipeline.result_file import (
@@ -30,7 +31,6 @@ from ..pipeline.result_file import (
     slim,
 )
 from ..pipeline.withdrawal_registry import read_withdrawals, without_withdrawn
-from ..provenance import BLOCK_BYTES, FORMAT_VERSION, blocks_of, version
 from ..records import ScanKey, ScanResult
 from .outdated import is_marked, record_of
 from .show import parts_of, staleness

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import RECORD_NAME, canonical_json, check_output, write_text
-from ..provenance import FORMAT_VERSION, record_text, run_block
+from ..manifest import FORMAT_VERSION, record_text, run_block
 from ..records import RunRecord
 from . import truth
 from .cohort import TrueScan, write_cohort

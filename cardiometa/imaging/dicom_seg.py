@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ImageError, UsageError
-from ..provenance import version
+from ..manifest import version
 from ..records import CineStack, DicomOrigin, ScanKey, ScanSource, SourceImage
 from .archive import FileSet, ImageFile, open_files
 from .headers import decimal, quiet

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import EngineError, UsageError
 from ..files import LOCK_PREFIX, LOCK_SUFFIX
-from ..provenance import version
+from ..manifest import version
 from ..records import ScanResult
 from .engine import EngineSetup, absolute
 from .process_scan import Failure, ScanJob, write_failure

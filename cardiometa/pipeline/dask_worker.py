@@ -15,7 +15,7 @@ from distributed import WorkerPlugin, get_worker
 
 from ..errors import CardiometaError, EngineError
 from ..imaging.source_state import source_state
-from ..provenance import version
+from ..manifest import version
 from ..records import ScanResult
 from .engine import EngineSetup
 from .process_factory import Nursery

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
-from ..provenance import RESEARCH_USE, file_marks
+from ..manifest import RESEARCH_USE, file_marks
 from ..records import Flag, ScanResult, Status
 from .result_file import read_record, record_sha256
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from ..errors import InputError
 from ..files import canonical_json, inside, read_json, sha256_bytes, sha256_file
-from ..provenance import FORMAT_VERSION, library_versions, version
+from ..manifest import FORMAT_VERSION, library_versions, version
 from ..records import (
     CineSource,
     CineStack,

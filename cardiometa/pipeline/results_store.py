@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InputError, Problem
 from ..files import canonical_json, read_json, sha256_file, write_all
-from ..provenance import FORMAT_VERSION
+from ..manifest import FORMAT_VERSION
 from ..reading.label_file import LabelFileError, grid_of_mask, read_labels
 from ..records import ScanKey, ScanResult
 from .result_file import (

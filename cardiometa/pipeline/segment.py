@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CohortError, UsageError
 from ..files import RECORD_NAME, check_output, create_new, read_json, remove_leftovers, write_text
 from ..locking import Claim, OutputLock
-from ..provenance import FORMAT_VERSION, record_text, run_block
+from ..manifest import FORMAT_VERSION, record_text, run_block
 from ..records import RunRecord, ScanKey, ScanResult
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text
 from .engine import Engine, EngineSetup

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from ..provenance import FORMAT_VERSION, RESEARCH_USE, version
+from ..manifest import FORMAT_VERSION, RESEARCH_USE, version
 from ..records import Figure, Table
 from .style import (
     DASH,

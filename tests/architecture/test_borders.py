@@ -19,7 +19,7 @@ ORDER = [
     "validation",
     "options",
     "locking",
-    "provenance",
+    "manifest",
     "statistics",
     "imaging",
     "phantom",

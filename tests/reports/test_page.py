@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cardiometa.provenance import FORMAT_VERSION, RESEARCH_USE, version
+from cardiometa.manifest import FORMAT_VERSION, RESEARCH_USE, version
 from cardiometa.records import Figure, Table
 from cardiometa.reports.page import (
     INTERNAL_NOTICE,

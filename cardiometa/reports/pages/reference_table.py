@@ -22,7 +22,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ...files import csv_text
-from ...provenance import RESEARCH_USE
+from ...manifest import RESEARCH_USE
 from ...records import ETHNICITIES
 from ..figures.reference_curves import METHOD_NAMES, headlines
 from ..figures.reference_strata import ALL, SEX_NAMES, band_name

@@ -39,8 +39,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...manifest import version
 from ...measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY
-from ...provenance import version
 from ..figures.agreement import agreement_figure, agreement_table, compared_measures
 from ..figures.flow import SideNotes, accounting_problems, flow_figure
 from ..page import Bullets, Facts, Notice, Paragraph, Section, page_html
