@@ -17,6 +17,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,18 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     for row in rows:
         writer.writerow([cell(value) for value in row])
     return buffer.getvalue()
+
+
+def record_columns(kind: type[Any]) -> list[str]:
+    """The CSV columns of a record: its fields but those marked ``csv=False``, and its note."""
+    names = [f.name for f in fields(kind) if f.metadata.get("csv", True)]
+    return names if "note" in names or not hasattr(kind, "note") else [*names, "note"]
+
+
+def records_csv(kind: type[Any], rows: Iterable[Any]) -> str:
+    """The CSV of records of one kind."""
+    names = record_columns(kind)
+    return csv_text(names, ([getattr(row, name) for name in names] for row in rows))
 
 
 # ------------------------------------------------------------------ output folders

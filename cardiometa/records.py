@@ -304,31 +304,6 @@ class TrialSummary:
     cross_products: np.ndarray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceLimit:
-    """One row of ``reference_ranges.csv``; None is an empty cell."""
-
-    measure: str
-    unit: str
-    method: str
-    limits: str
-    kind: Literal["population", "marginal", "conditional"]
-    sex: str
-    ethnicity: str
-    age_low: float | None
-    age_high: float | None
-    age: float | None
-    n: int | None
-    n_trials: int | None
-    centile: float
-    limit: float | None
-    ci_low: float | None
-    ci_high: float | None
-    ci_level: float
-    status: Literal["ok", "small-n", "pooled-thin", "single-trial", "suppressed"]
-    note: str = ""
-
-
 # ------------------------------------------------------------------ report and provenance
 
 

@@ -33,8 +33,7 @@ from .options import (
 from .output import say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..records import ReferenceLimit
-    from ..reference.results import ReferenceResult
+    from ..reference.results import ReferenceLimit, ReferenceRanges
 
 _MOST_SHOWN = 40
 
@@ -55,11 +54,11 @@ def _by(text: str | None) -> Any:
     return tuple(one_of("--by", name, ("sex", "ethnicity", "age")) for name in comma_list(text))
 
 
-def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
+def _show(result: ReferenceRanges, out: Path, *, quiet: bool) -> None:
     for warning in result.warnings:
         say(f"note: {warning}", quiet=quiet)
     groups: dict[tuple[Any, ...], list[ReferenceLimit]] = {}
-    for row in result.limits:
+    for row in result.rows:
         if (row.ethnicity == "all" and row.kind != "conditional") or _alone(row, result):
             key = (row.measure, row.method, row.limits, row.kind, row.sex, row.age_low, row.age)
             groups.setdefault(key, []).append(row)
@@ -73,7 +72,7 @@ def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
         say(f"… and {len(groups) - _MOST_SHOWN} more groups in the table", quiet=quiet)
     empty = {
         (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
-        for r in result.limits
+        for r in result.rows
         if r.status == "suppressed"
     }
     say(
@@ -85,9 +84,9 @@ def _show(result: ReferenceResult, out: Path, *, quiet: bool) -> None:
     say(f"report: {out / 'report.html'}", quiet=quiet)
 
 
-def _alone(row: ReferenceLimit, result: ReferenceResult) -> bool:
+def _alone(row: ReferenceLimit, result: ReferenceRanges) -> bool:
     """True for a conditional limit of everybody that has no marginal one beside it."""
-    return row.ethnicity == "all" and not any(r.kind == "marginal" for r in result.limits)
+    return row.ethnicity == "all" and not any(r.kind == "marginal" for r in result.rows)
 
 
 def _line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
@@ -271,18 +270,19 @@ def reference_ranges(
         _show(result, out, quiet=quiet)
 
 
-def _document(result: ReferenceResult) -> dict[str, Any]:
+def _document(result: ReferenceRanges) -> dict[str, Any]:
     """What --json prints: the limits, the accounting, what to know."""
-    from dataclasses import asdict
-
+    from ..files import record_columns
     from ..privacy.suppression import suppress_account
+    from ..reference.results import ReferenceLimit
 
+    names = record_columns(ReferenceLimit)
     few = 1 if result.options.internal else result.options.min_cell
     return {
         "title": result.title,
         "people": result.people,
         "trials": list(result.trials),
         "warnings": list(result.warnings),
-        "limits": [asdict(row) for row in result.limits],
+        "limits": [{name: getattr(row, name) for name in names} for row in result.rows],
         "accounting": [suppress_account(account, few) for account in result.accounts],
     }

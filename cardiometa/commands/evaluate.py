@@ -34,7 +34,7 @@ from ..evaluation.results import (
     OverlapSummary,
     RepeatabilityRow,
 )
-from ..files import RECORD_NAME, canonical_json, check_output, sha256_bytes, write_all
+from ..files import RECORD_NAME, canonical_json, check_output, records_csv, sha256_bytes, write_all
 from ..locking import writing
 from ..manifest import (
     FORMAT_VERSION,
@@ -52,7 +52,6 @@ from ..reading.labels.find import find_labels
 from ..reading.labels.read import read_manual
 from ..reading.labels.targets import ScanTarget, UnusableError
 from ..records import Exclusion, RunRecord, ScanKey
-from .reference_ranges import records_csv
 
 COMMAND = "evaluate"
 _REASONS = {

@@ -29,6 +29,7 @@ from ..files import (
     csv_text,
     is_safe_name,
     read_json,
+    records_csv,
     remove,
     sha256_bytes,
     sha256_file,
@@ -45,7 +46,6 @@ from ..reading.label_file import LabelFileError, ScanGrid, grid_of_mask, read_la
 from ..reading.labels.targets import UnusableError
 from ..records import RunRecord, ScanKey
 from .evaluate import KEYS
-from .reference_ranges import records_csv
 
 if TYPE_CHECKING:
     from ..cohort.models import CohortOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from ..files import (
     RECORD_NAME,
     canonical_json,
     check_output,
-    csv_text,
     read_json,
+    records_csv,
     sha256_file,
     write_all,
 )
 from ..locking import writing
 from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
-from ..records import Exclusion, ReferenceLimit, RunRecord
+from ..records import Exclusion, RunRecord
 from ..reference.meta import is_summaries, refuse_other_method, summary_ranges, summary_rows
 from ..reference.options import LIMITS, METHODS, ReferenceOptions
 from ..reference.ranges import reference_ranges
@@ -33,7 +33,8 @@ from ..reference.results import (
     MetaEstimate,
     Outlier,
     PartitionTest,
-    ReferenceResult,
+    ReferenceLimit,
+    ReferenceRanges,
     TrialLimit,
 )
 from ..reference.select import with_derived
@@ -82,7 +83,7 @@ class ReferenceRequest:
     overwrite: bool = False
 
 
-def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
+def run_reference_ranges(request: ReferenceRequest) -> ReferenceRanges:
     """Compute the ranges of a table and write every file of ``out``.
 
     Nothing is written where the table cannot be used. Raises UsageError (exit 2) and InputError
@@ -115,7 +116,7 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceResult:
     return result
 
 
-def _computed(request: ReferenceRequest) -> tuple[ReferenceResult, str]:
+def _computed(request: ReferenceRequest) -> tuple[ReferenceRanges, str]:
     """The result, from people's rows or from summaries, and the table's hash."""
     path, chosen = request.table, request.options
     if path.is_file() and path.stat().st_size <= _MOST_SUMMARIES:
@@ -188,16 +189,16 @@ def _old_figures(out: Path) -> list[Path]:
 # ------------------------------------------------------------------ files
 
 
-def render(result: ReferenceResult) -> dict[str, bytes | str]:
+def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     """Every file of the output but its record, by name."""
     title = "" if result.options.healthy_only else result.title
     figures = {
         (measure, "strata"): limits_figure(rows, population_title=title)
         for measure in result.measures
-        if (rows := [r for r in result.limits if (r.measure, r.method) == (measure, "strata")])
+        if (rows := [r for r in result.rows if (r.measure, r.method) == (measure, "strata")])
     }
     for measure in result.measures:
-        if rows := [r for r in result.limits if (r.measure, r.method) == (measure, META)]:
+        if rows := [r for r in result.rows if (r.measure, r.method) == (measure, META)]:
             figures[measure, META] = limits_figure(meta_headlines(rows), population_title=title)
     for key in dict.fromkeys((line.measure, line.method) for line in result.curve_lines):
         figures[key] = curve_figure(
@@ -206,7 +207,7 @@ def render(result: ReferenceResult) -> dict[str, bytes | str]:
             population_title=title,
         )
     contents: dict[str, bytes | str] = {
-        "reference_ranges.csv": records_csv(ReferenceLimit, result.limits),
+        "reference_ranges.csv": records_csv(ReferenceLimit, result.rows),
         "reference_ranges.json": canonical_json(result.model),
         "by_trial.csv": records_csv(TrialLimit, result.by_trial),
         "partition.csv": records_csv(PartitionTest, result.partition),
@@ -245,8 +246,3 @@ def figure_names(measures: Sequence[str]) -> dict[str, str]:
         taken = name.casefold() in {n.casefold() for n in names.values()}
         names[measure] = f"figures/limits_{safe[:80]}_{number}.svg" if taken else name
     return names
-
-
-def records_csv(kind: type[Any], rows: Sequence[Any]) -> str:
-    """The CSV of records of one kind: a column a field, in their order."""
-    return csv_text([f.name for f in fields(kind)], (astuple(row) for row in rows))

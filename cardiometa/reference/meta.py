@@ -22,7 +22,7 @@ from ..cohort.parsing import LARGEST
 from ..errors import EstimationError, Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import hidden_counts
-from ..records import ETHNICITIES, SEXES, ReferenceLimit
+from ..records import ETHNICITIES, SEXES
 from ..statistics.meta import q_profile
 from ..statistics.meta_range import (
     MetaDraws,
@@ -48,7 +48,16 @@ from .options import (
     Method,
     ReferenceOptions,
 )
-from .results import Calibration, MetaEstimate, ReferenceResult, TrialLimit
+from .results import (
+    CONSTANT_TRIAL,
+    LEAST_PEOPLE,
+    TINY_TRIALS,
+    Calibration,
+    MetaEstimate,
+    ReferenceLimit,
+    ReferenceRanges,
+    TrialLimit,
+)
 from .strata.groups import ALL, Cell, FittedCell, StratumKey
 from .strata.limits import Limit, is_asymmetric
 
@@ -58,7 +67,6 @@ if TYPE_CHECKING:
 
 META: Method = "meta"
 MIXTURE = "mixture"
-LEAST_PEOPLE = 10  # of a trial: with fewer its variance, which weighs it, says nothing
 _KINDS: dict[TrialPlan, tuple[Kind, ...]] = {
     "none": ("population",),
     "fixed": ("conditional",),
@@ -286,11 +294,7 @@ def _notes(group: MetaGroup, options: ReferenceOptions) -> list[str]:
     if 1 < group.k < RANDOM_FROM:
         notes.append(f"k<{RANDOM_FROM}: no limit of a new trial")
     if group.left_out:
-        notes.append(
-            "a trial without spread left out"
-            if group.constant
-            else f"trials of fewer than {LEAST_PEOPLE} left out"
-        )
+        notes.append(CONSTANT_TRIAL if group.constant else TINY_TRIALS)
     if group.asymmetric:
         notes.append("asymmetric")
     if on_logs(options):
@@ -343,7 +347,8 @@ def _suppressed(about: _About) -> Iterator[ReferenceLimit]:
                 limits=rule,
                 centile=centile,
                 n_trials=None if few else group.k,
-                note="; ".join(notes),
+                notes=tuple(notes),
+                below_n=bound,
             )
 
 
@@ -366,7 +371,7 @@ def _rows(about: _About, part: _Part) -> Iterator[ReferenceLimit]:
             ci_low=_shown(part.low[index], options),
             ci_high=_shown(part.high[index], options),
             status="small-n" if small else "single-trial" if group.k == 1 else "ok",
-            note="; ".join([*notes, *below]),
+            notes=(*notes, *below),
         )
 
 
@@ -400,7 +405,7 @@ def _estimate(
         tau_high=tau[1] if tau else None,
         tau_share=fit.tau_share if plan == "random" else None,
         ci_level=options.ci_level,
-        note="; ".join(_notes(group, options)),
+        notes=tuple(_notes(group, options)),
     )
 
 
@@ -421,7 +426,6 @@ def _by_trial(about: _About, headline: _Part) -> Iterator[TrialLimit]:
             limit = float(moments.mean[t] + z[index] * moments.sd[t])
             se = moments.sd[t] * np.sqrt(1 / moments.n[t] + z[index] ** 2 / (2 * moments.n[t]))
             rest = without[t]
-            note = [] if own else [f"n<{options.smallest_n}"]
             yield TrialLimit(
                 measure=about.measure,
                 unit=about.unit,
@@ -444,7 +448,8 @@ def _by_trial(about: _About, headline: _Part) -> Iterator[TrialLimit]:
                 limit_without=None if rest is None else _shown(rest[index], options),
                 span_low=min(left) if left else None,
                 span_high=max(left) if left else None,
-                note="; ".join(note),
+                notes=() if own else (f"n<{options.smallest_n}",),
+                below_n=None if own else options.smallest_n,
             )
 
 
@@ -814,7 +819,7 @@ def _group(key: StratumKey, rows: Sequence[SummaryRow]) -> MetaGroup:
 
 def summary_ranges(
     rows: Sequence[SummaryRow], options: ReferenceOptions, *, name: str, sha256: str
-) -> ReferenceResult:
+) -> ReferenceRanges:
     """The ranges of a table of summaries.
 
     Raises TableError where nobody says who the people are, EstimationError for a random trial
@@ -887,9 +892,9 @@ class _Facts:
 
 def _result(
     found: Sequence[MeasureMeta], options: ReferenceOptions, facts: _Facts
-) -> ReferenceResult:
+) -> ReferenceRanges:
     title = "Reference ranges" if options.healthy_only else NOT_A_REFERENCE.capitalize()
-    return ReferenceResult(
+    return ReferenceRanges(
         title=title,
         name=facts.name,
         options=options,
@@ -901,7 +906,7 @@ def _result(
         visits=(),
         conventions={},
         scanners={},
-        limits=tuple(row for m in found for row in m.limits),
+        rows=tuple(row for m in found for row in m.limits),
         by_trial=tuple(row for m in found for row in m.by_trial),
         partition=(),
         contrasts=(),

@@ -142,6 +142,11 @@ class ReferenceOptions:
         """People a cell needs to get a limit."""
         return max(self.min_n, self.min_cell)
 
+    def below(self, n: int) -> int | None:
+        """The least number that so few participants miss: of a count, else of a limit."""
+        bound = self.min_cell if n < self.min_cell else self.smallest_n
+        return bound if n < bound else None
+
     @property
     def centiles(self) -> tuple[float, ...]:
         """The centiles to give: 2.5, 50, 97.5 at level 95; ``upper`` at 95 gives 50 and 95."""

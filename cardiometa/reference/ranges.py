@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import EstimationError, TableError
 from ..measurement.measures import MEASURES, body_sizes, definition
 from ..privacy.suppression import hidden_counts
-from ..records import CohortTable, Exclusion, ReferenceLimit
+from ..records import CohortTable, Exclusion
 from .curves.measure import (
     STRATA,
     MeasureCurves,
@@ -39,7 +39,8 @@ from .results import (
     MetaEstimate,
     Outlier,
     PartitionTest,
-    ReferenceResult,
+    ReferenceLimit,
+    ReferenceRanges,
     TrialLimit,
 )
 from .select import (
@@ -144,7 +145,8 @@ def allometry(
                 ci_high=found.value + half if found else None,
                 ci_level=ci_level,
                 index=f"{measure}_per_{size}_{found.value:.2f}" if found and usable_index else "",
-                note="" if found else f"n<{smallest_n}" if n < smallest_n else "size-constant",
+                notes=() if found else (f"n<{smallest_n}" if n < smallest_n else "size-constant",),
+                below_n=smallest_n if n < smallest_n else None,
             )
 
 
@@ -171,7 +173,7 @@ class _MeasureResult:
     meta: MeasureMeta
 
 
-def reference_ranges(table: CohortTable, options: ReferenceOptions) -> ReferenceResult:
+def reference_ranges(table: CohortTable, options: ReferenceOptions) -> ReferenceRanges:
     """The reference ranges of a table by strata, as curves over age, or both.
 
     Raises TableError where the people, visits, measures or conventions of the table do not allow
@@ -192,7 +194,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     has_value = np.any([np.isfinite(people.values(m)) for m in measures], axis=0)
     conventions = _facts(people, has_value, CONVENTIONS)
     results = list(found.values())
-    return ReferenceResult(
+    return ReferenceRanges(
         title=title,
         name=table.name,
         options=options,
@@ -204,7 +206,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         visits=people.visits,
         conventions=conventions,
         scanners=_facts(people, has_value, SCANNERS),
-        limits=tuple(row for r in results for row in _all_limits(r)),
+        rows=tuple(row for r in results for row in _all_limits(r)),
         by_trial=_titled(
             (row for r in results for row in (*r.by_trial, *r.meta.by_trial)), options
         ),
@@ -291,9 +293,7 @@ def _titled(rows: Iterable[_Row], options: ReferenceOptions) -> tuple[_Row, ...]
     """The rows; of everybody, healthy or not, each with a note that says so."""
     if options.healthy_only:
         return tuple(rows)
-    return tuple(
-        replace(row, note="; ".join(filter(None, (row.note, NOT_A_REFERENCE)))) for row in rows
-    )
+    return tuple(replace(row, notes=(*row.notes, NOT_A_REFERENCE)) for row in rows)
 
 
 def _sorted(exclusions: list[Exclusion]) -> tuple[Exclusion, ...]:
@@ -568,10 +568,9 @@ def _limit_row(
 ) -> ReferenceLimit:
     cell = fitted.cell
     notes: list[str] = []
-    if cell.n < options.min_cell:
-        notes.append(f"n<{options.min_cell}")
-    elif cell.n < options.smallest_n:
-        notes.append(f"n<{options.smallest_n}")
+    below_n = options.below(cell.n)
+    if below_n is not None:
+        notes.append(f"n<{below_n}")
     elif fitted.withheld:
         notes.append("limits-withheld")
     if empty.n is None and cell.n >= options.min_cell:
@@ -592,7 +591,7 @@ def _limit_row(
             notes.append(SAMPLING_ERROR)
     if not options.healthy_only:
         notes.append(NOT_A_REFERENCE)
-    return replace(row, note="; ".join(notes))
+    return replace(row, notes=tuple(notes), below_n=below_n)
 
 
 def _is_wide(found: Limit, width: float | None, options: ReferenceOptions) -> bool:

@@ -4,17 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..records import Exclusion, ReferenceLimit
+from ..files import record_columns
+from ..records import Exclusion
 from .curves.curve import CurveLimits
 from .options import Factor, Method, ReferenceOptions
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Notes that pages ask for.
+NO_SHARED_TRIAL = "no trial has both groups"
+MAY_BE_TRIALS = f"{NO_SHARED_TRIAL}: the difference may be the trials'"
+UNLINKED = "level-of-all: no trial has this group and another"
+LEAST_PEOPLE = 10  # of a trial in --method meta: with fewer its variance says nothing
+CONSTANT_TRIAL = "a trial without spread left out"
+TINY_TRIALS = f"trials of fewer than {LEAST_PEOPLE} left out"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialLimit:
+class ResultRow:
+    """What every row says of itself: ``notes`` in order, the CSV's ``note``.
+
+    ``below_n``: there are fewer participants than this, so nothing is given (None: enough).
+    """
+
+    notes: tuple[str, ...] = field(default=(), metadata={"csv": False})
+    below_n: int | None = field(default=None, metadata={"csv": False})
+
+    @property
+    def note(self) -> str:
+        """The notes as one text."""
+        return "; ".join(self.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceLimit(ResultRow):
+    """One row of ``reference_ranges.csv``; None is an empty cell."""
+
+    measure: str
+    unit: str
+    method: str
+    limits: str
+    kind: Literal["population", "marginal", "conditional"]
+    sex: str
+    ethnicity: str
+    age_low: float | None
+    age_high: float | None
+    age: float | None
+    n: int | None
+    n_trials: int | None
+    centile: float
+    limit: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    status: Literal["ok", "small-n", "pooled-thin", "single-trial", "suppressed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLimit(ResultRow):
     """A row of ``by_trial.csv``: one trial's own limit, and the pooled limit without this trial.
 
     ``span_low`` and ``span_high`` are the least and greatest limit when one trial is left out: the
@@ -40,11 +92,10 @@ class TrialLimit:
     limit_without: float | None
     span_low: float | None
     span_high: float | None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionTest:
+class PartitionTest(ResultRow):
     """A row of ``partition.csv``: do two groups need limits of their own?
 
     ``z`` and ``z_critical`` of Harris & Boyd, ``sd_ratio`` larger over smaller; the percentages of
@@ -74,11 +125,10 @@ class PartitionTest:
     below_percent_b: float | None
     above_percent_b: float | None
     lahti: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast:
+class Contrast(ResultRow):
     """A row of ``contrasts.csv``: a difference of means, ``group`` minus ``versus``.
 
     ``source``: ``within-trial`` (people of one trial compared), ``between-trial`` (trials with
@@ -102,11 +152,10 @@ class Contrast:
     ci_low: float | None
     ci_high: float | None
     ci_level: float
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class Calibration(ResultRow):
     """A row of ``calibration.csv``: the share of people outside their own group's limits.
 
     ``check``: ``fitted`` (the people the limits were made of), ``age-third`` (the same by age),
@@ -125,11 +174,10 @@ class Calibration:
     above_percent: float | None
     expected_below_percent: float | None
     expected_above_percent: float | None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetaEstimate:
+class MetaEstimate(ResultRow):
     """A row of ``meta.csv``: the law behind a group's meta-analytic range.
 
     ``meta``: ``frequentist`` or ``empirical``; ``trial_effect``: ``random``, ``fixed`` (fewer than
@@ -154,7 +202,6 @@ class MetaEstimate:
     tau_high: float | None
     tau_share: float | None
     ci_level: float
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +241,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceResult:
+class ReferenceRanges:
     """Everything that the files and the page are made of.
 
     ``conventions`` and ``scanners`` (vendor, field_strength_t): the values met and their people.
@@ -214,7 +261,7 @@ class ReferenceResult:
     visits: tuple[tuple[str, int], ...]
     conventions: Mapping[str, Mapping[str, int]]
     scanners: Mapping[str, Mapping[str, int]]
-    limits: tuple[ReferenceLimit, ...]
+    rows: tuple[ReferenceLimit, ...]
     by_trial: tuple[TrialLimit, ...]
     partition: tuple[PartitionTest, ...]
     contrasts: tuple[Contrast, ...]
@@ -235,7 +282,7 @@ class ReferenceResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allometry:
+class Allometry(ResultRow):
     """A row of ``indexing.csv``: the exponent with its SE and interval; None with too few people.
 
     ``index`` is the name to give ``--measure`` for the measure divided by size to that exponent.
@@ -252,7 +299,6 @@ class Allometry:
     ci_high: float | None
     ci_level: float
     index: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,3 +365,12 @@ class Worm:
     expected: np.ndarray
     deviation: np.ndarray
     half_width: np.ndarray
+
+    @property
+    def limits(self) -> pd.DataFrame:
+        """The limits as a table, a row per group, age and centile."""
+        import pandas as pd
+
+        names = record_columns(ReferenceLimit)
+        cells = [[getattr(row, name) for name in names] for row in self.rows]
+        return pd.DataFrame(cells, columns=names)

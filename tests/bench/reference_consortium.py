@@ -17,9 +17,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cardiometa.records import SEXES, CohortTable, ReferenceLimit
+from cardiometa.records import SEXES, CohortTable
 from cardiometa.reference.options import Method, ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
+from cardiometa.reference.results import ReferenceLimit
 from tests.kit.hhc_consortium import LAWS, MIX, TAU, hhc_consortium, true_limits
 
 AGES = tuple(float(a) for a in range(35, 76, 5))
@@ -31,7 +32,7 @@ def limits(table: CohortTable, method: Method) -> tuple[ReferenceLimit, ...]:
     options = ReferenceOptions(
         method=method, at_ages=AGES, trial_effect="none" if method == "linear" else "auto"
     )
-    return reference_ranges(table, options).limits
+    return reference_ranges(table, options).rows
 
 
 def errors(

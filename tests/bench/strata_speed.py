@@ -72,7 +72,7 @@ def main() -> None:
     before, cpu = time.perf_counter(), time.process_time()
     result = reference_ranges(table, ReferenceOptions(method="strata", age_bands=BANDS))
     wall, cpu = time.perf_counter() - before, time.process_time() - cpu
-    cells = len({(r.sex, r.ethnicity, r.age_low) for r in result.limits})
+    cells = len({(r.sex, r.ethnicity, r.age_low) for r in result.rows})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{n} people, {len(MEASURES)} measures, {cells} groups, {TRIALS} trials")
     print(f"sorting each measure once  {sorting:8.2f} s of one core")

@@ -127,7 +127,7 @@ def read_reference(data: bytes, folder: Path) -> None:
     table = read_analysis_table(path, TableOptions())
     options = ReferenceOptions(method="strata", limits="parametric", bootstrap=200, min_n=10)
     result = reference_ranges(table, options)
-    for limit in result.limits:
+    for limit in result.rows:
         assert limit.limit is None or np.isfinite(limit.limit), "a limit that is no number"
 
 

@@ -27,7 +27,7 @@ def _ranges(frame, options=LMS):
 
 
 def _rows(result, **wanted):
-    return [r for r in result.limits if all(getattr(r, k) == v for k, v in wanted.items())]
+    return [r for r in result.rows if all(getattr(r, k) == v for k, v in wanted.items())]
 
 
 def _data(n, seed=1):
@@ -48,7 +48,7 @@ def one_trial():
 
 def test_lms_finds_a_known_law(one_trial):
     """20,000 a sex: the outer limits within 1.2 % over the central 95 % of ages."""
-    rows = [r for r in one_trial.limits if r.ethnicity == "all" and 21.5 <= r.age <= 78.5]
+    rows = [r for r in one_trial.rows if r.ethnicity == "all" and 21.5 <= r.age <= 78.5]
     assert len(rows) == 2 * 11 * 3
     for row in rows:
         truth = true_limit(row.age, row.sex, row.centile)
@@ -80,7 +80,7 @@ def test_worms_lie_flat_and_q_is_quiet_where_the_law_is_right(one_trial):
 def test_other_methods_come_near(method):
     options = replace(LMS, method=method, level=80.0, by=("sex",), bootstrap=200)
     result = _ranges(consortium({("ALPHA", "white"): 24_000}, seed=2), options)
-    rows = [r for r in result.limits if 30 <= r.age <= 70]
+    rows = [r for r in result.rows if 30 <= r.age <= 70]
     assert rows
     for row in rows:
         # The law is skewed and bent: what is not LMS or quantile is a few per cent off.
@@ -101,7 +101,7 @@ def six_trials():
 
 def test_random_trials_give_marginal_and_wider_limits(six_trials):
     _, result = six_trials
-    assert {r.kind for r in result.limits} == {"marginal", "conditional"}
+    assert {r.kind for r in result.rows} == {"marginal", "conditional"}
     for sex in ("male", "female"):
         for age in (30.0, 50.0, 70.0):
             spans = {}
@@ -181,7 +181,7 @@ def test_a_real_ethnic_difference_is_found_within_trials():
 def test_few_trials_are_fixed(wish):
     frame = consortium({("ALPHA", "white"): 400, ("BETA", "white"): 400}, seed=8)
     result = _ranges(frame, replace(LMS, trial_effect=wish))
-    assert {r.kind for r in result.limits} == {"conditional"}
+    assert {r.kind for r in result.rows} == {"conditional"}
 
 
 def test_two_trials_have_no_random_effect():
@@ -198,7 +198,7 @@ def test_quantiles_have_no_random_effect():
 def test_nothing_outside_the_observed_ages():
     frame = consortium({("ALPHA", "white"): 600}, seed=5)
     result = _ranges(frame, replace(LMS, at_ages=(10.0, 40.0, 95.0)))
-    assert {r.age for r in result.limits} == {40.0}
+    assert {r.age for r in result.rows} == {40.0}
     assert any("10, 95" in w for w in result.warnings)
 
 
@@ -209,7 +209,7 @@ def test_values_below_zero():
         _ranges(frame)
     assert "1 values are 0 or less" in str(caught.value.problems[0])
     result = _ranges(frame, replace(LMS, method=None, bootstrap=200))
-    assert {r.method for r in result.limits} == {"strata"}
+    assert {r.method for r in result.rows} == {"strata"}
     assert any("no lms curves" in w for w in result.warnings)
 
 
@@ -224,8 +224,8 @@ def test_constants(method):
 def test_three_people_and_no_age():
     few = consortium({("ALPHA", "white"): 3}, seed=5)
     result = _ranges(few)
-    assert {r.status for r in result.limits} == {"suppressed"}
-    assert {r.n for r in result.limits} == {None}
+    assert {r.status for r in result.rows} == {"suppressed"}
+    assert {r.n for r in result.rows} == {None}
     with pytest.raises(TableError, match="needs ages"):
         _ranges(few.drop(columns="age_years"))
 
@@ -235,7 +235,7 @@ def test_all_of_one_sex_and_unknown_ages():
     frame["sex"] = "male"
     frame.loc[:19, "age_years"] = np.nan
     result = _ranges(frame)
-    assert {r.sex for r in result.limits if r.limit is not None} == {"male"}
+    assert {r.sex for r in result.rows if r.limit is not None} == {"male"}
     account = result.accounts[0]
     assert account.excluded["age-unknown"] == 20
     assert account.rows_in == account.analysed + sum(account.excluded.values())
@@ -322,4 +322,4 @@ def test_a_thin_quantile_curve_moves_between_a_shift_and_a_ratio():
 def test_the_order_of_rows_plays_no_part():
     frame = consortium({("ALPHA", "white"): 300, ("BETA", "black"): 80}, seed=9)
     one, other = _ranges(frame), _ranges(frame.sample(frac=1, random_state=2))
-    assert one.limits == other.limits
+    assert one.rows == other.rows

@@ -55,8 +55,8 @@ def _of_summaries(rows, **changes):
 def test_summaries_give_what_the_people_give():
     frame = _people()
     people, summaries = _of_people(frame), _of_summaries(_summaries(frame))
-    assert len(people.limits) == len(summaries.limits) > 100
-    for a, b in zip(people.limits, summaries.limits, strict=True):
+    assert len(people.rows) == len(summaries.rows) > 100
+    for a, b in zip(people.rows, summaries.rows, strict=True):
         assert (a.sex, a.ethnicity, a.limits, a.kind, a.centile, a.status) == (
             b.sex, b.ethnicity, b.limits, b.kind, b.centile, b.status,
         )  # fmt: skip
@@ -72,7 +72,7 @@ def test_a_factor_left_out_joins_its_groups():
     frame = _people()
     joined = _of_summaries(_summaries(frame), by=("sex",))
     direct = _of_summaries(_summaries(frame, ("trial", "sex")), by=("sex",))
-    for a, b in zip(joined.limits, direct.limits, strict=True):
+    for a, b in zip(joined.rows, direct.rows, strict=True):
         assert a.ethnicity == "all"
         assert a.limit == pytest.approx(b.limit, rel=1e-9)
 
@@ -82,7 +82,7 @@ def test_logarithms_are_the_plain_ranges_of_the_logarithms_transformed_back():
     on_logs = _of_people(frame, limits="log")
     plain = _of_people(frame.assign(lv_edv_ml=np.log(frame["lv_edv_ml"]) + 10))
     seen = 0
-    for a, b in zip(on_logs.limits, plain.limits, strict=True):
+    for a, b in zip(on_logs.rows, plain.rows, strict=True):
         if b.limit is not None:
             seen += 1
             for name in ("limit", "ci_low", "ci_high"):
@@ -109,7 +109,7 @@ def test_people_outside_are_counted_with_and_without_their_trial(limits):
         mine = frame[frame["sex"] == sex]
         limit = {
             r.centile: r.limit
-            for r in result.limits
+            for r in result.rows
             if (r.sex, r.kind, r.limits) == (sex, "marginal", "frequentist")
         }
         fitted = rows[sex, "fitted", "all"]
@@ -134,7 +134,7 @@ def test_summaries_of_log_normal_people_give_their_limits():
         {"trial": list("ABCDEF"), "measure": "lv_edv_ml", "n": 200, "mean": mean, "sd": sd}
     ).astype(str)
     result = _of_summaries(rows, by=(), limits="log")
-    for row in result.limits:
+    for row in result.rows:
         z = {2.5: -1.959963984540054, 50.0: 0.0, 97.5: 1.959963984540054}[row.centile]
         assert np.log(row.limit) == pytest.approx(5 + 0.3 * z, rel=1e-9)
         assert row.ci_low < row.limit < row.ci_high
@@ -148,7 +148,7 @@ def test_six_trials_have_marginal_limits_outside_the_conditional_ones():
     found = _of_people(_people())
     mine = {
         (r.kind, r.centile): r.limit
-        for r in found.limits
+        for r in found.rows
         if (r.sex, r.ethnicity, r.limits) == ("male", "all", "frequentist")
     }
     assert mine["marginal", 2.5] < mine["conditional", 2.5]
@@ -165,7 +165,7 @@ def test_six_trials_have_marginal_limits_outside_the_conditional_ones():
 
 def test_three_trials_have_no_limit_of_a_new_one():
     found = _of_people(_people(("A", "C", "F")))
-    everybody = [r for r in found.limits if r.ethnicity == "all"]
+    everybody = [r for r in found.rows if r.ethnicity == "all"]
     assert {(r.limits, r.kind) for r in everybody} == {
         ("frequentist", "conditional"),
         ("empirical", "conditional"),
@@ -179,14 +179,14 @@ def test_three_trials_have_no_limit_of_a_new_one():
 
 def test_one_trial_and_trials_ignored():
     one = _of_people(_people(("A",)))
-    assert {r.kind for r in one.limits if r.limit is not None} == {"population"}
-    assert {r.status for r in one.limits if r.limit is not None and r.n and r.n >= 120} == {
+    assert {r.kind for r in one.rows if r.limit is not None} == {"population"}
+    assert {r.status for r in one.rows if r.limit is not None and r.n and r.n >= 120} == {
         "single-trial"
     }
     ignored = _of_people(_people(), trial_effect="none", limits=None)
     values = _people().query("sex == 'male'")["lv_edv_ml"]
     upper = next(
-        r.limit for r in ignored.limits if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)
+        r.limit for r in ignored.rows if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)
     )
     assert upper == pytest.approx(values.mean() + 1.959964 * values.std(), rel=1e-6)
 
@@ -199,7 +199,7 @@ def test_tiny_trials_are_left_out_and_said():
     with_tiny = _of_people(pd.concat([frame, tiny]))
     plain = _of_people(frame)
     pick = [r for r in with_tiny.limits if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)]
-    same = [r for r in plain.limits if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)]
+    same = [r for r in plain.rows if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)]
     assert pick[0].limit == pytest.approx(same[0].limit, rel=1e-12)
     assert "trials of fewer than 10 left out" in pick[0].note
     # The six people must not be told by subtraction.
@@ -210,7 +210,7 @@ def test_a_trial_of_one_value_is_left_out():
     frame = _people()
     frame.loc[frame["trial"] == "B", "lv_edv_ml"] = 150.0
     found = _of_people(frame)
-    everybody = [r for r in found.limits if r.ethnicity == "all"]
+    everybody = [r for r in found.rows if r.ethnicity == "all"]
     assert {r.n_trials for r in everybody} == {5}
     assert all("without spread" in r.note for r in everybody)
 
@@ -232,7 +232,7 @@ def test_plain_summaries():
     found = _of_summaries(_rows(), by=None)
     assert found.by == ("sex",)
     assert found.people == 450
-    assert {r.sex for r in found.limits} == {"male"}
+    assert {r.sex for r in found.rows} == {"male"}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_nobody_said_who_is_healthy():
         summary_rows(_rows(), "s"), _options(by=None, healthy_only=False), name="s", sha256=""
     )
     assert found.title.startswith("Population distribution")
-    assert all("not a reference interval" in r.note for r in found.limits)
+    assert all("not a reference interval" in r.note for r in found.rows)
 
 
 # ------------------------------------------------------------------ the command

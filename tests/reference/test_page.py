@@ -40,7 +40,7 @@ def test_every_limit_stands_in_the_table_as_a_rounding(result):
     table_text = page[page.index('id="limits-1"') : page.index('id="checks"')]
     table_text = table_text[: table_text.index("<svg")]
     given = {}
-    for row in result.limits:
+    for row in result.rows:
         given.setdefault((row.sex, row.ethnicity, row.age_low), []).append(row)
     shown = re.findall(r"<b>(\d+)–(\d+)</b>", table_text)
     wanted = [
@@ -53,14 +53,14 @@ def test_every_limit_stands_in_the_table_as_a_rounding(result):
 
 
 def test_figure_says_the_limits_of_everybody(result):
-    svg = limits_figure(result.limits, population_title="of everybody")
+    svg = limits_figure(result.rows, population_title="of everybody")
     for text in ("Men", "Women", "White", "18–29", "≥70", "LV EDV, mL", "of everybody"):
         assert text in svg
-    assert limits_figure(result.limits, population_title="of everybody") == svg
+    assert limits_figure(result.rows, population_title="of everybody") == svg
 
 
 def test_decimals(result):
-    rows = result.limits[:3]
+    rows = result.rows[:3]
     assert decimals_of(rows) == 0
     assert decimals_of([replace(r, limit=5.1) for r in rows]) == 1
     assert decimals_of([replace(r, limit=0.42) for r in rows]) == 2

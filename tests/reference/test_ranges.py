@@ -38,12 +38,12 @@ def _values(frame, measure, *, sex, low, high, ethnicity=None):
 
 
 def _rows(result, **wanted):
-    return [r for r in result.limits if all(getattr(r, k) == v for k, v in wanted.items())]
+    return [r for r in result.rows if all(getattr(r, k) == v for k, v in wanted.items())]
 
 
 def test_limits_are_those_of_the_people_of_the_cell(result):
     seen = Counter()
-    for row in (r for r in result.limits if r.measure != "lv_edvi_ml_m2"):
+    for row in (r for r in result.rows if r.measure != "lv_edvi_ml_m2"):
         values = _values(
             FRAME,
             row.measure,
@@ -73,10 +73,10 @@ def test_limits_are_those_of_the_people_of_the_cell(result):
 
 
 def test_every_stratum_is_there(result):
-    keys = Counter((r.measure, r.sex, r.ethnicity, r.age_low) for r in result.limits)
+    keys = Counter((r.measure, r.sex, r.ethnicity, r.age_low) for r in result.rows)
     assert set(keys.values()) == {3}
     assert len(keys) == 3 * 2 * 5 * 6
-    order = [r.ethnicity for r in result.limits[: 3 * 6 * 5]]
+    order = [r.ethnicity for r in result.rows[: 3 * 6 * 5]]
     assert list(dict.fromkeys(order)) == ["all", "white", "black", "south-asian", "chinese"]
 
 
@@ -115,7 +115,7 @@ def test_rerun_and_row_order_give_the_same_bytes(result):
 def test_relabelling_trials_moves_no_limit(result):
     names = dict(zip(TRIALS, ("x", "w", "z", "y"), strict=True))
     other = reference_ranges(table(FRAME.assign(trial=FRAME["trial"].map(names))), QUICK)
-    assert other.limits == result.limits
+    assert other.rows == result.rows
 
     def own(found, rename):
         return {
@@ -137,7 +137,7 @@ def test_other_units_move_limits_alike():
     options = replace(QUICK, measures=("lv_edv_ml",), internal=True)
     one = reference_ranges(table(FRAME), options)
     four = reference_ranges(table(scaled), options)
-    for a, b in zip(one.limits, four.limits, strict=True):
+    for a, b in zip(one.rows, four.rows, strict=True):
         for name in ("limit", "ci_low", "ci_high"):
             x, y = getattr(a, name), getattr(b, name)
             assert (x is None) == (y is None)
@@ -178,7 +178,7 @@ def test_single_trial_and_by_trial():
 
 def test_named_method_is_used_for_every_n():
     result = reference_ranges(table(FRAME), replace(QUICK, limits="parametric", min_n=20))
-    used = [r for r in result.limits if r.limit is not None]
+    used = [r for r in result.rows if r.limit is not None]
     assert {r.limits for r in used} == {"parametric"}
     assert min(r.n for r in used if r.n is not None) < 40
     assert {r.status for r in used} == {"ok", "small-n"}
@@ -202,7 +202,7 @@ def test_no_one_person_in_what_is_released():
     at_extreme = 0
     for limits in (None, "nonparametric", "nonparametric-ranks"):
         result = reference_ranges(table(frame), replace(ONE, limits=limits))
-        for row in (*result.limits, *result.by_trial):
+        for row in (*result.rows, *result.by_trial):
             assert not {row.limit, row.ci_low, row.ci_high} & extremes(row)
             at_extreme += "at-extreme" in row.note
         files = render(result)
@@ -228,7 +228,7 @@ def test_counts_of_a_few_are_not_told():
     few = frame[(frame["ethnicity"] == "chinese") & frame["healthy"]].index
     frame.loc[few[4:], "healthy"] = False
     result = reference_ranges(table(frame), replace(QUICK, by=("ethnicity",)))
-    rows = {r.ethnicity: r for r in result.limits if r.measure == "lv_edv_ml"}
+    rows = {r.ethnicity: r for r in result.rows if r.measure == "lv_edv_ml"}
     assert (rows["chinese"].n, rows["chinese"].note) == (None, "n<10")
     for found in (result.by_trial, result.partition, result.contrasts, result.calibration):
         for row in found:
@@ -244,12 +244,12 @@ def test_whole_population_says_so_everywhere():
     for name, text in render(result).items():
         if name != "exclusions.csv":
             assert NOT_A_REFERENCE in text.casefold(), name
-    assert all(NOT_A_REFERENCE in r.note for r in result.limits)
+    assert all(NOT_A_REFERENCE in r.note for r in result.rows)
 
 
 def test_headline_without_review(result):
     ok_only = reference_ranges(table(FRAME), replace(QUICK, status="ok"))
-    assert result.without_review == ok_only.limits != result.limits
+    assert result.without_review == ok_only.rows != result.rows
     assert ok_only.without_review is None
     assert ok_only.accounts[0].excluded["review"] == (FRAME["status"] == "review").sum()
 
@@ -298,7 +298,7 @@ def test_portable_model(result):
     model = result.model
     assert model["conventions"]["papillary"] == ["blood-pool"]
     assert model["conventions"]["model_sha256"] == ["ab" * 32]
-    limits = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in result.limits}
+    limits = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in result.rows}
     for stratum in model["strata"]:
         key = tuple(stratum[name] for name in ("measure", "sex", "ethnicity", "age_low"))
         for centile in stratum["centiles"]:

@@ -7,14 +7,14 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import fields
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.records import ReferenceLimit
+from cardiometa.files import record_columns
+from cardiometa.reference.results import ReferenceLimit
 from tests.kit.reference_tables import people_frame
 
 FILES = {
@@ -70,7 +70,7 @@ def test_a_plain_table(csv_path, tmp_path):
     assert names == FILES | {"figures/limits_lv_edv_ml.svg", "figures/curves_lv_edv_ml.svg"}
     rows = _read(out / "reference_ranges.csv")
     assert ", ".join(rows[0]) == COLUMNS
-    assert list(rows[0]) == [f.name for f in fields(ReferenceLimit)]
+    assert list(rows[0]) == record_columns(ReferenceLimit)
     assert rows[0]["unit"] == "mL"
     assert {row["method"] for row in rows} == {"strata", "lms"}
     assert (rows[0]["age"], float(rows[0]["age_low"])) == ("", 18)

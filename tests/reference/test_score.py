@@ -75,7 +75,7 @@ def test_a_limit_of_a_stratum_scores_as_its_centile(rule):
         method="strata", limits=rule, by=("sex",), sided="two", outliers="none"
     )
     model = reference_model(document, "ref.json")
-    for row in found.limits:
+    for row in found.rows:
         if row.limit is None or row.ethnicity != "all" or row.centile == 50:
             continue
         people = _people(1, sex=[row.sex])
@@ -90,7 +90,7 @@ def test_a_limit_of_a_stratum_scores_as_its_centile(rule):
 
 
 def test_a_limit_of_a_curve_scores_as_its_centile(curves, model):
-    rows = [r for r in curves[1].limits if r.method == "lms" and r.limit is not None]
+    rows = [r for r in curves[1].rows if r.method == "lms" and r.limit is not None]
     assert len(rows) > 50
     for row in rows:
         people = _people(1, sex=[row.sex], ethnicity=[row.ethnicity], age_years=[row.age])

@@ -33,7 +33,7 @@ def test_every_range_of_the_table_is_one_of_the_limits(result):
     assert (first["sex"], first["age"]) == ("male", "18–29")
     # Four trials: fixed effects, and one kind of curve.
     limits = {
-        (r.sex, r.ethnicity, r.age, r.centile): r.limit for r in result.limits if r.method == "lms"
+        (r.sex, r.ethnicity, r.age, r.centile): r.limit for r in result.rows if r.method == "lms"
     }
     for row in rows:
         if row["method"] == "lms" and row["all"]:
@@ -45,7 +45,7 @@ def test_every_range_of_the_table_is_one_of_the_limits(result):
 
 def test_limits_of_few_people_and_kinds_are_marked_on_the_page(result):
     text = assert_self_contained(paper_table_html(result)).text
-    small = [r for r in result.limits if r.status == "small-n" and r.limit is not None]
+    small = [r for r in result.rows if r.status == "small-n" and r.limit is not None]
     assert small
     assert "†" in text
     assert "fewer than 120 people: robust limits (Horn) with a bootstrap interval" in text

@@ -21,9 +21,17 @@ from scipy import special
 
 from ...errors import EstimationError, TableError
 from ...privacy.suppression import hidden_counts
-from ...records import ETHNICITIES, SEXES, CohortTable, ReferenceLimit
+from ...records import ETHNICITIES, SEXES, CohortTable
 from ..options import NOT_A_REFERENCE, Method, ReferenceOptions
-from ..results import Calibration, CurveLine, CurvePeople, QStatistics, Worm
+from ..results import (
+    UNLINKED,
+    Calibration,
+    CurveLine,
+    CurvePeople,
+    QStatistics,
+    ReferenceLimit,
+    Worm,
+)
 from ..select import NEEDS_POSITIVE, People
 from ..strata.checks import age_thirds, filled
 from ..strata.groups import ALL
@@ -33,7 +41,6 @@ from .per_group import separate_curves
 
 _EVERY = 5.0
 REARRANGED = "rearranged"
-UNLINKED = "level-of-all: no trial has this group and another"
 _FAMILIES = {"lms": "lms", "gaussian": "normal"}
 
 
@@ -204,7 +211,7 @@ def _suppressed(
     for centile in options.centiles:
         yield _row(
             found, group, options, hide=hide, kind="population", centile=centile,
-            notes=(f"n<{bound}",),
+            notes=(f"n<{bound}",), below_n=bound,
         )  # fmt: skip
 
 
@@ -245,7 +252,7 @@ def _row(
             "ci_high": None,
             "ci_level": options.ci_level,
             "status": status,
-            "note": "; ".join(notes),
+            "notes": tuple(notes),
             **values,
         }
     )
@@ -348,7 +355,7 @@ def calibrate_curves(
             above_percent=None,
             expected_below_percent=None,
             expected_above_percent=None,
-            note=headline(group).kind,
+            notes=(headline(group).kind,),
         )
         mine = data.at(_of_group(data, group.ethnicity))
         sides = outside(headline(group), mine, options)
@@ -362,7 +369,7 @@ def calibrate_curves(
             if other is None or not his.n:
                 continue
             row = replace(
-                empty, check="left-out-trial", group=trials[trial], note=headline(other).kind
+                empty, check="left-out-trial", group=trials[trial], notes=(headline(other).kind,)
             )
             yield filled(row, *outside(headline(other), his, options), options)
 

@@ -32,7 +32,14 @@ from ...privacy.suppression import hidden_counts, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.order_statistics import interpolated_quantile
 from ..options import Factor, Method, ReferenceOptions
-from ..results import Calibration, Contrast, PartitionTest, TrialLimit
+from ..results import (
+    MAY_BE_TRIALS,
+    NO_SHARED_TRIAL,
+    Calibration,
+    Contrast,
+    PartitionTest,
+    TrialLimit,
+)
 from ..select import People
 from .groups import ALL, Cell, FittedCell, point_request, request_for, rule_for
 from .limits import Limit, estimate_limits
@@ -103,7 +110,8 @@ def trial_limits(
                 limit_without=rest[index].limit if rest else None,
                 span_low=min(known) if known else None,
                 span_high=max(known) if known else None,
-                note="; ".join(dict.fromkeys(notes)),
+                notes=tuple(dict.fromkeys(notes)),
+                below_n=options.below(count),
             )
 
 
@@ -263,10 +271,9 @@ def filled(
     n = len(below) if people is None else people
     if n < options.smallest_n:
         few = n < options.min_cell
-        note = f"n<{options.min_cell}" if few else f"n<{options.smallest_n}"
-        return replace(
-            empty, n=None if few else n, note="; ".join(filter(None, (empty.note, note)))
-        )
+        bound = options.below(n)
+        notes = (*empty.notes, f"n<{bound}")
+        return replace(empty, n=None if few else n, notes=notes, below_n=bound)
     expected = 100 - options.level if options.sided != "two" else (100 - options.level) / 2
     has_low, has_high = options.sided != "upper", options.sided != "lower"
     return replace(
@@ -277,10 +284,6 @@ def filled(
         expected_below_percent=expected if has_low else None,
         expected_above_percent=expected if has_high else None,
     )
-
-
-NO_SHARED_TRIAL = "no trial has both groups"
-MAY_BE_TRIALS = f"{NO_SHARED_TRIAL}: the difference may be the trials'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -506,9 +509,9 @@ def _three_ways(
         hide=hide,
         why_not=NO_SHARED_TRIAL,
     )
-    apart = MAY_BE_TRIALS if not has_both.any() else ""
+    apart = (MAY_BE_TRIALS,) if not has_both.any() else ()
     yield _contrast(
-        replace(empty, source="between-trial", note=apart),
+        replace(empty, source="between-trial", notes=apart),
         sample,
         between_trial_difference(y, group, age, trial),
         options,
@@ -518,7 +521,7 @@ def _three_ways(
     found = within_trial_difference(y, group, age, np.zeros_like(trial))
     yield _contrast(
         # Of one trial alone there is no other trial to blame.
-        replace(empty, source="ignoring-trials", note=apart if np.sum(sizes > 0) > 1 else ""),
+        replace(empty, source="ignoring-trials", notes=apart if np.sum(sizes > 0) > 1 else ()),
         sample,
         None if found is None else replace(found, n_trials=int(np.sum(sizes > 0))),
         options,
@@ -545,10 +548,10 @@ def _contrast(
         n_versus=None if hide[1] or n_versus < options.min_cell else n_versus,
     )
     if found is None and (few >= options.smallest_n or few == 0):
-        return replace(shown, note=why_not)
+        return replace(shown, notes=(why_not,))
     if found is None or few < options.smallest_n:
         bound = options.min_cell if few < options.min_cell else options.smallest_n
-        return replace(shown, note=f"n<{bound}")
+        return replace(shown, notes=(f"n<{bound}",), below_n=bound)
     half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
     return replace(
         shown,
@@ -682,7 +685,8 @@ def _test(
         below_percent_b=shares[2],
         above_percent_b=shares[3],
         lahti=lahti_verdict([s for s in shares if s is not None]) if enough else "",
-        note=f"n<{bound}" if not enough else MAY_BE_TRIALS if _apart(cell_a, cell_b) else "",
+        notes=(f"n<{bound}",) if not enough else (MAY_BE_TRIALS,) if _apart(cell_a, cell_b) else (),
+        below_n=None if enough else bound,
     )
 
 
@@ -690,9 +694,8 @@ def _without_moments(row: PartitionTest) -> PartitionTest:
     """The verdicts alone: means and SDs beside those of the groups would tell of a few people."""
     told = ("mean_a", "mean_b", "sd_a", "sd_b", "z", "sd_ratio")
     shares = ("below_percent_a", "above_percent_a", "below_percent_b", "above_percent_b")
-    note = "; ".join(filter(None, ("limits-withheld", row.note)))
     nothing: dict[str, Any] = dict.fromkeys((*told, *shares))
-    return replace(row, **nothing, note=note)
+    return replace(row, **nothing, notes=("limits-withheld", *row.notes))
 
 
 def _apart(a: Cell, b: Cell) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from ...records import ETHNICITIES, Figure, ReferenceLimit, Table
+from ...records import ETHNICITIES, Figure, Table
+from ...reference.results import ReferenceLimit
 from ..page import Block
 from ..style import (
     PALETTE,
@@ -23,7 +24,7 @@ from .reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, ethnicity_colour
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ...reference.results import CurveLine, CurvePeople, QStatistics, ReferenceResult, Worm
+    from ...reference.results import CurveLine, CurvePeople, QStatistics, ReferenceRanges, Worm
 
 
 METHOD_NAMES: Final = {
@@ -168,7 +169,7 @@ def _draw(panel: Axes, line: CurveLine) -> None:
 # ------------------------------------------------------------------ fit
 
 
-def fit_blocks(result: ReferenceResult) -> tuple[Block, ...]:
+def fit_blocks(result: ReferenceRanges) -> tuple[Block, ...]:
     """Q statistics and worms of the curves, where there are any."""
     blocks: list[Block] = []
     if result.q_statistics:

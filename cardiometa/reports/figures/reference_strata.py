@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from ...records import ETHNICITIES, ReferenceLimit
+from ...records import ETHNICITIES
+from ...reference.results import ReferenceLimit
 from ..style import PALETTE, SOFT, figure_style, figure_svg, measure_label, measure_name, new_figure
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from ...records import ETHNICITIES, Figure, ReferenceLimit
+from ...records import ETHNICITIES, Figure
+from ...reference.results import ReferenceLimit
 from ..figures.reference_curves import METHOD_NAMES, curve_caption, headlines
 from ..figures.reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
 from ..page import Block, Bullets, Facts, Html, Notice, Paragraph, Section, page_html
@@ -17,14 +18,14 @@ from .reference_table import MOVED, PROVISIONAL, footnote, marks
 from .reference_text import accounting_table, convention_facts, methods_text
 
 if TYPE_CHECKING:
-    from ...reference.results import ReferenceResult
+    from ...reference.results import ReferenceRanges
 
 
 STRATA: Final = "strata"
 _MANY_AGES: Final = 8
 
 
-def reference_page(result: ReferenceResult, figures: Mapping[tuple[str, str], str]) -> str:
+def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], str]) -> str:
     """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
     options = result.options
     sections = [_overview(result)]
@@ -52,7 +53,7 @@ def reference_page(result: ReferenceResult, figures: Mapping[tuple[str, str], st
     )
 
 
-def _subtitle(result: ReferenceResult) -> str:
+def _subtitle(result: ReferenceRanges) -> str:
     options = result.options
     what = "distribution" if not options.healthy_only else "reference interval"
     level = f"Central {options.level:g}%" if options.sided == "two" else f"{options.level:g}%"
@@ -64,11 +65,11 @@ def _subtitle(result: ReferenceResult) -> str:
     )
 
 
-def _overview(result: ReferenceResult) -> Section:
-    cells = {(r.measure, r.method, r.sex, r.ethnicity, r.age_low) for r in result.limits}
+def _overview(result: ReferenceRanges) -> Section:
+    cells = {(r.measure, r.method, r.sex, r.ethnicity, r.age_low) for r in result.rows}
     empty = {
         (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
-        for r in result.limits
+        for r in result.rows
         if r.status == "suppressed"
     }
     without = f"{shown_count(len(empty))} of {shown_count(len(cells))}"
@@ -93,7 +94,7 @@ def _overview(result: ReferenceResult) -> Section:
     return Section("Overview", "overview", tuple(blocks))
 
 
-def _what_intervals_say(result: ReferenceResult) -> str:
+def _what_intervals_say(result: ReferenceRanges) -> str:
     said = (
         "The reference interval holds the stated share of people. The confidence interval of each "
         "limit says how well these people determine that limit"
@@ -104,7 +105,7 @@ def _what_intervals_say(result: ReferenceResult) -> str:
         return f"{said}; how trials enter it stands in the methods."
     curves = (
         " Those of curves with a random trial effect count these differences in."
-        if any(row.kind == "marginal" for row in result.limits)
+        if any(row.kind == "marginal" for row in result.rows)
         else ""
     )
     return (
@@ -117,9 +118,9 @@ def _what_intervals_say(result: ReferenceResult) -> str:
 
 
 def _measure_section(
-    result: ReferenceResult, measure: str, figures: Mapping[tuple[str, str], str], anchor: str
+    result: ReferenceRanges, measure: str, figures: Mapping[tuple[str, str], str], anchor: str
 ) -> Section:
-    mine = [row for row in result.limits if row.measure == measure]
+    mine = [row for row in result.rows if row.measure == measure]
     blocks: list[Block] = []
     for method in dict.fromkeys(row.method for row in mine):
         rows = [row for row in mine if row.method == method]
@@ -139,7 +140,7 @@ def _measure_section(
 
 
 def _curve_blocks(
-    rows: Sequence[ReferenceLimit], result: ReferenceResult, svg: str | None
+    rows: Sequence[ReferenceLimit], result: ReferenceRanges, svg: str | None
 ) -> list[Block]:
     """The curves' table at every other printed age, and the centile figure."""
     label = measure_label(rows[0].measure, rows[0].unit)
@@ -160,7 +161,7 @@ def _curve_blocks(
 
 
 def _strata_blocks(
-    rows: Sequence[ReferenceLimit], result: ReferenceResult, svg: str
+    rows: Sequence[ReferenceLimit], result: ReferenceRanges, svg: str
 ) -> list[Block]:
     label = measure_label(rows[0].measure, rows[0].unit)
     level = f"{result.options.ci_level:g}%"
@@ -175,7 +176,7 @@ def _strata_blocks(
     return [Html(_limits_table(rows, label, result)), figure]
 
 
-def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceResult) -> str:
+def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceRanges) -> str:
     """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
     shown_ethnicities = [e for e in (ALL, *ETHNICITIES) if any(r.ethnicity == e for r in rows)]
     decimals, many = decimals_of(rows), len(result.trials) > 1
@@ -258,7 +259,7 @@ def _cell_at(
     return text
 
 
-def _caption(result: ReferenceResult) -> str:
+def _caption(result: ReferenceRanges) -> str:
     options = result.options
     what = "Reference interval" if options.healthy_only else "Population distribution"
     parts = {"two": "lower to upper limit", "lower": "lower limit", "upper": "upper limit"}
@@ -281,15 +282,14 @@ def _cell(rows: Sequence[ReferenceLimit], decimals: int, *, many: bool) -> str:
         if row.ci_low is not None and row.ci_high is not None:
             low, high = shown(row.ci_low, decimals), shown(row.ci_high, decimals)
             dash = " to " if MINUS in low + high else "–"
-            moved = MOVED if "ci-at-extreme" in row.note else ""
+            moved = MOVED if "ci-at-extreme" in row.notes else ""
             lines.append(f'<span class="caption">({low}{dash}{high}){moved}</span>')
     lines.append(f'<span class="caption">{n}</span>')
     return "<br>".join(lines)
 
 
 def _hidden_n(row: ReferenceLimit) -> str:
-    few = next((note for note in row.note.split("; ") if note.startswith("n<")), "")
-    return escape(few.removeprefix("n")) if few else DASH
+    return DASH if row.below_n is None else escape(f"<{row.below_n}")
 
 
 def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
@@ -305,7 +305,7 @@ def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
 # ------------------------------------------------------------------ people and methods
 
 
-def _people_section(result: ReferenceResult) -> Section:
+def _people_section(result: ReferenceRanges) -> Section:
     blocks: list[Block] = [accounting_table(result)]
     visits = ", ".join(f"{name} ({_people(n, result)})" for name, n in result.visits)
     if visits:
@@ -315,12 +315,12 @@ def _people_section(result: ReferenceResult) -> Section:
     return Section("People", "people", tuple(blocks))
 
 
-def _people(n: int, result: ReferenceResult) -> str:
+def _people(n: int, result: ReferenceRanges) -> str:
     few = result.options.min_cell
     return f"fewer than {few}" if n < few else shown_count(n)
 
 
-def _methods(result: ReferenceResult) -> tuple[Block, ...]:
+def _methods(result: ReferenceRanges) -> tuple[Block, ...]:
     blocks: list[Block] = [Paragraph(methods_text(result))]
     if "ethnicity" in result.by:
         blocks.append(Notice(PROVISIONAL, "note"))

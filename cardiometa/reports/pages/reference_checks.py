@@ -11,11 +11,11 @@ from ...records import Table
 from ..style import DASH, measure_name, shown, shown_count, shown_interval
 
 if TYPE_CHECKING:
-    from ...reference.results import ReferenceResult
+    from ...reference.results import ReferenceRanges
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ...records import ReferenceLimit
+from ...reference.results import MAY_BE_TRIALS, ReferenceLimit
 from ..figures.reference_curves import METHOD_NAMES, fit_blocks
 from ..figures.reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
 from ..page import Block, Notice, Paragraph
@@ -23,7 +23,7 @@ from ..style import MINUS, measure_label, shown_estimate
 from .reference_meta import META, meta_headlines
 
 if TYPE_CHECKING:
-    from ...reference.results import Calibration, PartitionTest, ReferenceResult, TrialLimit
+    from ...reference.results import Calibration, PartitionTest, ReferenceRanges, TrialLimit
 
 
 _SIZES: Final = {
@@ -34,7 +34,7 @@ _SIZES: Final = {
 }
 
 
-def indexing_table(result: ReferenceResult) -> Table:
+def indexing_table(result: ReferenceRanges) -> Table:
     """The exponent of each measure on each body size with its interval."""
     few = f"<{result.options.min_cell}"
     adjusted = any(row.adjusted_for for row in result.indexing)
@@ -64,10 +64,8 @@ def indexing_table(result: ReferenceResult) -> Table:
 
 _MOST_OUTLIERS: Final = 500
 
-_APART: Final = "no trial has both groups"
 
-
-def check_blocks(result: ReferenceResult) -> tuple[Block, ...]:
+def check_blocks(result: ReferenceRanges) -> tuple[Block, ...]:
     """Every check that these data allow."""
     blocks: list[Block] = [_calibration_table(result)] if result.calibration else []
     blocks += fit_blocks(result)
@@ -87,7 +85,7 @@ def check_blocks(result: ReferenceResult) -> tuple[Block, ...]:
 # ------------------------------------------------------------------ calibration
 
 
-def _calibration_table(result: ReferenceResult) -> Table:
+def _calibration_table(result: ReferenceRanges) -> Table:
     rows = []
     keys = dict.fromkeys((c.measure, c.method) for c in result.calibration)
     for measure, method in keys:
@@ -162,10 +160,10 @@ def _worst(found: Iterable[Calibration]) -> str:
 # ------------------------------------------------------------------ one trial's weight
 
 
-def _span_table(result: ReferenceResult) -> Table:
-    used = [r for r in result.limits if r.method == "strata"]
+def _span_table(result: ReferenceRanges) -> Table:
+    used = [r for r in result.rows if r.method == "strata"]
     for measure in result.measures if META in result.methods else ():
-        used += meta_headlines([r for r in result.limits if r.measure == measure])
+        used += meta_headlines([r for r in result.rows if r.measure == measure])
     pooled = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in used}
     rows = []
     for measure in result.measures:
@@ -218,7 +216,7 @@ def _comparison(test: PartitionTest) -> str:
     return f"{ETHNICITY_NAMES[test.group_a]}, {ETHNICITY_NAMES[test.group_b]}"
 
 
-def _partition_table(result: ReferenceResult) -> Table:
+def _partition_table(result: ReferenceRanges) -> Table:
     columns = list(dict.fromkeys(_comparison(test) for test in result.partition))
     rows = []
     for measure in result.measures:
@@ -230,7 +228,7 @@ def _partition_table(result: ReferenceResult) -> Table:
                 if t.measure == measure
                 and _comparison(t) == name
                 and t.harris_boyd
-                and _APART not in t.note
+                and MAY_BE_TRIALS not in t.notes
             ]
             parted = sum(t.harris_boyd == "partition" for t in tests)
             lahti = sum(t.lahti == "partition" for t in tests)
@@ -249,7 +247,7 @@ def _partition_table(result: ReferenceResult) -> Table:
     )
 
 
-def _contrast_table(result: ReferenceResult, factor: str) -> Table:
+def _contrast_table(result: ReferenceRanges, factor: str) -> Table:
     found = [c for c in result.contrasts if c.factor == factor]
     keys = list(dict.fromkeys((c.measure, c.unit, c.sex, c.group, c.versus) for c in found))
     by_key = {(c.measure, c.sex, c.group, c.versus, c.source): c for c in found}
@@ -268,7 +266,7 @@ def _contrast_table(result: ReferenceResult, factor: str) -> Table:
         )
         cells = [
             shown_estimate(c.difference, c.ci_low, c.ci_high)
-            if c.difference is not None and _APART not in c.note
+            if c.difference is not None and MAY_BE_TRIALS not in c.notes
             else DASH
             for c in three
         ]
@@ -299,7 +297,7 @@ def _contrast_table(result: ReferenceResult, factor: str) -> Table:
 # ------------------------------------------------------------------ review and outliers
 
 
-def review_blocks(result: ReferenceResult) -> tuple[Block, ...]:
+def review_blocks(result: ReferenceRanges) -> tuple[Block, ...]:
     """The limits without the scans that ask for review, where there are such scans."""
     if result.options.status == "ok":
         return (Paragraph("Scans that ask for review were left out (--status ok)."),)
@@ -347,7 +345,7 @@ def _range(rows: Sequence[ReferenceLimit]) -> str:
     return (" to " if any(MINUS in v for v in values) else "–").join(values)
 
 
-def outlier_blocks(result: ReferenceResult) -> tuple[Block, ...]:
+def outlier_blocks(result: ReferenceRanges) -> tuple[Block, ...]:
     """How many values lie beyond the fences; who they are only on an internal page."""
     options = result.options
     if options.outliers == "none":
@@ -369,7 +367,7 @@ def outlier_blocks(result: ReferenceResult) -> tuple[Block, ...]:
     return (table, _named_outliers(result)) if options.internal else (table,)
 
 
-def _named_outliers(result: ReferenceResult) -> Table:
+def _named_outliers(result: ReferenceRanges) -> Table:
     shown_rows = result.outliers[:_MOST_OUTLIERS]
     more = len(result.outliers) - len(shown_rows)
     return Table(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from ...records import Figure, ReferenceLimit, Table
+from ...records import Figure, Table
+from ...reference.results import CONSTANT_TRIAL, TINY_TRIALS, ReferenceLimit
 from ..figures.reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
 from ..page import Block, Html
 from ..style import DASH, measure_label, shown, shown_count, shown_interval
 
 if TYPE_CHECKING:
-    from ...reference.results import MetaEstimate, ReferenceResult
+    from ...reference.results import MetaEstimate, ReferenceRanges
 
 
 META: Final = "meta"
@@ -40,7 +41,7 @@ def _group(row: ReferenceLimit | MetaEstimate) -> tuple[object, ...]:
 
 
 def meta_blocks(
-    rows: Sequence[ReferenceLimit], result: ReferenceResult, svg: str | None, table: Html
+    rows: Sequence[ReferenceLimit], result: ReferenceRanges, svg: str | None, table: Html
 ) -> list[Block]:
     """The table of the headline (made by the page), the figure, every rule, and the estimates."""
     label = measure_label(rows[0].measure, rows[0].unit)
@@ -64,7 +65,7 @@ def _place(row: ReferenceLimit | MetaEstimate) -> tuple[str, str]:
     return SEX_NAMES[row.sex], band_name(row.age_low, row.age_high)
 
 
-def _every_rule(rows: Sequence[ReferenceLimit], result: ReferenceResult, label: str) -> Table:
+def _every_rule(rows: Sequence[ReferenceLimit], result: ReferenceRanges, label: str) -> Table:
     groups: dict[tuple[object, ...], list[ReferenceLimit]] = {}
     for row in rows:
         if row.ethnicity == ALL and row.limit is not None and row.centile != 50:
@@ -89,7 +90,7 @@ def _every_rule(rows: Sequence[ReferenceLimit], result: ReferenceResult, label: 
     )
 
 
-def _estimates(mine: Sequence[MetaEstimate], label: str, result: ReferenceResult) -> Table:
+def _estimates(mine: Sequence[MetaEstimate], label: str, result: ReferenceRanges) -> Table:
     rows = []
     for e in mine:
         interval = f" ({shown_interval(e.tau_low, e.tau_high)})" if e.tau_low is not None else ""
@@ -129,15 +130,15 @@ def _estimates(mine: Sequence[MetaEstimate], label: str, result: ReferenceResult
 
 
 def _of_logs(rows: Sequence[MetaEstimate]) -> bool:
-    return any("log" in e.note.split("; ") for e in rows)
+    return any("log" in e.notes for e in rows)
 
 
-def meta_sentences(result: ReferenceResult) -> str:
+def meta_sentences(result: ReferenceRanges) -> str:
     """How the ranges were made."""
     options = result.options
-    left_out = any("left out" in e.note for e in result.meta)
-    skewed = any("asymmetric" in r.note for r in result.limits if r.method == META)
-    names = [ETHNICITY_NAMES[e] for e in dict.fromkeys(r.ethnicity for r in result.limits)]
+    left_out = any({CONSTANT_TRIAL, TINY_TRIALS} & set(e.notes) for e in result.meta)
+    skewed = any("asymmetric" in r.notes for r in result.rows if r.method == META)
+    names = [ETHNICITY_NAMES[e] for e in dict.fromkeys(r.ethnicity for r in result.rows)]
     how = (
         "Meta-analytic ranges (Siegel, Murad and Chu 2021) from each trial's number, mean and SD "
         f"({', '.join(names)}). Random effects: mean and tau² by REML with variances s²/n, sigma² "

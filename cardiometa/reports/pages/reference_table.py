@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from ...records import ReferenceLimit
+from ...reference.results import UNLINKED, ReferenceLimit
 from ..figures.reference_curves import KIND_NOTES
 from ..figures.reference_strata import ETHNICITY_NAMES
 from ..style import DASH
 from .reference_meta import META
 
 if TYPE_CHECKING:
-    from ...reference.results import ReferenceResult
+    from ...reference.results import ReferenceRanges
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from ..style import MINUS, measure_label, shown, shown_count
 from .reference_meta import meta_headlines
 
 if TYPE_CHECKING:
-    from ...reference.results import ReferenceResult
+    from ...reference.results import ReferenceRanges
 
 
 SMALL: Final = "†"
@@ -50,7 +50,7 @@ def marks(row: ReferenceLimit, *, many: bool) -> str:
     )
 
 
-def footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult, *, brackets: bool) -> str:
+def footnote(rows: Sequence[ReferenceLimit], result: ReferenceRanges, *, brackets: bool) -> str:
     """What the table's dashes and marks mean; ``brackets``: it shows the limits' intervals."""
     options = result.options
     curve = rows[0].method not in ("strata", META)
@@ -70,9 +70,9 @@ def footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult, *, bracket
             f"{SMALL} fewer than {options.min_n} people, or too few for a curve of their own: the "
             "age shape is that of all ethnicities, the level is drawn to theirs."
         )
-    if any("level-of-all" in r.note for r in rows):
+    if any(UNLINKED in r.notes for r in rows):
         names = ", ".join(
-            dict.fromkeys(ETHNICITY_NAMES[r.ethnicity] for r in rows if "level-of-all" in r.note)
+            dict.fromkeys(ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes)
         )
         notes.append(
             f"{names}: no trial has these people beside others, so that nothing tells them from "
@@ -85,19 +85,19 @@ def footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult, *, bracket
         notes.append(f"{few}: {how}." if how else f"{few}.")
     if any(_one_trial(r) for r in rows) and len(result.trials) > 1:
         notes.append(f"{ONE_TRIAL} all from one trial: a difference may be its scanner's.")
-    if brackets and any("ci-at-extreme" in r.note for r in rows):
+    if brackets and any("ci-at-extreme" in r.notes for r in rows):
         notes.append(
             f"{MOVED} the interval ends at the smallest or largest value; that end was moved "
             "outward to a round number, so that nobody's value is shown."
         )
-    if any("limits-withheld" in r.note for r in rows):
+    if any("limits-withheld" in r.notes for r in rows):
         notes.append(
             "Limits of all ethnicities that, beside those of the groups, would tell the values of "
             "a few people are not given."
         )
-    if any("limit-at-extreme" in r.note for r in rows):
+    if any("limit-at-extreme" in r.notes for r in rows):
         notes.append("Limits that would be nearly one person's value are not given.")
-    if brackets and any("no-rank-interval" in r.note for r in rows):
+    if brackets and any("no-rank-interval" in r.notes for r in rows):
         notes.append("Too few people for a rank interval where the brackets are missing.")
     if any(r.n is None and r.limit is not None for r in rows):
         notes.append(f"n {DASH}: withheld, since it would reveal a group of a few people.")
@@ -107,7 +107,7 @@ def footnote(rows: Sequence[ReferenceLimit], result: ReferenceResult, *, bracket
 
 
 def _one_trial(row: ReferenceLimit) -> bool:
-    return row.status == "single-trial" or "single-trial" in row.note
+    return row.status == "single-trial" or "single-trial" in row.notes
 
 
 TABLE_CSV: Final = "table.csv"
@@ -123,9 +123,9 @@ _RULE: Final = "border-top:1px solid black"
 _CELL: Final = "padding:1pt 5pt;text-align:center;vertical-align:top;white-space:nowrap"
 
 
-def paper_table_csv(result: ReferenceResult) -> str:
+def paper_table_csv(result: ReferenceRanges) -> str:
     """A row for each measure, method, sex and age; the range and n of each ethnicity as columns."""
-    shown_ethnicities = _ethnicities(result.limits)
+    shown_ethnicities = _ethnicities(result.rows)
     columns = ["measure", "unit", "method", "sex", "age"]
     for ethnicity in shown_ethnicities:
         columns += [ethnicity, f"{ethnicity}_n"]
@@ -144,7 +144,7 @@ def paper_table_csv(result: ReferenceResult) -> str:
     return csv_text(columns, lines)
 
 
-def paper_table_html(result: ReferenceResult) -> str:
+def paper_table_html(result: ReferenceRanges) -> str:
     """The same as a page of plain tables, styled cell by cell, which word processors keep."""
     tables = [_html_table(result, measure, method) for measure, method in _tables(result)]
     title = escape(f"{result.title}: {result.name}")
@@ -159,7 +159,7 @@ def paper_table_html(result: ReferenceResult) -> str:
     )
 
 
-def _what(result: ReferenceResult) -> str:
+def _what(result: ReferenceRanges) -> str:
     options = result.options
     what = "Reference interval" if options.healthy_only else "Population distribution"
     side = {
@@ -182,12 +182,12 @@ def _what(result: ReferenceResult) -> str:
 # ------------------------------------------------------------------ what stands where
 
 
-def _tables(result: ReferenceResult) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row.measure, row.method) for row in result.limits))
+def _tables(result: ReferenceRanges) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row.measure, row.method) for row in result.rows))
 
 
-def _rows(result: ReferenceResult, measure: str, method: str) -> list[ReferenceLimit]:
-    rows = [row for row in result.limits if (row.measure, row.method) == (measure, method)]
+def _rows(result: ReferenceRanges, measure: str, method: str) -> list[ReferenceLimit]:
+    rows = [row for row in result.rows if (row.measure, row.method) == (measure, method)]
     if method == META:
         return meta_headlines(rows)
     return rows if method == "strata" else headlines(rows)
@@ -235,8 +235,7 @@ def _n(found: Sequence[ReferenceLimit]) -> str | None:
         return None
     if found[0].n is not None:
         return str(found[0].n)
-    few = next((note for note in found[0].note.split("; ") if note.startswith("n<")), None)
-    return few.removeprefix("n") if few else None
+    return None if found[0].below_n is None else f"<{found[0].below_n}"
 
 
 def _decimals(rows: Sequence[ReferenceLimit]) -> int:
@@ -248,7 +247,7 @@ def _decimals(rows: Sequence[ReferenceLimit]) -> int:
 # ------------------------------------------------------------------ one table
 
 
-def _html_table(result: ReferenceResult, measure: str, method: str) -> str:
+def _html_table(result: ReferenceRanges, measure: str, method: str) -> str:
     rows = _rows(result, measure, method)
     decimals, shown_ethnicities = _decimals(rows), _ethnicities(rows)
     label = measure_label(measure, rows[0].unit)

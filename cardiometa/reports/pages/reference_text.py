@@ -10,7 +10,7 @@ from .reference_meta import META, meta_sentences
 
 if TYPE_CHECKING:
     from ...reference.options import ReferenceOptions
-    from ...reference.results import Account, ReferenceResult
+    from ...reference.results import Account, ReferenceRanges
 
 
 _REASONS: Final = {
@@ -38,7 +38,7 @@ _CONVENTIONS: Final = {
 }
 
 
-def convention_facts(result: ReferenceResult) -> tuple[tuple[str, str], ...]:
+def convention_facts(result: ReferenceRanges) -> tuple[tuple[str, str], ...]:
     """The conventions line: what was measured how, with the mix of scanners."""
     few = result.options.min_cell
     facts = [
@@ -61,7 +61,7 @@ def convention_facts(result: ReferenceResult) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def accounting_table(result: ReferenceResult) -> Table:
+def accounting_table(result: ReferenceRanges) -> Table:
     """Rows of the table in, each reason, rows used: closes for each measure."""
     from ...privacy.suppression import hidden_counts
 
@@ -112,7 +112,7 @@ def accounting_table(result: ReferenceResult) -> Table:
     )
 
 
-def methods_text(result: ReferenceResult) -> str:
+def methods_text(result: ReferenceRanges) -> str:
     """The methods paragraph, as it may be copied into a paper."""
     options = result.options
     population = (
@@ -188,7 +188,7 @@ _CURVES: Final = {
 }
 
 
-def curve_sentences(method: str, result: ReferenceResult) -> str:
+def curve_sentences(method: str, result: ReferenceRanges) -> str:
     """How the curves were made, with ethnicity and trials."""
     options, parts = result.options, [_CURVES[method]]
     if "sex" in result.by:
