@@ -198,7 +198,7 @@ def test_tiny_trials_are_left_out_and_said():
     tiny["sex"] = "male"
     with_tiny = _of_people(pd.concat([frame, tiny]))
     plain = _of_people(frame)
-    pick = [r for r in with_tiny.limits if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)]
+    pick = [r for r in with_tiny.rows if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)]
     same = [r for r in plain.rows if (r.sex, r.ethnicity, r.centile) == ("male", "all", 97.5)]
     assert pick[0].limit == pytest.approx(same[0].limit, rel=1e-12)
     assert "trials of fewer than 10 left out" in pick[0].note
