@@ -17,7 +17,7 @@ from ..files import RECORD_NAME, read_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..pooling.integrity.stated import TrialFacts
+    from ..pooling.integrity import TrialFacts
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def _recoded_arm(roster: pd.DataFrame, options: TableOptions) -> pd.Series:
 
 def facts_of_trials(table: Path) -> dict[str, TrialFacts]:
     """What the cohort's definition stated, where ``segment`` left it beside its table."""
-    from ..pooling.integrity.stated import TrialFacts
+    from ..pooling.integrity import TrialFacts
 
     path = (table if table.is_dir() else table.parent) / DICTIONARY_NAME
     document = read_json(path) if path.is_file() else None

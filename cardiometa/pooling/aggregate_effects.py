@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import Problem, TableError
 from ..statistics.meta import t_interval
 from ..statistics.multivariate import MultivariateFit, Part, fit_parts
-from .endpoint.accessors import number_column, text_column
+from .endpoint.columns import number_column, text_column
 from .options import RATIOS, PoolingOptions
 from .results import EffectRow, Study
 from .second_stage.two_stage import interval_cells, sensitivity_row

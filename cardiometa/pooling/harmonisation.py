@@ -17,8 +17,8 @@ import pandas as pd
 from ..errors import TableError, UsageError
 from ..records import CohortTable
 from ..statistics.meta import pooled_batch, reml_batch
-from .endpoint.accessors import number_column
 from .endpoint.analysis_set import Analysed
+from .endpoint.columns import number_column
 from .first_stage.first_stage import FirstStage, first_stage
 from .options import DIFFERENCES, PoolingOptions
 from .results import ComparisonRow, EffectRow, Study

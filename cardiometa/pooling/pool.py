@@ -20,43 +20,66 @@ from ..privacy.suppression import (
 )
 from ..records import CohortTable
 from .aggregate_effects import read_summaries, source_rows
-from .endpoint.accessors import text_column
-from .endpoint.analysis_set import participant_exclusions
-from .endpoint.arm_counts import participants_by_arm
-from .endpoint.estimand import WORST_RANK, as_worst_rank, refuse_without_deaths, with_estimand
-from .first_stage.first_stage import FirstStage
-from .first_stage.given_imputations import analysis_stage, first_copy
-from .first_stage.worst_rank import WORSE
-from .flow import flow_counts
-from .harmonisation import compare_reported
-from .integrity.cohort import cohort_checks, unit_warnings
-from .integrity.selection import selection_checks
-from .integrity.stated import TrialFacts, design_warnings, refuse_unmodelled, stated_checks
-from .integrity.trial import integrity_checks
-from .meta_regression import trial_regression
-from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .results import DeltaRow, EffectRow, HeterogeneityRow, InfluenceRow, PoolingResult, Study
-from .second_stage.events import event_rows
-from .second_stage.multi_arm import joint_fit, joint_rows
-from .second_stage.one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
-from .second_stage.two_stage import (
-    WITHOUT_REVIEW,
-    as_sensitivity,
-    effect_rows,
-    heterogeneity_rows,
-    sensitivity_row,
+from .endpoint.analysis_set import (
+    WORSE,
+    WORST_RANK,
+    as_worst_rank,
+    participant_exclusions,
+    participants_by_arm,
+    refuse_without_deaths,
+    with_estimand,
 )
-from .sensitivity.delta import delta_rows, tipping_sentences
-from .sensitivity.influence import influence_rows
-from .subgroups.rows import interaction_rows, modifiers_of
-from .subgroups.spline import spline_rows
-from .wording import (
+from .endpoint.columns import text_column
+from .first_stage.first_stage import FirstStage, analysis_stage, first_copy
+from .harmonisation import compare_reported
+from .integrity import (
+    TrialFacts,
+    cohort_checks,
+    design_warnings,
+    integrity_checks,
+    refuse_unmodelled,
+    selection_checks,
+    stated_checks,
+    unit_warnings,
+)
+from .meta_regression import trial_regression
+from .methods import (
     few_trials,
     integrity_warning,
     methods_of_rows,
     second_stage_sentence,
     warnings_of_rows,
 )
+from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
+from .results import (
+    DeltaRow,
+    EffectRow,
+    FlowCounts,
+    HeterogeneityRow,
+    InfluenceRow,
+    PoolingResult,
+    Study,
+)
+from .second_stage.events import event_rows
+from .second_stage.one_stage import (
+    FEW_TRIALS,
+    OneStage,
+    joint_fit,
+    joint_one_stage_rows,
+    joint_rows,
+    one_stage,
+)
+from .second_stage.two_stage import (
+    WITHOUT_REVIEW,
+    as_sensitivity,
+    effect_rows,
+    heterogeneity_rows,
+    sensitivity_row,
+    total,
+)
+from .sensitivity import delta_rows, influence_rows, tipping_sentences
+from .subgroups.rows import interaction_rows, modifiers_of
+from .subgroups.spline import spline_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +229,7 @@ def pool_trials(
         compared=() if compared is None else suppress_effects(compared.compared, options.min_cell),
         delta=delta,
         influence=influence_of(studies, released, options),
-        flow=flow_counts(stage.people, studies),
+        flow=_flow_counts(stage.people, studies),
         spline=tuple(row for one in splines for row in one.rows),
         regression=tuple(row for one in regressions for row in one.rows),
         points=tuple(
@@ -397,3 +420,26 @@ def headlines_again(
     single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
     again = [as_sensitivity(row, label) for row in single]
     return again if options.model == "one-stage" and again else [two_stage, *again]
+
+
+def _flow_counts(people: pd.DataFrame, studies: Mapping[str, Sequence[Study]]) -> FlowCounts:
+    """Trials and participants; a published trial of several arms counts once.
+
+    ``people`` has ``trial`` and ``code`` (empty: analysed); ``studies`` by arm.
+    """
+    analysed = people[people["code"] == ""]
+    sizes: dict[str, int | None] = {}
+    for members in studies.values():
+        for study in members:
+            if study.aggregate:
+                known = [n for n in (sizes.get(study.trial), study.n) if n is not None]
+                sizes[study.trial] = max(known, default=None)
+    counts = list(sizes.values())
+    return FlowCounts(
+        provided_trials=int(people["trial"].nunique()),
+        provided_participants=len(people),
+        analysed_trials=int(analysed["trial"].nunique()),
+        analysed_participants=len(analysed),
+        aggregate_trials=len(counts),
+        aggregate_participants=total(counts) if counts else None,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
@@ -481,3 +482,9 @@ def cells_of(row: Any) -> tuple[Any, ...]:
 def documents_of(rows: Sequence[Any]) -> list[dict[str, Any]]:
     """Rows as JSON objects, their columns alone."""
     return [dict(zip(columns_of(type(row)), cells_of(row), strict=True)) for row in rows]
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Key of an order in which ``T2`` stands before ``T10``."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)

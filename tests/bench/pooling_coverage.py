@@ -17,8 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cardiometa.pooling.first_stage.arm_sums import ArmSums, arm_column, model_block
-from cardiometa.pooling.first_stage.trial_effects import effects_of_trial
+from cardiometa.pooling.first_stage.arm_sums import (
+    ArmSums,
+    arm_column,
+    effects_of_trial,
+    model_block,
+)
 from cardiometa.statistics.meta import pool_estimates, pooled_interval, prediction_interval
 from cardiometa.statistics.mixed.one_stage import METHODS, contrast_interval, fit_one_stage
 from cardiometa.statistics.mixed.sufficient_statistics import summarise_rows

@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.pooling.endpoint.analysis_set import Analysed
-from cardiometa.pooling.first_stage.arm_sums import arm_sums
-from cardiometa.pooling.first_stage.cluster import cluster_studies
-from cardiometa.pooling.first_stage.trial_effects import effects_of_trial
-from cardiometa.pooling.integrity.stated import TrialFacts
+from cardiometa.pooling.first_stage.arm_sums import arm_sums, effects_of_trial
+from cardiometa.pooling.first_stage.trial_models import cluster_studies
+from cardiometa.pooling.integrity import TrialFacts
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long

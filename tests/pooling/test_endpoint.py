@@ -9,9 +9,9 @@ from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.models import TableOptions
 from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.pooling.first_stage.first_stage import first_stage
+from cardiometa.pooling.methods import methods_of_rows
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.pooling.wording import methods_of_rows
 from cardiometa.records import Exclusion
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cardiometa.errors import TableError, UsageError
-from cardiometa.pooling.first_stage.worst_rank import mann_whitney
+from cardiometa.pooling.first_stage.trial_models import mann_whitney
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from tests.kit.pooling_tables import cohort_table, simulate_wide

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from cardiometa.pooling.first_stage.first_stage import first_stage
-from cardiometa.pooling.first_stage.survival import fit_stratified
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
+from cardiometa.pooling.second_stage.events import fit_stratified
 from cardiometa.statistics.cox import fit_cox, partial_likelihood, risk_sets
 from tests.kit.pooling_tables import cohort_table
 

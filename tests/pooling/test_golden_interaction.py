@@ -10,8 +10,7 @@ import pytest
 from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.pooling.subgroups.interaction import pool_interaction
-from cardiometa.pooling.subgroups.one_stage import one_stage_interaction
+from cardiometa.pooling.subgroups.interaction import one_stage_interaction, pool_interaction
 from cardiometa.pooling.subgroups.rows import modifiers_of
 from cardiometa.statistics.mixed.one_stage import contrast_interval
 from cardiometa.statistics.multivariate import LevelEffects, contrasts_of, fit_parts

@@ -10,7 +10,7 @@ import pytest
 
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.errors import TableError, UsageError
-from cardiometa.pooling.first_stage.imputation import draw_outcomes
+from cardiometa.pooling.first_stage.first_stage import draw_outcomes
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long

@@ -13,7 +13,7 @@ from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_trials
 from cardiometa.pooling.results import Study
-from cardiometa.pooling.second_stage.multi_arm import joint_fit
+from cardiometa.pooling.second_stage.one_stage import joint_fit
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 
 FOLDER = Path(__file__).parents[1] / "golden" / "pooling"

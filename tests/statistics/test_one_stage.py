@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.pooling.first_stage.trial_effects import effects_of_trial
+from cardiometa.pooling.first_stage.arm_sums import effects_of_trial
 from cardiometa.statistics.meta import pool_estimates
 from cardiometa.statistics.mixed.likelihood import Model, pieces_at
 from cardiometa.statistics.mixed.one_stage import contrast_interval

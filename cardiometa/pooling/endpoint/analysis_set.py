@@ -1,18 +1,171 @@
-"""Who is analysed: one reason for each participant who is not, so that the accounting closes."""
+"""What became of each participant before the follow-up scan: died, withdrew, or was to come.
+
+What is asked about those who died before the scan (ICH E9(R1)): the choice and its words.
+
+Who is analysed: one reason for each participant who is not, so that the accounting closes.
+
+Randomised, dead, scanned and analysed by arm: scans are of those who lived and came.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from ...cohort.parsing import as_numbers
-from ...records import Exclusion
-from ..options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .arms import arms_by_trial
-from .endpoint import KEY, Endpoint
+from ...errors import Problem, TableError, UsageError
+from ...records import CohortTable, Exclusion
+from ..options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
+from ..results import ArmCount, natural
+from .columns import number_column, text_column
+from .endpoint import KEY, Endpoint, arms_by_trial
+
+
+def with_fate(
+    endpoint: Endpoint, table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
+) -> Endpoint:
+    """The endpoint with ``death_day, withdrawal_day, died, withdrew, deaths_recorded`` of each.
+
+    *Died* is before the follow-up: the day asked for, else the median scan day of the trial, and
+    not scanned then. Without any day of the scans, every recorded death of someone who was not
+    scanned counts. Days come from the roster, the table, and rows of failed scans.
+    """
+    people = endpoint.people.copy()
+    for name in ("death_day", "withdrawal_day"):
+        people[name] = _days(people, table, roster, name)
+    people["deaths_recorded"] = people.groupby("trial")["death_day"].transform(
+        lambda days: days.notna().any()
+    )
+    for day, what in (("death_day", "died"), ("withdrawal_day", "withdrew")):
+        people[what] = _before_followup(people, day, options.followup_day) & ~people["came"]
+    people["withdrew"] &= ~people["died"]
+    return replace(endpoint, people=people)
+
+
+def _days(
+    people: pd.DataFrame, table: CohortTable, roster: pd.DataFrame | None, name: str
+) -> pd.Series:
+    parts = []
+    for source in (roster, table.rows, table.unused):
+        if source is not None and name in source:
+            keys = {column: text_column(source, column) for column in KEY}
+            parts.append(pd.DataFrame({**keys, name: number_column(source, name)}))
+    if not parts:
+        return pd.Series(float("nan"), index=people.index)
+    days = pd.concat(parts).dropna().drop_duplicates()
+    twice = days[days.duplicated(KEY)].drop_duplicates(KEY)
+    if len(twice):
+        raise TableError(
+            f"The {name} changes within a participant.",
+            hint="A person has one such day: correct the rows.",
+            problems=[
+                Problem(where=f"trial {trial}", what=f"{len(part)} participants with several days")
+                for trial, part in twice.groupby("trial")
+            ],
+        )
+    merged = people[KEY].merge(days, on=KEY, how="left")[name]
+    merged.index = people.index
+    return merged
+
+
+def _before_followup(people: pd.DataFrame, day: str, followup_day: float | None) -> pd.Series:
+    if followup_day is None:
+        typical = people.groupby("trial")["visit_day"].transform("median").astype(float)
+    else:
+        typical = pd.Series(followup_day, index=people.index)
+    return (people[day] < typical) | (typical.isna() & people[day].notna())
+
+
+WORST_RANK = "win odds, deaths the worst rank"
+_WORDS = {
+    "while-alive": "Estimand: the difference among those alive at the follow-up; it compares "
+    "groups that survival may have made unlike, so deaths by arm and the worst-rank analysis stand "
+    "beside it.",
+    "hypothetical": "Estimand: the difference had nobody died before the follow-up; those who died "
+    "are taken to have had the outcomes of the living who were like them.",
+    "worst-rank": "Estimand: a death before the follow-up is the worst outcome, an earlier one "
+    "the worse (Lachin 1999; Matsouaka & Betensky 2015).",
+}
+
+
+_LOWER = ("ef_percent", "sv_ml", "svi_ml_m2")
+
+
+_HIGHER = ("edv_ml", "esv_ml", "edvi_ml_m2", "esvi_ml_m2", "mass_g", "massi_g_m2")
+
+
+WORSE: Final = MappingProxyType(
+    {f"{side}_{name}": "lower" for side in ("lv", "rv") for name in _LOWER}
+    | {f"{side}_{name}": "higher" for side in ("lv", "rv") for name in _HIGHER}
+    | {"lv_co_l_min": "lower"}
+)
+
+
+def worse_direction(options: PoolingOptions) -> str:
+    """``lower`` or ``higher``: which end of the outcome is the bad one; UsageError if not known."""
+    known = options.worse or WORSE.get(options.outcome)
+    if known is None:
+        raise UsageError(
+            f"Which values of {options.outcome} are the worse ones is not known.",
+            hint="Say --worse lower or --worse higher.",
+        )
+    return known
+
+
+def with_estimand(options: PoolingOptions, has_summaries: bool) -> PoolingOptions:  # noqa: FBT001
+    """The options of the analysis that the estimand asks for; UsageError where it cannot be."""
+    if options.estimand != "worst-rank":
+        return options
+    if options.effect not in (*DIFFERENCES, WIN_ODDS):
+        raise UsageError(f"--estimand worst-rank does not go with --effect {options.effect}.")
+    refused = {
+        "--adjust": bool(options.adjust),
+        "--by": bool(options.by),
+        "--model one-stage": options.model == "one-stage",
+        "--also-summaries": has_summaries,
+    }
+    asked = [name for name, given in refused.items() if given]
+    if asked:
+        raise UsageError(
+            f"--estimand worst-rank compares ranks in each trial: {asked[0]} does not go with it."
+        )
+    worse_direction(options)
+    return as_worst_rank(options)
+
+
+def as_worst_rank(options: PoolingOptions) -> PoolingOptions:
+    """The worst-rank analysis of the same endpoint."""
+    return replace(
+        options,
+        estimand="worst-rank",
+        effect=WIN_ODDS,
+        model="two-stage",
+        adjust=(),
+        by=(),
+        spline=0,
+        missing_outcome="complete",
+    )
+
+
+def refuse_without_deaths(people: pd.DataFrame, options: PoolingOptions) -> None:
+    """TableError where deaths matter to the estimand and none is recorded in any trial."""
+    if options.estimand != "while-alive" and not people["deaths_recorded"].any():
+        raise TableError(
+            f"--estimand {options.estimand} needs to know who died, and no death is recorded.",
+            hint="Give the day of death as death_day in the table, or in the participants table "
+            "of cohort.toml.",
+        )
+
+
+def estimand_sentence(options: PoolingOptions) -> str:
+    """What the effect is an effect of, for the methods."""
+    return _WORDS[options.estimand]
+
 
 SENTENCES = {
     "not-randomised": "The participant was not randomised.",
@@ -146,3 +299,71 @@ def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:
             *(out[name] for name in (*KEY, "visit", "code")), strict=True
         )
     )
+
+
+NO_DEATHS = "deaths not recorded"
+
+
+def compared(people: pd.DataFrame) -> pd.DataFrame:
+    """The randomised whose arm is known."""
+    return people[people["randomised"].map(lambda item: item is not False) & (people["arm"] != "")]
+
+
+def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[ArmCount, ...]:
+    """Counts of each arm of each trial.
+
+    ``people`` has ``code`` (empty: analysed) and the columns of `with_fate`. Who was alive is
+    unknown where the trial has no death day at all. An event needs no scan: nothing is said of
+    scans then. Means of the baseline tell whether those not analysed were the sicker.
+    """
+    rows = []
+    events = options.effect in EVENTS
+    for trial, part in compared(people).groupby("trial", sort=True):
+        recorded = bool(part["deaths_recorded"].any())
+        withdrawals = bool(part["withdrawal_day"].notna().any())
+        for arm, members in part.groupby("arm", sort=True):
+            analysed = members["code"] == ""
+            rows.append(
+                ArmCount(
+                    trial=str(trial),
+                    arm=str(arm),
+                    randomised=len(members),
+                    died=int(members["died"].sum()) if recorded else None,
+                    withdrew=int(members["withdrew"].sum()) if withdrawals else None,
+                    alive=int((~members["died"]).sum()) if recorded else None,
+                    scanned=None if events else int(members["came"].sum()),
+                    no_outcome=int(members["outcome"].isna().sum()),
+                    no_baseline=int(members["baseline"].isna().sum()) if not events else None,
+                    **_pairs(members, events=events),
+                    analysed=int(analysed.sum()),
+                    events=int(members.loc[analysed, "outcome"].sum()) if events else None,
+                    outcome_mean=None if events else _mean(members.loc[analysed, "outcome"]),
+                    outcome_sd=None if events else _sd(members.loc[analysed, "outcome"]),
+                    n_baseline_others=int(members.loc[~analysed, "baseline"].notna().sum()),
+                    baseline_analysed=_mean(members.loc[analysed, "baseline"]),
+                    baseline_others=_mean(members.loc[~analysed, "baseline"]),
+                    note="" if recorded else NO_DEATHS,
+                    deaths_recorded=recorded,
+                )
+            )
+    return tuple(sorted(rows, key=lambda row: natural(row.trial)))
+
+
+def _pairs(members: pd.DataFrame, *, events: bool) -> dict[str, int | None]:
+    """How many have both values, the baseline alone, the follow-up alone."""
+    if events:
+        return dict.fromkeys(("paired", "baseline_only", "followup_only"))
+    before, after = members["baseline"].notna(), members["outcome"].notna()
+    return {
+        "paired": int((before & after).sum()),
+        "baseline_only": int((before & ~after).sum()),
+        "followup_only": int((~before & after).sum()),
+    }
+
+
+def _mean(values: pd.Series) -> float | None:
+    return float(values.mean()) if values.notna().any() else None
+
+
+def _sd(values: pd.Series) -> float | None:
+    return float(values.std(ddof=1)) if values.notna().sum() > 1 else None

@@ -1,16 +1,24 @@
-"""From a table of scans to one row a participant: follow-up, baseline, arm, covariates."""
+"""Whether there is anything to compare: two randomised arms, one of them the control.
+
+Who belongs to which randomised cluster, where a trial randomised clusters and not persons.
+
+Binary and time-to-event endpoints: one row a participant, whether they were scanned or not.
+
+From a table of scans to one row a participant: follow-up, baseline, arm, covariates.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from ...cohort.parsing import as_numbers, values_text
+from ...cohort.parsing import as_booleans, as_numbers, values_text
 from ...errors import Problem, TableError
 from ...records import CohortTable, Exclusion
 from ..options import EVENTS, PoolingOptions
-from .accessors import (
+from .columns import (
     harmonised_name,
     known_text,
     number_column,
@@ -18,12 +26,258 @@ from .accessors import (
     text_column,
     truth_column,
 )
-from .arms import refuse_without_arms
-from .clusters import with_clusters
-from .events import event_values
+
+
+def arms_by_trial(people: pd.DataFrame) -> dict[str, list[str]]:
+    """The arms of the randomised of each trial that has any, in order of name."""
+    randomised = people[people["randomised"].map(lambda item: item is not False)]
+    known = randomised[randomised["arm"] != ""]
+    return {str(trial): sorted(set(part["arm"])) for trial, part in known.groupby("trial")}
+
+
+def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
+    """Refuse what cannot be compared: no arms at all, or a control that goes by another name.
+
+    ``people`` has ``trial``, ``arm`` and ``randomised``; TableError names every trial.
+    """
+    arms = arms_by_trial(people)
+    _refuse_two_spellings(people)
+    if not any(len(names) >= 2 for names in arms.values()):
+        raise TableError(
+            "No trial has two randomised arms in the column arm, so there is no effect to pool.",
+            hint="Name the arm's column with --arm, or give it in the participants table of "
+            f"cohort.toml; call the reference arm {options.control!r} or name it with --control.",
+            problems=[
+                Problem(
+                    where=f"trial {trial}",
+                    what=_why_not(part, arms.get(str(trial), [])),
+                    why="Two randomised arms are needed.",
+                )
+                for trial, part in people.groupby("trial")
+            ],
+        )
+    without = {
+        trial: names
+        for trial, names in arms.items()
+        if len(names) >= 2 and options.control not in names
+    }
+    if without:
+        raise TableError(
+            f"Trials with several arms have none called {options.control!r} (--control).",
+            hint="Map the arms to common names under [columns] of --config, or name the reference "
+            "arm with --control; a trial that must stay out gets randomised = false.",
+            problems=[
+                Problem(
+                    where=f"trial {trial}",
+                    what=f"the arms are {', '.join(names)}",
+                    why="Which arm is the reference cannot be guessed.",
+                )
+                for trial, names in without.items()
+            ],
+        )
+
+
+def _refuse_two_spellings(people: pd.DataFrame) -> None:
+    """Refuse arms that differ in case, spaces or punctuation alone: one arm, pooled as two."""
+    randomised = people[people["randomised"].map(lambda item: item is not False)]
+    counts = randomised.loc[randomised["arm"] != "", "arm"].value_counts()
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(map(str, counts.index)):
+        plain = "".join(c for c in name.casefold() if c.isalnum())
+        spellings.setdefault(plain or name, []).append(name)
+    twice = [names for names in spellings.values() if len(names) > 1]
+    if twice:
+        raise TableError(
+            "Arms are named in two spellings.",
+            hint="Map them to one name under [columns] of --config.",
+            problems=[
+                Problem(
+                    where="column arm",
+                    what=" and ".join(f"{name!r} ({counts[name]})" for name in names),
+                    why="They would be pooled as different arms.",
+                )
+                for names in twice
+            ],
+        )
+
+
+def _why_not(people: pd.DataFrame, usable: list[str]) -> str:
+    named = sorted(set(people["arm"]) - {""})
+    if not named:
+        return "no participant has a value in the column arm"
+    if not usable:
+        return f"its participants are not randomised (arm: {', '.join(named)})"
+    return f"the only arm is {usable[0]!r}"
+
 
 KEY = ["trial", "participant_id"]
+CLUSTER = "cluster"
 _SHOWN = 20
+
+
+def with_clusters(
+    people: pd.DataFrame, table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
+) -> pd.DataFrame:
+    """``people`` with their cluster as text, empty throughout in trials randomised by person.
+
+    TableError where a person has several clusters, or some of a trial's people have none.
+    """
+    if options.cluster is None:
+        return people
+    require_columns(table.rows, [options.cluster], "--cluster")
+    sources = [s for s in (table.rows, table.unused, roster) if s is not None]
+    parts = [
+        pd.DataFrame({name: text_column(source, name) for name in KEY}).assign(
+            cluster=known_text(source, options.cluster)
+        )
+        for source in sources
+        if options.cluster in source
+    ]
+    known = pd.concat(parts, ignore_index=True)
+    known = known[known[CLUSTER] != ""].drop_duplicates()
+    twice = known[known.duplicated(KEY)].drop_duplicates(KEY)
+    if len(twice):
+        raise TableError(
+            f"--cluster {options.cluster}: the cluster changes within a participant.",
+            hint="The cluster is the one that was randomised: one value in all rows of a person.",
+            problems=[
+                Problem(where=f"trial {trial}", what=f"{len(part)} participants with several")
+                for trial, part in twice.groupby("trial")
+            ][:_SHOWN],
+        )
+    people = people.merge(known, on=KEY, how="left")
+    people[CLUSTER] = people[CLUSTER].fillna("")
+    _refuse_gaps(people, options.cluster)
+    return people
+
+
+def _refuse_gaps(people: pd.DataFrame, column: str) -> None:
+    compared = people[people["randomised"].map(lambda item: item is not False)]
+    compared = compared[compared["arm"] != ""]
+    problems = []
+    for trial, part in compared.groupby("trial"):
+        lacking = int((part[CLUSTER] == "").sum())
+        if 0 < lacking < len(part):
+            problems.append(
+                Problem(
+                    where=f"trial {trial}",
+                    what=f"{lacking} of {len(part)} participants have no cluster",
+                    why="A person without one cannot be put into the trial's model.",
+                )
+            )
+    if problems:
+        raise TableError(
+            f"--cluster {column}: some clusters are unknown.",
+            hint="Fill them in; leave the column empty in all rows of a trial that randomised "
+            "persons.",
+            problems=problems[:_SHOWN],
+        )
+
+
+def event_values(
+    table: CohortTable,
+    options: PoolingOptions,
+    roster: pd.DataFrame | None,
+    people: pd.DataFrame,
+    followup_rows: Callable[[], tuple[pd.DataFrame, str]],
+) -> tuple[pd.DataFrame, str]:
+    """``people`` with ``outcome`` 0 or 1 (NaN unknown), ``time`` for hazards, and where from.
+
+    An event is of the person: its column is read from every row of theirs, scans that failed and
+    the roster included, so that those who died unscanned count. Only a column that changes from
+    visit to visit is read at the follow-up. TableError for values that are no event or no time.
+    """
+    sources = [table.rows, *(s for s in (table.unused, roster) if s is not None)]
+    name = options.event_column
+    option = "--event" if options.effect == "hazard-ratio" else "--outcome"
+    _require_somewhere(sources, name, option)
+    found = _by_person(sources, name, _event_column)
+    changes = bool(found.duplicated(KEY).any())
+    where = f"{name} of each participant"
+    if changes and options.effect == "hazard-ratio":
+        raise _changing(found, option, name)
+    if changes:
+        rows, followup = followup_rows()
+        found = _by_person([rows], name, _event_column)
+        where = f"{name} at {followup}"
+        if found.duplicated(KEY).any():
+            raise _changing(found, option, name)
+    found["outcome"] = found.pop("value").astype(float)
+    people = people.merge(found, on=KEY, how="left")
+    if options.effect == "hazard-ratio":
+        assert options.time is not None
+        _require_somewhere(sources, options.time, "--time")
+        times = _by_person(sources, options.time, number_column)
+        if times.duplicated(KEY).any():
+            raise _changing(times, "--time", options.time)
+        _refuse_negative(times, options.time)
+        times["time"] = times.pop("value")
+        people = people.merge(times, on=KEY, how="left")
+        people["outcome"] = people["outcome"].mask(people["time"].isna())
+    for column, value in (("visit", ""), ("visit_day", float("nan")), ("baseline", float("nan"))):
+        people[column] = value
+    return people.assign(scanned=True, came=people["outcome"].notna()), where
+
+
+def _event_column(rows: pd.DataFrame, name: str) -> pd.Series:
+    """An event as True, False, None; TableError where the column holds anything else."""
+    truths, wrong = as_booleans(rows[name])
+    if wrong.any():
+        raise TableError(
+            f"The column {name} is no event: it must be 1 or 0, true or false, yes or no.",
+            hint=f"It also holds {values_text(rows.loc[wrong, name], 8)}. Other codes are not "
+            "guessed: make a column of 0 and 1 of them.",
+        )
+    return truths
+
+
+def _require_somewhere(sources: Sequence[pd.DataFrame], name: str, option: str) -> None:
+    if not any(name in source for source in sources):
+        require_columns(sources[0], [name], option)
+
+
+def _by_person(
+    sources: Sequence[pd.DataFrame],
+    name: str,
+    read: Callable[[pd.DataFrame, str], pd.Series],
+) -> pd.DataFrame:
+    """The distinct known values of each person: ``trial, participant_id, value``."""
+    parts = []
+    for source in sources:
+        if name not in source:
+            continue
+        keys = {column: text_column(source, column) for column in KEY}
+        parts.append(pd.DataFrame({**keys, "value": read(source, name)}))
+    every = pd.concat(parts, ignore_index=True)
+    return every[every["value"].notna()].drop_duplicates().reset_index(drop=True)
+
+
+def _changing(found: pd.DataFrame, option: str, name: str) -> TableError:
+    twice = found[found.duplicated(KEY)].drop_duplicates(KEY)
+    return TableError(
+        f"{option} {name}: the value changes within a participant.",
+        hint="An event and its time are of the person: one value in all rows of theirs.",
+        problems=[
+            Problem(where=f"trial {trial}", what=f"{len(part)} participants with several values")
+            for trial, part in twice.groupby("trial")
+        ][:_SHOWN],
+    )
+
+
+def _refuse_negative(times: pd.DataFrame, name: str) -> None:
+    negative = times[times["value"] < 0]
+    if len(negative):
+        raise TableError(
+            f"--time {name}: times before randomisation.",
+            hint="Times count from randomisation; a person whose event came before it was not at "
+            "risk. Leave the cell empty, or correct it.",
+            problems=[
+                Problem(where=f"trial {trial}", what=f"{len(part)} negative times")
+                for trial, part in negative.groupby("trial")
+            ][:_SHOWN],
+        )
+
+
 _MOST_LEVELS = 30
 _NAME_THE_ARM = "Name its column with --arm, or give it in the participants table of cohort.toml."
 

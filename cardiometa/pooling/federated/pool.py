@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from ...errors import EstimationError, UsageError
 from ...measurement.measures import definition
 from ...privacy.suppression import suppress_effects, suppress_levels
-from ..first_stage.first_stage import natural
-from ..first_stage.trial_effects import effects_of_trial
+from ..first_stage.arm_sums import effects_of_trial
+from ..methods import few_trials, interaction_sentence, one_stage_sentence, second_stage_sentence
 from ..options import PoolingOptions
 from ..pool import JOINT_MODEL
-from ..results import EffectRow, PoolingResult, Study
-from ..second_stage.multi_arm import joint_fit, joint_rows
-from ..second_stage.one_stage import FEW_TRIALS, OneStage, joint_one_stage_rows, one_stage
+from ..results import EffectRow, PoolingResult, Study, natural
+from ..second_stage.one_stage import (
+    FEW_TRIALS,
+    OneStage,
+    joint_fit,
+    joint_one_stage_rows,
+    joint_rows,
+    one_stage,
+)
 from ..second_stage.two_stage import effect_rows, heterogeneity_rows
 from ..subgroups.rows import Interactions, interaction_rows
-from ..wording import few_trials, interaction_sentence, one_stage_sentence, second_stage_sentence
 from .site import SiteSummary, join_sites, options_of
 
 

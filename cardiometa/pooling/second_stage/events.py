@@ -1,17 +1,116 @@
-"""All rows of an endpoint of events: two-stage, Mantel-Haenszel beside it, Cox in one stage."""
+"""Mantel-Haenszel pooling of 2 × 2 tables: needs no correction of empty cells.
+
+Variances: odds ratio Robins, Breslow & Greenland (1986), risk ratio Greenland & Robins (1985), risk
+difference Sato, Greenland & Robins (1989). One common effect. With few events inverse-variance
+weights come from the same few events as the estimates; these do not.
+
+All rows of an endpoint of events: two-stage, Mantel-Haenszel beside it, Cox in one stage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ...errors import UsageError
+from ...statistics.cox import partial_likelihood
+from ...statistics.firth import Pieces, maximise
+from ...statistics.meta import t_interval
 from ..endpoint.analysis_set import Analysed
-from ..first_stage.survival import stratified_rows
+from ..first_stage.events import trial_design, trial_risk_sets
 from ..options import PoolingOptions
 from ..results import EffectRow, Study
-from .mantel_haenszel import is_sparse, mantel_haenszel_row
-from .two_stage import effect_rows
+from .two_stage import effect_rows, interval_cells, total
+
+MANTEL_HAENSZEL = "Mantel-Haenszel, common effect, no cell corrected"
+UNADJUSTED = "covariates not used"
+_RARE = 0.01
+
+
+def tables_of(studies: Sequence[Study]) -> np.ndarray:
+    """``[k, 4]``: events and people of the active arm, events and people of the control."""
+    known = [
+        (s.events_active, s.n_active, s.events_control, s.n_control)
+        for s in studies
+        if s.events_active is not None and s.n_active and s.n_control
+    ]
+    return np.array(known, dtype=float).reshape(-1, 4)
+
+
+def is_sparse(studies: Sequence[Study]) -> bool:
+    """True where at least half of the trials have an arm without events, or events are rare."""
+    tables = tables_of(studies)
+    if not len(tables):
+        return False
+    a, n1, c, n2 = tables.T
+    empty = (a == 0) | (c == 0)
+    return bool(2 * empty.sum() >= len(tables) or (a + c).sum() < _RARE * (n1 + n2).sum())
+
+
+def mantel_haenszel(tables: np.ndarray, effect: str) -> tuple[float, float] | None:
+    """Estimate (ratios: log) and standard error; None where no table says anything."""
+    a, n1, c, n2 = tables.T
+    n = n1 + n2
+    if effect == "risk-difference":
+        weight = (n1 * n2 / n).sum()
+        estimate = float((a * n2 / n - c * n1 / n).sum() / weight)
+        # Sato, Greenland & Robins 1989.
+        b, d = n1 - a, n2 - c
+        p = (c * (n1 / n) ** 2 - a * (n2 / n) ** 2 + (n1 / n) * (n2 / n) * (n2 - n1) / 2).sum()
+        q = ((a * d + b * c) / n / 2).sum()
+        variance = (estimate * p + q) / weight**2
+        return (estimate, float(np.sqrt(variance))) if variance > 0 else None
+    b, d = n1 - a, n2 - c
+    if effect == "odds-ratio":
+        r, s = a * d / n, b * c / n
+        if r.sum() == 0 or s.sum() == 0:
+            return None
+        p, q = (a + d) / n, (b + c) / n
+        variance = (
+            (p * r).sum() / (2 * r.sum() ** 2)
+            + (p * s + q * r).sum() / (2 * r.sum() * s.sum())
+            + (q * s).sum() / (2 * s.sum() ** 2)
+        )
+        return float(np.log(r.sum() / s.sum())), float(np.sqrt(variance))
+    r, s = a * n2 / n, c * n1 / n
+    if r.sum() == 0 or s.sum() == 0:
+        return None
+    variance = ((n1 * n2 * (a + c) - a * c * n) / n**2).sum() / (r.sum() * s.sum())
+    return float(np.log(r.sum() / s.sum())), float(np.sqrt(variance))
+
+
+def mantel_haenszel_row(studies: Sequence[Study], options: PoolingOptions) -> EffectRow | None:
+    """The row of the pooled 2 × 2 tables of one arm; None where there are fewer than two."""
+    usable = [s for s in studies if s.events_active is not None and s.n_active and s.n_control]
+    if options.effect != "risk-difference":
+        usable = [s for s in usable if (s.events_active or 0) + (s.events_control or 0) > 0]
+    if len(usable) < 2:
+        return None
+    found = mantel_haenszel(tables_of(usable), options.effect)
+    if found is None:
+        return None
+    interval = t_interval(*found, float("inf"), options.level)
+    return EffectRow(
+        analysis="pooled",
+        outcome=options.outcome,
+        effect=options.effect,
+        arm=usable[0].arm,
+        control=usable[0].control,
+        n_control=total([s.n_control for s in usable]),
+        n_active=total([s.n_active for s in usable]),
+        **interval_cells(found[0], interval, options),
+        tau2=0.0,
+        k=len(usable),
+        tau2_method="fe",
+        variant="mantel-haenszel",
+        label=MANTEL_HAENSZEL,
+        note="; ".join(
+            [f"sensitivity: {MANTEL_HAENSZEL}", *([UNADJUSTED] if options.adjust else [])]
+        ),
+    )
+
 
 HEADLINE = "Mantel-Haenszel, common effect, no cell corrected (events are few)"
 
@@ -84,3 +183,98 @@ def _left_out(studies: Sequence[Study], options: PoolingOptions) -> list[EffectR
                 )
             )
     return rows
+
+
+STRATIFIED = "Cox model stratified by trial, common effect"
+
+
+def stratified_rows(
+    trials: Sequence[Analysed], studies: Sequence[Study], options: PoolingOptions
+) -> tuple[EffectRow, ...]:
+    """The one-stage model of one active arm; none for fewer than two trials with events.
+
+    Baseline hazards and covariate effects are each trial's own (strata), the effect of every arm
+    is common. Trials that say nothing alone (an arm without events) enter as they are.
+    """
+    arm = studies[0].arm
+    chosen = [
+        trial
+        for trial in trials
+        if arm in set(trial.rows["arm"])
+        and options.control in set(trial.rows["arm"])
+        and (trial.rows["outcome"] > 0).any()
+    ]
+    if len(chosen) < 2:
+        return ()
+    fit = fit_stratified(chosen, options.control)
+    if fit is None:
+        return ()
+    arms, estimates, covariance, _ = fit
+    place = arms.index(arm)
+    interval = t_interval(
+        float(estimates[place]),
+        float(np.sqrt(covariance[place, place])),
+        float("inf"),
+        options.level,
+    )
+    names = {trial.trial for trial in chosen}
+    mine = [study for study in studies if study.trial in names]
+    return (
+        EffectRow(
+            analysis="pooled",
+            model="one-stage",
+            outcome=options.outcome,
+            effect=options.effect,
+            arm=arm,
+            control=options.control,
+            n_control=total([study.n_control for study in mine]),
+            n_active=total([study.n_active for study in mine]),
+            **interval_cells(float(estimates[place]), interval, options),
+            tau2=0.0,
+            k=len(mine),
+            tau2_method="fe",
+            headline=True,
+            variant="stratified-cox",
+            note=STRATIFIED,
+        ),
+    )
+
+
+def fit_stratified(
+    trials: Sequence[Analysed], control: str
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, float] | None:
+    """The Cox model over trials as strata: arms, log hazard ratios, covariance, log likelihood.
+
+    The covariates' coefficients are of each trial; they are solved for beside the arms' in every
+    step, each trial filling its own block of one information matrix.
+    """
+    arms = tuple(sorted({name for trial in trials for name in trial.rows["arm"]} - {control}))
+    designs = [trial_design(trial, control) for trial in trials]
+    widths = [design.x.shape[1] - len(design.active) for design in designs]
+    places = [[arms.index(name) for name in design.active] for design in designs]
+    starts = len(arms) + np.concatenate([[0], np.cumsum(widths)]).astype(int)
+    size = int(starts[-1])
+    sets = [trial_risk_sets(trial, design) for trial, design in zip(trials, designs, strict=True)]
+    indices = [
+        np.array([*place, *range(start, start + width)], dtype=int)
+        for place, start, width in zip(places, starts[:-1], widths, strict=True)
+    ]
+    scale = np.ones(size)
+    for one, at, place in zip(sets, indices, places, strict=True):
+        own = np.sqrt((one.x**2).mean(axis=0))
+        scale[at[len(place) :]] = own[len(place) :]
+
+    def pieces(beta: np.ndarray) -> Pieces:
+        value, score, information = 0.0, np.zeros(size), np.zeros((size, size))
+        for one, at in zip(sets, indices, strict=True):
+            part = partial_likelihood(one, beta[at] / scale[at])
+            value += part.value
+            score[at] += part.score / scale[at]
+            information[np.ix_(at, at)] += part.information / np.outer(scale[at], scale[at])
+        return Pieces(value=value, score=score, information=information)
+
+    fit = maximise(pieces, np.zeros(size))
+    if fit is None:
+        return None
+    k = len(arms)
+    return arms, fit.coefficients[:k], fit.covariance[:k, :k], fit.log_likelihood

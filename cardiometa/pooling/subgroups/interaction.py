@@ -2,16 +2,33 @@
 
 Each trial gives its own interaction, from its own people; between-trial differences in the
 covariate never enter (``pooling.md`` 2.3; Fisher et al. 2017, doi:10.1136/bmj.j573).
+
+Effect modification of events: each trial's logistic or Cox model with the interaction.
+
+The first stage of `interaction` where the outcome is an event. Levels in which nobody, or
+everybody, had the event say nothing about a ratio and are left out of their trial; where one arm
+of a level has none, Firth's penalty gives a finite estimate, and the note says so.
+
+One-stage interactions: the covariate centred by trial, what is between trials kept apart.
+
+``y ~ 0 + trial + trial:baseline + trial:x + treat + treat:(x - xbar_i) + treat:xbar_i`` with random
+``treat`` and ``treat:(x - xbar_i)``; within is the coefficient of the centred product
+(``pooling.md`` 2.3; Hua et al. 2017).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from ...statistics.cox import fit_cox, risk_sets
+from ...statistics.firth import fit_logistic
+from ...statistics.mixed.one_stage import OneStageFit, fit_one_stage
 from ...statistics.mixed.sufficient_statistics import absorb
+from ...statistics.mixed.trial_contrasts import ModelColumns, TrialBlock, trial_block
 from ...statistics.multivariate import (
     FloatingEffects,
     LevelEffects,
@@ -21,9 +38,22 @@ from ...statistics.multivariate import (
     fit_parts,
     floating_effects,
 )
-from ..first_stage.arm_sums import OUTCOME, PRODUCT, ArmSums, arm_column, centre, whole_trial
-from ..first_stage.first_stage import natural
-from ..first_stage.trial_effects import ArmFit, solve_effects
+from ..endpoint.analysis_set import Analysed
+from ..first_stage.arm_sums import (
+    INTERCEPT,
+    OUTCOME,
+    PRODUCT,
+    ArmFit,
+    ArmSums,
+    arm_column,
+    centre,
+    form_of,
+    solve_effects,
+    whole_trial,
+)
+from ..first_stage.events import FIRTH, is_explained
+from ..options import PoolingOptions
+from ..results import natural
 from .modifiers import VALUE, ModifierSums, level_column
 
 
@@ -176,3 +206,240 @@ def connected_levels(
         tuple(level for level in levels if level in reached),
         tuple(level for level in levels if level not in reached),
     )
+
+
+NO_EVENTS = "no events, or nobody without one, at its levels"
+SINGULAR = "the interaction cannot be told from arms and covariates"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventModifier:
+    """Each trial's interaction, and its events by (trial, level, arm); level ``""`` of a number."""
+
+    trials: tuple[TrialInteraction, ...]
+    events: Mapping[tuple[str, str, str], int]
+
+
+def event_modifier(
+    modifier: ModifierSums, trials: Sequence[Analysed], options: PoolingOptions
+) -> EventModifier:
+    """The first stage of one modifier over the trials that have it."""
+    known = {trial.trial: trial for trial in trials}
+    events: dict[tuple[str, str, str], int] = {}
+    found = []
+    for name, own in modifier.own.items():
+        trial = known[name]
+        rows = trial.rows.loc[own.index]
+        columns = {"": own[VALUE]} if modifier.numeric else _levels(modifier, own)
+        for level, indicator in columns.items():
+            inside = rows if modifier.numeric else rows[indicator > 0]
+            sums = inside["outcome"].groupby(inside["arm"]).sum()
+            events |= {(name, level, str(arm)): int(n) for arm, n in sums.items()}
+        found.append(_of_trial(trial, rows, columns, modifier, options))
+    return EventModifier(trials=tuple(found), events=events)
+
+
+def _levels(modifier: ModifierSums, own: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    return {v: own[level_column(v)] for v in modifier.levels if level_column(v) in own}
+
+
+def _of_trial(
+    trial: Analysed,
+    rows: pd.DataFrame,
+    columns: Mapping[str, pd.Series[float]],
+    modifier: ModifierSums,
+    options: PoolingOptions,
+) -> TrialInteraction:
+    levels: tuple[str, ...] = ()
+    if not modifier.numeric:
+        informative = [v for v, at in columns.items() if _varies(rows.loc[at > 0, "outcome"])]
+        inside = sum((columns[v] for v in informative), start=pd.Series(0.0, index=rows.index))
+        rows = rows[inside > 0]
+        levels = tuple(informative)
+    if not len(rows) or not _varies(rows["outcome"]):
+        return TrialInteraction(trial=trial.trial, levels=levels, note=NO_EVENTS)
+    treat = (rows["arm"] == modifier.arm).to_numpy(dtype=float)
+    if modifier.numeric:
+        x = columns[""].loc[rows.index].to_numpy(dtype=float)
+        x = x - x.mean()
+        wanted, others = [treat, treat * x], [x]
+    else:
+        own = [columns[v].loc[rows.index].to_numpy(dtype=float) for v in levels]
+        wanted, others = [treat * one for one in own], own[1:]
+    nuisance = nuisance_of(trial, rows, modifier.name)
+    fit = fit_event_columns(rows, (wanted, others), nuisance, options)
+    if fit is None:
+        return TrialInteraction(trial=trial.trial, levels=levels, note=SINGULAR)
+    places = [1] if modifier.numeric else list(range(len(levels)))
+    return TrialInteraction(
+        trial=trial.trial,
+        levels=levels,
+        estimates=fit[0][places],
+        covariance=fit[1][np.ix_(places, places)],
+        note=fit[2],
+    )
+
+
+def nuisance_of(trial: Analysed, rows: pd.DataFrame, modifier: str) -> list[np.ndarray]:
+    """The covariates of the trial's model at ``rows``, the modifier itself not among them."""
+    return [
+        trial.nuisance.loc[rows.index, name].to_numpy(dtype=float)
+        for name in trial.nuisance.columns
+        if str(name).partition("=")[0] != modifier
+    ]
+
+
+def fit_event_columns(
+    rows: pd.DataFrame,
+    columns: tuple[list[np.ndarray], list[np.ndarray]],
+    nuisance: list[np.ndarray],
+    options: PoolingOptions,
+) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Coefficients and covariance, the wanted columns first, and a note on the penalty.
+
+    ``columns`` are those wanted and their main effects; None where they cannot be told apart.
+    """
+    design = _independent(*columns, nuisance)
+    return None if design is None else _fit(rows, design, options)
+
+
+def _varies(outcome: pd.Series[float]) -> bool:
+    return bool(0 < outcome.sum() < len(outcome))
+
+
+def _independent(
+    wanted: list[np.ndarray], others: list[np.ndarray], nuisance: list[np.ndarray]
+) -> np.ndarray | None:
+    """The design: treatment by level or number, main effects, covariates that add something.
+
+    None where a column that the interaction needs is explained by the others.
+    """
+    columns: list[np.ndarray] = []
+    for column in (*wanted, *others):
+        if is_explained(column, columns):
+            return None
+        columns.append(column)
+    for column in nuisance:
+        if not is_explained(column, columns):
+            columns.append(column)
+    return np.column_stack(columns)
+
+
+def _fit(
+    rows: pd.DataFrame, design: np.ndarray, options: PoolingOptions
+) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Coefficients and covariance of the design's columns, and a note on the penalty."""
+    y = rows["outcome"].to_numpy(dtype=float)
+    if options.effect == "hazard-ratio":
+        sets = risk_sets(rows["time"].to_numpy(dtype=float), y > 0, design)
+        fit, note = fit_cox([sets]), ""
+        if fit is None:
+            fit, note = fit_cox([sets], penalised=True), FIRTH
+        return None if fit is None else (fit.coefficients, fit.covariance, note)
+    x = np.column_stack([np.ones(len(y)), design])
+    fit, note = fit_logistic(x, y), ""
+    if fit is None:
+        fit, note = fit_logistic(x, y, penalised=True), FIRTH
+    return None if fit is None else (fit.coefficients[1:], fit.covariance[1:, 1:], note)
+
+
+_ACROSS = "across:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneStageInteraction:
+    """The fit, where in ``beta`` the within-trial interactions stand, and the across-trial ones."""
+
+    fit: OneStageFit
+    within: tuple[int, ...]
+    across: tuple[int, ...]
+    k: int
+
+
+def one_stage_interaction(
+    pooled: PooledInteraction, options: PoolingOptions
+) -> OneStageInteraction | None:
+    """The one-stage model of the trials that the two-stage interaction uses; None below two.
+
+    Across-trial terms are left out where there are not at least two more trials than fixed
+    effects; within-trial ones do not depend on them. ArithmeticError or LinAlgError where it
+    cannot be fitted.
+    """
+    names = [VALUE] if pooled.modifier.numeric else [level_column(v) for v in pooled.levels[1:]]
+    given = {trial.trial for trial in pooled.trials if trial.estimates is not None}
+    sums = [one for one in pooled.modifier.sums if one.trial in given]
+    if not pooled.modifier.numeric:
+        sums = [one for one in sums if len(_present(pooled, one)) > 1]
+    if len(sums) < 2 or not names:
+        return None
+    across = [] if len(sums) < 3 + 2 * len(names) else [f"{_ACROSS}{name}" for name in names]
+    if across and _flat(sums, names):
+        across = []
+    blocks = [_block(one, pooled, names, across, options.residual) for one in sums]
+    size = len(names)
+    basis = np.zeros((2, 1 + size, 1 + size))
+    basis[0, 0, 0] = 1.0
+    basis[1, 1:, 1:] = 0.5 * (np.eye(size) + np.ones((size, size)))
+    fit = fit_one_stage(
+        blocks,
+        basis,
+        residual=options.residual,
+        restricted=options.tau2 != "ml",
+        common_effect=options.tau2 == "fe",
+    )
+    return OneStageInteraction(
+        fit=fit,
+        within=tuple(range(1, 1 + size)),
+        across=tuple(range(1 + size, 1 + size + len(across))),
+        k=len(sums),
+    )
+
+
+def _present(pooled: PooledInteraction, sums: ArmSums) -> list[str]:
+    return [level for level in pooled.modifier.levels_of(sums) if level in pooled.levels]
+
+
+def _flat(sums: list[ArmSums], names: list[str]) -> bool:
+    """True where the trials' means do not differ, so that nothing is between them."""
+    means = np.array([[_mean(one, name) for name in names] for one in sums])
+    centred = means - means.mean(axis=0)
+    return int(np.linalg.matrix_rank(centred, tol=1e-8 * max(1.0, float(np.abs(means).max())))) < (
+        len(names)
+    )
+
+
+def _mean(sums: ArmSums, name: str) -> float:
+    return centre(sums, name) if name in sums.columns else 0.0
+
+
+def _block(
+    sums: ArmSums,
+    pooled: PooledInteraction,
+    names: list[str],
+    across: list[str],
+    residual: str,
+) -> TrialBlock:
+    treat = arm_column(pooled.modifier.arm)
+    own = [name for name in names if name in sums.columns]
+    means = {name: _mean(sums, name) for name in names}
+    products = [f"{PRODUCT}{name}" for name in names]
+    columns = ModelColumns(
+        nuisance=(INTERCEPT, *sums.nuisance, *own),
+        fixed=(treat, *products, *across),
+        random=(treat, *products),
+        outcome=OUTCOME,
+    )
+    every = {*columns.nuisance, *columns.fixed, OUTCOME}
+    maps = [{name: _form(sums, arm, name, means) for name in every} for arm in sums.arms]
+    return trial_block(sums.trial, list(sums.arms.values()), maps, columns, residual=residual)
+
+
+def _form(sums: ArmSums, arm: str, column: str, means: dict[str, float]) -> np.ndarray:
+    """Like `form_of`, with the trial's means times treatment, and zeros for levels it lacks."""
+    if column.startswith(_ACROSS):
+        form = np.zeros(1 + len(sums.columns))
+        form[0] = means[column.removeprefix(_ACROSS)] if arm != sums.control else 0.0
+        return form
+    if column.startswith(PRODUCT) and column.removeprefix(PRODUCT) not in sums.columns:
+        return np.zeros(1 + len(sums.columns))
+    return form_of(sums, arm, column, means if column.startswith(PRODUCT) else {})

@@ -17,10 +17,14 @@ from ..options import EVENTS, PoolingOptions
 from ..results import EffectRow
 from ..second_stage.one_stage import headline_method, intervals_of, likelihood_name
 from ..second_stage.two_stage import interval_cells
-from .events import event_modifier
-from .interaction import PooledInteraction, TrialInteraction, pool_interaction
+from .interaction import (
+    PooledInteraction,
+    TrialInteraction,
+    event_modifier,
+    one_stage_interaction,
+    pool_interaction,
+)
 from .modifiers import AGE, LEAST_IN_CELL, ModifierSums, banded_ages, modifier_sums, per_text
-from .one_stage import one_stage_interaction
 
 ALL_LEVELS = "all levels"
 ECOLOGICAL = "ecological: between trials, not within; no effect modification can be read from it"

@@ -20,13 +20,20 @@ from ...statistics.mixed.sufficient_statistics import absorb
 from ...statistics.multivariate import UnstructuredFit, fit_unstructured
 from ...statistics.splines import common_knots, restricted_cubic
 from ..endpoint.analysis_set import Analysed, covariate_numbers
-from ..first_stage.arm_sums import OUTCOME, PRODUCT, arm_column, centre, whole_trial
-from ..first_stage.trial_effects import ArmFit, solve_effects
+from ..first_stage.arm_sums import (
+    OUTCOME,
+    PRODUCT,
+    ArmFit,
+    arm_column,
+    centre,
+    solve_effects,
+    whole_trial,
+)
 from ..options import EVENTS, PoolingOptions
 from ..results import SplineRow
 from ..second_stage.one_stage import likelihood_name
 from ..second_stage.two_stage import interval_cells
-from .events import fit_event_columns, nuisance_of
+from .interaction import fit_event_columns, nuisance_of
 from .modifiers import VALUE, both_arms, sums_with
 
 OVERALL, NON_LINEAR = "overall", "non-linear"

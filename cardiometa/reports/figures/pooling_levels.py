@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...pooling.methods import EFFECT_NAMES
 from ...pooling.options import RATIOS
 from ...pooling.results import EffectRow, PoolingResult
 from ...pooling.subgroups.rows import ALL_LEVELS
-from ...pooling.wording import EFFECT_NAMES
 from ..pages.pooling_tables import decimals_of, effect_label, scaled, shown_p, unbroken
 from .forest import ForestFigure, ForestRow, ForestSpec
 from .forest_panels import two_panels

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ...pooling.methods import EFFECT_NAMES
 from ...pooling.options import RATIOS
 from ...pooling.results import EffectRow, PoolingResult
 from ...pooling.subgroups.rows import ALL_LEVELS
-from ...pooling.wording import EFFECT_NAMES
 from ...records import Table
 from ..figures.pooling_levels import interaction_p, modifiers_shown, p_sentence
 from ..style import DASH, shown, shown_estimate

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ...measurement.measures import definition
+from ...pooling.methods import EFFECT_NAMES
 from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
 from ...pooling.results import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
-from ...pooling.wording import EFFECT_NAMES
 from ...privacy.suppression import suppressed_counts
 from ...records import Table
 from ..style import (

@@ -1,4 +1,6 @@
-"""The delta-adjusted effect: what if those without an outcome did worse than the analysis assumes.
+"""What single trials do to the pooled effect, as rows of ``influence.csv``.
+
+The delta-adjusted effect: what if those without an outcome did worse than the analysis assumes.
 
 A pattern mixture: in each trial those of the active arm without the outcome are taken to be
 ``delta`` units away from what people like them with the outcome had. The trial's effect then moves
@@ -15,10 +17,43 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from ..endpoint.arm_counts import compared
-from ..options import PoolingOptions
-from ..results import DeltaRow, EffectRow, Study
-from ..second_stage.two_stage import pooled_rows
+from ..statistics.meta import LEAST_TRIALS_influence as LEAST_TRIALS
+from ..statistics.meta import influence
+from .endpoint.analysis_set import compared
+from .options import PoolingOptions
+from .results import DeltaRow, EffectRow, InfluenceRow, Study
+from .second_stage.two_stage import estimates_of, pooled_rows
+
+
+def influence_rows(
+    studies: Sequence[Study], shown: Sequence[EffectRow], options: PoolingOptions
+) -> list[InfluenceRow]:
+    """The deletion measures of one arm's trials; none below three.
+
+    ``shown`` are the rows of ``effects.csv`` as released: a trial whose effect is not shown there
+    is not shown here.
+    """
+    usable = [study for study in studies if study.estimable]
+    if len(usable) < LEAST_TRIALS:
+        return []
+    hidden = {row.trial: row.note for row in shown if row.analysis == "trial" and row.se is None}
+    rows = []
+    for study, one in zip(usable, influence(*estimates_of(usable), options.tau2), strict=True):
+        row = InfluenceRow(
+            outcome=options.outcome,
+            effect=options.effect,
+            arm=study.arm,
+            control=study.control,
+            trial=study.trial,
+            k=len(usable),
+        )
+        if study.trial in hidden:
+            rows.append(replace(row, note=hidden[study.trial]))
+            continue
+        cells = {name: getattr(one, name) for name in one.__slots__}
+        rows.append(replace(row, **cells))
+    return rows
+
 
 _STEPS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 _FARTHEST_SD = 5.0

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from ..privacy.suppression import few_event_trials
 from ..records import CohortTable
-from .endpoint.estimand import estimand_sentence
+from .endpoint.analysis_set import estimand_sentence, worse_direction
 from .first_stage.first_stage import FirstStage
-from .first_stage.worst_rank import worse_direction
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .results import IntegrityRow, Study
 

@@ -6,6 +6,11 @@ Without covariates each comparison is its 2 × 2 table, which for the odds ratio
 model. An arm without events, or without anyone free of them, has no plain estimate: the odds ratio
 then comes from Firth's penalised likelihood, the others from the table with 0.5 added to each cell,
 and the note says so. Trials without any event say nothing about a ratio (Cochrane Handbook 10.4.4).
+
+Time to event: a Cox model in each trial (Efron's ties), and one over all trials.
+
+A trial with an arm without events has an infinite plain estimate: Firth's penalty gives a finite
+one, and the note says so (Heinze & Schemper 2001). Trials without any event say nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...statistics.cox import RiskSets, fit_cox, partial_likelihood, risk_sets
 from ...statistics.firth import fit_logistic
 from ..endpoint.analysis_set import Analysed
 from ..options import PoolingOptions
@@ -255,3 +261,69 @@ def _adjusted(trial: Analysed, control: str) -> Mapping[str, _Estimate | str]:
         )
         for place, arm in enumerate(design.active)
     }
+
+
+NO_EVENTS_AT_ALL = "no events in any arm: nothing is known of the hazards"
+NO_RISK = "nobody was at risk in two arms at once when an event happened"
+
+
+def hazard_studies(trial: Analysed, options: PoolingOptions) -> tuple[Study, ...]:
+    """One `Study` for each active arm: the log hazard ratio of the trial's own Cox model."""
+    design = trial_design(trial, options.control)
+    event = trial.rows["outcome"].to_numpy(dtype=float) > 0
+    arm = trial.rows["arm"].to_numpy()
+    counts = {name: (int((arm == name).sum()), int(event[arm == name].sum())) for name in set(arm)}
+    n_control, events_control = counts.get(options.control, (0, 0))
+    found = _fit(trial, design, event, n_control)
+    studies = []
+    for place, name in enumerate(design.active):
+        estimate, se, note = found if isinstance(found, tuple) else (None, None, found)
+        n_active, events_active = counts[name]
+        studies.append(
+            Study(
+                trial=trial.trial,
+                arm=name,
+                control=options.control,
+                estimate=None if estimate is None else float(estimate[place]),
+                se=None if se is None else float(se[place]),
+                n_control=n_control,
+                n_active=n_active,
+                n=n_control + n_active,
+                events_control=events_control,
+                events_active=events_active,
+                note=note,
+            )
+        )
+    return tuple(studies)
+
+
+def trial_risk_sets(trial: Analysed, design: TrialDesign) -> RiskSets:
+    """The risk sets of one trial with its arms and covariates."""
+    return risk_sets(
+        trial.rows["time"].to_numpy(dtype=float),
+        trial.rows["outcome"].to_numpy(dtype=float) > 0,
+        design.x,
+    )
+
+
+def _fit(
+    trial: Analysed, design: TrialDesign, event: np.ndarray, n_control: int
+) -> tuple[np.ndarray, np.ndarray, str] | str:
+    """Estimates, standard errors and a note; or the reason there are none."""
+    if n_control == 0:
+        return "no participant analysed in the control arm"
+    if not event.any():
+        return NO_EVENTS_AT_ALL
+    sets = trial_risk_sets(trial, design)
+    arms = len(design.active)
+    at_start = partial_likelihood(sets, np.zeros(design.x.shape[1])).information
+    if (np.diag(at_start)[:arms] <= 1e-12).any():
+        return NO_RISK
+    fit, words = fit_cox([sets]), ""
+    if fit is None:
+        fit = fit_cox([sets], penalised=True)
+        words = f"an arm or a covariate tells the events wholly: {FIRTH}"
+    if fit is None:
+        return SINGULAR
+    note = "; ".join(part for part in (words, design.note) if part)
+    return fit.coefficients[:arms], np.sqrt(np.diag(fit.covariance)[:arms]), note

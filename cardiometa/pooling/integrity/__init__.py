@@ -1,1 +1,0 @@
-"""Checks of each trial's data before its effect is believed."""

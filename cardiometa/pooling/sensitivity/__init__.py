@@ -1,1 +1,0 @@
-"""What the pooled effect depends on: single trials, missing outcomes."""
