@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
     from ..pooling.integrity import TrialFacts
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..pooling.results import PoolingResult
-    from ..reports.figures.forest import ForestFigure
-    from ..reports.pages.pooling import OtherFigures
+    from ..reports.figures.pooling import PoolingFigure
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -120,67 +119,19 @@ def sought(table: Path) -> tuple[int | None, int | None]:
     return found[0], found[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolFigures:
-    """The figures by what they show, and all of them by the stem of their file."""
-
-    forests: Mapping[str, ForestFigure]
-    by_level: Mapping[tuple[str, str], ForestFigure]
-    reported: Mapping[str, ForestFigure]
-    others: OtherFigures
-    files: Mapping[str, ForestFigure]
-
-
-def draw_figures(result: PoolingResult) -> PoolFigures:
-    """Draw whatever the result has."""
-    from ..reports.figures.pooling_forest import draw_forest
-    from ..reports.figures.pooling_scatter import draw_funnel, draw_regressions, draw_splines
-    from ..reports.pages.pooling import OtherFigures
-    from ..reports.pages.pooling_harmonisation import compared_arms, draw_comparison
-
-    forests = {arm: draw_forest(result, arm) for arm in result.arms}
-    by_level = _by_level(result)
-    reported = {arm: draw_comparison(result, arm) for arm in compared_arms(result)}
-    funnels = {arm: draw_funnel(result, arm) for arm in result.arms}
-    others = OtherFigures(
-        funnels={arm: figure for arm, figure in funnels.items() if figure is not None},
-        regressions={
-            (arm, covariate): figure
-            for arm in result.arms
-            for covariate, figure in draw_regressions(result, arm).items()
-        },
-        splines={
-            (arm, covariate): figure
-            for arm in result.arms
-            for covariate, figure in draw_splines(result, arm).items()
-        },
-    )
-    names = _figure_names(result.arms)
-    files = {names[arm]: figure for arm, figure in forests.items()}
-    for (arm, term), figure in by_level.items():
-        files[f"{names[arm]}-by-{_letters(term.partition(':')[2])}"] = figure
-    for arm, figure in reported.items():
-        files[f"{names[arm]}-reported"] = figure
-    for arm, figure in others.funnels.items():
-        files[names[arm].replace("forest", "funnel", 1)] = figure
-    for kind, drawn in (("regression", others.regressions), ("spline", others.splines)):
-        for (arm, covariate), figure in drawn.items():
-            files[f"{names[arm].replace('forest', kind, 1)}-{_letters(covariate)}"] = figure
-    return PoolFigures(
-        forests=forests, by_level=by_level, reported=reported, others=others, files=files
-    )
-
-
-def _by_level(result: PoolingResult) -> dict[tuple[str, str], ForestFigure]:
-    """The two-panel figure of each arm and modifier."""
-    from ..reports.figures.pooling_levels import draw_levels, modifiers_shown
-
-    drawn = {
-        (arm, term): draw_levels(result, arm, term)
-        for arm in result.arms
-        for term in modifiers_shown(result, arm)
-    }
-    return {key: figure for key, figure in drawn.items() if figure is not None}
+def figure_files(arms: Sequence[str], figures: Iterable[PoolingFigure]) -> dict[str, bytes | str]:
+    """The SVG and PNG of each figure by the name of its file."""
+    names = _figure_names(arms)
+    files: dict[str, bytes | str] = {}
+    for one in figures:
+        stem = names[one.arm]
+        if one.kind in ("funnel", "regression", "spline"):
+            stem = stem.replace("forest", one.kind, 1)
+        stem += {"levels": "-by", "reported": "-reported"}.get(one.kind, "")
+        stem += f"-{_letters(one.name)}" if one.name else ""
+        files[f"figures/{stem}.svg"] = one.drawing.svg
+        files[f"figures/{stem}.png"] = one.drawing.png
+    return files
 
 
 def _figure_names(arms: Sequence[str]) -> dict[str, str]:
@@ -246,19 +197,17 @@ def run_pool_trials(request: PoolRequest) -> PoolOutcome:
 
     Raises UsageError (exit 2), InputError (3) and EstimationError (5).
     """
-    from ..reports.pages.pooling import pooling_page
-    from ..reports.pages.pooling_text import pooling_text
+    from ..reports.figures.pooling import draw_figures
+    from ..reports.pages.pooling import pooling_page, pooling_text
 
     options = _result_options(request)
     check_output(request.out, command=COMMAND, options=options, overwrite=request.overwrite)
     result, inputs = _pool(request)
     drawn = draw_figures(result)
     facts = _facts(request, result, inputs)
-    page = pooling_page(result, drawn.forests, facts, drawn.by_level, drawn.reported, drawn.others)
+    page = pooling_page(result, drawn, facts)
     contents: dict[str, bytes | str] = dict(_tables(result))
-    for name, figure in drawn.files.items():
-        contents[f"figures/{name}.svg"] = figure.svg
-        contents[f"figures/{name}.png"] = figure.png
+    contents |= figure_files(result.arms, drawn)
     contents["report.html"] = page
     record = RunRecord(
         command=COMMAND,

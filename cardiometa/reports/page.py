@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -215,30 +215,21 @@ def make_table(
     rows: Iterable[Any],
     caption: str = "",
     *,
-    drop_empty: bool = False,
+    empty: Collection[str] = ("",),
 ) -> Table:
-    """The columns over the rows; ``drop_empty`` leaves out columns without a value in any row."""
+    """The columns over the rows; columns of nothing but ``empty`` cells are left out."""
     columns, rows = tuple(columns), tuple(rows)
-    made = Table(
-        title=title,
-        columns=tuple(column.heading for column in columns),
-        rows=tuple(tuple(column.cell(row) for column in columns) for row in rows),
-        caption=caption,
-    )
-    return without_empty_columns(made) if drop_empty else made
-
-
-def without_empty_columns(table: Table) -> Table:
-    """Leave out columns that have no value in any row; the first always stays."""
+    cells = [tuple(column.cell(row) for column in columns) for row in rows]
     keep = [
         at
-        for at in range(len(table.columns))
-        if at == 0 or any(row[at] not in ("", DASH) for row in table.rows)
+        for at in range(len(columns))
+        if at == 0 or not cells or any(row[at] not in empty for row in cells)
     ]
-    return replace(
-        table,
-        columns=tuple(table.columns[at] for at in keep),
-        rows=tuple(tuple(row[at] for at in keep) for row in table.rows),
+    return Table(
+        title=title,
+        columns=tuple(columns[at].heading for at in keep),
+        rows=tuple(tuple(row[at] for at in keep) for row in cells),
+        caption=caption,
     )
 
 

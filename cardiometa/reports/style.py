@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
 from typing import Any, Final
@@ -205,6 +206,21 @@ def figure_svg(figure: Figure, *, title: str = "", description: str = "") -> str
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
     return _described(svg, title, description)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawn figure: its title, SVG text and PNG bytes (300 dpi)."""
+
+    title: str
+    svg: str
+    png: bytes
+
+
+def drawing(figure: Figure, title: str, description: str) -> Drawing:
+    """A figure with its title and description in both formats."""
+    svg = figure_svg(figure, title=title, description=description)
+    return Drawing(title=title, svg=svg, png=figure_png(figure, dpi=300))
 
 
 def figure_png(figure: Figure, dpi: int = 300) -> bytes:

@@ -14,7 +14,7 @@ from cardiometa.reports.figures.forest import (
     SQUARE_LEAST,
     ForestRow,
     ForestSpec,
-    Ruler,
+    TextMetrics,
     arrange,
     check,
     draw,
@@ -167,7 +167,7 @@ def test_texts_never_overlap_whatever_their_length(
 
 
 def test_wrapping_keeps_every_letter_and_the_width():
-    ruler = Ruler()
+    ruler = TextMetrics()
     text = "A name with words and_one_very_long_word_without_any_space_in_it of a trial"
     lines = ruler.wrap(text, 80)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
@@ -317,7 +317,7 @@ def row(**changes):
         ((), {}, "at least one row"),
         ((row(cells=("1", "2")),), {}, "2 cells for 0 columns"),
         ((row(ci_low=None),), {}, "without its interval"),
-        ((row(ci_low=1.5),), {}, "does not hold its estimate"),
+        ((row(ci_low=1.5),), {}, "does not contain its estimate"),
         ((row(ci_low=math.nan),), {}, "not finite"),
         ((row(ci_high=math.inf),), {}, "not finite"),
         ((row(ci_low=-0.5),), {"log_scale": True, "null_value": 1.0}, "log axis cannot show"),

@@ -10,7 +10,7 @@ from typing import Final
 
 from ...records import Figure
 from ..style import shown_count
-from .forest import Ruler
+from .forest import TextMetrics
 
 Flow = Mapping[str, Mapping[str, int | None]]
 
@@ -54,7 +54,7 @@ class SideNotes:
     excluded: tuple[tuple[str, int | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Box:
     """One box of a flow: a bold title and its lines."""
 
@@ -86,7 +86,7 @@ def flow_figure(flow: Flow, notes: SideNotes) -> Figure:
 
 def boxes_figure(rows: Sequence[tuple[Box, Box | None]], title: str) -> Figure:
     """Boxes below one another with arrows, each with one at its side for those who leave."""
-    ruler = Ruler()
+    ruler = TextMetrics()
     placed: list[str] = []
     top, joints = 2.0, []
     for main, side in rows:
@@ -212,7 +212,7 @@ def _excluded(flow: Flow, notes: SideNotes) -> Box | None:
     )
 
 
-def _wrapped(box: Box, ruler: Ruler, width: float) -> Box:
+def _wrapped(box: Box, ruler: TextMetrics, width: float) -> Box:
     most = width - 2 * _PAD
     lines = [part for line in box.lines for part in ruler.wrap(line, most, size=_SIZE)]
     return Box(title=box.title, lines=tuple(lines))

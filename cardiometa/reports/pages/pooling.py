@@ -1,400 +1,297 @@
-"""The flow of trials and participants into one pooled analysis, after PRISMA-IPD.
+"""``report.html`` of ``pool-trials``, and its text for the terminal.
 
-``report.html`` of ``pool-trials``: the effect, its trials, what could be wrong with it.
+The pooled effect, its trials, the flow of participants after PRISMA-IPD, and the checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...pooling.results import FlowCounts, PoolingResult
-from ...records import Figure
+from ...pooling.results import PoolingResult
+from ...records import Figure, Table
 from ..figures.flow import Box, boxes_figure
-from ..figures.forest import ForestFigure
-from ..figures.pooling_forest import result_sentence, small_study_sentence
-from ..page import Block, Bullets, Facts, Notice, Paragraph, Section, page_html
-from ..style import ABBREVIATIONS, shown_count
-from .pooling_harmonisation import comparison_table
-from .pooling_regression import (
-    groups_table,
-    influence_table,
-    regression_sentences,
-    slopes_table,
-    spline_table,
+from ..figures.pooling import (
+    PoolingFigure,
+    effect_label,
+    heterogeneity_sentence,
+    result_sentence,
+    small_study_sentence,
 )
-from .pooling_subgroups import (
-    ecological_table,
-    interaction_sentences,
-    interactions_table,
-    subgroups_table,
+from ..page import (
+    Block,
+    Bullets,
+    Facts,
+    Notice,
+    Paragraph,
+    Section,
+    is_numeric_column,
+    page_html,
+    section,
 )
+from ..style import ABBREVIATIONS, counted
 from .pooling_tables import (
     by_arm_table,
     check_table,
+    comparison_table,
     delta_table,
-    effect_label,
+    ecological_table,
     excluded_reasons,
     exclusions_table,
+    groups_table,
     heterogeneity_table,
+    influence_table,
     integrity_tables,
+    interaction_sentences,
+    interactions_table,
     leave_one_out_table,
     pooled_table,
+    regression_sentences,
+    slopes_table,
+    spline_table,
+    subgroups_table,
+    text,
     trials_table,
 )
 
-
-def pooling_flow(result: PoolingResult) -> Figure | None:
-    """The diagram; None for summaries and files of sites, which name nobody."""
-    flow = result.flow
-    if flow is None:
-        return None
-    return boxes_figure(
-        [
-            (
-                Box(
-                    title="Individual participant data sought",
-                    lines=_lines(flow.sought_trials, flow.sought_participants) or ("not stated",),
-                ),
-                _not_provided(flow, result.options.min_cell),
-            ),
-            (
-                Box(
-                    title="Individual participant data provided",
-                    lines=_lines(flow.provided_trials, flow.provided_participants),
-                ),
-                _left_out(flow, result),
-            ),
-            (Box(title="Analysed", lines=(result.endpoint, *_analysed(flow))), None),
-        ],
-        "Flow of trials and participants",
-    )
-
-
-def _lines(trials: int | None, people: int | None) -> tuple[str, ...]:
-    parts = ((trials, "trial"), (people, "participant"))
-    return tuple(
-        f"{shown_count(count)} {name}{'' if count == 1 else 's'}"
-        for count, name in parts
-        if count is not None
-    )
-
-
-def _not_provided(flow: FlowCounts, least: int) -> Box | None:
-    """Of trials alone, and of people where so many are missing that nobody can be known."""
-    trials = None if flow.sought_trials is None else flow.sought_trials - flow.provided_trials
-    people = (
-        None
-        if flow.sought_participants is None
-        else flow.sought_participants - flow.provided_participants
-    )
-    lines = _lines(trials or None, people if people is not None and people >= least else None)
-    return Box(title="Not provided", lines=lines) if lines else None
-
-
-def _left_out(flow: FlowCounts, result: PoolingResult) -> Box | None:
-    reasons = excluded_reasons(result)
-    if not reasons:
-        return None
-    trials = flow.provided_trials - flow.analysed_trials
-    lines = [f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons]
-    return Box(title="Not analysed", lines=(*_lines(trials or None, None), *lines))
-
-
-def _analysed(flow: FlowCounts) -> tuple[str, ...]:
-    own = ", ".join(_lines(flow.analysed_trials, flow.analysed_participants))
-    if not flow.aggregate_trials:
-        return _lines(flow.analysed_trials, flow.analysed_participants)
-    more = ", ".join(_lines(flow.aggregate_trials, flow.aggregate_participants))
-    return (f"participants' data: {own}", f"published effects: {more}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherFigures:
-    """Figures of trials as points: funnels by arm, regressions by arm and covariate.
-
-    ``splines`` are curves within trials, by arm and covariate.
-    """
-
-    splines: Mapping[tuple[str, str], ForestFigure] = field(default_factory=dict)
-    funnels: Mapping[str, ForestFigure] = field(default_factory=dict)
-    regressions: Mapping[tuple[str, str], ForestFigure] = field(default_factory=dict)
+_WIDTH = 100
+_Maker = Callable[[PoolingResult, str], Table | None]
 
 
 def pooling_page(
-    result: PoolingResult,
-    figures: Mapping[str, ForestFigure],
-    record: Mapping[str, Any],
-    by_level: Mapping[tuple[str, str], ForestFigure] | None = None,
-    beside: Mapping[str, ForestFigure] | None = None,
-    others: OtherFigures | None = None,
+    result: PoolingResult, figures: Sequence[PoolingFigure], record: Mapping[str, Any]
 ) -> str:
-    """The whole page as text.
-
-    ``figures`` by arm, ``by_level`` by arm and term of the modifier, ``record`` facts of the run.
-    """
-    others = others or OtherFigures()
+    """The complete page as text; ``figures`` as drawn, ``record`` facts of the run."""
     sections = [
         _effect_section(result, figures),
-        _reported_section(result, beside or {}),
-        _levels_section(result, by_level or {}, others),
-        *_trial_sections(result, others),
-        _between_section(result, others),
-        _people_section(result),
+        _reported_section(result, figures),
+        _levels_section(result, figures),
+        section("Trials", "trials", *(trials_table(result, arm) for arm in result.arms)),
+        _heterogeneity_section(result, figures),
+        _between_section(result, figures),
+        _participants_section(result),
         _integrity_section(result),
         _methods_section(result, record),
     ]
-    return page_html(
-        f"Pooled effect: {result.name}",
-        _subtitle(result),
-        [section for section in sections if section is not None],
+    planned = set(result.options.by_columns) & set(result.options.prespecified_columns)
+    subtitle = text(
+        "subtitle",
+        label=effect_label(result),
+        trials=len({row.trial for row in result.effects if row.analysis == "trial"}),
+        accounting=result.accounting,
+        # How many were tested is what a p value must be read against.
+        arms=len(result.arms),
+        options=result.options,
+        planned=len(planned),
     )
+    return page_html(f"Pooled effect: {result.name}", subtitle, sections)
 
 
-def _subtitle(result: PoolingResult) -> str:
-    trials = {row.trial for row in result.effects if row.analysis == "trial"}
-    parts = [
-        effect_label(result),
-        f"{len(trials)} trial{'s' if len(trials) != 1 else ''}",
+def _drawn(
+    result: PoolingResult, figures: Sequence[PoolingFigure], kind: str, arm: str
+) -> list[Figure]:
+    """The figures of a kind and arm with the caption of the template."""
+    aggregate = any(row.aggregate for row in result.effects)
+    caption = text(f"figure_{kind}", options=result.options, aggregate=aggregate)
+    return [
+        Figure(title=one.drawing.title, caption=caption, svg=one.drawing.svg)
+        for one in figures
+        if (one.kind, one.arm) == (kind, arm)
     ]
-    if result.accounting is not None:
-        parts.append(f"{shown_count(result.accounting.analysed)} participants analysed")
-    # How many were tested is what a p value must be read against.
-    arms = len(result.arms)
-    parts.append(
-        f"tested: 1 outcome, {arms} active arm{'s' if arms != 1 else ''}, {_modifiers(result)}"
-        + _between(result)
-    )
-    return " · ".join(parts)
 
 
-def _modifiers(result: PoolingResult) -> str:
-    """How many modifiers were tested, and how many of them the plan named."""
-    asked = result.options.by_columns
-    if not asked:
-        return "no modifier"
-    planned = len(set(asked) & set(result.options.prespecified_columns))
-    plural = "s" if len(asked) != 1 else ""
-    return f"{len(asked)} modifier{plural}, {planned} of them pre-specified"
+def _effect_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
+    blocks: list[Block | None] = [Paragraph(result_sentence(result, arm)) for arm in result.arms]
+    blocks += [Notice(sentence) for sentence in result.warnings]
+    for arm in result.arms:
+        blocks += [*_drawn(result, figures, "forest", arm), pooled_table(result, arm)]
+    note = text("review_note", options=result.options, review_rows=result.review_rows)
+    return section("Pooled effect", "effect", *blocks, Paragraph(note))
 
 
-def _between(result: PoolingResult) -> str:
-    """How many covariates of trials were looked at; empty where none was."""
-    count = len(result.options.regression_columns)
-    return f", {count} covariate{'s' * (count != 1)} of trials" if count else ""
+def _reported_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
+    """Harmonised against reported values of the same participants."""
+    blocks: list[Block | None] = []
+    for arm in result.arms:
+        blocks += [comparison_table(result, arm), *_drawn(result, figures, "reported", arm)]
+    return section("Harmonised and reported values", "reported", *blocks)
 
 
-def _reported_section(result: PoolingResult, figures: Mapping[str, ForestFigure]) -> Section | None:
-    """Harmonised against reported values on the same people."""
-    if not figures:
-        return None
-    blocks: list[Block] = []
-    for arm, figure in figures.items():
-        blocks.append(comparison_table(result, arm))
-        blocks.append(
-            Figure(
-                title=f"Harmonised and reported values: {arm} versus {result.control}",
-                caption="The same participants, trials and model; filled: harmonised, hollow: as "
-                "the trials reported. A constant bias of a core laboratory cancels within its "
-                "trial; another scale or convention does not.",
-                svg=figure.svg,
-            )
-        )
-    return Section("Harmonised and reported values", "reported", tuple(blocks))
-
-
-def _levels_section(
-    result: PoolingResult, figures: Mapping[tuple[str, str], ForestFigure], others: OtherFigures
-) -> Section | None:
+def _levels_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
     if not result.options.by:
         return None
-    blocks: list[Block] = []
+    blocks: list[Block | None] = []
     for arm in result.arms:
         blocks += [Paragraph(sentence) for sentence in interaction_sentences(result, arm)]
-        tables = (interactions_table(result, arm), subgroups_table(result, arm))
-        blocks += [table for table in tables if table is not None]
-        blocks += [
-            Figure(
-                title=f"By {term.partition(':')[2]}: {arm} versus {result.control}",
-                caption="Left: effects by level in each trial; hollow diamonds are the effects "
-                "by level that fit the interactions. Right: interactions within each trial and "
-                "pooled. Both axes have one scale.",
-                svg=figure.svg,
-            )
-            for (of, term), figure in figures.items()
-            if of == arm
-        ]
-        curves = spline_table(result, arm)
-        if curves is not None:
-            blocks.append(curves)
-        blocks += [
-            Figure(
-                title=f"Effect over {covariate}: {arm} versus {result.control}",
-                caption="From within the trials alone: the effect at each value against that at "
-                "the dot, with its interval. Dashed: the straight line; ticks: the knots.",
-                svg=figure.svg,
-            )
-            for (of, covariate), figure in others.splines.items()
-            if of == arm
-        ]
-        ecological = ecological_table(result, arm)
-        if ecological is not None:
-            blocks.append(ecological)
-    if not blocks:
-        return None
-    return Section("By participants' characteristics", "by-level", tuple(blocks))
+        blocks += [interactions_table(result, arm), subgroups_table(result, arm)]
+        blocks += _drawn(result, figures, "levels", arm)
+        blocks.append(spline_table(result, arm))
+        blocks += _drawn(result, figures, "spline", arm)
+        blocks.append(ecological_table(result, arm))
+    return section("By participants' characteristics", "by-level", *blocks)
 
 
-def _effect_section(result: PoolingResult, figures: Mapping[str, ForestFigure]) -> Section:
-    blocks: list[Block] = [Paragraph(result_sentence(result, arm)) for arm in result.arms]
-    if result.warnings:
-        blocks += [Notice(sentence) for sentence in result.warnings]
-    for arm in result.arms:
-        figure = figures.get(arm)
-        if figure is not None:
-            blocks.append(
-                Figure(
-                    title=f"{effect_label(result)}: {arm} versus {result.control}",
-                    caption="Squares are the trials, their area proportional to weight; the "
-                    "diamond is the pooled effect with its interval. Hollow squares are trials "
-                    "known by a published effect only."
-                    if any(row.note.startswith("summary data") for row in result.effects)
-                    else "Squares are the trials, their area proportional to weight; the diamond "
-                    "is the pooled effect with its interval, the bar below it the prediction "
-                    "interval for the effect in a new trial.",
-                    svg=figure.svg,
-                )
-            )
-        blocks.append(pooled_table(result, arm))
-    blocks.append(_review_note(result))
-    return Section("Pooled effect", "effect", tuple(blocks))
-
-
-def _review_note(result: PoolingResult) -> Block:
-    if result.options.status == "ok":
-        return Paragraph("Rows marked for review were left out (--status ok).")
-    if result.review_rows is None:
-        return Paragraph("The summaries carry no status of scans.")
-    if result.review_rows == 0:
-        return Paragraph(
-            "No row is marked for review, so the effect without such rows is the same."
-        )
-    return Paragraph(
-        "Some rows are marked for review; they are used, and the table gives the headline without "
-        "them too."
+def _heterogeneity_section(
+    result: PoolingResult, figures: Sequence[PoolingFigure]
+) -> Section | None:
+    arms = result.arms
+    small = [small_study_sentence(result, arm) for arm in arms]
+    return section(
+        "Heterogeneity and influence",
+        "heterogeneity",
+        *(heterogeneity_table(result, arm) for arm in arms),
+        *(Paragraph(sentence) for sentence in small if sentence),
+        *(figure for arm in arms for figure in _drawn(result, figures, "funnel", arm)),
+        check_table(result),
+        *(leave_one_out_table(result, arm) for arm in arms),
+        *(influence_table(result, arm) for arm in arms),
     )
 
 
-def _between_section(result: PoolingResult, others: OtherFigures) -> Section | None:
+def _between_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
     """Meta-regression and groups of trials; None where none was asked for or can be had."""
-    blocks: list[Block] = []
+    blocks: list[Block | None] = []
     for arm in result.arms:
         blocks += [Paragraph(sentence) for sentence in regression_sentences(result, arm)]
-        tables = (slopes_table(result, arm), groups_table(result, arm))
-        blocks += [table for table in tables if table is not None]
-        blocks += [
-            Figure(
-                title=f"Meta-regression on {covariate}: {arm} versus {result.control}",
-                caption="Bubbles are trials, their area proportional to weight; line and field are "
-                "the fitted effect with its interval. Trials that may not be shown are in the line "
-                "alone.",
-                svg=figure.svg,
-            )
-            for (of, covariate), figure in others.regressions.items()
-            if of == arm
-        ]
-    if not blocks:
+        blocks += [slopes_table(result, arm), groups_table(result, arm)]
+        blocks += _drawn(result, figures, "regression", arm)
+    if not any(blocks):
         return None
-    notice = Notice(
-        "Between trials: people were not randomised to a trial, and trials differ in much else. "
-        "Nothing about people can be concluded from this section (ecological bias); effects in "
-        "people of an age, a sex or an ethnicity are those within trials (--by).",
-        kind="note",
-    )
-    return Section("What trials differ in", "between-trials", (notice, *blocks))
+    notice = Notice(text("between_notice"), kind="note")
+    return section("Meta-regression (between trials)", "between-trials", notice, *blocks)
 
 
-def _trial_sections(result: PoolingResult, others: OtherFigures) -> list[Section]:
-    trials = Section("Trials", "trials", tuple(trials_table(result, arm) for arm in result.arms))
-    blocks: list[Block] = [
-        heterogeneity_table(result, arm)
-        for arm in result.arms
-        if any(row.arm == arm for row in result.heterogeneity)
-    ]
-    blocks += [
-        Paragraph(text) for arm in result.arms if (text := small_study_sentence(result, arm))
-    ]
-    blocks += [
-        Figure(
-            title=f"Funnel plot: {arm} versus {result.control}",
-            caption="Each trial's effect against its standard error; dashed: the pooled effect; "
-            "the field holds the trials if chance alone moves them. Asymmetry has many causes.",
-            svg=figure.svg,
-        )
-        for arm, figure in others.funnels.items()
-    ]
-    checks = check_table(result)
-    if checks is not None:
-        blocks.append(checks)
-    left_out = [leave_one_out_table(result, arm) for arm in result.arms]
-    blocks += [table for table in left_out if table is not None]
-    influences = [influence_table(result, arm) for arm in result.arms]
-    blocks += [table for table in influences if table is not None]
-    if not blocks:
-        return [trials]
-    return [trials, Section("Heterogeneity and influence", "heterogeneity", tuple(blocks))]
-
-
-def _people_section(result: PoolingResult) -> Section | None:
-    if result.accounting is None:
+def _participants_section(result: PoolingResult) -> Section | None:
+    account = result.accounting
+    if account is None:
         return None
-    blocks: list[Block] = [
-        Paragraph(
-            "Scans are of those who lived and came. A difference between the arms below in who was "
-            "scanned can make or hide an effect."
-        ),
+    return section(
+        "Participants",
+        "participants",
+        Paragraph(text("participants_intro")),
         by_arm_table(result),
-    ]
-    shifted = [delta_table(result, arm) for arm in result.arms]
-    blocks += [one for one in shifted if one is not None]
-    flow = pooling_flow(result)
-    blocks += [flow] if flow is not None else []
-    table = exclusions_table(result)
-    blocks.append(
-        table
-        if table is not None
-        else Paragraph(
-            f"All {shown_count(result.accounting.participants)} participants of the table are "
-            "analysed."
-        )
+        *(delta_table(result, arm) for arm in result.arms),
+        pooling_flow(result),
+        exclusions_table(result) or Paragraph(text("all_analysed", account=account)),
     )
-    return Section("Participants", "participants", tuple(blocks))
 
 
 def _integrity_section(result: PoolingResult) -> Section | None:
     if not result.integrity:
         return None
-    intro = Paragraph(
-        "First checks of each trial's data. They change and leave out nothing; a finding asks a "
-        "person to look."
-    )
-    return Section("Integrity of the data", "integrity", (intro, *integrity_tables(result)))
+    intro = Paragraph(text("integrity_intro"))
+    return section("Integrity of the data", "integrity", intro, *integrity_tables(result))
 
 
-def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section:
-    least = result.options.min_cell
-    notes = (
-        "effects.csv holds every number in full; a number here is a rounding of it.",
-        ABBREVIATIONS,
-    )
-    cells = (f"Counts of fewer than {least} people, and those that give them back, are not shown.",)
-    return Section(
+def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section | None:
+    notes = [text("rounding"), ABBREVIATIONS]
+    if result.options.min_cell:
+        notes.insert(0, text("suppression", options=result.options))
+    return section(
         "Methods",
         "methods",
-        (
-            Paragraph(result.methods),
-            Facts(tuple((name, str(value)) for name, value in record.items())),
-            Bullets((cells if least else ()) + notes),
-        ),
+        Paragraph(result.methods),
+        Facts(tuple((name, str(value)) for name, value in record.items())),
+        Bullets(tuple(notes)),
     )
+
+
+# ------------------------------------------------------------------ participant flow
+
+
+def pooling_flow(result: PoolingResult) -> Figure | None:
+    """The diagram; None for summaries and site files, which identify nobody."""
+    flow = result.flow
+    if flow is None:
+        return None
+    trials = None if flow.sought_trials is None else flow.sought_trials - flow.provided_trials
+    missing = (
+        None
+        if flow.sought_participants is None
+        else flow.sought_participants - flow.provided_participants
+    )
+    if missing is not None and missing < result.options.min_cell:
+        missing = None  # so few could be identified
+    reasons = excluded_reasons(result)
+    excluded = [f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons]
+    left_out = _counts(flow.provided_trials - flow.analysed_trials or None, None)
+    analysed = _counts(flow.analysed_trials, flow.analysed_participants)
+    if flow.aggregate_trials:
+        more = _counts(flow.aggregate_trials, flow.aggregate_participants)
+        analysed = (
+            f"participants' data: {', '.join(analysed)}",
+            f"published effects: {', '.join(more)}",
+        )
+    sought = _counts(flow.sought_trials, flow.sought_participants) or ("not stated",)
+    provided = _counts(flow.provided_trials, flow.provided_participants)
+    not_provided = _counts(trials or None, missing)
+    return boxes_figure(
+        [
+            (
+                Box("Individual participant data sought", sought),
+                Box("Not provided", not_provided) if not_provided else None,
+            ),
+            (
+                Box("Individual participant data provided", provided),
+                Box("Not analysed", (*left_out, *excluded)) if excluded else None,
+            ),
+            (Box("Analysed", (result.endpoint, *analysed)), None),
+        ],
+        "Flow of trials and participants",
+    )
+
+
+def _counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
+    pairs = ((trials, "trial"), (participants, "participant"))
+    return tuple(counted(count, name) for count, name in pairs if count is not None)
+
+
+# ------------------------------------------------------------------ text for the terminal
+
+
+def pooling_text(result: PoolingResult) -> str:
+    """Trials, pooled effects, heterogeneity, participants, methods and warnings as text."""
+    parts: list[str | Table | None] = []
+    more: tuple[_Maker, ...] = (
+        interactions_table,
+        subgroups_table,
+        ecological_table,
+        spline_table,
+        slopes_table,
+        groups_table,
+        comparison_table,
+    )
+    for arm in result.arms:
+        parts += [trials_table(result, arm), pooled_table(result, arm)]
+        parts.append(heterogeneity_sentence(result, arm))
+        parts += [make(result, arm) for make in more]
+    parts += [by_arm_table(result), *(delta_table(result, arm) for arm in result.arms)]
+    for arm in result.arms:
+        parts.append(result_sentence(result, arm))
+        parts += interaction_sentences(result, arm) + regression_sentences(result, arm)
+        parts.append(small_study_sentence(result, arm))
+    parts.append(f"Methods: {result.methods}")
+    parts += [f"Warning: {sentence}" for sentence in result.warnings]
+    texts = (
+        text_table(part) if isinstance(part, Table) else _wrapped(part) for part in parts if part
+    )
+    return "\n\n".join(texts) + "\n"
+
+
+def text_table(table: Table) -> str:
+    """A table in aligned columns: text to the left, numbers to the right."""
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    lines = [""] * (len(table.rows) + 1)
+    for number, cells in enumerate(columns):
+        width = max(map(len, cells))
+        right = number > 0 and is_numeric_column(cells[1:])
+        for i, cell in enumerate(cells):
+            lines[i] += (cell.rjust(width) if right else cell.ljust(width)) + "   "
+    lines = [line.rstrip() for line in lines]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([table.title, rule, lines[0], rule, *lines[1:], rule])
+
+
+def _wrapped(sentence: str) -> str:
+    return textwrap.fill(sentence, _WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -1,482 +1,518 @@
-"""The delta-adjusted effects of an arm as a table.
+"""The tables and sentences of a pooled analysis: roundings of the values in the CSV files.
 
-The tables of a pooled analysis as shown text: roundings of the values in the CSV files.
+Each table takes the result and an arm, and is None where the result has no such rows.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
 
 from ...measurement.measures import definition
-from ...pooling.methods import EFFECT_NAMES
-from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
-from ...pooling.results import ArmCount, EffectRow, HeterogeneityRow, PoolingResult
+from ...pooling.options import RATIOS
+from ...pooling.results import EffectRow, PoolingResult, RegressionRow, SplineRow
 from ...privacy.suppression import suppressed_counts
 from ...records import Table
+from ..figures.pooling import (
+    CI_LABELS,
+    count_text,
+    decimals_of,
+    difference_name,
+    effect_label,
+    interaction_p,
+    modifiers_shown,
+    of_arm,
+    p_sentence,
+    scaled,
+    scaled_prediction,
+)
+from ..page import (
+    Column,
+    as_estimate,
+    as_interval,
+    as_number,
+    make_table,
+    words,
+    yes_no,
+)
 from ..style import (
     DASH,
-    measure_label,
     measure_name,
+    p_equals,
     shown,
     shown_count,
-    shown_estimate,
-    shown_interval,
+    shown_p,
     unit_name,
 )
 
+text = partial(words, "pooling")
 
-def delta_table(result: PoolingResult, arm: str) -> Table | None:
-    """The pooled effect by delta and at the tipping points; None where there is none."""
-    rows = sorted((row for row in result.delta if row.arm == arm), key=lambda row: row.delta)
+_MODELS: Final = {"two-stage": "Two-stage", "one-stage": "One-stage"}
+_TAU2_MODELS: Final = {"one": "one τ²", "separate": "separate τ²", "": ""}
+_ARM_COUNTS: Final = (
+    "randomised",
+    "died",
+    "withdrew",
+    "alive",
+    "scanned",
+    "no_outcome",
+    "no_baseline",
+    "analysed",
+    "events",
+)
+
+
+# ------------------------------------------------------------------ columns and formats
+
+
+def _table(
+    result: PoolingResult,
+    name: str,
+    title: str,
+    columns: Iterable[Column],
+    rows: Sequence[Any],
+    *,
+    empty: Sequence[str] = ("",),
+    **facts: Any,
+) -> Table | None:
+    """The table with the caption ``table_NAME`` of the template; None without rows."""
     if not rows:
         return None
-    decimals = decimals_of(result)
-    unit = unit_name(result.unit)
-    return Table(
-        title=f"If those of {arm} without the outcome did otherwise",
-        columns=(
-            f"Delta, {unit}" if unit else "Delta",
-            f"Pooled estimate ({result.options.level:g}% CI)",
-            "p",
-            "",
-        ),
-        rows=tuple(
-            (
-                shown(row.delta, decimals),
-                shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals),
-                shown_p(row.p),
-                "tipping point" if row.kind == "tipping-point" else "",
-            )
-            for row in rows
-        ),
-        caption=f"{effect_label(result)}. Delta: how far those of this arm whose outcome is "
-        "missing are, on average, from people like them who have it; 0 is the analysis itself. A "
-        "tipping point is the delta at which the interval begins to hold 0.",
+    label, options = effect_label(result), result.options
+    caption = text(f"table_{name}", label=label, options=options, **facts)
+    return make_table(title, columns, rows, caption, empty=empty)
+
+
+def _estimate(result: PoolingResult, name: str = "Estimate") -> Column:
+    return Column(
+        f"{name} ({result.options.level:g}% CI)", scaled, _spread(as_estimate(decimals_of(result)))
     )
 
 
-CI_LABELS = {
-    "wald": "Wald",
-    "hksj": "HKSJ",
-    "hksj-truncated": "HKSJ, truncated",
-    "kenward-roger": "Kenward-Roger",
-    "satterthwaite": "Satterthwaite",
-}
+def _spread(show: Callable[..., str]) -> Callable[[Any], str]:
+    """A format of several values as one of their tuple."""
+    return lambda values: show(*values)
 
 
-MODEL_NAMES = {"two-stage": "Two-stage", "one-stage": "One-stage"}
+def _of_log(result: PoolingResult) -> str:
+    return " of log" if result.options.effect in RATIOS else ""
 
 
-def shown_p(p: float | None) -> str:
-    """A p value as journals print it: three decimals, two where it is larger."""
-    if p is None or not math.isfinite(p):
-        return DASH
-    if p < 0.001:
-        return "<0.001"
-    return shown(p, 3 if p < 0.1 else 2)
+def _se(result: PoolingResult) -> Column:
+    return Column(f"SE{_of_log(result)}", "se", as_number(decimals_of(result) + 1))
 
 
-def decimals_of(result: PoolingResult) -> int:
-    """Decimals for effects: those of the measure, more where the SE is small against them."""
-    known = definition(result.options.outcome).decimals or 0
-    if result.options.effect in (*EVENTS, WIN_ODDS):
-        return 3 if result.options.effect == "risk-difference" else 2
-    if result.options.effect == STANDARDISED:
-        return 2
-    # A common effect may be far more precise than the effect that is shown.
-    errors = [
-        row.se
-        for row in result.effects
-        if row.analysis == "pooled"
-        and row.se
-        and row.effect != WIN_ODDS
-        and (row.tau2_method != "fe" or result.options.tau2 == "fe")
-    ]
-    if not errors:
-        return max(known, 1)
-    # Two significant digits of the smallest standard error of a pooled effect.
-    needed = 1 - math.floor(math.log10(min(errors)))
-    return int(min(max(known, needed, 0), 6))
+def _tau(result: PoolingResult, field: str = "tau2", heading: str = "") -> Column:
+    """The square root of a column of τ²."""
+    decimals = decimals_of(result) + 1
+    return Column(
+        heading or f"τ{_of_log(result)}",
+        field,
+        lambda tau2: DASH if tau2 is None else shown(math.sqrt(tau2), decimals),
+    )
 
 
-def effect_label(result: PoolingResult) -> str:
-    """``Mean difference in LV EF, %``."""
-    effect = EFFECT_NAMES[result.options.effect]
-    name = effect[0].upper() + effect[1:]
-    if not result.options.outcome:
-        return name
-    if result.options.effect in EVENTS:
-        return f"{name}, {result.options.outcome}"
-    if result.options.effect in (WIN_ODDS, STANDARDISED):
-        return f"{name}, {measure_name(result.options.outcome)}"
-    joint = "in" if result.options.effect == "mean-difference" else "of"
-    return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
+_P: Final = Column("p", "p", shown_p)
+_TRIALS: Final = Column("Trials", "k", shown_count)
+_I2: Final = Column("I², %", "i2_percent", as_number(0))
+_R2: Final = Column("R², %", "r2_percent", as_number(0))
+_COVARIATE: Final = Column("Covariate", "covariate", measure_name)
+_NOTE: Final = Column("Note", "note")
+_MODIFIER: Final = Column("Modifier", lambda row: row.term.partition(":")[2])
 
 
-def unbroken(label: str) -> str:
-    """A measure's label whose name and unit stay together where the line is broken."""
-    head, joint, rest = label.rpartition(" in ")
-    if not joint:
-        head, joint, rest = label.rpartition(" of ")
-    return head + joint + rest.replace(" ", "\N{NO-BREAK SPACE}") if joint else label
+def _versus(result: PoolingResult, arm: str) -> str:
+    return f"{arm} versus {result.control}"
 
 
-def scaled(row: EffectRow) -> tuple[float | None, float | None, float | None]:
-    """Estimate and interval on the scale shown: ratios as ratios."""
-    if row.effect in RATIOS:
-        return row.exp_estimate, row.exp_ci_low, row.exp_ci_high
-    return row.estimate, row.ci_low, row.ci_high
+# ------------------------------------------------------------------ effects
 
 
-def scaled_prediction(row: EffectRow) -> tuple[float, float] | None:
-    """The prediction interval on the scale shown; None where there is none."""
-    if row.pi_low is None or row.pi_high is None:
-        return None
-    if row.effect in RATIOS:
-        try:
-            low, high = math.exp(row.pi_low), math.exp(row.pi_high)
-        except OverflowError:  # three trials, one df: beyond the largest number
-            return None
-        return (low, high) if low > 0 else None
-    return row.pi_low, row.pi_high
-
-
-def of_arm(result: PoolingResult, arm: str, analysis: str) -> list[EffectRow]:
-    """The rows of one arm and analysis, in the file's order; of the harmonised values."""
-    return [
-        row
-        for row in result.effects
-        if row.arm == arm and row.analysis == analysis and row.source == "harmonised"
-    ]
-
-
-def headline_of(result: PoolingResult, arm: str) -> EffectRow:
-    """The one pooled row of an arm that stands for it: the two-stage one where there is one."""
-    return next(row for row in of_arm(result, arm, "pooled") if row.headline)
-
-
-def one_stage_headline(result: PoolingResult, arm: str) -> EffectRow | None:
-    """The headline of the one-stage model, None where there is none."""
-    rows = of_arm(result, arm, "pooled")
-    return next((row for row in rows if row.headline and row.model == "one-stage"), None)
-
-
-def _estimate(row: EffectRow, decimals: int) -> str:
-    return DASH if row.estimate is None else shown_estimate(*scaled(row), decimals)
-
-
-def count_text(row: EffectRow, side: str) -> str:
-    """A count, ``<10`` where it is too small to be shown, a dash where it would give one back."""
-    count: int | None = getattr(row, f"n_{side}")
-    return shown_count(count) if count is not None else thin_text(row.note, side)
-
-
-def thin_text(note: str, name: str) -> str:
-    """``<10`` where the note says that the named count is thin, else a dash."""
-    found = re.match(r"(?:counts withheld; )?n(<\d+)(?: \(([^)]*)\))?", note)
-    if found is None:
-        return DASH
-    whole_row = found.group(2) is None
-    return found.group(1) if whole_row or name in found.group(2).split(", ") else DASH
-
-
-def trials_table(result: PoolingResult, arm: str) -> Table:
+def trials_table(result: PoolingResult, arm: str) -> Table | None:
     """Each trial's own effect."""
-    decimals = decimals_of(result)
-    rows = [
-        (
-            row.trial,
-            count_text(row, "control"),
-            count_text(row, "active"),
-            _estimate(row, decimals),
-            shown(row.se, decimals + 1),
-            "" if row.df is None else shown(row.df, 0),
-            shown_p(row.p),
-            shown(row.weight_percent, 1),
-            row.note,
-        )
-        for row in of_arm(result, arm, "trial")
-    ]
     columns = (
-        "Trial",
-        f"n {result.control}",
-        f"n {arm}",
-        f"Estimate ({result.options.level:g}% CI)",
-        _se_heading(result),
-        "df",
-        "p",
-        "Weight (%)",
-        "Note",
+        Column("Trial", "trial"),
+        Column(f"n {result.control}", lambda row: count_text(result, row, "n_control")),
+        Column(f"n {arm}", lambda row: count_text(result, row, "n_active")),
+        _estimate(result),
+        _se(result),
+        Column("df", "df", as_number(0)),
+        _P,
+        Column("Weight (%)", "weight_percent", as_number(1)),
+        _NOTE,
     )
-    return _without_empty_columns(
-        Table(
-            title=f"Each trial: {arm} versus {result.control}",
-            columns=columns,
-            rows=tuple(rows),
-            caption=f"{effect_label(result)}. Each trial by its own model, interval from "
-            "Student's t with the residual degrees of freedom where they are known.",
-        )
+    rows = of_arm(result, arm, "trial")
+    title = f"Each trial: {_versus(result, arm)}"
+    return _table(result, "trials", title, columns, rows, empty=("", DASH))
+
+
+def pooled_table(result: PoolingResult, arm: str) -> Table | None:
+    """The pooled effect by every interval, and the sensitivity analyses."""
+    prediction = _spread(as_interval(decimals_of(result)))
+    columns = (
+        Column("Model", lambda row: _MODELS[row.model]),
+        Column("Analysis", _analysis),
+        _TRIALS,
+        _estimate(result),
+        _se(result),
+        Column("Distribution", _distribution),
+        _P,
+        Column(
+            f"{result.options.level:g}% prediction interval",
+            lambda row: scaled_prediction(row) or (None, None),
+            prediction,
+        ),
+        _tau(result),
     )
+    rows = of_arm(result, arm, "pooled")
+    return _table(result, "pooled", f"Pooled effect: {_versus(result, arm)}", columns, rows)
 
 
-def _se_heading(result: PoolingResult) -> str:
-    return "SE of log" if result.options.effect in RATIOS else "SE"
+def _analysis(row: EffectRow) -> str:
+    """What a pooled row is: its interval, or the sensitivity analysis."""
+    if row.label:
+        name = row.label[0].upper() + row.label[1:].replace("tau2", "τ²")
+    elif row.variant == "stratified-cox":
+        name = f"{CI_LABELS[row.ci_method]}, common effect"
+    else:
+        name = CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
+    return name + (" (headline)" if row.headline and row.term == "treatment" else "")
 
 
-def _without_empty_columns(table: Table) -> Table:
-    """Leave out columns that say nothing in any row; the first always stays."""
-    keep = [
-        i
-        for i in range(len(table.columns))
-        if i == 0 or any(row[i] not in ("", DASH) for row in table.rows)
-    ]
-    return Table(
-        title=table.title,
-        columns=tuple(table.columns[i] for i in keep),
-        rows=tuple(tuple(row[i] for i in keep) for row in table.rows),
-        caption=table.caption,
-    )
-
-
-def law_text(row: EffectRow) -> str:
-    """``t(7)``, ``t(6.9)`` or ``z``."""
+def _distribution(row: EffectRow) -> str:
+    """``t(7)``, ``t(6.9)`` or ``z``; ``F(2, 7)`` or ``χ²(2)`` of a joint test."""
+    if row.variant == "joint-test":
+        return f"χ²({row.q_df})" if row.df is None else f"F({row.q_df}, {shown(row.df, 0)})"
     if row.df is None:
         return "z"
     return f"t({shown(row.df, 0 if float(row.df).is_integer() else 1)})"
 
 
-def pooled_name(row: EffectRow) -> str:
-    """What a pooled row is: its interval, or the sensitivity analysis it stands for."""
-    _, found, words = row.note.partition("sensitivity: ")
-    if found:
-        words = words.partition(";")[0]
-        return words[0].upper() + words[1:].replace("tau2", "τ²")
-    if row.note.startswith("Mantel-Haenszel"):
-        return "Mantel-Haenszel"
-    if row.note.startswith("Cox model stratified"):
-        return f"{CI_LABELS[row.ci_method]}, common effect"
-    return CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
-
-
-def pooled_table(result: PoolingResult, arm: str) -> Table:
-    """The pooled effect by every interval, and the sensitivity analyses."""
-    decimals = decimals_of(result)
-    rows = []
-    for row in of_arm(result, arm, "pooled"):
-        limits = scaled_prediction(row)
-        rows.append(
-            (
-                MODEL_NAMES[row.model],
-                pooled_name(row)
-                + (" (headline)" if row.headline and row.term == "treatment" else ""),
-                shown(row.k, 0),
-                _estimate(row, decimals),
-                shown(row.se, decimals + 1),
-                law_text(row),
-                shown_p(row.p),
-                DASH if limits is None else shown_interval(*limits, decimals),
-                DASH if row.tau2 is None else shown(math.sqrt(row.tau2), decimals + 1),
-            )
-        )
+def comparison_table(result: PoolingResult, arm: str) -> Table | None:
+    """Four quantities of both sources with paired-bootstrap intervals, in the outcome's unit."""
+    rows = [row for row in result.comparison if row.arm == arm]
+    estimate = as_estimate(decimals_of(result) + 1)
+    names = (
+        ("Harmonised", "harmonised"),
+        ("As reported", "reported"),
+        ("Reported − harmonised", "difference"),
+    )
     columns = (
-        "Model",
-        "Analysis",
-        "Trials",
-        f"Estimate ({result.options.level:g}% CI)",
-        _se_heading(result),
-        "Law",
-        "p",
-        f"{result.options.level:g}% prediction interval",
-        "τ of log" if result.options.effect in RATIOS else "τ",
+        Column("Quantity", lambda row: row.quantity[0].upper() + row.quantity[1:]),
+        *(Column(heading, f"{name} {name}_low {name}_high", estimate) for heading, name in names),
     )
-    return Table(
-        title=f"Pooled effect: {arm} versus {result.control}",
-        columns=columns,
-        rows=tuple(rows),
-        caption=f"{effect_label(result)}. The headline is the interval named in the methods; "
-        "the others are given so that nobody has to take the choice on trust.",
-    )
+    title = f"Harmonised and reported values, the same participants: {arm}"
+    k, unit = rows[0].k if rows else 0, unit_name(result.unit)
+    return _table(result, "comparison", title, columns, rows, k=k, unit=unit)
 
 
-def heterogeneity_table(result: PoolingResult, arm: str) -> Table:
+# ------------------------------------------------------------------ heterogeneity and influence
+
+
+def heterogeneity_table(result: PoolingResult, arm: str) -> Table | None:
     """tau² by every estimator, with I², H² and the Q-profile limits."""
     decimals = decimals_of(result)
-    lines = [row for row in result.heterogeneity if row.arm == arm]
-    rows = [
-        (
-            row.tau2_method.upper() + (" (used)" if row.headline else ""),
-            *_tau_cells(row, decimals),
-            _with_limits(row.i2_percent, row.i2_low, row.i2_high, 1),
-            _with_limits(row.h2, row.h2_low, row.h2_high, 2),
-        )
-        for row in lines
-    ]
+    rows = [row for row in result.heterogeneity if row.arm == arm]
     unit = unit_name(result.unit)
-    return Table(
-        title=f"Heterogeneity between trials: {arm}",
-        columns=("Estimator", "τ²", f"τ, {unit}" if unit else "τ", "I², %", "H²"),
-        rows=tuple(rows),
-        caption=f"{q_text(lines[0])} In brackets: {result.options.level:g}% Q-profile intervals, "
-        "which do not depend on the estimator. FE assumes no heterogeneity; its I² and H² are "
-        "from Q. I² also rises when measurement noise falls: judge by τ, in the outcome's unit.",
+
+    def tau(show: Callable[..., str]) -> Callable[..., str]:
+        """Of FE a dash: it is assumed, not estimated."""
+        return lambda method, *values: DASH if method == "fe" else show(*values)
+
+    columns = (
+        Column("Estimator", lambda row: row.tau2_method.upper() + " (used)" * row.headline),
+        Column("τ²", "tau2_method tau2 tau2_low tau2_high", tau(as_estimate(min(2 * decimals, 4)))),
+        Column(
+            f"τ, {unit}" if unit else "τ",
+            "tau2_method tau tau_low tau_high",
+            tau(as_estimate(min(decimals + 1, 4))),
+        ),
+        Column("I², %", "i2_percent i2_low i2_high", as_estimate(1)),
+        Column("H²", "h2 h2_low h2_high", as_estimate(2)),
     )
-
-
-def _tau_cells(row: HeterogeneityRow, decimals: int) -> tuple[str, str]:
-    if row.tau2_method == "fe":  # assumed, not estimated
-        return DASH, DASH
-    return (
-        _with_limits(row.tau2, row.tau2_low, row.tau2_high, 2 * decimals),
-        _with_limits(row.tau, row.tau_low, row.tau_high, decimals + 1),
-    )
-
-
-def q_text(row: HeterogeneityRow) -> str:
-    """Cochran's Q and its test."""
-    text = f"Q = {shown(row.q, 2)} on {row.q_df} df, p = {shown_p(row.q_p)}."
-    return text.replace("p = <", "p < ") + (f" Note: {row.note}." if row.note else "")
-
-
-def _with_limits(value: float | None, low: float | None, high: float | None, decimals: int) -> str:
-    if value is None or low is None:
-        return shown(value, min(decimals, 4))
-    return f"{shown(value, min(decimals, 4))} ({shown_interval(low, high, min(decimals, 4))})"
+    title = f"Heterogeneity between trials: {arm}"
+    line = rows[0] if rows else None
+    return _table(result, "heterogeneity", title, columns, rows, line=line)
 
 
 def leave_one_out_table(result: PoolingResult, arm: str) -> Table | None:
     """The headline with each trial left out in turn; None where there are too few."""
-    decimals = decimals_of(result)
     rows = [row for row in of_arm(result, arm, "leave-one-out") if row.headline]
     if not rows:
         return None
-    return Table(
-        title=f"Each trial left out in turn: {arm}",
-        columns=("Left out", f"Pooled estimate ({result.options.level:g}% CI)", "τ", "I², %", "p"),
-        rows=tuple(
-            (
-                row.trial,
-                _estimate(row, decimals),
-                DASH if row.tau2 is None else shown(math.sqrt(row.tau2), decimals + 1),
-                shown(row.i2_percent, 1),
-                shown_p(row.p),
-            )
-            for row in rows
+    columns = (
+        Column("Left out", "trial"),
+        _estimate(result, "Pooled estimate"),
+        _tau(result, heading="τ"),
+        Column("I², %", "i2_percent", as_number(1)),
+        _P,
+    )
+    return make_table(f"Each trial left out in turn: {arm}", columns, rows)
+
+
+def influence_table(result: PoolingResult, arm: str) -> Table | None:
+    """What each trial does to the pooled effect; None below three trials."""
+    columns = (
+        Column("Trial", "trial"),
+        Column("Studentised residual", "rstudent", as_number(2)),
+        Column("DFFITS", "dffits", as_number(2)),
+        Column("Cook's distance", "cook_d", as_number(2)),
+        Column("Covariance ratio", "cov_ratio", as_number(2)),
+        _tau(result, "tau2_deleted", "τ without it"),
+        Column("Q without it", "q_deleted", as_number(1)),
+        Column("Hat", "hat", as_number(3)),
+        Column("DFBETAS", "dfbetas", as_number(2)),
+        Column(
+            "Influential",
+            lambda row: row.note if row.influential is None else yes_no(row.influential),
         ),
     )
+    rows = [row for row in result.influence if row.arm == arm]
+    return _table(result, "influence", f"Influence of each trial: {arm}", columns, rows)
 
 
 def check_table(result: PoolingResult) -> Table | None:
     """What was checked of the one-stage fits; None where there is none."""
-    if not result.checks:
-        return None
-    decimals = decimals_of(result) + 1
-    return Table(
-        title="Checks of the one-stage model",
-        columns=(
-            "Arm",
-            "Trials",
-            "Criterion",
-            "At rest",
-            "Starts",
-            "Equals two-stage where it must",
-            "One-stage less two-stage",
-            "Reason",
-        ),
-        rows=tuple(
-            (
-                check.arm,
-                str(check.k),
-                shown(check.criterion, 3),
-                "yes" if check.converged else "NO",
-                str(check.starts),
-                "yes" if check.self_check < 1e-6 else "NO",
-                shown(check.difference, decimals),
-                check.reason,
-            )
-            for check in result.checks
-        ),
-        caption="Criterion: -2 log restricted likelihood of the participants' rows, constants "
-        "included. Starts: optima looked into after a scan of 40 values of τ. With the residual "
-        "variances of the first stage the model must give the two-stage effect; where the two "
-        "differ otherwise, the reason is named.",
+
+    def passed(ok: bool) -> str:  # noqa: FBT001 - a cell's value
+        return "yes" if ok else "NO"
+
+    columns = (
+        Column("Arm", "arm"),
+        Column("Trials", "k"),
+        Column("Criterion", "criterion", as_number(3)),
+        Column("Converged", "converged", passed),
+        Column("Starts", "starts"),
+        Column("Consistency check", lambda check: passed(check.self_check < 1e-6)),
+        Column("One-stage − two-stage", "difference", as_number(decimals_of(result) + 1)),
+        Column("Reason", "reason"),
     )
+    return _table(result, "checks", "Checks of the one-stage model", columns, result.checks)
 
 
-# ------------------------------------------------------------------ people
+# ------------------------------------------------------------------ effect modifiers
 
 
-_ARM_COUNTS = {
-    "randomised": "Randomised",
-    "died": "Died",
-    "withdrew": "Withdrew",
-    "alive": "Alive",
-    "scanned": "Scanned",
-    "no_outcome": "No outcome",
-    "no_baseline": "No baseline",
-    "analysed": "Analysed",
-    "events": "Events",
-}
+def interactions_table(result: PoolingResult, arm: str) -> Table | None:
+    """Every pooled within-trial interaction of one arm; None without any."""
+    columns = (
+        _MODIFIER,
+        Column("Contrast", "level"),
+        Column("Model", lambda row: _MODELS[row.model]),
+        _TRIALS,
+        _estimate(result, difference_name(result)),
+        _se(result),
+        Column("Distribution", _distribution),
+        _P,
+        Column("p (Holm)", "p_holm", shown_p),
+    )
+    rows = [row for row in of_arm(result, arm, "interaction") if row.headline and not row.trial]
+    title = f"Interactions within trials: {_versus(result, arm)}"
+    return _table(result, "interactions", title, columns, rows)
 
 
-def by_arm_table(result: PoolingResult) -> Table:
-    """Who was randomised, died, came and was analysed, by trial and arm; means of the baseline."""
-    decimals = max(definition(result.options.outcome).decimals or 0, 1)
+def subgroups_table(result: PoolingResult, arm: str) -> Table | None:
+    """The floating effects by level; None without any."""
+    columns = (
+        _MODIFIER,
+        Column("Level", "level"),
+        _TRIALS,
+        Column(f"n {result.control}", lambda row: count_text(result, row, "n_control")),
+        Column(f"n {arm}", lambda row: count_text(result, row, "n_active")),
+        _estimate(result, "Effect"),
+        _NOTE,
+    )
+    rows = [row for row in of_arm(result, arm, "subgroup") if not row.trial]
+    title = f"Effects by level: {_versus(result, arm)}"
+    method = CI_LABELS["hksj-truncated"]
+    return _table(result, "subgroups", title, columns, rows, method=method)
+
+
+def ecological_table(result: PoolingResult, arm: str) -> Table | None:
+    """Associations between trials, separate and labelled; None without any."""
+    columns = (
+        Column("Covariate", _MODIFIER.source),
+        Column("Of the trials' means", "level"),
+        _TRIALS,
+        _estimate(result, "Association"),
+    )
+    rows = of_arm(result, arm, "interaction")
+    rows = [row for row in rows if row.variant == "ecological"]
+    title = "Between trials: ecological, not effect modification"
+    return _table(result, "ecological", title, columns, rows)
+
+
+def spline_table(result: PoolingResult, arm: str) -> Table | None:
+    """The tests of the curves, and the difference from the reference at a few values."""
+    mine = [row for row in result.spline if row.arm == arm]
+    rows: list[SplineRow] = []
+    for name in dict.fromkeys(row.covariate for row in mine):
+        own = [row for row in mine if row.covariate == name]
+        rows += [row for row in own if row.kind == "test"]
+        rows += [row for row in own if row.kind == "curve"][::10]
+
+    def place(row: SplineRow) -> str:
+        at_value = row.kind == "curve" and row.value is not None
+        return f"at {row.value:g}" if at_value else row.level
+
+    columns = (
+        Column("Modifier", "covariate", measure_name),
+        Column("Test, or value", place),
+        _TRIALS,
+        _estimate(result, "Against the reference"),
+        Column("Test", lambda row: _test(row) if row.kind == "test" else ""),
+        _NOTE,
+    )
+    title = f"Continuous modifiers by splines, within trials: {_versus(result, arm)}"
+    return _table(result, "spline", title, columns, rows, first=mine[0] if mine else None)
+
+
+def interaction_sentences(result: PoolingResult, arm: str) -> list[str]:
+    """One sentence per modifier, as an abstract states it."""
+    estimate = as_estimate(decimals_of(result))
+    found = []
+    for term in modifiers_shown(result, arm):
+        row = interaction_p(result, arm, term)
+        if row is not None:
+            facts = {"arm": arm, "row": row, "name": term.partition(":")[2], "p": p_sentence(row)}
+            shown_effect = "" if row.estimate is None else estimate(*scaled(row))
+            found.append(text("interaction_sentence", estimate=shown_effect, **facts))
+    return found
+
+
+# ------------------------------------------------------------------ between trials
+
+
+def slopes_table(result: PoolingResult, arm: str) -> Table | None:
+    """The meta-regressions on numbers; None without any."""
+    tau, without = _tau(result), _tau(result, "tau2_without")
+
+    def both(row: RegressionRow) -> str:
+        if row.tau2 is None or row.tau2_without is None or row.tau2_method == "fe":
+            return DASH
+        return f"{tau.cell(row)} ({without.cell(row)})"
+
+    columns = (
+        _COVARIATE,
+        Column("Change", "level"),
+        Column("Analysis", lambda row: CI_LABELS[row.ci_method] + " (headline)" * row.headline),
+        _TRIALS,
+        _estimate(result, "Ratio" if _of_log(result) else "Slope"),
+        _se(result),
+        _P,
+        Column(f"τ{_of_log(result)} (without)", both),
+        _R2,
+        _I2,
+        Column(
+            "Residual Q",
+            "q q_df q_p",
+            lambda q, df, p: f"{shown(q, 1)} ({df} df), p {p_equals(p)}",
+        ),
+    )
+    rows = [row for row in result.regression if row.arm == arm and row.kind == "slope"]
+    return _table(result, "slopes", f"Meta-regression: {_versus(result, arm)}", columns, rows)
+
+
+def groups_table(result: PoolingResult, arm: str) -> Table | None:
+    """The pooled effects of groups of trials by both models of tau²; None without any."""
+
+    def test(row: RegressionRow) -> str:
+        if row.kind == "difference":
+            return _test(row)
+        return row.note if row.estimate is None else DASH
+
+    columns = (
+        Column("Covariate", "covariate"),
+        Column("Trials with", lambda row: row.level if row.kind == "level" else "difference"),
+        Column("Model", lambda row: _TAU2_MODELS[row.tau2_model]),
+        _TRIALS,
+        _estimate(result, "Effect"),
+        _tau(result),
+        _I2,
+        Column("Test of difference", test),
+        _R2,
+    )
     rows = [
-        (
-            row.trial,
-            row.arm,
-            *(_arm_count(row, name) for name in _ARM_COUNTS),
-            shown(row.baseline_analysed, decimals),
-            thin_text(row.note, "n_baseline_others")
-            if row.n_baseline_others is None
-            else shown(row.baseline_others, decimals),
-        )
-        for row in result.by_arm
+        row
+        for row in result.regression
+        if row.arm == arm and row.kind != "slope" and (row.headline or row.k == 1)
     ]
-    caption = "Died, withdrew, alive and scanned are at the follow-up."
-    if any("deaths not recorded" in row.note for row in result.by_arm):
-        caption += f" {DASH}: the trial records no death, so who was alive is not known."
-    if any(row.baseline_others is not None for row in result.by_arm):
-        caption += " A mean baseline of the others that differs tells who did not come."
-    return _without_empty_columns(
-        Table(
-            title="Participants by arm",
-            columns=(
-                "Trial",
-                "Arm",
-                *_ARM_COUNTS.values(),
-                "Mean baseline, analysed",
-                "Mean baseline, others",
-            ),
-            rows=tuple(rows),
-            caption=caption,
+    return _table(result, "groups", f"Groups of trials: {_versus(result, arm)}", columns, rows)
+
+
+def _test(row: RegressionRow | SplineRow) -> str:
+    """``F(1, 10) = 4.2, p = 0.07`` or ``χ²(1) = 4.2, p = 0.04``."""
+    name = f"χ²({row.test_df})" if row.df is None else f"F({row.test_df}, {shown(row.df, 0)})"
+    return f"{name} = {shown(row.test, 2)}, p {p_equals(row.p)}"
+
+
+def regression_sentences(result: PoolingResult, arm: str) -> list[str]:
+    """One sentence per covariate, as a results section states it."""
+    estimate = as_estimate(decimals_of(result))
+    return [
+        text(
+            "regression_sentence",
+            row=row,
+            estimate=estimate(*scaled(row)),
+            test=_test(row) if row.kind != "slope" else "",
+            tau2_model=_TAU2_MODELS[row.tau2_model],
         )
-    )
+        for row in result.regression
+        if row.arm == arm and row.headline and row.kind != "level"
+    ]
 
 
-def _arm_count(row: ArmCount, name: str) -> str:
-    value = getattr(row, name)
-    return shown_count(value) if value is not None else thin_text(row.note, name)
+# ------------------------------------------------------------------ participants
 
 
-def exclusions_table(result: PoolingResult) -> Table | None:
-    """How many participants are not analysed, by reason; None where all are."""
-    account = result.accounting
-    if account is None or not account.excluded:
+def by_arm_table(result: PoolingResult) -> Table | None:
+    """Randomised, died, scanned and analysed, by trial and arm; means of the baseline."""
+    if not result.by_arm:
         return None
-    rows = excluded_reasons(result)
-    return Table(
-        title="Participants of the table who are not analysed",
-        columns=("Reason", "Participants"),
-        rows=tuple(rows),
-        caption=f"{shown_count(account.participants)} participants in the table = "
-        f"{shown_count(account.analysed)} analysed + "
-        f"{shown_count(sum(account.excluded.values()))} not analysed, each with one reason "
-        "in exclusions.csv.",
+    decimals = max(definition(result.options.outcome).decimals or 0, 1)
+
+    def others(row: Any) -> str:
+        if row.n_baseline_others is None:
+            return count_text(result, row, "n_baseline_others")
+        return shown(row.baseline_others, decimals)
+
+    columns = (
+        Column("Trial", "trial"),
+        Column("Arm", "arm"),
+        *(
+            Column(name.replace("_", " ").capitalize(), partial(count_text, result, field=name))
+            for name in _ARM_COUNTS
+        ),
+        Column("Mean baseline, analysed", "baseline_analysed", as_number(decimals)),
+        Column("Mean baseline, others", others),
     )
+    facts = {
+        "no_deaths": any(not row.deaths_recorded for row in result.by_arm),
+        "others": any(row.baseline_others is not None for row in result.by_arm),
+    }
+    title = "Participants by arm"
+    return _table(result, "by_arm", title, columns, result.by_arm, empty=("", DASH), **facts)
+
+
+def delta_table(result: PoolingResult, arm: str) -> Table | None:
+    """The pooled effect by delta and at the tipping points; None where there is none."""
+    decimals, unit = decimals_of(result), unit_name(result.unit)
+    columns = (
+        Column(f"Delta, {unit}" if unit else "Delta", "delta", as_number(decimals)),
+        Column(
+            f"Pooled estimate ({result.options.level:g}% CI)",
+            "estimate ci_low ci_high",
+            as_estimate(decimals),
+        ),
+        _P,
+        Column("", lambda row: "tipping point" if row.kind == "tipping-point" else ""),
+    )
+    rows = sorted((row for row in result.delta if row.arm == arm), key=lambda row: row.delta)
+    title = f"If outcomes missing in {arm} had differed"
+    return _table(result, "delta", title, columns, rows)
 
 
 def excluded_reasons(result: PoolingResult) -> list[tuple[str, str]]:
@@ -488,58 +524,57 @@ def excluded_reasons(result: PoolingResult) -> list[tuple[str, str]]:
     sentences = {
         item.code: item.sentence for item in result.exclusions if item.stage == "participant"
     }
-    gone = account.participants - account.analysed
-    told = suppressed_counts(account.excluded, gone, least)
-    return [
-        (sentences[code], _few_or_count(told[code], count, least))
-        for code, count in sorted(account.excluded.items(), key=lambda pair: -pair[1])
-    ]
+    released = suppressed_counts(account.excluded, account.participants - account.analysed, least)
+
+    def count(code: str, n: int) -> str:
+        """``<10`` for a few, a dash where the count would reveal another."""
+        if released[code] is not None:
+            return shown_count(released[code])
+        return f"<{least}" if n < least else DASH
+
+    by_size = sorted(account.excluded.items(), key=lambda pair: -pair[1])
+    return [(sentences[code], count(code, n)) for code, n in by_size]
 
 
-def _few_or_count(told: int | None, count: int, least: int) -> str:
-    """The count, ``<10`` for a few, a dash where it would give another back."""
-    if told is not None:
-        return shown_count(told)
-    return f"<{least}" if count < least else DASH
+def exclusions_table(result: PoolingResult) -> Table | None:
+    """How many participants are not analysed, by reason; None where all are."""
+    account = result.accounting
+    excluded = sum(account.excluded.values()) if account is not None else 0
+    columns = (Column("Reason", lambda pair: pair[0]), Column("Participants", lambda pair: pair[1]))
+    rows = excluded_reasons(result)
+    title = "Participants of the table who are not analysed"
+    return _table(result, "exclusions", title, columns, rows, account=account, excluded=excluded)
 
 
-def integrity_tables(result: PoolingResult) -> Iterable[Table]:
-    """What wants a look, then what was checked in how many trials."""
+# ------------------------------------------------------------------ integrity
+
+
+def integrity_tables(result: PoolingResult) -> list[Table]:
+    """Findings to review, then what was checked in how many trials."""
+    least = result.options.min_cell
+
+    def found(n: int | None, value: float | None) -> str:
+        if value is not None:
+            return shown(value, 2)
+        return f"<{least}" if n is None else shown_count(n)
+
+    findings = (
+        Column("Trial", "trial"),
+        Column("Finding", "statement"),
+        Column("Found", "n_found value", found),
+        Column("Checked", "n_checked", shown_count),
+    )
     looks = [row for row in result.integrity if row.result == "look"]
-    if looks:
-        yield Table(
-            title="Findings that want a look",
-            columns=("Trial", "Finding", "Found", "Checked"),
-            rows=tuple(
-                (
-                    row.trial,
-                    row.sentence.partition(" (n<")[0],
-                    _finding(row.n_found, row.value, result.options.min_cell),
-                    shown_count(row.n_checked),
-                )
-                for row in looks
-            ),
-        )
+    tables = [make_table("Findings to review", findings, looks)] if looks else []
     counts: dict[str, Counter[str]] = {}
     for row in result.integrity:
         counts.setdefault(row.check, Counter())[row.result] += 1
-    rows = tuple(
-        (check, *(str(found[state]) for state in ("ok", "look", "not-checked")))
-        for check, found in counts.items()
-        if found["ok"] or found["look"]
+    done = {check: n for check, n in counts.items() if n["ok"] or n["look"]}
+    checks = (
+        Column("Check", lambda item: item[0]),
+        Column("Trials without findings", lambda item: item[1]["ok"]),
+        Column("Trials with findings", lambda item: item[1]["look"]),
+        Column("Trials not checked", lambda item: item[1]["not-checked"]),
     )
-    skipped = [check for check, found in counts.items() if not (found["ok"] or found["look"])]
-    yield Table(
-        title="Checks of the data",
-        columns=("Check", "Trials without findings", "Trials to look at", "Trials not checked"),
-        rows=rows,
-        caption=f"Not possible in any trial, for want of columns: {', '.join(skipped)}."
-        if skipped
-        else "",
-    )
-
-
-def _finding(found: int | None, value: float | None, least: int) -> str:
-    if value is not None:
-        return shown(value, 2)
-    return f"<{least}" if found is None else shown_count(found)
+    caption = text("table_integrity", skipped=[check for check in counts if check not in done])
+    return [*tables, make_table("Checks of the data", checks, done.items(), caption)]

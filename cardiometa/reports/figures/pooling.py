@@ -1,0 +1,686 @@
+"""The figures of a pooled analysis, and what its figures and tables print of a row.
+
+Forest plots of each arm, of effect modifiers (two panels) and of harmonised against reported
+values; funnel plots, meta-regressions and splines. Every number is one of the CSV files.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ...measurement.measures import definition
+from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
+from ...pooling.results import (
+    ArmCount,
+    EffectRow,
+    PoolingResult,
+    RegressionLine,
+    RegressionRow,
+    SplineRow,
+)
+from ...pooling.subgroups.modifiers import PER
+from ...pooling.methods import EFFECT_NAMES
+from ...statistics.meta import LEAST_TRIALS, t_interval
+from ..page import words
+from ..style import (
+    DASH,
+    HAIR,
+    INK,
+    PALETTE,
+    SOFT,
+    Drawing,
+    drawing,
+    figure_style,
+    measure_label,
+    measure_name,
+    new_figure,
+    p_equals,
+    shown,
+    shown_count,
+    shown_interval,
+    shown_p,
+)
+from .forest import ForestRow, ForestSpec, RowKind, forest_plot, log_ticks, two_panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CI_LABELS: Final = {
+    "wald": "Wald",
+    "hksj": "HKSJ",
+    "hksj-truncated": "HKSJ, truncated",
+    "kenward-roger": "Kenward-Roger",
+    "satterthwaite": "Satterthwaite",
+}
+_TOO_WIDE: Final = "too wide to draw"
+_BLANK: Final = ForestRow(label="", kind="text")
+_FIELD: Final = "#eef2f7"
+_DASHED: Final = (0, (4, 3))
+
+
+# ------------------------------------------------------------------ what is printed of a result
+
+
+def of_arm(result: PoolingResult, arm: str, analysis: str) -> list[EffectRow]:
+    """The rows of one arm and analysis, in the file's order; of the harmonised values."""
+    return [
+        row
+        for row in result.effects
+        if row.arm == arm and row.analysis == analysis and row.source == "harmonised"
+    ]
+
+
+def headline_of(result: PoolingResult, arm: str) -> EffectRow:
+    """The pooled row that is an arm's headline: the two-stage one where there is one."""
+    return next(row for row in of_arm(result, arm, "pooled") if row.headline)
+
+
+def modifiers_shown(result: PoolingResult, arm: str) -> list[str]:
+    """The terms of one arm that have subgroups or interactions, in the file's order."""
+    found = ("interaction", "subgroup")
+    rows = (row for row in result.effects if row.arm == arm and row.analysis in found)
+    return list(dict.fromkeys(row.term for row in rows))
+
+
+def interaction_p(result: PoolingResult, arm: str, term: str) -> EffectRow | None:
+    """The row with the p value of the modifier: the joint test, else the single contrast."""
+    rows = _two_stage(result, arm, term, "interaction")
+    pooled = [row for row in rows if row.headline and not row.trial]
+    joint = [row for row in pooled if row.variant == "joint-test"]
+    return next(iter(joint or pooled), None)
+
+
+def _two_stage(result: PoolingResult, arm: str, term: str, analysis: str) -> list[EffectRow]:
+    rows = of_arm(result, arm, analysis)
+    return [row for row in rows if (row.term, row.model) == (term, "two-stage")]
+
+
+def scaled(
+    row: EffectRow | RegressionRow | SplineRow,
+) -> tuple[float | None, float | None, float | None]:
+    """Estimate and interval on the scale shown: ratios as ratios."""
+    if row.effect in RATIOS:
+        return row.exp_estimate, row.exp_ci_low, row.exp_ci_high
+    return row.estimate, row.ci_low, row.ci_high
+
+
+def scaled_prediction(row: EffectRow) -> tuple[float, float] | None:
+    """The prediction interval on the scale shown; None where there is none."""
+    if row.pi_low is None or row.pi_high is None:
+        return None
+    if row.effect not in RATIOS:
+        return row.pi_low, row.pi_high
+    try:
+        low, high = math.exp(row.pi_low), math.exp(row.pi_high)
+    except OverflowError:  # three trials, one df: beyond the largest number
+        return None
+    return (low, high) if low > 0 else None
+
+
+def count_text(result: PoolingResult, row: EffectRow | ArmCount, field: str) -> str:
+    """A count, ``<10`` where it is suppressed as small, a dash where it would reveal one."""
+    count: int | None = getattr(row, field)
+    if count is not None:
+        return shown_count(count)
+    small = row.small_counts or (field,)
+    is_small = field in small or field.removeprefix("n_") in small
+    return f"<{result.options.min_cell}" if is_below_threshold(row) and is_small else DASH
+
+
+def is_below_threshold(row: EffectRow | ArmCount) -> bool:
+    """True where numbers of the row were removed because they are of too few participants."""
+    return row.suppressed == "below-threshold"
+
+
+def decimals_of(result: PoolingResult) -> int:
+    """Decimals for effects: those of the measure, more where the SE is small against them."""
+    known = definition(result.options.outcome).decimals or 0
+    if result.options.effect in (*EVENTS, WIN_ODDS):
+        return 3 if result.options.effect == "risk-difference" else 2
+    if result.options.effect == STANDARDISED:
+        return 2
+    # A common effect may be far more precise than the effect that is shown.
+    errors = [
+        row.se
+        for row in result.effects
+        if row.analysis == "pooled"
+        and row.se
+        and row.effect != WIN_ODDS
+        and (row.tau2_method != "fe" or result.options.tau2 == "fe")
+    ]
+    if not errors:
+        return max(known, 1)
+    # Two significant digits of the smallest standard error of a pooled effect.
+    needed = 1 - math.floor(math.log10(min(errors)))
+    return int(min(max(known, needed, 0), 6))
+
+
+def effect_label(result: PoolingResult) -> str:
+    """``Mean difference in LV EF, %``."""
+    effect = EFFECT_NAMES[result.options.effect]
+    name = effect[0].upper() + effect[1:]
+    if not result.options.outcome:
+        return name
+    if result.options.effect in EVENTS:
+        return f"{name}, {result.options.outcome}"
+    if result.options.effect in (WIN_ODDS, STANDARDISED):
+        return f"{name}, {measure_name(result.options.outcome)}"
+    joint = "in" if result.options.effect == "mean-difference" else "of"
+    return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
+
+
+def _unbroken(label: str) -> str:
+    """A measure's label whose name and unit are not separated where the line is broken."""
+    head, joint, rest = label.rpartition(" in ")
+    if not joint:
+        head, joint, rest = label.rpartition(" of ")
+    return head + joint + rest.replace(" ", "\N{NO-BREAK SPACE}") if joint else label
+
+
+def difference_name(result: PoolingResult) -> str:
+    """What an interaction is: a difference in effect, or a ratio of ratios."""
+    if result.options.effect in RATIOS:
+        return f"Ratio of {EFFECT_NAMES[result.options.effect]}s"
+    return "Difference in effect"
+
+
+# ------------------------------------------------------------------ sentences
+
+
+def result_sentence(result: PoolingResult, arm: str) -> str:
+    """The headline in one sentence, as an abstract states it."""
+    row = headline_of(result, arm)
+    decimals = decimals_of(result)
+    limits = scaled_prediction(row)
+    known = row.n_control is not None and row.n_active is not None
+    return words(
+        "pooling",
+        "result_sentence",
+        label=effect_label(result),
+        versus=f"{arm} versus {result.control}",
+        row=row,
+        level=f"{result.options.level:g}%",
+        estimate=None if row.estimate is None else shown(scaled(row)[0], decimals),
+        interval=shown_interval(*scaled(row)[1:], decimals),
+        participants=(row.n_control or 0) + (row.n_active or 0) if known else None,
+        prediction=None if limits is None else shown_interval(*limits, decimals),
+        tau=None
+        if row.tau2 is None or row.tau2_method == "fe"
+        else shown(math.sqrt(row.tau2), decimals + 1),
+    ).replace(DASH, "not known")
+
+
+def heterogeneity_sentence(result: PoolingResult, arm: str) -> str:
+    """τ, I², Q and the test of the pooled effect, as printed below the plot."""
+    line = next((r for r in result.heterogeneity if r.arm == arm and r.headline), None)
+    decimals = decimals_of(result) + 1
+
+    def limits(low: float | None, high: float | None, digits: int, unit: str = "") -> str:
+        return "" if low is None else f" ({shown_interval(low, high, digits)}{unit})"
+
+    return words(
+        "pooling",
+        "heterogeneity_sentence",
+        row=headline_of(result, arm),
+        line=line,
+        tau=""
+        if line is None
+        else shown(line.tau, decimals) + limits(line.tau_low, line.tau_high, decimals),
+        i2=""
+        if line is None
+        else f"{shown(line.i2_percent, 0)}%"
+        + limits(None if line.tau_low is None else line.i2_low, line.i2_high, 0, "%"),
+    )
+
+
+def small_study_sentence(result: PoolingResult, arm: str) -> str:
+    """Egger's test in words; empty below ten trials."""
+    row = next(iter(of_arm(result, arm, "small-study")), None)
+    return "" if row is None else words("pooling", "small_study", arm=arm, row=row)
+
+
+def p_sentence(row: EffectRow | None) -> str:
+    """``p = 0.032 (after Holm 0.064)``; empty where there is none."""
+    if row is None or row.p is None:
+        return ""
+    holm = "" if row.p_holm is None else f" (after Holm {shown_p(row.p_holm)})"
+    return f"p {p_equals(row.p)}{holm}"
+
+
+# ------------------------------------------------------------------ all figures of a result
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingFigure:
+    """A figure with its place in the page; ``name`` is the modifier or covariate it shows."""
+
+    kind: str
+    arm: str
+    name: str
+    drawing: Drawing
+
+
+def draw_figures(result: PoolingResult) -> list[PoolingFigure]:
+    """Draw all that the result has.
+
+    Kinds: ``forest``, ``levels`` (by effect modifier), ``reported`` (harmonised and reported
+    values), ``funnel``, ``regression`` and ``spline``.
+    """
+    found: list[PoolingFigure] = []
+    compared = dict.fromkeys(row.arm for row in result.comparison)
+    for arm in result.arms:
+        curves = dict.fromkeys(
+            row.covariate for row in result.spline if row.arm == arm and row.kind == "curve"
+        )
+        drawn: list[tuple[str, str, Drawing | None]] = [
+            ("forest", "", forest_plot(forest_spec(result, arm))),
+            *(
+                ("levels", term.partition(":")[2], draw_levels(result, arm, term))
+                for term in modifiers_shown(result, arm)
+            ),
+            *(("reported", "", draw_comparison(result, arm)) for _ in compared if _ == arm),
+            ("funnel", "", draw_funnel(result, arm)),
+            *(
+                ("regression", line.covariate, _draw_regression(result, line))
+                for line in result.lines
+                if line.arm == arm
+            ),
+            *(("spline", name, _draw_spline(result, arm, name)) for name in curves),
+        ]
+        found += [
+            PoolingFigure(kind=kind, arm=arm, name=name, drawing=one)
+            for kind, name, one in drawn
+            if one is not None
+        ]
+    return found
+
+
+# ------------------------------------------------------------------ the forest plot of an arm
+
+
+def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
+    """What the forest plot of an arm shows; the numbers are those of ``effects.csv``."""
+    headline = headline_of(result, arm)
+    columns, cells_of = _participant_columns(result, arm)
+    rows = [
+        _forest_row(
+            row,
+            row.trial,
+            "aggregate" if row.aggregate else "trial",
+            cells=cells_of(row),
+            weight_percent=row.weight_percent if _drawable(row) else None,
+        )
+        for row in of_arm(result, arm, "trial")
+    ]
+    rows.append(ForestRow(label="", kind="space"))
+    several = (headline.k or 0) > 1
+    rows.append(
+        _forest_row(
+            headline,
+            _pooled_label(headline) if several else "One trial, not pooled",
+            "pooled",
+            cells=cells_of(headline),
+            weight_percent=100.0 if several else None,
+        )
+    )
+    limits = scaled_prediction(headline)
+    if limits is not None:
+        name = f"{result.options.level:g}% prediction interval"
+        rows.append(ForestRow(label=name, kind="prediction", ci_low=limits[0], ci_high=limits[1]))
+    pooled = of_arm(result, arm, "pooled")
+    single = next((row for row in pooled if row.headline and row.model == "one-stage"), None)
+    if single is not None and single is not headline:
+        common = ", common effect" * (single.tau2_method == "fe")
+        label = f"One-stage{common} ({CI_LABELS[single.ci_method]})"
+        rows.append(_forest_row(single, label, "pooled", cells=("",) * len(columns)))
+    ranked = result.options.effect == WIN_ODDS
+    return ForestSpec(
+        rows=tuple(rows),
+        columns=columns,
+        left_label=f"{'Worse' if ranked else 'Lower'} with {arm}",
+        right_label=f"{'Better' if ranked else 'Higher'} with {arm}",
+        heterogeneity_text=heterogeneity_sentence(result, arm),
+        title=f"{effect_label(result)}: {arm} versus {result.control}",
+        **_scale(result),
+    )
+
+
+def _scale(result: PoolingResult) -> dict[str, Any]:
+    """The arguments of a `ForestSpec` that follow from the effect measure."""
+    ratio = result.options.effect in RATIOS
+    return {
+        "effect_label": _unbroken(effect_label(result)),
+        "null_value": 1.0 if ratio else 0.0,
+        "log_scale": ratio,
+        "decimals": decimals_of(result),
+        "level_percent": result.options.level,
+    }
+
+
+def _drawable(row: EffectRow) -> bool:
+    """False for a ratio whose interval reaches 0 or infinity in the computer's numbers."""
+    estimate, low, high = scaled(row)
+    known = estimate is not None and low is not None and high is not None
+    return known and (row.effect not in RATIOS or bool(low and low > 0))
+
+
+def _forest_row(row: EffectRow, label: str, kind: RowKind, **more: Any) -> ForestRow:
+    """The row as drawn; words in place of its numbers where it has none or they are too wide."""
+    if _drawable(row):
+        estimate, low, high = scaled(row)
+        return ForestRow(
+            label=label, kind=kind, estimate=estimate, ci_low=low, ci_high=high, **more
+        )
+    note = _TOO_WIDE if row.estimate is not None else _why_missing(row)
+    return ForestRow(label=label, kind=kind, note=note, **more)
+
+
+def _why_missing(row: EffectRow) -> str:
+    if row.suppressed == "below-threshold":
+        return row.note.partition(";")[0]
+    return "not pooled" if row.variant == "not-pooled" else "not estimable"
+
+
+def _pooled_label(row: EffectRow) -> str:
+    kind = "Common effect" if row.tau2_method == "fe" else "Random effects"
+    kind = "Mantel-Haenszel" if row.variant == "mantel-haenszel" else kind
+    return f"{'One-stage' if row.model == 'one-stage' else kind} ({CI_LABELS[row.ci_method]})"
+
+
+_Cells = Callable[[EffectRow], tuple[str, ...]]
+
+
+def _participant_columns(result: PoolingResult, arm: str) -> tuple[tuple[str, ...], _Cells]:
+    """Headings, and a function from a row to its cells: n, mean (SD), or events of n, by arm."""
+    trials = of_arm(result, arm, "trial")
+    if not any(row.n_control is not None or row.n_active is not None for row in trials):
+        return (), lambda _: ()
+    names = {"n_control": result.control, "n_active": arm}
+    counts = {(row.trial, row.arm): row for row in result.by_arm}
+    if result.options.effect in EVENTS and result.by_arm:
+        return tuple(f"Events / n {name}" for name in names.values()), lambda row: tuple(
+            f"{_events(result, counts, row, name)}{count_text(result, row, field)}"
+            for field, name in names.items()
+        )
+    if not any(row.outcome_mean is not None for row in result.by_arm):
+        headings = tuple(f"n {name}" for name in names.values())
+        return headings, lambda row: tuple(count_text(result, row, field) for field in names)
+    headings = tuple(part for name in names.values() for part in (f"n {name}", "mean (SD)"))
+    decimals = max(definition(result.options.outcome).decimals or 0, 1)
+
+    def mean_sd(row: ArmCount | None) -> str:
+        if row is None or row.outcome_mean is None:
+            return ""
+        spread = "" if row.outcome_sd is None else f" ({shown(row.outcome_sd, decimals)})"
+        return shown(row.outcome_mean, decimals) + spread
+
+    return headings, lambda row: tuple(
+        cell
+        for field, name in names.items()
+        for cell in (count_text(result, row, field), mean_sd(counts.get((row.trial, name))))
+    )
+
+
+def _events(
+    result: PoolingResult, counts: dict[tuple[str, str], ArmCount], row: EffectRow, name: str
+) -> str:
+    """``12 / `` of one trial, or of all trials that are pooled."""
+    if row.analysis == "trial":
+        found = counts.get((row.trial, name))
+        return "" if found is None else f"{count_text(result, found, 'events')} / "
+    pooled = {
+        one.trial
+        for one in of_arm(result, row.arm, "trial")
+        if one.estimate is not None or one.suppressed == "below-threshold"
+    }
+    events = [counts[trial, name].events for trial in pooled if (trial, name) in counts]
+    known = [one for one in events if one is not None]
+    return f"{shown_count(sum(known)) if len(known) == len(pooled) else DASH} / "
+
+
+# ------------------------------------------------------------------ harmonised and reported
+
+
+def draw_comparison(result: PoolingResult, arm: str) -> Drawing:
+    """Each trial's effect and the pooled one from both sources, one under the other."""
+    pairs: dict[str, dict[str, EffectRow]] = {}
+    for row in result.compared:
+        if row.arm == arm:
+            pairs.setdefault(row.trial, {})[row.source] = row
+    kinds: dict[tuple[str, bool], RowKind] = {
+        ("harmonised", True): "trial",
+        ("harmonised", False): "pooled",
+        ("reported", True): "aggregate",
+        ("reported", False): "subgroup-pooled",
+    }
+    names = {"harmonised": "Harmonised", "reported": "As reported"}
+    rows: list[ForestRow] = []
+    # Trials with both sources, then the pooled effects, whose trial is empty.
+    for trial in [*(name for name, pair in pairs.items() if name and len(pair) == 2), ""]:
+        rows.append(ForestRow(label=trial or "All trials", kind="subgroup-heading"))
+        rows += [
+            ForestRow(
+                label=name,
+                kind=kinds[source, bool(trial)],
+                estimate=row.estimate,
+                ci_low=row.ci_low,
+                ci_high=row.ci_high,
+                indent=1,
+            )
+            for source, name in names.items()
+            if (row := pairs[trial].get(source)) is not None
+        ]
+    decimals = decimals_of(result) + 1
+    foot = "; ".join(
+        f"{row.quantity} {shown(row.harmonised, decimals)} harmonised, "
+        f"{shown(row.reported, decimals)} as reported"
+        for row in result.comparison
+        if row.arm == arm and row.quantity in ("residual SD", "tau")
+    ).replace("tau", "τ")
+    return forest_plot(
+        ForestSpec(
+            rows=tuple(rows),
+            effect_label=effect_label(result),
+            left_label=f"Lower with {arm}",
+            right_label=f"Higher with {arm}",
+            decimals=decimals_of(result),
+            level_percent=result.options.level,
+            heterogeneity_text=f"The same participants: {foot}." if foot else "",
+            title=f"Harmonised and reported values: {arm} versus {result.control}",
+        )
+    )
+
+
+# ------------------------------------------------------------------ by effect modifier
+
+
+def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
+    """Effects by level at the left, interactions at the right; None where there is nothing.
+
+    The only p value is that of the interaction (``pooling.md`` 2.3).
+    """
+    subgroups = _two_stage(result, arm, term, "subgroup")
+    interactions = [
+        row
+        for row in _two_stage(result, arm, term, "interaction")
+        if row.variant != "joint-test" and (row.trial or row.headline)
+    ]
+    if not interactions:
+        return None
+    left: list[ForestRow] = []
+    right: list[ForestRow] = []
+    # One pooled contrast carries the dashed line; of several none does.
+    several = sum(not row.trial and _drawable(row) for row in interactions) > 1
+    for trial in [*dict.fromkeys(r.trial for r in [*subgroups, *interactions] if r.trial), ""]:
+        heading = ForestRow(label=trial or "All trials", kind="subgroup-heading")
+        own = [_level_row(row, "subgroup-pooled") for row in subgroups if row.trial == trial]
+        pooled: RowKind = "subgroup-pooled" if several else "pooled"
+        across = [_level_row(row, pooled) for row in interactions if row.trial == trial]
+        size = max(len(own), len(across))
+        # Contrasts at the height of their level, a slope at that of the first band.
+        contrasts = across and len(own) == len(across) + 1 and " vs " in across[0].label
+        right_rows = [*[_BLANK] * bool(contrasts), *across]
+        left += [heading, *own, *[_BLANK] * (size - len(own))]
+        right += [heading, *right_rows, *[_BLANK] * (size - len(right_rows))]
+    name = re.sub(r"_(years|percent|ml|g|cm|kg)\b.*", "", term.partition(":")[2]).replace("_", " ")
+    p = p_sentence(interaction_p(result, arm, term))
+    scale = {**_scale(result), "width_mm": 120.0}
+    return two_panels(
+        ForestSpec(
+            rows=tuple(left),
+            label_heading=f"Effect by {name}",
+            left_label=f"Lower with {arm}",
+            right_label=f"Higher with {arm}",
+            heterogeneity_text=words("pooling", "levels_foot"),
+            title=f"Effect by {name}",
+            **scale,
+        ),
+        ForestSpec(
+            rows=tuple(right),
+            label_heading="Interaction within trials",
+            left_label="Effect lower",
+            right_label="Effect higher",
+            heterogeneity_text=f"Interaction within trials: {p}."
+            if p
+            else "No pooled interaction.",
+            title=f"Interaction with {name}",
+            **{**scale, "effect_label": difference_name(result)},
+        ),
+        title=f"{effect_label(result)} by {name}: {arm} versus {result.control}",
+    )
+
+
+def _level_row(row: EffectRow, pooled: RowKind) -> ForestRow:
+    made = _forest_row(row, row.level, "trial", indent=1)
+    return made if row.trial or made.estimate is None else replace(made, kind=pooled)
+
+
+# ------------------------------------------------------------------ trials as points, curves
+
+
+def _plot(title: str, description: str, draw: Callable[[Axes], None]) -> Drawing:
+    with figure_style():
+        figure = new_figure(120.0, 88.0)
+        axes = figure.subplots()
+        draw(axes)
+        figure.tight_layout()
+    return drawing(figure, title, description)
+
+
+def draw_funnel(result: PoolingResult, arm: str) -> Drawing | None:
+    """Effects against their standard errors; None below ten trials, where it misleads."""
+    trials = [row for row in of_arm(result, arm, "trial") if row.estimate is not None and row.se]
+    pooled = headline_of(result, arm)
+    if len(trials) < LEAST_TRIALS or pooled.estimate is None:
+        return None
+    x = np.array([row.estimate for row in trials], dtype=float)
+    se = np.array([row.se for row in trials], dtype=float)
+    hollow = np.array([row.aggregate for row in trials])
+    top = 1.06 * float(se.max())
+    half = t_interval(0.0, 1.0, math.inf, result.options.level).high
+    centre = float(pooled.estimate)
+
+    def draw(axes: Axes) -> None:
+        corners = [centre - half * top, centre, centre + half * top]
+        axes.fill(corners, [top, 0.0, top], facecolor=_FIELD, edgecolor=HAIR, linewidth=0.7)
+        axes.axvline(centre, color=SOFT, linewidth=0.8, linestyle=_DASHED)
+        axes.axvline(0.0, color=INK, linewidth=0.7)
+        for some, face in ((~hollow, PALETTE[0]), (hollow, "white")):
+            style: dict[str, Any] = {"facecolor": face, "edgecolor": PALETTE[0], "linewidth": 0.9}
+            axes.scatter(x[some], se[some], s=20, zorder=3, **style)
+        axes.set_ylim(top, 0.0)
+        _effect_axis(axes, result, "x")
+        axes.set_ylabel("Standard error" + " (of log)" * (result.options.effect in RATIOS))
+
+    description = words("pooling", "funnel_description", k=len(trials), options=result.options)
+    return _plot(f"Funnel plot: {arm} versus {result.control}", description, draw)
+
+
+def _draw_regression(result: PoolingResult, line: RegressionLine) -> Drawing:
+    """The bubble plot of a meta-regression on a number."""
+    key = (line.arm, line.covariate)
+    points = [point for point in result.points if (point.arm, point.covariate) == key]
+
+    def draw(axes: Axes) -> None:
+        axes.fill_between(line.x, line.low, line.high, color=_FIELD, linewidth=0)
+        axes.plot(line.x, line.estimate, color=INK, linewidth=1.0)
+        axes.axhline(0.0, color=SOFT, linewidth=0.7)
+        most = max((point.weight for point in points), default=1.0)
+        if points:
+            axes.scatter(
+                [point.value for point in points],
+                [point.estimate for point in points],
+                s=[max(6.0, 150.0 * point.weight / most) for point in points],
+                facecolor=PALETTE[0],
+                edgecolor="white",
+                linewidth=0.7,
+                alpha=0.75,
+                zorder=3,
+            )
+        _effect_axis(axes, result, "y")
+        axes.set_xlabel(_trial_covariate(line.label))
+
+    title = f"Meta-regression on {line.label}: {line.arm} versus {result.control}"
+    return _plot(title, words("pooling", "regression_description"), draw)
+
+
+def _draw_spline(result: PoolingResult, arm: str, covariate: str) -> Drawing:
+    """The effect over a number of ``--by``, against a reference value."""
+    key = (arm, covariate, "curve")
+    rows = [row for row in result.spline if (row.arm, row.covariate, row.kind) == key]
+    x, middle, low, high = (
+        np.array([getattr(row, name) for row in rows], dtype=float)
+        for name in ("value", "estimate", "ci_low", "ci_high")
+    )
+    reference = float(rows[0].reference or 0.0)
+    linear = interaction_p(result, arm, f"treatment:{covariate}")
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0.0, color=SOFT, linewidth=0.7)
+        axes.fill_between(x, low, high, color="#dde6f0", linewidth=0)
+        axes.plot(x, middle, color=PALETTE[0], linewidth=1.4)
+        if linear is not None and linear.estimate is not None:
+            slope = linear.estimate / PER.get(covariate, (1.0, ""))[0]
+            axes.plot(x, slope * (x - reference), color=INK, linewidth=0.9, linestyle=_DASHED)
+        axes.plot([reference], [0.0], marker="o", markersize=3.5, color=INK)
+        for knot in map(float, rows[0].knots.split(";")):
+            if x[0] <= knot <= x[-1]:
+                axes.axvline(knot, ymax=0.025, color=INK, linewidth=0.9)
+        _effect_axis(axes, result, "y")
+        what = "Ratio to" if result.options.effect in RATIOS else "Difference from"
+        axes.set_ylabel(f"{what} the effect at {reference:g}\n({effect_label(result)})")
+        axes.set_xlabel(measure_name(covariate) + ", years" * covariate.endswith("_years"))
+        axes.margins(x=0.0)
+
+    title = f"Effect over {covariate}: {arm} versus {result.control}"
+    return _plot(title, words("pooling", "spline_description"), draw)
+
+
+def _trial_covariate(label: str) -> str:
+    """``mean age_years`` as ``Mean age of the trial, years``."""
+    head, _, name = label.rpartition(" ")
+    known = measure_name(name)
+    unit = ", years" if name.endswith("_years") else ""
+    if head and known != name and not name.startswith(("lv_", "rv_")):
+        known = known.lower()
+    text = f"{head} {known}".strip()
+    return f"{text[0].upper()}{text[1:]} of the trial{unit}"
+
+
+def _effect_axis(axes: Axes, result: PoolingResult, which: str) -> None:
+    """The effect's label, and ticks of ratios where the scale is a log."""
+    untyped: Any = axes
+    getattr(untyped, f"set_{which}label")(effect_label(result))
+    if result.options.effect not in RATIOS:
+        return
+    low, high = getattr(untyped, f"get_{which}lim")()
+    ticks = log_ticks(math.exp(low), math.exp(high))
+    places, labels = [math.log(value) for value, _ in ticks], [label for _, label in ticks]
+    getattr(untyped, f"set_{which}ticks")(places, labels)
+    getattr(untyped, f"set_{which}lim")(low, high)
