@@ -219,7 +219,7 @@ def test_the_command_writes_tables_figures_and_roundings_of_them(tmp_path):
     for value in influence["dffits"]:
         assert f"{value:.2f}".replace("-", "−") in page
     assert len(re.findall("ecological", page)) >= 3
-    assert "no modifier, 2 covariates of trials" in page
+    assert "no modifier, 2 trial-level covariates" in page
     again = CliRunner().invoke(app, [*command[:-2], "--overwrite"])
     assert again.exit_code == 0, again.output
     assert not (out / "meta_regression.csv").exists()

@@ -130,12 +130,8 @@ def count_text(result: PoolingResult, row: EffectRow | ArmCount, field: str) -> 
         return shown_count(count)
     small = row.small_counts or (field,)
     is_small = field in small or field.removeprefix("n_") in small
-    return f"<{result.options.min_cell}" if is_below_threshold(row) and is_small else DASH
-
-
-def is_below_threshold(row: EffectRow | ArmCount) -> bool:
-    """True where numbers of the row were removed because they are of too few participants."""
-    return row.suppressed == "below-threshold"
+    shown_small = row.suppressed == "below-threshold" and is_small
+    return f"<{result.options.min_cell}" if shown_small else DASH
 
 
 def decimals_of(result: PoolingResult) -> int:
@@ -310,6 +306,7 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     columns, cells_of = _participant_columns(result, arm)
     rows = [
         _forest_row(
+            result,
             row,
             row.trial,
             "aggregate" if row.aggregate else "trial",
@@ -322,6 +319,7 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     several = (headline.k or 0) > 1
     rows.append(
         _forest_row(
+            result,
             headline,
             _pooled_label(headline) if several else "One trial, not pooled",
             "pooled",
@@ -338,7 +336,7 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     if single is not None and single is not headline:
         common = ", common effect" * (single.tau2_method == "fe")
         label = f"One-stage{common} ({CI_LABELS[single.ci_method]})"
-        rows.append(_forest_row(single, label, "pooled", cells=("",) * len(columns)))
+        rows.append(_forest_row(result, single, label, "pooled", cells=("",) * len(columns)))
     ranked = result.options.effect == WIN_ODDS
     return ForestSpec(
         rows=tuple(rows),
@@ -370,20 +368,25 @@ def _drawable(row: EffectRow) -> bool:
     return known and (row.effect not in RATIOS or bool(low and low > 0))
 
 
-def _forest_row(row: EffectRow, label: str, kind: RowKind, **more: Any) -> ForestRow:
+def _forest_row(
+    result: PoolingResult, row: EffectRow, label: str, kind: RowKind, **more: Any
+) -> ForestRow:
     """The row as drawn; words in place of its numbers where it has none or they are too wide."""
     if _drawable(row):
         estimate, low, high = scaled(row)
         return ForestRow(
             label=label, kind=kind, estimate=estimate, ci_low=low, ci_high=high, **more
         )
-    note = _TOO_WIDE if row.estimate is not None else _why_missing(row)
+    note = _TOO_WIDE if row.estimate is not None else _why_missing(result, row)
     return ForestRow(label=label, kind=kind, note=note, **more)
 
 
-def _why_missing(row: EffectRow) -> str:
+def _why_missing(result: PoolingResult, row: EffectRow) -> str:
     if row.suppressed == "below-threshold":
-        return row.note.partition(";")[0]
+        which = f" ({', '.join(row.small_counts)})" if row.small_counts else ""
+        return f"n<{result.options.min_cell}{which}"
+    if row.suppressed:
+        return "withheld"
     return "not pooled" if row.variant == "not-pooled" else "not estimable"
 
 
@@ -519,9 +522,11 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
     several = sum(not row.trial and _drawable(row) for row in interactions) > 1
     for trial in [*dict.fromkeys(r.trial for r in [*subgroups, *interactions] if r.trial), ""]:
         heading = ForestRow(label=trial or "All trials", kind="subgroup-heading")
-        own = [_level_row(row, "subgroup-pooled") for row in subgroups if row.trial == trial]
+        own = [
+            _level_row(result, row, "subgroup-pooled") for row in subgroups if row.trial == trial
+        ]
         pooled: RowKind = "subgroup-pooled" if several else "pooled"
-        across = [_level_row(row, pooled) for row in interactions if row.trial == trial]
+        across = [_level_row(result, row, pooled) for row in interactions if row.trial == trial]
         size = max(len(own), len(across))
         # Contrasts at the height of their level, a slope at that of the first band.
         contrasts = across and len(own) == len(across) + 1 and " vs " in across[0].label
@@ -556,8 +561,8 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
     )
 
 
-def _level_row(row: EffectRow, pooled: RowKind) -> ForestRow:
-    made = _forest_row(row, row.level, "trial", indent=1)
+def _level_row(result: PoolingResult, row: EffectRow, pooled: RowKind) -> ForestRow:
+    made = _forest_row(result, row, row.level, "trial", indent=1)
     return made if row.trial or made.estimate is None else replace(made, kind=pooled)
 
 
