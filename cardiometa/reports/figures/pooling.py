@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ...measurement.measures import definition
+from ...pooling.methods import EFFECT_NAMES
 from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
 from ...pooling.results import (
     ArmCount,
@@ -25,7 +26,6 @@ from ...pooling.results import (
     SplineRow,
 )
 from ...pooling.subgroups.modifiers import PER
-from ...pooling.methods import EFFECT_NAMES
 from ...statistics.meta import LEAST_TRIALS, t_interval
 from ..page import words
 from ..style import (
