@@ -18,8 +18,8 @@ from scipy import stats
 
 from ..errors import Problem, TableError
 from ..records import CohortTable
-from .endpoint.analysis_set import compared, covariate_numbers
-from .endpoint.columns import known_text, number_column, text_column
+from .endpoint.analysis_set import compared
+from .endpoint.columns import covariate_numbers, known_text, number_column, text_column
 from .options import EVENTS, PoolingOptions
 from .results import IntegrityRow, natural
 

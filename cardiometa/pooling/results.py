@@ -346,16 +346,16 @@ class ArmCount:
     died: int | None
     withdrew: int | None
     alive: int | None
-    scanned: int | None
+    scanned: int | None = None
     no_outcome: int | None
-    no_baseline: int | None
-    paired: int | None
-    baseline_only: int | None
-    followup_only: int | None
+    no_baseline: int | None = None
+    paired: int | None = None
+    baseline_only: int | None = None
+    followup_only: int | None = None
     analysed: int | None
-    events: int | None
-    outcome_mean: float | None
-    outcome_sd: float | None
+    events: int | None = None
+    outcome_mean: float | None = None
+    outcome_sd: float | None = None
     n_baseline_others: int | None
     baseline_analysed: float | None
     baseline_others: float | None
