@@ -13,7 +13,17 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from .errors import InputError, Problem, nearest
 
@@ -81,7 +91,7 @@ def validate_partly(
 def _read(record: type[T], document: object) -> T:
     """Strict, with JSON's rules: a list for a tuple, text for a path; a date is not text."""
     text = json.dumps(document, default=lambda value: {type(value).__name__: str(value)})
-    value: T = _adapter(record).validate_json(text)
+    value: T = _adapter(cast("Any", record)).validate_json(text)
     return value
 
 

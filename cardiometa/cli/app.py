@@ -1,4 +1,4 @@
-"""The command line: each command's module holds one thin function and imports its work lazily."""
+"""The commands: each module has one thin function, imported when its command is called."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-# Name, module, help panel: the order of the help page.
-_COMMANDS: tuple[tuple[str, str, str], ...] = (
-    ("segment", "segment", "The work"),
-    ("reference-ranges", "reference_ranges", "The work"),
-    ("pool-trials", "pool_trials", "The work"),
-    ("demo", "demo", "The work"),
-    ("summarise", "summarise", "Around it"),
-    ("init", "init", "Around it"),
-    ("check", "check", "Around it"),
-    ("evaluate", "evaluate", "Around it"),
-    ("score", "score", "Around it"),
-    ("verify", "compare_limits", "Around it"),
-    ("model", "model", "Around it"),
-    ("gather", "merge", "Around it"),
-    ("withdraw", "withdraw", "Around it"),
-    ("show", "show", "Around it"),
-    ("doctor", "doctor", "Around it"),
-)
+from .output import say
+
+_MAIN, _UTILITIES = "Main commands", "Utilities"
+# Command: its help panel and an example, in the order of the help page.
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": (_MAIN, "cohort.toml --out segmented"),
+    "reference-ranges": (_MAIN, "segmented --out ranges --by sex,ethnicity"),
+    "pool-trials": (_MAIN, "segmented --out pooled --outcome lv_ef_percent --by sex,age"),
+    "demo": (_MAIN, "--out cardiometa-demo"),
+    "init": (_UTILITIES, "data --out cohort.toml"),
+    "check": (_UTILITIES, "cohort.toml"),
+    "evaluate": (_UTILITIES, "segmented --against labels --labels readers --out evaluation"),
+    "model": (_UTILITIES, ""),
+    "score": (_UTILITIES, "ranges/reference_ranges.json patients.csv --out scores.csv"),
+    "compare-limits": (_UTILITIES, "ranges/reference_ranges.json --against published.csv"),
+    "summarise": (_UTILITIES, "segmented --out site.json --outcome lv_ef_percent"),
+    "merge": (_UTILITIES, "segmented"),
+    "withdraw": (_UTILITIES, "segmented --participant ALPHA/001"),
+    "show": (_UTILITIES, "segmented --verify"),
+    "doctor": (_UTILITIES, ""),
+}
+_RENAMED = {"gather": "merge", "verify": "compare-limits"}
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 class _LazyGroup(TyperGroup):
@@ -34,22 +39,31 @@ class _LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Every command, in the order of the help page."""
         del ctx
-        return [name for name, _, _ in _COMMANDS]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, built from its module's function (or its group of commands)."""
-        del ctx
-        for name, module_name, panel in _COMMANDS:
-            if name == cmd_name:
-                module = import_module(f".{module_name}", __package__)
-                app = getattr(module, "app", None)
-                if app is None:
-                    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-                    app.command(name=name, rich_help_panel=panel)(getattr(module, module_name))
-                command = typer.main.get_command(app)
-                command.name = name
-                return command
-        return None
+        name = _RENAMED.get(cmd_name, cmd_name)
+        if name not in _COMMANDS:
+            return None
+        if name != cmd_name and not ctx.resilient_parsing:
+            say(f"note: `cardiometa {cmd_name}` is now `cardiometa {name}`.")
+        panel, example = _COMMANDS[name]
+        module_name = name.replace("-", "_")
+        module = import_module(f".{module_name}", __package__)
+        app = getattr(module, "app", None)
+        if app is None:
+            app = typer.Typer(add_completion=False, context_settings=CONTEXT)
+            line = f"cardiometa {name} {example}".strip()
+            app.command(name=name, epilog=f"Example: {line}")(getattr(module, module_name))
+        command: Any = typer.main.get_command(app)
+        command.name, command.rich_help_panel = name, panel
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Suggest names for a command that is not known, without building each of them."""
+        self.commands: Any = dict.fromkeys(_COMMANDS)
+        return super().resolve_command(ctx, args)
 
 
 def _print_version(value: bool) -> None:
@@ -62,10 +76,10 @@ def _print_version(value: bool) -> None:
 
 app = typer.Typer(
     cls=_LazyGroup,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    context_settings=CONTEXT,
+    epilog="Example: cardiometa demo. Each command has its own --help.",
 )
 
 
@@ -79,7 +93,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Pool trials of cardiac MRI: segment all images with one model, then ranges and effects.
+    """Pool trials of cardiac MRI: one segmentation model, reference ranges, treatment effects.
 
     Research use only; not a medical device.
     """

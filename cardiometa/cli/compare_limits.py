@@ -1,39 +1,92 @@
-"""``cardiometa verify``: a reference's limits beside published ones."""
+"""``cardiometa compare-limits``: a reference's limits against published ones."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import UsageError
-from .options import JsonOption, OverwriteOption, QuietOption, VerboseOption, guard, one_of
+from ..options import Option, Options, Output
+from .command import Reference, command
 from .output import say, show_json, show_table
 
 if TYPE_CHECKING:
     from ..commands.compare_limits import VerifyOutcome
     from ..reference.compare_published import Comparison
 
-
 _MOST_SHOWN = 60
 
 
-def _line(row: Comparison) -> tuple[str, ...]:
-    ages = "all" if row.age_low is None else f"{row.age_low:g}-"
-    ages += "" if row.age_high is None else f"{row.age_high:g}"
-    differences = (
-        (row.difference_lower, row.margin_lower),
-        (row.difference_upper, row.margin_upper),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonOptions(Options):
+    """What the limits are compared with."""
+
+    against: Annotated[
+        Path | None,
+        Option(help="Table of published limits.", exists="file", metavar="FILE"),
+    ] = None
+    preset: Annotated[
+        Literal["hhc2024"] | None,
+        Option(help="Healthy Hearts Consortium 2024, from FOLDER."),
+    ] = None
+    out: Annotated[Path | None, Option(help="CSV file of the comparison.", metavar="FILE")] = None
+    kind: Annotated[
+        Literal["marginal", "conditional", "population"], Option(help="Limits to compare.")
+    ] = "marginal"
+    same_conventions: Annotated[
+        bool, Option(help="Assume the other side's conventions where one side states none.")
+    ] = False
+
+    def source(self, folder: Path | None) -> Path:
+        """The file or folder of published limits; raises UsageError."""
+        if (self.against is None) == (self.preset is None):
+            raise UsageError("Use either --against FILE or --preset hhc2024 FOLDER.")
+        if self.against is not None:
+            if folder is not None:
+                raise UsageError("--against takes no folder argument.")
+            return self.against
+        if folder is None or not folder.is_dir():
+            raise UsageError(
+                f"--preset {self.preset} needs the folder of the transcription.",
+                hint=f"Use --preset {self.preset} FOLDER, which contains {self.preset}.csv.",
+            )
+        return folder
+
+
+@command
+def compare_limits(
+    reference: Reference,
+    folder: Annotated[
+        Path | None, typer.Argument(help="With --preset: folder of the transcription.")
+    ],
+    options: ComparisonOptions,
+    output: Output,
+) -> None:
+    """Compare reference limits with published ones of the same convention.
+
+    Differences within the combined uncertainty are reported as equivalent; where the uncertainty
+    is large, the comparison is inconclusive.
+    """
+    from ..commands.compare_limits import VerifyRequest, run_verify
+
+    found = run_verify(
+        VerifyRequest(
+            reference=reference,
+            against=options.source(folder),
+            preset=options.preset,
+            out=options.out,
+            kind=options.kind,
+            same_conventions=options.same_conventions,
+            overwrite=output.overwrite,
+        )
     )
-    return (
-        row.measure,
-        f"{row.sex} {row.ethnicity} {ages}",
-        f"{row.lower:g}-{row.upper:g}",
-        "-" if row.our_lower is None else f"{row.our_lower:.1f}-{row.our_upper:.1f}",
-        *("-" if d is None else f"{d:+.1f} ±{m:.1f}" for d, m in differences),
-        row.verdict,
-    )
+    if output.json:
+        show_json(found.document())
+    else:
+        _show(found, options.out, quiet=output.quiet)
 
 
 def _show(found: VerifyOutcome, out: Path | None, *, quiet: bool) -> None:
@@ -41,7 +94,7 @@ def _show(found: VerifyOutcome, out: Path | None, *, quiet: bool) -> None:
     show_table(
         ("measure", "group", "published", "ours", "lower", "upper", "verdict"),
         [_line(row) for row in compared[:_MOST_SHOWN]],
-        title="Ours less published, with the margin for the uncertainty of both",
+        title="Difference from the published limit ± combined uncertainty",
         quiet=quiet,
     )
     if len(compared) > _MOST_SHOWN:
@@ -59,67 +112,18 @@ def _show(found: VerifyOutcome, out: Path | None, *, quiet: bool) -> None:
         say(f"comparison: {out}", quiet=quiet)
 
 
-def compare_limits(
-    reference: Annotated[
-        Path, typer.Argument(help="reference_ranges.json.", exists=True, dir_okay=False)
-    ],
-    folder: Annotated[
-        Path | None, typer.Argument(help="With --preset: the folder of the transcription.")
-    ] = None,
-    *,
-    against: Annotated[
-        Path | None,
-        typer.Option(help="A table of published limits.", exists=True, dir_okay=False),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="hhc2024: Healthy Hearts Consortium, from a folder.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="CSV of the comparison.", show_default=False)
-    ] = None,
-    kind: Annotated[str, typer.Option(help="marginal, conditional or population.")] = "marginal",
-    same_conventions: Annotated[
-        bool,
-        typer.Option("--same-conventions", help="What one side does not state is as the other's."),
-    ] = False,
-    overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Hold a reference against published limits of the same convention.
-
-    Say --against FILE, or --preset hhc2024 DIR. A difference within the margin for the uncertainty
-    of both is no difference; where the margin is wide the comparison is inconclusive.
-    """
-    with guard(verbose=verbose):
-        from ..commands.compare_limits import PRESETS, VerifyRequest, run_verify
-
-        if (against is None) == (preset is None):
-            raise UsageError("Say either --against FILE or --preset hhc2024 DIR.")
-        if preset is not None:
-            one_of("--preset", preset, PRESETS)
-            if folder is None or not folder.is_dir():
-                raise UsageError(
-                    f"--preset {preset} needs the folder of the transcription.",
-                    hint=f"Say --preset {preset} DIR, DIR holding {preset}.csv.",
-                )
-        elif folder is not None:
-            raise UsageError(f"{folder.name} is one argument too many with --against.")
-        source = folder if preset is not None else against
-        assert source is not None
-        found = run_verify(
-            VerifyRequest(
-                reference=reference,
-                against=source,
-                preset=preset,
-                out=out,
-                kind=one_of("--kind", kind, ("marginal", "conditional", "population")),  # type: ignore[arg-type]
-                same_conventions=same_conventions,
-                overwrite=overwrite,
-            )
-        )
-        if json:
-            show_json(found.document())
-            return
-        _show(found, out, quiet=quiet)
+def _line(row: Comparison) -> tuple[str, ...]:
+    ages = "all" if row.age_low is None else f"{row.age_low:g}-"
+    ages += "" if row.age_high is None else f"{row.age_high:g}"
+    lower, upper = (
+        (row.difference_lower, row.margin_lower),
+        (row.difference_upper, row.margin_upper),
+    )
+    return (
+        row.measure,
+        f"{row.sex} {row.ethnicity} {ages}",
+        f"{row.lower:g}-{row.upper:g}",
+        "-" if row.our_lower is None else f"{row.our_lower:.1f}-{row.our_upper:.1f}",
+        *("-" if d is None else f"{d:+.1f} ±{m:.1f}" for d, m in (lower, upper)),
+        row.verdict,
+    )

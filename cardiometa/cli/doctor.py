@@ -1,20 +1,21 @@
-"""``cardiometa doctor``: what this machine has, and what to do about what it lacks."""
+"""``cardiometa doctor``: this machine's setup, with advice on what is missing."""
 
 from __future__ import annotations
 
-from .options import JsonOption, guard
+from typing import Annotated
+
+from ..options import Output
+from .command import Only, command
 from .output import show_json, show_table
 
 
-def doctor(*, json: JsonOption = False) -> None:
-    """Look at torch, device, decoders and memory, with advice for each."""
-    with guard():
-        from ..commands.doctor import examine
+@command
+def doctor(output: Annotated[Output, Only("json", "verbose")]) -> None:
+    """Check this machine's setup: torch, device, decoders and memory, with advice for each."""
+    from ..commands.doctor import examine
 
-        findings = examine()
-        if json:
-            show_json([{"what": f.what, "found": f.found, "advice": f.advice} for f in findings])
-            return
-        show_table(
-            ("what", "found", "advice"), [(f.what, f.found, f.advice or "fine") for f in findings]
-        )
+    findings = examine()
+    if output.json:
+        show_json([{"what": f.what, "found": f.found, "advice": f.advice} for f in findings])
+        return
+    show_table(("what", "found", "advice"), [(f.what, f.found, f.advice or "ok") for f in findings])

@@ -1,4 +1,4 @@
-"""What a person sees: the only user of rich. Results go to stdout, all the rest to stderr."""
+"""What is printed: results on stdout, everything else on stderr; the only user of rich."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from ..files import canonical_json
 MAX_PROBLEMS_SHOWN = 200
 
 
-def harmless(text: str) -> str:
-    """``text`` with signs that steer a terminal or turn the writing round as escapes.
+def escape_control(text: str) -> str:
+    """``text`` with characters that control a terminal or its text direction as escapes.
 
-    Column names and codes of a foreign table stand in messages.
+    Messages quote column names and codes of foreign tables.
     """
     return "".join(
         sign
-        if sign in {"\n", "\t"} or unicodedata.category(sign) not in _STEERING
+        if sign in {"\n", "\t"} or unicodedata.category(sign) not in _CONTROL
         else sign.encode("unicode_escape").decode("ascii")
         for sign in text
     )
 
 
 # Control and format characters, halves of a character.
-_STEERING = ("Cc", "Cf", "Cs")
+_CONTROL = ("Cc", "Cf", "Cs")
 
 
 def say(text: str = "", *, quiet: bool = False) -> None:
     """A line to stderr."""
     if not quiet:
-        # A closed or full stderr has nobody to be told of; the work goes on.
+        # With stderr closed or full the work still continues.
         with suppress(OSError):
-            print(harmless(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
+            print(escape_control(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
 
 
 def show_json(value: Any) -> None:
     """The result as JSON on stdout, nothing else there; raises OutputError."""
     text = canonical_json(value)
     try:
-        text.encode(_letters())
-    except UnicodeEncodeError:  # a terminal of few letters; \\u escapes say the same
+        text.encode(_encoding())
+    except UnicodeEncodeError:  # a terminal with a small character set
         text = json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
     _print(text)
 
 
 def show_text(text: str) -> None:
     """Plain text on stdout; raises OutputError."""
-    letters = _letters()
-    shown = harmless(text).encode(letters, errors="backslashreplace").decode(letters)
+    encoding = _encoding()
+    shown = escape_control(text).encode(encoding, errors="backslashreplace").decode(encoding)
     _print(shown if shown.endswith("\n") else shown + "\n")
 
 
-def _letters() -> str:
+def _encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
@@ -69,9 +69,9 @@ def _print(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is left in the buffer must not come up again when Python ends.
+        # The rest of the buffer must not be written when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # a reader that has seen enough, as `head`
+        if not isinstance(error, BrokenPipeError):  # a reader that stopped early, such as `head`
             reason = (error.strerror or type(error).__name__).lower()
             raise OutputError(f"The result cannot be printed: {reason}.") from error
 
@@ -90,8 +90,8 @@ def show_table(
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for row in rows:
-        # Text keeps "[x]" in an id from being read as markup.
-        table.add_row(*(Text(harmless(str(value))) for value in row))
+        # Text keeps "[x]" in an id from being interpreted as markup.
+        table.add_row(*(Text(escape_control(str(value))) for value in row))
     with suppress(OSError):
         Console(stderr=True, highlight=False).print(table)
 
@@ -153,7 +153,7 @@ class Progress:
             self._bar.stop()
 
     def advance(self, note: str = "") -> None:
-        """One more is done; ``note`` is shown beside the counts."""
+        """One more is done; ``note`` is shown next to the counts."""
         import time
 
         self._done += 1
@@ -167,6 +167,42 @@ class Progress:
         rate = self._done / passed if passed > 0 else 0.0
         left = (self._total - self._done) / rate if rate > 0 else 0.0
         say(
-            f"{self._unit}: {self._done}/{self._total}, {rate * 60:.1f} a minute, "
+            f"{self._unit}: {self._done}/{self._total}, {rate * 60:.1f} per minute, "
             f"{left:.0f} s left {note}".rstrip()
         )
+
+
+class ProgressCallbacks:
+    """A bar that starts once the number of items is known; use as a context."""
+
+    def __init__(self, unit: str, *, quiet: bool = False) -> None:
+        self._unit, self._quiet = unit, quiet
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing is shown yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        if self._progress is not None:
+            self._progress.__exit__()
+
+    def planned(self, total: int, finished: int | None = None) -> None:
+        """There are ``total`` items, of which ``finished`` were done before."""
+        if finished is not None:
+            say(f"{total} {self._unit}, {finished} already done", quiet=self._quiet)
+        if total > (finished or 0):
+            self._progress = Progress(total - (finished or 0), self._unit, quiet=self._quiet)
+            self._progress.__enter__()
+
+    def done(self, note: str = "") -> None:
+        """One more item is done."""
+        if self._progress is not None:
+            self._progress.advance(note)
+
+    def step(self, _done: int, total: int) -> None:
+        """One more of ``total`` items is done."""
+        if self._progress is None:
+            self.planned(total)
+        self.done()

@@ -1,21 +1,111 @@
-"""``cardiometa show``: what an output is, and whether it still is what was written."""
+"""``cardiometa show``: what an output is, and whether its files are unchanged."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from ..errors import UsageError
-from .options import JsonOption, VerboseOption, guard, root_folders
+from ..cohort.models import CohortOptions
+from ..options import Conflict, Needs, Option, Options, Output, is_given
+from .command import Only, Segmented, command
 from .output import say, show_json, show_text
 
 if TYPE_CHECKING:
     from ..commands.show import Shown
-    from ..commands.verify_output import Verified
 
 _MOST_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowOptions(Options):
+    """What is compared, and with what."""
+
+    verify: Annotated[bool, Option(help="Compare every file with what it was made from.")] = False
+    cohort: Annotated[
+        Path | None,
+        Option(help="With --verify: input of segment, to compare its hashes.", exists="any"),
+    ] = None
+    model: Annotated[
+        Path | None,
+        Option(help="With --verify: model file, if not the bundled one.", exists="any"),
+    ] = None
+    table: Annotated[
+        Path | None,
+        Option(flag="--input", help="Table (or OUT of segment) it was made from.", exists="any"),
+    ] = None
+
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Needs({"cohort": is_given}, ("verify",)),
+        Needs({"model": is_given}, ("verify",)),
+    )
+
+
+@command
+def show(
+    out: Segmented,
+    options: ShowOptions,
+    source: CohortOptions,
+    output: Annotated[Output, Only("json", "verbose")],
+) -> None:
+    """Describe an output: command, options, versions, model, inputs, counts, whether outdated.
+
+    --verify compares report, tables, records, masks, model and images, and names what differs.
+    Exit code 3: something differs, or the output is outdated or unfinished.
+    """
+    from ..commands.show import show as describe
+
+    shown = describe(out, options.table)
+    found = None
+    if options.verify:
+        from ..commands.verify_output import VerifyRequest, verify
+
+        found = verify(
+            VerifyRequest(
+                out=out,
+                cohort=options.cohort,
+                cohort_options=source,
+                model=options.model,
+                table=options.table,
+            )
+        )
+    if output.json:
+        show_json({**shown.document(), **({} if found is None else {"verify": found.document()})})
+    else:
+        show_text(_text(shown, out))
+    if found is None:
+        return
+    for text in found.not_checked:
+        say(f"not checked: {text}")
+    for difference in found.differences[:_MOST_SHOWN]:
+        say(f"  - {difference}")
+    hidden = len(found.differences) - _MOST_SHOWN
+    if hidden > 0:
+        say(f"  … and {hidden} more (--json lists all)")
+    compared = f"{found.files} files, {found.scans} scans, {found.sources} sources of images"
+    if found.differences:
+        say(f"{len(found.differences)} differences in {compared}")
+        raise typer.Exit(3)
+    say(f"no differences: {compared}")
+
+
+def _text(shown: Shown, out: Path) -> str:
+    lines = [
+        f"{out.resolve().name}: output of `{shown.command}`, {shown.state}",
+        f"  made by    cardiometa {shown.version}, {shown.finished or 'time unknown'}",
+        f"  options    {_flat(shown.options)}",
+        *(f"  input      {name} {digest}" for name, digest in sorted(shown.inputs.items())),
+        f"  model      {_flat(shown.model)}" if shown.model else "",
+        f"  libraries  {_flat(shown.libraries)}" if shown.libraries else "",
+        *(f"  {name:<10} {_flat(counts)}" for name, counts in shown.counts.items() if counts),
+        f"  contains   {', '.join(shown.inside)}" if shown.inside else "",
+        f"  withdrawn  {shown.withdrawn} participants erased" if shown.withdrawn else "",
+        f"  record     sha256 {shown.record_sha256}",
+        f"  OUTDATED   {shown.stale}" if shown.stale else "",
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _flat(values: Any) -> str:
@@ -32,116 +122,3 @@ def _flat(values: Any) -> str:
             text = str(value).lower() if isinstance(value, bool) else str(value)
         parts.append(f"{name} {text}")
     return ", ".join(parts)
-
-
-def _text(shown: Shown, out: Path) -> str:
-    lines = [
-        f"{out.resolve().name}: an output of `{shown.command}`, {shown.state}",
-        f"  made by    cardiometa {shown.version}, {shown.finished or 'time unknown'}",
-        f"  options    {_flat(shown.options)}",
-        *(f"  input      {name} {digest}" for name, digest in sorted(shown.inputs.items())),
-    ]
-    if shown.model:
-        lines.append(f"  model      {_flat(shown.model)}")
-    if shown.libraries:
-        lines.append(f"  libraries  {_flat(shown.libraries)}")
-    lines += [f"  {name:<10} {_flat(counts)}" for name, counts in shown.counts.items() if counts]
-    if shown.inside:
-        lines.append(f"  holds      {', '.join(shown.inside)}")
-    if shown.withdrawn:
-        people = "1 participant" if shown.withdrawn == 1 else f"{shown.withdrawn} participants"
-        lines.append(f"  withdrawn  {people} erased")
-    lines.append(f"  record     sha256 {shown.record_sha256}")
-    if shown.stale:
-        lines.append(f"  STALE      {shown.stale}")
-    return "\n".join(lines)
-
-
-def _show_verified(found: Verified) -> None:
-    for text in found.not_checked:
-        say(f"not looked at: {text}")
-    for difference in found.differences[:_MOST_SHOWN]:
-        say(f"  - {difference}")
-    hidden = len(found.differences) - _MOST_SHOWN
-    if hidden > 0:
-        say(f"  … and {hidden} more (--json lists all)")
-    looked = f"{found.files} files, {found.scans} scans, {found.sources} sources of images"
-    if found.differences:
-        say(f"{len(found.differences)} differences in {looked}")
-    else:
-        say(f"nothing differs: {looked}")
-
-
-def show(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder of results.", exists=True)],
-    *,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare every file with what it was made from.")
-    ] = False,
-    cohort: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --verify: the input of segment, to compare its hashes.", exists=True
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="With --verify: a model file of its own.", exists=True)
-    ] = None,
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            "--input", help="The table (or OUT of segment) it was made from.", exists=True
-        ),
-    ] = None,
-    root: Annotated[
-        list[str] | None, typer.Option(help="With --cohort: TRIAL=DIR, where images lie now.")
-    ] = None,
-    ids_are_pseudonyms: Annotated[
-        bool, typer.Option("--ids-are-pseudonyms", help="With --cohort: as for segment.")
-    ] = False,
-    pseudonymise: Annotated[
-        Path | None, typer.Option(help="With --cohort: key file, as for segment.")
-    ] = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-) -> None:
-    """Say what OUT is: command, options, versions, model, inputs, counts, and whether it is stale.
-
-    --verify walks from the page over the tables, the records and the masks to the model and the
-    images, and names what differs first. Exit code 3: something differs, or OUT is stale or
-    unfinished.
-    """
-    with guard(verbose=verbose):
-        from ..commands.show import show as describe
-
-        if not verify and (cohort is not None or model is not None):
-            raise UsageError("--cohort and --model go with --verify.")
-        shown = describe(out, table)
-        found = None
-        if verify:
-            from ..cohort.models import CohortOptions
-            from ..commands.verify_output import VerifyRequest
-            from ..commands.verify_output import verify as compare
-
-            found = compare(
-                VerifyRequest(
-                    out=out,
-                    cohort=cohort,
-                    cohort_options=CohortOptions(
-                        root_overrides=root_folders(root or []),
-                        ids_are_pseudonyms=ids_are_pseudonyms,
-                        pseudonymise_key=pseudonymise,
-                    ),
-                    model=model,
-                    table=table,
-                )
-            )
-        if json:
-            verified = {} if found is None else {"verify": found.document()}
-            show_json({**shown.document(), **verified})
-        else:
-            show_text(_text(shown, out))
-        if found is not None:
-            _show_verified(found)
-            if found.differences:
-                raise typer.Exit(3)

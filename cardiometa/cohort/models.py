@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from ..options import Option, Options
 from ..records import ScanKey, ScanSource
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 Papillary = Literal["blood-pool", "myocardium"]
+_IDS = "Images and ids"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,19 +78,52 @@ class CohortDefinition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortOptions:
-    """What the command line says about reading a cohort.
+class CohortOptions(Options):
+    """How to read a cohort: ``roots`` are ``TRIAL=DIR``, the three ids name a single scan."""
 
-    ``root_overrides`` maps a trial to the folder its image paths start in; the three ids name a
-    single scan; ``pseudonymise_key`` is the key file of ``--pseudonymise``.
-    """
+    roots: Annotated[
+        tuple[str, ...],
+        Option(
+            flag="--root",
+            help="TRIAL=DIR: where the image paths of a trial start.",
+            group=_IDS,
+            repeat=True,
+        ),
+    ] = ()
+    trial_id: Annotated[
+        str | None, Option(help="Trial id of a single scan (default: single).", group=_IDS)
+    ] = None
+    participant_id: Annotated[
+        str | None, Option(help="Participant id of a single scan (default: scan-1).", group=_IDS)
+    ] = None
+    visit_id: Annotated[
+        str | None, Option(help="Visit of a single scan (default: baseline).", group=_IDS)
+    ] = None
+    ids_are_pseudonyms: Annotated[
+        bool, Option(help="Confirm that folder names are pseudonyms.", group=_IDS)
+    ] = False
+    pseudonymise_key: Annotated[
+        Path | None,
+        Option(
+            flag="--pseudonymise",
+            help="Key file: ids are replaced by a keyed HMAC.",
+            group=_IDS,
+            metavar="FILE",
+        ),
+    ] = None
 
-    root_overrides: Mapping[str, Path] = field(default_factory=dict)
-    trial_id: str | None = None
-    participant_id: str | None = None
-    visit_id: str | None = None
-    ids_are_pseudonyms: bool = False
-    pseudonymise_key: Path | None = None
+    @property
+    def root_overrides(self) -> dict[str, Path]:
+        """The folder in which a trial's image paths start, by trial."""
+        return {trial: Path(folder) for trial, _, folder in (r.partition("=") for r in self.roots)}
+
+    def other_problems(self) -> list[str]:
+        """Roots that are not ``TRIAL=DIR``."""
+        return [
+            f"--root {text} is not TRIAL=DIR. For example --root ALPHA=/images."
+            for text in self.roots
+            if not all(text.partition("="))
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,24 +198,32 @@ class CohortTables:
     flow: Mapping[str, Mapping[str, int | None]]
 
 
+_COLUMNS = "Columns of the table"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableOptions:
-    """What the command line says about a table for the statistics commands.
+class TableOptions(Options):
+    """How to read a table for the statistics commands.
 
     ``trial`` … ``visit_day`` name the user's columns (None: the harmonised name, where there is
     one); ``columns`` is the ``[columns]`` table of ``--config``; ``numeric`` are further columns
     that the command needs as numbers (covariates, ``--baseline``, ``--time``); ``status`` ``ok``
-    leaves the rows out that are marked for review.
+    excludes the rows marked for review.
     """
 
-    trial: str | None = None
-    participant: str | None = None
-    age: str | None = None
-    sex: str | None = None
-    ethnicity: str | None = None
-    arm: str | None = None
-    visit: str | None = None
-    visit_day: str | None = None
+    trial: Annotated[str | None, Option(help="Column of the trial.", group=_COLUMNS)] = None
+    participant: Annotated[
+        str | None, Option(help="Column of the participant id.", group=_COLUMNS)
+    ] = None
+    age: Annotated[str | None, Option(help="Column of the age in years.", group=_COLUMNS)] = None
+    sex: Annotated[str | None, Option(help="Column of the sex.", group=_COLUMNS)] = None
+    ethnicity: Annotated[str | None, Option(help="Column of the ethnicity.", group=_COLUMNS)] = None
+    arm: Annotated[str | None, Option(help="Column of the randomised arm.", group=_COLUMNS)] = None
+    visit: Annotated[str | None, Option(help="Column of the visit.", group=_COLUMNS)] = None
+    visit_day: Annotated[
+        str | None,
+        Option(help="Column of the day of the visit from randomisation.", group=_COLUMNS),
+    ] = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     numeric: tuple[str, ...] = ()
     status: Literal["all", "ok"] = "all"

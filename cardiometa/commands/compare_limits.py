@@ -20,7 +20,8 @@ from ..reference.compare_published import (
     published_limits,
     verify,
 )
-from ..reference.model import Kind, reference_model
+from ..reference.model import reference_model
+from ..reference.options import Kind
 
 PRESETS = (HHC2024,)
 

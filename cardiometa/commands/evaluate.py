@@ -167,8 +167,10 @@ def _exclusion(key: ScanKey, code: str, sentence: str = "") -> Exclusion:
 
 def _result_options(request: EvaluateRequest) -> dict[str, Any]:
     """Everything asked for that decides the result; no path, because it may hold a name."""
+    options = asdict(request.options)
+    options.pop("margin")
     return {
-        **asdict(replace(request.options, margins={})),
+        **options,
         "margins": {name: asdict(m) for name, m in sorted(request.options.margins.items())},
         "label_order": request.label_order,
         "plan_sha256": request.plan_sha256,

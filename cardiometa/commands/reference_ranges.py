@@ -10,21 +10,23 @@ from typing import Any
 from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.models import TableOptions
 from ..cohort.read_table import read_any_table
-from ..errors import UsageError
 from ..files import (
     RECORD_NAME,
     canonical_json,
     check_output,
     read_json,
+    record_columns,
     records_csv,
     sha256_file,
     write_all,
 )
 from ..locking import writing
 from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
+from ..measurement.measures import MEASURES, derived_measure
+from ..privacy.suppression import suppress_account
 from ..records import Exclusion, RunRecord
 from ..reference.meta import is_summaries, refuse_other_method, summary_ranges, summary_rows
-from ..reference.options import LIMITS, METHODS, ReferenceOptions
+from ..reference.options import ReferenceOptions
 from ..reference.ranges import reference_ranges
 from ..reference.results import (
     Allometry,
@@ -51,19 +53,6 @@ META_NAME = "meta.csv"
 INDEXING = "indexing.csv"
 _MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of people
 _OPTIONAL = (WITHOUT_REVIEW, OUTLIERS, INDEXING, META_NAME)
-
-
-def check_method(method: str | None, limits: str | None) -> None:
-    """Refuse what this version does not have; raises UsageError that names what it has."""
-    if method is not None and method not in METHODS:
-        raise UsageError(
-            f"--method {method} is not in this version.",
-            hint=f"It has {', '.join(METHODS)}.",
-        )
-    if limits is not None and limits not in LIMITS:
-        raise UsageError(
-            f"--limits {limits} is not in this version.", hint=f"It has {', '.join(LIMITS)}."
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +103,14 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceRanges:
         whole = {**contents, RECORD_NAME: record_text(record)}
         write_all(out, whole, old=_old_files(out, contents))
     return result
+
+
+def numeric_columns(options: ReferenceOptions) -> tuple[str, ...]:
+    """The measures asked for that are the user's own: they have to be numbers."""
+    known = {definition.name for definition in MEASURES}
+    return tuple(
+        name for name in options.measures or () if name not in known and not derived_measure(name)
+    )
 
 
 def _computed(request: ReferenceRequest) -> tuple[ReferenceRanges, str]:
@@ -184,6 +181,20 @@ def _old_files(out: Path, contents: Mapping[str, Any]) -> list[str]:
 
 def _old_figures(out: Path) -> list[Path]:
     return sorted([*out.glob("figures/limits_*.svg"), *out.glob("figures/curves_*.svg")])
+
+
+def json_document(result: ReferenceRanges) -> dict[str, Any]:
+    """What --json prints: the limits, the accounting, the warnings."""
+    names = record_columns(ReferenceLimit)
+    few = 1 if result.options.internal else result.options.min_cell
+    return {
+        "title": result.title,
+        "people": result.people,
+        "trials": list(result.trials),
+        "warnings": list(result.warnings),
+        "limits": [{name: getattr(row, name) for name in names} for row in result.rows],
+        "accounting": [suppress_account(account, few) for account in result.accounts],
+    }
 
 
 # ------------------------------------------------------------------ files

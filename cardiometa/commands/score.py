@@ -18,14 +18,8 @@ from ..errors import Problem, TableError, UsageError
 from ..files import csv_text, read_json, write_text
 from ..manifest import RESEARCH_USE
 from ..measurement.measures import MEASURES, derived_measure
-from ..reference.model import (
-    NewPeople,
-    ReferenceModel,
-    ScoreOptions,
-    Scores,
-    reference_model,
-    score_people,
-)
+from ..reference.model import NewPeople, ReferenceModel, Scores, reference_model, score_people
+from ..reference.options import ScoreOptions
 from ..reference.select import CONVENTIONS, with_derived
 
 if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..files import canonical_json, read_json, sha256_bytes, write_bytes, write_text
+from ..segmentation.options import TrainOptions
 
 if TYPE_CHECKING:
     from ..segmentation.packing import Volume
@@ -21,30 +21,6 @@ INTENDED_USE = (
     "Research use: harmonised measurement of short-axis cine MRI of adults for pooled analyses. "
     "Not a medical device; not for the care of a patient."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """Where the labelled hearts lie and how to train; ``settings`` are those of `Recipe`.
-
-    ``packed`` is a packed file made before (the folds of a cross-validation share one).
-    """
-
-    folder: Path
-    out: Path
-    pairs: Path
-    label_order: str = "acdc"
-    slices: Path | None = None
-    hold_out: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    phantoms: int = 100
-    packed: Path | None = None
-    settings: Mapping[str, Any] | None = None
-    model_id: str = "own-model"
-    licence: str = "the licence of the training data"
-    vendors: Sequence[str] = ()
-    start_from: Path | None = None
-    validate_every: int = 10
 
 
 def _volumes(options: TrainOptions) -> Iterable[Volume]:

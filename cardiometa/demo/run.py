@@ -84,7 +84,8 @@ def _segment(out: Path, workers: int, say: Callable[[str], None]) -> pd.DataFram
     import pandas as pd
 
     from ..cohort.models import CohortOptions
-    from ..pipeline.segment import SegmentOptions, Watch, run_segment
+    from ..pipeline.options import SegmentOptions
+    from ..pipeline.segment import Watch, run_segment
 
     run_segment(
         out / "cohort" / "cohort.toml",

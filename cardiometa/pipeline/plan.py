@@ -1,15 +1,8 @@
-"""``--shard I/N``: which scans are whose, without anybody who deals them out.
-
-A scan's shard follows from its own ids and N alone: scans that come or go move no other scan, and
-neither do order, folders or tables. Shards are of nearly equal size, not of equal size.
-
-What a run of ``segment`` has to do: its jobs, what OUT holds of them, the masks to check.
-"""
+"""What a run of ``segment`` has to do: its jobs, what OUT contains of them, the masks to check."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Problem, UsageError
-from ..files import sha256_bytes
 from ..imaging.source_state import source_state
 from ..records import BodySize, ScanKey, ScanResult
+from .options import SegmentOptions
 from .process_scan import ScanJob
 from .result_file import read_finished, shown_scans, slim
 from .results_store import base_options, edited_by_hand, is_corrected, recorded_model, stored_model
@@ -30,41 +23,6 @@ if TYPE_CHECKING:
     from ..reading.label_file import ScanGrid
     from ..segmentation.model import Model
     from .corrections import Correction
-    from .segment import SegmentOptions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """Shard ``number`` (from 1) of ``of``: ``Shard(number=3, of=16)`` is ``--shard 3/16``."""
-
-    number: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``"3/16"``; raises UsageError."""
-        found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
-        number, of = (int(part) for part in found.groups()) if found else (0, 0)
-        if not 1 <= number <= of:
-            raise UsageError(
-                f"--shard {text} is not a shard.",
-                hint="Say --shard I/N with I from 1 to N, as in --shard 3/16.",
-            )
-        return cls(number=number, of=of)
-
-    def has(self, key: ScanKey) -> bool:
-        """True for a scan of this shard."""
-        return shard_number(key, self.of) == self.number
-
-    def __str__(self) -> str:
-        """``3/16``."""
-        return f"{self.number}/{self.of}"
-
-
-def shard_number(key: ScanKey, of: int) -> int:
-    """The shard from 1 to ``of`` that a scan belongs to: the SHA-256 of its ids, modulo ``of``."""
-    digest = sha256_bytes(str(key).encode())
-    return int(digest[:16], 16) % of + 1
 
 
 _In = TypeVar("_In")
@@ -160,7 +118,7 @@ def _side_by_side(function: Callable[[_In], _Out], items: Sequence[_In]) -> list
 
 
 def plan_of(out: Path, jobs: Sequence[ScanJob], options: SegmentOptions) -> Plan:
-    """Sort the jobs by what OUT holds of them; nothing is written."""
+    """Sort the jobs by what OUT contains of them; nothing is written."""
     if options.restart or not (out / "scans").exists():
         return Plan(done=(), back=(), left=jobs)
     found = _side_by_side(lambda job: _state_of(out, job, options), jobs)

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CohortError, UsageError
+from ..errors import CohortError
 from ..files import RECORD_NAME, check_output, create_new, read_json, remove_leftovers, write_text
 from ..locking import Claim, OutputLock
 from ..manifest import FORMAT_VERSION, record_text, run_block
@@ -21,7 +21,7 @@ from ..records import RunRecord, ScanKey, ScanResult
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text
 from .engine import Engine, EngineSetup
 from .merge import gather
-from .plan import Shard
+from .options import SegmentOptions
 from .result_file import shown_scans, slim
 from .results_store import restore
 from .withdrawal_registry import read_withdrawals, remove_erased, without_withdrawn
@@ -31,37 +31,6 @@ if TYPE_CHECKING:
     from ..segmentation.model import Model
     from .corrections import Correction
     from .plan import Plan
-
-
-BSA_FORMULAS = ("mosteller", "dubois")
-FRAMES = ("all", "ed-es")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentOptions:
-    """Options of a run; those up to ``dicom_seg`` matter to the result.
-
-    ``dicom_seg``: None, or whose identity the objects carry, ``scrub`` or ``keep``.
-    ``timeout_s``: how long one scan may take, 0 for ever. ``scheduler``: the address of a Dask
-    scheduler; None runs the scans here.
-    """
-
-    bsa_formula: str = "mosteller"
-    frames: str = "all"
-    model: Path | None = None
-    series_regex: str | None = None
-    corrections: Path | None = None
-    dicom_seg: str | None = None
-    device: str = "auto"
-    batch: int = 0
-    workers: int = 0
-    overwrite: bool = False
-    restart: bool = False
-    allow_mixed_models: bool = False
-    dry_run: bool = False
-    timeout_s: float = 600.0
-    shard: Shard | None = None
-    scheduler: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,14 +291,6 @@ def _key(result: ScanResult) -> ScanKey:
 
 def _check_options(options: SegmentOptions) -> None:
     """What is wrong with the options alone, before anything is read."""
-    if options.bsa_formula not in BSA_FORMULAS:
-        raise UsageError(
-            f"--bsa {options.bsa_formula} is unknown.", hint=f"Use {' or '.join(BSA_FORMULAS)}."
-        )
-    if options.frames not in FRAMES:
-        raise UsageError(
-            f"--frames {options.frames} is unknown.", hint=f"Use {' or '.join(FRAMES)}."
-        )
     if options.dicom_seg is not None:
         from ..imaging.dicom_seg import need_highdicom
 

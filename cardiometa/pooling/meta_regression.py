@@ -23,7 +23,7 @@ from ..statistics.meta_regression import (
     r2_percent,
     regress_estimates,
 )
-from .endpoint.columns import covariate_numbers
+from .endpoint.analysis_set import covariate_numbers
 from .options import PoolingOptions
 from .results import RegressionLine, RegressionRow, Study, TrialPoint
 from .second_stage.two_stage import estimates_of, interval_cells

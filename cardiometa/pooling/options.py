@@ -1,208 +1,298 @@
-"""What a user asks of pooling, checked in one place."""
+"""The options of pooling: declared, grouped and checked once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from ..errors import UsageError
-from ..statistics.meta import METHODS as TAU2_METHODS
-from ..statistics.mixed.trial_contrasts import RESIDUALS
+from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
 STANDARDISED = "standardised-mean-difference"
-WIN_ODDS = "win-odds"  # the effect of the worst-rank estimand
+WIN_ODDS: Final = "win-odds"  # the effect of the worst-rank estimand
 RATIOS = ("odds-ratio", "risk-ratio", "hazard-ratio", WIN_ODDS)
 ALIASES = {"age": "age_years"}
 # Of participants' rows these need an event, yes or no; no scan, and no baseline.
 EVENTS = ("odds-ratio", "risk-ratio", "risk-difference", "hazard-ratio")
-ESTIMANDS = ("while-alive", "worst-rank", "hypothetical")
-WORSE_CHOICES = ("lower", "higher")
-MODELS = ("two-stage", "one-stage", "both")
-CI_CHOICES = ("hksj", "wald")
-CI_ONE_STAGE_CHOICES = ("kenward-roger", "satterthwaite", "wald")
-RANDOM_CHOICES = ("effect", "intercept", "correlated")
-RANDOM_CHOICES = ("effect", "intercept", "correlated")
-PI_DF_CHOICES = ("k-1", "k-2")
-BASELINE_CHOICES = ("mean", "complete")
-OUTCOME_CHOICES = ("complete", "impute")
-SPLINE_CHOICES = (0, 3, 4, 5)
-STATUS_CHOICES = ("all", "ok")
+# What a site's summary is computed with, and pooling has to follow.
+MODEL_FIELDS = (
+    "outcome",
+    "effect",
+    "baseline_visit",
+    "followup_visit",
+    "followup_day",
+    "window",
+    "baseline_column",
+    "adjust",
+    "by",
+    "age_bands",
+    "control",
+    "missing_baseline",
+    "status",
+)
+
+_ENDPOINT, _MISSING, _MODIFIERS = "Endpoint", "Missing data", "Effect modifiers"
+_MODEL, _INTERVALS, _SENSITIVITY = "Model", "Intervals", "Sensitivity and output"
+_FROM_TABLES = "it is estimated from 2 x 2 tables"
+_LOGISTIC = "Use --effect odds-ratio: logistic models."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolingOptions:
+class PoolingOptions(Options):
     """The options of `pool-trials` that decide its result (contract, section 6).
 
     ``outcome`` is empty for a table of summaries. ``ci`` None is ``hksj``, or ``wald`` where
     ``tau2`` is ``fe``: a common-effect model has no between-trial spread to learn an SE from.
+    ``prespecified`` are the modifiers named in the plan.
     """
 
-    outcome: str = ""
-    effect: str = "mean-difference"
-    baseline_visit: str = "baseline"
-    followup_visit: str | None = None
-    followup_day: float | None = None
-    window: float | None = None
-    baseline_column: str | None = None
-    time: str | None = None
-    event: str | None = None
-    adjust: tuple[str, ...] = ()
-    cluster: str | None = None
-    estimand: str = "while-alive"
-    worse: str | None = None
-    by: tuple[str, ...] = ()
-    spline: int = 0
-    meta_regression: tuple[str, ...] = ()
-    compare_reported: bool = False
-    age_bands: tuple[float, ...] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
+    outcome: Annotated[str, Option(help="Measure to pool, such as lv_ef_percent.")] = ""
+    effect: Annotated[
+        Literal[
+            "mean-difference",
+            "change",
+            "follow-up",
+            "standardised-mean-difference",
+            "odds-ratio",
+            "risk-ratio",
+            "risk-difference",
+            "hazard-ratio",
+            "win-odds",
+        ],
+        Option(
+            help="Effect measure; mean-difference is ANCOVA, the ratios and risk-difference are "
+            "of events."
+        ),
+    ] = "mean-difference"
+    baseline_visit: Annotated[str, Option(help="Long format: baseline visit.")] = "baseline"
+    followup_visit: Annotated[
+        str | None, Option(help="Long format: follow-up visit (default: the only other one).")
+    ] = None
+    followup_day: Annotated[
+        float | None, Option(help="Scan nearest to this day, within --window.", group=_ENDPOINT)
+    ] = None
+    window: Annotated[
+        float | None,
+        Option(help="Days on either side of --followup-day.", group=_ENDPOINT, minimum=0),
+    ] = None
+    baseline_column: Annotated[
+        str | None, Option(flag="--baseline", help="Wide format: column of the baseline value.")
+    ] = None
+    time: Annotated[
+        str | None,
+        Option(help="hazard-ratio: column of days to event or censoring.", group=_ENDPOINT),
+    ] = None
+    event: Annotated[
+        str | None, Option(help="hazard-ratio: column of the event indicator.", group=_ENDPOINT)
+    ] = None
+    adjust: Annotated[
+        tuple[str, ...], Option(help="Covariates of each trial's model: age,sex,…")
+    ] = ()
+    cluster: Annotated[
+        str | None,
+        Option(
+            help="Unit of randomisation in cluster trials (ward, hospital); empty for individually "
+            "randomised trials.",
+            group=_ENDPOINT,
+        ),
+    ] = None
+    estimand: Annotated[
+        Literal["while-alive", "worst-rank", "hypothetical"],
+        Option(help="Deaths before the scan.", group=_ENDPOINT),
+    ] = "while-alive"
+    worse: Annotated[
+        Literal["lower", "higher"] | None,
+        Option(
+            help="worst-rank: which outcomes are worse (known for LV and RV measures).",
+            group=_ENDPOINT,
+        ),
+    ] = None
+    by: Annotated[
+        tuple[str, ...],
+        Option(help="Effect modifiers: sex,ethnicity,age,… (interactions, then effects by level)."),
+    ] = ()
+    spline: Annotated[
+        Literal[0, 3, 4, 5],
+        Option(
+            help="Knots of a restricted cubic spline for continuous modifiers; 0: linear.",
+            group=_MODIFIERS,
+        ),
+    ] = 0
+    meta_regression: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Trial-level covariates for meta-regression: age,sex,year,… (mean, proportion or "
+            "category per trial; ecological).",
+            group=_MODIFIERS,
+        ),
+    ] = ()
+    compare_reported: Annotated[
+        bool,
+        Option(
+            help="Compare the trials' own reported_ values with the harmonised ones in the same "
+            "participants.",
+            group=_SENSITIVITY,
+        ),
+    ] = False
+    age_bands: Annotated[
+        tuple[float, ...],
+        Option(help="Age bands for --by age; the last is open.", group=_MODIFIERS),
+    ] = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
     prespecified: tuple[str, ...] = ()
-    model: str = "both"
-    residual: str = "by-trial"
-    random_effects: str = "effect"
-    ci_one_stage: str = "kenward-roger"
-    tau2: str = "reml"
-    ci: str | None = None
-    hksj_adhoc: bool = True
-    pi_df: str = "k-1"
-    control: str = "control"
-    missing_baseline: str = "mean"
-    missing_outcome: str = "complete"
-    imputations: int = 20
-    seed: int = 1
-    status: str = "all"
-    min_cell: int = 10
-    leave_one_out: bool = True
-    level: float = 95.0
+    model: Annotated[
+        Literal["two-stage", "one-stage", "both"],
+        Option(help="Meta-analysis model; one-stage needs participants' rows."),
+    ] = "both"
+    residual: Annotated[
+        Literal["by-trial", "common", "by-trial-and-arm"],
+        Option(help="One-stage: residual variance.", group=_MODEL),
+    ] = "by-trial"
+    random_effects: Annotated[
+        Literal["effect", "intercept", "correlated"],
+        Option(
+            help="One-stage: random effect with stratified trial intercepts (effect), with a "
+            "random intercept, or both correlated.",
+            group=_MODEL,
+        ),
+    ] = "effect"
+    ci_one_stage: Annotated[
+        Literal["kenward-roger", "satterthwaite", "wald"],
+        Option(help="One-stage headline interval.", group=_INTERVALS),
+    ] = "kenward-roger"
+    tau2: Annotated[
+        Literal["reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe"],
+        Option(help="Estimator of τ²; fe is the common-effect model.", group=_MODEL),
+    ] = "reml"
+    ci: Annotated[
+        Literal["hksj", "wald"] | None,
+        Option(
+            help="Two-stage headline interval (default: hksj; wald with --tau2 fe).",
+            group=_INTERVALS,
+        ),
+    ] = None
+    hksj_adhoc: Annotated[
+        bool,
+        Option(
+            flag="--hksj-adhoc/--no-hksj-adhoc",
+            help="Headline HKSJ interval with a variance ratio of at least 1.",
+            group=_INTERVALS,
+        ),
+    ] = True
+    pi_df: Annotated[
+        Literal["k-1", "k-2"],
+        Option(help="Degrees of freedom of the prediction interval.", group=_INTERVALS),
+    ] = "k-1"
+    control: Annotated[str, Option(help="Reference arm.")] = "control"
+    missing_baseline: Annotated[
+        Literal["mean", "complete"],
+        Option(help="Mean of the trial over both arms, or complete cases.", group=_MISSING),
+    ] = "mean"
+    missing_outcome: Annotated[
+        Literal["complete", "impute"],
+        Option(
+            help="Complete cases, or imputation within trial and arm (Rubin's rules).",
+            group=_MISSING,
+        ),
+    ] = "complete"
+    imputations: Annotated[
+        int, Option(help="Data sets of --missing-outcome impute.", group=_MISSING, minimum=2)
+    ] = 20
+    seed: Annotated[int, Option(help="Random seed.", group=_MISSING)] = 1
+    status: Annotated[
+        Literal["all", "ok"],
+        Option(help="Scans to use; ok excludes those marked for review.", group=_MISSING),
+    ] = "all"
+    min_cell: Annotated[
+        int, Option(help="Suppress counts below this number.", group=_SENSITIVITY, minimum=0)
+    ] = 10
+    leave_one_out: Annotated[
+        bool,
+        Option(
+            flag="--leave-one-out/--no-leave-one-out",
+            help="The pooled effect without each trial in turn.",
+            group=_SENSITIVITY,
+        ),
+    ] = True
+    level: Annotated[
+        float, Option(help="Confidence level of all intervals, percent.", group=_INTERVALS)
+    ] = 95.0
 
-    def __post_init__(self) -> None:
-        """Refuse values that are not known; UsageError lists the allowed ones."""
-        for name, value, allowed in (
-            ("--effect", self.effect, self._effects),
-            ("--estimand", self.estimand, ESTIMANDS),
-            ("--worse", self.worse or "lower", WORSE_CHOICES),
-            ("--model", self.model, MODELS),
-            ("--residual", self.residual, RESIDUALS),
-            ("--random-effects", self.random_effects, RANDOM_CHOICES),
-            ("--ci-one-stage", self.ci_one_stage, CI_ONE_STAGE_CHOICES),
-            ("--tau2", self.tau2, TAU2_METHODS),
-            ("--ci", self.headline_choice, CI_CHOICES),
-            ("--pi-df", self.pi_df, PI_DF_CHOICES),
-            ("--missing-outcome", self.missing_outcome, OUTCOME_CHOICES),
-            ("--missing-baseline", self.missing_baseline, BASELINE_CHOICES),
-            ("--status", self.status, STATUS_CHOICES),
-        ):
-            if value not in allowed:
-                raise UsageError(f"{name} {value} is not known.", hint=f"One of {_list(allowed)}.")
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Conflict({"effect": is_in(WIN_ODDS)}, {"estimand": is_not("worst-rank")}),
+        Conflict(
+            {"effect": is_in("risk-ratio", "risk-difference")},
+            {"by": is_given, "adjust": is_given},
+            why=_FROM_TABLES,
+            hint=_LOGISTIC,
+        ),
+        Needs({"spline": is_given}, ("by",), hint="For example --by age --spline 3."),
+        Conflict({"followup_day": is_given}, {"followup_visit": is_given}),
+        Needs(
+            {"followup_day": is_given},
+            ("window",),
+            hint="For example --followup-day 365 --window 60.",
+        ),
+        Needs(
+            {"window": lambda days: days is not None},
+            ("followup_day",),
+            hint="For example --followup-day 365 --window 60.",
+        ),
+        Conflict(
+            {"effect": is_in(*EVENTS)},
+            {"estimand": is_not("while-alive")},
+            hint="Leave --estimand out: events are known for all participants, scanned or not.",
+        ),
+        Conflict({"effect": is_not("hazard-ratio")}, {"time": is_given, "event": is_given}),
+        Needs(
+            {"effect": is_in("hazard-ratio"), "time": is_given},
+            ("event",),
+            hint="Name the column of the event indicator: --event mace.",
+        ),
+        Needs(
+            {"effect": is_in("hazard-ratio"), "event": is_given},
+            ("time",),
+            hint="Name the column of days to event or censoring: --time mace_day.",
+        ),
+        Conflict(
+            {"missing_outcome": is_in("impute")},
+            {
+                "effect": is_not(*DIFFERENCES),
+                "estimand": is_in("worst-rank"),
+                "model": is_in("one-stage"),
+                "by": is_given,
+            },
+            hint="Provide imputations made elsewhere in a column .imp, or omit one of them.",
+        ),
+        Conflict(
+            {"effect": is_in(STANDARDISED)},
+            {"by": is_given, "model": is_in("one-stage"), "estimand": is_in("worst-rank")},
+        ),
+        Conflict(
+            {"cluster": is_given},
+            {
+                "effect": is_not(*DIFFERENCES),
+                "estimand": is_in("worst-rank"),
+                "model": is_in("one-stage"),
+                "by": is_given,
+                "missing_outcome": is_in("impute"),
+                "compare_reported": is_given,
+            },
+            hint="Cluster-randomised trials give differences of a measured outcome, two-stage.",
+        ),
+    )
+
+    def other_problems(self) -> list[str]:
+        """Levels and age bands."""
+        problems = []
         if not 50 <= self.level < 100:
-            raise UsageError(f"--level {self.level:g} is not between 50 and 100.")
-        if self.min_cell < 0:
-            raise UsageError(f"--min-cell {self.min_cell} is negative.")
-        if self.by and self.effect in ("risk-ratio", "risk-difference"):
-            raise UsageError(
-                f"--by does not go with --effect {self.effect}: it comes from 2 x 2 tables.",
-                hint="Use --effect odds-ratio: logistic models with interactions.",
-            )
-        if self.spline not in SPLINE_CHOICES:
-            raise UsageError(f"--spline {self.spline} is not a number of knots.", hint="3, 4 or 5.")
-        if self.spline and not self.by:
-            raise UsageError("--spline needs --by.", hint="For example --by age --spline 3.")
+            problems.append(f"--level {self.level:g} is not between 50 and 100.")
         bands = self.age_bands
         if len(bands) < 2 or any(b <= a for a, b in pairwise(bands)):
-            raise UsageError(
-                "--age-bands must be two or more rising ages.", hint="For example 18,40,60,70."
+            problems.append(
+                "--age-bands must be two or more increasing ages. For example 18,40,60,70."
             )
-        self._check_followup()
-        self._check_event()
-        self._check_imputation()
-        self._check_standardised()
-        self._check_cluster()
-
-    @property
-    def _effects(self) -> tuple[str, ...]:
-        ranked = (WIN_ODDS,) if self.estimand == "worst-rank" else ()
-        return (*DIFFERENCES, STANDARDISED, *EVENTS, *ranked)
-
-    def _check_cluster(self) -> None:
-        """A trial of clusters has its own mixed model of a measured outcome, and no more."""
-        if self.cluster is None:
-            return
-        refused = {
-            f"--effect {self.effect}": self.effect not in DIFFERENCES,
-            f"--estimand {self.estimand}": self.estimand == "worst-rank",
-            "--model one-stage": self.model == "one-stage",
-            "--by": bool(self.by),
-            "--missing-outcome impute": self.missing_outcome == "impute",
-            "--compare-reported": self.compare_reported,
-        }
-        asked = [name for name, given in refused.items() if given]
-        if asked:
-            raise UsageError(
-                f"--cluster does not go with {asked[0]} in this version.",
-                hint="Cluster-randomised trials give differences of a measured outcome, two-stage.",
-            )
-
-    def _check_standardised(self) -> None:
-        if self.effect != STANDARDISED:
-            return
-        refused = {
-            "--by": bool(self.by),
-            "--model one-stage": self.model == "one-stage",
-            f"--estimand {self.estimand}": self.estimand == "worst-rank",
-        }
-        asked = [name for name, given in refused.items() if given]
-        if asked:
-            raise UsageError(f"{asked[0]} does not go with --effect {STANDARDISED}.")
-
-    def _check_imputation(self) -> None:
-        if self.imputations < 2:
-            raise UsageError(f"--imputations {self.imputations} is fewer than two.")
-        if self.missing_outcome == "complete":
-            return
-        refused = {
-            f"--effect {self.effect}": self.effect not in DIFFERENCES,
-            "--estimand worst-rank": self.estimand == "worst-rank",
-            "--model one-stage": self.model == "one-stage",
-            "--by": bool(self.by),
-        }
-        asked = [name for name, given in refused.items() if given]
-        if asked:
-            raise UsageError(
-                f"--missing-outcome impute does not go with {asked[0]}.",
-                hint="Give imputations made elsewhere in a column .imp, or leave one of them out.",
-            )
-
-    def _check_event(self) -> None:
-        if self.effect in EVENTS and self.estimand != "while-alive":
-            raise UsageError(
-                f"--estimand {self.estimand} is of a measured outcome, not of an event.",
-                hint="Leave it out: an event is known of everyone, scanned or not.",
-            )
-        if self.effect != "hazard-ratio" and (self.time or self.event):
-            raise UsageError("--time and --event belong to --effect hazard-ratio.")
-        if bool(self.time) != bool(self.event):
-            raise UsageError(
-                "--effect hazard-ratio needs --time and --event together.",
-                hint="Name the columns of the days to the event or to the end of follow-up, and "
-                "of whether it happened: --time mace_day --event mace.",
-            )
-        if self.adjust and self.effect in ("risk-ratio", "risk-difference"):
-            raise UsageError(
-                f"--adjust does not go with --effect {self.effect}: it comes from 2 x 2 tables.",
-                hint="Use --effect odds-ratio for an adjusted (logistic) analysis.",
-            )
-
-    def _check_followup(self) -> None:
-        if (self.followup_day is None) != (self.window is None):
-            raise UsageError(
-                "--followup-day and --window belong together.",
-                hint="For example --followup-day 365 --window 60.",
-            )
-        if self.followup_day is not None and self.followup_visit is not None:
-            raise UsageError("Give --followup-visit or --followup-day, not both.")
-        if self.window is not None and self.window < 0:
-            raise UsageError(f"--window {self.window:g} is negative.")
+        return problems
 
     @property
     def by_columns(self) -> tuple[str, ...]:
@@ -244,7 +334,3 @@ class PoolingOptions:
     def document(self) -> dict[str, Any]:
         """Plain values of all options, for ``cardiometa.json``."""
         return {name: getattr(self, name) for name in self.__slots__} | {"ci": self.headline_choice}
-
-
-def _list(values: tuple[str, ...]) -> str:
-    return ", ".join(values)

@@ -27,7 +27,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from .model import GroupLaw, Kind, ReferenceModel, laws_for, outside
+from .model import GroupLaw, ReferenceModel, laws_for, outside
+from .options import Kind
 from .select import depends_on
 
 REQUIRED: Final = ("measure", "sex", "lower", "upper")

@@ -38,11 +38,12 @@ from ..statistics.meta_range import (
 )
 from .curves.fit import RANDOM_FROM, TrialPlan, plan_for
 from .curves.measure import too_few_trials
-from .model import Kind, model_document
+from .model import model_document
 from .options import (
     NONPARAMETRIC_MIN_N,
     NOT_A_REFERENCE,
     Factor,
+    Kind,
     LimitsRule,
     MetaRule,
     Method,

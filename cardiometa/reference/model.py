@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import special
@@ -23,7 +23,7 @@ from ..records import ETHNICITIES, SEXES
 from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.order_statistics import interpolated_quantile
 from .curves.curve import AgeFunction, Curve, FamilyName, curve_from_document
-from .options import NOT_A_REFERENCE, ReferenceOptions
+from .options import NOT_A_REFERENCE, Kind, ReferenceOptions, ScoreOptions
 from .select import depends_on
 from .strata.groups import ALL, FittedCell
 from .strata.limits import robust_fit
@@ -138,9 +138,7 @@ def model_document(
     }
 
 
-Kind = Literal["population", "marginal", "conditional"]
 STRATA = "strata"
-EthnicityRule = Literal["own", "all"]
 
 # What is taken where a reference does not have the kind asked for.
 _INSTEAD: Mapping[str, tuple[Kind, ...]] = {
@@ -490,20 +488,6 @@ def _constant(family: FamilyName, values: Mapping[str, float]) -> Curve:
 
 
 NO_VALUE = "no value"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreOptions:
-    """How people are scored.
-
-    ``ethnicity`` ``own``: by the limits of the person's ethnicity where the reference has them,
-    else those of everybody; ``all``: always those of everybody. ``same_conventions``: what a table
-    does not state is as in the reference.
-    """
-
-    kind: Kind = "marginal"
-    ethnicity: EthnicityRule = "own"
-    same_conventions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,13 @@
-"""What a run of reference ranges is asked for, checked once."""
+"""The options of reference ranges: declared, grouped and checked once."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
-from ..errors import UsageError
+from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not
 
 Factor = Literal["sex", "ethnicity", "age"]
 LimitsRule = Literal[
@@ -25,121 +25,155 @@ TrialEffect = Literal["auto", "random", "fixed", "none", "random-kept"]
 Sided = Literal["two", "lower", "upper"]
 OutlierRule = Literal["list", "tukey", "none"]
 StatusRule = Literal["ok", "all"]
+Kind = Literal["population", "marginal", "conditional"]
+EthnicityRule = Literal["own", "all"]
 
-FACTORS: tuple[Factor, ...] = ("sex", "ethnicity", "age")
-LIMITS: tuple[LimitsRule, ...] = (
-    "nonparametric",
-    "nonparametric-ranks",
-    "parametric",
-    "prediction",
-    "log",
-    "boxcox",
-    "robust",
-)
-METHODS: tuple[Method, ...] = (
-    "strata",
-    "lms",
-    "gaussian",
-    "linear",
-    "quantile",
-    "fractional-polynomial",
-    "meta",
-)
-META_RULES: tuple[MetaRule, ...] = ("frequentist", "empirical")
-TRIAL_EFFECTS: tuple[TrialEffect, ...] = ("auto", "random", "fixed", "none")
+LIMITS: tuple[LimitsRule, ...] = get_args(LimitsRule)
+METHODS: tuple[Method, ...] = get_args(Method)
+META_RULES: tuple[MetaRule, ...] = get_args(MetaRule)
 AGE_BANDS = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 
-NONPARAMETRIC_MIN_N = 120  # EP28-A3c: 120 people a partition
+NONPARAMETRIC_MIN_N = 120  # EP28-A3c: 120 participants per partition
 NOT_A_REFERENCE = "population distribution, not a reference interval"
 
 
+_STRATA, _CURVES, _LIMITS = "Strata", "Curves and meta-analysis", "Limits"
+_ROWS = "Participants"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceOptions:
+class ReferenceOptions(Options):
     """The options of ``reference-ranges`` that decide the result.
 
-    ``measures`` and ``by`` are None where the user left them to us: what is absent from the table
-    is then left out with a warning, where naming it is an error. ``limits`` None is the default
-    rule (nonparametric, robust below 120 people); a name is that method for every n ≥ ``min_n``.
-    ``method`` None gives strata and, where there are ages, LMS curves; ``at_ages`` None is every 5
-    years inside the observed ages; ``trial_effect`` is how trials enter a curve.
-    ``repeated`` keeps every scan of a person, and intervals resample people.
-    ``quick`` is for refits that only count people. ``level`` and ``ci_level`` are percentages;
-    ``age_bands`` are the lower ends in years, the last band is open; ``healthy_rule`` is printed
-    with the ranges; ``status`` ``ok`` leaves out scans that ask for review.
+    ``measures`` and ``by`` are None where the user named none: what is absent from the table is
+    then left out with a warning, where naming it is an error. ``limits`` None is the default rule
+    (nonparametric, robust below 120 participants); a name is that method for every n ≥ ``min_n``.
+    ``method`` None gives strata and, where there are ages, LMS curves. ``quick`` is for refits
+    that only count participants. ``level`` and ``ci_level`` are percentages.
     """
 
-    measures: tuple[str, ...] | None = None
-    by: tuple[Factor, ...] | None = None
-    age_bands: tuple[float, ...] = AGE_BANDS
-    method: Method | None = None
-    limits: LimitsRule | None = None
-    meta: tuple[MetaRule, ...] = META_RULES
-    at_ages: tuple[float, ...] | None = None
-    trial_effect: TrialEffect = "auto"
-    level: float = 95.0
-    ci_level: float = 90.0
-    sided: Sided = "two"
-    healthy_only: bool = True
-    healthy_rule: str = ""
-    use_visit: str | None = None
-    repeated: bool = False
-    status: StatusRule = "all"
-    min_n: int = 40
-    min_cell: int = 10
-    outliers: OutlierRule = "list"
-    bootstrap: int = 1000
-    seed: int = 1
-    internal: bool = False
+    measures: Annotated[
+        tuple[str, ...] | None,
+        Option(flag="--measure", help="Measure (default: all known ones).", repeat=True),
+    ] = None
+    by: Annotated[
+        tuple[Factor, ...] | None,
+        Option(help="Groups (default: those that the table has)."),
+    ] = None
+    age_bands: Annotated[
+        tuple[float, ...],
+        Option(help="Lower ends of age bands in years; the last is open.", group=_STRATA),
+    ] = AGE_BANDS
+    method: Annotated[
+        Method | None, Option(help="Method (default: strata and, where there are ages, lms).")
+    ] = None
+    limits: Annotated[
+        LimitsRule | None,
+        Option(
+            help="How limits are estimated (default: nonparametric, robust below 120 participants; "
+            "with --method meta: log or parametric).",
+            group=_STRATA,
+        ),
+    ] = None
+    meta: Annotated[
+        tuple[MetaRule, ...], Option(help="Intervals of --method meta.", group=_CURVES)
+    ] = META_RULES
+    at_ages: Annotated[
+        tuple[float, ...] | None,
+        Option(help="Ages of a curve's limits (default: every 5 observed years).", group=_CURVES),
+    ] = None
+    trial_effect: Annotated[
+        TrialEffect,
+        Option(help="Trial effect in curves.", group=_CURVES, internal=("random-kept",)),
+    ] = "auto"
+    level: Annotated[float, Option(help="Percent of participants inside the interval.")] = 95.0
+    ci_level: Annotated[
+        float, Option(help="Confidence level of each limit, percent.", group=_LIMITS)
+    ] = 90.0
+    sided: Annotated[Sided, Option(help="Limits to give.", group=_LIMITS)] = "two"
+    healthy_only: Annotated[
+        bool,
+        Option(flag="--healthy-only/--all", help="Only rows marked healthy, or all rows."),
+    ] = True
+    healthy_rule: Annotated[
+        str, Option(help="Definition of healthy, printed with the ranges.", group=_ROWS)
+    ] = ""
+    use_visit: Annotated[
+        str | None, Option(help="Visit (default: baseline, else the earliest).", group=_ROWS)
+    ] = None
+    repeated: Annotated[
+        bool,
+        Option(help="Keep all scans of a participant; resample participants.", group=_ROWS),
+    ] = False
+    status: Annotated[
+        StatusRule,
+        Option(help="Scans to use; ok excludes those marked for review.", group=_ROWS),
+    ] = "all"
+    min_n: Annotated[
+        int, Option(help="Smallest group that gets limits.", group=_LIMITS, minimum=10)
+    ] = 40
+    min_cell: Annotated[
+        int, Option(help="Suppress counts below this number.", group=_LIMITS, minimum=1)
+    ] = 10
+    outliers: Annotated[
+        OutlierRule,
+        Option(help="list keeps outliers, tukey removes them, none ignores them.", group=_ROWS),
+    ] = "list"
+    bootstrap: Annotated[
+        int,
+        Option(
+            help="Samples for intervals of robust limits and quantiles.",
+            group=_LIMITS,
+            minimum=200,
+        ),
+    ] = 1000
+    seed: Annotated[int, Option(help="Random seed.", group=_LIMITS, minimum=0)] = 1
+    internal: Annotated[
+        bool,
+        Option(help="Include individual-level data in the report (marked as internal)."),
+    ] = False
     quick: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse values that no analysis can have; raises UsageError."""
-        for name, value in (("--level", self.level), ("--ci-level", self.ci_level)):
-            if not (math.isfinite(value) and 50 <= value < 100):
-                raise UsageError(f"{name} {value:g} is not a percentage from 50 to below 100.")
-        bands = self.age_bands
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Conflict(
+            {"method": is_in("quantile")},
+            {"trial_effect": is_in("random")},
+            hint="Use --trial-effect fixed, or another method.",
+        ),
+        Conflict(
+            {"method": is_in("meta")},
+            {"limits": is_not(None, "parametric", "log")},
+            hint="The distribution is normal (parametric) or log-normal (log).",
+        ),
+        Conflict({"repeated": is_given}, {"use_visit": is_given}),
+        Conflict(
+            {"repeated": is_given},
+            {"method": is_not(None, "strata")},
+            hint="--repeated resamples participants, which --method strata does.",
+        ),
+    )
+
+    def other_problems(self) -> list[str]:
+        """Levels and ages."""
+        problems = [
+            f"{name} {value:g} is not a percentage from 50 to below 100."
+            for name, value in (("--level", self.level), ("--ci-level", self.ci_level))
+            if not (math.isfinite(value) and 50 <= value < 100)
+        ]
+        bands, ages = self.age_bands, self.at_ages
         if not bands or any(not math.isfinite(b) or b < 0 for b in bands):
-            raise UsageError(
-                "--age-bands needs ages in years.", hint="For example --age-bands 18,30,40,50."
-            )
-        if any(b <= a for a, b in pairwise(bands)):
-            raise UsageError("--age-bands must rise.", hint="For example --age-bands 18,30,40,50.")
-        if self.at_ages is not None and (
-            not self.at_ages or any(not (math.isfinite(a) and a > 0) for a in self.at_ages)
-        ):
-            raise UsageError("--at-ages needs ages in years.", hint="For example 30,40,50.")
-        if self.method == "quantile" and self.trial_effect == "random":
-            raise UsageError(
-                "--method quantile has no random trial effect.",
-                hint="Trials are kept fixed there: --trial-effect fixed, or another method.",
-            )
-        if self.method == "meta" and self.limits not in (None, "parametric", "log"):
-            raise UsageError(
-                f"--method meta has no --limits {self.limits}.",
-                hint="It takes people for normal (parametric), or for log-normal (log).",
-            )
-        if not self.meta or any(rule not in META_RULES for rule in self.meta):
-            raise UsageError(
-                f"--meta {','.join(self.meta)} is not known.",
-                hint=f"Use {' and '.join(META_RULES)}, or one of them.",
-            )
-        if self.repeated and self.use_visit is not None:
-            raise UsageError("--repeated keeps every visit, --use-visit one: say one of them.")
-        if self.repeated and self.method not in (None, "strata"):
-            raise UsageError(
-                f"--method {self.method} takes one scan a person.",
-                hint="--repeated resamples people, which --method strata does.",
-            )
-        if self.min_cell < 1 or self.min_n < 10:
-            raise UsageError("--min-cell must be at least 1 and --min-n at least 10.")
-        if self.bootstrap < 200:
-            raise UsageError("--bootstrap needs at least 200 samples for the ends of an interval.")
-        if self.seed < 0:
-            raise UsageError("--seed must be 0 or more.")
+            problems.append("--age-bands needs ages in years. For example 18,30,40,50.")
+        elif any(b <= a for a, b in pairwise(bands)):
+            problems.append("--age-bands must increase. For example 18,30,40,50.")
+        if ages is not None and not (ages and all(math.isfinite(a) and a > 0 for a in ages)):
+            problems.append("--at-ages needs ages in years. For example 30,40,50.")
+        if not self.meta:
+            problems.append(f"--meta needs {' or '.join(META_RULES)}.")
+        return problems
 
     @property
     def smallest_n(self) -> int:
-        """People a cell needs to get a limit."""
+        """Participants that a cell needs to get a limit."""
         return max(self.min_n, self.min_cell)
 
     def below(self, n: int) -> int | None:
@@ -156,3 +190,26 @@ class ReferenceOptions:
         if self.sided == "upper":
             return (50.0, self.level)
         return (outside / 2, 50.0, 100 - outside / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOptions(Options):
+    """How participants are scored.
+
+    ``ethnicity`` ``own``: by the limits of the participant's ethnicity where the reference has
+    them, else those of all; ``all``: always those of all.
+    """
+
+    kind: Annotated[
+        Kind, Option(help="Limits to score by; marginal is a participant of a new trial.")
+    ] = "marginal"
+    ethnicity: Annotated[
+        EthnicityRule,
+        Option(
+            flag="--limits-of",
+            help="own: by the limits of the participant's ethnicity; all: by those of all.",
+        ),
+    ] = "own"
+    same_conventions: Annotated[
+        bool, Option(help="Assume the reference's conventions where the table states none.")
+    ] = False

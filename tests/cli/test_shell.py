@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from cardiometa.cli.command import Run, command
+from cardiometa.cli.errors import handle_errors
 from cardiometa.cli.main import app
-from cardiometa.cli.options import ConfigOption, departures, guard, one_of, plan_of
 from cardiometa.errors import EstimationError, InputError, Problem, UsageError
+from cardiometa.options import Option, Options
 
 COMMANDS = (
     "segment",
@@ -57,7 +61,7 @@ def test_an_unknown_option_or_command_is_wrong_use() -> None:
 def test_errors_become_exit_codes_and_sentences(
     error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(typer.Exit) as exit_, guard():
+    with pytest.raises(typer.Exit) as exit_, handle_errors():
         raise error
     assert exit_.value.exit_code == code
     shown = capsys.readouterr().err
@@ -66,25 +70,29 @@ def test_errors_become_exit_codes_and_sentences(
     if code == 3:
         assert "row 3: x is y" in shown
     if code == 1:
-        log = Path(shown.split("Its log: ")[1].strip())
+        log = Path(shown.split("Log: ")[1].strip())
         assert "must not be shown" not in log.read_text()
         assert "RuntimeError" in log.read_text()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(Options):
+    level: Annotated[int, Option(help="Level.")] = 95
+    by: Annotated[tuple[str, ...], Option(help="Modifiers.")] = ("sex",)
 
 
 def plan_app() -> typer.Typer:
     small = typer.Typer()
 
     @small.command()
-    def go(
-        ctx: typer.Context, *, level: int = 95, by: str = "sex", config: ConfigOption = None
-    ) -> None:
-        plan = plan_of(ctx)
+    @command
+    def go(options: PlanOptions, run: Run) -> None:
         document = {
-            "level": level,
-            "by": by,
-            "sha": None if plan is None else plan.sha256[:4],
-            "columns": {} if plan is None else dict(plan.columns),
-            "departures": {k: list(v) for k, v in departures(ctx).items()},
+            "level": options.level,
+            "by": ",".join(options.by),
+            "sha": None if run.sha256 is None else run.sha256[:4],
+            "columns": dict(run.columns),
+            "departures": list(run.departures),
         }
         typer.echo(json.dumps(document))
 
@@ -96,22 +104,17 @@ def test_flags_win_over_the_plan_and_departures_are_listed(tmp_path: Path) -> No
     plan.write_text('level = 90\nby = ["sex", "age"]\n[columns]\nsex = "GENDER"\n')
     small, runner = plan_app(), CliRunner()
     kept = json.loads(runner.invoke(small, ["--config", str(plan)]).output)
-    assert (kept["level"], kept["by"], kept["departures"]) == (90, "sex,age", {})
+    assert (kept["level"], kept["by"], kept["departures"]) == (90, "sex,age", [])
     assert kept["columns"] == {"sex": "GENDER"}
     left = json.loads(runner.invoke(small, ["--config", str(plan), "--level", "99"]).output)
     assert left["level"] == 99
-    assert left["departures"] == {"level": [90, 99]}
+    assert left["departures"] == ["level: planned 90, used 99"]
     plan.write_text("levle = 90\n")
     wrong = runner.invoke(small, ["--config", str(plan)])
     assert wrong.exit_code == 2
     assert "levle" in wrong.output
     plan.write_text("level = = 90\n")
     assert runner.invoke(small, ["--config", str(plan)]).exit_code == 2
-
-
-def test_allowed_values_are_listed() -> None:
-    with pytest.raises(UsageError, match="Use one of a, b"):
-        one_of("--x", "c", ("a", "b"))
 
 
 def test_doctor_and_model_say_what_is_here() -> None:

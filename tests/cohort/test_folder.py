@@ -185,7 +185,7 @@ def test_what_is_no_cohort(tmp_path):
     with pytest.raises(CohortError, match="2 zips"):
         load_cohort(tmp_path / "zips")
     with pytest.raises(UsageError, match="--root"):
-        load_cohort(tmp_path / "tree", CohortOptions(root_overrides={"T1": tmp_path}))
+        load_cohort(tmp_path / "tree", CohortOptions(roots=(f"T1={tmp_path}",)))
 
 
 def test_garbage_is_a_scan_that_will_fail(tmp_path):

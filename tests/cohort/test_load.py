@@ -231,10 +231,10 @@ def test_a_wrong_root_is_one_problem_not_thousands(tmp_path):
     problems = problems_of(path)
     assert len(problems) == 2
     assert "none of the 12 image paths" in problems[1]
-    cohort = load_cohort(path, CohortOptions(root_overrides={"ALPHA": tmp_path / "elsewhere"}))
+    cohort = load_cohort(path, CohortOptions(roots=(f"ALPHA={tmp_path / 'elsewhere'}",)))
     assert len(cohort.scans) == 12
     with pytest.raises(UsageError, match="GAMMA"):
-        load_cohort(path, CohortOptions(root_overrides={"GAMMA": tmp_path}))
+        load_cohort(path, CohortOptions(roots=(f"GAMMA={tmp_path}",)))
 
 
 def test_scans_table_may_name_ids_as_the_roster_does(tmp_path):
@@ -347,7 +347,7 @@ def test_real_pairs_of_acdc(tmp_path):
     )
     toml = trial_toml("A", 'papillary = "blood-pool"', columns, randomised=False)
     path = write(tmp_path / "cohort.toml", 'name = "acdc"\n' + toml)
-    cohort = load_cohort(path, CohortOptions(root_overrides={"A": acdc}))
+    cohort = load_cohort(path, CohortOptions(roots=(f"A={acdc}",)))
     assert [scan.source.kind for scan in cohort.scans] == ["ed-es"] * 6
     assert cohort.scans[0].reported == {"reported_lv_edv_ml": float(reference["lv_edv_ml"][0])}
     assert cohort.participants["healthy"].tolist() == [False] * 6

@@ -163,7 +163,8 @@ def reference_document() -> bytes:
 
 
 def read_reference_file(data: bytes, folder: Path) -> None:
-    from cardiometa.reference.model import NewPeople, ScoreOptions, reference_model, score_people
+    from cardiometa.reference.model import NewPeople, reference_model, score_people
+    from cardiometa.reference.options import ScoreOptions
 
     path = folder / "reference_ranges.json"
     path.write_bytes(data)

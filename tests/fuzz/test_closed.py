@@ -15,7 +15,8 @@ import pytest
 from cardiometa.cohort.models import CohortOptions
 from cardiometa.imaging.discovery import find_scan_source, sniff
 from cardiometa.imaging.source_state import content_sha256, source_state
-from cardiometa.pipeline.segment import SegmentOptions, Watch, run_segment
+from cardiometa.pipeline.options import SegmentOptions
+from cardiometa.pipeline.segment import Watch, run_segment
 from tests.kit.cohorts import people, roster
 from tests.kit.small_runs import table
 from tests.kit.tiny_dicom import Shape, files, put, read, tiny

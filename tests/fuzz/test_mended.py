@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 
 from cardiometa import files
 from cardiometa.cli import output as console
-from cardiometa.cli.main import app
-from cardiometa.cli.signals import edge
+from cardiometa.cli.main import app, handle_signals
 from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.parsing import as_numbers
@@ -446,28 +445,28 @@ def test_every_signal_to_stop_ends_in_130(name: str, capsys: pytest.CaptureFixtu
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def struck() -> None:
-        with edge():
+        with handle_signals():
             os.kill(os.getpid(), getattr(signal, name))
             time.sleep(5)
 
     with pytest.raises(SystemExit) as caught:
         struck()
     assert caught.value.code == 130
-    assert "stopped; what was finished stays" in capsys.readouterr().err
+    assert "Finished work is kept" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("own_signals")
 def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
     """`nohup` and a shell's background jobs ask for it."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with edge():
+    with handle_signals():
         os.kill(os.getpid(), signal.SIGHUP)
 
 
 @pytest.mark.usefixtures("own_signals")
 def test_a_library_that_swallows_the_signal_still_ends_in_130() -> None:
     def struck() -> None:
-        with edge():
+        with handle_signals():
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(5)

@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from cardiometa.cohort.models import CohortOptions
-from cardiometa.pipeline.segment import SegmentOptions, SegmentOutcome, Watch, run_segment
+from cardiometa.pipeline.options import SegmentOptions
+from cardiometa.pipeline.segment import SegmentOutcome, Watch, run_segment
 
 QUIET = Watch(planned=lambda *_: None, finished=lambda _: None)
 MASK = "segmentation.nii.gz"

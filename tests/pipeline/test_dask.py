@@ -18,8 +18,8 @@ from cardiometa.locking import Claim, OutputLock
 from cardiometa.pipeline import dask as dask_engine
 from cardiometa.pipeline.dask import DaskEngine
 from cardiometa.pipeline.engine import EngineSetup
+from cardiometa.pipeline.options import SegmentOptions
 from cardiometa.pipeline.plan import jobs_of
-from cardiometa.pipeline.segment import SegmentOptions
 from cardiometa.segmentation.model import load_model
 from tests.kit.broken_workers import at_reading, site
 from tests.kit.dask_cluster import Cluster

@@ -13,9 +13,9 @@ import pytest
 
 from cardiometa.cohort.load import load_cohort
 from cardiometa.pipeline.engine import EngineSetup
+from cardiometa.pipeline.options import SegmentOptions
 from cardiometa.pipeline.plan import jobs_of
 from cardiometa.pipeline.process_factory import Nursery, how_it_ended
-from cardiometa.pipeline.segment import SegmentOptions
 from cardiometa.pipeline.workers import Crew, processes_for
 from cardiometa.segmentation.model import load_model
 from tests.kit.broken_workers import at_reading, site

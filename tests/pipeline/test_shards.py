@@ -18,7 +18,7 @@ from cardiometa.errors import InputError, UsageError
 from cardiometa.locking import Claim, OutputLock
 from cardiometa.pipeline.cohort_snapshot import read_snapshot, snapshot_text
 from cardiometa.pipeline.merge import frame_csv
-from cardiometa.pipeline.plan import Shard, shard_number
+from cardiometa.pipeline.options import Shard, shard_number
 from cardiometa.records import ScanKey, ScanResult
 from cardiometa.segmentation.model import load_model
 from tests.kit.pairs import cardiometa, pairs_cohort, same_tables

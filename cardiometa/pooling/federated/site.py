@@ -18,27 +18,12 @@ from ...files import canonical_json, sha256_bytes
 from ...records import TrialSummary
 from ...statistics.mixed.sufficient_statistics import merge_summaries
 from ..first_stage.arm_sums import OUTCOME, ArmSums
-from ..options import PoolingOptions
+from ..options import MODEL_FIELDS, PoolingOptions
 from ..subgroups.modifiers import ModifierSums, band_labels, ordered_levels
 
 FORMAT = 1
 KIND = "cardiometa site summary"
 # The choices that decide what the sums are of: every site must have made the same.
-MODEL_FIELDS = (
-    "outcome",
-    "effect",
-    "baseline_visit",
-    "followup_visit",
-    "followup_day",
-    "window",
-    "baseline_column",
-    "adjust",
-    "by",
-    "age_bands",
-    "control",
-    "missing_baseline",
-    "status",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,318 @@
+"""From option records to a command: its parameters, the plan of ``--config``, errors and exits."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from ..errors import InputError, UsageError, nearest
+from ..options import Declared, Options, options_of
+from .errors import handle_errors
+from .output import say
+
+_PLAN = "cardiometa.plan"
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for the results. \\[required]", metavar="FOLDER")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The file given with --config: its hash, its options, its ``[columns]`` table."""
+
+    sha256: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    prespecified: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a command knows of its call: the plan, departures from it in words, options given."""
+
+    plan: Plan | None
+    departures: tuple[str, ...]
+    given: frozenset[str]
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of the plan."""
+        return None if self.plan is None else self.plan.sha256
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The plan's ``[columns]`` table."""
+        return {} if self.plan is None else self.plan.columns
+
+    def report(self, *, quiet: bool) -> None:
+        """Print the plan's hash and the departures from it."""
+        if self.plan is not None:
+            say(f"plan: sha256 {self.plan.sha256}", quiet=quiet)
+        for departure in self.departures:
+            say(f"departure from the plan: {departure}", quiet=quiet)
+
+
+Table = Annotated[
+    Path,
+    typer.Argument(
+        help="Output folder of segment, its measurements.csv, or any table.",
+        exists=True,
+        metavar="TABLE",
+    ),
+]
+CohortArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="cohort.toml, a folder of trials, or one scan.", exists=True, metavar="COHORT"
+    ),
+]
+Segmented = Annotated[
+    Path, typer.Argument(help="Output folder of segment.", exists=True, metavar="OUT")
+]
+Reference = Annotated[
+    Path,
+    typer.Argument(help="reference_ranges.json.", exists=True, dir_okay=False, metavar="REFERENCE"),
+]
+OutFile = Annotated[
+    Path, typer.Option("--out", help="CSV file to write. \\[required]", metavar="FILE")
+]
+
+
+class Only:
+    """A part of a record's options, of which ``required`` have no default in this command."""
+
+    def __init__(self, *names: str, required: tuple[str, ...] = ()) -> None:
+        self.names, self.required = frozenset(names), frozenset(required)
+
+    def takes(self, one: Declared) -> bool:
+        """True where the command has this option."""
+        return not self.names or one.field in self.names
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """The Typer command of a function whose parameters are option records.
+
+    A parameter annotated with an `Options` record (or ``Annotated[record, Only(...)]``) becomes
+    the record's options and receives the filled record; one annotated with `Run` adds
+    ``--config``; any other is a parameter of Typer. All missing options are reported together.
+    """
+    taken = list(inspect.signature(function, eval_str=True).parameters.values())
+    parameters: list[inspect.Parameter] = [
+        inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    ]
+    required: dict[str, str] = {}
+    for one in taken:
+        record, only = _record_of(one)
+        if record is Run:
+            parameters.append(_keyword("config", _CONFIG, None))
+        elif record is not None:
+            for option in filter(only.takes, options_of(record)):
+                if option.required or option.field in only.required:
+                    required[option.name] = option.flag
+                parameters.append(_parameter(option, required=option.name in required))
+        else:
+            default = one.default
+            if default is inspect.Parameter.empty:
+                default = False if get_args(one.annotation)[0] is bool else None
+                if not _can_be_missing(one.annotation):
+                    required[one.name] = _name_shown(one)
+            parameters.append(_keyword(one.name, _optional(one.annotation), default))
+
+    @wraps(function)
+    def call(ctx: typer.Context, **values: Any) -> None:
+        with handle_errors(verbose=bool(values.get("verbose"))):
+            filled = _filled(ctx, taken, values, required)
+            function(**filled)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    return call
+
+
+def _filled(
+    ctx: typer.Context,
+    taken: list[inspect.Parameter],
+    values: Mapping[str, Any],
+    required: Mapping[str, str],
+) -> dict[str, Any]:
+    """The function's arguments; UsageError with all that is missing and wrong in all records."""
+    missing = {name: flag for name, flag in required.items() if values[name] in (None, [])}
+    problems = [f"Missing: {', '.join(missing.values())}."] if missing else []
+    hints = []
+    filled: dict[str, Any] = {}
+    for one in taken:
+        record, only = _record_of(one)
+        if record is None:
+            filled[one.name] = values[one.name]
+        elif record is Run:
+            filled[one.name] = _run_of(ctx)
+        else:
+            names = {option.name for option in options_of(record) if only.takes(option)}
+            try:
+                filled[one.name] = record.of({k: values[k] for k in names - missing.keys()})
+            except UsageError as error:
+                problems.append(error.message)
+                hints.append(error.hint)
+            except TypeError:  # the record has no default for an option that is missing
+                assert missing
+    if problems:
+        hint = " ".join(dict.fromkeys(filter(None, hints)))
+        raise UsageError("\n  ".join(problems), hint=hint or f"See {ctx.command_path} --help.")
+    return filled
+
+
+def _record_of(parameter: inspect.Parameter) -> tuple[Any, Only]:
+    hint, only = parameter.annotation, Only()
+    if get_origin(hint) is Annotated:
+        only = next((x for x in get_args(hint)[1:] if isinstance(x, Only)), only)
+        hint = get_args(hint)[0]
+    is_record = isinstance(hint, type) and (hint is Run or issubclass(hint, Options))
+    return (hint if is_record else None), only
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, annotation=annotation, default=default)
+
+
+def _can_be_missing(annotation: Any) -> bool:
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return kind is bool or NoneType in get_args(kind)
+
+
+def _optional(annotation: Any) -> Any:
+    """Every parameter can be missing for Typer, so that all missing ones are named at once."""
+    if get_origin(annotation) is Annotated:
+        kind, *rest = get_args(annotation)
+        return annotation if _can_be_missing(kind) else Annotated[(kind | None, *rest)]
+    return annotation | None
+
+
+def _name_shown(parameter: inspect.Parameter) -> str:
+    """``TABLE`` for an argument, ``--out`` for an option."""
+    info = get_args(parameter.annotation)[1]
+    if isinstance(info, typer.models.OptionInfo):
+        return str(info.default) if isinstance(info.default, str) else f"--{parameter.name}"
+    return info.metavar or parameter.name.upper()
+
+
+def _parameter(one: Declared, *, required: bool) -> inspect.Parameter:
+    """An option of Typer; the record checks its choices, so that all errors are reported."""
+    option = one.option
+    kind: Any = str if one.choices else one.kind
+    default = None if required else one.default
+    if one.is_list:
+        kind = list[str] if option.repeat else str
+        default = (
+            None
+            if not default
+            else ",".join(f"{v:g}" if one.kind is float else str(v) for v in default)
+        )
+    shown = [option.help]
+    if one.choices:
+        shown.append(f"One of: {', '.join(str(choice) for choice in one.choices)}.")
+    if option.repeat:
+        shown.append("Repeatable.")
+    if required:
+        shown.append("[required]")
+    elif default not in (None, "", False, True):
+        shown.append(f"[default: {_text(default)}]")
+    kinds = {str: "TEXT", int: "N", float: "NUMBER", Path: "PATH", bool: None}
+    metavar = "NAME" if one.choices else kinds[one.kind]
+    if one.is_list and not option.repeat:
+        metavar = "LIST"
+    info = typer.Option(
+        *one.flags,
+        help=" ".join(shown).replace("[", r"\["),
+        show_default=False,
+        rich_help_panel=None if option.group == "Options" else option.group,
+        metavar=option.metavar or metavar,
+        autocompletion=(lambda: [str(choice) for choice in one.choices]) if one.choices else None,
+        exists=bool(option.exists),
+        file_okay=option.exists != "folder",
+        dir_okay=option.exists != "file",
+    )
+    return _keyword(one.name, Annotated[kind if one.is_bool else kind | None, info], default)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ------------------------------------------------------------------ the plan
+
+
+def _load_plan(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Make the file's values the defaults of this command, so that flags win."""
+    if value is None or ctx.resilient_parsing:
+        return value
+    from ..files import sha256_bytes
+    from ..validation import load_toml
+
+    try:
+        raw = value.read_bytes()
+        document = load_toml(raw, value.name)
+    except (OSError, InputError) as error:
+        problems = getattr(error, "problems", ())
+        reason = problems[0].what if problems else type(error).__name__
+        raise typer.BadParameter(f"{value.name}: {reason}") from error
+    tables = {name: document.pop(name, {}) for name in ("columns", "prespecified")}
+    options = {key.replace("-", "_"): item for key, item in document.items()}
+    known = {parameter.name: parameter for parameter in ctx.command.params}
+    unknown = sorted(set(options) - set(known) - {"config"})
+    wrong = [
+        f"{name} must be a table" for name, table in tables.items() if not isinstance(table, dict)
+    ]
+    wrong += [
+        f"unknown option {name}. {nearest(name, [str(k) for k in known])}" for name in unknown
+    ]
+    if wrong:
+        raise typer.BadParameter(f"{value.name}: {'; '.join(wrong)}")
+    for key, item in options.items():
+        # A list of a comma-separated option: by = ["sex", "age"].
+        if isinstance(item, list) and not getattr(known[key], "multiple", False):
+            options[key] = ",".join(str(part) for part in item)
+    ctx.default_map = {**(ctx.default_map or {}), **options}
+    ctx.meta[_PLAN] = Plan(sha256=sha256_bytes(raw), options=options, **tables)
+    return value
+
+
+_CONFIG = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML of options (flags win) and a \\[columns] table; may be the pre-specified plan.",
+        is_eager=True,
+        callback=_load_plan,
+        show_default=False,
+        metavar="FILE",
+        rich_help_panel="Output",
+    ),
+]
+
+
+def _run_of(ctx: typer.Context) -> Run:
+    plan: Plan | None = ctx.meta.get(_PLAN)
+    return Run(
+        plan=plan,
+        departures=tuple(_departures(ctx.params, plan)) if plan is not None else (),
+        given=frozenset(
+            name
+            for name in ctx.params
+            if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        ),
+    )
+
+
+def _departures(used: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+    """``level: planned 90, used 99`` for each option that differs from the plan."""
+    for name, planned in plan.options.items():
+        if name in used and str(used[name]) != str(planned) and used[name] != planned:
+            yield f"{name}: planned {planned}, used {used[name]}"
