@@ -42,18 +42,18 @@ def bash(
     )
 
 
-def test_an_array_and_its_gathering(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_an_array_and_its_merging(cluster: dict[str, str], tmp_path: Path) -> None:
     cohort = pairs_cohort(tmp_path / "cohort", 1)
     (cohort / "ALPHA" / "P009").mkdir()
     (cohort / "ALPHA" / "P009" / "notes.dcm").write_text("no image")
     out = tmp_path / "out"
     given = {"COHORT": str(cohort), "OUT": str(out)}
-    assert bash("gather.sh", env=cluster, **given).returncode != 0, "nothing there yet"
+    assert bash("merge.sh", env=cluster, **given).returncode != 0, "nothing there yet"
     for task in (1, 2):
         numbers = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2"}
         done = bash("segment_array.sh", env=cluster, SLURM_CPUS_PER_TASK="1", **given, **numbers)
         assert done.returncode == 0, done.stderr
-    assert bash("gather.sh", env=cluster, **given).returncode == 0
+    assert bash("merge.sh", env=cluster, **given).returncode == 0
     rows = (out / "measurements.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows[1:]] == ["P000", "P009"]
     other = bash(
@@ -71,10 +71,10 @@ def test_what_is_submitted(cluster: dict[str, str], tmp_path: Path) -> None:
     cohort = pairs_cohort(tmp_path / "cohort", 1)
     done = bash("submit.sh", cohort, tmp_path / "out", 16, 4, env=cluster)
     assert done.returncode == 0, done.stderr
-    array, gather = (tmp_path / "sbatch.log").read_text().splitlines()
+    array, merge = (tmp_path / "sbatch.log").read_text().splitlines()
     assert "--array=1-16%4" in array
     assert array.endswith("segment_array.sh")
-    assert "--dependency=afterok:4711" in gather
+    assert "--dependency=afterok:4711" in merge
     assert not (tmp_path / "out").exists(), "looking first writes nothing"
     refused = bash("submit.sh", tmp_path / "absent", tmp_path / "out", 16, env=cluster)
     assert refused.returncode != 0
