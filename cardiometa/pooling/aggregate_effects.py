@@ -257,12 +257,10 @@ def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     if fit is None:
         return rows
     difference = float(fit.coefficients[1])
-    if options.headline_ci == "wald":
-        variance, df, name = fit.covariance[1, 1], float("inf"), "wald"
-    else:
-        truncated = options.headline_ci == "hksj-truncated"
-        variance, df, name = fit.scaled(truncated=truncated)[1, 1], fit.df, options.headline_ci
-    interval = t_interval(difference, float(np.sqrt(variance)), df, options.level, name)
+    name = options.headline_ci
+    se = float(np.sqrt(fit.scaled(name)[1, 1]))
+    df = float("inf") if name == "wald" else fit.df
+    interval = t_interval(difference, se, df, options.level, name)
     rows.append(
         EffectRow(
             analysis="pooled",

@@ -16,12 +16,15 @@ import pandas as pd
 
 from ..errors import TableError
 from ..privacy.suppression import is_small, suppress_groups
-from ..statistics.meta import CI_METHODS, pool_estimates, pooled_interval, t_interval
-from ..statistics.meta_regression import (
+from ..statistics.meta import (
+    CI_METHODS,
     MetaRegression,
     between_groups,
+    pool_estimates,
+    pooled_interval,
     r2_percent,
     regress_estimates,
+    t_interval,
 )
 from .endpoint.analysis_set import covariate_numbers
 from .options import PoolingOptions

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from ..statistics.meta import LEAST_TRIALS_influence as LEAST_TRIALS
-from ..statistics.meta import influence
+from ..statistics.meta import LEAST_TRIALS_INFLUENCE, influence
 from .endpoint.analysis_set import compared
 from .options import PoolingOptions
 from .results import DeltaRow, EffectRow, InfluenceRow, Study
@@ -34,7 +33,7 @@ def influence_rows(
     is not shown here.
     """
     usable = [study for study in studies if study.estimable]
-    if len(usable) < LEAST_TRIALS:
+    if len(usable) < LEAST_TRIALS_INFLUENCE:
         return []
     hidden = {row.trial: row.note for row in shown if row.analysis == "trial" and row.se is None}
     rows = []

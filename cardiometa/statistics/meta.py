@@ -1,21 +1,10 @@
-"""Between-trial variance: nine estimators, each with a solver that cannot fail.
+"""The second stage: between-trial variance, pooled estimate, intervals, meta-regression, influence.
 
-Notation of ``pooling.md`` 2.1: y estimates, v their variances, w = 1/(v + tau2), W1, W2 sums of w
-and w², u = 1/v. Iterative estimators are roots of a monotone function or of a score between
-brackets; none steps without a bracket.
-
-REML of many small data sets at once: for the bootstrap, where a loop would take minutes.
-
-The second stage: pooled estimate, its intervals, heterogeneity, prediction interval.
-
-Formulae of ``pooling.md`` 2.1; graded against R's metafor in ``tests/golden/pooling``.
-
-Egger's test: whether small trials show other effects than large ones (k >= 10 only).
-
-What each trial does to the pooled effect: deletion measures of the second stage.
-
-Viechtbauer & Cheung 2010 (Res Synth Meth 1:112), as metafor's ``influence()`` of the model with
-Wald tests: they judge the fit, not the interval.
+Notation of ``pooling.md`` 2.1: y estimates, v their variances, W = diag(1 / (v + tau2)), X the
+design ``[k, p]`` (a column of ones unless the trials have covariates), P = W - W X (X'WX)^-1 X'W,
+u = 1/v. P is never formed: what is needed of it are sums over trials. Nine estimators of tau2, each
+with a solver that cannot fail: roots of a monotone function or of a score between brackets. Checked
+against R's metafor in ``tests/golden/pooling``.
 """
 
 from __future__ import annotations
@@ -34,13 +23,78 @@ METHODS = ("reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe")
 _STEP = 0.2
 _NOTHING = 1e-3
 _CELLS = 200_000
+_DEPENDENT = 1e-8  # the least pivot of scaled columns that are told apart
 
 
-def generalised_q(y: np.ndarray, v: np.ndarray, tau2: float) -> float:
-    """``Q(tau2) = sum w (y - mu)^2``, falling in tau2 from Cochran's Q towards 0."""
-    w = 1.0 / (v + tau2)
-    mu = (w @ y) / w.sum()
-    return float(w @ (y - mu) ** 2)
+class _Sums:
+    """The sums over trials at one or many values of tau².
+
+    Estimates are centred at their common-effect fit, so that sums of ``w² y²`` lose no digits:
+    where the fit has moved away from it, the estimates that moved it dominate the sums.
+    """
+
+    def __init__(self, y: np.ndarray, v: np.ndarray, x: np.ndarray | None = None) -> None:
+        self.v, self.x = v, np.ones((len(y), 1)) if x is None else x
+        self.k, self.p = int(self.x.shape[0]), int(self.x.shape[1])
+        self.start = self.fit(0.0, y)[2]
+        self.y = y - self.x @ self.start
+        pairs = (self.x[:, :, None] * self.x[:, None, :]).reshape(self.k, -1)
+        self.powers = np.column_stack([pairs, self.x * self.y[:, None], self.y**2])
+
+    def fit(
+        self, tau2: float, y: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, (X'WX)^-1, coefficients (of centred ``y``) and residuals."""
+        y = self.y if y is None else y
+        w = 1.0 / (self.v + tau2)
+        inverse = np.linalg.inv(self.x.T @ (self.x * w[:, None]))
+        beta = inverse @ (self.x.T @ (w * y))
+        return w, inverse, beta, y - self.x @ beta
+
+    def q(self, tau2: float) -> float:
+        """``Q(tau2) = y'Py``, falling in tau2 from Cochran's Q towards 0."""
+        w, _, _, residual = self.fit(tau2)
+        return float(w @ residual**2)
+
+    def trace(self) -> float:
+        """The trace of P at tau² = 0, without differences where X = 1.
+
+        ``(sum u)² - sum u²`` as a sum of products: one huge weight would leave nothing of it.
+        """
+        w, inverse, _, _ = self.fit(0.0)
+        if self.p > 1:
+            return float(w.sum() - np.trace(inverse @ (self.x.T @ (self.x * w[:, None] ** 2))))
+        later = np.cumsum(w[::-1])[::-1]
+        return 2.0 * float(w[:-1] @ later[1:]) / float(w.sum())
+
+    def score(self, tau2: np.ndarray, *, restricted: bool) -> np.ndarray:
+        """The derivative of the (restricted) log-likelihood at each ``tau2`` ``[g]``."""
+        p = self.p
+        w = 1.0 / (self.v[None, :] + tau2[:, None])
+        total = w.sum(axis=1)
+        first = w @ self.powers[:, : p * p + p]
+        np.multiply(w, w, out=w)
+        second = w @ self.powers
+        if p == 1:  # the same in numbers: ten times faster in small meta-analyses
+            mu, xwwx = first[:, 1] / first[:, 0], second[:, 0]
+            loss = second[:, 2] - 2.0 * mu * second[:, 1] + mu**2 * xwwx
+            trace = total - xwwx / first[:, 0] if restricted else total
+            value: np.ndarray = -0.5 * (trace - loss)
+            return value
+        xwx, xwwx = (item[:, : p * p].reshape(-1, p, p) for item in (first, second))
+        beta = np.linalg.solve(xwx, first[:, p * p :, None])[:, :, 0]
+        if restricted:
+            total = total - np.trace(np.linalg.solve(xwx, xwwx), axis1=1, axis2=2)
+        cross = np.einsum("gp,gp->g", beta, second[:, p * p : -1])
+        square = np.einsum("gp,gpq,gq->g", beta, xwwx, beta)
+        value = -0.5 * (total - (second[:, -1] - 2.0 * cross + square))
+        return value
+
+    def log_likelihood(self, tau2: float, *, restricted: bool) -> float:
+        """The (restricted) log-likelihood, constants left out."""
+        w, inverse, _, residual = self.fit(tau2)
+        value = float(np.log(w).sum() - w @ residual**2)
+        return 0.5 * (value + float(np.linalg.slogdet(inverse)[1]) if restricted else value)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
@@ -50,126 +104,87 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     )
 
 
-def solve_q(y: np.ndarray, v: np.ndarray, target: float) -> float | None:
+def generalised_q(y: np.ndarray, v: np.ndarray, tau2: float) -> float:
+    """``Q(tau2) = sum w (y - mu)^2``, falling in tau2 from Cochran's Q towards 0."""
+    return _Sums(y, v).q(tau2)
+
+
+def solve_q(
+    y: np.ndarray, v: np.ndarray, target: float, x: np.ndarray | None = None
+) -> float | None:
     """The tau2 >= 0 with ``Q(tau2) = target``; None where Q(0) is already below the target."""
-    if generalised_q(y, v, 0.0) < target:
+    sums = _Sums(y, v, x)
+    if sums.q(0.0) < target:
         return None
     high = float(v.max()) + float(np.var(y))
-    while generalised_q(y, v, high) > target:
+    while sums.q(high) > target:
         high *= 4.0
-    return _root(lambda t: generalised_q(y, v, t) - target, 0.0, high)
+    return _root(lambda t: sums.q(t) - target, 0.0, high)
 
 
-class _Likelihood:
-    """The (restricted) log-likelihood of tau² and its score, at many values at once.
-
-    Estimates are centred at their common-effect mean, so that sums of ``w² y²`` lose no digits:
-    where the pooled mean has moved away from it, the estimates that moved it dominate the sums.
-    """
-
-    def __init__(self, y: np.ndarray, v: np.ndarray, *, restricted: bool) -> None:
-        u = 1.0 / v
-        self.v, self.restricted = v, restricted
-        self.y = y - (u @ y) / u.sum()
-        self.powers = np.stack([np.ones_like(y), self.y, self.y**2], axis=1)
-
-    def score(self, tau2: np.ndarray) -> np.ndarray:
-        """The derivative at each ``tau2`` ``[g]``."""
-        w = 1.0 / (self.v[None, :] + tau2[:, None])
-        w1, wy = (w @ self.powers[:, :2]).T
-        np.multiply(w, w, out=w)
-        w2, w2y, w2yy = (w @ self.powers).T
-        mu = wy / w1
-        trace = w1 - w2 / w1 if self.restricted else w1
-        value: np.ndarray = -0.5 * (trace - (w2yy - 2.0 * mu * w2y + mu**2 * w2))
-        return value
-
-    def value(self, tau2: float) -> float:
-        """The log-likelihood, constants left out."""
-        w = 1.0 / (self.v + tau2)
-        w1 = w.sum()
-        residual = self.y - (w @ self.y) / w1
-        value = np.log(w).sum() - w @ residual**2 - (np.log(w1) if self.restricted else 0.0)
-        return 0.5 * float(value)
-
-
-def _maximum_likelihood(y: np.ndarray, v: np.ndarray, *, restricted: bool) -> float:
+def _maximum_likelihood(sums: _Sums, spread: float, *, restricted: bool) -> float:
     """The global maximum of the (restricted) likelihood over tau2 >= 0.
 
-    Several maxima exist in some data, so a grid over the whole range brackets each change of the
-    score from plus to minus; Brent finds every one and the highest wins. In log tau² the weights
-    are logistic curves some four units wide, so that steps of a fifth miss no maximum; below a
-    hundredth of the least variance they no longer change.
+    ``spread`` is the least-squares residual variance. Several maxima exist in some data, so a grid
+    over the whole range brackets each change of the score from plus to minus; Brent finds every one
+    and the highest wins. In log tau² the weights are logistic curves some four units wide, so that
+    steps of a fifth miss no maximum; below a hundredth of the least variance they no longer change.
     """
-    likelihood = _Likelihood(y, v, restricted=restricted)
 
     def score(t: float) -> float:
-        return float(likelihood.score(np.array([t]))[0])
+        return float(sums.score(np.array([t]), restricted=restricted)[0])
 
     # Above both, w lies within 1/(2 tau²) and 1/tau², and the score's bound by them is negative.
-    high = max(float(v.max()), 4.0 * float(np.var(y, ddof=1)))
-    low = min(float(v.min()), high) * _NOTHING
+    high = max(float(sums.v.max()), 4.0 * spread)
+    low = min(float(sums.v.min()), high) * _NOTHING
     count = 2 + math.ceil(math.log(high / low) / _STEP)
     grid = np.concatenate([[0.0], np.geomspace(low, high, count)])
-    scores = np.concatenate(
-        [likelihood.score(part) for part in np.array_split(grid, 1 + len(grid) * len(y) // _CELLS)]
-    )
+    parts = np.array_split(grid, 1 + len(grid) * sums.k // _CELLS)
+    scores = np.concatenate([sums.score(part, restricted=restricted) for part in parts])
     maxima = [0.0] if scores[0] <= 0 else []
     for a, b, left, right in zip(grid, grid[1:], scores, scores[1:], strict=False):
         if left > 0 >= right:
             maxima.append(_root(score, float(a), float(b)))
     if len(maxima) == 1:
         return maxima[0]
-    return max(maxima, key=likelihood.value)
+    return max(maxima, key=lambda t: sums.log_likelihood(t, restricted=restricted))
 
 
-def products_of_pairs(u: np.ndarray) -> float:
-    """``(sum u)² - sum u²`` without the difference: one huge weight would leave nothing of it."""
-    later = np.cumsum(u[::-1])[::-1]
-    return 2.0 * float(u[:-1] @ later[1:])
-
-
-def _dersimonian_laird(y: np.ndarray, v: np.ndarray) -> float:
-    u = 1.0 / v
-    q = generalised_q(y, v, 0.0)
-    return (q - (len(y) - 1)) * float(u.sum()) / products_of_pairs(u)
-
-
-def _sidik_jonkman(y: np.ndarray, v: np.ndarray) -> float:
-    start = float(np.mean((y - y.mean()) ** 2))
-    if start == 0:
-        return 0.0
-    return start * generalised_q(y, v, start) / (len(y) - 1)
-
-
-def between_trial_variance(y: np.ndarray, v: np.ndarray, method: str) -> float:
+def between_trial_variance(
+    y: np.ndarray, v: np.ndarray, method: str, x: np.ndarray | None = None
+) -> float:
     """tau² >= 0 of estimates ``y`` ``[k]`` with variances ``v`` ``[k]`` by one of `METHODS`.
 
+    ``x`` ``[k, p]`` are the covariates of a meta-regression (of full rank, with the intercept).
     One trial carries no information about it: 0. ``eb`` and ``pm`` are one root (Morris 1983,
     Paule & Mandel 1982). Sources: DerSimonian & Laird 1986; Hedges 1983; Hunter & Schmidt (hs);
-    Sidik & Jonkman 2005; Viechtbauer 2005 (ml, reml).
+    Sidik & Jonkman 2005; Viechtbauer 2005 (ml, reml); their residual forms Viechtbauer et al. 2015
+    (Psychol Methods 20:360).
     """
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
     if not (len(y) and np.isfinite(y).all() and np.isfinite(v).all() and (v > 0).all()):
         raise ValueError("estimates must be finite and variances positive")
-    k = len(y)
+    sums = _Sums(y, v, x)
+    k, free = sums.k, sums.k - sums.p
     if k == 1 or method == "fe":
         return 0.0
+    basis = sums.x / math.sqrt(k) if x is None else np.linalg.qr(x)[0]
+    residual = y - basis @ (basis.T @ y)
+    spread = float(residual @ residual) / free
     match method:
-        case "reml":
-            value = _maximum_likelihood(y, v, restricted=True)
-        case "ml":
-            value = _maximum_likelihood(y, v, restricted=False)
+        case "reml" | "ml":
+            value = _maximum_likelihood(sums, spread, restricted=method == "reml")
         case "dl":
-            value = _dersimonian_laird(y, v)
+            value = (sums.q(0.0) - free) / sums.trace()
         case "pm" | "eb":
-            value = solve_q(y, v, k - 1) or 0.0
+            value = solve_q(y, v, free, x) or 0.0
         case "he":
-            value = float(np.var(y, ddof=1) - v.mean())
+            value = spread - float((1.0 - (basis**2).sum(axis=1)) @ v) / free
         case "hs":
-            value = (generalised_q(y, v, 0.0) - k) / float((1.0 / v).sum())
+            value = (sums.q(0.0) - k) / float((1.0 / v).sum())
         case "sj":
-            value = _sidik_jonkman(y, v)
+            start = float(np.mean((y - y.mean()) ** 2))
+            value = start * sums.q(start) / free if start > 0 else 0.0
         case _:
             raise ValueError(f"unknown estimator {method!r}: one of {', '.join(METHODS)}")
     return max(0.0, float(value))
@@ -293,8 +308,7 @@ class HeterogeneityInterval:
 
 def typical_variance(v: np.ndarray) -> float:
     """The typical within-trial variance of Higgins & Thompson 2002, eq. 9; needs k >= 2."""
-    u = 1.0 / v
-    return float((len(v) - 1) * u.sum() / products_of_pairs(u))
+    return (len(v) - 1) / _Sums(np.zeros_like(v), v).trace()
 
 
 def pool_estimates(y: np.ndarray, v: np.ndarray, method: str) -> RandomEffects:
@@ -400,7 +414,107 @@ def tau2_standard_error(fit: RandomEffects, v: np.ndarray) -> float | None:
     )
 
 
-LEAST_TRIALS = 10
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearFit:
+    """Coefficients of a second stage with their model covariance, and what scales it.
+
+    ``q_ratio`` is Knapp and Hartung's residual sum of squares over ``df`` (Jackson & Riley 2014,
+    doi:10.1002/sim.5957, for several estimates per trial), 1 where there are no degrees of freedom.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    q_ratio: float
+    df: int
+
+    def scaled(self, ci: str) -> np.ndarray:
+        """The covariance by ``wald``, ``hksj`` or ``hksj-truncated`` (ratio never below 1)."""
+        ratio = {"wald": 1.0, "hksj": self.q_ratio, "hksj-truncated": max(1.0, self.q_ratio)}[ci]
+        return self.covariance * ratio
+
+    def test(self, places: list[int], ci: str) -> tuple[float, int, float, float]:
+        """Whether all ``places`` are 0: statistic, its df, the second df, p.
+
+        F(m, df) of the scaled covariance, or chi²(m) (second df infinite) for ``wald``.
+        """
+        m = len(places)
+        b = self.coefficients[places]
+        square = float(b @ np.linalg.solve(self.scaled(ci)[np.ix_(places, places)], b))
+        if ci == "wald":
+            return square, m, float("inf"), float(stats.chi2.sf(square, m))
+        return square / m, m, float(self.df), float(stats.f.sf(square / m, m, self.df))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaRegression(LinearFit):
+    """``k`` estimates regressed on ``x`` ``[k, p]`` with one tau²; ``q`` the residual Q."""
+
+    tau2: float
+    i2_percent: float
+    h2: float
+    q: float
+    q_p: float
+    k: int
+
+
+def regress_estimates(
+    y: np.ndarray, v: np.ndarray, x: np.ndarray, method: str
+) -> MetaRegression | None:
+    """Regress estimates ``y`` ``[k]`` with variances ``v`` on ``x`` ``[k, p]`` (with intercept).
+
+    None where the columns cannot be told apart or no degree of freedom is left.
+    """
+    y, v, x = (np.asarray(item, dtype=float) for item in (y, v, x))
+    k, p = x.shape
+    size = np.sqrt((x**2).sum(axis=0))
+    if k <= p or (size == 0).any():
+        return None
+    basis, triangle = np.linalg.qr(x / size)
+    if np.abs(np.diag(triangle)).min() < _DEPENDENT:
+        return None
+    tau2 = between_trial_variance(y, v, method, basis)
+    sums = _Sums(y, v, basis)
+    w, inverse, beta, residual = sums.fit(tau2)
+    back = np.linalg.inv(triangle) / size[:, None]
+    q, typical = sums.q(0.0), (k - p) / sums.trace()
+    h2 = q / (k - p) if method == "fe" else (tau2 + typical) / typical
+    return MetaRegression(
+        coefficients=back @ (beta + sums.start),
+        covariance=back @ inverse @ back.T,
+        q_ratio=float(w @ residual**2) / (k - p),
+        df=k - p,
+        tau2=tau2,
+        i2_percent=100.0 * max(0.0, 1.0 - 1.0 / h2) if h2 > 0 else 0.0,
+        h2=h2,
+        q=q,
+        q_p=float(stats.chi2.sf(q, k - p)),
+        k=k,
+    )
+
+
+def r2_percent(tau2_without: float, tau2_with: float) -> float | None:
+    """The share of tau² that covariates explain, never below 0; None where there is none.
+
+    Raudenbush 2009, in Cooper et al., eq. 16.32; poorly known below 30 or so trials (López-López
+    et al. 2014, Br J Math Stat Psychol 67:30).
+    """
+    if tau2_without <= 0:
+        return None
+    return 100.0 * max(0.0, (tau2_without - tau2_with) / tau2_without)
+
+
+def between_groups(estimates: np.ndarray, errors: np.ndarray) -> tuple[float, int, float]:
+    """Whether pooled effects of separate groups of trials differ: Q, its df and p (chi²).
+
+    Each group has its own tau², so the test is Wald's (Borenstein & Higgins 2013, Prev Sci 14:134).
+    """
+    weight = 1.0 / errors**2
+    mean = float(weight @ estimates / weight.sum())
+    q = float(weight @ (estimates - mean) ** 2)
+    return q, len(estimates) - 1, float(stats.chi2.sf(q, len(estimates) - 1))
+
+
+LEAST_TRIALS_EGGER = 10
 
 
 def egger(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> tuple[float, Interval]:
@@ -420,7 +534,7 @@ def egger(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> tuple[fl
     return estimate, t_interval(estimate, error, df, level_percent, "")
 
 
-LEAST_TRIALS_influence = 3
+LEAST_TRIALS_INFLUENCE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,43 +17,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import brentq, minimize
+
+from .meta import LinearFit
 
 _STARTS = (1e-3, 0.1, 1.0, 4.0)
 _LEAST_MORE = 3  # trials beyond the coefficients, below which no covariance can be learnt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnstructuredFit:
+class UnstructuredFit(LinearFit):
     """Pooled ``coefficients`` ``[p]`` of ``k`` trials and their ``between`` covariance ``[p, p]``.
 
-    ``covariance`` is the model's; ``q_ratio`` the residual sum of squares over ``df`` = (k - 1) p,
-    which scales it as Hartung and Knapp do (Jackson & Riley 2014, doi:10.1002/sim.5957). ``common``
-    where there were too few trials for a covariance: it is 0 then.
+    ``df`` = (k - 1) p. ``common`` where there were too few trials for a covariance: it is 0 then.
     """
 
-    coefficients: np.ndarray
-    covariance: np.ndarray
     between: np.ndarray
-    q_ratio: float
-    df: int
     k: int
     common: bool
-
-    def scaled(self, ci: str) -> np.ndarray:
-        """The covariance by ``wald``, ``hksj`` or ``hksj-truncated`` (ratio never below 1)."""
-        ratio = {"wald": 1.0, "hksj": self.q_ratio, "hksj-truncated": max(1.0, self.q_ratio)}[ci]
-        return self.covariance * ratio
-
-    def test(self, places: list[int], ci: str) -> tuple[float, int, float, float]:
-        """Whether all ``places`` are 0: statistic, its df, the second df, p; chi² for ``wald``."""
-        m = len(places)
-        b = self.coefficients[places]
-        square = float(b @ np.linalg.solve(self.scaled(ci)[np.ix_(places, places)], b))
-        if ci == "wald":
-            return square, m, float("inf"), float(stats.chi2.sf(square, m))
-        return square / m, m, float(self.df), float(stats.f.sf(square / m, m, self.df))
 
 
 def fit_unstructured(y: np.ndarray, within: np.ndarray, method: str = "reml") -> UnstructuredFit:
@@ -143,24 +124,10 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MultivariateFit:
-    """Generalised least squares at the REML (or given) tau².
+class MultivariateFit(LinearFit):
+    """Generalised least squares at the REML (or given) tau²; ``df`` = N - p."""
 
-    ``covariance`` is the model's; ``q_ratio`` the residual sum of squares over its degrees of
-    freedom ``df`` (N - p), None where there are none: it scales the covariance as Hartung and Knapp
-    do for one estimate (Jackson & Riley 2014, doi:10.1002/sim.5957).
-    """
-
-    coefficients: np.ndarray
-    covariance: np.ndarray
     tau2: float
-    q_ratio: float | None
-    df: int
-
-    def scaled(self, *, truncated: bool) -> np.ndarray:
-        """The covariance times ``q_ratio``, never below 1 where ``truncated``."""
-        ratio = 1.0 if self.q_ratio is None else self.q_ratio
-        return self.covariance * (max(1.0, ratio) if truncated else ratio)
 
 
 def fit_parts(parts: Sequence[Part], *, method: str = "reml") -> MultivariateFit:
@@ -179,7 +146,7 @@ def fit_parts(parts: Sequence[Part], *, method: str = "reml") -> MultivariateFit
         coefficients=coefficients,
         covariance=covariance,
         tau2=tau2,
-        q_ratio=max(residual, 0.0) / df if df > 0 else None,
+        q_ratio=max(residual, 0.0) / df if df > 0 else 1.0,
         df=df,
     )
 
@@ -344,7 +311,7 @@ def floating_effects(
     every = levels_matrix(range(count), count)
     a = every - np.outer(np.ones(count), weighted / total)
     covariance = variance * np.ones((count, count))
-    covariance += a @ interaction.scaled(truncated=True) @ a.T
+    covariance += a @ interaction.scaled("hksj-truncated") @ a.T
     df = min(k - 1, interaction.df) if interaction.df > 0 else k - 1
     return FloatingEffects(
         beta=theta + every @ interaction.coefficients,

@@ -12,7 +12,7 @@ from cardiometa.cli.main import app
 from cardiometa.errors import TableError, UsageError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_summaries, pool_trials
-from cardiometa.statistics.meta_regression import regress_estimates
+from cardiometa.statistics.meta import regress_estimates
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 
 OPTIONS = PoolingOptions(

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.statistics.meta import METHODS, influence, pool_estimates, t_interval
-from cardiometa.statistics.meta_regression import r2_percent, regress_estimates
+from cardiometa.statistics.meta import (
+    METHODS,
+    influence,
+    pool_estimates,
+    r2_percent,
+    regress_estimates,
+    t_interval,
+)
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "pooling" / "meta_regression.json").read_text()

@@ -143,11 +143,8 @@ def _row(
 ) -> EffectRow:
     fit = joint.fit
     estimate = float(contrast @ fit.coefficients)
-    if options.headline_ci == "wald":
-        covariance, df = fit.covariance, float("inf")
-    else:
-        covariance = fit.scaled(truncated=options.headline_ci == "hksj-truncated")
-        df = float(fit.df)
+    covariance = fit.scaled(options.headline_ci)
+    df = float("inf") if options.headline_ci == "wald" else float(fit.df)
     se = float(np.sqrt(contrast @ covariance @ contrast))
     interval = t_interval(estimate, se, df, options.level, options.headline_ci)
     among = joint.trials[arm] | joint.trials.get(control, frozenset())

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...statistics.meta import (
     CI_METHODS,
-    LEAST_TRIALS,
+    LEAST_TRIALS_EGGER,
     Interval,
     RandomEffects,
     egger,
@@ -56,7 +56,7 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
     with_rows = [study for study in usable if not study.aggregate]
     if 0 < len(with_rows) < len(usable):
         rows.append(sensitivity_row(with_rows, options, PARTICIPANTS_ONLY))
-    if len(usable) >= LEAST_TRIALS:
+    if len(usable) >= LEAST_TRIALS_EGGER:
         rows += _small_study_rows(usable, options)
     if options.leave_one_out and len(usable) >= 3:
         for study in usable:

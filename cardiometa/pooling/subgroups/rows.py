@@ -176,7 +176,7 @@ def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Eff
     common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": method}
     for j, name in enumerate(_contrast_names(pooled.levels)):
         for ci in CI_METHODS:
-            scale = fit.covariance if ci == "wald" else fit.scaled(truncated=ci != "hksj")
+            scale = fit.scaled(ci)
             df = math.inf if ci == "wald" else fit.df
             if fit.df < 1 and ci != "wald":
                 continue
@@ -198,7 +198,7 @@ def _joint_test(
     assert fit is not None
     p = len(fit.coefficients)
     wald = options.headline_ci == "wald" or fit.df < 1
-    covariance = fit.covariance if wald else fit.scaled(truncated=options.hksj_adhoc)
+    covariance = fit.scaled(options.headline_ci)
     square = float(fit.coefficients @ np.linalg.solve(covariance, fit.coefficients))
     value = float(stats.chi2.sf(square, p) if wald else stats.f.sf(square / p, p, fit.df))
     return EffectRow(

@@ -26,7 +26,7 @@ from ...pooling.results import (
     SplineRow,
 )
 from ...pooling.subgroups.modifiers import PER
-from ...statistics.meta import LEAST_TRIALS, t_interval
+from ...statistics.meta import LEAST_TRIALS_EGGER, t_interval
 from ..page import words
 from ..style import (
     DASH,
@@ -582,7 +582,7 @@ def draw_funnel(result: PoolingResult, arm: str) -> Drawing | None:
     """Effects against their standard errors; None below ten trials, where it misleads."""
     trials = [row for row in of_arm(result, arm, "trial") if row.estimate is not None and row.se]
     pooled = headline_of(result, arm)
-    if len(trials) < LEAST_TRIALS or pooled.estimate is None:
+    if len(trials) < LEAST_TRIALS_EGGER or pooled.estimate is None:
         return None
     x = np.array([row.estimate for row in trials], dtype=float)
     se = np.array([row.se for row in trials], dtype=float)
