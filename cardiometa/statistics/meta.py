@@ -87,8 +87,8 @@ class _Sums:
             total = total - np.trace(np.linalg.solve(xwx, xwwx), axis1=1, axis2=2)
         cross = np.einsum("gp,gp->g", beta, second[:, p * p : -1])
         square = np.einsum("gp,gpq,gq->g", beta, xwwx, beta)
-        value = -0.5 * (total - (second[:, -1] - 2.0 * cross + square))
-        return value
+        value = total - (second[:, -1] - 2.0 * cross + square)
+        return -0.5 * value
 
     def log_likelihood(self, tau2: float, *, restricted: bool) -> float:
         """The (restricted) log-likelihood, constants left out."""
