@@ -248,8 +248,9 @@ def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     One tau² for both (REML; ML and common effect as asked), Knapp and Hartung's interval with the
     ratio never below 1, k - 2 degrees of freedom.
     """
-    published = [study for study in studies if study.estimable and study.aggregate]
-    if not published:
+    usable = [study for study in studies if study.estimable]
+    published = [study for study in usable if study.aggregate]
+    if not 0 < len(published) < len(usable):
         return []
     rows = [sensitivity_row(published, options, SUMMARIES_ONLY)]
     method = options.tau2 if options.tau2 in ("ml", "fe") else "reml"

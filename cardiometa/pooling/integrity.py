@@ -1,25 +1,15 @@
-"""First checks of each trial's data, before anyone believes its effect.
+"""Checks of each trial's data before its effect is believed.
 
-Each check is ``ok``, ``look`` or ``not-checked`` with what it lacked; nothing is changed or left
-out by them. After the IPD Integrity Tool (Hunter et al. 2024), for values of cardiac MRI.
-
-Checks of a trial against the others, of its days, its allocation and its last digits.
-
-Like those of `integrity` they change nothing: a finding asks a person to look (IPD Integrity Tool,
-Hunter et al. 2024).
-
-Whether those without a follow-up are like the others: by arm, and by their baseline.
-
-A trial whose sickest are missing in one arm has an effect of its own making. Both checks are rows
-of the integrity table and sentences of the report.
-
-What the cohort's definition states of a trial, held against its data: its design, its size.
+Each check is ``ok``, ``look`` or ``not-checked`` with what it lacked; none changes or excludes
+data. After the IPD Integrity Tool (Hunter et al. 2024), for values of cardiac MRI: values against
+each other and against the plausible, days, allocation, balance, last digits, one trial against the
+others, and whether participants without a follow-up are like those with one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,8 +18,8 @@ from scipy import stats
 
 from ..errors import Problem, TableError
 from ..records import CohortTable
-from .endpoint.analysis_set import compared, covariate_numbers
-from .endpoint.columns import known_text, number_column, text_column
+from .endpoint.analysis_set import compared
+from .endpoint.columns import covariate_numbers, known_text, number_column, text_column
 from .options import EVENTS, PoolingOptions
 from .results import IntegrityRow, natural
 
@@ -46,102 +36,99 @@ PLAUSIBLE = {
 _EF_POINTS = 1.0  # pooling.md section 6: EF = SV / EDV within 1 %
 _SV_ML = 1.0
 _BALANCE_Z = 3.2905  # two-sided p < 0.001: with some forty comparisons chance alone seldom does it
-_LEAST_MEASURES = 3  # two people may share a number, not three
-_FEW = 8  # a standardised difference of fewer people an arm says nothing
+_LEAST_MEASURES = 3  # two participants may share a number, not three
+_FEW = 8  # a standardised difference of fewer participants per arm says nothing
+_RATIOS = ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2))
+_UNLIKELY = 0.001
+_SPREAD = 2.0
+_UNIT = 5.0
+_LEAST_DIGITS = 100
+_MOST_DECIMALS = 3
+_COPIED = 0.99
+_FINGERPRINT = ("age_years", "height_cm", "weight_kg")
+_UNLIKELY_MISSING = 0.01  # a share that differs between the arms by chance in one of 100 trials
+_LARGE = 0.3  # of a standard deviation: a smaller difference of the baseline is not a finding
+_LARGE_Z = 2.5758
+_FEW_MISSING = 5
 
-_Finding = tuple[int, int]  # checked, found
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFacts:
+    """``design`` in the cohort's own words, and how many the trial says it randomised."""
+
+    design: str = ""
+    n_randomised: int | None = None
 
 
-def integrity_checks(table: CohortTable, people: pd.DataFrame) -> tuple[IntegrityRow, ...]:
-    """Every check of every trial; ``people`` is the endpoint's with ``code`` and baseline."""
-    rows: list[IntegrityRow] = []
+def check_trials(
+    table: CohortTable,
+    people: pd.DataFrame,
+    options: PoolingOptions,
+    facts: Mapping[str, TrialFacts],
+) -> tuple[tuple[IntegrityRow, ...], list[str]]:
+    """Every check of every trial, and what the report must say of them.
+
+    ``table`` has every participant once; ``people`` is the endpoint's, with ``code`` and fate.
+    """
+    randomised = compared(people)
     trials = text_column(table.rows, "trial")
-    for trial in sorted(set(trials), key=natural):
-        part = table.rows[trials == trial]
-        rows += _value_checks(trial, part, table.measures)
+    names = sorted(set(trials), key=natural)
+    rows: list[IntegrityRow] = []
+    for trial in names:
+        rows += _value_checks(trial, table.rows[trials == trial], table.measures)
         rows += _balance(trial, people[people["trial"] == trial])
-    return tuple(rows)
-
-
-def _value_checks(
-    trial: str, rows: pd.DataFrame, measures: tuple[str, ...]
-) -> Iterable[IntegrityRow]:
-    yield _repeats(trial, rows, measures)
-    for side in ("lv", "rv"):
-        edv, esv, sv, ef = (
-            f"{side}_{name}" for name in ("edv_ml", "esv_ml", "sv_ml", "ef_percent")
+    spreads = list(_spreads(randomised, options))
+    rows += [*spreads, *_duplicates(table, options)]
+    for trial in names:
+        part, mine = table.rows[trials == trial], randomised[randomised["trial"] == trial]
+        rows += _allocation(trial, mine)
+        rows += _copied_followup(trial, mine)
+        rows += _days(trial, part, people[people["trial"] == trial], options)
+        rows += _last_digits(trial, part, options)
+    rows += _stated_counts(people, facts)
+    sentences: list[str] = []
+    if options.effect not in EVENTS:
+        for trial in sorted(set(randomised["trial"]), key=natural):
+            part = randomised[randomised["trial"] == trial]
+            arms = {str(arm): members for arm, members in part.groupby("arm", sort=True)}
+            for row, sentence in _missing_outcomes(str(trial), arms, options):
+                rows.append(row)
+                sentences += [sentence] if row.result == "look" else []
+    crossed = [t for t in sorted(set(trials)) if "cross" in _fact(facts, t).design.lower()]
+    if crossed:
+        sentences.append(
+            f"Crossover by its design: {', '.join(crossed)}. Participants are compared with each "
+            "other here, which is right for the first period alone; a paired analysis can enter "
+            "as a summary (--also-summaries)."
         )
-        name = side.upper()
-        yield _check(
-            trial,
-            f"{side}-edv-above-esv",
-            rows,
-            (edv, esv),
-            _edv_not_above_esv,
-            f"{name} EDV is not above ESV",
-        )
-        yield _check(
-            trial,
-            f"{side}-sv-consistent",
-            rows,
-            (edv, esv, sv),
-            _sv_off,
-            f"{name} SV differs from EDV - ESV by more than {_SV_ML:g} mL",
-        )
-        yield _check(
-            trial,
-            f"{side}-ef-consistent",
-            rows,
-            (edv, esv, ef),
-            _ef_off,
-            f"{name} EF differs from (EDV - ESV) / EDV by more than {_EF_POINTS:g} point",
-        )
-    for column, (low, high) in PLAUSIBLE.items():
-        yield _check(
-            trial,
-            f"plausible-{column.replace('_', '-')}",
-            rows,
-            (column,),
-            lambda v, low=low, high=high: (v < low) | (v > high),
-            f"{column} is outside {low:g} to {high:g}",
-        )
+    sentences += [
+        f"{row.trial}: the outcome's spread is {row.value:.3g} times that of the other trials, and "
+        "so is its mean: is it in another unit? Pooling it as it is would make no sense."
+        for row in spreads
+        if row.other_unit
+    ]
+    return tuple(rows), sentences
 
 
-def _edv_not_above_esv(edv: np.ndarray, esv: np.ndarray) -> np.ndarray:
-    wrong: np.ndarray = edv <= esv
-    return wrong
-
-
-def _sv_off(edv: np.ndarray, esv: np.ndarray, sv: np.ndarray) -> np.ndarray:
-    wrong: np.ndarray = np.abs(sv - (edv - esv)) > _SV_ML
-    return wrong
-
-
-def _ef_off(edv: np.ndarray, esv: np.ndarray, ef: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        off = np.abs(ef - 100.0 * (edv - esv) / edv)
-    # An EDV of 0 gives no number, which is wrong too.
-    wrong: np.ndarray = ~(off <= _EF_POINTS)
-    return wrong
-
-
-def _check(
+def _row(
     trial: str,
     check: str,
-    rows: pd.DataFrame,
-    columns: tuple[str, ...],
-    is_wrong: Callable[..., np.ndarray],
     sentence: str,
+    *,
+    look: bool,
+    checked: float | None = None,
+    found: int | None = None,
+    value: float | None = None,
 ) -> IntegrityRow:
-    """Run one row-wise check over the rows that have all its columns."""
-    missing = [name for name in columns if name not in rows]
-    if not missing:
-        values = pd.DataFrame({name: number_column(rows, name) for name in columns}).dropna()
-        missing = [] if len(values) else list(columns)
-    if missing:
-        return _not_checked(trial, check, f"no values of {', '.join(missing)}")
-    found = int(is_wrong(*(values[name].to_numpy() for name in columns)).sum())
-    return _found(trial, check, (len(values), found), f"rows where {sentence}")
+    return IntegrityRow(
+        trial=trial,
+        check=check,
+        result="look" if look else "ok",
+        n_checked=None if checked is None else int(checked),
+        n_found=found,
+        value=value,
+        sentence=sentence,
+    )
 
 
 def _not_checked(trial: str, check: str, reason: str) -> IntegrityRow:
@@ -156,36 +143,140 @@ def _not_checked(trial: str, check: str, reason: str) -> IntegrityRow:
     )
 
 
-def _found(trial: str, check: str, counts: _Finding, sentence: str) -> IntegrityRow:
-    return IntegrityRow(
-        trial=trial,
-        check=check,
-        result="look" if counts[1] else "ok",
-        n_checked=counts[0],
-        n_found=counts[1],
-        value=None,
-        sentence=sentence,
-    )
+# ------------------------------------------------------------------ the values of each row
 
 
-def _repeats(trial: str, rows: pd.DataFrame, measures: tuple[str, ...]) -> IntegrityRow:
-    """Rows whose every measure is that of another row: copied, or one person twice."""
-    present = [name for name in measures if name in rows]
-    values = pd.DataFrame({name: number_column(rows, name) for name in present}, index=rows.index)
-    values = values.dropna(axis=1, how="all").dropna()
+def _ef_differs(edv: np.ndarray, esv: np.ndarray, ef: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = np.abs(ef - 100.0 * (edv - esv) / edv)
+    wrong: np.ndarray = ~(off <= _EF_POINTS)  # an EDV of 0 gives NaN, which is wrong too
+    return wrong
+
+
+def _value_checks(
+    trial: str, rows: pd.DataFrame, measures: tuple[str, ...]
+) -> Iterable[IntegrityRow]:
+    """Repeated rows; EDV, ESV, SV and EF against each other; values beyond the plausible."""
+    values = _numbers(rows, [name for name in measures if name in rows]).dropna(axis=1, how="all")
+    values = values.dropna()
     if len(values.columns) < _LEAST_MEASURES or values.empty:
         reason = f"fewer than {_LEAST_MEASURES} measures to compare rows by"
-        return _not_checked(trial, "repeated-rows", reason)
-    found = int(values.duplicated(keep=False).sum())
-    sentence = "rows that equal another row in every measure"
-    return _found(trial, "repeated-rows", (len(values), found), sentence)
+        yield _not_checked(trial, "repeated-rows", reason)
+    else:
+        found = int(values.duplicated(keep=False).sum())
+        sentence = "rows that equal another row in every measure"
+        yield _row(
+            trial, "repeated-rows", sentence, look=found > 0, checked=len(values), found=found
+        )
+    checks: list[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str]] = []
+    for side in ("lv", "rv"):
+        edv, esv, sv, ef = (f"{side}_{x}" for x in ("edv_ml", "esv_ml", "sv_ml", "ef_percent"))
+        name = side.upper()
+        checks += [
+            (
+                f"{side}-edv-above-esv",
+                (edv, esv),
+                lambda edv, esv: edv <= esv,
+                f"{name} EDV is not above ESV",
+            ),
+            (
+                f"{side}-sv-consistent",
+                (edv, esv, sv),
+                lambda edv, esv, sv: np.abs(sv - (edv - esv)) > _SV_ML,
+                f"{name} SV differs from EDV - ESV by more than {_SV_ML:g} mL",
+            ),
+            (
+                f"{side}-ef-consistent",
+                (edv, esv, ef),
+                _ef_differs,
+                f"{name} EF differs from (EDV - ESV) / EDV by more than {_EF_POINTS:g} point",
+            ),
+        ]
+    checks += [
+        (
+            f"plausible-{column.replace('_', '-')}",
+            (column,),
+            lambda v, low=low, high=high: (v < low) | (v > high),
+            f"{column} is outside {low:g} to {high:g}",
+        )
+        for column, (low, high) in PLAUSIBLE.items()
+    ]
+    for check, columns, is_wrong, words in checks:
+        missing = [name for name in columns if name not in rows]
+        if not missing:
+            values = _numbers(rows, columns).dropna()
+            missing = [] if len(values) else list(columns)
+        if missing:
+            yield _not_checked(trial, check, f"no values of {', '.join(missing)}")
+            continue
+        found = int(is_wrong(*(values[name].to_numpy() for name in columns)).sum())
+        yield _row(
+            trial, check, f"rows where {words}", look=found > 0, checked=len(values), found=found
+        )
 
 
-# ------------------------------------------------------------------ balance at baseline
+def _numbers(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: number_column(rows, name) for name in columns}, index=rows.index)
+
+
+def _days(
+    trial: str, rows: pd.DataFrame, people: pd.DataFrame, options: PoolingOptions
+) -> Iterable[IntegrityRow]:
+    """Baseline scans after randomisation, follow-up before baseline, scans after death."""
+    if "visit_day" not in rows or "visit" not in rows:
+        return
+
+    def days_row(check: str, sentence: str, wrong: pd.Series, checked: int) -> IntegrityRow:
+        found = int(wrong.sum())
+        return _row(trial, check, sentence, look=found > 0, checked=checked, found=found)
+
+    day = number_column(rows, "visit_day")
+    before = day[text_column(rows, "visit") == options.baseline_visit]
+    if before.notna().any():
+        sentence = "baseline scans on a day after randomisation"
+        yield days_row("baseline-before-treatment", sentence, before > 0, int(before.notna().sum()))
+    person = text_column(rows, "participant_id")
+    first = before.groupby(person[before.index]).min()
+    later = people.set_index("participant_id")["visit_day"].astype(float)
+    both = pd.DataFrame({"first": first, "later": later}).dropna()
+    if len(both):
+        sentence = "participants whose follow-up is not after their baseline"
+        yield days_row("date-order", sentence, both["later"] <= both["first"], len(both))
+    died = people[people["death_day"].notna() & people["visit_day"].notna()]
+    if len(died):
+        sentence = "participants scanned after the day of their death"
+        late = died["visit_day"].astype(float) > died["death_day"]
+        yield days_row("scan-after-death", sentence, late, len(died))
+
+
+def _last_digits(trial: str, rows: pd.DataFrame, options: PoolingOptions) -> Iterable[IntegrityRow]:
+    """Whether the last digits of rounded values are equally frequent (chi-squared, 9 df)."""
+    for name in dict.fromkeys([options.outcome, options.baseline_column or ""]):
+        if options.effect in EVENTS or name not in rows:
+            continue
+        values = number_column(rows, name).dropna().to_numpy()
+        scaled = (values * 10**decimals for decimals in range(_MOST_DECIMALS + 1))
+        whole = (v for v in scaled if np.allclose(v, np.round(v), rtol=0, atol=1e-6))
+        rounded = next(whole, None)  # None: more decimals than can be judged
+        if rounded is None or len(values) < _LEAST_DIGITS:
+            continue
+        counts = np.bincount(np.round(np.abs(rounded)).astype(np.int64) % 10, minlength=10)
+        look = float(stats.chisquare(counts).pvalue) < _UNLIKELY
+        yield _row(
+            trial,
+            f"last-digits-{name.replace('_', '-')}",
+            f"share of the commonest last digit of {name}" + ": some digits are preferred" * look,
+            look=look,
+            value=float(counts.max() / counts.sum()),
+            checked=len(values),
+        )
+
+
+# ------------------------------------------------------------------ the arms of each trial
 
 
 def _balance(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
-    """Standardised differences between the arms of the randomised, before treatment."""
+    """The largest standardised difference between arms of the randomised, before treatment."""
     randomised = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
     if randomised.empty:
         return
@@ -204,180 +295,38 @@ def _balance(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
         if min(len(group) for group in groups) < _FEW:
             yield _not_checked(trial, check, f"fewer than {_FEW} values in an arm")
             continue
-        yield _worst_balance(trial, check, groups)
-
-
-def _worst_balance(trial: str, check: str, groups: list[np.ndarray]) -> IntegrityRow:
-    worst, worst_z = 0.0, 0.0
-    for i, first in enumerate(groups):
-        for second in groups[i + 1 :]:
-            pooled = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
-            if pooled == 0:
-                continue
-            difference = float(first.mean() - second.mean()) / pooled
-            z = difference / math.sqrt(1 / len(first) + 1 / len(second))
-            if abs(z) > abs(worst_z):
-                worst, worst_z = difference, z
-    unlikely = abs(worst_z) > _BALANCE_Z
-    return IntegrityRow(
-        trial=trial,
-        check=check,
-        result="look" if unlikely else "ok",
-        n_checked=sum(map(len, groups)),
-        n_found=None,
-        value=abs(worst),
-        sentence="largest standardised difference between arms before treatment"
-        + (": larger than chance gives once in 1000 trials" if unlikely else ""),
-    )
-
-
-_RATIOS = ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2))
-_UNLIKELY = 0.001
-_SPREAD = 2.0
-_UNIT = 5.0
-_LEAST_DIGITS = 100
-_MOST_DECIMALS = 3
-_COPIED = 0.99
-_FINGERPRINT = ("age_years", "height_cm", "weight_kg")
-_LEAST_COLUMNS = 3
-
-
-def cohort_checks(
-    table: CohortTable, people: pd.DataFrame, options: PoolingOptions
-) -> tuple[IntegrityRow, ...]:
-    """Every check of every trial; ``people`` is the endpoint's with `with_fate`."""
-    randomised = compared(people)
-    rows: list[IntegrityRow] = [*_spreads(randomised, options), *_duplicates(table, options)]
-    trials = text_column(table.rows, "trial")
-    for trial in sorted(set(trials), key=natural):
-        part = table.rows[trials == trial]
-        mine = randomised[randomised["trial"] == trial]
-        rows += _allocation(trial, mine)
-        rows += _copied_followup(trial, mine)
-        rows += _days(trial, part, people[people["trial"] == trial], options)
-        rows += _last_digits(trial, part, options)
-    return tuple(rows)
-
-
-def unit_warnings(rows: Sequence[IntegrityRow]) -> list[str]:
-    """One sentence for each trial whose outcome looks as if in another unit."""
-    return [
-        f"{row.trial}: the outcome's spread is {row.value:.3g} times that of the other trials, and "
-        "so is its mean: is it in another unit? Pooling it as it is would make no sense."
-        for row in rows
-        if row.other_unit
-    ]
-
-
-def _row(
-    trial: str, check: str, *, look: bool, sentence: str, **cells: float | None
-) -> IntegrityRow:
-    checked, found = cells.get("checked"), cells.get("found")
-    return IntegrityRow(
-        trial=trial,
-        check=check,
-        result="look" if look else "ok",
-        n_checked=None if checked is None else int(checked),
-        n_found=None if found is None else int(found),
-        value=cells.get("value"),
-        sentence=sentence,
-    )
-
-
-def _spreads(people: pd.DataFrame, options: PoolingOptions) -> Iterable[IntegrityRow]:
-    """Within-arm SD of the outcome of each trial against the median of the others."""
-    if options.effect in EVENTS:
-        return
-    known = people[people["outcome"].notna()]
-    found: dict[str, Spread] = {}
-    for trial, part in known.groupby("trial"):
-        inner = part["outcome"] - part.groupby("arm")["outcome"].transform("mean")
-        found[str(trial)] = Spread(
-            squares=float((inner**2).sum()),
-            df=len(part) - part["arm"].nunique(),
-            mean=float(part["outcome"].mean()),
-            n=len(part),
-        )
-    yield from spread_rows(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """A trial's outcome: sum of squares within arms with its ``df``, mean, people."""
-
-    squares: float
-    df: int
-    mean: float
-    n: int
-
-
-def spread_rows(trials: Mapping[str, Spread]) -> Iterable[IntegrityRow]:
-    """Each trial's SD within arms against the median of the others."""
-    usable = {t: one for t, one in trials.items() if one.df >= _FEW and one.squares > 0}
-    spread = {trial: math.sqrt(one.squares / one.df) for trial, one in usable.items()}
-    mean = {trial: one.mean for trial, one in usable.items()}
-    size = {trial: one.n for trial, one in usable.items()}
-    for trial in sorted(spread, key=natural):
-        others = [spread[name] for name in spread if name != trial]
-        if not others:
-            continue
-        ratio = spread[trial] / float(np.median(others))
-        middle = float(np.median([mean[name] for name in spread if name != trial]))
-        shift = mean[trial] / middle if middle else math.nan
-        look = ratio > _SPREAD or ratio < 1 / _SPREAD
-        unit = all(x > _UNIT or 0 < x < 1 / _UNIT for x in (ratio, shift))
-        row = _row(
-            trial,
-            "sd-ratio",
-            look=look,
-            sentence="SD of the outcome within arms, over the median of the other trials"
-            + (": another unit?" if unit and look else ""),
-            value=ratio,
-            checked=size[trial],
-        )
-        yield replace(row, other_unit=unit and look)
-
-
-def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[IntegrityRow]:
-    """Rows of one trial that stand in another trial too, number for number."""
-    wanted = [*table.measures, options.baseline_column, options.outcome, *_FINGERPRINT]
-    names = [name for name in dict.fromkeys(wanted) if name and name in table.rows]
-    if options.effect in EVENTS:
-        names = [name for name in names if name != options.event_column]
-    values = pd.DataFrame({name: number_column(table.rows, name) for name in names})
-    values = values.dropna(axis=1, how="all").dropna()
-    trials = text_column(table.rows, "trial")
-    if len(values.columns) < _LEAST_COLUMNS or trials.nunique() < 2:
-        return
-    keys = values.assign(trial=trials[values.index])
-    several = keys.groupby(list(values.columns))["trial"].transform("nunique") > 1
-    for trial, part in several.groupby(keys["trial"]):
+        worst, worst_z = 0.0, 0.0
+        for i, first in enumerate(groups):
+            for second in groups[i + 1 :]:
+                pooled = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
+                if pooled == 0:
+                    continue
+                difference = float(first.mean() - second.mean()) / pooled
+                z = difference / math.sqrt(1 / len(first) + 1 / len(second))
+                if abs(z) > abs(worst_z):
+                    worst, worst_z = difference, z
+        look = abs(worst_z) > _BALANCE_Z
         yield _row(
-            str(trial),
-            "duplicates-across-trials",
-            look=bool(part.any()),
-            sentence="rows that stand in another trial too, number for number",
-            checked=len(part),
-            found=int(part.sum()),
+            trial,
+            check,
+            "largest standardised difference between arms before treatment"
+            + ": larger than chance gives in one of 1000 trials" * look,
+            look=look,
+            checked=sum(map(len, groups)),
+            value=abs(worst),
         )
 
 
 def _copied_followup(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
-    """Follow-up values that are the baseline over again: nobody is measured so exactly."""
+    """Follow-up values that repeat the baseline: no measurement is so exact."""
     both = people[people["baseline"].notna() & people["outcome"].notna()]
     if len(both) < _FEW or both["baseline"].std() == 0 or both["outcome"].std() == 0:
         return
     r = float(both["baseline"].corr(both["outcome"]))
     look = r > _COPIED
-    yield _row(
-        trial,
-        "followup-like-baseline",
-        look=look,
-        sentence="correlation of baseline and follow-up"
-        + (": were values carried forward or copied?" if look else ""),
-        value=r,
-        checked=len(both),
-    )
+    sentence = "correlation of baseline and follow-up"
+    sentence += ": were values carried forward or copied?" * look
+    yield _row(trial, "followup-like-baseline", sentence, look=look, value=r, checked=len(both))
 
 
 def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
@@ -391,130 +340,22 @@ def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
         first, n = int(counts.iloc[0]), int(counts.sum())
         p = max(float(stats.binomtest(first, n, a / (a + b)).pvalue) for a, b in _RATIOS)
     look = p < _UNLIKELY
-    yield _row(
-        trial,
-        "allocation",
-        look=look,
-        sentence="largest arm over smallest"
-        + (": no usual allocation ratio gives such numbers by chance" if look else ""),
-        value=float(counts.max() / counts.min()),
-        checked=int(counts.sum()),
-    )
+    sentence = "largest arm over smallest"
+    sentence += ": no usual allocation ratio gives such numbers by chance" * look
+    ratio = float(counts.max() / counts.min())
+    yield _row(trial, "allocation", sentence, look=look, value=ratio, checked=counts.sum())
 
 
-def _days(
-    trial: str, rows: pd.DataFrame, people: pd.DataFrame, options: PoolingOptions
-) -> Iterable[IntegrityRow]:
-    """Baseline scans after randomisation, follow-up before baseline, scans after death."""
-    if "visit_day" not in rows or "visit" not in rows:
+def _missing_outcomes(
+    trial: str, arms: dict[str, pd.DataFrame], options: PoolingOptions
+) -> Iterator[tuple[IntegrityRow, str]]:
+    """The share with the outcome over the arms, and the baseline of those without it in each arm.
+
+    A trial in which the sickest of one arm are missing has an effect of its own making. Each row
+    comes with its sentence for the report.
+    """
+    if len(arms) < 2:
         return
-    day = number_column(rows, "visit_day")
-    visit = text_column(rows, "visit")
-    before = day[visit == options.baseline_visit]
-    if before.notna().any():
-        late = int((before > 0).sum())
-        yield _row(
-            trial,
-            "baseline-before-treatment",
-            look=late > 0,
-            sentence="baseline scans on a day after randomisation",
-            checked=int(before.notna().sum()),
-            found=late,
-        )
-    person = text_column(rows, "participant_id")
-    first = before.groupby(person[before.index]).min()
-    later = people.set_index("participant_id")["visit_day"].astype(float)
-    both = pd.DataFrame({"first": first, "later": later}).dropna()
-    if len(both):
-        wrong = int((both["later"] <= both["first"]).sum())
-        yield _row(
-            trial,
-            "date-order",
-            look=wrong > 0,
-            sentence="people whose follow-up is not after their baseline",
-            checked=len(both),
-            found=wrong,
-        )
-    died = people[people["death_day"].notna() & people["visit_day"].notna()]
-    if len(died):
-        wrong = int((died["visit_day"].astype(float) > died["death_day"]).sum())
-        yield _row(
-            trial,
-            "scan-after-death",
-            look=wrong > 0,
-            sentence="people scanned after the day of their death",
-            checked=len(died),
-            found=wrong,
-        )
-
-
-def _last_digits(trial: str, rows: pd.DataFrame, options: PoolingOptions) -> Iterable[IntegrityRow]:
-    """Whether the last digits of rounded values are equally frequent (chi-squared, 9 df)."""
-    for name in dict.fromkeys([options.outcome, options.baseline_column or ""]):
-        if options.effect in EVENTS or name not in rows:
-            continue
-        values = number_column(rows, name).dropna().to_numpy()
-        decimals = _decimals(values)
-        if decimals is None or len(values) < _LEAST_DIGITS:
-            continue
-        digits = np.round(np.abs(values) * 10**decimals).astype(np.int64) % 10
-        counts = np.bincount(digits, minlength=10)
-        p = float(stats.chisquare(counts).pvalue)
-        yield _row(
-            trial,
-            f"last-digits-{name.replace('_', '-')}",
-            look=p < _UNLIKELY,
-            sentence=f"share of the commonest last digit of {name}"
-            + (": some digits are preferred" if p < _UNLIKELY else ""),
-            value=float(counts.max() / counts.sum()),
-            checked=len(values),
-        )
-
-
-def _decimals(values: np.ndarray) -> int | None:
-    """How many decimals the values are rounded to; None for more than three."""
-    for decimals in range(_MOST_DECIMALS + 1):
-        scaled = values * 10**decimals
-        if np.allclose(scaled, np.round(scaled), rtol=0, atol=1e-6):
-            return decimals
-    return None
-
-
-_UNLIKELY_MISSING = 0.01  # a share that differs between the arms by chance once in a hundred trials
-_LARGE = 0.3  # of a standard deviation: a small difference of the baseline is no finding
-_LARGE_Z = 2.5758
-_FEW_MISSING = 5
-
-
-def selection_checks(
-    people: pd.DataFrame, options: PoolingOptions
-) -> tuple[tuple[IntegrityRow, ...], tuple[str, ...]]:
-    """Rows for ``integrity.csv`` and sentences, of every trial with two arms or more."""
-    if options.effect in EVENTS:
-        return (), ()
-    rows: list[IntegrityRow] = []
-    sentences: list[str] = []
-    everyone = compared(people)
-    for trial in sorted(set(everyone["trial"]), key=natural):
-        part = everyone[everyone["trial"] == trial]
-        arms = {str(arm): members for arm, members in part.groupby("arm", sort=True)}
-        if len(arms) < 2:
-            continue
-        share = _share_check(str(trial), arms)
-        baseline = list(_baseline_checks(str(trial), arms))
-        rows += [share, *(row for row, _ in baseline)]
-        if share.result == "look":
-            sentences.append(_share_sentence(str(trial), arms, options))
-        sentences += [
-            _baseline_sentence(str(trial), arm, arms[arm], options)
-            for row, arm in baseline
-            if row.result == "look"
-        ]
-    return tuple(rows), tuple(sentences)
-
-
-def _share_check(trial: str, arms: dict[str, pd.DataFrame]) -> IntegrityRow:
-    """The share with the outcome, compared over the arms (Fisher; chi-squared for more arms)."""
     counts = [
         (int(m["outcome"].notna().sum()), int(m["outcome"].isna().sum())) for m in arms.values()
     ]
@@ -525,22 +366,26 @@ def _share_check(trial: str, arms: dict[str, pd.DataFrame]) -> IntegrityRow:
             p = float(stats.fisher_exact(counts)[1])
         else:
             p = float(stats.chi2_contingency(counts)[1])
-    return IntegrityRow(
-        trial=trial,
-        check="outcome-known-by-arm",
-        result="look" if p < _UNLIKELY_MISSING else "ok",
-        n_checked=sum(have + lack for have, lack in counts),
-        n_found=None,
-        value=max(shares) - min(shares),
-        sentence="difference between arms in the share whose outcome is known"
-        + (": larger than chance gives once in 100 trials" if p < _UNLIKELY_MISSING else ""),
+    percent = {arm: f"{100 * m['outcome'].isna().mean():.0f} %" for arm, m in arms.items()}
+    if any(0 < lack < options.min_cell for _, lack in counts):
+        numbers = "too few in an arm for the numbers to be shown"
+    else:
+        numbers = ", ".join(f"{arm} {share}" for arm, share in percent.items())
+    yield (
+        _row(
+            trial,
+            "outcome-known-by-arm",
+            "difference between arms in the share whose outcome is known"
+            + ": larger than chance gives in one of 100 trials" * (p < _UNLIKELY_MISSING),
+            look=p < _UNLIKELY_MISSING,
+            checked=sum(have + lack for have, lack in counts),
+            value=max(shares) - min(shares),
+        ),
+        (
+            f"{trial}: the arms differ in how many have no outcome ({numbers}). The effect is of "
+            "those who came: read the table by arm, the worst-rank and the delta-adjusted analysis."
+        ),
     )
-
-
-def _baseline_checks(
-    trial: str, arms: dict[str, pd.DataFrame]
-) -> Iterable[tuple[IntegrityRow, str]]:
-    """The baseline of those without the outcome against those with it, within each arm."""
     for arm, members in arms.items():
         known = members[members["baseline"].notna()]
         lack = known.loc[known["outcome"].isna(), "baseline"]
@@ -550,65 +395,94 @@ def _baseline_checks(
         spread = math.sqrt((have.var(ddof=1) + lack.var(ddof=1)) / 2)
         difference = (lack.mean() - have.mean()) / spread if spread > 0 else 0.0
         z = difference / math.sqrt(1 / len(lack) + 1 / len(have))
-        look = abs(difference) > _LARGE and abs(z) > _LARGE_Z
+        numbers = (
+            ""
+            if len(lack) < options.min_cell
+            else f" ({lack.mean():.4g} against {have.mean():.4g}, {percent[arm]} of the arm)"
+        )
         yield (
-            IntegrityRow(
-                trial=trial,
-                check=f"baseline-of-the-missing-{arm}",
-                result="look" if look else "ok",
-                n_checked=len(known),
-                n_found=None,
-                value=abs(float(difference)),
-                sentence=f"standardised baseline difference in arm {arm} between those without "
+            _row(
+                trial,
+                f"baseline-of-the-missing-{arm}",
+                f"standardised baseline difference in arm {arm} between those without "
                 "the outcome and those with it",
+                look=abs(difference) > _LARGE and abs(z) > _LARGE_Z,
+                checked=len(known),
+                value=abs(float(difference)),
             ),
-            arm,
+            (
+                f"{trial}, arm {arm}: those without the outcome had a "
+                f"{'lower' if lack.mean() < have.mean() else 'higher'} baseline than those with "
+                f"it{numbers}: by their baseline they are not missing at random."
+            ),
         )
 
 
-def _percent(members: pd.DataFrame) -> str:
-    return f"{100 * members['outcome'].isna().mean():.0f} %"
+# ------------------------------------------------------------------ one trial against the others
 
 
-def _small(members: pd.DataFrame, options: PoolingOptions) -> bool:
-    return 0 < int(members["outcome"].isna().sum()) < options.min_cell
+def _spreads(people: pd.DataFrame, options: PoolingOptions) -> Iterable[IntegrityRow]:
+    """Within-arm SD of the outcome of each trial against the median of the others."""
+    if options.effect in EVENTS:
+        return
+    spread, mean, size = {}, {}, {}
+    for trial, part in people[people["outcome"].notna()].groupby("trial"):
+        inner = part["outcome"] - part.groupby("arm")["outcome"].transform("mean")
+        squares, df = float((inner**2).sum()), len(part) - part["arm"].nunique()
+        if df >= _FEW and squares > 0:
+            spread[str(trial)] = math.sqrt(squares / df)
+            mean[str(trial)], size[str(trial)] = float(part["outcome"].mean()), len(part)
+    for trial in sorted(spread, key=natural):
+        others = [spread[name] for name in spread if name != trial]
+        if not others:
+            continue
+        ratio = spread[trial] / float(np.median(others))
+        middle = float(np.median([mean[name] for name in spread if name != trial]))
+        shift = mean[trial] / middle if middle else math.nan
+        look = ratio > _SPREAD or ratio < 1 / _SPREAD
+        unit = look and all(x > _UNIT or 0 < x < 1 / _UNIT for x in (ratio, shift))
+        row = _row(
+            trial,
+            "sd-ratio",
+            "SD of the outcome within arms, over the median of the other trials"
+            + ": another unit?" * unit,
+            look=look,
+            value=ratio,
+            checked=size[trial],
+        )
+        yield replace(row, other_unit=unit)
 
 
-def _share_sentence(trial: str, arms: dict[str, pd.DataFrame], options: PoolingOptions) -> str:
-    if any(_small(members, options) for members in arms.values()):
-        numbers = "how many, is too few to be shown"
-    else:
-        numbers = ", ".join(f"{arm} {_percent(members)}" for arm, members in arms.items())
-    return (
-        f"{trial}: the arms differ in how many have no outcome ({numbers}). The effect is of those "
-        "who came: read the table by arm, the worst-rank and the delta-adjusted analysis."
-    )
+def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[IntegrityRow]:
+    """Rows of one trial that are in another trial too, number for number."""
+    wanted = [*table.measures, options.baseline_column, options.outcome, *_FINGERPRINT]
+    names = [name for name in dict.fromkeys(wanted) if name and name in table.rows]
+    if options.effect in EVENTS:
+        names = [name for name in names if name != options.event_column]
+    values = _numbers(table.rows, names).dropna(axis=1, how="all").dropna()
+    trials = text_column(table.rows, "trial")
+    if len(values.columns) < _LEAST_MEASURES or trials.nunique() < 2:
+        return
+    keys = values.assign(trial=trials[values.index])
+    several = keys.groupby(list(values.columns))["trial"].transform("nunique") > 1
+    for trial, part in several.groupby(keys["trial"]):
+        found = int(part.sum())
+        sentence = "rows that are in another trial too, number for number"
+        yield _row(
+            str(trial),
+            "duplicates-across-trials",
+            sentence,
+            look=found > 0,
+            checked=len(part),
+            found=found,
+        )
 
 
-def _baseline_sentence(trial: str, arm: str, members: pd.DataFrame, options: PoolingOptions) -> str:
-    lack = members.loc[members["outcome"].isna(), "baseline"].dropna()
-    have = members.loc[members["outcome"].notna(), "baseline"].dropna()
-    side = "lower" if lack.mean() < have.mean() else "higher"
-    numbers = (
-        ""
-        if len(lack) < options.min_cell
-        else f" ({lack.mean():.4g} against {have.mean():.4g}, {_percent(members)} of the arm)"
-    )
-    return (
-        f"{trial}, arm {arm}: those without the outcome had a {side} baseline than those with "
-        f"it{numbers}: they are missing not at random as far as the baseline tells."
-    )
+# ------------------------------------------------------------------ what the cohort states
 
 
-CHECK = "n-randomised"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialFacts:
-    """``design`` in the cohort's own words, and how many the trial says it randomised."""
-
-    design: str = ""
-    n_randomised: int | None = None
+def _fact(facts: Mapping[str, TrialFacts], trial: str) -> TrialFacts:
+    return facts.get(trial, TrialFacts())
 
 
 def refuse_unmodelled(
@@ -622,11 +496,11 @@ def refuse_unmodelled(
     lacking = [
         trial
         for trial in sorted(set(trials))
-        if "cluster" in facts.get(trial, TrialFacts()).design.lower() and trial not in given
+        if "cluster" in _fact(facts, trial).design.lower() and trial not in given
     ]
     if lacking:
         raise TableError(
-            "Cluster-randomised trials would be analysed as if persons had been randomised.",
+            "Cluster-randomised trials would be analysed as if individuals had been randomised.",
             hint="Name the column of the cluster with --cluster (carry it in cohort.toml), or give "
             "the trial randomised = false to leave it out.",
             problems=[
@@ -640,24 +514,7 @@ def refuse_unmodelled(
         )
 
 
-def design_warnings(table: CohortTable, facts: Mapping[str, TrialFacts]) -> list[str]:
-    """Designs that the model of a parallel trial fits only in part."""
-    crossed = [
-        trial
-        for trial in sorted(set(text_column(table.rows, "trial")))
-        if "cross" in facts.get(trial, TrialFacts()).design.lower()
-    ]
-    if not crossed:
-        return []
-    sentence = (
-        f"Crossover by its design: {', '.join(crossed)}. Persons are compared with persons here, "
-        "which is right for the first period alone; a paired analysis can enter as a summary "
-        "(--also-summaries)."
-    )
-    return [sentence]
-
-
-def stated_checks(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Iterable[IntegrityRow]:
+def _stated_counts(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Iterable[IntegrityRow]:
     """Each trial's randomised against the number that it states."""
     found = compared(people).groupby("trial").size()
     for trial, fact in sorted(facts.items()):
@@ -665,15 +522,10 @@ def stated_checks(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Iter
             continue
         here = int(found.get(trial, 0))
         away = abs(here - fact.n_randomised)
-        yield IntegrityRow(
-            trial=trial,
-            check=CHECK,
-            result="look" if away else "ok",
-            n_checked=here,
-            n_found=away,
-            value=None,
-            sentence=f"randomised participants {'more' if here > fact.n_randomised else 'fewer'} "
-            f"than the {fact.n_randomised} stated"
+        more = "more" if here > fact.n_randomised else "fewer"
+        sentence = (
+            f"{more} randomised participants than the {fact.n_randomised} stated"
             if away
-            else "as many participants randomised as stated",
+            else "as many participants randomised as stated"
         )
+        yield _row(trial, "n-randomised", sentence, look=away > 0, checked=here, found=away)

@@ -26,7 +26,7 @@ from ..statistics.meta import (
     regress_estimates,
     t_interval,
 )
-from .endpoint.analysis_set import covariate_numbers
+from .endpoint.columns import covariate_numbers
 from .options import PoolingOptions
 from .results import RegressionLine, RegressionRow, Study, TrialPoint
 from .second_stage.two_stage import estimates_of, interval_cells

@@ -311,7 +311,7 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
 
 def stage_warnings(stage: FirstStage) -> list[str]:
     """What the trials and their models say."""
-    found = [sentence for arm in stage.arms for sentence in few_trials(arm, stage.studies[arm])]
+    found: list[str] = []
     for arm, studies in stage.studies.items():
         lost = [f"{study.trial} ({study.note})" for study in studies if not study.estimable]
         if lost:

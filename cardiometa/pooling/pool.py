@@ -1,9 +1,10 @@
-"""Pool trials: one call from a table to every row of the output."""
+"""Pool trials: from participants' rows, from published effects or from sites' sums to a result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -23,6 +24,7 @@ from .aggregate_effects import read_summaries, source_rows
 from .endpoint.analysis_set import (
     WORSE,
     WORST_RANK,
+    Analysed,
     as_worst_rank,
     participant_exclusions,
     participants_by_arm,
@@ -30,18 +32,10 @@ from .endpoint.analysis_set import (
     with_estimand,
 )
 from .endpoint.columns import text_column
+from .first_stage.arm_sums import ArmSums
 from .first_stage.first_stage import FirstStage, analysis_stage, first_copy
 from .harmonisation import compare_reported
-from .integrity import (
-    TrialFacts,
-    cohort_checks,
-    design_warnings,
-    integrity_checks,
-    refuse_unmodelled,
-    selection_checks,
-    stated_checks,
-    unit_warnings,
-)
+from .integrity import TrialFacts, check_trials, refuse_unmodelled
 from .meta_regression import trial_regression
 from .methods import (
     few_trials,
@@ -50,20 +44,11 @@ from .methods import (
     second_stage_sentence,
     warnings_of_rows,
 )
-from .options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
-from .results import (
-    DeltaRow,
-    EffectRow,
-    FlowCounts,
-    HeterogeneityRow,
-    InfluenceRow,
-    PoolingResult,
-    Study,
-)
+from .options import DIFFERENCES, EVENTS, STANDARDISED, PoolingOptions
+from .results import EffectRow, FlowCounts, OneStageCheck, PoolingResult, Study
 from .second_stage.events import event_rows
 from .second_stage.one_stage import (
     FEW_TRIALS,
-    OneStage,
     joint_fit,
     joint_one_stage_rows,
     joint_rows,
@@ -77,7 +62,8 @@ from .second_stage.two_stage import (
     sensitivity_row,
     total,
 )
-from .sensitivity import delta_rows, influence_rows, tipping_sentences
+from .sensitivity import delta_rows, influence_rows, tipping_sentence
+from .subgroups.interaction import ModifierSums
 from .subgroups.rows import interaction_rows, modifiers_of
 from .subgroups.spline import spline_rows
 
@@ -90,18 +76,97 @@ class SummaryTable:
     name: str
 
 
-JOINT_MODEL = (
+_JOINT_MODEL = (
     "The rows of all arms in one model take the shared control into account: compare the active "
     "arms by them."
 )
-CLUSTERS_LEFT_OUT = (
-    "With --cluster the two-stage model alone is given: each cluster-randomised trial has its own "
+_CLUSTERS = (
+    "With --cluster only the two-stage model is fitted: each cluster-randomised trial has its own "
     "mixed model, and no one-stage model of this version has clusters within trials."
 )
-ONE_STAGE_LEFT_OUT = (
-    "With imputed outcomes the trials' estimates are combined by Rubin's rules before pooling: the "
-    "two-stage model alone is given."
+_IMPUTED = (
+    "With imputed outcomes the trials' estimates are combined by Rubin's rules before pooling: "
+    "only the two-stage model is fitted."
 )
+_BESIDE_SUMMARIES = (
+    " Trials without participants' data entered with their published effect; the pooled effect "
+    "of the trials with participants' data alone is given as well."
+)
+
+
+def pool(  # noqa: PLR0913 - the sections of one result
+    studies: Mapping[str, Sequence[Study]],
+    options: PoolingOptions,
+    *,
+    sums: Sequence[ArmSums] = (),
+    trials: Sequence[Analysed] = (),
+    modifiers: Mapping[str, Sequence[ModifierSums]] | None = None,
+    sensitivity: Sequence[EffectRow] = (),
+    reported: Sequence[EffectRow] = (),
+    warnings: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    **about: Any,
+) -> PoolingResult:
+    """The second stage of ``studies`` by active arm, and the one-stage models of ``sums``.
+
+    ``trials`` are the analysed rows, which events need; ``modifiers`` by arm those of ``--by``;
+    ``sensitivity`` and ``reported`` rows of other analyses of the same trials, ``reported`` on
+    subsets of their participants. ``warnings`` come before and after those of the models;
+    ``about`` are further fields of the result. Small counts are suppressed here.
+    """
+    arms = [arm for arm, members in studies.items() if any(s.estimable for s in members)]
+    effects: list[EffectRow] = []
+    checks: list[OneStageCheck] = []
+    found = [sentence for arm in arms for sentence in few_trials(arm, studies[arm])]
+    found += warnings[0]
+    for arm in arms:
+        if options.effect in EVENTS:
+            rows, sentences = event_rows(trials, studies[arm], options)
+            found += sentences
+        else:
+            rows = list(effect_rows(studies[arm], options))
+        if sums and options.model != "two-stage":
+            single = one_stage(sums, studies[arm], options)
+            enough = single.check is not None and single.check.k >= FEW_TRIALS
+            if options.model == "one-stage" and enough:  # with fewer trials both are shown
+                rows = [row for row in rows if row.analysis == "trial"]
+            rows += single.rows
+            checks += [single.check] if single.check is not None else []
+            found += single.warnings
+        effects += rows
+    main = list(effects)
+    effects += [row for arm in arms for row in source_rows(studies[arm], options)]
+    if sums:
+        joint = joint_rows(joint_fit(sums, studies, options), options)
+        if options.model != "two-stage":
+            joint += joint_one_stage_rows(sums, studies, options)
+        effects += joint
+        found += [_JOINT_MODEL] if joint else []
+    effects += sensitivity
+    effects += suppress_small_differences(reported, main, options.min_cell)
+    by_level = [interaction_rows((modifiers or {}).get(arm, ()), options, trials) for arm in arms]
+    events = {key: count for one in by_level for key, count in one.events.items()}
+    levels = [row for one in by_level for row in one.rows]
+    effects += suppress_levels(levels, options.min_cell, events)
+    few_events = few_event_trials(studies, options.min_cell)
+    shown = suppress_effects(effects, options.min_cell, few_events)
+    return PoolingResult(
+        options=options,
+        unit="" if options.effect == STANDARDISED else definition(options.outcome).unit,
+        control=options.control,
+        arms=tuple(arms),
+        effects=shown,
+        heterogeneity=tuple(
+            row for arm in arms for row in heterogeneity_rows(studies[arm], options)
+        ),
+        influence=tuple(
+            row
+            for arm in (arms if options.leave_one_out else ())
+            for row in influence_rows(studies[arm], [r for r in shown if r.arm == arm], options)
+        ),
+        checks=tuple(checks),
+        warnings=(*found, *(text for one in by_level for text in one.warnings), *warnings[1]),
+        **about,
+    )
 
 
 def pool_trials(
@@ -128,159 +193,77 @@ def pool_trials(
     refuse_unmodelled(table, facts, options)
     options = with_estimand(options, summaries is not None)
     stage = analysis_stage(table, options, roster)
-    refuse_without_deaths(stage.people, options)
+    people, arms = stage.people, stage.arms
+    refuse_without_deaths(people, options)
     if stage.imputations and (options.by or options.model == "one-stage"):
         raise UsageError(
             f"{'--by' if options.by else '--model one-stage'} does not go with imputed outcomes "
             "in this version."
         )
-    studies = with_summaries(stage, summaries, options)
-    effects: list[EffectRow] = []
-    heterogeneity: list[HeterogeneityRow] = []
-    single: list[OneStage] = []
-    for arm in stage.arms:
-        both = both_stages(stage, studies[arm], options)
-        effects += both[0]
-        single.append(both[1])
-        heterogeneity += heterogeneity_rows(studies[arm], options)
-    by_level = [
-        interaction_rows(
-            modifiers_of(stage.trials, stage.people, arm, options), options, stage.trials
-        )
-        for arm in (stage.arms if options.by else ())
-    ]
-    levels = [row for one in by_level for row in one.rows]
-    splines = [
-        spline_rows(stage.trials, stage.people, arm, options)
-        for arm in (stage.arms if options.spline else ())
-    ]
+    studies = _with_summaries(stage, summaries, options)
     compared = compare_reported(table, options, roster) if options.compare_reported else None
-    reported = (
-        []
-        if compared is None
-        else suppress_small_differences(compared.effects, effects, options.min_cell)
-    )
-    beside = [row for arm in stage.arms for row in source_rows(studies[arm], options)]
-    if options.effect in DIFFERENCES and not (stage.imputations or options.cluster):
-        beside += joint_rows(joint_fit(stage.sums, studies, options), options)
-        if options.model != "two-stage":
-            beside += joint_one_stage_rows(stage.sums, studies, options)
-    extra, extra_warnings = _sensitivity(table, options, roster, stage, summaries)
-    chosen, missing = selection_checks(stage.people, options)
-    delta = _delta(stage, options)
-    once = first_copy(table)
+    sensitivity, not_done = _sensitivity(table, options, roster, stage, summaries)
+    splines = [
+        spline_rows(stage.trials, people, arm, options) for arm in (arms if options.spline else ())
+    ]
     least = options.min_cell
-    scarce = few_event_trials(studies, least)
+    few_events = few_event_trials(studies, least)
     regressions = [
         trial_regression(
-            studies[arm], stage.people, options, hidden_trials(studies[arm], scarce, least)
+            studies[arm], people, options, hidden_trials(studies[arm], few_events, least)
         )
-        for arm in (stage.arms if options.meta_regression else ())
+        for arm in (arms if options.meta_regression else ())
     ]
-    events = {key: count for one in by_level for key, count in one.events.items()}
-    released = suppress_effects(
-        [*effects, *beside, *extra, *reported, *suppress_levels(levels, least, events)],
-        least,
-        scarce,
-    )
-    hidden = {(r.arm, r.trial) for r in released if r.analysis == "trial" and r.se is None}
-    integrity = (
-        *integrity_checks(once, stage.people),
-        *cohort_checks(once, stage.people, options),
-        *stated_checks(stage.people, facts),
-        *chosen,
-    )
-    endpoint = stage.endpoint
-    warnings = [
-        *warnings_of_rows(table, replace(stage, studies=studies), options),
-        *(sentence for one in single for sentence in one.warnings),
-        *(sentence for one in by_level for sentence in one.warnings),
-        *(sentence for one in splines for sentence in one.warnings),
-        *(sentence for one in regressions for sentence in one.warnings),
-        *missing,
-        *design_warnings(table, facts),
-        *unit_warnings(integrity),
-        *tipping_sentences(delta, stage.arms, definition(options.outcome).unit),
-        *([ONE_STAGE_LEFT_OUT] if stage.imputations and options.model == "both" else []),
-        *([CLUSTERS_LEFT_OUT] if options.cluster and options.model == "both" else []),
-        *([JOINT_MODEL] if any(row.variant == "joint-model" for row in beside) else []),
-        *extra_warnings,
-        *(() if compared is None else compared.warnings),
-        *integrity_warning(integrity),
+    integrity, findings = check_trials(first_copy(table), people, options, facts)
+    delta = [
+        row
+        for arm in (arms if options.effect in DIFFERENCES else ())
+        for row in delta_rows(stage.studies[arm], people, options)
     ]
-    return PoolingResult(
-        options=options,
+    tipping = [tipping_sentence(delta, arm, definition(options.outcome).unit) for arm in arms]
+    both = options.model == "both"
+    result = pool(
+        studies,
+        options,
+        sums=_one_stage_sums(stage, options),
+        trials=stage.trials,
+        modifiers={arm: modifiers_of(stage.trials, people, arm, options) for arm in arms}
+        if options.by
+        else None,
+        sensitivity=sensitivity,
+        reported=() if compared is None else compared.effects,
+        warnings=(
+            warnings_of_rows(table, replace(stage, studies=studies), options),
+            [
+                *(text for one in (*splines, *regressions) for text in one.warnings),
+                *findings,
+                *filter(None, tipping),
+                *([_IMPUTED] if stage.imputations and both else []),
+                *([_CLUSTERS] if options.cluster and both else []),
+                *not_done,
+                *(() if compared is None else compared.warnings),
+                *integrity_warning(integrity),
+            ],
+        ),
         name=table.name,
-        unit="" if options.effect == STANDARDISED else definition(options.outcome).unit,
-        control=options.control,
-        arms=stage.arms,
-        effects=released,
-        heterogeneity=tuple(heterogeneity),
-        by_arm=suppress_arm_counts(participants_by_arm(stage.people, options), least, scarce),
-        integrity=suppress_integrity(integrity, options.min_cell),
-        exclusions=(*endpoint.exclusions, *participant_exclusions(stage.people)),
+        by_arm=suppress_arm_counts(participants_by_arm(people, options), least, few_events),
+        integrity=suppress_integrity(integrity, least),
+        exclusions=(*stage.endpoint.exclusions, *participant_exclusions(people)),
         accounting=stage.accounting(),
-        methods=methods_of_rows(stage, options) + summaries_sentence(summaries),
-        warnings=tuple(warnings),
-        endpoint=f"{options.outcome} at {endpoint.followup}",
+        methods=methods_of_rows(stage, options) + _BESIDE_SUMMARIES * (summaries is not None),
+        endpoint=f"{options.outcome} at {stage.endpoint.followup}",
         review_rows=_review_rows(first_copy(table)),
-        checks=tuple(one.check for one in single if one.check is not None),
         comparison=() if compared is None else compared.rows,
-        compared=() if compared is None else suppress_effects(compared.compared, options.min_cell),
-        delta=delta,
-        influence=influence_of(studies, released, options),
-        flow=_flow_counts(stage.people, studies),
+        compared=() if compared is None else suppress_effects(compared.compared, least),
+        delta=tuple(delta),
+        flow=_flow_counts(people, studies),
         spline=tuple(row for one in splines for row in one.rows),
         regression=tuple(row for one in regressions for row in one.rows),
-        points=tuple(
-            point
-            for one in regressions
-            for point in one.points
-            if (point.arm, point.trial) not in hidden
-        ),
         lines=tuple(line for one in regressions for line in one.lines),
     )
-
-
-def influence_of(
-    studies: Mapping[str, Sequence[Study]], released: Sequence[EffectRow], options: PoolingOptions
-) -> tuple[InfluenceRow, ...]:
-    """The influence of every trial; none where leaving one out was not wanted."""
-    if not options.leave_one_out:
-        return ()
-    return tuple(
-        row
-        for arm, members in studies.items()
-        if any(study.estimable for study in members)
-        for row in influence_rows(members, [r for r in released if r.arm == arm], options)
-    )
-
-
-def _delta(stage: FirstStage, options: PoolingOptions) -> tuple[DeltaRow, ...]:
-    """The delta-adjusted analysis of every arm; of differences of participants' rows only."""
-    if options.effect not in DIFFERENCES:
-        return ()
-    return tuple(
-        row for arm in stage.arms for row in delta_rows(stage.studies[arm], stage.people, options)
-    )
-
-
-def both_stages(
-    stage: FirstStage, studies: Sequence[Study], options: PoolingOptions
-) -> tuple[list[EffectRow], OneStage]:
-    """The rows of the models asked for; below five trials the two-stage ones always stand."""
-    if options.effect in EVENTS:
-        rows, sentences = event_rows(stage.trials, studies, options)
-        return rows, OneStage(rows=(), check=None, warnings=tuple(sentences))
-    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations or options.cluster:
-        return list(effect_rows(studies, options)), OneStage(rows=(), check=None)
-    rows = list(effect_rows(studies, options))
-    if options.model == "two-stage":
-        return rows, OneStage(rows=(), check=None)
-    single = one_stage(stage.sums, studies, options)
-    if options.model == "one-stage" and single.check is not None and single.check.k >= FEW_TRIALS:
-        rows = [row for row in rows if row.analysis == "trial"]
-    return [*rows, *single.rows], single
+    hidden = {(r.arm, r.trial) for r in result.effects if r.analysis == "trial" and r.se is None}
+    points = (point for one in regressions for point in one.points)
+    return replace(result, points=tuple(p for p in points if (p.arm, p.trial) not in hidden))
 
 
 def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingResult:
@@ -294,47 +277,27 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
         raise UsageError(
             "--adjust, --baseline and --meta-regression need participants' rows, not summaries."
         )
-    studies = read_summaries(summaries.rows, options, name=summaries.name)
     by_arm: dict[str, list[Study]] = {}
+    studies = read_summaries(summaries.rows, options, name=summaries.name)
     for study in sorted(studies, key=lambda item: item.arm):  # trials in the order of the file
         by_arm.setdefault(study.arm, []).append(study)
-    effects = suppress_effects(
-        [row for members in by_arm.values() for row in effect_rows(members, options)],
-        options.min_cell,
-    )
-    return PoolingResult(
-        options=options,
+    return pool(
+        by_arm,
+        options,
         name=summaries.name,
-        unit=definition(options.outcome).unit,
-        control=options.control,
-        arms=tuple(by_arm),
-        effects=effects,
-        influence=influence_of(by_arm, effects, options),
-        heterogeneity=tuple(
-            row for members in by_arm.values() for row in heterogeneity_rows(members, options)
-        ),
-        by_arm=(),
-        integrity=(),
-        exclusions=(),
-        accounting=None,
         methods="The trials' published effects were taken as they are. "
         + second_stage_sentence(options),
-        warnings=tuple(w for arm, members in by_arm.items() for w in few_trials(arm, members)),
         endpoint=options.outcome or "the outcome of the summaries",
     )
 
 
-def summaries_sentence(summaries: SummaryTable | None) -> str:
-    """How trials without participants' data entered; empty without any."""
-    if summaries is None:
-        return ""
-    return (
-        " Trials without participants' data entered with their published effect; the pooled effect "
-        "of the trials with participants' data alone is given beside it."
-    )
+def _one_stage_sums(stage: FirstStage, options: PoolingOptions) -> tuple[ArmSums, ...]:
+    """The sums that one-stage models take; none where there is no such model."""
+    has_model = options.effect in DIFFERENCES and not (stage.imputations or options.cluster)
+    return stage.sums if has_model else ()
 
 
-def with_summaries(
+def _with_summaries(
     stage: FirstStage, summaries: SummaryTable | None, options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
     """The stage's studies by arm and those of ``summaries``; TableError for a trial in both."""
@@ -401,23 +364,22 @@ def _sensitivity(
         except CardiometaError as error:
             warnings.append(f"No sensitivity analysis {label}: {error.message}")
             continue
-        studies = with_summaries(again, summaries, other)
+        studies = _with_summaries(again, summaries, other)
         for arm in again.arms:
             if arm in stage.arms:
-                rows += headlines_again(again, studies[arm], other, label)
+                rows += _headlines(again, studies[arm], other, label)
     return rows, warnings
 
 
-def headlines_again(
+def _headlines(
     stage: FirstStage, studies: Sequence[Study], options: PoolingOptions, label: str
 ) -> list[EffectRow]:
     """The headline of each model asked for, marked as a sensitivity analysis."""
     two_stage = sensitivity_row(studies, options, label)
-    if options.model == "two-stage":
+    sums = _one_stage_sums(stage, options)
+    if options.model == "two-stage" or not sums:
         return [two_stage]
-    if options.effect in (WIN_ODDS, STANDARDISED) or stage.imputations or options.cluster:
-        return [two_stage]
-    single = [row for row in one_stage(stage.sums, studies, options).rows if row.headline]
+    single = [row for row in one_stage(sums, studies, options).rows if row.headline]
     again = [as_sensitivity(row, label) for row in single]
     return again if options.model == "one-stage" and again else [two_stage, *again]
 

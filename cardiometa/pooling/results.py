@@ -346,16 +346,16 @@ class ArmCount:
     died: int | None
     withdrew: int | None
     alive: int | None
-    scanned: int | None
+    scanned: int | None = None
     no_outcome: int | None
-    no_baseline: int | None
-    paired: int | None
-    baseline_only: int | None
-    followup_only: int | None
+    no_baseline: int | None = None
+    paired: int | None = None
+    baseline_only: int | None = None
+    followup_only: int | None = None
     analysed: int | None
-    events: int | None
-    outcome_mean: float | None
-    outcome_sd: float | None
+    events: int | None = None
+    outcome_mean: float | None = None
+    outcome_sd: float | None = None
     n_baseline_others: int | None
     baseline_analysed: float | None
     baseline_others: float | None
@@ -449,13 +449,13 @@ class PoolingResult:
     arms: tuple[str, ...]
     effects: tuple[EffectRow, ...]
     heterogeneity: tuple[HeterogeneityRow, ...]
-    by_arm: tuple[ArmCount, ...]
-    integrity: tuple[IntegrityRow, ...]
-    exclusions: tuple[Exclusion, ...]
-    accounting: Accounting | None
     methods: str
+    endpoint: str
+    by_arm: tuple[ArmCount, ...] = ()
+    integrity: tuple[IntegrityRow, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    accounting: Accounting | None = None
     warnings: tuple[str, ...] = ()
-    endpoint: str = ""
     review_rows: int | None = None
     checks: tuple[OneStageCheck, ...] = ()
     comparison: tuple[ComparisonRow, ...] = ()
@@ -467,6 +467,15 @@ class PoolingResult:
     lines: tuple[RegressionLine, ...] = ()
     spline: tuple[SplineRow, ...] = ()
     flow: FlowCounts | None = None
+
+    def of_arm(self, arm: str, analysis: str) -> list[EffectRow]:
+        """The effects of one arm from one analysis (``trial``, ``pooled``, ``subgroup``, ...)."""
+        return [row for row in self.effects if row.arm == arm and row.analysis == analysis]
+
+    def headline(self, arm: str, model: str | None = None) -> EffectRow | None:
+        """The pooled effect of an arm: two-stage where it is given, or of the ``model`` named."""
+        found = (row for row in self.of_arm(arm, "pooled") if row.headline)
+        return next((row for row in found if model in (None, row.model)), None)
 
 
 def columns_of(record: type[Any]) -> tuple[str, ...]:

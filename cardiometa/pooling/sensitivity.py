@@ -170,13 +170,7 @@ def _row(row: EffectRow, delta: float, kind: str) -> DeltaRow:
     )
 
 
-def tipping_sentences(rows: Sequence[DeltaRow], arms: Sequence[str], unit: str) -> list[str]:
-    """What the tipping points of each arm say; none for an interval that holds 0 as it is."""
-    found = [_tipping_sentence(rows, arm, unit) for arm in arms]
-    return [sentence for sentence in found if sentence]
-
-
-def _tipping_sentence(rows: Sequence[DeltaRow], arm: str, unit: str) -> str:
+def tipping_sentence(rows: Sequence[DeltaRow], arm: str, unit: str) -> str:
     """What the tipping points say, in words; empty where there is no such analysis."""
     mine = [row for row in rows if row.arm == arm]
     if not mine:

@@ -1,10 +1,7 @@
-"""What became of each participant before the follow-up scan: died, withdrew, or was to come.
+"""Who is analysed, who is not and why, and what is asked about those who died before the scan.
 
-What is asked about those who died before the scan (ICH E9(R1)): the choice and its words.
-
-Who is analysed: one reason for each participant who is not, so that the accounting closes.
-
-Randomised, dead, scanned and analysed by arm: scans are of those who lived and came.
+One reason for each participant who is not analysed, so that the accounting adds up; estimands of
+ICH E9(R1).
 """
 
 from __future__ import annotations
@@ -12,73 +9,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from ...cohort.parsing import as_numbers
-from ...errors import Problem, TableError, UsageError
+from ...errors import TableError, UsageError
 from ...records import CohortTable, Exclusion
 from ..options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from ..results import ArmCount, natural
-from .columns import number_column, text_column
-from .endpoint import KEY, Endpoint, arms_by_trial
+from .columns import (
+    KEY,
+    covariate_numbers,
+    merged,
+    number_column,
+    participant_values,
+    refuse_changes,
+)
+from .endpoint import Endpoint, arms_by_trial, is_compared
 
 
-def with_fate(
+def with_deaths(
     endpoint: Endpoint, table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
 ) -> Endpoint:
     """The endpoint with ``death_day, withdrawal_day, died, withdrew, deaths_recorded`` of each.
 
     *Died* is before the follow-up: the day asked for, else the median scan day of the trial, and
-    not scanned then. Without any day of the scans, every recorded death of someone who was not
-    scanned counts. Days come from the roster, the table, and rows of failed scans.
+    not scanned then. Without any day of the scans, every recorded death of a participant who was
+    not scanned counts. Days come from the roster, the table, and rows of failed scans.
     """
     people = endpoint.people.copy()
-    for name in ("death_day", "withdrawal_day"):
-        people[name] = _days(people, table, roster, name)
+    typical = pd.Series(options.followup_day, index=people.index, dtype=float)
+    if options.followup_day is None:
+        typical = people.groupby("trial")["visit_day"].transform("median").astype(float)
+    for name, what in (("death_day", "died"), ("withdrawal_day", "withdrew")):
+        days = participant_values([roster, table.rows, table.unused], name, number_column)
+        refuse_changes(
+            days,
+            f"The {name} changes within a participant.",
+            "A participant has one such day: correct the rows.",
+            "days",
+        )
+        people[name] = merged(people, days).astype(float)
+        before = (people[name] < typical) | (typical.isna() & people[name].notna())
+        people[what] = before & ~people["came"]
     people["deaths_recorded"] = people.groupby("trial")["death_day"].transform(
         lambda days: days.notna().any()
     )
-    for day, what in (("death_day", "died"), ("withdrawal_day", "withdrew")):
-        people[what] = _before_followup(people, day, options.followup_day) & ~people["came"]
     people["withdrew"] &= ~people["died"]
     return replace(endpoint, people=people)
-
-
-def _days(
-    people: pd.DataFrame, table: CohortTable, roster: pd.DataFrame | None, name: str
-) -> pd.Series:
-    parts = []
-    for source in (roster, table.rows, table.unused):
-        if source is not None and name in source:
-            keys = {column: text_column(source, column) for column in KEY}
-            parts.append(pd.DataFrame({**keys, name: number_column(source, name)}))
-    if not parts:
-        return pd.Series(float("nan"), index=people.index)
-    days = pd.concat(parts).dropna().drop_duplicates()
-    twice = days[days.duplicated(KEY)].drop_duplicates(KEY)
-    if len(twice):
-        raise TableError(
-            f"The {name} changes within a participant.",
-            hint="A person has one such day: correct the rows.",
-            problems=[
-                Problem(where=f"trial {trial}", what=f"{len(part)} participants with several days")
-                for trial, part in twice.groupby("trial")
-            ],
-        )
-    merged = people[KEY].merge(days, on=KEY, how="left")[name]
-    merged.index = people.index
-    return merged
-
-
-def _before_followup(people: pd.DataFrame, day: str, followup_day: float | None) -> pd.Series:
-    if followup_day is None:
-        typical = people.groupby("trial")["visit_day"].transform("median").astype(float)
-    else:
-        typical = pd.Series(followup_day, index=people.index)
-    return (people[day] < typical) | (typical.isna() & people[day].notna())
 
 
 WORST_RANK = "win odds, deaths the worst rank"
@@ -277,12 +256,6 @@ def design_of(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions)
     return pd.DataFrame(columns, index=people.index, dtype=float)
 
 
-def covariate_numbers(text: pd.Series[str]) -> pd.Series[float] | None:
-    """A covariate that enters linearly; None where it has words and enters as categories."""
-    numbers, wrong = as_numbers(text)
-    return None if wrong.any() else numbers
-
-
 def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:
     """One exclusion for each participant who is not analysed."""
     out = people[people["code"] != ""]
@@ -301,20 +274,17 @@ def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:
     )
 
 
-NO_DEATHS = "deaths not recorded"
-
-
 def compared(people: pd.DataFrame) -> pd.DataFrame:
     """The randomised whose arm is known."""
-    return people[people["randomised"].map(lambda item: item is not False) & (people["arm"] != "")]
+    return people[is_compared(people)]
 
 
 def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[ArmCount, ...]:
-    """Counts of each arm of each trial.
+    """Counts of each arm of each trial: imaging outcomes exist only for those who came.
 
-    ``people`` has ``code`` (empty: analysed) and the columns of `with_fate`. Who was alive is
-    unknown where the trial has no death day at all. An event needs no scan: nothing is said of
-    scans then. Means of the baseline tell whether those not analysed were the sicker.
+    ``people`` has ``code`` (empty: analysed) and the columns of `with_deaths`. Who was alive is
+    unknown where the trial has no death day at all. An event needs no scan: its rows do not count
+    scans. Means of the baseline show whether those not analysed were sicker.
     """
     rows = []
     events = options.effect in EVENTS
@@ -322,48 +292,43 @@ def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[
         recorded = bool(part["deaths_recorded"].any())
         withdrawals = bool(part["withdrawal_day"].notna().any())
         for arm, members in part.groupby("arm", sort=True):
-            analysed = members["code"] == ""
+            analysed, died = members["code"] == "", int(members["died"].sum())
+            before, after = members["baseline"].notna(), members["outcome"].notna()
+            outcome = members.loc[analysed, "outcome"]
+            scans: dict[str, Any] = (
+                {}
+                if events
+                else {
+                    "scanned": int(members["came"].sum()),
+                    "no_baseline": int((~before).sum()),
+                    "paired": int((before & after).sum()),
+                    "baseline_only": int((before & ~after).sum()),
+                    "followup_only": int((~before & after).sum()),
+                    "outcome_mean": _mean(outcome),
+                    "outcome_sd": float(outcome.std(ddof=1)) if outcome.notna().sum() > 1 else None,
+                }
+            )
             rows.append(
                 ArmCount(
                     trial=str(trial),
                     arm=str(arm),
                     randomised=len(members),
-                    died=int(members["died"].sum()) if recorded else None,
+                    died=died if recorded else None,
                     withdrew=int(members["withdrew"].sum()) if withdrawals else None,
-                    alive=int((~members["died"]).sum()) if recorded else None,
-                    scanned=None if events else int(members["came"].sum()),
-                    no_outcome=int(members["outcome"].isna().sum()),
-                    no_baseline=int(members["baseline"].isna().sum()) if not events else None,
-                    **_pairs(members, events=events),
+                    alive=len(members) - died if recorded else None,
+                    no_outcome=int((~after).sum()),
                     analysed=int(analysed.sum()),
-                    events=int(members.loc[analysed, "outcome"].sum()) if events else None,
-                    outcome_mean=None if events else _mean(members.loc[analysed, "outcome"]),
-                    outcome_sd=None if events else _sd(members.loc[analysed, "outcome"]),
-                    n_baseline_others=int(members.loc[~analysed, "baseline"].notna().sum()),
+                    events=int(outcome.sum()) if events else None,
+                    n_baseline_others=int((~analysed & before).sum()),
                     baseline_analysed=_mean(members.loc[analysed, "baseline"]),
                     baseline_others=_mean(members.loc[~analysed, "baseline"]),
-                    note="" if recorded else NO_DEATHS,
+                    note="" if recorded else "deaths not recorded",
                     deaths_recorded=recorded,
+                    **scans,
                 )
             )
     return tuple(sorted(rows, key=lambda row: natural(row.trial)))
 
 
-def _pairs(members: pd.DataFrame, *, events: bool) -> dict[str, int | None]:
-    """How many have both values, the baseline alone, the follow-up alone."""
-    if events:
-        return dict.fromkeys(("paired", "baseline_only", "followup_only"))
-    before, after = members["baseline"].notna(), members["outcome"].notna()
-    return {
-        "paired": int((before & after).sum()),
-        "baseline_only": int((before & ~after).sum()),
-        "followup_only": int((~before & after).sum()),
-    }
-
-
 def _mean(values: pd.Series) -> float | None:
     return float(values.mean()) if values.notna().any() else None
-
-
-def _sd(values: pd.Series) -> float | None:
-    return float(values.std(ddof=1)) if values.notna().sum() > 1 else None

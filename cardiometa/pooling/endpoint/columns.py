@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from ...cohort.parsing import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
 from ...errors import Problem, TableError
 from ..options import ALIASES
+
+KEY = ["trial", "participant_id"]
+_MOST_LISTED = 20
 
 
 def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
@@ -18,23 +21,18 @@ def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
     return pd.Series(by_value(rows[name], text_of), index=rows.index, dtype=object)
 
 
-def _is_blank(text: pd.Series[str]) -> pd.Series[bool]:
-    return pd.Series(by_value(text, lambda item: is_unknown(text_of(item))), index=text.index).eq(
-        True
-    )
-
-
 def known_text(rows: pd.DataFrame, name: str) -> pd.Series[str]:
     """Like `text_column`, the usual signs of a missing value (``NA``, ``.``) too being ``""``."""
     text = text_column(rows, name)
-    return text.mask(_is_blank(text), "")
+    blank = pd.Series(by_value(text, lambda item: is_unknown(text_of(item))), index=text.index)
+    return text.mask(blank.eq(True), "")
 
 
 def number_column(rows: pd.DataFrame, name: str) -> pd.Series[float]:
     """A column that must be of finite numbers; TableError names the cells that are not."""
     numbers, wrong = as_numbers(rows[name])
     if wrong.any():
-        counts = text_column(rows, name)[wrong].value_counts().head(20)
+        counts = text_column(rows, name)[wrong].value_counts().head(_MOST_LISTED)
         raise TableError(
             f"The column {name} must be numbers.",
             problems=[
@@ -58,9 +56,15 @@ def truth_column(rows: pd.DataFrame, name: str) -> pd.Series[bool]:
     if wrong.any():
         raise TableError(
             f"The column {name} must be true or false.",
-            hint=f"It holds {values_text(rows.loc[wrong, name])}.",
+            hint=f"It contains {values_text(rows.loc[wrong, name])}.",
         )
     return truths.astype(object).where(truths.notna(), None)
+
+
+def covariate_numbers(text: pd.Series[str]) -> pd.Series[float] | None:
+    """A covariate that enters linearly; None where it has words and enters as categories."""
+    numbers, wrong = as_numbers(text)
+    return None if wrong.any() else numbers
 
 
 def require_columns(rows: pd.DataFrame, names: Sequence[str], option: str) -> None:
@@ -75,5 +79,55 @@ def require_columns(rows: pd.DataFrame, names: Sequence[str], option: str) -> No
 
 
 def harmonised_name(name: str) -> str:
-    """The column that a short covariate name stands for (``age``: ``age_years``)."""
+    """The column that a short covariate name means (``age``: ``age_years``)."""
     return ALIASES.get(name, name)
+
+
+# ------------------------------------------------------------------ one value per participant
+
+
+def participant_values(
+    sources: Sequence[pd.DataFrame | None],
+    name: str,
+    read: Callable[[pd.DataFrame, str], pd.Series],
+) -> pd.DataFrame:
+    """The distinct known values of each participant: ``trial, participant_id, value``."""
+    parts = []
+    for source in sources:
+        if source is not None and name in source:
+            keys = {column: text_column(source, column) for column in KEY}
+            parts.append(pd.DataFrame({**keys, "value": read(source, name)}))
+    if not parts:
+        return pd.DataFrame(columns=[*KEY, "value"])
+    found = pd.concat(parts, ignore_index=True)
+    known = found["value"].notna() & found["value"].astype(object).ne("")
+    return found[known].drop_duplicates().reset_index(drop=True)
+
+
+def merged(people: pd.DataFrame, values: pd.DataFrame, name: str = "value") -> pd.Series:
+    """The value of each participant, one row of ``values`` each; NaN unknown."""
+    found = people[KEY].merge(values[[*KEY, name]], on=KEY, how="left")[name]
+    found.index = people.index
+    return found
+
+
+def refuse_changes(found: pd.DataFrame, message: str, hint: str, what: str = "values") -> None:
+    """TableError where a participant has several rows in ``found``, with their number by trial."""
+    several = found[found.duplicated(KEY)].drop_duplicates(KEY)
+    if len(several):
+        raise TableError(
+            message, hint=hint, problems=problems_by_trial(several, f"with several {what}")
+        )
+
+
+def problems_by_trial(rows: pd.DataFrame, what: str, why: str = "") -> list[Problem]:
+    """How many participants of each trial are among ``rows``."""
+    counts = rows.groupby("trial")["participant_id"].nunique()
+    return [
+        Problem(
+            where=f"trial {trial}",
+            what=f"{count} participant{'s' * (count > 1)} {what}",
+            why=why,
+        )
+        for trial, count in counts.items()
+    ][:_MOST_LISTED]

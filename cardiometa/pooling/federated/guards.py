@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import EstimationError, InputError, Problem
 from ...privacy.suppression import is_disclosive
 from ...records import CohortTable
-from ..endpoint.analysis_set import covariate_numbers
+from ..endpoint.columns import covariate_numbers
 from ..first_stage.arm_sums import ArmSums
 from ..first_stage.first_stage import FirstStage
 from ..options import PoolingOptions

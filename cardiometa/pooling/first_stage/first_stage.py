@@ -30,7 +30,7 @@ import pandas as pd
 
 from ...errors import EstimationError, Problem, TableError
 from ...records import CohortTable
-from ..endpoint.analysis_set import Analysed, analysed_trials, classify, design_of, with_fate
+from ..endpoint.analysis_set import Analysed, analysed_trials, classify, design_of, with_deaths
 from ..endpoint.columns import number_column
 from ..endpoint.endpoint import KEY, Endpoint, build_endpoint
 from ..options import EVENTS, PoolingOptions
@@ -320,7 +320,7 @@ def first_stage(
     Raises TableError for input that cannot be compared and EstimationError where no trial gives
     an estimate, with each trial's reason.
     """
-    endpoint = with_fate(build_endpoint(table, options, roster), table, options, roster)
+    endpoint = with_deaths(build_endpoint(table, options, roster), table, options, roster)
     people = classify(endpoint, options)
     sums: tuple[ArmSums, ...] = ()
     if options.missing_outcome == "impute":

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ...records import ETHNICITIES, SEXES
-from ..endpoint.analysis_set import Analysed, covariate_numbers
+from ..endpoint.analysis_set import Analysed
+from ..endpoint.columns import covariate_numbers
 from ..first_stage.arm_sums import ArmSums, arm_sums
 from ..options import EVENTS, PoolingOptions
 
