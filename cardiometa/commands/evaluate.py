@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..cohort.analysis_table import read_analysis_table
 from ..errors import InputError, UsageError
-from ..evaluation.compare import (
+from ..evaluation.options import EvaluationOptions
+from ..evaluation.overlap import (
     STRUCTURES,
     LabelOrder,
     ManualScan,
@@ -22,9 +23,6 @@ from ..evaluation.compare import (
     overlaps,
     pairs,
 )
-from ..evaluation.evaluate import evaluate
-from ..evaluation.groups import GROUPINGS, add_group_columns
-from ..evaluation.options import EvaluationOptions
 from ..evaluation.results import (
     AgreementRow,
     Compared,
@@ -34,6 +32,7 @@ from ..evaluation.results import (
     OverlapSummary,
     RepeatabilityRow,
 )
+from ..evaluation.tables import GROUPINGS, add_group_columns, evaluate
 from ..files import RECORD_NAME, canonical_json, check_output, records_csv, sha256_bytes, write_all
 from ..locking import writing
 from ..manifest import (

@@ -20,8 +20,8 @@ import pandas as pd
 
 from ..cohort.analysis_table import read_analysis_table
 from ..errors import InputError, Problem, UsageError
-from ..evaluation.compare import STRUCTURES
-from ..evaluation.readings import FLAGGED, RANDOM, RateRow, choose, rate_rows
+from ..evaluation.overlap import STRUCTURES
+from ..evaluation.tables import FLAGGED, RANDOM, RateRow, choose, rate_rows
 from ..files import (
     RECORD_NAME,
     canonical_json,

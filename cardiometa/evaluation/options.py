@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 from ..options import Conflict, Needs, Option, Options
 
 if TYPE_CHECKING:
-    from .agreement import Bootstrap
-    from .equivalence import Margin
+    from .agreement import Bootstrap, Margin
 
 Against = Literal["labels", "reported"]
 AGE_BANDS: Final = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
@@ -81,9 +80,9 @@ class EvaluationOptions(Options):
 
     @property
     def margins(self) -> Mapping[str, Margin]:
-        """The margins of `equivalence`, the user's in place of the defaults; UsageError."""
+        """The margins of `agreement`, the user's in place of the defaults; UsageError."""
         from ..measurement.measures import MEASURES
-        from .equivalence import DICE, margins_of
+        from .agreement import DICE, margins_of
 
         return margins_of(self.margin, [*(measure.name for measure in MEASURES), DICE])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..records import Exclusion
-from .equivalence import Verdict
+from .agreement import Verdict
 from .options import EvaluationOptions
 
 if TYPE_CHECKING:

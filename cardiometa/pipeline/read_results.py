@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..evaluation.compare import ModelScan
+from ..evaluation.overlap import ModelScan
 from ..files import read_json, sha256_bytes
 from ..measurement.measures import MEASURES
 from ..reading.label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels

@@ -11,16 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import UsageError
-from cardiometa.evaluation.agreement import Bootstrap, Z, bland_altman, mean_interval
-from cardiometa.evaluation.equivalence import (
+from cardiometa.evaluation.agreement import (
     DEFAULT_MARGINS,
-    bias_equivalence,
-    margins_of,
-    verdict_of,
-)
-from cardiometa.evaluation.readings import choose, rate_rows, wilson
-from cardiometa.evaluation.reliability import (
     EF_GRADES,
+    Bootstrap,
+    Z,
+    bias_equivalence,
+    bland_altman,
     ccc,
     cov_percent,
     cross_table,
@@ -28,8 +25,11 @@ from cardiometa.evaluation.reliability import (
     icc,
     kappa,
     kappa_value,
+    margins_of,
+    mean_interval,
+    verdict_of,
 )
-from cardiometa.evaluation.repeatability import repeatability
+from cardiometa.evaluation.tables import choose, rate_rows, repeatability, wilson
 
 
 def covered(seed: int, samples: int, scans: int) -> tuple[float, float]:

@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cardiometa.evaluation.agreement import bland_altman, person_means, proportional_bias
-from cardiometa.evaluation.equivalence import bias_equivalence, difference_equivalence
-from cardiometa.evaluation.reliability import (
+from cardiometa.evaluation.agreement import (
+    bias_equivalence,
+    bland_altman,
     ccc,
     ccc_from_sums,
+    difference_equivalence,
     icc,
     icc_from_sums,
     icc_of_ratings,
     kappa,
+    person_means,
+    proportional_bias,
     sums_of,
 )
-from cardiometa.evaluation.repeatability import repeatability
+from cardiometa.evaluation.tables import repeatability
 
 FOLDER = Path(__file__).parents[1] / "golden" / "evaluation"
 R = json.loads((FOLDER / "values.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from pydicom.pixels import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cardiometa.errors import InputError
-from cardiometa.evaluation.compare import CONTOURED, likely_order, masks_of
+from cardiometa.evaluation.overlap import CONTOURED, likely_order, masks_of
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.reading.label_file import ScanGrid
 from cardiometa.reading.labels.contours import filled, polygon_area, read_contours

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from ...errors import ImageError
-from ...evaluation.compare import CONTOURED, ManualPhase, ManualScan, Phase
+from ...evaluation.overlap import CONTOURED, ManualPhase, ManualScan, Phase
 from ...imaging.archive import FileSet, open_files
 from ...imaging.cine import LPS_TO_RAS, plan_cine
 from ...imaging.frame_table import frame_table

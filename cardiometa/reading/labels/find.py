@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...cohort.read_table import read_any_table
 from ...errors import InputError, Problem
-from ...evaluation.compare import Phase
+from ...evaluation.overlap import Phase
 from ...records import ScanKey
 from .contours import CONTOUR_NAME
 from .targets import Kind, LabelFile, UnusableError

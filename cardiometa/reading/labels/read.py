@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...evaluation.compare import (
+from ...evaluation.overlap import (
     STRUCTURES,
     LabelOrder,
     ManualPhase,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...evaluation.compare import LabelOrder, Phase
+from ...evaluation.overlap import LabelOrder, Phase
 from ...records import ScanKey
 from ..label_file import ScanGrid
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ...evaluation.groups import ALL, person_codes
+from ...evaluation.tables import ALL, person_codes
 from ...records import Figure
 from ..pages.evaluation import GROUP_NAMES, PHASE_ORDER, STRUCTURE_NAMES, group_label, scope_words
 from ..style import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ...evaluation.compare import CONTOURED
+from ...evaluation.overlap import CONTOURED
 from ..figures.reference_strata import ETHNICITY_NAMES, SEX_NAMES
 from ..page import Block, Bullets, Paragraph
 
@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...evaluation.groups import ALL
-from ...evaluation.reliability import EF_GRADES
-from ...evaluation.tables import grade_table
+from ...evaluation.agreement import EF_GRADES
+from ...evaluation.tables import ALL, grade_table
 from ...privacy.suppression import hidden_counts, suppressed_counts
 from ...records import Figure, Table
 from ..page import Facts, Notice, Section, page_html
