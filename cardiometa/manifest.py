@@ -1,20 +1,23 @@
-"""What made an output: command, options, versions, model and input hashes.
+"""What made an output and what it wrote: the run record with the hash of every file.
 
 ``options`` and ``inputs`` decide the result and are the same bytes on every rerun; everything that
-may differ between two equal runs (time, host class, workers) stands in the ``run`` block; so do the
-hashes of the files written (``outputs``), since a column of seconds may be among them.
+may differ between two equal runs (time, host class, workers) is in the ``run`` block, and so are
+the hashes of the files written (``outputs``), since a column of seconds may be among them. The
+files of a scan are hashed in its ``result.json``, whose own hash is in ``records.json``.
 """
 
 from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from .files import canonical_json, sha256_bytes
+from .errors import InputError
+from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes
 from .records import RunRecord
 
 FORMAT_VERSION = 1
@@ -88,3 +91,50 @@ def record_text(record: RunRecord) -> str:
         "run": record.run,
     }
     return canonical_json(document)
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """The record of an output; InputError where there is none or it is damaged."""
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        raise InputError(
+            f"The folder {folder.name} has no {RECORD_NAME}.",
+            hint="Give a folder that a command of this program wrote.",
+        )
+    record = read_json(path)
+    if not (
+        isinstance(record, dict)
+        and isinstance(record.get("command"), str)
+        and all(isinstance(record.get(name, {}), dict) for name in ("inputs", "options", "run"))
+    ):
+        raise InputError(f"{RECORD_NAME} in {folder.name} is damaged.")
+    return record
+
+
+def made_from(folder: Path, tables: Collection[str]) -> bool:
+    """True for an output whose record names one of the tables (SHA-256) as its input."""
+    try:
+        record = read_run_record(folder)
+    except InputError:
+        return False
+    return not set(tables).isdisjoint(map(str, record["inputs"].values()))
+
+
+def change_of(path: Path, mark: Mapping[str, Any]) -> str:
+    """How a file differs from its mark (`file_marks`), empty where it is the file written."""
+    if not path.is_file():
+        return "the file is missing"
+    data = path.read_bytes()
+    if sha256_bytes(data) == mark.get("sha256"):
+        return ""
+    known, found = str(mark.get("blocks", "")), blocks_of(data)
+    size = int(mark.get("bytes", 0))
+    for number in range(max(len(known), len(found)) // 8):
+        at = slice(8 * number, 8 * number + 8)
+        if known[at] != found[at]:
+            first = number * BLOCK_BYTES
+            line = data[:first].count(b"\n") + 1
+            last = min(first + BLOCK_BYTES, max(size, len(data))) - 1
+            length = "" if size == len(data) else f"; it has {len(data)} bytes, not {size}"
+            return f"the first changed byte is one of {first} to {last}, from line {line}{length}"
+    return "it is not the file that was written"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -13,9 +14,6 @@ from ..options import Conflict, Needs, Option, Options, Output, is_given
 from .command import Only, Segmented, command
 from .output import say, show_json, show_text
 
-if TYPE_CHECKING:
-    from ..commands.show import Shown
-
 _MOST_SHOWN = 200
 
 
@@ -23,7 +21,7 @@ _MOST_SHOWN = 200
 class ShowOptions(Options):
     """What is compared, and with what."""
 
-    verify: Annotated[bool, Option(help="Compare every file with what it was made from.")] = False
+    verify: Annotated[bool, Option(help="Compare every file with its recorded hash.")] = False
     cohort: Annotated[
         Path | None,
         Option(help="With --verify: input of segment, to compare its hashes.", exists="any"),
@@ -55,32 +53,28 @@ def show(
     --verify compares report, tables, records, masks, model and images, and names what differs.
     Exit code 3: something differs, or the output is outdated or unfinished.
     """
-    from ..commands.show import show as describe
+    from ..commands.show import describe, verify
 
     shown = describe(out, options.table)
     found = None
     if options.verify:
-        from ..commands.verify_output import VerifyRequest, verify
-
         found = verify(
-            VerifyRequest(
-                out=out,
-                cohort=options.cohort,
-                cohort_options=source,
-                model=options.model,
-                table=options.table,
-            )
+            out,
+            cohort=options.cohort,
+            cohort_options=source,
+            model=options.model,
+            table=options.table,
         )
     if output.json:
-        show_json({**shown.document(), **({} if found is None else {"verify": found.document()})})
+        show_json({**shown, **({} if found is None else {"verify": found.document()})})
     else:
         show_text(_text(shown, out))
     if found is None:
         return
     for text in found.not_checked:
         say(f"not checked: {text}")
-    for difference in found.differences[:_MOST_SHOWN]:
-        say(f"  - {difference}")
+    for one in found.differences[:_MOST_SHOWN]:
+        say(f"  - {one['where']}: {one['what']}")
     hidden = len(found.differences) - _MOST_SHOWN
     if hidden > 0:
         say(f"  … and {hidden} more (--json lists all)")
@@ -91,19 +85,20 @@ def show(
     say(f"no differences: {compared}")
 
 
-def _text(shown: Shown, out: Path) -> str:
+def _text(shown: Mapping[str, Any], out: Path) -> str:
+    erased = shown["withdrawn"]
     lines = [
-        f"{out.resolve().name}: output of `{shown.command}`, {shown.state}",
-        f"  made by    cardiometa {shown.version}, {shown.finished or 'time unknown'}",
-        f"  options    {_flat(shown.options)}",
-        *(f"  input      {name} {digest}" for name, digest in sorted(shown.inputs.items())),
-        f"  model      {_flat(shown.model)}" if shown.model else "",
-        f"  libraries  {_flat(shown.libraries)}" if shown.libraries else "",
-        *(f"  {name:<10} {_flat(counts)}" for name, counts in shown.counts.items() if counts),
-        f"  contains   {', '.join(shown.inside)}" if shown.inside else "",
-        f"  withdrawn  {shown.withdrawn} participants erased" if shown.withdrawn else "",
-        f"  record     sha256 {shown.record_sha256}",
-        f"  OUTDATED   {shown.stale}" if shown.stale else "",
+        f"{out.resolve().name}: output of `{shown['command']}`, {shown['state']}",
+        f"  made by    cardiometa {shown['version']}, {shown['finished'] or 'time unknown'}",
+        f"  options    {_flat(shown['options'])}",
+        *(f"  input      {name} {digest}" for name, digest in sorted(shown["inputs"].items())),
+        f"  model      {_flat(shown['model'])}" if shown["model"] else "",
+        f"  libraries  {_flat(shown['libraries'])}" if shown["libraries"] else "",
+        *(f"  {name:<10} {_flat(counts)}" for name, counts in shown["counts"].items() if counts),
+        f"  contains   {', '.join(shown['inside'])}" if shown["inside"] else "",
+        f"  withdrawn  {erased} participant{'s' * (erased != 1)} erased" if erased else "",
+        f"  record     sha256 {shown['record_sha256']}",
+        f"  OUTDATED   {shown['stale']}" if shown["stale"] else "",
     ]
     return "\n".join(line for line in lines if line)
 

@@ -46,32 +46,30 @@ def withdraw(
     and effects computed with them are marked as outdated. With --keep-data nothing is erased and
     nothing new is added.
     """
-    from ..commands.withdraw import WithdrawRequest, run_withdraw
+    from ..commands.withdraw import run_withdraw
 
     quiet = output.quiet
-    outcome = run_withdraw(
-        WithdrawRequest(
-            out=out,
-            people=tuple(participant),
-            keep_data=keep_data,
-            derived=tuple(derived or ()),
-            pseudonymise_key=source.pseudonymise_key,
-        )
+    done = run_withdraw(
+        out,
+        participant,
+        keep_data=keep_data,
+        derived=derived or (),
+        pseudonymise_key=source.pseudonymise_key,
     )
     if output.json:
-        show_json(outcome.document())
-    if outcome.mode == "no-new-data":
-        say(f"{outcome.people} marked: their rows stay, nothing new is added", quiet=quiet)
+        show_json(done)
+    if done["mode"] == "no-new-data":
+        say(f"{done['people']} marked: their rows stay, nothing new is added", quiet=quiet)
     else:
-        scans = f"{outcome.scans_removed} scan{'' if outcome.scans_removed == 1 else 's'}"
-        say(f"{outcome.people} erased, {scans} removed", quiet=quiet)
-    if outcome.already:
-        say(f"{outcome.already} withdrawn before", quiet=quiet)
-    if not outcome.tables:
+        scans = f"{done['scans_removed']} scan{'s' * (done['scans_removed'] != 1)}"
+        say(f"{done['people']} erased, {scans} removed", quiet=quiet)
+    if done["already_withdrawn"]:
+        say(f"{done['already_withdrawn']} withdrawn before", quiet=quiet)
+    if not done["tables_made_again"]:
         say(f"{out.name} has no tables until its `segment` run is complete", quiet=quiet)
-    for name in outcome.marked:
-        say(f"outdated until computed again: {name}", quiet=quiet)
-    if outcome.mode == "erased":
+    for name in done["marked_stale"]:
+        say(f"outdated until computed again, with rows of the participants: {name}", quiet=quiet)
+    if done["mode"] == "erased":
         say(
             "Not erased: the site's own images and tables, masks of --corrections, reading "
             "packages and their keys, files of `summarise` and `score`, copies and backups of "

@@ -19,12 +19,11 @@ from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, read_json, write_text
 from ..locking import Claim, OutputLock
 from ..manifest import FORMAT_VERSION, record_text, run_block
-from ..pipeline.cohort_snapshot import Snapshot, read_snapshot
+from ..pipeline.cohort_snapshot import Snapshot, read_snapshot, without_withdrawn
 from ..pipeline.merge import gather
 from ..pipeline.plan import bodies_of
 from ..pipeline.result_file import read_record, scan_folder, shown_scans, slim
 from ..pipeline.segment import models_of
-from ..pipeline.withdrawal_registry import without_withdrawn
 from ..records import RunRecord, ScanKey, ScanResult
 
 _READERS = 8

@@ -6,13 +6,14 @@ the model's card; no path and no column that the cohort dropped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ModelError
 from ..files import canonical_json, read_json
+from ..privacy.withdrawal import Participant, read_withdrawals
 from ..records import ScanKey, ScanSource
 from ..segmentation.card import ModelCard, parse_card
 
@@ -174,3 +175,74 @@ def _cohort(document: Mapping[str, Any]) -> Cohort:
 def _scan_key(parts: list[str]) -> ScanKey:
     trial, participant, visit = (str(part) for part in parts)
     return ScanKey(trial=trial, participant=participant, visit=visit)
+
+
+# ------------------------------------------------------------------ participants who withdrew
+
+
+def participants_of(cohort: Cohort) -> set[Participant]:
+    """Trial and id of all in the roster, and of those with scans alone."""
+    return {*_roster(cohort), *((scan.key.trial, scan.key.participant) for scan in cohort.scans)}
+
+
+def _roster(cohort: Cohort) -> list[Participant]:
+    rows = cohort.participants
+    return list(zip(rows["trial"].map(str), rows["participant_id"].map(str), strict=True))
+
+
+def without_participants(cohort: Cohort, gone: Collection[Participant]) -> Cohort:
+    """The cohort without some participants: their rows, scans and visits."""
+
+    def stays(key: ScanKey) -> bool:
+        return (key.trial, key.participant) not in gone
+
+    rows = [who not in gone for who in _roster(cohort)]
+    return replace(
+        cohort,
+        participants=cohort.participants[rows].reset_index(drop=True),
+        scans=tuple(scan for scan in cohort.scans if stays(scan.key)),
+        visits_without_images=tuple(key for key in cohort.visits_without_images if stays(key)),
+    )
+
+
+def without_withdrawn(out: Path, cohort: Cohort) -> Cohort:
+    """The cohort as OUT may have it: without those erased, and with nothing new of the others.
+
+    Nothing is written. Raises InputError where the list or its key cannot be read.
+    """
+    withdrawals = read_withdrawals(out)
+    if not withdrawals.modes:
+        return cohort
+    modes = {who: withdrawals.mode(who) for who in participants_of(cohort)}
+    erased = {who for who, mode in modes.items() if mode == "erased"}
+    kept = {who for who, mode in modes.items() if mode == "no-new-data"}
+    if erased:
+        cohort = without_participants(cohort, erased)
+    if not kept:
+        return cohort
+    before = read_snapshot(out).cohort  # what there was when they withdrew
+    known = {scan.key: scan for scan in before.scans}
+    scans = []
+    for scan in cohort.scans:
+        if (scan.key.trial, scan.key.participant) not in kept:
+            scans.append(scan)
+        elif scan.key in known:
+            old = known[scan.key]
+            scans.append(replace(scan, visit_day=old.visit_day, reported=old.reported))
+    blank = [
+        *(v for v in cohort.visits_without_images if (v.trial, v.participant) not in kept),
+        *(v for v in before.visits_without_images if (v.trial, v.participant) in kept),
+    ]
+    rows, old_rows = cohort.participants.copy(), before.participants
+    places = {who: at for at, who in enumerate(_roster(before))}
+    for at, who in enumerate(_roster(cohort)):
+        if who in kept and who in places:
+            for number, name in enumerate(rows.columns):  # a new column is empty for them
+                was = old_rows[name].iloc[places[who]] if name in old_rows else None
+                rows.iloc[at, number] = was
+    return replace(
+        cohort,
+        participants=rows,
+        scans=tuple(scans),
+        visits_without_images=tuple(sorted(blank)),
+    )

@@ -13,7 +13,9 @@ import numpy as np
 
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
 from ..manifest import RESEARCH_USE, file_marks
+from ..privacy.withdrawal import count_erased
 from ..records import Flag, ScanResult, Status
+from .cohort_snapshot import SNAPSHOT_NAME
 from .result_file import read_record, record_sha256
 
 if TYPE_CHECKING:
@@ -161,21 +163,6 @@ def gather(
 
     ``results`` may be slim (`scan_record.slim`): what the gallery shows is read from OUT.
     """
-    contents, gathered = contents_of(out, cohort, results, card=card, model_sha256=model_sha256)
-    # The Parquet of a run that could write one would be another table's.
-    write_all(out, contents, old=() if PARQUET_NAME in contents else (PARQUET_NAME,))
-    return gathered
-
-
-def contents_of(
-    out: Path,
-    cohort: Cohort,
-    results: Sequence[ScanResult],
-    *,
-    card: ModelCard,
-    model_sha256: str,
-) -> tuple[dict[str, bytes | str], Gathered]:
-    """What `gather` writes, by name; nothing is written."""
     from ..cohort.tables import build_tables
     from ..reports.pages.segment import gallery_items, segment_page
     from .dicom_output import identity_kept
@@ -205,8 +192,11 @@ def contents_of(
     if parquet is not None:
         contents[PARQUET_NAME] = parquet
     contents["measurements.csv"] = frame_csv(tables.measurements)
-    gathered = Gathered(results=tuple(flagged), flow=tables.flow, outputs=file_marks(contents))
-    return contents, gathered
+    # The Parquet of a run that could write one would be another table's.
+    write_all(out, contents, old=() if PARQUET_NAME in contents else (PARQUET_NAME,))
+    snapshot = {SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()}
+    outputs = file_marks({**contents, **snapshot})
+    return Gathered(results=tuple(flagged), flow=tables.flow, outputs=outputs)
 
 
 def _records_json(results: Sequence[ScanResult]) -> str:
@@ -216,8 +206,6 @@ def _records_json(results: Sequence[ScanResult]) -> str:
 
 def _with_withdrawals(out: Path, cohort: Cohort) -> Cohort:
     """The cohort with the number of people who were erased from OUT, said on the page too."""
-    from .withdrawal_registry import count_erased
-
     count = count_erased(out)
     if not count:
         return cohort

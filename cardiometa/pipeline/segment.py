@@ -17,14 +17,14 @@ from ..errors import CohortError
 from ..files import RECORD_NAME, check_output, create_new, read_json, remove_leftovers, write_text
 from ..locking import Claim, OutputLock
 from ..manifest import FORMAT_VERSION, record_text, run_block
+from ..privacy.withdrawal import read_withdrawals, remove_erased
 from ..records import RunRecord, ScanKey, ScanResult
-from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text
+from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
 from .engine import Engine, EngineSetup
 from .merge import gather
 from .options import SegmentOptions
 from .result_file import shown_scans, slim
 from .results_store import restore
-from .withdrawal_registry import read_withdrawals, remove_erased, without_withdrawn
 
 if TYPE_CHECKING:
     from ..cohort.models import Cohort, CohortOptions

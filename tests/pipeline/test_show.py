@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cardiometa.commands.verify_output import first_difference
+from cardiometa.manifest import change_of, file_marks
 from tests.kit.command_runs import Bench
 from tests.kit.in_process import segmented_by
 from tests.kit.segmented_out import fake_segment, make_out
@@ -64,12 +64,12 @@ def test_what_an_output_is(bench: Bench) -> None:
 def test_untouched_outputs_verify(bench: Bench) -> None:
     top = bench.top
     seg = bench.run("show", top / "seg", "--verify", "--cohort", top / "cohort.toml")
-    assert "nothing differs" in seg.text
+    assert "no differences" in seg.text
     assert "18 scans, 16 sources" in seg.text
     for folder in ("ranges", "eval"):
         done = bench.run("show", top / folder, "--verify", "--input", top / "seg")
-        assert "nothing differs" in done.text
-        assert "not looked at" not in done.text
+        assert "no differences" in done.text
+        assert "not checked" not in done.text
     # Without its input an output cannot be said to be of it.
     assert "say --input" in bench.run("show", top / "eval", "--verify").text
     assert "say --cohort" in bench.run("show", top / "seg", "--verify").text
@@ -106,8 +106,18 @@ def _cell(name: str, column: str, value: str) -> Callable[[Path], None]:
     [
         (_mask, f"{SCAN}/segmentation.nii.gz: it is not the file that its result.json names"),
         (_image, "images of ALPHA/005/baseline: they are not those that were segmented"),
-        (_cell("measurements.csv", "lv_esv_ml", "61.5"), "(row 5, lv_esv_ml: '61.5', should be '"),
-        (_cell("participants.csv", "age_years", "99.5"), "(row 5, age_years: '99.5', should be"),
+        (
+            _cell("measurements.csv", "lv_esv_ml", "61.5"),
+            "measurements.csv: the first changed byte is one of 1024 to 2047, from line",
+        ),
+        (
+            _cell("participants.csv", "age_years", "99.5"),
+            "participants.csv: the first changed byte is one of 0 to 1023, from line 1",
+        ),
+        (
+            lambda top: change(top / "seg" / "cohort.json", '"white"', '"black"'),
+            "cohort.json: the first changed byte is one of ",
+        ),
         (
             lambda top: change(top / "seg" / SCAN / "result.json", 'lv_esv_ml": ', 'lv_esv_ml": 1'),
             f"{SCAN}/result.json: it is not the record that the tables were made from",
@@ -118,7 +128,7 @@ def _cell(name: str, column: str, value: str) -> Callable[[Path], None]:
         ),
         (
             lambda top: change(top / "seg" / "report.html", "Participants", "Partisipants"),
-            "report.html: the first byte that differs is byte ",
+            "report.html: the first changed byte is one of ",
         ),
         (
             lambda top: (top / "seg" / "flow.json").unlink(),
@@ -147,26 +157,19 @@ def test_every_change_is_found_and_placed(
     assert words in done.text
 
 
-def test_the_byte_of_a_page_is_the_first_one_that_differs(bench: Bench) -> None:
-    page = bench.top / "seg" / "report.html"
-    data = bytearray(page.read_bytes())
-    place = len(data) * 2 // 3
-    data[place] ^= 1
-    page.write_bytes(data)
-    done = bench.run("show", bench.top / "seg", "--verify", code=3)
-    assert f"report.html: the first byte that differs is byte {place}, line " in done.text
-
-
-@pytest.mark.parametrize("name", ["reference_ranges.csv", "report.html", "reference_ranges.json"])
-def test_other_outputs_name_the_file_and_the_place(bench: Bench, name: str) -> None:
-    path = bench.top / "ranges" / name
+@pytest.mark.parametrize(
+    "name", ["ranges/reference_ranges.csv", "ranges/report.html", "seg/report.html"]
+)
+def test_every_output_names_the_file_and_the_place(bench: Bench, name: str) -> None:
+    folder, _, name = name.partition("/")
+    path = bench.top / folder / name
     data = bytearray(path.read_bytes())
     place = len(data) // 2
     data[place] ^= 1
     path.write_bytes(data)
-    done = bench.run("show", bench.top / "ranges", "--verify", code=3)
+    done = bench.run("show", bench.top / folder, "--verify", code=3)
     first = place // 1024 * 1024
-    assert f"{name}: the first byte that differs is one of {first} to " in done.text
+    assert f"{name}: the first changed byte is one of {first} to " in done.text
 
 
 def test_another_table_makes_an_output_stale(bench: Bench) -> None:
@@ -187,14 +190,20 @@ def test_a_withdrawal_is_seen_in_what_was_computed(bench: Bench) -> None:
     assert "1 participant erased" in seg.text
     shutil.move(top / "away" / "ranges", top / "back")
     for folder in ("ranges", "eval", "back"):
-        assert "STALE" in bench.run("show", top / folder).text
+        assert "OUTDATED" in bench.run("show", top / folder).text
         assert "Do not use" in bench.run("show", top / folder, "--verify", code=3).text
 
 
-def test_the_first_difference_is_found_by_halves() -> None:
+def test_the_first_changed_block_is_found(tmp_path: Path) -> None:
     text = bytes(range(256)) * 40
+    mark = file_marks({"table": text})["table"]
+    path = tmp_path / "table"
     for place in (0, 1, 255, 5000, len(text) - 1):
         other = bytearray(text)
         other[place] ^= 1
-        assert first_difference(bytes(other), text) == place
-    assert first_difference(text[:700], text) == 700
+        path.write_bytes(other)
+        assert f"one of {place // 1024 * 1024} to " in change_of(path, mark)
+    path.write_bytes(text[:700])
+    assert "one of 0 to 1023, from line 1; it has 700 bytes, not 10240" in change_of(path, mark)
+    path.write_bytes(text)
+    assert change_of(path, mark) == ""
