@@ -170,7 +170,7 @@ _IDENTITY = (
 
 def without_numbers(row: Any, note: str, *small_counts: str, **kept: Any) -> Any:
     """The row with its identity alone, ``note`` as the reason, and the values ``kept``."""
-    empty = {
+    empty: dict[str, Any] = {
         field.name: "" if isinstance(getattr(row, field.name), str) else None
         for field in fields(row)
         if field.name not in _IDENTITY

@@ -278,20 +278,20 @@ def rules_seeds() -> list[bytes]:
 
 
 def read_ledger(data: bytes, folder: Path) -> None:
-    from cardiometa.commands.summarise import _ledger
-    from cardiometa.pooling.federated.guards import check_ledger
+    from cardiometa.privacy import ledger
 
     path = folder / "ledger.json"
     path.write_bytes(data)
     entries = {"A|control": ["aa", "bb"]}
-    check_ledger(entries, [item["sets"] for item in _ledger(path)["summaries"]], 10)
+    earlier = [item["sets"] for item in ledger.read_ledger(path)["summaries"]]
+    ledger.check_ledger(entries, earlier, 10)
 
 
 def ledger_seeds() -> list[bytes]:
     summary = {"sha256": "0" * 64, "sets": {"A|control": ["aa", "bb"], "A|active": ["cc"]}}
-    from cardiometa.commands.summarise import _LEDGER_KIND
+    from cardiometa.privacy.ledger import _KIND
 
-    document = {"kind": _LEDGER_KIND, "key": "00" * 32, "summaries": [summary]}
+    document = {"kind": _KIND, "key": "00" * 32, "summaries": [summary]}
     return [json.dumps(document).encode()]
 
 

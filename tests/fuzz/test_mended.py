@@ -25,7 +25,6 @@ from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.parsing import as_numbers
 from cardiometa.cohort.read_table import read_any_table
-from cardiometa.commands.summarise import _ledger
 from cardiometa.errors import (
     CohortError,
     ImageError,
@@ -43,6 +42,7 @@ from cardiometa.pipeline import results_store as stored
 from cardiometa.pooling.aggregate_effects import read_summaries
 from cardiometa.pooling.federated.site import read_site
 from cardiometa.pooling.options import PoolingOptions
+from cardiometa.privacy.ledger import read_ledger
 from cardiometa.reference.model import reference_model
 from cardiometa.segmentation.card import parse_card
 from cardiometa.segmentation.model import load_model
@@ -136,7 +136,7 @@ def test_a_damaged_ledger_is_refused(tmp_path: Path, sets: object) -> None:
     path = tmp_path / "ledger.json"
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="is not a ledger, or is damaged"):
-        _ledger(path)
+        read_ledger(path)
 
 
 @pytest.mark.parametrize(

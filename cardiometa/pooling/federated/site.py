@@ -1,29 +1,51 @@
-"""What a site sends: sums by trial and arm, nothing of a single person (``pooling.md`` 7.6).
+"""The summary of a site: sums by trial and arm, nothing of one participant (``pooling.md`` 7.6).
 
-The file holds counts, means and centred cross-products of the columns that the models need, the
-choices they were made with, and what was refused. It has no minimum, maximum or row.
+The file contains counts, means and centred cross-products of the columns that the models need, the
+choices they were made with, and what was refused. It has no minimum, maximum or row. Thin cells are
+refused (`checked_summary`), and so is what the ledger of the site forbids (``privacy/ledger.py``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, Problem
+from ...errors import EstimationError, InputError, Problem
 from ...files import canonical_json, sha256_bytes
-from ...records import TrialSummary
+from ...privacy.ledger import differ_by_few
+from ...records import CohortTable, TrialSummary
 from ...statistics.mixed.sufficient_statistics import merge_summaries
+from ...validation import STRICT, validate
+from ..endpoint.columns import covariate_numbers
 from ..first_stage.arm_sums import OUTCOME, ArmSums
+from ..first_stage.first_stage import FirstStage
 from ..options import MODEL_FIELDS, PoolingOptions
-from ..subgroups.modifiers import ModifierSums, band_labels, ordered_levels
+from ..subgroups.modifiers import LEAST_IN_CELL, ModifierSums, band_labels, ordered_levels
+from ..subgroups.rows import modifiers_of
 
 FORMAT = 1
 KIND = "cardiometa site summary"
+_LEAST_IN_TRIAL = 20
+_PARTICIPANTS_PER_COLUMN = 10
+
+Sets = dict[tuple[str, str, str], frozenset[object]]
+
 # The choices that decide what the sums are of: every site must have made the same.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("followup_visit", "baseline_column"), str | None),
+    **dict.fromkeys(("followup_day", "window"), float | None),
+    **dict.fromkeys(("adjust", "by"), list[str]),
+    "age_bands": list[float],
+}
+_Choices: Any = make_dataclass(
+    "_Choices",
+    [(name, _KINDS.get(name, str)) for name in MODEL_FIELDS],
+    namespace={"__pydantic_config__": STRICT},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,42 +159,18 @@ def read_site(document: Any, name: str) -> SiteSummary:
             min_cell=int(document["min_cell"]),
             name=name,
         )
-        same = (site.model_sha256, _content_sha256(document)) == (
-            document["model_sha256"],
-            document["content_sha256"],
-        )
-        whole = set(site.model) == set(MODEL_FIELDS)
-        _check_model(site.model)
+        found = (site.model_sha256, _content_sha256(document))
+        intact = found == (document["model_sha256"], document["content_sha256"])
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise InputError(f"{name} is damaged ({type(error).__name__}).") from error
-    if not (same and whole):
+    if not intact:
         raise InputError(
-            f"{name} is damaged: what it holds does not have the hash it states.",
+            f"{name} is damaged: its content does not have the hash it states.",
             hint="Get the file again from the site; a changed sum would change the effect.",
         )
+    validate(_Choices, site.model, f"{name}, model")
+    options_of(site.model, PoolingOptions())
     return site
-
-
-_TEXT_FIELDS = ("outcome", "effect", "baseline_visit", "control", "missing_baseline", "status")
-_OPTIONAL_TEXTS = ("followup_visit", "baseline_column")
-_OPTIONAL_NUMBERS = ("followup_day", "window")
-
-
-def _check_model(model: Mapping[str, Any]) -> None:
-    """Raise TypeError for a choice of another kind than this program writes; UsageError too."""
-
-    def need(names: Sequence[str], kinds: tuple[type, ...]) -> None:
-        if not all(isinstance(model[name], kinds) for name in names):
-            raise TypeError("a choice")
-
-    need(_TEXT_FIELDS, (str,))
-    need(_OPTIONAL_TEXTS, (str, type(None)))
-    need(_OPTIONAL_NUMBERS, (int, float, type(None)))
-    for name, kinds in (("adjust", (str,)), ("by", (str,)), ("age_bands", (int, float))):
-        need((name,), (list,))
-        if not all(isinstance(one, kinds) for one in model[name]):
-            raise TypeError("a choice")
-    options_of(model, PoolingOptions())
 
 
 def _read_sums(item: Mapping[str, Any]) -> ArmSums:
@@ -319,12 +317,102 @@ def _merged_modifiers(every: Sequence[ModifierSums], site: SiteSummary) -> tuple
     return tuple(found)
 
 
-def counted(site: SiteSummary) -> dict[str, Any]:
-    """What a person at the site reads before sending: trials, arms, people, columns."""
-    return {
-        sums.trial: {
-            "arms": {arm: part.n for arm, part in sums.arms.items()},
-            "columns": list(sums.columns),
-        }
-        for sums in site.trials
-    }
+# ------------------------------------------------------------------ what may leave the site
+
+
+def checked_summary(
+    stage: FirstStage, table: CohortTable, options: PoolingOptions
+) -> tuple[SiteSummary, Sets]:
+    """The sums of every cell that may leave, and the participants behind each of its parts.
+
+    The sets are keyed by (analysis, trial, arm); the members are row labels of ``stage.people``.
+    Raises EstimationError where no cell may leave.
+    """
+    refused: list[str] = []
+    least = max(options.min_cell, LEAST_IN_CELL)
+    trials, sets = _trials(stage, options, refused)
+    if not trials:
+        raise EstimationError(
+            "No trial may be summarised: " + " ".join(refused),
+            hint="Each needs two arms of at least --min-cell participants, 20 participants in all "
+            "and ten per column of the model.",
+        )
+    kept = {sums.trial for sums in trials}
+    analysed = [trial for trial in stage.trials if trial.trial in kept]
+    arms = sorted({arm for sums in trials for arm in sums.active}) if options.by else []
+    modifiers = [
+        _modifier(one, sets, options.min_cell, refused)
+        for arm in arms
+        for one in modifiers_of(analysed, stage.people, arm, options, least=least)
+    ]
+    names = dict.fromkeys((*stage.endpoint.covariates, *options.by_columns))
+    numbers = {n: covariate_numbers(stage.people[f"covariate {n}"]) for n in names}
+    site = SiteSummary(
+        model=model_of(options),
+        covariates={n: "levels" if x is None else "number" for n, x in numbers.items()},
+        trials=tuple(trials),
+        modifiers=tuple(one for one in modifiers if one.sums),
+        imputed=tuple(trial.trial for trial in analysed if trial.imputed),
+        refused=tuple(refused),
+        conventions=table.conventions,
+        min_cell=options.min_cell,
+    )
+    return site, sets
+
+
+def _trials(
+    stage: FirstStage, options: PoolingOptions, refused: list[str]
+) -> tuple[list[ArmSums], Sets]:
+    sets: Sets = {}
+    found = []
+    rows = {trial.trial: trial.rows for trial in stage.trials}
+    for sums in stage.sums:
+        thin = [arm for arm, part in sums.arms.items() if part.n < options.min_cell]
+        arms = {arm: part for arm, part in sums.arms.items() if arm not in thin}
+        refused += [
+            f"trial {sums.trial}: fewer than {options.min_cell} people in {a}." for a in thin
+        ]
+        total = sum(part.n for part in arms.values())
+        if sums.control not in arms or len(arms) < 2:
+            refused.append(f"trial {sums.trial}: no two arms are left.")
+        elif total < _LEAST_IN_TRIAL:
+            refused.append(f"trial {sums.trial}: fewer than {_LEAST_IN_TRIAL} people.")
+        elif len(sums.columns) * _PARTICIPANTS_PER_COLUMN > total:
+            refused.append(f"trial {sums.trial}: fewer than ten people per column of the model.")
+        else:
+            found.append(replace(sums, arms=arms))
+            arm_of = rows[sums.trial]["arm"]
+            for arm in arms:
+                sets["main", sums.trial, arm] = frozenset(arm_of.index[arm_of == arm])
+    return found, sets
+
+
+def _modifier(one: ModifierSums, sets: Sets, min_cell: int, refused: list[str]) -> ModifierSums:
+    """The modifier with the trials that may leave; their sets of people are added to ``sets``."""
+    label = f"{one.name}{' in bands' if one.banded else ''}"
+    kept = []
+    refused += [
+        f"trial {trial}: {label} {level}: fewer than {min_cell} people in an arm."
+        for trial, level in one.left_out
+    ]
+    for sums in one.sums:
+        own: Sets = {(label, sums.trial, arm): one.members[sums.trial, arm] for arm in sums.arms}
+        total = sum(part.n for part in sums.arms.values())
+        if len(sums.columns) * _PARTICIPANTS_PER_COLUMN > total:
+            refused.append(f"trial {sums.trial}: {label}: fewer than ten people per column.")
+        elif any(
+            differ_by_few(members, earlier, min_cell)
+            for (_, trial, arm), members in own.items()
+            for (_, at, of), earlier in sets.items()
+            if (trial, arm) == (at, of)
+        ):
+            refused.append(
+                f"trial {sums.trial}: {label}: subtraction would disclose fewer than {min_cell} "
+                "people without a usable value."
+            )
+        else:
+            sets.update(own)
+            kept.append(sums)
+    names = {sums.trial for sums in kept}
+    counts = {key: n for key, n in one.counts.items() if key[0] in names}
+    return replace(one, sums=tuple(kept), counts=counts)
