@@ -407,8 +407,8 @@ def _modifier(one: ModifierSums, sets: Sets, min_cell: int, refused: list[str]) 
             if (trial, arm) == (at, of)
         ):
             refused.append(
-                f"trial {sums.trial}: {label}: subtraction would disclose fewer than {min_cell} "
-                "people without a usable value."
+                f"trial {sums.trial}: {label}: fewer than {min_cell} people without a usable value "
+                "would be known by subtraction."
             )
         else:
             sets.update(own)
