@@ -49,6 +49,33 @@ class Study:
     aggregate: bool = False
     note: str = ""
 
+    @classmethod
+    def of_rows(
+        cls,
+        named: tuple[str, str, str],
+        n: tuple[int, int],
+        found: tuple[float, float, str] | str,
+        **more: Any,
+    ) -> Study:
+        """The study of a trial, arm and control from participants' rows.
+
+        ``n`` are the analysed of control and active arm, ``found`` estimate, SE and note, or why
+        there is no estimate.
+        """
+        estimate, se, note = (None, None, found) if isinstance(found, str) else found
+        trial, arm, control = named
+        counts = {"n_control": n[0], "n_active": n[1], "n": n[0] + n[1]}
+        return cls(
+            trial=trial,
+            arm=arm,
+            control=control,
+            estimate=estimate,
+            se=se,
+            note=note,
+            **counts,
+            **more,
+        )
+
     @property
     def estimable(self) -> bool:
         """True where the trial has an estimate."""

@@ -172,26 +172,26 @@ def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
     n_control = sums.count(sums.control)
     summary = whole_trial(sums, [*sums.nuisance, *arm_names, OUTCOME])
     left = absorb(summary, sums.nuisance)
-    fit = _reason_without_fit(summary, n_control) or solve_effects(left, arm_names)
+    fit: ArmFit | str
+    if n_control <= 0:
+        fit = "no participant analysed in the control arm"
+    elif OUTCOME in constant_columns(summary):
+        fit = "the outcome does not vary: no standard error"
+    else:
+        fit = solve_effects(left, arm_names)
+    names = ", ".join(left.aliased)
+    alias = f"not adjusted for {names} (constant or explained by the others here)" if names else ""
     studies = []
     for position, arm in enumerate(sums.active):
+        named, n = (summary.trial, arm, sums.control), (n_control, sums.count(arm))
         reason = fit if isinstance(fit, str) else fit.reasons[position]
-        given = fit if isinstance(fit, ArmFit) and not reason else None
-        studies.append(
-            Study(
-                trial=summary.trial,
-                arm=arm,
-                control=sums.control,
-                n_control=n_control,
-                n_active=sums.count(arm),
-                n=n_control + sums.count(arm),
-                estimate=float(given.estimates[position]) if given else None,
-                se=float(given.covariance[position, position]) ** 0.5 if given else None,
-                df=float(given.df) if given else float("inf"),
-                residual_sd=given.residual_sd if given else None,
-                note="; ".join(part for part in (reason, _alias_note(left.aliased)) if part),
-            )
-        )
+        if isinstance(fit, str) or reason:
+            studies.append(Study.of_rows(named, n, "; ".join(filter(None, (reason, alias)))))
+            continue
+        se = float(fit.covariance[position, position]) ** 0.5
+        found = (float(fit.estimates[position]), se, alias)
+        df = float(fit.df)
+        studies.append(Study.of_rows(named, n, found, df=df, residual_sd=fit.residual_sd))
     return tuple(studies)
 
 
@@ -204,20 +204,6 @@ class ArmFit:
     df: int
     residual_sd: float
     reasons: tuple[str, ...]
-
-
-def _alias_note(aliased: Sequence[str]) -> str:
-    if not aliased:
-        return ""
-    return f"not adjusted for {', '.join(aliased)} (constant or explained by the others here)"
-
-
-def _reason_without_fit(summary: TrialSummary, n_control: int) -> str:
-    if n_control <= 0:
-        return "no participant analysed in the control arm"
-    if OUTCOME in constant_columns(summary):
-        return "the outcome does not vary: no standard error"
-    return ""
 
 
 def solve_effects(left: AbsorbedSums, arm_names: Sequence[str]) -> ArmFit | str:
@@ -241,7 +227,7 @@ def solve_effects(left: AbsorbedSums, arm_names: Sequence[str]) -> ArmFit | str:
     estimates = inverse @ cross
     rss = float(left.cross_products[r, r] - cross @ estimates)
     if rss <= _NO_RESIDUAL * float(left.original[r]):
-        return "the model explains the outcome wholly: no standard error"
+        return "the model explains the outcome completely: no standard error"
     # An arm is estimable where no direction without information touches it.
     blocked = (np.abs(vectors[:, ~present]) > 1e-6).any(axis=1)
     return ArmFit(
@@ -249,11 +235,10 @@ def solve_effects(left: AbsorbedSums, arm_names: Sequence[str]) -> ArmFit | str:
         covariance=rss / df * inverse,
         df=df,
         residual_sd=float(np.sqrt(rss / df)),
-        reasons=tuple(_blocked_reason(b, e) for b, e in zip(blocked, empty, strict=True)),
+        reasons=tuple(
+            "no participant analysed in the active arm"
+            if nobody
+            else "the covariates explain this arm completely: no separate effect" * bool(explained)
+            for explained, nobody in zip(blocked, empty, strict=True)
+        ),
     )
-
-
-def _blocked_reason(blocked: bool, empty: bool) -> str:  # noqa: FBT001 - two facts of one arm
-    if empty:
-        return "no participant analysed in the active arm"
-    return "the covariates explain this arm wholly: no effect to tell apart" if blocked else ""

@@ -1,16 +1,10 @@
-"""The design matrix of one trial's own regression of events: arms and covariates, independent.
-
-Binary endpoints of one trial: odds ratio, risk ratio, risk difference, with empty cells said.
+"""Events of one trial: odds ratio, risk ratio, risk difference, hazard ratio.
 
 Without covariates each comparison is its 2 × 2 table, which for the odds ratio is the logistic
-model. An arm without events, or without anyone free of them, has no plain estimate: the odds ratio
-then comes from Firth's penalised likelihood, the others from the table with 0.5 added to each cell,
-and the note says so. Trials without any event say nothing about a ratio (Cochrane Handbook 10.4.4).
-
-Time to event: a Cox model in each trial (Efron's ties), and one over all trials.
-
-A trial with an arm without events has an infinite plain estimate: Firth's penalty gives a finite
-one, and the note says so (Heinze & Schemper 2001). Trials without any event say nothing.
+model. An arm without events, or without anyone free of them, has no plain estimate: odds and hazard
+ratios then come from Firth's penalised likelihood (Heinze & Schemper 2001), the others from the
+table with 0.5 added to each cell, and the note says so. Trials without any event say nothing about
+a ratio (Cochrane Handbook 10.4.4).
 """
 
 from __future__ import annotations
@@ -26,27 +20,23 @@ from ..endpoint.analysis_set import Analysed
 from ..options import PoolingOptions
 from ..results import Study
 
+FIRTH = "Firth's penalised likelihood"
+_HALF = "0.5 added to each cell"
+_SINGULAR = "the model could not be fitted: arms and covariates cannot be separated"
 _DEPENDENT = 1e-7
+_Found = tuple[float, float, str] | str  # estimate, SE and note; or why there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialDesign:
     """``x`` ``[n, p]``: the active arms' indicators, then the covariates that are independent.
 
-    ``dropped`` are covariates that are constant here, or explained by those before them.
+    ``note`` names covariates that are not in it: constant here, or explained by those before them.
     """
 
     x: np.ndarray
     active: tuple[str, ...]
-    dropped: tuple[str, ...]
-
-    @property
-    def note(self) -> str:
-        """What was left out of the model, in words."""
-        if not self.dropped:
-            return ""
-        names = ", ".join(self.dropped)
-        return f"not adjusted for {names} (constant or explained by the others here)"
+    note: str
 
 
 def trial_design(trial: Analysed, control: str) -> TrialDesign:
@@ -55,17 +45,18 @@ def trial_design(trial: Analysed, control: str) -> TrialDesign:
     active = tuple(sorted(set(arm) - {control}))
     columns = [(arm == name).astype(float) for name in active]
     dropped = []
-    # Each covariate is held against the arms and the covariates already in, the mean out.
+    # Each covariate is compared with the arms and the covariates already in, the mean out.
     for name in trial.nuisance.columns:
         values = trial.nuisance[name].to_numpy(dtype=float)
         if is_explained(values, columns):
             dropped.append(str(name))
         else:
             columns.append(values)
+    names = ", ".join(dropped)
     return TrialDesign(
         x=np.column_stack(columns) if columns else np.empty((len(arm), 0)),
         active=active,
-        dropped=tuple(dropped),
+        note=f"not adjusted for {names} (constant or explained by the others here)" * bool(names),
     )
 
 
@@ -82,11 +73,7 @@ def is_explained(values: np.ndarray, columns: list[np.ndarray]) -> bool:
     return float(np.linalg.norm(rest)) <= _DEPENDENT * size
 
 
-FIRTH = "Firth's penalised likelihood"
-HALF = "0.5 added to each cell"
-NO_EVENTS = "no events in either arm: nothing is known of a ratio"
-ALL_EVENTS = "everyone in both arms had the event: nothing is known of a ratio"
-SINGULAR = "the model could not be fitted: arms and covariates cannot be told apart"
+# ------------------------------------------------------------------ 2 x 2 tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +86,8 @@ class Table:
     n2: int
 
     @property
-    def has_empty_cell(self) -> bool:
-        """True where an arm has no events, or nobody without one."""
-        return 0 in (self.a, self.c, self.n1 - self.a, self.n2 - self.c)
-
-    @property
-    def thin_side(self) -> str:
-        """Which cells are empty, in words."""
+    def empty_cells(self) -> str:
+        """Which cells are empty, in words; empty where none is."""
         cells = {
             "no events in the active arm": self.a,
             "no events in the control arm": self.c,
@@ -115,56 +97,36 @@ class Table:
         return " and ".join(words for words, count in cells.items() if count == 0)
 
 
-def table_of(trial: Analysed, arm: str, control: str) -> Table:
-    """The 2 × 2 table of one comparison."""
-    rows = trial.rows
-    active, reference = rows["arm"] == arm, rows["arm"] == control
-    return Table(
-        a=int(rows.loc[active, "outcome"].sum()),
-        n1=int(active.sum()),
-        c=int(rows.loc[reference, "outcome"].sum()),
-        n2=int(reference.sum()),
-    )
-
-
 def binary_studies(trial: Analysed, options: PoolingOptions) -> tuple[Study, ...]:
-    """One `Study` for each active arm of the trial, ratios as logs."""
-    active = sorted(set(trial.rows["arm"]) - {options.control})
-    adjusted: Mapping[str, _Estimate | str] = {}
+    """One `Study` per active arm of the trial, ratios as logs."""
+    events, arm = trial.rows["outcome"], trial.rows["arm"]
+    adjusted: Mapping[str, _Found] = {}
     if len(trial.nuisance.columns) and options.effect == "odds-ratio":
         adjusted = _adjusted(trial, options.control)
     studies = []
-    for arm in active:
-        table = table_of(trial, arm, options.control)
-        found = _reason(table, options.effect) or adjusted.get(arm)
-        found = found or _ESTIMATES[options.effect](table)
-        given = None if isinstance(found, str) else found
+    for name in sorted(set(arm) - {options.control}):
+        active, reference = arm == name, arm == options.control
+        table = Table(
+            a=int(events[active].sum()),
+            n1=int(active.sum()),
+            c=int(events[reference].sum()),
+            n2=int(reference.sum()),
+        )
+        found: _Found = _nothing_known(table, options.effect)
+        found = found or adjusted.get(name) or _ESTIMATES[options.effect](table)
         studies.append(
-            Study(
-                trial=trial.trial,
-                arm=arm,
-                control=options.control,
-                estimate=None if given is None else given.estimate,
-                se=None if given is None else given.se,
-                n_control=table.n2,
-                n_active=table.n1,
-                n=table.n1 + table.n2,
+            Study.of_rows(
+                (trial.trial, name, options.control),
+                (table.n2, table.n1),
+                found,
                 events_control=table.c,
                 events_active=table.a,
-                note=found if isinstance(found, str) else found.note,
             )
         )
     return tuple(studies)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Estimate:
-    estimate: float
-    se: float
-    note: str = ""
-
-
-def _reason(table: Table, effect: str) -> str:
+def _nothing_known(table: Table, effect: str) -> str:
     """Why nothing can be estimated, empty where something can."""
     if table.n1 == 0:
         return "no participant analysed in the active arm"
@@ -173,61 +135,47 @@ def _reason(table: Table, effect: str) -> str:
     if effect == "risk-difference":
         return ""
     if table.a + table.c == 0:
-        return NO_EVENTS
+        return "no events in either arm: nothing is known of a ratio"
     if table.a == table.n1 and table.c == table.n2:
-        return ALL_EVENTS
+        return "everyone in both arms had the event: nothing is known of a ratio"
     return ""
 
 
-# ------------------------------------------------------------------ from the 2 x 2 table
-
-
-def _odds_ratio(table: Table) -> _Estimate:
+def _odds_ratio(table: Table) -> _Found:
     """Log of (ad / bc), Woolf's variance; with an empty cell Firth's logistic model of two columns.
 
     Firth's estimate of a saturated model is that with 0.5 in each cell; its variance is the
     inverse information there.
     """
-    if not table.has_empty_cell:
+    if not table.empty_cells:
         cells = (table.a, table.n1 - table.a, table.c, table.n2 - table.c)
-        return _Estimate(
-            estimate=float(np.log(cells[0] * cells[3] / (cells[1] * cells[2]))),
-            se=float(np.sqrt(sum(1.0 / cell for cell in cells))),
-        )
+        se = float(np.sqrt(sum(1.0 / cell for cell in cells)))
+        return float(np.log(cells[0] * cells[3] / (cells[1] * cells[2]))), se, ""
     odds, variance = 0.0, 0.0
     for sign, events, n in ((1, table.a, table.n1), (-1, table.c, table.n2)):
         p = (events + 0.5) / (n + 1.0)
         odds += sign * np.log(p / (1.0 - p))
         variance += 1.0 / (n * p * (1.0 - p))
-    return _Estimate(
-        estimate=float(odds),
-        se=float(np.sqrt(variance)),
-        note=f"{table.thin_side}: {FIRTH}",
-    )
+    return float(odds), float(np.sqrt(variance)), f"{table.empty_cells}: {FIRTH}"
 
 
-def _risk_ratio(table: Table) -> _Estimate:
+def _risk_ratio(table: Table) -> _Found:
     """Log of the ratio of risks, variance 1/a - 1/n1 + 1/c - 1/n2."""
     add = 0.5 if table.a == 0 or table.c == 0 else 0.0
     a, n1, c, n2 = table.a + add, table.n1 + 2 * add, table.c + add, table.n2 + 2 * add
-    return _Estimate(
-        estimate=float(np.log(a / n1) - np.log(c / n2)),
-        se=float(np.sqrt(1 / a - 1 / n1 + 1 / c - 1 / n2)),
-        note=f"{table.thin_side}: {HALF}" if add else "",
-    )
+    se = float(np.sqrt(1 / a - 1 / n1 + 1 / c - 1 / n2))
+    note = f"{table.empty_cells}: {_HALF}" if add else ""
+    return float(np.log(a / n1) - np.log(c / n2)), se, note
 
 
-def _risk_difference(table: Table) -> _Estimate:
+def _risk_difference(table: Table) -> _Found:
     """Difference of risks, variance p(1 - p) / n of each arm."""
     both = table.a in (0, table.n1) and table.c in (0, table.n2)  # else the SE would be 0
     add = 0.5 if both else 0.0
     a, n1, c, n2 = table.a + add, table.n1 + 2 * add, table.c + add, table.n2 + 2 * add
     p1, p2 = a / n1, c / n2
-    return _Estimate(
-        estimate=p1 - p2,
-        se=float(np.sqrt(p1 * (1 - p1) / n1 + p2 * (1 - p2) / n2)),
-        note=f"{table.thin_side}: {HALF}" if both else "",
-    )
+    se = float(np.sqrt(p1 * (1 - p1) / n1 + p2 * (1 - p2) / n2))
+    return p1 - p2, se, f"{table.empty_cells}: {_HALF}" if both else ""
 
 
 _ESTIMATES = {
@@ -237,10 +185,7 @@ _ESTIMATES = {
 }
 
 
-# ------------------------------------------------------------------ adjusted odds ratios
-
-
-def _adjusted(trial: Analysed, control: str) -> Mapping[str, _Estimate | str]:
+def _adjusted(trial: Analysed, control: str) -> Mapping[str, _Found]:
     """Odds ratios of a logistic model with all arms of the trial and its covariates."""
     design = trial_design(trial, control)
     y = trial.rows["outcome"].to_numpy(dtype=float)
@@ -249,49 +194,45 @@ def _adjusted(trial: Analysed, control: str) -> Mapping[str, _Estimate | str]:
     fit = fit_logistic(x, y)
     if fit is None:
         fit = fit_logistic(x, y, penalised=True)
-        words = f"arms or covariates tell the events wholly (separation): {FIRTH}"
+        words = f"arms or covariates predict the events perfectly (separation): {FIRTH}"
     if fit is None:
-        return dict.fromkeys(design.active, SINGULAR)
+        return dict.fromkeys(design.active, _SINGULAR)
     note = "; ".join(part for part in (words, design.note) if part)
+    errors = np.sqrt(np.diag(fit.covariance))
     return {
-        arm: _Estimate(
-            estimate=float(fit.coefficients[1 + place]),
-            se=float(np.sqrt(fit.covariance[1 + place, 1 + place])),
-            note=note,
-        )
+        arm: (float(fit.coefficients[1 + place]), float(errors[1 + place]), note)
         for place, arm in enumerate(design.active)
     }
 
 
-NO_EVENTS_AT_ALL = "no events in any arm: nothing is known of the hazards"
-NO_RISK = "nobody was at risk in two arms at once when an event happened"
+# ------------------------------------------------------------------ time to event
 
 
 def hazard_studies(trial: Analysed, options: PoolingOptions) -> tuple[Study, ...]:
-    """One `Study` for each active arm: the log hazard ratio of the trial's own Cox model."""
+    """One `Study` per active arm: the log hazard ratio of the trial's Cox model (Efron's ties)."""
     design = trial_design(trial, options.control)
     event = trial.rows["outcome"].to_numpy(dtype=float) > 0
     arm = trial.rows["arm"].to_numpy()
     counts = {name: (int((arm == name).sum()), int(event[arm == name].sum())) for name in set(arm)}
     n_control, events_control = counts.get(options.control, (0, 0))
-    found = _fit(trial, design, event, n_control)
+    if n_control == 0:
+        fit: tuple[np.ndarray, np.ndarray, str] | str = "no participant analysed in the control arm"
+    elif not event.any():
+        fit = "no events in any arm: nothing is known of the hazards"
+    else:
+        fit = _cox(trial, design)
     studies = []
     for place, name in enumerate(design.active):
-        estimate, se, note = found if isinstance(found, tuple) else (None, None, found)
-        n_active, events_active = counts[name]
+        found: _Found = (
+            fit if isinstance(fit, str) else (float(fit[0][place]), float(fit[1][place]), fit[2])
+        )
         studies.append(
-            Study(
-                trial=trial.trial,
-                arm=name,
-                control=options.control,
-                estimate=None if estimate is None else float(estimate[place]),
-                se=None if se is None else float(se[place]),
-                n_control=n_control,
-                n_active=n_active,
-                n=n_control + n_active,
+            Study.of_rows(
+                (trial.trial, name, options.control),
+                (n_control, counts[name][0]),
+                found,
                 events_control=events_control,
-                events_active=events_active,
-                note=note,
+                events_active=counts[name][1],
             )
         )
     return tuple(studies)
@@ -306,24 +247,18 @@ def trial_risk_sets(trial: Analysed, design: TrialDesign) -> RiskSets:
     )
 
 
-def _fit(
-    trial: Analysed, design: TrialDesign, event: np.ndarray, n_control: int
-) -> tuple[np.ndarray, np.ndarray, str] | str:
+def _cox(trial: Analysed, design: TrialDesign) -> tuple[np.ndarray, np.ndarray, str] | str:
     """Estimates, standard errors and a note; or the reason there are none."""
-    if n_control == 0:
-        return "no participant analysed in the control arm"
-    if not event.any():
-        return NO_EVENTS_AT_ALL
     sets = trial_risk_sets(trial, design)
     arms = len(design.active)
     at_start = partial_likelihood(sets, np.zeros(design.x.shape[1])).information
     if (np.diag(at_start)[:arms] <= 1e-12).any():
-        return NO_RISK
+        return "no participant was at risk in two arms at once when an event happened"
     fit, words = fit_cox([sets]), ""
     if fit is None:
         fit = fit_cox([sets], penalised=True)
-        words = f"an arm or a covariate tells the events wholly: {FIRTH}"
+        words = f"an arm or a covariate predicts the events perfectly: {FIRTH}"
     if fit is None:
-        return SINGULAR
+        return _SINGULAR
     note = "; ".join(part for part in (words, design.note) if part)
     return fit.coefficients[:arms], np.sqrt(np.diag(fit.covariance)[:arms]), note

@@ -31,8 +31,8 @@ import pandas as pd
 from ...errors import EstimationError, Problem, TableError
 from ...records import CohortTable
 from ..endpoint.analysis_set import Analysed, analysed_trials, classify, design_of, with_deaths
-from ..endpoint.columns import number_column
-from ..endpoint.endpoint import KEY, Endpoint, build_endpoint
+from ..endpoint.columns import KEY, number_column
+from ..endpoint.endpoint import Endpoint, build_endpoint
 from ..options import EVENTS, PoolingOptions
 from ..results import Accounting, Study, natural
 from .arm_sums import ArmSums
@@ -275,7 +275,6 @@ def _joined(*notes: str) -> str:
 
 
 NOBODY = "no participant analysed in one of the arms"
-NOBODY_AT_ALL = "no participant analysed in either arm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +331,7 @@ def first_stage(
         sums = sums_of(trials, options)
         each = studies_of(trials, sums, options)
     found = {(study.arm, study.trial): study for study in each}
-    studies = _with_empty_arms(people, found, options)
+    studies = _by_arm(people, found, options)
     people = _without_unestimable(people, found, options.control)
     stage = FirstStage(
         endpoint=endpoint,
@@ -347,50 +346,31 @@ def first_stage(
     return stage
 
 
-def _with_empty_arms(
+def _by_arm(
     people: pd.DataFrame, found: Mapping[tuple[str, str], Study], options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
     """Each active arm's trials, those that lost an arm to missing values included."""
     compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
-    pairs = sorted(
-        {
-            (arm, trial)
-            for arm, trial in zip(compared["arm"], compared["trial"], strict=True)
-            if arm != options.control
-        },
-        key=lambda pair: (pair[0], natural(pair[1])),
-    )
+    sizes = people[people["code"] == ""].groupby(["trial", "arm"]).size()
+    pairs = {(str(a), str(t)) for a, t in zip(compared["arm"], compared["trial"], strict=True)}
     studies: dict[str, tuple[Study, ...]] = {}
-    for arm, trial in pairs:
-        study = found.get((arm, trial)) or _empty(people, trial, arm, options.control)
-        studies[arm] = (*studies.get(arm, ()), study)
+    for arm, trial in sorted(pairs, key=lambda pair: (pair[0], natural(pair[1]))):
+        if arm != options.control:
+            n = tuple(int(sizes.get((trial, name), 0)) for name in (options.control, arm))
+            note = NOBODY if any(n) else "no participant analysed in either arm"
+            empty = Study.of_rows((trial, arm, options.control), (n[0], n[1]), note)
+            studies[arm] = (*studies.get(arm, ()), found.get((arm, trial), empty))
     return studies
-
-
-def _empty(people: pd.DataFrame, trial: str, arm: str, control: str) -> Study:
-    mine = people[(people["trial"] == trial) & (people["code"] == "")]
-    n_control, n_active = ((mine["arm"] == name).sum() for name in (control, arm))
-    return Study(
-        trial=trial,
-        arm=arm,
-        control=control,
-        estimate=None,
-        se=None,
-        n_control=int(n_control),
-        n_active=int(n_active),
-        n=int(n_control + n_active),
-        note=NOBODY if n_control or n_active else NOBODY_AT_ALL,
-    )
 
 
 def _without_unestimable(
     people: pd.DataFrame, found: Mapping[tuple[str, str], Study], control: str
 ) -> pd.DataFrame:
-    """Those whose arm, or whose whole trial, gives no estimate are not analysed."""
+    """Those whose arm, or whose entire trial, gives no estimate are not analysed."""
     given = {(trial, arm) for (arm, trial), study in found.items() if study.estimable}
     given |= {(trial, control) for trial, _ in given}
-    keys = list(zip(people["trial"], people["arm"], strict=True))
-    lost = (people["code"] == "") & ~pd.Series([key in given for key in keys], index=people.index)
+    keys = pd.MultiIndex.from_frame(people[["trial", "arm"]])
+    lost = (people["code"] == "") & ~keys.isin(list(given))
     return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
 
 
