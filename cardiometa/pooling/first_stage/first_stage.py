@@ -1,21 +1,10 @@
-"""Rubin's rules: estimates of imputed data sets combined within a trial, before any pooling.
+"""From a table to one `Study` per trial and arm, with every participant accounted for.
 
-Missing outcomes imputed within trial and arm by a proper Bayesian normal regression.
-
-For each trial and arm the outcome is regressed on baseline and covariates among those who have it;
-a residual variance, then coefficients, then outcomes are drawn (Rubin 1987, p. 167; the ``norm``
-method of R's mice). Within the arm, because the effect must be free to differ; within the trial,
-because its people are its own. One generator a trial and arm, so that no trial's draws hang on
-which others there are.
-
-The first stage on imputed data: a model in each completed data set, Rubin, then one study.
-
-From a table to one `Study` per trial and arm, with everyone accounted for.
-
-Imputations made elsewhere: a table with a column ``.imp`` (mice's long form).
-
-``.imp`` 0 is the data as they were, 1 to m the completed copies. Each copy is analysed as a table
-of its own; the trials' estimates are combined by Rubin's rules before pooling.
+Missing outcomes may be imputed within trial and arm by a proper Bayesian normal regression: among
+those who have it the outcome is regressed on baseline and covariates; a residual variance, then
+coefficients, then outcomes are drawn (Rubin 1987, p. 167; the ``norm`` method of R's mice). Within
+the arm, because the effect must be free to differ; within the trial, because trials differ. Each
+completed trial is fitted and the estimates are combined by Rubin's rules before any pooling.
 """
 
 from __future__ import annotations
@@ -31,7 +20,7 @@ import pandas as pd
 from ...errors import EstimationError, Problem, TableError
 from ...records import CohortTable
 from ..endpoint.analysis_set import Analysed, analysed_trials, classify, design_of, with_deaths
-from ..endpoint.columns import KEY, number_column
+from ..endpoint.columns import KEY, merged, number_column
 from ..endpoint.endpoint import Endpoint, build_endpoint
 from ..options import EVENTS, PoolingOptions
 from ..results import Accounting, Study, natural
@@ -85,30 +74,12 @@ def combine(studies: Sequence[Study], note: str) -> Study:
 
 
 IMPUTED = "outcomes imputed"
-TOO_FEW = "too few outcomes in an arm to impute: complete cases"
+_TOO_FEW = "too few outcomes in an arm to impute: complete cases"
 _DEPENDENT = 1e-9
 _LEAST_DF = 2
 
 
-def imputable(people: pd.DataFrame, options: PoolingOptions) -> pd.Series:
-    """Who lacks the outcome alone, and is one the estimand is about."""
-    codes = ["no-followup", "no-outcome"]
-    if options.estimand == "hypothetical":
-        codes.append("died")
-    wanted = people["code"].isin(codes)
-    if options.effect == "change":
-        wanted &= people["baseline"].notna()
-    return wanted
-
-
-def predictors(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
-    """Baseline and covariates of the imputation model; the trial's mean where one is missing."""
-    design = design_of(people, endpoint, replace(options, effect="mean-difference"))
-    means = design.groupby(people["trial"]).transform("mean")
-    return design.fillna(means).fillna(0.0)
-
-
-def completed(
+def _completed(
     trial: Analysed, known: pd.Series, model: pd.DataFrame, options: PoolingOptions
 ) -> Iterator[Analysed] | None:
     """``options.imputations`` copies of a trial with its missing outcomes drawn.
@@ -120,43 +91,31 @@ def completed(
     draws: dict[str, np.ndarray] = {}
     for name in sorted(set(arm)):
         mine = arm.index[arm == name]
-        have = mine[known[mine].notna()]
-        lack = mine[known[mine].isna()]
+        have, lack = mine[known[mine].notna()], mine[known[mine].isna()]
         if not len(lack):
             continue
-        seed = _seed(options.seed, trial.trial, str(name))
+        # One generator per trial and arm, so that draws do not depend on which others there are.
+        digest = hashlib.sha256(f"{trial.trial}\x1f{name}".encode()).digest()
         found = draw_outcomes(
             known[have].to_numpy(dtype=float),
             model.loc[have].to_numpy(dtype=float),
             model.loc[lack].to_numpy(dtype=float),
             imputations=options.imputations,
-            generator=np.random.default_rng(seed),
+            generator=np.random.default_rng([options.seed, int.from_bytes(digest[:8], "big")]),
         )
         if found is None:
             return None
         draws[str(name)] = found
-    return (_filled(trial, known, draws, number, options) for number in range(options.imputations))
 
+    def copy(number: int) -> Analysed:
+        values = known.astype(float).copy()
+        for name, found in draws.items():
+            values.loc[values.index[(arm == name) & known.isna()]] = found[number]
+        if options.effect == "change":
+            values = values - trial.rows["baseline"]
+        return replace(trial, rows=trial.rows.assign(outcome=values))
 
-def _filled(
-    trial: Analysed,
-    known: pd.Series,
-    draws: dict[str, np.ndarray],
-    number: int,
-    options: PoolingOptions,
-) -> Analysed:
-    values = known.astype(float).copy()
-    for name, found in draws.items():
-        lack = values.index[(trial.rows["arm"] == name) & known.isna()]
-        values.loc[lack] = found[number]
-    if options.effect == "change":
-        values = values - trial.rows["baseline"]
-    return replace(trial, rows=trial.rows.assign(outcome=values))
-
-
-def _seed(seed: int, trial: str, arm: str) -> list[int]:
-    digest = hashlib.sha256(f"{trial}\x1f{arm}".encode()).digest()
-    return [seed, int.from_bytes(digest[:8], "big")]
+    return map(copy, range(options.imputations))
 
 
 def draw_outcomes(
@@ -206,47 +165,47 @@ def _independent(x: np.ndarray) -> list[int]:
     return kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImputedStage:
-    """Who is analysed once the missing outcomes are imputed, and the combined studies."""
-
-    people: pd.DataFrame
-    trials: tuple[Analysed, ...]
-    studies: tuple[Study, ...]
-
-
-def impute_stage(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> ImputedStage:
+def _impute(
+    people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions
+) -> tuple[pd.DataFrame, tuple[Analysed, ...], list[Study]]:
     """Impute within each trial and arm, fit each completed trial, combine by Rubin's rules.
 
-    ``people`` as `classify` gives it. A trial with too few outcomes in an arm stays with its
-    complete cases, and its study says so.
+    ``people`` as `classify` gives it; returned with the codes after imputation. A trial with too
+    few outcomes in an arm stays with its complete cases, and its study says so.
     """
-    wanted = imputable(people, options)
-    model = predictors(people, endpoint, options)
-    widened = people.assign(code=people["code"].mask(wanted, ""))
+    codes = ["no-followup", "no-outcome"] + ["died"] * (options.estimand == "hypothetical")
+    wanted = people["code"].isin(codes)
+    if options.effect == "change":
+        wanted &= people["baseline"].notna()
+    # Predictors: baseline and covariates, the trial's mean where one is missing.
+    design = design_of(people, endpoint, replace(options, effect="mean-difference"))
+    model = design.fillna(design.groupby(people["trial"]).transform("mean")).fillna(0.0)
+
+    def fit(trial: Analysed) -> list[Study]:
+        full = [trial] if len(trial.rows) else []
+        return studies_of(full, sums_of(full, options), options)
+
     studies: list[Study] = []
     trials: list[Analysed] = []
     code = people["code"].copy()
+    widened = people.assign(code=people["code"].mask(wanted, ""))
     for trial in analysed_trials(widened, endpoint, options):
-        index = trial.rows.index
-        copies = None
-        if people.loc[index, "outcome"].isna().any():
-            copies = completed(trial, people.loc[index, "outcome"], model, options)
-        if copies is None:
-            kept, note = _complete_cases(trial, people.loc[index, "outcome"].notna())
-            trials += [kept] if len(kept.rows) else []
-            studies += [replace(s, note=_joined(note, s.note)) for s in _fit([kept], options)]
+        known = people.loc[trial.rows.index, "outcome"]
+        copies = _completed(trial, known, model, options) if known.isna().any() else None
+        if copies is not None:
+            code.loc[trial.rows.index] = ""
+            studies += _combine_sets([fit(one) for one in copies], IMPUTED)
+            trials.append(trial)
             continue
-        code.loc[index] = ""
-        sets = [_fit([one], options) for one in copies]
-        studies += combine_sets(sets, IMPUTED)
-        trials.append(trial)
-    return ImputedStage(
-        people=people.assign(code=code), trials=tuple(trials), studies=tuple(studies)
-    )
+        have = known.notna().to_numpy(dtype=bool)
+        note = "" if have.all() else _TOO_FEW
+        kept = replace(trial, rows=trial.rows[have], nuisance=trial.nuisance[have])
+        trials += [kept] if len(kept.rows) else []
+        studies += [replace(s, note="; ".join(filter(None, (note, s.note)))) for s in fit(kept)]
+    return people.assign(code=code), tuple(trials), studies
 
 
-def combine_sets(sets: Sequence[Sequence[Study]], note: str) -> list[Study]:
+def _combine_sets(sets: Sequence[Sequence[Study]], note: str) -> list[Study]:
     """The studies of several completed data sets combined by trial and arm."""
     grouped: dict[tuple[str, str], list[Study]] = {}
     for studies in sets:
@@ -257,21 +216,7 @@ def combine_sets(sets: Sequence[Sequence[Study]], note: str) -> list[Study]:
     ]
 
 
-def _fit(trials: Sequence[Analysed], options: PoolingOptions) -> list[Study]:
-    full = [trial for trial in trials if len(trial.rows)]
-    return studies_of(full, sums_of(full, options), options)
-
-
-def _complete_cases(trial: Analysed, have: pd.Series) -> tuple[Analysed, str]:
-    kept = have.to_numpy(dtype=bool)
-    if kept.all():
-        return trial, ""
-    rows, nuisance = trial.rows[kept], trial.nuisance[kept]
-    return replace(trial, rows=rows, nuisance=nuisance), TOO_FEW
-
-
-def _joined(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
+# ------------------------------------------------------------------ the stage
 
 
 NOBODY = "no participant analysed in one of the arms"
@@ -323,9 +268,7 @@ def first_stage(
     people = classify(endpoint, options)
     sums: tuple[ArmSums, ...] = ()
     if options.missing_outcome == "impute":
-        imputed = impute_stage(people, endpoint, options)
-        people, trials = imputed.people, imputed.trials
-        each: Sequence[Study] = imputed.studies
+        people, trials, each = _impute(people, endpoint, options)
     else:
         trials = analysed_trials(people, endpoint, options)
         sums = sums_of(trials, options)
@@ -390,33 +333,39 @@ def no_effect(studies: Mapping[str, tuple[Study, ...]], options: PoolingOptions)
     return EstimationError("No trial gives an effect. " + " ".join(map(str, reasons)), hint=hint)
 
 
+# ------------------------------------------------------------------ imputations made elsewhere
+
 IMP = ".imp"
-GIVEN = "given imputations"
-_LEAST = 2
 
 
 def analysis_stage(
     table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None = None
 ) -> FirstStage:
-    """The first stage of a table, or of each of its imputed copies combined."""
+    """The first stage of a table, or of each of its imputed copies (column ``.imp``) combined."""
     if IMP not in table.rows:
         return first_stage(table, options, roster)
     copies = imputed_copies(table)
     if options.missing_outcome == "impute":
         raise TableError(
-            f"The table holds imputations ({IMP}): --missing-outcome impute does not go with it.",
+            f"The table has imputations ({IMP}): --missing-outcome impute does not go with it.",
             hint=f"Leave the option out, or give the table without the copies of {IMP} above 0.",
         )
-    stage = _combined([first_stage(copy, options, roster) for copy in copies.values()])
+    stages = [first_stage(copy, options, roster) for copy in copies.values()]
+    sets = [[study for members in s.studies.values() for study in members] for s in stages]
+    found = {(s.arm, s.trial): s for s in _combine_sets(sets, "given imputations")}
+    studies = {
+        arm: tuple(found[arm, study.trial] for study in members)
+        for arm, members in stages[0].studies.items()
+    }
+    stage = replace(stages[0], studies=studies, imputations=len(stages))
     before = original(table)
     if before is None:
         return stage
     # What was missing stays known: the table by arm and the delta-adjusted analysis need it.
-    unfilled = build_endpoint(before, options, roster).people[[*KEY, "outcome"]]
-    people = stage.people
-    merged = people[KEY].merge(unfilled, on=KEY, how="left")["outcome"]
-    merged.index = people.index
-    return replace(stage, people=people.assign(outcome=people["outcome"].mask(merged.isna())))
+    unfilled = build_endpoint(before, options, roster).people
+    outcome = merged(stage.people, unfilled, "outcome")
+    outcomes = stage.people["outcome"].mask(outcome.isna())
+    return replace(stage, people=stage.people.assign(outcome=outcomes))
 
 
 def original(table: CohortTable) -> CohortTable | None:
@@ -428,35 +377,36 @@ def original(table: CohortTable) -> CohortTable | None:
 
 
 def first_copy(table: CohortTable) -> CohortTable:
-    """A table that holds every participant once: the data as they were, else the first copy."""
+    """A table that has every participant once: the data as they were, else the first copy."""
     before = original(table)
     return before if before is not None else next(iter(imputed_copies(table).values()))
 
 
 def imputed_copies(table: CohortTable) -> dict[int, CohortTable]:
-    """Each completed copy by its number; TableError unless they hold the same rows."""
+    """Each completed copy by its number (mice's long form); TableError unless rows agree."""
     number = number_column(table.rows, IMP)
+    where = f"column {IMP}"
     problems = []
     if number.isna().any():
-        problems.append(Problem(where=f"column {IMP}", what="some cells are empty"))
+        problems.append(Problem(where=where, what="some cells are empty"))
     if ((number < 0) | (number % 1 != 0)).any():
-        problems.append(Problem(where=f"column {IMP}", what="some values are no whole number"))
+        problems.append(Problem(where=where, what="some values are not whole numbers"))
     chosen = sorted({int(n) for n in number[(number >= 1) & (number % 1 == 0)]})
-    if len(chosen) < _LEAST:
-        problems.append(
-            Problem(
-                where=f"column {IMP}",
-                what=f"it holds {len(chosen)} completed cop{'y' if len(chosen) == 1 else 'ies'}",
-                why="The spread between imputations needs two or more.",
-            )
-        )
+    if len(chosen) < 2:
+        what = f"it has {len(chosen)} completed cop{'y' if len(chosen) == 1 else 'ies'}"
+        why = "The variance between imputations needs two or more."
+        problems.append(Problem(where=where, what=what, why=why))
     copies = {n: replace(table, rows=table.rows[number == n]) for n in chosen}
-    keys = {n: _keys(copy.rows) for n, copy in copies.items()}
+    names = [name for name in (*KEY, "visit") if name in table.rows]
+    keys = {
+        n: sorted(zip(*(copy.rows[name].astype(str) for name in names), strict=True))
+        for n, copy in copies.items()
+    }
     problems += [
         Problem(
             where=f"{IMP} {n}",
             what=f"its rows are not those of {IMP} {chosen[0]}",
-            why="Each copy must hold the same participants and visits.",
+            why="Each copy must have the same participants and visits.",
         )
         for n in chosen[1:]
         if keys[n] != keys[chosen[0]]
@@ -464,19 +414,3 @@ def imputed_copies(table: CohortTable) -> dict[int, CohortTable]:
     if problems:
         raise TableError(f"The imputations of the column {IMP} cannot be used.", problems=problems)
     return copies
-
-
-def _keys(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    names = [name for name in (*KEY, "visit") if name in rows]
-    return sorted(zip(*(rows[name].astype(str) for name in names), strict=True))
-
-
-def _combined(stages: list[FirstStage]) -> FirstStage:
-    first = stages[0]
-    sets = [[study for members in s.studies.values() for study in members] for s in stages]
-    found = {(study.arm, study.trial): study for study in combine_sets(sets, GIVEN)}
-    studies = {
-        arm: tuple(found[arm, study.trial] for study in members)
-        for arm, members in first.studies.items()
-    }
-    return replace(first, studies=studies, imputations=len(stages))
