@@ -1,27 +1,23 @@
-"""All active arms in one model: a shared control's covariance is used, arms can be compared.
-
-In the second stage a trial's contrasts with its control are one vector; their covariance within the
-trial comes from its own model (the shared control makes them alike), between trials it is
-tau² (I + J)/2, which gives every contrast between any two arms the same variance tau² (Higgins &
-Whitehead 1996; Salanti et al. 2008). One arm alone is pooled by the main analysis; these rows
-stand beside it, with the active arms compared with each other.
-
-Which one-stage model is fitted: of one active arm, or of all arms with their shared control.
+"""One-stage models of one active arm, and all active arms in one model, in two stages and in one.
 
 ``y ~ 0 + trial + trial:baseline + trial:covariates + treat + (0 + treat | trial)``: what each trial
 has of its own is stratified, the effect is random (``pooling.md`` section 2, rules 3 to 6). As
 options the trials' intercepts are random too, alone or correlated with the effect; then treatment
 and covariates are centred by trial, so that no comparison between trials enters the effect.
 
-The one-stage model as rows, with the checks that each run makes of it.
+Several arms: a trial's contrasts with its control are one vector; their covariance within the trial
+comes from its own model (the shared control makes them alike), between trials it is tau² (I + J)/2,
+which gives every contrast between any two arms the same variance tau² (Higgins & Whitehead 1996;
+Salanti et al. 2008). These rows are shown beside the main analysis of each arm alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -51,120 +47,10 @@ from ..options import PoolingOptions
 from ..results import EffectRow, OneStageCheck, Study
 from .two_stage import as_sensitivity, estimates_of, interval_cells, prediction_of, total
 
-JOINT = "all arms in one model (shared control)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JointFit:
-    """The joint model: ``arms`` in the order of its coefficients, ``k`` trials of each arm."""
-
-    arms: tuple[str, ...]
-    fit: MultivariateFit
-    trials: Mapping[str, frozenset[str]]
-
-
-def joint_fit(
-    sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
-) -> JointFit | None:
-    """The model of all arms; None unless a trial has two active arms, or where it cannot be fitted.
-
-    ``studies`` by arm; published effects enter as trials of one contrast.
-    """
-    given = {
-        (study.trial, arm): study
-        for arm, members in studies.items()
-        for study in members
-        if study.estimable
-    }
-    arms = tuple(sorted({arm for _, arm in given}))
-    by_trial: dict[str, list[str]] = {}
-    for trial, arm in sorted(given):
-        by_trial.setdefault(trial, []).append(arm)
-    if not any(len(own) > 1 for own in by_trial.values()):
-        return None
-    known = {one.trial: one for one in sums}
-    parts = []
-    for trial, own in by_trial.items():
-        within = _within(known.get(trial), own)
-        if within is None:
-            within = np.diag([float(given[trial, arm].se or 0.0) ** 2 for arm in own])
-            if len(own) > 1:
-                return None
-        x = np.array([[float(arm == name) for name in arms] for arm in own])
-        parts.append(
-            Part(
-                y=np.array([given[trial, arm].estimate for arm in own], dtype=float),
-                within=within,
-                between=(np.eye(len(own)) + 1.0) / 2.0,
-                x=x,
-            )
-        )
-    method = options.tau2 if options.tau2 in ("ml", "fe") else "reml"
-    try:
-        fit = fit_parts(parts, method=method)
-    except (ArithmeticError, np.linalg.LinAlgError):
-        return None
-    trials = {arm: frozenset(t for t, own in by_trial.items() if arm in own) for arm in arms}
-    return JointFit(arms=arms, fit=fit, trials=trials) if fit.df > 0 else None
-
-
-def _within(sums: ArmSums | None, own: Sequence[str]) -> np.ndarray | None:
-    """The covariance of the trial's contrasts with its control, of its own model."""
-    if sums is None:
-        return None
-    names = [arm_column(arm) for arm in sums.active]
-    fit = solve_effects(
-        absorb(whole_trial(sums, [*sums.nuisance, *names, OUTCOME]), sums.nuisance), names
-    )
-    if not isinstance(fit, ArmFit):
-        return None
-    at = [sums.active.index(arm) for arm in own]
-    return fit.covariance[np.ix_(at, at)]
-
-
-def joint_rows(joint: JointFit | None, options: PoolingOptions) -> list[EffectRow]:
-    """Each arm against the control, and the active arms against each other, of the joint model."""
-    if joint is None:
-        return []
-    size = len(joint.arms)
-    rows = [
-        _row(joint, arm, options.control, np.eye(size)[i], options)
-        for i, arm in enumerate(joint.arms)
-    ]
-    for i, j in combinations(range(size), 2):
-        rows.append(
-            _row(joint, joint.arms[j], joint.arms[i], np.eye(size)[j] - np.eye(size)[i], options)
-        )
-    return rows
-
-
-def _row(
-    joint: JointFit, arm: str, control: str, contrast: np.ndarray, options: PoolingOptions
-) -> EffectRow:
-    fit = joint.fit
-    estimate = float(contrast @ fit.coefficients)
-    covariance = fit.scaled(options.headline_ci)
-    df = float("inf") if options.headline_ci == "wald" else float(fit.df)
-    se = float(np.sqrt(contrast @ covariance @ contrast))
-    interval = t_interval(estimate, se, df, options.level, options.headline_ci)
-    among = joint.trials[arm] | joint.trials.get(control, frozenset())
-    label = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
-    return EffectRow(
-        analysis="pooled",
-        outcome=options.outcome,
-        effect=options.effect,
-        arm=arm,
-        control=control,
-        **interval_cells(estimate, interval, options),
-        tau2=fit.tau2,
-        k=len(among),
-        tau2_method=options.tau2 if options.tau2 in ("ml", "fe") else "reml",
-        variant="joint-model",
-        label=label,
-        note=f"sensitivity: {label}",
-    )
-
-
+FEW_TRIALS = 5
+# The fit with the first stage's variances must be the two-stage fit; both are solved to rounding.
+_SELF_CHECK = 1e-6
+_JOINT = "all arms in one model (shared control)"
 _EFFECT = np.ones((1, 1, 1))
 # Of effect and intercept: each with a variance of its own, or the intercept's alone.
 _APART, _INTERCEPT = CORRELATED[:2], CORRELATED[1:2]
@@ -173,6 +59,19 @@ RANDOM_NAMES = {
     "intercept": "random trial intercepts",
     "correlated": "random trial intercepts correlated with the effect",
 }
+RESIDUAL_NAMES = {
+    "by-trial": "a residual variance of each trial",
+    "common": "one residual variance for all trials",
+    "by-trial-and-arm": "a residual variance of each trial and arm",
+}
+
+
+def likelihood_name(options: PoolingOptions) -> str:
+    """``reml``, ``ml`` or ``fe``: the moment estimators of the second stage have no likelihood."""
+    return options.tau2 if options.tau2 in ("ml", "fe") else "reml"
+
+
+# ------------------------------------------------------------------ one arm
 
 
 def fit_arm(
@@ -246,66 +145,6 @@ def intercept_spread(
     return intercept**0.5, float(fit.theta[2]) / (effect * intercept) ** 0.5
 
 
-# ------------------------------------------------------------------ several arms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JointOneStage:
-    """All active arms in one model: ``arms`` by coefficient, ``trials`` of each."""
-
-    arms: tuple[str, ...]
-    fit: OneStageFit
-    trials: dict[str, frozenset[str]]
-
-
-def joint_model(
-    sums: Sequence[ArmSums], given: dict[str, set[str]], options: PoolingOptions
-) -> JointOneStage | None:
-    """The model of all arms with their shared control; None unless a trial has two active arms.
-
-    ``given`` names each trial's active arms that have an estimate. Between trials the effects have
-    covariance tau² (I + J)/2, so that any two arms differ with variance tau² (``pooling.md`` 7.5).
-    """
-    arms = tuple(sorted({arm for own in given.values() for arm in own}))
-    if len(arms) < 2 or len(given) < 2 or not any(len(own) > 1 for own in given.values()):
-        return None
-    columns = tuple(arm_column(arm) for arm in arms)
-    blocks = []
-    for one in sums:
-        if one.trial not in given:
-            continue
-        others = tuple(arm_column(a) for a in one.active if a not in given[one.trial])
-        model = ModelColumns(
-            nuisance=(INTERCEPT, *one.nuisance, *others),
-            fixed=columns,
-            random=columns,
-            outcome=OUTCOME,
-        )
-        n = sum(summary.n for summary in one.arms.values())
-        ml = options.tau2 == "ml"
-        centres = {arm_column(a): one.count(a) / n for a in given[one.trial]} if ml else {}
-        blocks.append(model_block(one, model, residual=options.residual, centres=centres))
-    fit = fit_one_stage(
-        blocks,
-        0.5 * (np.eye(len(arms)) + 1.0)[None],
-        residual=options.residual,
-        restricted=options.tau2 != "ml",
-        common_effect=options.tau2 == "fe",
-    )
-    trials = {arm: frozenset(t for t, own in given.items() if arm in own) for arm in arms}
-    return JointOneStage(arms=arms, fit=fit, trials=trials)
-
-
-FEW_TRIALS = 5
-# The fit with the first stage's variances must be the two-stage fit; both are solved to rounding.
-_SELF_CHECK = 1e-6
-RESIDUAL_NAMES = {
-    "by-trial": "a residual variance of each trial",
-    "common": "one residual variance for all trials",
-    "by-trial-and-arm": "a residual variance of each trial and arm",
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneStage:
     """The rows of one arm's one-stage model, its checks, and sentences for the report."""
@@ -348,9 +187,6 @@ def one_stage(
     return OneStage(rows=tuple(rows), check=check, warnings=tuple(warnings))
 
 
-# ------------------------------------------------------------------ rows
-
-
 def intervals_of(fit: OneStageFit, contrast: np.ndarray, options: PoolingOptions) -> list[Interval]:
     """Every interval of a contrast; Kenward-Roger is of REML only."""
     methods = [m for m in METHODS if fit.restricted or m != "kenward-roger"]
@@ -365,7 +201,11 @@ def headline_method(fit: OneStageFit, options: PoolingOptions) -> str:
 
 def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
     theta = effect_variance(fit, options)
-    note = _note(fit, options)
+    notes = ["tau2 is at its limit of 0"] if theta == 0 and options.tau2 != "fe" else []
+    deviation, correlation = intercept_spread(fit, options)
+    if deviation is not None:
+        also = "" if correlation is None else f", correlation with the effect {correlation:.2f}"
+        notes.append(f"random trial intercepts (SD {deviation:.3g}{also})")
     contrast = np.eye(len(fit.beta))[0]
     return [
         EffectRow(
@@ -383,29 +223,10 @@ def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -
             k=len(studies),
             tau2_method=likelihood_name(options),
             headline=interval.method == headline_method(fit, options),
-            note=note,
+            note="; ".join(notes),
         )
         for interval in intervals_of(fit, contrast, options)
     ]
-
-
-def _note(fit: OneStageFit, options: PoolingOptions) -> str:
-    """What is particular about the variances of the fit."""
-    parts = []
-    if effect_variance(fit, options) == 0 and options.tau2 != "fe":
-        parts.append("tau2 is at its limit of 0")
-    deviation, correlation = intercept_spread(fit, options)
-    if deviation is not None:
-        text = f"random trial intercepts (SD {deviation:.3g}"
-        if correlation is not None:
-            text += f", correlation with the effect {correlation:.2f}"
-        parts.append(f"{text})")
-    return "; ".join(parts)
-
-
-def likelihood_name(options: PoolingOptions) -> str:
-    """``reml``, ``ml`` or ``fe``: the moment estimators of the second stage have no likelihood."""
-    return options.tau2 if options.tau2 in ("ml", "fe") else "reml"
 
 
 def _sensitivity(
@@ -423,9 +244,11 @@ def _sensitivity(
         if name != options.random_effects
     ]
     variants.append((replace(options, tau2="fe"), options.residual, "common effect (tau2 = 0)"))
+    # An arm with too few participants cannot have a variance of its own.
+    few = any(s.n < len(one.nuisance) + 3 for one in sums for s in one.arms.values())
     rows = []
     for other, residual, words in variants:
-        if residual == "by-trial-and-arm" and _thin_arm(sums):
+        if residual == "by-trial-and-arm" and few:
             continue
         try:
             fit = fit_arm(sums, studies[0].arm, other, residual=residual)
@@ -433,68 +256,6 @@ def _sensitivity(
         except (ArithmeticError, np.linalg.LinAlgError):
             continue
         rows.append(as_sensitivity(row, words))
-    return rows
-
-
-def _thin_arm(sums: Sequence[ArmSums]) -> bool:
-    """True where an arm has too few people for a variance of its own."""
-    return any(s.n < len(one.nuisance) + 3 for one in sums for s in one.arms.values())
-
-
-# ------------------------------------------------------------------ all arms together
-
-
-def joint_one_stage_rows(
-    sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
-) -> list[EffectRow]:
-    """Each arm against the shared control, and the arms against each other, in one model.
-
-    Of the trials with participants' data; no rows unless a trial has two active arms, or where the
-    model cannot be fitted.
-    """
-    given: dict[str, set[str]] = {}
-    for arm, members in studies.items():
-        for study in members:
-            if study.estimable and not study.aggregate:
-                given.setdefault(study.trial, set()).add(arm)
-    try:
-        joint = joint_model(sums, given, options)
-    except (ArithmeticError, np.linalg.LinAlgError):
-        return []
-    if joint is None or not joint.fit.checks.converged:
-        return []
-    unit = np.eye(len(joint.arms))
-    pairs = [(arm, options.control, unit[i]) for i, arm in enumerate(joint.arms)]
-    pairs += [
-        (joint.arms[j], joint.arms[i], unit[j] - unit[i])
-        for i, j in combinations(range(len(joint.arms)), 2)
-    ]
-    rows = []
-    for arm, control, contrast in pairs:
-        among = joint.trials[arm] | joint.trials.get(control, frozenset())
-        label = JOINT if control == options.control else f"{JOINT}, {arm} against {control}"
-        method = headline_method(joint.fit, options)
-        try:
-            interval = contrast_interval(joint.fit, contrast, method, options.level)
-        except ArithmeticError:
-            continue
-        rows.append(
-            EffectRow(
-                analysis="pooled",
-                model="one-stage",
-                outcome=options.outcome,
-                effect=options.effect,
-                arm=arm,
-                control=control,
-                **interval_cells(float(contrast @ joint.fit.beta), interval, options),
-                tau2=float(joint.fit.theta[0]),
-                k=len(among),
-                tau2_method=likelihood_name(options),
-                variant="joint-model",
-                label=label,
-                note=f"sensitivity: {label}",
-            )
-        )
     return rows
 
 
@@ -549,11 +310,11 @@ def check_of(
 
 def _reason(difference: float, se: float, variances: np.ndarray, options: PoolingOptions) -> str:
     if abs(difference) < 1e-3 * se:
-        return "no difference worth a reason"
+        return "no relevant difference"
     if options.random_effects == "correlated":
         return (
             "the trials' intercepts are random and correlated with the effect, so that a trial's "
-            "level tells about its effect"
+            "level informs its effect"
         )
     if options.residual == "common":
         ratio = math.sqrt(float(variances.max() / variances.min()))
@@ -562,7 +323,7 @@ def _reason(difference: float, se: float, variances: np.ndarray, options: Poolin
             f"differ by a factor of up to {ratio:.2f}"
         )
     if options.residual == "by-trial-and-arm":
-        return "the arms have residual variances of their own; the first stage has one a trial"
+        return "the arms have residual variances of their own; the first stage has one per trial"
     return (
         "the trials' residual variances are estimated together with the effect, not taken from "
         "each trial as known"
@@ -580,7 +341,7 @@ def _warnings(
         )
     if not check.converged:
         found.append(
-            f"{arm}: the one-stage fit did not come to rest (gradient {check.gradient:.1e} "
+            f"{arm}: the one-stage fit did not converge (gradient {check.gradient:.1e} "
             "standard errors): do not use its numbers."
         )
     if check.self_check > _SELF_CHECK:
@@ -600,3 +361,191 @@ def _warnings(
             f"{check.reason}."
         )
     return found
+
+
+# ------------------------------------------------------------------ all arms together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointModel:
+    """All active arms in one model: ``arms`` in the order of its coefficients, ``trials`` of each.
+
+    ``fit`` is of two stages or of one.
+    """
+
+    arms: tuple[str, ...]
+    fit: Any
+    trials: Mapping[str, frozenset[str]]
+
+
+def _joint(given: Mapping[str, Sequence[str]], fit: Any) -> JointModel:
+    arms = tuple(sorted({arm for own in given.values() for arm in own}))
+    trials = {arm: frozenset(t for t, own in given.items() if arm in own) for arm in arms}
+    return JointModel(arms=arms, fit=fit, trials=trials)
+
+
+def joint_fit(
+    sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
+) -> JointModel | None:
+    """The two-stage model of all arms; None unless a trial has two, or where it cannot be fitted.
+
+    ``studies`` by arm; published effects enter as trials of one contrast.
+    """
+    found = {(s.trial, arm): s for arm, own in studies.items() for s in own if s.estimable}
+    given: dict[str, list[str]] = {}
+    for trial, arm in sorted(found):
+        given.setdefault(trial, []).append(arm)
+    if not any(len(own) > 1 for own in given.values()):
+        return None
+    arms = sorted({arm for _, arm in found})
+    known = {one.trial: one for one in sums}
+    parts = []
+    for trial, own in given.items():
+        within = _within(known[trial], own) if trial in known else None
+        if within is None and len(own) > 1:
+            return None
+        if within is None:
+            within = np.diag([float(found[trial, arm].se or 0.0) ** 2 for arm in own])
+        parts.append(
+            Part(
+                y=np.array([found[trial, arm].estimate for arm in own], dtype=float),
+                within=within,
+                between=(np.eye(len(own)) + 1.0) / 2.0,
+                x=np.array([[float(arm == name) for name in arms] for arm in own]),
+            )
+        )
+    try:
+        fit = fit_parts(parts, method=likelihood_name(options))
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return None
+    return _joint(given, fit) if fit.df > 0 else None
+
+
+def _within(sums: ArmSums, own: Sequence[str]) -> np.ndarray | None:
+    """The covariance of the trial's contrasts with its control, of its own model."""
+    names = [arm_column(arm) for arm in sums.active]
+    left = absorb(whole_trial(sums, [*sums.nuisance, *names, OUTCOME]), sums.nuisance)
+    fit = solve_effects(left, names)
+    at = [sums.active.index(arm) for arm in own]
+    return fit.covariance[np.ix_(at, at)] if isinstance(fit, ArmFit) else None
+
+
+def joint_model(
+    sums: Sequence[ArmSums], given: Mapping[str, set[str]], options: PoolingOptions
+) -> JointModel | None:
+    """The one-stage model of all arms with their shared control; None unless a trial has two.
+
+    ``given`` names each trial's active arms that have an estimate. Between trials the effects have
+    covariance tau² (I + J)/2, so that any two arms differ with variance tau² (``pooling.md`` 7.5).
+    """
+    arms = tuple(sorted({arm for own in given.values() for arm in own}))
+    if len(arms) < 2 or len(given) < 2 or not any(len(own) > 1 for own in given.values()):
+        return None
+    columns = tuple(arm_column(arm) for arm in arms)
+    blocks = []
+    for one in sums:
+        if one.trial not in given:
+            continue
+        others = tuple(arm_column(a) for a in one.active if a not in given[one.trial])
+        model = ModelColumns(
+            nuisance=(INTERCEPT, *one.nuisance, *others),
+            fixed=columns,
+            random=columns,
+            outcome=OUTCOME,
+        )
+        n = sum(summary.n for summary in one.arms.values())
+        ml = options.tau2 == "ml"
+        centres = {arm_column(a): one.count(a) / n for a in given[one.trial]} if ml else {}
+        blocks.append(model_block(one, model, residual=options.residual, centres=centres))
+    fit = fit_one_stage(
+        blocks,
+        0.5 * (np.eye(len(arms)) + 1.0)[None],
+        residual=options.residual,
+        restricted=options.tau2 != "ml",
+        common_effect=options.tau2 == "fe",
+    )
+    return _joint({trial: sorted(own) for trial, own in given.items()}, fit)
+
+
+def joint_rows(joint: JointModel | None, options: PoolingOptions) -> list[EffectRow]:
+    """Each arm against the control, and the active arms against each other, in two stages."""
+    if joint is None:
+        return []
+    fit: MultivariateFit = joint.fit
+    covariance = fit.scaled(options.headline_ci)
+    df = float("inf") if options.headline_ci == "wald" else float(fit.df)
+
+    def interval(contrast: np.ndarray) -> Interval:
+        estimate = float(contrast @ fit.coefficients)
+        se = float(np.sqrt(contrast @ covariance @ contrast))
+        return t_interval(estimate, se, df, options.level, options.headline_ci)
+
+    return _contrast_rows(joint, fit.coefficients, interval, options, tau2=fit.tau2)
+
+
+def joint_one_stage_rows(
+    sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
+) -> list[EffectRow]:
+    """Each arm against the shared control, and the arms against each other, in one stage.
+
+    Of the trials with participants' data; no rows unless a trial has two active arms, or where the
+    model cannot be fitted.
+    """
+    given: dict[str, set[str]] = {}
+    for arm, members in studies.items():
+        for study in members:
+            if study.estimable and not study.aggregate:
+                given.setdefault(study.trial, set()).add(arm)
+    try:
+        joint = joint_model(sums, given, options)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return []
+    if joint is None or not joint.fit.checks.converged:
+        return []
+    fit: OneStageFit = joint.fit
+    method = headline_method(fit, options)
+
+    def interval(contrast: np.ndarray) -> Interval:
+        return contrast_interval(fit, contrast, method, options.level)
+
+    cells = {"model": "one-stage", "tau2": float(fit.theta[0])}
+    return _contrast_rows(joint, fit.beta, interval, options, **cells)
+
+
+def _contrast_rows(
+    joint: JointModel,
+    coefficients: np.ndarray,
+    interval_of: Callable[[np.ndarray], Interval],
+    options: PoolingOptions,
+    **cells: Any,
+) -> list[EffectRow]:
+    unit = np.eye(len(joint.arms))
+    pairs = [(arm, options.control, unit[i]) for i, arm in enumerate(joint.arms)]
+    pairs += [
+        (joint.arms[j], joint.arms[i], unit[j] - unit[i])
+        for i, j in combinations(range(len(joint.arms)), 2)
+    ]
+    rows = []
+    for arm, control, contrast in pairs:
+        try:
+            interval = interval_of(contrast)
+        except ArithmeticError:
+            continue
+        label = _JOINT if control == options.control else f"{_JOINT}, {arm} against {control}"
+        rows.append(
+            EffectRow(
+                analysis="pooled",
+                outcome=options.outcome,
+                effect=options.effect,
+                arm=arm,
+                control=control,
+                **interval_cells(float(contrast @ coefficients), interval, options),
+                k=len(joint.trials[arm] | joint.trials.get(control, frozenset())),
+                tau2_method=likelihood_name(options),
+                variant="joint-model",
+                label=label,
+                note=f"sensitivity: {label}",
+                **cells,
+            )
+        )
+    return rows
