@@ -11,7 +11,7 @@ import typer
 from ..cohort.models import TableOptions
 from ..errors import UsageError
 from ..options import Option, Options, Output
-from ..pooling.options import EVENTS, MODEL_FIELDS, PoolingOptions
+from ..pooling.options import MODEL_FIELDS, PoolingOptions
 from .command import Out, Run, command
 from .output import say, show_json, show_text
 
@@ -61,41 +61,29 @@ def pool_trials(
             f"{len(tables)} tables were given.",
             hint="Put all trials into one table; only site summaries (*.json) are combined.",
         )
-    numbers = ("" if options.effect in EVENTS else options.outcome, options.baseline_column)
     by = () if run.plan is None else run.plan.prespecified.get("by", ())
-    prespecified = by.split(",") if isinstance(by, str) else by
-    quiet = output.quiet
+    names = by.split(",") if isinstance(by, str) else by
+    # The sites' summaries decide some options themselves.
+    asked = (name for name in MODEL_FIELDS if {name, name.removesuffix("_column")} & run.given)
     found = run_pool_trials(
-        PoolRequest(
-            table=tables[0],
+        PoolRequest.of_rows(
+            tables[0],
+            replace(options, prespecified=tuple(str(name).strip() for name in names)),
+            replace(columns, columns=run.columns),
             sites=sites,
-            # The sites' summaries decide these options themselves.
-            asked=tuple(
-                name for name in MODEL_FIELDS if {name, name.removesuffix("_column")} & run.given
-            )
-            if sites
-            else (),
-            out=out,
-            options=replace(
-                options,
-                outcome=options.outcome or options.event or "",
-                prespecified=tuple(str(name).strip() for name in prespecified),
-            ),
-            table_options=replace(
-                columns,
-                columns=run.columns,
-                numeric=tuple(name for name in (*numbers, options.time) if name),
-            ),
+            asked=tuple(asked) if sites else (),
             also_summaries=other.also_summaries,
             plan_sha256=run.sha256,
             departures=run.departures,
-            overwrite=output.overwrite,
-        )
+        ),
+        out,
+        overwrite=output.overwrite,
     )
+    quiet = output.quiet
     run.report(quiet=quiet)
     if output.json:
-        show_json(found.document)
+        show_json(found.document())
     elif not quiet:
-        show_text(found.text)
+        show_text(found.summary())
     say(f"effects: {out / 'effects.csv'}", quiet=quiet)
     say(f"report:  {out / 'report.html'}", quiet=quiet)

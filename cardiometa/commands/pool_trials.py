@@ -1,99 +1,119 @@
-"""What ``segment`` leaves beside its table: the roster, the account, what the cohort states.
-
-Every figure of ``pool-trials``, and the name of its file.
-
-``cardiometa pool-trials``: a table in, OUT with effects, figures and a page.
-"""
+"""``pool-trials`` from a table to a folder: read, pool, draw, write once."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from ..cohort.models import TableOptions
-from ..errors import InputError
-from ..files import RECORD_NAME, read_json
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from ..pooling.integrity import TrialFacts
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from ..pooling.results import PoolingResult
-    from ..reports.figures.pooling import PoolingFigure
-from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any
+import pandas as pd
 
-from ..errors import UsageError
-from ..files import check_output, csv_text, sha256_bytes, sha256_file, write_all
+from ..cohort.analysis_table import read_analysis_table
+from ..cohort.column_rules import parse_columns
+from ..cohort.models import ColumnRule, TableOptions
+from ..cohort.read_table import parquet_header, read_any_table
+from ..cohort.recode import harmonise
+from ..errors import InputError, UsageError
+from ..files import (
+    RECORD_NAME,
+    check_output,
+    csv_text,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    write_all,
+)
 from ..locking import writing
 from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block, version
-from ..pooling.options import PoolingOptions
+from ..pooling.aggregate_effects import is_summaries
+from ..pooling.federated.pool import pool_sites
+from ..pooling.federated.site import read_site
+from ..pooling.integrity import TrialFacts
+from ..pooling.options import EVENTS, PoolingOptions
+from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
+from ..pooling.results import (
+    ArmCount,
+    ComparisonRow,
+    DeltaRow,
+    EffectRow,
+    HeterogeneityRow,
+    InfluenceRow,
+    IntegrityRow,
+    PoolingResult,
+    RegressionRow,
+    SplineRow,
+    cells_of,
+    columns_of,
+    documents_of,
+)
+from ..privacy.suppression import suppressed_counts
 from ..records import Exclusion, RunRecord
+from ..reports.figures.pooling import PoolingFigure, draw_figures
+from ..reports.pages.pooling import pooling_page, pooling_text
+from ..reports.style import Drawing
 
-if TYPE_CHECKING:
-    from ..pooling.pool import SummaryTable
-    from ..pooling.results import Accounting, PoolingResult
-
-
+COMMAND = "pool-trials"
 PARTICIPANTS_NAME = "participants.csv"
 FLOW_NAME = "flow.json"
 DICTIONARY_NAME = "measurements.json"
+# Tables in their order; those after the second are written only where they have rows.
+_TABLES: Mapping[str, tuple[str, type[Any]]] = {
+    "effects": ("effects", EffectRow),
+    "heterogeneity": ("heterogeneity", HeterogeneityRow),
+    "influence": ("influence", InfluenceRow),
+    "spline": ("spline", SplineRow),
+    "meta_regression": ("regression", RegressionRow),
+    "delta_adjusted": ("delta", DeltaRow),
+    "compare_reported": ("comparison", ComparisonRow),
+}
+# Of participants' rows only, and then always.
+_ROW_TABLES: Mapping[str, tuple[str, type[Any]]] = {
+    "participants_by_arm": ("by_arm", ArmCount),
+    "integrity": ("integrity", IntegrityRow),
+    "exclusions": ("exclusions", Exclusion),
+}
+_TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 
 
-def roster_path(table: Path) -> Path:
-    """Where ``participants.csv`` of an output of ``segment`` lies."""
-    return (table if table.is_dir() else table.parent) / PARTICIPANTS_NAME
+# ------------------------------------------------------------------ what `segment` left
+
+
+def _sibling(table: Path, name: str) -> Path:
+    """A file of the output of ``segment`` that ``table`` is, or lies in."""
+    return (table if table.is_dir() else table.parent) / name
 
 
 def roster_of(table: Path, options: TableOptions) -> pd.DataFrame | None:
-    """``participants.csv`` beside the measurements of ``segment``; None for any other table."""
-    from ..cohort.read_table import read_any_table
-
-    ours = table.is_dir() or table.name == "measurements.csv"
-    path = roster_path(table)
-    if not (ours and path.is_file() and (path.parent / RECORD_NAME).is_file()):
+    """``participants.csv`` of the same output of ``segment``; None for any other table."""
+    path = _sibling(table, PARTICIPANTS_NAME)
+    is_output = table.is_dir() or table.name == "measurements.csv"
+    if not (is_output and path.is_file() and (path.parent / RECORD_NAME).is_file()):
         return None
     roster = read_any_table(path)
     if not {"trial", "participant_id", "arm"} <= set(roster.columns):
         raise InputError(
-            f"{PARTICIPANTS_NAME} beside the measurements lacks trial, participant_id or arm.",
-            hint="Make it again with `cardiometa segment`, or give the table alone elsewhere.",
+            f"{PARTICIPANTS_NAME} of the output lacks trial, participant_id or arm.",
+            hint="Make it again with `cardiometa segment`, or copy the table to another folder.",
         )
-    return roster.assign(arm=_recoded_arm(roster, options))
-
-
-def _recoded_arm(roster: pd.DataFrame, options: TableOptions) -> pd.Series:
-    """The roster's arms by the same rule as the table's, where ``--config`` or --arm has one."""
-    from ..cohort.column_rules import parse_columns
-    from ..cohort.models import ColumnRule
-    from ..cohort.recode import harmonise
-
-    rules, _ = parse_columns(
-        {name: rule for name, rule in options.columns.items() if name == "arm"},
-        "--config",
-        ("arm",),
-    )
+    # Its arms by the same rule as the table's, where --config or --arm has one.
+    wanted = {name: rule for name, rule in options.columns.items() if name == "arm"}
+    rules, _ = parse_columns(wanted, "--config", ("arm",))
     rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
     column = options.arm or rule.column
-    if column not in roster.columns:
-        column = "arm"
-    values, problems = harmonise(roster[column], rule, PARTICIPANTS_NAME)
+    arms = roster[column if column in roster.columns else "arm"]
+    values, problems = harmonise(arms, rule, PARTICIPANTS_NAME)
     if problems:
         raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)
-    return values
+    return roster.assign(arm=values)
 
 
 def facts_of_trials(table: Path) -> dict[str, TrialFacts]:
-    """What the cohort's definition stated, where ``segment`` left it beside its table."""
-    from ..pooling.integrity import TrialFacts
-
-    path = (table if table.is_dir() else table.parent) / DICTIONARY_NAME
+    """What the cohort's definition states, where ``segment`` wrote it with its table."""
+    path = _sibling(table, DICTIONARY_NAME)
     document = read_json(path) if path.is_file() else None
     trials = document.get("trials") if isinstance(document, dict) else None
     found = {}
@@ -109,7 +129,7 @@ def facts_of_trials(table: Path) -> dict[str, TrialFacts]:
 
 def sought(table: Path) -> tuple[int | None, int | None]:
     """Trials and participants sought, from ``flow.json`` of an output of ``segment``."""
-    path = (table if table.is_dir() else table.parent) / FLOW_NAME
+    path = _sibling(table, FLOW_NAME)
     flow = read_json(path) if path.is_file() else None
     found: list[int | None] = []
     for unit in ("trials", "participants"):
@@ -117,6 +137,284 @@ def sought(table: Path) -> tuple[int | None, int | None]:
         count = counts.get("sought") if isinstance(counts, dict) else None
         found.append(count if isinstance(count, int) else None)
     return found[0], found[1]
+
+
+# ------------------------------------------------------------------ the request and the result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRequest:
+    """What is pooled, how, and how to read the table.
+
+    ``sites`` are files of `summarise` in place of a table, ``asked`` the options that the user gave
+    although these files decide them; ``plan_sha256`` is of the file given with --config,
+    ``departures`` the options that differ from it, in words.
+    """
+
+    table: Path
+    options: PoolingOptions
+    table_options: TableOptions
+    also_summaries: Path | None = None
+    sites: tuple[Path, ...] = ()
+    asked: tuple[str, ...] = ()
+    plan_sha256: str | None = None
+    departures: tuple[str, ...] = ()
+
+    @classmethod
+    def of_rows(
+        cls, table: Path, options: PoolingOptions, columns: TableOptions, **others: Any
+    ) -> PoolRequest:
+        """The request for a table: the outcome defaults to the event, and numbers are named."""
+        numbers = ("" if options.effect in EVENTS else options.outcome, options.baseline_column)
+        numeric = tuple(name for name in (*numbers, options.time) if name)
+        return cls(
+            table=table,
+            options=replace(options, outcome=options.outcome or options.event or ""),
+            table_options=replace(columns, numeric=numeric),
+            **others,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Everything that decides the result; no path, because it may contain a name."""
+        read = asdict(self.table_options)
+        read.pop("numeric")
+        also = self.also_summaries
+        return {
+            **self.options.document(),
+            "columns": read.pop("columns"),
+            "column_names": {name: value for name, value in read.items() if value is not None},
+            "sites": sorted(map(sha256_file, self.sites)),
+            "also_summaries": None if also is None else sha256_file(also),
+            "plan_sha256": self.plan_sha256,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledEffect:
+    """A pooled treatment effect: ``summary()``, tables as data frames, figures, files."""
+
+    request: PoolRequest
+    result: PoolingResult
+    inputs: Mapping[str, str]
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """The rows of ``effects.csv``: trials, pooled effects, subgroups, interactions."""
+        return self.table("effects")
+
+    @property
+    def heterogeneity(self) -> pd.DataFrame:
+        """The rows of ``heterogeneity.csv``: tau², I² and H² with their intervals."""
+        return self.table("heterogeneity")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the result is used."""
+        return tuple(self.result.warnings)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of `tables` by the name of its CSV; empty where there is nothing to report."""
+        attribute, record = {**_TABLES, **_ROW_TABLES}[name]
+        rows = [cells_of(row) for row in getattr(self.result, attribute)]
+        return pd.DataFrame(rows, columns=list(columns_of(record)))
+
+    def summary(self) -> str:
+        """The table for a paper that the command prints."""
+        return pooling_text(self.result)
+
+    @cached_property
+    def figures(self) -> list[PoolingFigure]:
+        """Every figure of the report."""
+        return draw_figures(self.result)
+
+    def forest(self, arm: str | None = None) -> Drawing:
+        """The forest plot of an arm (default: the first): ``.svg`` and ``.png``."""
+        arm = arm or self.result.arms[0]
+        return next(f.drawing for f in self.figures if (f.kind, f.arm) == ("forest", arm))
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """Write the tables as the command does; the paths of the files."""
+        write_all(Path(folder), _csv_files(self.result))
+        return [Path(folder) / name for name in _csv_files(self.result)]
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.summary())}</pre>{self.forest().svg}"
+
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        result, account = self.result, self.result.accounting
+        released = None
+        if account is not None:
+            excluded = account.participants - account.analysed
+            released = {
+                "participants": account.participants,
+                "analysed": account.analysed,
+                "excluded": suppressed_counts(account.excluded, excluded, result.options.min_cell),
+            }
+        findings = [row for row in result.integrity if row.result == "look"]
+        return {
+            "command": COMMAND,
+            "format_version": FORMAT_VERSION,
+            "cardiometa_version": version(),
+            "options": self.request.document(),
+            "inputs": self.inputs,
+            "participants_by_arm": documents_of(result.by_arm),
+            "integrity": documents_of(findings),
+            "accounting": released,
+            "methods": result.methods,
+            "one_stage_checks": documents_of(result.checks),
+            **{
+                name: documents_of(getattr(result, attribute))
+                for name, (attribute, _) in _TABLES.items()
+            },
+            "warnings": result.warnings,
+        }
+
+    def files(self) -> dict[str, bytes | str]:
+        """Every file of the output by name, the record last: it says that all is there."""
+        contents: dict[str, bytes | str] = dict(_csv_files(self.result))
+        contents |= figure_files(self.result.arms, self.figures)
+        contents["report.html"] = pooling_page(self.result, self.figures, self._facts())
+        record = RunRecord(
+            command=COMMAND,
+            format_version=FORMAT_VERSION,
+            options=self.request.document(),
+            inputs=self.inputs,
+            run=run_block(
+                libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
+                outputs=file_marks(contents),
+            ),
+        )
+        return {**contents, RECORD_NAME: record_text(record)}
+
+    def _facts(self) -> dict[str, str]:
+        request, options = self.request, self.result.options
+        facts = {
+            "Endpoint": self.result.endpoint,
+            "Effect": options.effect,
+            "Estimand": options.estimand,
+            "Reference arm": self.result.control,
+            "Models": options.model,
+            "Residual variance of the one-stage model": options.residual,
+            "Random effects of the one-stage model": options.random_effects,
+            "Estimator of τ²": options.tau2,
+            "Headline interval": f"{options.headline_ci}, {options.level:g} %",
+            "Prediction interval": f"t with {options.pi_df} degrees of freedom",
+            "Least cell shown": str(options.min_cell),
+            "SHA-256 of the table": self.inputs["table"],
+        }
+        if request.plan_sha256:
+            facts["SHA-256 of the plan"] = request.plan_sha256
+            facts["Departures from the plan"] = "; ".join(request.departures) or "none"
+        return {**facts, "cardiometa": version()}
+
+
+def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False) -> PooledEffect:
+    """Read, pool, draw, write. Nothing is written where anything fails before the end.
+
+    Raises UsageError (exit 2), InputError (3) and EstimationError (5).
+    """
+    options = request.document()
+    check_output(out, command=COMMAND, options=options, overwrite=overwrite)
+    pooled = pool_effect(request)
+    contents = pooled.files()
+    # Figures and tables that an earlier run with other options had.
+    optional = [f"{name}.csv" for name in (*_TABLES, *_ROW_TABLES)]
+    kinds = ("forest", "funnel", "regression", "spline")
+    drawn = [f"figures/{p.name}" for kind in kinds for p in (out / "figures").glob(f"{kind}*")]
+    with writing(out, command=COMMAND, options=options, overwrite=overwrite):
+        old = [name for name in (*drawn, *optional) if name not in contents]
+        write_all(out, contents, old=old)
+    return pooled
+
+
+# ------------------------------------------------------------------ read and pool
+
+
+def pool_effect(request: PoolRequest) -> PooledEffect:
+    """Read and pool; nothing is written. Raises UsageError, InputError and EstimationError."""
+    path, options, also = request.table, request.options, request.also_summaries
+    if request.sites:
+        result, inputs = _pool_sites(request)
+        return PooledEffect(request=request, result=result, inputs=inputs)
+    if path.is_file() and _is_summaries_file(path):
+        if also is not None:
+            raise UsageError(
+                "The table is one of summaries; --also-summaries adds to participants' rows.",
+                hint="Put all summaries into one table.",
+            )
+        inputs = {"table": sha256_file(path)}
+        result = pool_summaries(_summaries(path), options)
+        return PooledEffect(request=request, result=result, inputs=inputs)
+    if not options.outcome:
+        raise UsageError(
+            "The measure to pool is missing: --outcome.",
+            hint="For example --outcome lv_ef_percent.",
+        )
+    table = read_analysis_table(path, request.table_options)
+    inputs = {"table": table.sha256}
+    roster = roster_of(path, request.table_options)
+    if roster is not None:
+        inputs["participants"] = sha256_file(_sibling(path, PARTICIPANTS_NAME))
+    if also is not None:
+        inputs["summaries"] = sha256_file(also)
+    result = pool_trials(
+        table,
+        options,
+        roster=roster,
+        summaries=None if also is None else _summaries(also),
+        facts=facts_of_trials(path) if roster is not None else None,
+    )
+    if roster is not None and result.flow is not None:
+        trials, participants = sought(path)
+        flow = replace(result.flow, sought_trials=trials, sought_participants=participants)
+        result = replace(result, flow=flow)
+    return PooledEffect(request=request, result=result, inputs=inputs)
+
+
+def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
+    if request.options.meta_regression or request.options.spline:
+        raise UsageError("--meta-regression and --spline need participants' rows, not summaries.")
+    if request.also_summaries is not None:
+        raise UsageError("--also-summaries cannot be combined with site summaries.")
+    hashes = [sha256_file(path) for path in request.sites]
+    sites = [read_site(read_json(path), path.name) for path in request.sites]
+    inputs = {f"site-{number}": value for number, value in enumerate(hashes, start=1)}
+    inputs["table"] = sha256_bytes("".join(sorted(hashes)).encode())
+    return pool_sites(sites, request.options, asked=request.asked), inputs
+
+
+def _is_summaries_file(path: Path) -> bool:
+    """Decide by the header alone, so that a large table of participants is not read twice."""
+    if path.suffix.lower() == ".parquet" and (header := parquet_header(path)) is not None:
+        return is_summaries(pd.DataFrame(columns=pd.Index(header)))
+    if path.suffix.lower() not in _TEXT_TABLES:
+        return path.suffix != "" and is_summaries(read_any_table(path))
+    with path.open("rb") as stream:
+        first = stream.readline(65536).decode("utf-8-sig", errors="replace")
+    names = [part.strip().strip('"') for part in re.split(r"[,;\t|]", first.strip())]
+    return is_summaries(pd.DataFrame(columns=pd.Index(names)))
+
+
+def _summaries(path: Path) -> SummaryTable:
+    return SummaryTable(rows=read_any_table(path), name=path.name)
+
+
+# ------------------------------------------------------------------ files
+
+
+def _csv_files(result: PoolingResult) -> dict[str, str]:
+    wanted = {
+        name: table
+        for name, table in _TABLES.items()
+        if name in ("effects", "heterogeneity") or getattr(result, table[0])
+    }
+    if result.accounting is not None:
+        wanted |= _ROW_TABLES
+    return {
+        f"{name}.csv": csv_text(columns_of(record), map(cells_of, getattr(result, attribute)))
+        for name, (attribute, record) in wanted.items()
+    }
 
 
 def figure_files(arms: Sequence[str], figures: Iterable[PoolingFigure]) -> dict[str, bytes | str]:
@@ -149,302 +447,3 @@ def _figure_names(arms: Sequence[str]) -> dict[str, str]:
 def _letters(text: str) -> str:
     """A name in letters that any system can save."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
-
-
-COMMAND = "pool-trials"
-_OPTIONAL = (
-    "delta_adjusted.csv",
-    "compare_reported.csv",
-    "influence.csv",
-    "meta_regression.csv",
-    "spline.csv",
-)  # written only where there is something to say
-_TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolRequest:
-    """What a user asks for: where, how, and how to read the table.
-
-    ``sites`` are files of `summarise` in place of a table, ``asked`` the options that the user gave
-    although these files decide them; ``plan_sha256`` is of the file given with --config,
-    ``departures`` the options that differ from it, in words.
-    """
-
-    table: Path
-    out: Path
-    options: PoolingOptions
-    table_options: TableOptions
-    also_summaries: Path | None = None
-    sites: tuple[Path, ...] = ()
-    asked: tuple[str, ...] = ()
-    plan_sha256: str | None = None
-    departures: tuple[str, ...] = ()
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolOutcome:
-    """What a run found: the result, the print-out, and the document of ``--json``."""
-
-    result: PoolingResult
-    text: str
-    document: Mapping[str, Any]
-
-
-def run_pool_trials(request: PoolRequest) -> PoolOutcome:
-    """Read, pool, render, write. Nothing is written where anything fails before the end.
-
-    Raises UsageError (exit 2), InputError (3) and EstimationError (5).
-    """
-    from ..reports.figures.pooling import draw_figures
-    from ..reports.pages.pooling import pooling_page, pooling_text
-
-    options = _result_options(request)
-    check_output(request.out, command=COMMAND, options=options, overwrite=request.overwrite)
-    result, inputs = _pool(request)
-    drawn = draw_figures(result)
-    facts = _facts(request, result, inputs)
-    page = pooling_page(result, drawn, facts)
-    contents: dict[str, bytes | str] = dict(_tables(result))
-    contents |= figure_files(result.arms, drawn)
-    contents["report.html"] = page
-    record = RunRecord(
-        command=COMMAND,
-        format_version=FORMAT_VERSION,
-        options=options,
-        inputs=inputs,
-        run=run_block(
-            libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
-            outputs=file_marks(contents),
-        ),
-    )
-    contents[RECORD_NAME] = record_text(record)  # last: it says that all is there
-    with writing(request.out, command=COMMAND, options=options, overwrite=request.overwrite):
-        write_all(request.out, contents, old=_stale_files(request.out, contents))
-    return PoolOutcome(
-        result=result, text=pooling_text(result), document=_document(result, options, inputs)
-    )
-
-
-# ------------------------------------------------------------------ read and pool
-
-
-def _pool(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
-    from ..cohort.analysis_table import read_analysis_table
-    from ..pooling.pool import pool_summaries, pool_trials
-
-    inputs: dict[str, str] = {}
-    if request.sites:
-        return _pool_sites(request)
-    if request.table.is_file() and _is_summaries_file(request.table):
-        if request.also_summaries is not None:
-            raise UsageError(
-                "The table is one of summaries; --also-summaries adds to participants' rows.",
-                hint="Put all summaries into one table.",
-            )
-        inputs["table"] = sha256_file(request.table)
-        return pool_summaries(_summaries(request.table), request.options), inputs
-    if not request.options.outcome:
-        raise UsageError(
-            "Say which measure to pool with --outcome.", hint="For example --outcome lv_ef_percent."
-        )
-    table = read_analysis_table(request.table, request.table_options)
-    inputs["table"] = table.sha256
-    roster = roster_of(request.table, request.table_options)
-    if roster is not None:
-        inputs["participants"] = sha256_file(roster_path(request.table))
-    summaries = None
-    if request.also_summaries is not None:
-        inputs["summaries"] = sha256_file(request.also_summaries)
-        summaries = _summaries(request.also_summaries)
-    result = pool_trials(
-        table,
-        request.options,
-        roster=roster,
-        summaries=summaries,
-        facts=facts_of_trials(request.table) if roster is not None else None,
-    )
-    if roster is not None and result.flow is not None:
-        trials, people = sought(request.table)
-        flow = replace(result.flow, sought_trials=trials, sought_participants=people)
-        result = replace(result, flow=flow)
-    return result, inputs
-
-
-def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
-    from ..pooling.federated.pool import pool_sites
-    from ..pooling.federated.site import read_site
-
-    if request.options.meta_regression or request.options.spline:
-        raise UsageError(
-            "--meta-regression and --spline need participants' rows, not files of sites."
-        )
-    if request.also_summaries is not None:
-        raise UsageError("--also-summaries does not go with files of sites in this version.")
-    hashes = [sha256_file(path) for path in request.sites]
-    sites = [read_site(read_json(path), path.name) for path in request.sites]
-    inputs = {f"site-{number}": value for number, value in enumerate(hashes, start=1)}
-    inputs["table"] = sha256_bytes("".join(sorted(hashes)).encode())
-    return pool_sites(sites, request.options, asked=request.asked), inputs
-
-
-def _is_summaries_file(path: Path) -> bool:
-    """Decide by the header alone, so that a large table of participants is not read twice."""
-    import pandas as pd
-
-    from ..cohort.read_table import parquet_header, read_any_table
-    from ..pooling.aggregate_effects import is_summaries
-
-    if path.suffix.lower() == ".parquet" and (header := parquet_header(path)) is not None:
-        return is_summaries(pd.DataFrame(columns=pd.Index(header)))
-    if path.suffix.lower() not in _TEXT_TABLES:
-        return path.suffix != "" and is_summaries(read_any_table(path))
-    with path.open("rb") as stream:
-        first = stream.readline(65536).decode("utf-8-sig", errors="replace")
-    names = [part.strip().strip('"') for part in re.split(r"[,;\t|]", first.strip())]
-    return is_summaries(pd.DataFrame(columns=pd.Index(names)))
-
-
-def _summaries(path: Path) -> SummaryTable:
-    from ..cohort.read_table import read_any_table
-    from ..pooling.pool import SummaryTable
-
-    return SummaryTable(rows=read_any_table(path), name=path.name)
-
-
-# ------------------------------------------------------------------ what is written
-
-
-def _result_options(request: PoolRequest) -> dict[str, Any]:
-    """Everything asked for that decides the result; no path, because it may hold a name."""
-    read = asdict(request.table_options)
-    read.pop("numeric")
-    return {
-        **request.options.document(),
-        "columns": read.pop("columns"),
-        "column_names": {name: value for name, value in read.items() if value is not None},
-        "sites": sorted(map(sha256_file, request.sites)),
-        "also_summaries": None
-        if request.also_summaries is None
-        else sha256_file(request.also_summaries),
-        "plan_sha256": request.plan_sha256,
-    }
-
-
-def _tables(result: PoolingResult) -> dict[str, str]:
-    from ..pooling.results import (
-        ArmCount,
-        ComparisonRow,
-        DeltaRow,
-        EffectRow,
-        HeterogeneityRow,
-        InfluenceRow,
-        IntegrityRow,
-        RegressionRow,
-        SplineRow,
-    )
-
-    exclusion_columns = tuple(item.name for item in fields(Exclusion))
-    files = {
-        "effects.csv": _csv(EffectRow, result.effects),
-        "heterogeneity.csv": _csv(HeterogeneityRow, result.heterogeneity),
-    }
-    if result.influence:
-        files["influence.csv"] = _csv(InfluenceRow, result.influence)
-    if result.spline:
-        files["spline.csv"] = _csv(SplineRow, result.spline)
-    if result.regression:
-        files["meta_regression.csv"] = _csv(RegressionRow, result.regression)
-    if result.accounting is not None:
-        if result.delta:
-            files["delta_adjusted.csv"] = _csv(DeltaRow, result.delta)
-        if result.comparison:
-            files["compare_reported.csv"] = _csv(ComparisonRow, result.comparison)
-        files["participants_by_arm.csv"] = _csv(ArmCount, result.by_arm)
-        files["integrity.csv"] = _csv(IntegrityRow, result.integrity)
-        files["exclusions.csv"] = csv_text(
-            exclusion_columns,
-            ([getattr(item, name) for name in exclusion_columns] for item in result.exclusions),
-        )
-    return files
-
-
-def _csv(record: type[Any], rows: Sequence[Any]) -> str:
-    from ..pooling.results import cells_of, columns_of
-
-    return csv_text(columns_of(record), map(cells_of, rows))
-
-
-def _stale_files(out: Path, contents: Mapping[str, Any]) -> list[str]:
-    """Figures and tables that an earlier run with other options had."""
-    found = [
-        f"figures/{path.name}"
-        for kind in ("forest", "funnel", "regression", "spline")
-        for path in (out / "figures").glob(f"{kind}*")
-    ]
-    return [name for name in (*found, *_OPTIONAL) if name not in contents]
-
-
-def _facts(
-    request: PoolRequest, result: PoolingResult, inputs: Mapping[str, str]
-) -> dict[str, str]:
-    options = result.options
-    facts = {
-        "Endpoint": result.endpoint,
-        "Effect": options.effect,
-        "Estimand": options.estimand,
-        "Reference arm": result.control,
-        "Models": options.model,
-        "Residual variance of the one-stage model": options.residual,
-        "Random effects of the one-stage model": options.random_effects,
-        "Estimator of τ²": options.tau2,
-        "Headline interval": f"{options.headline_ci}, {options.level:g} %",
-        "Prediction interval": f"t with {options.pi_df} degrees of freedom",
-        "Least cell shown": str(options.min_cell),
-        "SHA-256 of the table": inputs["table"],
-    }
-    if request.plan_sha256:
-        facts["SHA-256 of the plan"] = request.plan_sha256
-        facts["Departures from the plan"] = "; ".join(request.departures) or "none"
-    facts["cardiometa"] = version()
-    return facts
-
-
-def _document(
-    result: PoolingResult, options: Mapping[str, Any], inputs: Mapping[str, str]
-) -> dict[str, Any]:
-    from ..pooling.results import documents_of
-
-    account = result.accounting
-    return {
-        "command": COMMAND,
-        "format_version": FORMAT_VERSION,
-        "cardiometa_version": version(),
-        "options": options,
-        "inputs": inputs,
-        "effects": documents_of(result.effects),
-        "heterogeneity": documents_of(result.heterogeneity),
-        "participants_by_arm": documents_of(result.by_arm),
-        "integrity": documents_of([row for row in result.integrity if row.result == "look"]),
-        "accounting": None if account is None else _released(account, result.options.min_cell),
-        "methods": result.methods,
-        "one_stage_checks": documents_of(result.checks),
-        "compare_reported": documents_of(result.comparison),
-        "influence": documents_of(result.influence),
-        "spline": documents_of(result.spline),
-        "meta_regression": documents_of(result.regression),
-        "delta_adjusted": documents_of(result.delta),
-        "warnings": result.warnings,
-    }
-
-
-def _released(account: Accounting, min_cell: int) -> dict[str, Any]:
-    from ..privacy.suppression import suppressed_counts
-
-    gone = account.participants - account.analysed
-    return {
-        "participants": account.participants,
-        "analysed": account.analysed,
-        "excluded": suppressed_counts(account.excluded, gone, min_cell),
-    }

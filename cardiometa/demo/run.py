@@ -130,15 +130,11 @@ def _effects(out: Path) -> dict[str, dict[str, Any]]:
     headlines = {}
     for folder, outcome in (("pool-trials", OUTCOME), ("reported", f"reported_{OUTCOME}")):
         run = run_pool_trials(
-            PoolRequest(
-                table=out / TABLE_NAME,
-                out=out / folder,
-                options=PoolingOptions(outcome=outcome),
-                table_options=TableOptions(numeric=(outcome,)),
-                overwrite=True,
-            )
+            PoolRequest.of_rows(out / TABLE_NAME, PoolingOptions(outcome=outcome), TableOptions()),
+            out / folder,
+            overwrite=True,
         )
-        rows = run.document["effects"]
+        rows = run.document()["effects"]
         headlines[folder] = next(
             row for row in rows if row["analysis"] == "pooled" and row["headline"]
         )

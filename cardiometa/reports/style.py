@@ -210,11 +210,14 @@ def figure_svg(figure: Figure, *, title: str = "", description: str = "") -> str
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn figure: its title, SVG text and PNG bytes (300 dpi)."""
+    """A drawn figure: its title, SVG text and PNG bytes (300 dpi); notebooks show the SVG."""
 
     title: str
     svg: str
     png: bytes
+
+    def _repr_svg_(self) -> str:
+        return self.svg
 
 
 def drawing(figure: Figure, title: str, description: str) -> Drawing:
