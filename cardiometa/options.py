@@ -15,8 +15,10 @@ pages are made of these records.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -86,20 +88,26 @@ class Declared:
         if value is None and self.optional:
             return value
         if not self.is_list:
-            is_number = self.choices and self.kind is int and str(value).isdecimal()
-            return int(value) if is_number else value
+            return self._one(value)
         if isinstance(value, str):
             parts: list[Any] = [part.strip() for part in value.split(",")]
         else:
             parts = list(value or ())
-        try:
-            return tuple(self.kind(part) for part in parts if part != "")
-        except (TypeError, ValueError):
-            what = "numbers" if self.kind in (int, float) else "values"
-            raise UsageError(
-                f"{self.flag} {value} is not a list of {what}.",
-                hint=f"For example {self.flag} {'18,30,40' if what == 'numbers' else 'a,b'}.",
-            ) from None
+        return tuple(self._one(part) for part in parts if part != "")
+
+    def _one(self, value: Any) -> Any:
+        is_text, is_bool = isinstance(value, str), isinstance(value, bool)
+        if self.kind is Path and isinstance(value, str | Path):
+            return Path(value)
+        with suppress(ValueError):
+            if self.kind in (int, float) and not is_bool and isinstance(value, str | int | float):
+                number = self.kind(value)
+                if is_text or number == value:
+                    return number
+        if isinstance(value, self.kind) and is_bool == (self.kind is bool):
+            return value
+        noun = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise UsageError(f"{self.flag} {value} is not {noun.get(self.kind, 'a path')}.")
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value, as a sentence; empty where it is allowed."""
@@ -209,7 +217,7 @@ def split(records: tuple[type[Options], ...], values: Mapping[str, Any]) -> list
     for name in values:
         if not any(name in names for names in known):
             everything = sorted(set().union(*known))
-            raise UsageError(f"There is no option {name!r}.", hint=nearest(name, everything))
+            raise UsageError(f"There is no option {name}.", hint=nearest(name, everything))
     return [{k: v for k, v in values.items() if k in names} for names in known]
 
 

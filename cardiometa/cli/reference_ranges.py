@@ -42,13 +42,13 @@ def reference_ranges(
     result = run_reference_ranges(
         ReferenceRequest(
             table=table,
-            out=out,
             options=options,
             table_options=replace(columns, columns=run.columns, numeric=numeric),
             plan_sha256=run.sha256,
             departures=run.departures,
-            overwrite=output.overwrite,
-        )
+        ),
+        out,
+        overwrite=output.overwrite,
     )
     run.report(quiet=output.quiet)
     if output.json:

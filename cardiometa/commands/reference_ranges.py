@@ -57,31 +57,30 @@ _OPTIONAL = (WITHOUT_REVIEW, OUTLIERS, INDEXING, META_NAME)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRequest:
-    """What a user asks for: where, how, and how to read the table.
+    """What is estimated and how to read the table.
 
     ``plan_sha256`` is of the file given with --config, ``departures`` the options that differ
     from it, in words.
     """
 
     table: Path
-    out: Path
     options: ReferenceOptions
     table_options: TableOptions
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
-    overwrite: bool = False
 
 
-def run_reference_ranges(request: ReferenceRequest) -> ReferenceRanges:
+def run_reference_ranges(
+    request: ReferenceRequest, out: Path, *, overwrite: bool = False
+) -> ReferenceRanges:
     """Compute the ranges of a table and write every file of ``out``.
 
     Nothing is written where the table cannot be used. Raises UsageError (exit 2) and InputError
     (exit 3).
     """
-    out = request.out
     said = _result_options(request)
-    check_output(out, command=COMMAND, options=said, overwrite=request.overwrite)
-    result, sha256 = _computed(request)
+    check_output(out, command=COMMAND, options=said, overwrite=overwrite)
+    result, sha256 = estimate_ranges(request)
     contents = render(result)
     record = RunRecord(
         command=COMMAND,
@@ -98,7 +97,7 @@ def run_reference_ranges(request: ReferenceRequest) -> ReferenceRanges:
             outputs=file_marks(contents),
         ),
     )
-    with writing(out, command=COMMAND, options=said, overwrite=request.overwrite):
+    with writing(out, command=COMMAND, options=said, overwrite=overwrite):
         # The record is last: it says that all is there.
         whole = {**contents, RECORD_NAME: record_text(record)}
         write_all(out, whole, old=_old_files(out, contents))
@@ -113,8 +112,8 @@ def numeric_columns(options: ReferenceOptions) -> tuple[str, ...]:
     )
 
 
-def _computed(request: ReferenceRequest) -> tuple[ReferenceRanges, str]:
-    """The result, from people's rows or from summaries, and the table's hash."""
+def estimate_ranges(request: ReferenceRequest) -> tuple[ReferenceRanges, str]:
+    """The ranges, from participants' rows or from summaries, and the hash of the table."""
     path, chosen = request.table, request.options
     if path.is_file() and path.stat().st_size <= _MOST_SUMMARIES:
         raw = read_any_table(path)
@@ -200,8 +199,8 @@ def json_document(result: ReferenceRanges) -> dict[str, Any]:
 # ------------------------------------------------------------------ files
 
 
-def render(result: ReferenceRanges) -> dict[str, bytes | str]:
-    """Every file of the output but its record, by name."""
+def draw_figures(result: ReferenceRanges) -> dict[tuple[str, str], str]:
+    """The SVG of each measure and method."""
     title = "" if result.options.healthy_only else result.title
     figures = {
         (measure, "strata"): limits_figure(rows, population_title=title)
@@ -217,6 +216,12 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
             [p for p in result.curve_people if (p.measure, p.method) == key],
             population_title=title,
         )
+    return figures
+
+
+def render(result: ReferenceRanges) -> dict[str, bytes | str]:
+    """Every file of the output but its record, by name."""
+    figures = draw_figures(result)
     contents: dict[str, bytes | str] = {
         "reference_ranges.csv": records_csv(ReferenceLimit, result.rows),
         "reference_ranges.json": canonical_json(result.model),

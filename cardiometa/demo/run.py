@@ -112,12 +112,10 @@ def _ranges(out: Path) -> pd.DataFrame:
     folder = out / "reference-ranges"
     run_reference_ranges(
         ReferenceRequest(
-            table=out / TABLE_NAME,
-            out=folder,
-            options=ReferenceOptions(),
-            table_options=TableOptions(),
-            overwrite=True,
-        )
+            table=out / TABLE_NAME, options=ReferenceOptions(), table_options=TableOptions()
+        ),
+        folder,
+        overwrite=True,
     )
     return pd.read_csv(folder / "reference_ranges.csv", keep_default_na=False, na_values=[""])
 

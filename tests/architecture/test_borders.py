@@ -35,6 +35,7 @@ ORDER = [
     "pipeline",
     "commands",
     "demo",
+    "api",
     "cli",
 ]
 FORBIDDEN = {
