@@ -7,15 +7,14 @@ Meta-regression and groups of trials as rows: between trials, so ecological, and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import TableError
-from ..privacy.suppression import is_small, suppress_groups
 from ..statistics.meta import (
     CI_METHODS,
     MetaRegression,
@@ -41,8 +40,8 @@ class TrialValues:
     """One covariate of the trials, of those analysed in one active arm and control.
 
     ``numbers`` by trial where it is a mean or a share in percent, else ``words`` by trial. A slope
-    is read per ``unit``, ``per`` in words; ``what`` names the aggregate. ``shown`` are the trials
-    whose number may be shown: a share of few people would give their count.
+    is read per ``unit``, ``per`` in words; ``what`` names the aggregate. ``counts`` by trial are of
+    the participants behind a number (of a share: with and without).
     """
 
     name: str
@@ -51,7 +50,7 @@ class TrialValues:
     words: Mapping[str, str]
     unit: float
     per: str
-    shown: frozenset[str]
+    counts: Mapping[str, tuple[int, ...]]
 
 
 def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOptions) -> TrialValues:
@@ -75,9 +74,7 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
             words={},
             unit=PER.get(name, (1.0, ""))[0],
             per=per_text(name),
-            shown=frozenset(
-                str(t) for t, n in sizes.items() if not is_small(int(n), options.min_cell)
-            ),
+            counts={str(t): (int(n),) for t, n in sizes.items()},
         )
     if (different <= 1).all():
         return TrialValues(
@@ -87,7 +84,7 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
             words={str(t): str(v) for t, v in text.groupby(trial).first().items()},
             unit=1.0,
             per="",
-            shown=frozenset(),
+            counts={},
         )
     levels = sorted(set(text), key=lambda word: (word == "female", word))
     if len(levels) != 2:
@@ -106,12 +103,9 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
         words={},
         unit=SHARE_UNIT,
         per=f"per {SHARE_UNIT:g} percentage points {levels[1]}",
-        shown=frozenset(
-            str(t)
-            for t, row in second.iterrows()
-            if not is_small(int(row["sum"]), options.min_cell)
-            and not is_small(int(row["size"] - row["sum"]), options.min_cell)
-        ),
+        counts={
+            str(t): (int(row["sum"]), int(row["size"] - row["sum"])) for t, row in second.iterrows()
+        },
     )
 
 
@@ -132,16 +126,9 @@ class TrialRegression:
 
 
 def trial_regression(
-    studies: Sequence[Study],
-    people: pd.DataFrame,
-    options: PoolingOptions,
-    hidden: Collection[str] = (),
+    studies: Sequence[Study], people: pd.DataFrame, options: PoolingOptions
 ) -> TrialRegression:
-    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm.
-
-    ``hidden`` are trials whose effects may not be shown: a group with one of them alone is not
-    shown either, because its other trials would give it back.
-    """
+    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm."""
     usable = [study for study in studies if study.estimable]
     rows: list[RegressionRow] = []
     points: list[TrialPoint] = []
@@ -155,7 +142,7 @@ def trial_regression(
         found = (
             _slope_rows(chosen, values, options)
             if values.numbers
-            else suppress_groups(_group_rows(chosen, values, options), values.words, hidden)
+            else _group_rows(chosen, values, options)
         )
         if lost and found:
             warnings.append(
@@ -279,7 +266,7 @@ def _fit_cells(fit: MetaRegression, without: float, options: PoolingOptions) -> 
 def _points(
     studies: Sequence[Study], values: TrialValues, options: PoolingOptions
 ) -> list[TrialPoint]:
-    """The trials of the figure that may be shown; weights are the main analysis's."""
+    """The trials of the figure; weights are the main analysis's."""
     y, v = estimates_of(studies)
     weights = pool_estimates(y, v, options.tau2).weights
     return [
@@ -290,11 +277,9 @@ def _points(
             value=values.numbers[study.trial],
             estimate=float(estimate),
             weight=float(weight),
+            counts=(study.n_control or 0, study.n_active or 0, *values.counts[study.trial]),
         )
         for study, estimate, weight in zip(studies, y, weights, strict=True)
-        if study.trial in values.shown
-        and (study.n_control or 0) >= options.min_cell
-        and (study.n_active or 0) >= options.min_cell
     ]
 
 
@@ -318,11 +303,13 @@ def _group_rows(
         for word, count in counted.items()
         if count == 1
     ]
-    return [
+    rows = [
         *_separate_rows(chosen, of, levels, common, options),
         *_one_tau2_rows(chosen, of, levels, common, options),
         *alone,
     ]
+    members = {word: tuple(t for t, w in values.words.items() if w == word) for word in counted}
+    return [replace(row, trials=members.get(row.level, ())) for row in rows]
 
 
 def _separate_rows(

@@ -10,15 +10,7 @@ import pandas as pd
 
 from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
-from ..privacy.suppression import (
-    few_event_trials,
-    hidden_trials,
-    suppress_arm_counts,
-    suppress_effects,
-    suppress_integrity,
-    suppress_levels,
-    suppress_small_differences,
-)
+from ..privacy.suppression import suppress_pooling
 from ..records import CohortTable
 from .aggregate_effects import read_summaries, source_rows
 from .endpoint.analysis_set import (
@@ -133,7 +125,6 @@ def pool(  # noqa: PLR0913 - the sections of one result
             checks += [single.check] if single.check is not None else []
             found += single.warnings
         effects += rows
-    main = list(effects)
     effects += [row for arm in arms for row in source_rows(studies[arm], options)]
     if sums:
         joint = joint_rows(joint_fit(sums, studies, options), options)
@@ -142,31 +133,29 @@ def pool(  # noqa: PLR0913 - the sections of one result
         effects += joint
         found += [_JOINT_MODEL] if joint else []
     effects += sensitivity
-    effects += suppress_small_differences(reported, main, options.min_cell)
+    effects += reported
     by_level = [interaction_rows((modifiers or {}).get(arm, ()), options, trials) for arm in arms]
-    events = {key: count for one in by_level for key, count in one.events.items()}
-    levels = [row for one in by_level for row in one.rows]
-    effects += suppress_levels(levels, options.min_cell, events)
-    few_events = few_event_trials(studies, options.min_cell)
-    shown = suppress_effects(effects, options.min_cell, few_events)
-    return PoolingResult(
+    effects += [row for one in by_level for row in one.rows]
+    result = PoolingResult(
         options=options,
         unit="" if options.effect == STANDARDISED else definition(options.outcome).unit,
         control=options.control,
         arms=tuple(arms),
-        effects=shown,
+        effects=tuple(effects),
         heterogeneity=tuple(
             row for arm in arms for row in heterogeneity_rows(studies[arm], options)
         ),
         influence=tuple(
             row
             for arm in (arms if options.leave_one_out else ())
-            for row in influence_rows(studies[arm], [r for r in shown if r.arm == arm], options)
+            for row in influence_rows(studies[arm], options)
         ),
         checks=tuple(checks),
         warnings=(*found, *(text for one in by_level for text in one.warnings), *warnings[1]),
         **about,
     )
+    events = {key: count for one in by_level for key, count in one.events.items()}
+    return suppress_pooling(result, studies, events)
 
 
 def pool_trials(
@@ -206,12 +195,8 @@ def pool_trials(
     splines = [
         spline_rows(stage.trials, people, arm, options) for arm in (arms if options.spline else ())
     ]
-    least = options.min_cell
-    few_events = few_event_trials(studies, least)
     regressions = [
-        trial_regression(
-            studies[arm], people, options, hidden_trials(studies[arm], few_events, least)
-        )
+        trial_regression(studies[arm], people, options)
         for arm in (arms if options.meta_regression else ())
     ]
     integrity, findings = check_trials(first_copy(table), people, options, facts)
@@ -222,7 +207,7 @@ def pool_trials(
     ]
     tipping = [tipping_sentence(delta, arm, definition(options.outcome).unit) for arm in arms]
     both = options.model == "both"
-    result = pool(
+    return pool(
         studies,
         options,
         sums=_one_stage_sums(stage, options),
@@ -246,24 +231,22 @@ def pool_trials(
             ],
         ),
         name=table.name,
-        by_arm=suppress_arm_counts(participants_by_arm(people, options), least, few_events),
-        integrity=suppress_integrity(integrity, least),
+        by_arm=participants_by_arm(people, options),
+        integrity=integrity,
         exclusions=(*stage.endpoint.exclusions, *participant_exclusions(people)),
         accounting=stage.accounting(),
         methods=methods_of_rows(stage, options) + _BESIDE_SUMMARIES * (summaries is not None),
         endpoint=f"{options.outcome} at {stage.endpoint.followup}",
         review_rows=_review_rows(first_copy(table)),
         comparison=() if compared is None else compared.rows,
-        compared=() if compared is None else suppress_effects(compared.compared, least),
+        compared=() if compared is None else tuple(compared.compared),
         delta=tuple(delta),
         flow=_flow_counts(people, studies),
         spline=tuple(row for one in splines for row in one.rows),
         regression=tuple(row for one in regressions for row in one.rows),
+        points=tuple(point for one in regressions for point in one.points),
         lines=tuple(line for one in regressions for line in one.lines),
     )
-    hidden = {(r.arm, r.trial) for r in result.effects if r.analysis == "trial" and r.se is None}
-    points = (point for one in regressions for point in one.points)
-    return replace(result, points=tuple(p for p in points if (p.arm, p.trial) not in hidden))
 
 
 def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingResult:

@@ -202,7 +202,7 @@ class RegressionRow:
     ``kind`` is ``slope`` (of a number), ``level`` (pooled effect of the trials of one word) or
     ``difference`` (test that all levels have one effect: ``test``, ``test_df`` and the second df
     in ``df``). ``tau2_model``: one tau² for all trials, or ``separate`` by level. ``tau2_without``
-    is of the same trials without the covariate. ``q`` is the residual one.
+    is of the same trials without the covariate. ``q`` is the residual one. ``trials`` of a level.
     """
 
     outcome: str
@@ -236,6 +236,7 @@ class RegressionRow:
     exp_ci_low: float | None = None
     exp_ci_high: float | None = None
     note: str = ""
+    trials: tuple[str, ...] = field(default=(), metadata=_NOT_A_COLUMN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +277,10 @@ class SplineRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPoint:
-    """A trial in the figure of a meta-regression: its value of the covariate and its effect."""
+    """A trial in the figure of a meta-regression: its value of the covariate and its effect.
+
+    ``counts`` of participants behind them: of both arms, then of the value.
+    """
 
     arm: str
     covariate: str
@@ -284,6 +288,7 @@ class TrialPoint:
     value: float
     estimate: float
     weight: float
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

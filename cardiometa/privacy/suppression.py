@@ -159,7 +159,62 @@ def round_outward(value: float, width: float, *, up: bool) -> float:
             return moved
 
 
-# ------------------------------------------------------------------ pooled effects
+# ------------------------------------------------------------------ pooling
+
+
+def suppress_pooling(
+    result: Any,
+    studies: Mapping[str, Sequence[Any]],
+    level_events: Mapping[tuple[str, str, str, str, str], int],
+) -> Any:
+    """A finished ``PoolingResult`` as it may be shown: the one place where pooling suppresses.
+
+    ``studies`` by arm; ``level_events`` as of `suppress_levels`.
+    """
+    min_cell = result.options.min_cell
+    few_events = few_event_trials(studies, min_cell)
+    main = [row for row in result.effects if row.source != "reported" and row.variant == "main"]
+    reported = [row for row in result.effects if row.source == "reported"]
+    reported = iter(suppress_small_differences(reported, main, min_cell))
+    effects = [next(reported) if row.source == "reported" else row for row in result.effects]
+    effects = suppress_levels(effects, min_cell, level_events)
+    shown = suppress_effects(effects, min_cell, few_events)
+    notes = {
+        (row.arm, row.trial): row.note
+        for row in shown
+        if row.analysis == "trial" and row.se is None
+    }
+    hidden = {arm: hidden_trials(found, few_events, min_cell) for arm, found in studies.items()}
+    return replace(
+        result,
+        effects=shown,
+        by_arm=suppress_arm_counts(result.by_arm, min_cell, few_events),
+        integrity=suppress_integrity(result.integrity, min_cell),
+        compared=suppress_effects(result.compared, min_cell),
+        influence=tuple(
+            without_numbers(row, notes[row.arm, row.trial], k=row.k)
+            if (row.arm, row.trial) in notes
+            else row
+            for row in result.influence
+        ),
+        # A group of trials with one hidden trial: its other trials would give it back.
+        regression=tuple(
+            without_numbers(
+                row, f"{WITHHELD}: one of its trials alone is not shown", k=row.k, trials=row.trials
+            )
+            if row.k > 1 and sum(trial in hidden[row.arm] for trial in row.trials) == 1
+            else row
+            for row in result.regression
+        ),
+        points=tuple(
+            point
+            for point in result.points
+            if (point.arm, point.trial) not in notes
+            and min(point.counts[:2]) >= min_cell
+            and not any(is_small(count, min_cell) for count in point.counts[2:])
+        ),
+    )
+
 
 _IDENTITY = (
     *("analysis", "source", "model", "outcome", "effect", "arm", "control", "term", "trial"),
@@ -336,23 +391,6 @@ def suppress_small_differences(
         for a, b in zip(counts[row.arm, row.trial], (row.n_control, row.n_active), strict=True)
     )
     return [replace(row, n_control=None, n_active=None) if few else row for row in rows]
-
-
-def suppress_groups(
-    rows: Sequence[Any], groups: Mapping[str, str], hidden: Collection[str]
-) -> list[Any]:
-    """Meta-regression rows without numbers of groups of trials in which one alone is ``hidden``.
-
-    ``groups``: the group of each trial.
-    """
-    lone = Counter(groups[trial] for trial in hidden if trial in groups)
-    note = f"{WITHHELD}: one of its trials alone is not shown"
-    return [
-        without_numbers(row, note, k=row.k)
-        if row.kind == "level" and row.k > 1 and lone[row.level] == 1
-        else row
-        for row in rows
-    ]
 
 
 # ------------------------------------------------------------------ participants by arm
