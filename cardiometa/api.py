@@ -39,13 +39,12 @@ from .commands.reference_ranges import (
 )
 from .commands.score import ScoreRequest, run_score
 from .errors import InputError, UsageError
-from .files import RECORD_NAME, canonical_json, read_json, record_columns, write_all, write_text
+from .files import RECORD_NAME, canonical_json, read_json, write_all, write_text
 from .options import split
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import Watch, run_segment
 from .pooling.options import PoolingOptions
 from .reference.options import ReferenceOptions, ScoreOptions
-from .reference.results import ReferenceLimit
 from .reference.results import ReferenceRanges as RangesResult
 
 Table = str | Path | pd.DataFrame
@@ -107,7 +106,7 @@ def reference_ranges(
             options=record,
             table_options=TableOptions.of(named, columns=columns or {}, numeric=numeric),
         )
-        return ReferenceRanges(result=estimate_ranges(request)[0])
+        return ReferenceRanges(result=estimate_ranges(request))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +118,7 @@ class ReferenceRanges:
     @cached_property
     def limits(self) -> pd.DataFrame:
         """The rows of ``reference_ranges.csv``."""
-        names = record_columns(ReferenceLimit)
-        rows = [[getattr(row, name) for name in names] for row in self.result.rows]
-        return pd.DataFrame(rows, columns=names)
+        return self.result.limits
 
     @property
     def warnings(self) -> tuple[str, ...]:

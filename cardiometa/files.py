@@ -351,6 +351,16 @@ def records_csv(kind: type[Any], rows: Iterable[Any]) -> str:
     return csv_text(names, ([getattr(row, name) for name in names] for row in rows))
 
 
+def check_csv(out: Path, source: Path, *, overwrite: bool) -> None:
+    """Refuse an ``--out`` that is not a new CSV, or that is the ``source``; raises UsageError."""
+    if out.suffix.lower() != ".csv":
+        raise UsageError(f"--out {out.name} is not a .csv file.", hint="Use --out NAME.csv.")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out.name} exists.", hint="Choose another name, or use --overwrite.")
+    if out.exists() and out.samefile(source):
+        raise UsageError(f"--out {out.name} is the input file.", hint="Inputs are not changed.")
+
+
 # ------------------------------------------------------------------ output folders
 
 RECORD_NAME = "cardiometa.json"

@@ -14,7 +14,7 @@ from .command import Reference, command
 from .output import say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..commands.compare_limits import VerifyOutcome
+    from ..commands.compare_limits import CompareOutcome
     from ..reference.compare_published import Comparison
 
 _MOST_SHOWN = 60
@@ -70,10 +70,10 @@ def compare_limits(
     Differences within the combined uncertainty are reported as equivalent; where the uncertainty
     is large, the comparison is inconclusive.
     """
-    from ..commands.compare_limits import VerifyRequest, run_verify
+    from ..commands.compare_limits import CompareRequest, run_compare_limits
 
-    found = run_verify(
-        VerifyRequest(
+    found = run_compare_limits(
+        CompareRequest(
             reference=reference,
             against=options.source(folder),
             preset=options.preset,
@@ -89,7 +89,7 @@ def compare_limits(
         _show(found, options.out, quiet=output.quiet)
 
 
-def _show(found: VerifyOutcome, out: Path | None, *, quiet: bool) -> None:
+def _show(found: CompareOutcome, out: Path | None, *, quiet: bool) -> None:
     compared = [row for row in found.rows if row.verdict != "not-compared"]
     show_table(
         ("measure", "group", "published", "ours", "lower", "upper", "verdict"),

@@ -81,7 +81,7 @@ def _show(result: ReferenceRanges, out: Path, *, quiet: bool) -> None:
         if r.status == "suppressed"
     }
     say(
-        f"{result.people} participants of {len(result.trials)} "
+        f"{result.participants} participants of {len(result.trials)} "
         f"trial{'s' * (len(result.trials) > 1)}; "
         f"{len(empty)} groups without a limit (too few participants)",
         quiet=quiet,

@@ -1,24 +1,23 @@
-"""``cardiometa verify``: a reference and published limits in, the comparison out."""
+"""``cardiometa compare-limits``: a reference and published limits in, the comparison out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..cohort.read_table import read_any_table
-from ..errors import Problem, TableError, UsageError
-from ..files import csv_text, read_json, write_text
+from ..errors import Problem, TableError
+from ..files import check_csv, read_json, records_csv, write_text
 from ..manifest import RESEARCH_USE
 from ..reference.compare_published import (
     HHC2024,
     LEVEL,
     Comparison,
+    compare_limits,
     hhc2024,
     published_limits,
-    verify,
 )
 from ..reference.model import reference_model
 from ..reference.options import Kind
@@ -27,7 +26,7 @@ PRESETS = (HHC2024,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyRequest:
+class CompareRequest:
     """What a user asks for: ``against`` a file of published limits, or a folder by ``preset``."""
 
     reference: Path
@@ -40,7 +39,7 @@ class VerifyRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyOutcome:
+class CompareOutcome:
     """Every published interval of our measures, with ours."""
 
     rows: tuple[Comparison, ...]
@@ -66,23 +65,17 @@ class VerifyOutcome:
         }
 
 
-def run_verify(request: VerifyRequest) -> VerifyOutcome:
+def run_compare_limits(request: CompareRequest) -> CompareOutcome:
     """Compare; nothing is written but ``out``.
 
     Raises UsageError (exit 2) and InputError (3: nothing could be compared, and why).
     """
     out = request.out
-    if out is not None and out.suffix.lower() != ".csv":
-        raise UsageError(f"--out {out.name} is no .csv file.", hint="Say --out compared.csv.")
-    if out is not None and out.exists() and not request.overwrite:
-        raise UsageError(f"{out.name} exists.", hint="Choose another name, or say --overwrite.")
     file = request.against
     if request.preset is not None:
         file = file / f"{request.preset}.csv"
-    if out is not None and out.exists() and out.samefile(file):
-        raise UsageError(
-            f"--out {out.name} is the published file.", hint="Inputs stay as they are."
-        )
+    if out is not None:
+        check_csv(out, file, overwrite=request.overwrite)
     model = reference_model(read_json(request.reference), request.reference.name)
     table = read_any_table(file)
     read = hhc2024 if request.preset == HHC2024 else published_limits
@@ -92,19 +85,20 @@ def run_verify(request: VerifyRequest) -> VerifyOutcome:
             f"{request.reference.name} has {model.sided}-sided limits at level {model.level:g}.",
             hint=f"Published intervals are two-sided at {LEVEL:g}: make the reference so.",
         )
-    rows = verify(model, published, kind=request.kind, same_conventions=request.same_conventions)
-    found = VerifyOutcome(rows=rows, level=model.level, notice=model.notice)
+    rows = compare_limits(
+        model, published, kind=request.kind, same_conventions=request.same_conventions
+    )
+    found = CompareOutcome(rows=rows, level=model.level, notice=model.notice)
     _check_any(found, request, {row.measure for row in published})
     if out is not None:
-        names = [f.name for f in fields(Comparison)]
-        write_text(out, csv_text(names, (astuple(row) for row in rows)))
+        write_text(out, records_csv(Comparison, rows))
     return found
 
 
-def _check_any(found: VerifyOutcome, request: VerifyRequest, theirs: set[str]) -> None:
+def _check_any(found: CompareOutcome, request: CompareRequest, theirs: set[str]) -> None:
     if any(row.verdict != "not-compared" for row in found.rows):
         return
-    reasons: Mapping[str, int] = found.reasons()
+    reasons = found.reasons()
     name = request.reference.name
     if not reasons:
         raise TableError(
@@ -115,7 +109,7 @@ def _check_any(found: VerifyOutcome, request: VerifyRequest, theirs: set[str]) -
     raise TableError(
         f"Not one published interval can be compared with {name}.",
         hint=(
-            "Limits of unknown conventions are not comparable. If yours are as theirs, say "
+            "Limits of unknown conventions are not comparable. If yours are as theirs, use "
             "--same-conventions."
             if unstated
             else "See the reasons above."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text
 from ..measurement.measures import MEASURES, derived_measure
 from ..privacy.suppression import suppress_account
 from ..records import Exclusion, RunRecord
-from ..reference.meta import is_summaries, refuse_other_method, summary_ranges, summary_rows
+from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
 from ..reference.options import ReferenceOptions
 from ..reference.ranges import reference_ranges
 from ..reference.results import (
@@ -43,16 +43,11 @@ from ..reference.select import with_derived
 from ..reports.figures.reference_curves import curve_figure
 from ..reports.figures.reference_strata import limits_figure
 from ..reports.pages.reference import reference_page
-from ..reports.pages.reference_meta import META, meta_headlines
+from ..reports.pages.reference_meta import meta_headlines
 from ..reports.pages.reference_table import TABLE_CSV, TABLE_HTML, paper_table_csv, paper_table_html
 
 COMMAND = "reference-ranges"
-WITHOUT_REVIEW = "reference_ranges_without_review.csv"
-OUTLIERS = "outliers.csv"
-META_NAME = "meta.csv"
-INDEXING = "indexing.csv"
-_MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of people
-_OPTIONAL = (WITHOUT_REVIEW, OUTLIERS, INDEXING, META_NAME)
+_MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of participants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +73,15 @@ def run_reference_ranges(
     Nothing is written where the table cannot be used. Raises UsageError (exit 2) and InputError
     (exit 3).
     """
-    said = _result_options(request)
-    check_output(out, command=COMMAND, options=said, overwrite=overwrite)
-    result, sha256 = estimate_ranges(request)
+    asked = _result_options(request)
+    check_output(out, command=COMMAND, options=asked, overwrite=overwrite)
+    result = estimate_ranges(request)
     contents = render(result)
     record = RunRecord(
         command=COMMAND,
         format_version=FORMAT_VERSION,
-        options=said,
-        inputs={"table": sha256},
+        options=asked,
+        inputs={"table": result.input_sha256},
         model={
             name.removeprefix("model_"): ", ".join(values)
             for name, values in result.conventions.items()
@@ -97,10 +92,17 @@ def run_reference_ranges(
             outputs=file_marks(contents),
         ),
     )
-    with writing(out, command=COMMAND, options=said, overwrite=overwrite):
-        # The record is last: it says that all is there.
-        whole = {**contents, RECORD_NAME: record_text(record)}
-        write_all(out, whole, old=_old_files(out, contents))
+    with writing(out, command=COMMAND, options=asked, overwrite=overwrite):
+        # The record is last: it says that every file is in place.
+        files = {**contents, RECORD_NAME: record_text(record)}
+        # A list of outliers by name, or a figure under another title, must not remain.
+        figures = (
+            f"figures/{p.name}"
+            for k in ("limits", "curves")
+            for p in out.glob(f"figures/{k}_*.svg")
+        )
+        old = sorted({*(name for name, *_ in _TABLES), *figures} - set(files))
+        write_all(out, files, old=old)
     return result
 
 
@@ -112,25 +114,24 @@ def numeric_columns(options: ReferenceOptions) -> tuple[str, ...]:
     )
 
 
-def estimate_ranges(request: ReferenceRequest) -> tuple[ReferenceRanges, str]:
-    """The ranges, from participants' rows or from summaries, and the hash of the table."""
+def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
+    """The ranges, from participants' rows or from summaries."""
     path, chosen = request.table, request.options
     if path.is_file() and path.stat().st_size <= _MOST_SUMMARIES:
         raw = read_any_table(path)
         if is_summaries(str(column) for column in raw.columns):
-            refuse_other_method(chosen, path.name)
             rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
-            return summary_ranges(rows, chosen, name=path.stem, sha256=sha256), sha256
+            return summary_ranges(rows, chosen, name=path.stem, sha256=sha256)
     table = with_derived(read_analysis_table(path, request.table_options), chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=_stated_rules(path))
-    return reference_ranges(table, chosen), table.sha256
+    return reference_ranges(table, chosen)
 
 
 def _stated_rules(table: Path) -> str:
-    """The trials' own healthy rules, where ``segment`` left them beside its table.
+    """The trials' own healthy rules, where ``segment`` wrote them with its table.
 
-    A table of another name that lies in the same folder is of other people.
+    A table of another name in the same folder is of other participants.
     """
     if table.is_file() and table.name != MEASUREMENTS_NAME:
         return ""
@@ -153,10 +154,10 @@ def _stated_rules(table: Path) -> str:
 
 
 def _result_options(request: ReferenceRequest) -> dict[str, Any]:
-    """Everything asked for that decides the result; no path, because it may hold a name."""
+    """Everything asked for that decides the result; no path, because it may contain a name."""
     read = asdict(request.table_options)
     options = asdict(request.options)
-    options.pop("quick")  # a setting of refits, nobody's wish
+    options.pop("quick")  # a setting of refits, not an option
     columns = read.pop("columns")
     for name in ("numeric", "status"):  # both follow from the options above
         read.pop(name)
@@ -169,26 +170,13 @@ def _result_options(request: ReferenceRequest) -> dict[str, Any]:
     }
 
 
-def _old_files(out: Path, contents: Mapping[str, Any]) -> list[str]:
-    """The files that an earlier run wrote and this one does not.
-
-    A list of outliers by name, or a figure under another title, must not stay behind.
-    """
-    old = [*_OPTIONAL, *(f"figures/{p.name}" for p in _old_figures(out))]
-    return [name for name in old if name not in contents]
-
-
-def _old_figures(out: Path) -> list[Path]:
-    return sorted([*out.glob("figures/limits_*.svg"), *out.glob("figures/curves_*.svg")])
-
-
 def json_document(result: ReferenceRanges) -> dict[str, Any]:
     """What --json prints: the limits, the accounting, the warnings."""
     names = record_columns(ReferenceLimit)
     few = 1 if result.options.internal else result.options.min_cell
     return {
         "title": result.title,
-        "people": result.people,
+        "people": result.participants,
         "trials": list(result.trials),
         "warnings": list(result.warnings),
         "limits": [{name: getattr(row, name) for name in names} for row in result.rows],
@@ -198,22 +186,35 @@ def json_document(result: ReferenceRanges) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ files
 
+# The tables: file, the kind of its rows, the field of the result.
+_TABLES: tuple[tuple[str, type[Any], str], ...] = (
+    ("reference_ranges.csv", ReferenceLimit, "rows"),
+    ("by_trial.csv", TrialLimit, "by_trial"),
+    ("partition.csv", PartitionTest, "partition"),
+    ("contrasts.csv", Contrast, "contrasts"),
+    ("calibration.csv", Calibration, "calibration"),
+    ("exclusions.csv", Exclusion, "exclusions"),
+    ("reference_ranges_without_review.csv", ReferenceLimit, "without_review"),
+    ("outliers.csv", Outlier, "outliers"),
+    ("indexing.csv", Allometry, "indexing"),
+    ("meta.csv", MetaEstimate, "meta"),
+)
+
 
 def draw_figures(result: ReferenceRanges) -> dict[tuple[str, str], str]:
     """The SVG of each measure and method."""
     title = "" if result.options.healthy_only else result.title
-    figures = {
-        (measure, "strata"): limits_figure(rows, population_title=title)
-        for measure in result.measures
-        if (rows := [r for r in result.rows if (r.measure, r.method) == (measure, "strata")])
-    }
+    figures: dict[tuple[str, str], str] = {}
     for measure in result.measures:
-        if rows := [r for r in result.rows if (r.measure, r.method) == (measure, META)]:
-            figures[measure, META] = limits_figure(meta_headlines(rows), population_title=title)
+        for method in ("strata", META):
+            rows = [r for r in result.rows if (r.measure, r.method) == (measure, method)]
+            if rows:
+                shown = meta_headlines(rows) if method == META else rows
+                figures[measure, method] = limits_figure(shown, population_title=title)
     for key in dict.fromkeys((line.measure, line.method) for line in result.curve_lines):
         figures[key] = curve_figure(
             [line for line in result.curve_lines if (line.measure, line.method) == key],
-            [p for p in result.curve_people if (p.measure, p.method) == key],
+            [p for p in result.curve_participants if (p.measure, p.method) == key],
             population_title=title,
         )
     return figures
@@ -222,25 +223,18 @@ def draw_figures(result: ReferenceRanges) -> dict[tuple[str, str], str]:
 def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     """Every file of the output but its record, by name."""
     figures = draw_figures(result)
+    # Not every run has these; an empty list is still written.
+    written = {"without_review": result.without_review is not None}
+    written |= {"outliers": result.options.internal}
+    written |= {"indexing": bool(result.indexing), "meta": bool(result.meta)}
     contents: dict[str, bytes | str] = {
-        "reference_ranges.csv": records_csv(ReferenceLimit, result.rows),
-        "reference_ranges.json": canonical_json(result.model),
-        "by_trial.csv": records_csv(TrialLimit, result.by_trial),
-        "partition.csv": records_csv(PartitionTest, result.partition),
-        "contrasts.csv": records_csv(Contrast, result.contrasts),
-        "calibration.csv": records_csv(Calibration, result.calibration),
-        "exclusions.csv": records_csv(Exclusion, result.exclusions),
+        name: records_csv(kind, getattr(result, field))
+        for name, kind, field in _TABLES
+        if written.get(field, True)
     }
+    contents["reference_ranges.json"] = canonical_json(result.model)
     contents[TABLE_CSV] = paper_table_csv(result)
     contents[TABLE_HTML] = paper_table_html(result)
-    if result.without_review is not None:
-        contents[WITHOUT_REVIEW] = records_csv(ReferenceLimit, result.without_review)
-    if result.options.internal:
-        contents[OUTLIERS] = records_csv(Outlier, result.outliers)
-    if result.indexing:
-        contents[INDEXING] = records_csv(Allometry, result.indexing)
-    if result.meta:
-        contents[META_NAME] = records_csv(MetaEstimate, result.meta)
     names = figure_names(result.measures)
     for (measure, method), svg in figures.items():
         name = names[measure]
@@ -253,7 +247,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
 def figure_names(measures: Sequence[str]) -> dict[str, str]:
     """``figures/limits_lv_edv_ml.svg`` for each measure.
 
-    Signs that a file name cannot have become ``_``; where two names then agree, a number follows.
+    Characters that a file name cannot have become ``_``; equal names get a number.
     """
     names: dict[str, str] = {}
     for number, measure in enumerate(measures, start=1):

@@ -12,21 +12,26 @@ import numpy as np
 
 from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.models import TableOptions
-from ..cohort.parsing import as_text
 from ..cohort.read_table import read_any_table
-from ..errors import Problem, TableError, UsageError
-from ..files import csv_text, read_json, write_text
+from ..errors import Problem, TableError
+from ..files import check_csv, csv_text, read_json, write_text
 from ..manifest import RESEARCH_USE
 from ..measurement.measures import MEASURES, derived_measure
-from ..reference.model import NewPeople, ReferenceModel, Scores, reference_model, score_people
+from ..reference.model import (
+    NewParticipants,
+    ReferenceModel,
+    Scores,
+    reference_model,
+    score_names,
+    score_participants,
+)
 from ..reference.options import ScoreOptions
-from ..reference.select import CONVENTIONS, with_derived
+from ..reference.select import with_derived
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Z, CENTILE, NOTE = "z", "centile", "score_note"
 FAILED = "the scan failed"
 
 
@@ -66,17 +71,12 @@ class ScoreOutcome:
 
 
 def run_score(request: ScoreRequest) -> ScoreOutcome:
-    """Score the rows of a table and write it with the scores beside them.
+    """Score the rows of a table and write it with the scores added.
 
     Raises UsageError (exit 2) and InputError (exit 3: nothing is written, all reasons counted).
     """
     out = request.out
-    if out.suffix.lower() != ".csv":
-        raise UsageError(f"--out {out.name} is no .csv file.", hint="Say --out scored.csv.")
-    if out.exists() and not request.overwrite:
-        raise UsageError(f"{out.name} exists.", hint="Choose another name, or say --overwrite.")
-    if out.exists() and out.samefile(request.table):
-        raise UsageError(f"--out {out.name} is the table itself.", hint="Inputs are not changed.")
+    check_csv(out, request.table, overwrite=request.overwrite)
     model = reference_model(read_json(request.reference), request.reference.name)
     file = request.table / MEASUREMENTS_NAME if request.table.is_dir() else request.table
     raw = read_any_table(file)
@@ -86,46 +86,43 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
     table = read_analysis_table(request.table, replace(request.table_options, numeric=numeric))
     table = with_derived(table, measures)
     frame = table.rows
-    people = _people(frame)
+    participants = NewParticipants.of(frame)
     found: dict[str, Scores] = {}
     for measure in measures:
         values = frame[measure].to_numpy(dtype=np.float64, na_value=np.nan)
-        found[measure] = score_people(model, measure, values, people, request.options)
+        found[measure] = score_participants(model, measure, values, participants, request.options)
     _check_any(found, model, request)
-    columns = _columns(raw, frame.index, found)
-    write_text(out, _csv(raw, columns))
+    write_text(out, _csv(raw, frame.index, found))
     reasons = {m: _reasons(s, len(raw) - len(frame)) for m, s in found.items()}
+    unstated = [name for name in ("papillary", "model_id") if not model.conventions.get(name)]
+    warning = f"The reference does not state {' and '.join(unstated)}: that could not be checked."
     return ScoreOutcome(
         rows=len(raw),
         scored={measure: scores.scored for measure, scores in found.items()},
         reasons=reasons,
         notice=model.notice,
-        warnings=(*table.warnings, *_unstated(model)),
+        warnings=(*table.warnings, *([warning] if unstated else [])),
     )
 
 
 def _measures(model: ReferenceModel, raw: pd.DataFrame, request: ScoreRequest) -> tuple[str, ...]:
     """The measures of the reference that the table has, harmonised names of --config included."""
     mapped = request.table_options.columns
-    there = {str(c) for c in raw.columns} | set(mapped)
+    columns = {str(c) for c in raw.columns} | set(mapped)
     # An index by body size is made from its measure.
-    there |= {m for m in model.measures if (d := derived_measure(m)) and d.of in there}
-    wanted = request.measures or tuple(m for m in model.measures if m in there)
-    problems = [
-        Problem(where=name, what="the reference has no such measure")
-        for name in wanted
-        if name not in model.measures
-    ]
-    problems += [
-        Problem(where=name, what="the table has no such column")
-        for name in wanted
-        if name in model.measures and name not in there
-    ]
-    taken = [f"{m}_{end}" for m in wanted for end in (Z, CENTILE, NOTE) if f"{m}_{end}" in there]
-    problems += [
-        Problem(where=name, what="the table already has this column", fix="Rename or remove it.")
-        for name in taken
-    ]
+    columns |= {m for m in model.measures if (d := derived_measure(m)) and d.of in columns}
+    wanted = request.measures or tuple(m for m in model.measures if m in columns)
+    problems = []
+    for name in wanted:
+        if name not in model.measures:
+            problems.append(Problem(where=name, what="the reference has no such measure"))
+        elif name not in columns:
+            problems.append(Problem(where=name, what="the table has no such column"))
+        problems += [
+            Problem(where=new, what="the table already has this column", fix="Rename or remove it.")
+            for new in score_names(name)
+            if new in columns
+        ]
     if problems or not wanted:
         raise TableError(
             f"{request.table.name} cannot be scored by {request.reference.name}.",
@@ -135,31 +132,10 @@ def _measures(model: ReferenceModel, raw: pd.DataFrame, request: ScoreRequest) -
     return wanted
 
 
-def _people(frame: pd.DataFrame) -> NewPeople:
-    def text(name: str) -> np.ndarray:
-        if name not in frame:
-            return np.full(len(frame), "", dtype=object)
-        return as_text(frame[name]).to_numpy(dtype=object)
-
-    ages = np.full(len(frame), np.nan)
-    if "age_years" in frame:
-        ages = frame["age_years"].to_numpy(dtype=np.float64, na_value=np.nan)
-    return NewPeople(
-        sex=text("sex"),
-        ethnicity=text("ethnicity"),
-        age_years=ages,
-        conventions={name: text(name) for name in CONVENTIONS if name in frame},
-    )
-
-
 def _check_any(found: Mapping[str, Scores], model: ReferenceModel, request: ScoreRequest) -> None:
     """Refuse where not one row can be scored, with every reason and its count."""
     # A value beyond the outer centiles of a nonparametric limit is an answer.
-    answered = sum(
-        s.scored + sum(str(n).startswith(("below centile", "above centile")) for n in s.note)
-        for s in found.values()
-    )
-    if answered:
+    if any(s.scored or s.beyond.any() for s in found.values()):
         return
     problems = [
         Problem(where=measure, what=f"{count} rows: {reason}")
@@ -171,7 +147,7 @@ def _check_any(found: Mapping[str, Scores], model: ReferenceModel, request: Scor
         f"No row of {request.table.name} can be scored.",
         hint=(
             "A score means something only for values measured as the reference's were. If yours "
-            "were, say --same-conventions."
+            "were, use --same-conventions."
             if unstated
             else f"The reference is {model.name!r}."
         ),
@@ -180,48 +156,29 @@ def _check_any(found: Mapping[str, Scores], model: ReferenceModel, request: Scor
 
 
 def _reasons(scores: Scores, failed: int) -> dict[str, int]:
-    """Rows without a score by reason; ages are not told apart, so that reasons stay few."""
-    gone = ~np.isfinite(scores.z)
-    counts = Counter(str(note) for note in scores.note[gone])
+    """Rows without a score by reason; ages are not listed, so that reasons stay few."""
+    counts = Counter(str(note) for note in scores.note[~np.isfinite(scores.z)])
     if failed:
         counts[FAILED] += failed
     return dict(sorted(counts.items()))
 
 
-def _unstated(model: ReferenceModel) -> list[str]:
-    missing = [name for name in ("papillary", "model_id") if not model.conventions.get(name)]
-    if not missing:
-        return []
-    return [f"The reference does not state {' and '.join(missing)}: that could not be checked."]
-
-
-def _columns(
-    raw: pd.DataFrame, rows: pd.Index, found: Mapping[str, Scores]
-) -> dict[str, np.ndarray]:
-    """The new columns ``[rows of the file]``; ``rows`` are the numbers of the rows scored."""
+def _csv(raw: pd.DataFrame, rows: pd.Index, found: Mapping[str, Scores]) -> str:
+    """The table's own cells as they were, then the new columns; ``rows`` are those scored."""
     place = raw.index.get_indexer(rows)
-    columns: dict[str, np.ndarray] = {}
+    names = [str(name) for name in raw.columns]
+    columns = [[_own_cell(value) for value in raw[name]] for name in raw.columns]
     for measure, scores in found.items():
-        for end, values, empty in (
-            (Z, scores.z, None),
-            (CENTILE, scores.centile, None),
-            (NOTE, scores.note, FAILED),
-        ):
+        new = ((scores.z, None), (scores.centile, None), (scores.note, FAILED))
+        for name, (values, empty) in zip(score_names(measure), new, strict=True):
             column = np.full(len(raw), empty, dtype=object)
             column[place] = values
-            columns[f"{measure}_{end}"] = column
-    return columns
+            names.append(name)
+            columns.append(list(column))
+    return csv_text(names, zip(*columns, strict=True))
 
 
-def _csv(raw: pd.DataFrame, columns: Mapping[str, np.ndarray]) -> str:
-    """The table's own cells as they were, then the new columns."""
-    own = [[_kept(value) for value in raw[name]] for name in raw.columns]
-    new = [list(column) for column in columns.values()]
-    names = [*(str(name) for name in raw.columns), *columns]
-    return csv_text(names, zip(*own, *new, strict=True))
-
-
-def _kept(value: Any) -> Any:
+def _own_cell(value: Any) -> Any:
     """A cell of the table as it was; ``-5.20`` is a number, which needs no escape."""
     if isinstance(value, str) and value.startswith(("-", "+")):
         try:

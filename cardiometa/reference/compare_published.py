@@ -1,35 +1,28 @@
-"""Published limits as rows: a file of the contract's columns, or a known transcription.
+"""Our limits compared with published ones of the same convention, with the uncertainty of both.
 
-They are facts of others, second hand: they print with their source, never as ours.
-
-Our limits beside published ones of the same convention, with the uncertainty of both.
+Published limits are read from a file of the contract's columns, or a known transcription. They are
+others' results, second hand: they print with their source, never as ours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
-
-from ..errors import Problem, TableError
-from ..measurement.measures import definition
-from ..records import ETHNICITIES
-from .strata.groups import ALL
-
-if TYPE_CHECKING:
-    import pandas as pd
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from scipy import special
 
-from .model import GroupLaw, ReferenceModel, laws_for, outside
+from ..errors import TableError
+from ..measurement.measures import definition
+from .model import NO_LIMITS, GroupDistribution, ReferenceModel, outside
 from .options import Kind
-from .select import depends_on
+from .select import TextRow, depends_on, text_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REQUIRED: Final = ("measure", "sex", "lower", "upper")
 COLUMNS: Final = (
@@ -38,7 +31,6 @@ COLUMNS: Final = (
 )  # fmt: skip
 PAPILLARY: Final = ("blood-pool", "myocardium")
 HHC2024: Final = "hhc2024"
-_SEXES: Final = {"m": "male", "male": "male", "f": "female", "female": "female", "all": ALL}
 _HHC_COLUMNS: Final = (
     "ethnicity", "sex", "segmentation", "index", "age_band", "metric", "lower", "upper",
 )  # fmt: skip
@@ -60,17 +52,24 @@ _HHC_MEASURES: Final[Mapping[str, str]] = MappingProxyType(
         "RVSVi": "rv_svi_ml_m2",
     }
 )
-# Raisi-Estabragh Z et al. 2024: people by ethnicity, of both sexes; each sex is about half.
-_HHC_PEOPLE: Final[Mapping[str, int]] = MappingProxyType(
+# Raisi-Estabragh Z et al. 2024: participants by ethnicity, of both sexes; each sex is about half.
+_HHC_PARTICIPANTS: Final[Mapping[str, int]] = MappingProxyType(
     {"white": 7425, "south-asian": 510, "mixed-other": 478, "black": 340, "chinese": 335}
 )
+
+Verdict = Literal["within-margin", "differs", "inconclusive", "not-compared"]
+LEVEL = 95.0
+_Z = 1.959963984540054
+# A margin wider than this share of the published interval could hide any difference.
+_WIDE = 0.2
+_BAND_YEARS = 10.0  # of an open band: its middle is taken as half of it above its start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedLimit:
     """One published reference interval; ``rounding`` is half its last digit.
 
-    ``n`` None where nobody said how many people it is of; "" for a convention not stated.
+    ``n`` None where the number of participants is not stated; "" for a convention not stated.
     """
 
     measure: str
@@ -99,16 +98,7 @@ def published_limits(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, .
             f"{where} has no column {', '.join(missing)}.",
             hint=f"Published limits have {', '.join(COLUMNS)} (and n, where it is known).",
         )
-    rows, problems = [], []
-    for number, texts in _texts(table):
-        found = _row(texts, f"{where}, row {number}")
-        if isinstance(found, PublishedLimit):
-            rows.append(found)
-        else:
-            problems += found
-    if problems or not rows:
-        raise TableError(f"{where} cannot be used.", problems=problems)
-    return tuple(rows)
+    return _read(text_rows(table, where), where)
 
 
 def hhc2024(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, ...]:
@@ -120,105 +110,54 @@ def hhc2024(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, ...]:
     missing = [name for name in _HHC_COLUMNS if name not in table]
     if missing:
         raise TableError(f"{where} is not the transcription: it has no {', '.join(missing)}.")
-    rows, problems = [], []
-    for number, texts in _texts(table):
-        low, _, high = texts["age_band"].partition("-")
-        measure = _HHC_MEASURES.get(texts["metric"])
-        if measure is None:
-            problems.append(
-                Problem(where=f"{where}, row {number}", what=f"unknown metric {texts['metric']!r}")
-            )
-            continue
-        ethnicity = _ethnicity(texts["ethnicity"])
-        people = _HHC_PEOPLE.get(ethnicity)
-        found = _row(
-            {
-                "measure": measure,
-                "unit": definition(measure).unit,
-                "sex": texts["sex"],
-                "ethnicity": ethnicity,
-                "age_low": low.rstrip("+"),
-                # Bands are whole years: 18-29 ends where 30 begins.
-                "age_high": str(float(high) + 1) if high else "",
-                "lower": texts["lower"],
-                "upper": texts["upper"],
-                "papillary": "blood-pool" if texts["segmentation"] == "smooth" else "myocardium",
-                "bsa_formula": "mosteller" if texts["index"] == "bsa" else "",
-                "source": f"Healthy Hearts Consortium 2024, {texts['segmentation']}",
-                "n": "" if people is None else str(people // 2),
-            },
-            f"{where}, row {number}",
-        )
-        if isinstance(found, PublishedLimit):
-            rows.append(found)
-        else:
-            problems += found
-    if problems or not rows:
+    rows = []
+    for row in text_rows(table, where):
+        low, _, high = row.texts["age_band"].partition("-")
+        measure = _HHC_MEASURES.get(row.texts["metric"], "")
+        if not measure:
+            row.refuse(f"unknown metric {row.texts['metric']!r}")
+        participants = _HHC_PARTICIPANTS.get(row.ethnicity())
+        smooth = row.texts["segmentation"] == "smooth"
+        row.texts = {
+            **{name: row.texts[name] for name in ("sex", "ethnicity", "lower", "upper")},
+            "measure": measure,
+            "age_low": low.rstrip("+"),
+            # Bands are whole years: 18-29 ends where 30 begins.
+            "age_high": str(float(high) + 1) if high else "",
+            "papillary": "blood-pool" if smooth else "myocardium",
+            "bsa_formula": "mosteller" if row.texts["index"] == "bsa" else "",
+            "source": f"Healthy Hearts Consortium 2024, {row.texts['segmentation']}",
+            "n": "" if participants is None else str(participants // 2),
+        }
+        rows.append(row)
+    return _read(rows, where)
+
+
+def _read(rows: Iterable[TextRow], where: str) -> tuple[PublishedLimit, ...]:
+    found, problems = [], []
+    for row in rows:
+        limit = _published(row)
+        found += [limit] if limit else []
+        problems += list(dict.fromkeys(row.problems))
+    if problems or not found:
         raise TableError(f"{where} cannot be used.", problems=problems)
-    return tuple(rows)
+    return tuple(found)
 
 
-def _texts(table: pd.DataFrame) -> Iterator[tuple[int, dict[str, str]]]:
-    columns = {
-        str(name): table[name].astype(str).where(table[name].notna(), "").str.strip().tolist()
-        for name in table.columns
-    }
-    for place, number in enumerate(table.index.tolist()):
-        yield number, {name: column[place] for name, column in columns.items()}
-
-
-def _ethnicity(text: str) -> str:
-    """``South Asian`` and ``Mixed/Other`` as the harmonised codes; blank is everybody."""
-    return text.casefold().replace(" ", "-").replace("/", "-") or ALL
-
-
-def _row(texts: Mapping[str, str], where: str) -> PublishedLimit | list[Problem]:
-    problems: list[Problem] = []
-
-    def number(name: str, *, needed: bool) -> float | None:
-        text = texts.get(name, "")
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if text and math.isfinite(value):
-            return value
-        if text or needed:
-            problems.append(Problem(where=where, what=f"{name} is {text!r}, no number"))
-        return None
-
-    lower, upper = number("lower", needed=True), number("upper", needed=True)
-    low, high = number("age_low", needed=False), number("age_high", needed=False)
-    n = number("n", needed=False)
+def _published(row: TextRow) -> PublishedLimit | None:
+    texts, measure = row.texts, row.texts["measure"]
+    lower, upper, n = row.number("lower"), row.number("upper"), row.number("n", needed=False)
+    low, high = row.ages()
     if lower is not None and upper is not None and lower >= upper:
-        problems.append(Problem(where=where, what=f"lower {lower:g} is not below {upper:g}"))
-    if low is not None and high is not None and low >= high:
-        problems.append(Problem(where=where, what=f"age_low {low:g} is not below {high:g}"))
-    sex = _SEXES.get(texts["sex"].casefold() or ALL)
-    if sex is None:
-        problems.append(
-            Problem(where=where, what=f"sex is {texts['sex']!r}", fix="Use male, female or all.")
-        )
-    ethnicity = _ethnicity(texts.get("ethnicity", ""))
-    if ethnicity not in (ALL, *ETHNICITIES):
-        known = ", ".join((*ETHNICITIES, ALL))
-        problems.append(Problem(where=where, what=f"ethnicity is {ethnicity!r}", fix=known))
-    papillary = texts.get("papillary", "")
+        row.refuse(f"lower {lower:g} is not below {upper:g}")
+    sex, ethnicity = row.sex(), row.ethnicity()
+    papillary, unit = texts.get("papillary", ""), definition(measure).unit
     if papillary not in ("", *PAPILLARY):
-        problems.append(
-            Problem(
-                where=where,
-                what=f"papillary is {papillary!r}",
-                fix=f"Use {' or '.join(PAPILLARY)}.",
-            )
-        )
-    measure, unit = texts["measure"], definition(texts["measure"]).unit
+        row.refuse(f"papillary is {papillary!r}", f"Use {' or '.join(PAPILLARY)}.")
     if texts.get("unit") and unit and texts["unit"] != unit:
-        problems.append(
-            Problem(where=where, what=f"the unit of {measure} is {texts['unit']!r}, not {unit!r}")
-        )
-    if problems or lower is None or upper is None or sex is None:
-        return problems
+        row.refuse(f"the unit of {measure} is {texts['unit']!r}, not {unit!r}")
+    if row.problems or lower is None or upper is None:
+        return None
     return PublishedLimit(
         measure=measure,
         unit=unit,
@@ -242,12 +181,7 @@ def _half_digit(text: str) -> float:
     return 0.5 * 10.0 ** -len(digits) if digits.isdigit() or not digits else 0.0
 
 
-Verdict = Literal["within-margin", "differs", "inconclusive", "not-compared"]
-LEVEL = 95.0
-_Z = 1.959963984540054
-# A margin wider than this share of the published interval could hide any difference.
-_WIDE = 0.2
-_BAND_YEARS = 10.0  # of an open band: its middle is taken as half of it above its start
+# ------------------------------------------------------------------ the comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +189,7 @@ class Comparison:
     """A published interval with ours; None where it could not be compared (``note`` says why).
 
     ``margin_*``: half the intervals of both limits, added in quadrature, and half the published
-    last digit. ``below_percent``, ``above_percent``: our people outside the published limits.
+    last digit. ``below_percent``, ``above_percent``: our participants outside the published limits.
     """
 
     measure: str
@@ -283,69 +217,59 @@ class Comparison:
     source: str = ""
 
 
-def verify(
+_PUBLISHED = (
+    *("measure", "unit", "sex", "ethnicity", "age_low", "age_high", "lower", "upper"),
+    *("papillary", "bsa_formula", "source"),
+)
+
+
+def compare_limits(
     model: ReferenceModel,
     published: Sequence[PublishedLimit],
     *,
     kind: Kind = "marginal",
     same_conventions: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Each published interval of a measure that the model has, beside ours."""
-    return tuple(
-        _compare(model, row, kind, same_conventions=same_conventions)
-        for row in published
-        if row.measure in model.measures
-    )
+    """Each published interval of a measure that the model has, with ours."""
+    found = []
+    for row in published:
+        if row.measure not in model.measures:
+            continue
+        empty = Comparison(**{name: getattr(row, name) for name in _PUBLISHED})
+        why_not = _other_convention(model, row, same_conventions=same_conventions)
+        group, age = None, None
+        if not why_not:
+            group, age, why_not = _counterpart(model, row, kind)
+        if group is None:
+            found.append(replace(empty, note=why_not))
+        else:
+            found.append(_compare(empty, row, model, group, age))
+    return tuple(found)
 
 
-def _compare(
-    model: ReferenceModel, row: PublishedLimit, kind: Kind, *, same_conventions: bool
-) -> Comparison:
-    empty = Comparison(
-        measure=row.measure,
-        unit=row.unit,
-        sex=row.sex,
-        ethnicity=row.ethnicity,
-        age_low=row.age_low,
-        age_high=row.age_high,
-        lower=row.lower,
-        upper=row.upper,
-        papillary=row.papillary,
-        bsa_formula=row.bsa_formula,
-        source=row.source,
-    )
-    why_not = _other_convention(model, row, same_conventions=same_conventions)
-    if why_not:
-        return replace(empty, note=why_not)
-    laws = laws_for(model, row.measure, row.sex, row.ethnicity, kind)
+def _counterpart(
+    model: ReferenceModel, row: PublishedLimit, kind: Kind
+) -> tuple[GroupDistribution | None, float | None, str]:
+    """Our distribution for a published interval, the age to compare at, or why there is none."""
     # A band of our own that is theirs is compared like with like.
-    strata = [
-        law
-        for law in model.laws
-        if (law.measure, law.sex, law.ethnicity) == (row.measure, row.sex, row.ethnicity)
-        and law.open_end
-        and (law.age_low, law.age_high) == (row.age_low, row.age_high)
+    names = ("measure", "sex", "ethnicity", "age_low", "age_high")
+    same = [
+        group
+        for group in model.groups
+        if group.open_end and all(getattr(group, name) == getattr(row, name) for name in names)
     ]
-    if strata:
-        best = next((law for law in strata if law.kind == kind), strata[0])
-        return _against(empty, row, model, best, None)
-    if not laws:
-        return replace(empty, note="no limits for this group")
-    age = _middle(row)
-    if age is None:
-        if laws[0].age_low is not None:
-            return replace(empty, note="the published limits have no age, ours do")
-        return _against(empty, row, model, laws[0], None)
-    for law in laws:
-        if law.holds(np.array([age]))[0]:
-            return _against(empty, row, model, law, age)
-    return replace(empty, note=outside(laws, age))
-
-
-def _middle(row: PublishedLimit) -> float | None:
+    if same:
+        return next((group for group in same if group.kind == kind), same[0]), None, ""
+    groups = model.distributions(row.measure, row.sex, row.ethnicity, kind)
+    if not groups:
+        return None, None, NO_LIMITS
     if row.age_low is None:
-        return None
-    return (row.age_low + (row.age_high or row.age_low + _BAND_YEARS)) / 2
+        if groups[0].age_low is not None:
+            return None, None, "the published limits have no age, ours do"
+        return groups[0], None, ""
+    age = (row.age_low + (row.age_high or row.age_low + _BAND_YEARS)) / 2
+    found = next((group for group in groups if group.covers(np.array([age]))[0]), None)
+    return found, age, "" if found else outside(groups, age)
 
 
 def _other_convention(model: ReferenceModel, row: PublishedLimit, *, same_conventions: bool) -> str:
@@ -362,30 +286,33 @@ def _other_convention(model: ReferenceModel, row: PublishedLimit, *, same_conven
     return ""
 
 
-def _against(
+def _compare(
     empty: Comparison,
     row: PublishedLimit,
     model: ReferenceModel,
-    law: GroupLaw,
+    group: GroupDistribution,
     age: float | None,
 ) -> Comparison:
-    ends = ((100 - LEVEL) / 2, (100 + LEVEL) / 2)
-    at = np.array([0.0 if age is None else age])
-    found = [law.limit_with_interval(age, c) for c in ends]
-    notes = [] if age is None or law.age_low is None else [f"ours at {age:g} years"]
-    if any(f is None for f in found):
+    ours = [group.limit_with_interval(age, c) for c in ((100 - LEVEL) / 2, (100 + LEVEL) / 2)]
+    found = [limit for limit in ours if limit is not None]
+    if len(found) < 2:
         return replace(empty, note="our limits are not given")
-    (low, low_half), (high, high_half) = (f for f in found if f is not None)
-    theirs = _their_half(row, model.ci_level)
+    notes = [] if age is None or group.age_low is None else [f"ours at {age:g} years"]
+    theirs = 0.0
     if row.n is None:
         notes.append("their sampling error is unknown")
-    if low_half is None or high_half is None:
+    else:
+        # Of a published limit taken as mean ± 1.96 SD: z·SD·√(1/n + 1.96²/(2n)).
+        sd = (row.upper - row.lower) / (2 * _Z)
+        z_ci = float(special.ndtri((1 + model.ci_level / 100) / 2))
+        theirs = z_ci * sd * math.sqrt(1 / row.n + _Z**2 / (2 * row.n))
+    if any(half is None for _, half in found):
         notes.append("our limits have no interval here")
-    margins = [math.hypot(half or 0.0, theirs) + row.rounding for half in (low_half, high_half)]
-    differences = [low - row.lower, high - row.upper]
-    z = law.law.z_scores(np.array([row.lower, row.upper]), np.repeat(at, 2))
-    outside_percent = 100 * special.ndtr(np.array([z[0], -z[1]]))
-    known = np.isfinite(z)
+    margins = [math.hypot(half or 0.0, theirs) + row.rounding for _, half in found]
+    differences = [found[0][0] - row.lower, found[1][0] - row.upper]
+    at = np.full(2, 0.0 if age is None else age)
+    z = group.distribution.z_scores(np.array([row.lower, row.upper]), at)
+    shares = 100 * special.ndtr(np.array([z[0], -z[1]]))
     verdict: Verdict = "within-margin"
     if any(abs(d) > m for d, m in zip(differences, margins, strict=True)):
         verdict = "differs"
@@ -393,25 +320,16 @@ def _against(
         verdict = "inconclusive"
     return replace(
         empty,
-        our_lower=low,
-        our_upper=high,
+        our_lower=found[0][0],
+        our_upper=found[1][0],
         difference_lower=differences[0],
         difference_upper=differences[1],
         margin_lower=margins[0],
         margin_upper=margins[1],
-        below_percent=float(outside_percent[0]) if known[0] else None,
-        above_percent=float(outside_percent[1]) if known[1] else None,
-        kind=law.kind,
-        method=law.method,
+        below_percent=float(shares[0]) if np.isfinite(z[0]) else None,
+        above_percent=float(shares[1]) if np.isfinite(z[1]) else None,
+        kind=group.kind,
+        method=group.method,
         verdict=verdict,
         note="; ".join(notes),
     )
-
-
-def _their_half(row: PublishedLimit, ci_level: float) -> float:
-    """Half the interval of a published limit taken as mean ± 1.96 SD: z·SD·√(1/n + 1.96²/(2n))."""
-    if row.n is None:
-        return 0.0
-    sd = (row.upper - row.lower) / (2 * _Z)
-    z = float(special.ndtri((1 + ci_level / 100) / 2))
-    return z * sd * math.sqrt(1 / row.n + _Z**2 / (2 * row.n))

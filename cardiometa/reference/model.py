@@ -1,145 +1,43 @@
-"""``reference_ranges.json``: the limits as a portable model that can score new people.
-
-``reference_ranges.json`` read back: the law of a measure for one person.
+"""``reference_ranges.json``: the limits as a portable model that scores new participants.
 
 One path for fitting, drawing and scoring: a curve is the `Curve` that was fitted, a stratum the
-same law without age. ``predict(model, "lv_edv_ml", sex="male", ethnicity="white", age_years=54)``
-
-New people against a reference: z score and centile, or the reason why there is none.
+same distribution without age.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from scipy import special
 
+from ..cohort.parsing import as_text
 from ..errors import InputError
 from ..records import ETHNICITIES, SEXES
 from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.order_statistics import interpolated_quantile
-from .curves.curve import AgeFunction, Curve, FamilyName, curve_from_document
-from .options import NOT_A_REFERENCE, Kind, ReferenceOptions, ScoreOptions
-from .select import depends_on
-from .strata.groups import ALL, FittedCell
+from ..validation import validate
+from .curves.curve import AgeFunction, Curve, FamilyName
+from .options import Kind, ScoreOptions
+from .select import ALL, CONVENTIONS, depends_on
+from .strata.groups import FittedCell
 from .strata.limits import robust_fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "cardiometa-reference-ranges"
 FORMAT_VERSION = 1
 SAMPLING_ERROR = "sampling error within these trials"
+STRATA = "strata"
+NO_VALUE = "no value"
+NO_LIMITS = "no limits for this group"
 
 # Centiles of a nonparametric stratum that a score interpolates between; none is near an extreme.
 _GRID = (2.5, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5)
-
-
-def stratum_model(
-    measure: str, unit: str, fitted: FittedCell, *, n: int | None
-) -> dict[str, Any] | None:
-    """One measure in one stratum, None where it has no limits that may be printed.
-
-    ``n`` None: the number of people is withheld.
-    """
-    if fitted.rule is None or any(found.limit is None for found in fitted.printed):
-        return None
-    key = fitted.cell.key
-    return {
-        "measure": measure,
-        "unit": unit,
-        "sex": key.sex,
-        "ethnicity": key.ethnicity,
-        "age_low": key.age_low,
-        "age_high": key.age_high,
-        "n": n,
-        "n_trials": fitted.cell.n_trials,
-        "limits": fitted.rule,
-        "centiles": [
-            {
-                "centile": found.centile,
-                "limit": found.limit,
-                "ci_low": found.ci_low,
-                "ci_high": found.ci_high,
-            }
-            for found in fitted.printed
-        ],
-        "score": _score(fitted),
-        "provisional": key.ethnicity != "all",
-    }
-
-
-def _score(fitted: FittedCell) -> dict[str, Any]:
-    """How a new value gets its z and centile, by the family of the stratum's rule.
-
-    ``normal``: z = (y - mean)/sd; ``log-normal``: the same of ln y; ``box-cox``: the same of
-    (y^power - 1)/power; ``t``: (y - centre)/spread on
-    df degrees of freedom; ``grid``: linear between the centiles, beyond them only "below" or
-    "above".
-    """
-    ordered = fitted.cell.ordered
-    n = len(ordered)
-    if fitted.rule in ("parametric", "log"):
-        values = np.log(ordered) if fitted.rule == "log" else ordered
-        family = "log-normal" if fitted.rule == "log" else "normal"
-        return {"family": family, "mean": float(values.mean()), "sd": float(values.std(ddof=1))}
-    if fitted.rule == "boxcox":
-        power = box_cox_power(ordered)
-        moved = box_cox(ordered, power)
-        mean, sd = float(moved.mean()), float(moved.std(ddof=1))
-        return {"family": "box-cox", "power": power, "mean": mean, "sd": sd}
-    if fitted.rule == "prediction":
-        spread = float(ordered.std(ddof=1)) * float(np.sqrt(1 + 1 / n))
-        return {"family": "t", "centre": float(ordered.mean()), "spread": spread, "df": n - 1}
-    if fitted.rule == "robust":
-        fit = robust_fit(ordered[None, :])
-        return {
-            "family": "t",
-            "centre": float(fit.centre[0]),
-            "spread": float(fit.spread[0]),
-            "df": n - 1,
-        }
-    # Only centiles that at least two people lie beyond.
-    grid = [c for c in _GRID if min(c, 100 - c) / 100 * (n + 1) >= 2]
-    return {
-        "family": "grid",
-        "centiles": grid,
-        "values": [interpolated_quantile(ordered, c / 100) for c in grid],
-    }
-
-
-def model_document(
-    strata: Sequence[Mapping[str, Any]],
-    curves: Sequence[Mapping[str, Any]],
-    options: ReferenceOptions,
-    *,
-    methods: Sequence[str],
-    title: str,
-    name: str,
-    facts: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The whole document; ``facts`` are conventions, people, trials and the input's hash."""
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "title": title,
-        "name": name,
-        "notice": "" if options.healthy_only else NOT_A_REFERENCE,
-        "methods": list(methods),
-        "level": options.level,
-        "sided": options.sided,
-        "ci_level": options.ci_level,
-        "ci_is": SAMPLING_ERROR,
-        "age_bands": list(options.age_bands),
-        "strata": list(strata),
-        "curves": list(curves),
-        **facts,
-    }
-
-
-STRATA = "strata"
-
 # What is taken where a reference does not have the kind asked for.
 _INSTEAD: Mapping[str, tuple[Kind, ...]] = {
     "marginal": ("marginal", "population", "conditional"),
@@ -148,18 +46,77 @@ _INSTEAD: Mapping[str, tuple[Kind, ...]] = {
 }
 
 
-class Law(Protocol):
+# ------------------------------------------------------------------ writing
+
+
+def stratum_model(
+    measure: str, unit: str, fitted: FittedCell, *, n: int | None
+) -> dict[str, Any] | None:
+    """One measure in one stratum, None where it has no limits that may be printed.
+
+    ``n`` None: the number of participants is withheld.
+    """
+    if fitted.rule is None or any(found.limit is None for found in fitted.printed):
+        return None
+    names = ("centile", "limit", "ci_low", "ci_high")
+    return {
+        "measure": measure,
+        "unit": unit,
+        **fitted.cell.key.columns(),
+        "n": n,
+        "n_trials": fitted.cell.n_trials,
+        "limits": fitted.rule,
+        "centiles": [{name: getattr(f, name) for name in names} for f in fitted.printed],
+        "score": _score(fitted.rule, fitted.cell.ordered),
+        "provisional": fitted.cell.key.ethnicity != ALL,
+    }
+
+
+def _score(rule: str, ordered: np.ndarray) -> dict[str, Any]:
+    """How a new value gets its z and centile, by the family of the stratum's rule.
+
+    ``normal``: z = (y - mean)/sd; ``log-normal``: the same of ln y; ``box-cox``: the same of
+    (y^power - 1)/power; ``t``: (y - centre)/spread on df degrees of freedom; ``grid``: linear
+    between the centiles, beyond them only "below" or "above".
+    """
+    n = len(ordered)
+    if rule in ("parametric", "log"):
+        values = np.log(ordered) if rule == "log" else ordered
+        family = "log-normal" if rule == "log" else "normal"
+        return {"family": family, "mean": float(values.mean()), "sd": float(values.std(ddof=1))}
+    if rule == "boxcox":
+        power = box_cox_power(ordered)
+        moved = box_cox(ordered, power)
+        mean, sd = float(moved.mean()), float(moved.std(ddof=1))
+        return {"family": "box-cox", "power": power, "mean": mean, "sd": sd}
+    if rule == "prediction":
+        spread = float(ordered.std(ddof=1)) * float(np.sqrt(1 + 1 / n))
+        return {"family": "t", "centre": float(ordered.mean()), "spread": spread, "df": n - 1}
+    if rule == "robust":
+        fit = robust_fit(ordered[None, :])
+        centre, spread = float(fit.centre[0]), float(fit.spread[0])
+        return {"family": "t", "centre": centre, "spread": spread, "df": n - 1}
+    # Only centiles that at least two participants lie beyond.
+    grid = [c for c in _GRID if min(c, 100 - c) / 100 * (n + 1) >= 2]
+    values = [interpolated_quantile(ordered, c / 100) for c in grid]
+    return {"family": "grid", "centiles": grid, "values": values}
+
+
+# ------------------------------------------------------------------ the model
+
+
+class Distribution(Protocol):
     """The distribution of a measure by age, arrays ``[n]`` of values and ages in years."""
 
     def z_scores(self, values: np.ndarray, ages: np.ndarray) -> np.ndarray:
-        """``[n]``; NaN where the law has no such value, infinite beyond what is known."""
+        """``[n]``; NaN where it has no such value, infinite beyond what is known."""
 
     def limits(self, ages: np.ndarray, centiles: Sequence[float]) -> np.ndarray:
         """``[ages, centiles]``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudentLaw:
+class StudentDistribution:
     """(y - centre)/spread follows Student's t: robust and prediction limits."""
 
     centre: float
@@ -179,28 +136,12 @@ class StudentLaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrintedCurve:
-    """Half the intervals of a curve's printed limits: ``halves`` ``[ages, centiles]``."""
+class GroupDistribution:
+    """The distribution of a measure in one group between two ages, both None without age.
 
-    ages: tuple[float, ...]
-    centiles: tuple[float, ...]
-    halves: np.ndarray
-
-    def half(self, age_years: float, centile: float) -> float | None:
-        """Linear between the printed ages; that of the nearest beyond them."""
-        if not self.ages or centile not in self.centiles:
-            return None
-        column = self.halves[:, self.centiles.index(centile)]
-        return float(np.interp(age_years, self.ages, column))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupLaw:
-    """The law of a measure in one group between two ages, both None where age plays no part.
-
-    ``open_end``: ``age_high`` belongs to the next band; a curve holds both of its ends.
+    ``open_end``: ``age_high`` belongs to the next band; a curve includes both of its ends.
     ``printed`` maps a centile to the limit printed with its interval (None: not given);
-    ``intervals`` are those of a curve.
+    ``half_widths`` maps a centile to the printed ages of a curve and half its intervals there.
     """
 
     measure: str
@@ -212,14 +153,17 @@ class GroupLaw:
     age_low: float | None
     age_high: float | None
     open_end: bool
-    law: Law
-    printed: Mapping[float, tuple[float, float | None, float | None]]
-    intervals: PrintedCurve | None = None
+    distribution: Distribution
+    printed: Mapping[float, tuple[float, float | None, float | None]] = field(default_factory=dict)
+    half_widths: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def limit_with_interval(
         self, age_years: float | None, centile: float
     ) -> tuple[float, float | None] | None:
-        """A limit and half its interval (None: not known); None where it is not given."""
+        """A limit and half its interval (None: not known); None where it is not given.
+
+        The interval of a curve is linear between the printed ages, beyond them the nearest's.
+        """
         if self.printed:
             found = self.printed.get(centile)
             if found is None:
@@ -229,13 +173,14 @@ class GroupLaw:
         if age_years is None:
             return None
         try:
-            limit = float(self.law.limits(np.array([age_years]), (centile,))[0, 0])
-        except ValueError:
+            limit = float(self.distribution.limits(np.array([age_years]), (centile,))[0, 0])
+        except ValueError:  # a nonparametric distribution has only its own centiles
             return None
-        return limit, self.intervals.half(age_years, centile) if self.intervals else None
+        ages, halves = self.half_widths.get(centile, ((), ()))
+        return limit, float(np.interp(age_years, ages, halves)) if len(ages) else None
 
-    def holds(self, ages: np.ndarray) -> np.ndarray:
-        """True for each age ``[n]`` that the law covers; all of them where age plays no part."""
+    def covers(self, ages: np.ndarray) -> np.ndarray:
+        """True for each age ``[n]`` that the distribution is for; all where it has no ages."""
         if self.age_low is None and self.age_high is None:
             return np.ones(len(ages), dtype=bool)
         with np.errstate(invalid="ignore"):
@@ -244,10 +189,18 @@ class GroupLaw:
                 inside &= ages < self.age_high if self.open_end else ages <= self.age_high
         return np.asarray(inside)
 
+    def known_ends(self) -> tuple[float, float]:
+        """The centiles between which a score is known: 0 and 100 but for a nonparametric one."""
+        found = self.distribution
+        if isinstance(found, Curve) and found.family == "quantile":
+            centiles = [float(name) for name in found.functions]
+            return min(centiles), max(centiles)
+        return 0.0, 100.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceModel:
-    """The document as laws; ``conventions`` maps a name to the values of the people behind it."""
+    """The document as distributions; ``conventions`` maps a name to the values behind it."""
 
     name: str
     notice: str
@@ -256,242 +209,235 @@ class ReferenceModel:
     ci_level: float
     healthy_rule: str
     conventions: Mapping[str, tuple[str, ...]]
-    laws: tuple[GroupLaw, ...]
+    groups: tuple[GroupDistribution, ...]
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The measures with a law, in the document's order."""
-        return tuple(dict.fromkeys(law.measure for law in self.laws))
+        """The measures with limits, in the document's order."""
+        return tuple(dict.fromkeys(group.measure for group in self.groups))
 
-    def sexes(self, measure: str) -> set[str]:
-        """The sexes that the measure's laws are for; ``all`` where they are for both."""
-        return {law.sex for law in self.laws if law.measure == measure}
+    def distributions(
+        self, measure: str, sex: str, ethnicity: str, kind: Kind = "marginal"
+    ) -> tuple[GroupDistribution, ...]:
+        """Those of one group by age: the curve where there is one, else its age bands.
 
-
-def reference_model(document: Any, name: str) -> ReferenceModel:
-    """The model of a ``reference_ranges.json``; InputError where it is none or damaged.
-
-    ``name`` is the file's, for messages.
-    """
-    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        raise InputError(
-            f"{name} is no reference of cardiometa.",
-            hint="Give the reference_ranges.json that `cardiometa reference-ranges` wrote.",
-        )
-    if document.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{name} is of format {document.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}.",
-            hint="Make it again with this version, or use the version that made it.",
-        )
-    try:
-        laws = [_curve_law(entry) for entry in document.get("curves", ())]
-        laws += [_stratum_law(entry) for entry in document["strata"]]
-        conventions = {
-            str(key): tuple(str(v) for v in values)
-            for key, values in document["conventions"].items()
-        }
-        return ReferenceModel(
-            name=str(document["name"]),
-            notice=str(document["notice"]),
-            level=float(document["level"]),
-            sided=str(document["sided"]),
-            ci_level=float(document["ci_level"]),
-            healthy_rule=str(document.get("healthy_rule", "")),
-            conventions=conventions,
-            laws=tuple(laws),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(
-            f"{name} is damaged: {type(error).__name__} in its groups.",
-            hint="Make it again with `cardiometa reference-ranges`.",
-        ) from error
+        A reference that is not stratified by sex is for both. Where the kind asked for does not
+        exist the nearest of the same method is given (`GroupDistribution.kind` says which).
+        """
+        mine = [
+            group
+            for group in self.groups
+            if group.measure == measure and group.sex in (sex, ALL) and group.ethnicity == ethnicity
+        ]
+        methods = dict.fromkeys(group.method for group in mine)
+        for method in sorted(methods, key=lambda name: name == STRATA):
+            for wanted in _INSTEAD[kind]:
+                found = tuple(g for g in mine if g.method == method and g.kind == wanted)
+                if found:
+                    return found
+        return ()
 
 
-# ------------------------------------------------------------------ which law
-
-
-def laws_for(
-    model: ReferenceModel, measure: str, sex: str, ethnicity: str, kind: Kind = "marginal"
-) -> tuple[GroupLaw, ...]:
-    """The laws of one group by age: the curve where there is one, else its age bands.
-
-    A reference that does not part the sexes holds for both. Where the kind asked for does not
-    exist the nearest of the same method is given (`GroupLaw.kind` says which).
-    """
-    mine = [
-        law
-        for law in model.laws
-        if law.measure == measure and law.sex in (sex, ALL) and law.ethnicity == ethnicity
-    ]
-    methods = dict.fromkeys(law.method for law in mine)
-    for method in sorted(methods, key=lambda name: name == STRATA):
-        for wanted in _INSTEAD[kind]:
-            found = tuple(law for law in mine if law.method == method and law.kind == wanted)
-            if found:
-                return found
-    return ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """Where people like this one lie: ``limits`` maps centiles to values.
-
-    Empty, with the reason in ``why_not``, where the reference cannot say.
-    """
-
-    limits: Mapping[float, float]
-    group: GroupLaw | None
-    why_not: str = ""
-
-
-def predict(
-    model: ReferenceModel,
-    measure: str,
-    *,
-    sex: str,
-    ethnicity: str = ALL,
-    age_years: float | None = None,
-    kind: Kind = "marginal",
-    centiles: Sequence[float] = (2.5, 50.0, 97.5),
-) -> Prediction:
-    """The centiles of a measure for people of one sex, ethnicity and age."""
-    laws = laws_for(model, measure, sex, ethnicity, kind)
-    if not laws:
-        return Prediction(limits={}, group=None, why_not="no limits for this group")
-    age = np.array([math.nan if age_years is None else age_years])
-    for group in laws:
-        if group.holds(age)[0]:
-            try:
-                found = group.law.limits(age, centiles)[0]
-            except ValueError:  # a nonparametric law has only its own centiles
-                return Prediction(limits={}, group=group, why_not="centile not in the reference")
-            limits = {c: float(v) for c, v in zip(centiles, found, strict=True)}
-            return Prediction(limits=limits, group=group)
-    return Prediction(limits={}, group=None, why_not=outside(laws, age_years))
-
-
-def outside(laws: Sequence[GroupLaw], age_years: float | None) -> str:
-    """Why no law of the group holds for an age."""
+def outside(groups: Sequence[GroupDistribution], age_years: float | None) -> str:
+    """Why no distribution of the group is for an age."""
     if age_years is None or not math.isfinite(age_years):
         return "age unknown"
-    lows = [law.age_low for law in laws if law.age_low is not None]
-    highs = [law.age_high for law in laws if law.age_high is not None]
-    below = lows and age_years < min(lows)
-    # The last band may be open.
-    above = len(highs) == len(laws) and age_years >= max(highs)
-    if below or above:
-        bounded = len(highs) == len(laws)
+    lows = [group.age_low for group in groups if group.age_low is not None]
+    highs = [group.age_high for group in groups if group.age_high is not None]
+    bounded = len(highs) == len(groups)  # the last band may be open
+    if (lows and age_years < min(lows)) or (bounded and age_years >= max(highs)):
         ages = f"{min(lows):g} to {max(highs):g} years" if bounded else f"from {min(lows):g} years"
         return f"age outside the reference ({ages})"
     return "no limits for this age band"
 
 
-# ------------------------------------------------------------------ entries of the document
+# ------------------------------------------------------------------ reading
 
 
-def _curve_law(entry: Mapping[str, Any]) -> GroupLaw:
-    curve = curve_from_document(entry)
-    return GroupLaw(
-        measure=str(entry["measure"]),
-        unit=str(entry["unit"]),
-        method=str(entry["method"]),
-        kind=_kind(entry),
-        sex=str(entry["sex"]),
-        ethnicity=str(entry["ethnicity"]),
-        age_low=curve.age_low,
-        age_high=curve.age_high,
-        open_end=False,
-        law=curve,
-        printed={},
-        intervals=_printed_curve(entry.get("printed")),
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What the tables of the document have in common: further keys are for other readers."""
+
+    __pydantic_config__: ClassVar[Any] = {
+        "extra": "ignore",
+        "strict": True,
+        "allow_inf_nan": False,
+    }
 
 
-def _printed_curve(entry: Mapping[str, Any] | None) -> PrintedCurve | None:
-    if entry is None:
-        return None
-    low, high = (np.array(entry[name], dtype=float) for name in ("ci_low", "ci_high"))
-    return PrintedCurve(
-        ages=tuple(float(a) for a in entry["ages"]),
-        centiles=tuple(float(c) for c in entry["centiles"]),
-        halves=(high - low) / 2,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Function(AgeFunction):
+    """A named function of age."""
+
+    __pydantic_config__: ClassVar[Any] = _Entry.__pydantic_config__
+    name: str
 
 
-def _stratum_law(entry: Mapping[str, Any]) -> GroupLaw:
-    return GroupLaw(
-        measure=str(entry["measure"]),
-        unit=str(entry["unit"]),
-        method=str(entry.get("method", STRATA)),
-        kind=_kind(entry),
-        sex=str(entry["sex"]),
-        ethnicity=str(entry["ethnicity"]),
-        age_low=_optional(entry["age_low"]),
-        age_high=_optional(entry["age_high"]),
-        open_end=True,
-        law=_law_of_score(entry["score"]),
-        printed={
-            float(c["centile"]): (
-                float(c["limit"]),
-                _optional(c["ci_low"]),
-                _optional(c["ci_high"]),
-            )
-            for c in entry["centiles"]
-        },
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Printed(_Entry):
+    ages: tuple[float, ...]
+    centiles: tuple[float, ...]
+    ci_low: tuple[tuple[float, ...], ...]
+    ci_high: tuple[tuple[float, ...], ...]
 
 
-def _kind(entry: Mapping[str, Any]) -> Kind:
-    kind = entry.get("kind", "population")
-    if kind not in _INSTEAD:
-        raise ValueError(f"unknown kind {kind!r}")
-    return kind  # type: ignore[no-any-return]
+@dataclass(frozen=True, kw_only=True)
+class _Group(_Entry):
+    measure: str
+    unit: str
+    sex: str
+    ethnicity: str
+    method: str = STRATA
+    kind: Kind = "population"
+
+    def columns(self) -> dict[str, Any]:
+        names = ("measure", "unit", "sex", "ethnicity", "method", "kind")
+        return {name: getattr(self, name) for name in names}
 
 
-def _optional(value: Any) -> float | None:
-    return None if value is None else float(value)
+@dataclass(frozen=True, kw_only=True)
+class _Curve(_Group):
+    family: FamilyName
+    functions: tuple[_Function, ...]
+    age_low: float
+    age_high: float
+    tau: float
+    printed: _Printed | None = None
 
-
-def _law_of_score(score: Mapping[str, Any]) -> Law:
-    """A stratum's family as a law without age."""
-    family = score["family"]
-    if family == "t":
-        return StudentLaw(
-            centre=float(score["centre"]), spread=float(score["spread"]), df=float(score["df"])
+    def distribution(self) -> GroupDistribution:
+        """The curve with the intervals of its printed limits."""
+        halves = {}
+        if self.printed is not None:
+            half = (np.array(self.printed.ci_high) - np.array(self.printed.ci_low)) / 2
+            ages = np.array(self.printed.ages)
+            halves = {c: (ages, half[:, i]) for i, c in enumerate(self.printed.centiles)}
+        curve = Curve(
+            family=self.family,
+            functions={f.name: f for f in self.functions},
+            age_low=self.age_low,
+            age_high=self.age_high,
+            tau=self.tau,
         )
-    if family == "grid":
-        pairs = zip(score["centiles"], score["values"], strict=True)
-        return _constant("quantile", {f"{float(c):g}": float(v) for c, v in pairs})
-    mean, sd = float(score["mean"]), float(score["sd"])
-    if family == "normal":
-        return _constant("normal", {"mean": mean, "sd": sd})
-    if family not in ("log-normal", "box-cox"):
-        raise ValueError(f"unknown family {family!r}")
-    # The same law as (M, S, L): z = ((y/M)^L - 1)/(L·S) with S = sd·M^-L.
-    power = float(score["power"]) if family == "box-cox" else 0.0
-    m = float(inverse_box_cox(np.array(mean), power))
-    log_s = math.log(sd) - power * math.log(m)
-    return _constant("lms", {"log_m": math.log(m), "log_s": log_s, "l": power})
+        return GroupDistribution(
+            **self.columns(),
+            age_low=self.age_low,
+            age_high=self.age_high,
+            open_end=False,
+            distribution=curve,
+            half_widths=halves,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Centile(_Entry):
+    centile: float
+    limit: float
+    ci_low: float | None
+    ci_high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Score(_Entry):
+    family: Literal["normal", "log-normal", "box-cox", "t", "grid"]
+    mean: float = math.nan
+    sd: float = math.nan
+    power: float = 0.0
+    centre: float = math.nan
+    spread: float = math.nan
+    df: float = math.nan
+    centiles: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    def distribution(self) -> Distribution:
+        """A stratum's family as a distribution without age."""
+        if self.family == "t":
+            return StudentDistribution(centre=self.centre, spread=self.spread, df=self.df)
+        if self.family == "grid":
+            pairs = zip(self.centiles, self.values, strict=True)
+            return _constant("quantile", {f"{c:g}": v for c, v in pairs})
+        if self.family == "normal":
+            return _constant("normal", {"mean": self.mean, "sd": self.sd})
+        # The same as (M, S, L): z = ((y/M)^L - 1)/(L·S) with S = sd·M^-L.
+        power = self.power if self.family == "box-cox" else 0.0
+        m = float(inverse_box_cox(np.array(self.mean), power))
+        log_s = math.log(self.sd) - power * math.log(m)
+        return _constant("lms", {"log_m": math.log(m), "log_s": log_s, "l": power})
 
 
 def _constant(family: FamilyName, values: Mapping[str, float]) -> Curve:
-    return Curve(
-        family=family,
-        functions={
-            name: AgeFunction(basis="polynomial", coefficients=(value,))
-            for name, value in values.items()
-        },
-        age_low=0.0,
-        age_high=math.inf,
-    )
+    functions = {
+        name: AgeFunction(basis="polynomial", coefficients=(value,))
+        for name, value in values.items()
+    }
+    return Curve(family=family, functions=functions, age_low=0.0, age_high=math.inf)
 
 
-NO_VALUE = "no value"
+@dataclass(frozen=True, kw_only=True)
+class _Stratum(_Group):
+    age_low: float | None
+    age_high: float | None
+    score: _Score
+    centiles: tuple[_Centile, ...]
+
+    def distribution(self) -> GroupDistribution:
+        """The stratum with its printed limits."""
+        return GroupDistribution(
+            **self.columns(),
+            age_low=self.age_low,
+            age_high=self.age_high,
+            open_end=True,
+            distribution=self.score.distribution(),
+            printed={c.centile: (c.limit, c.ci_low, c.ci_high) for c in self.centiles},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document(_Entry):
+    name: str
+    notice: str
+    level: float
+    sided: str
+    ci_level: float
+    strata: tuple[_Stratum, ...]
+    conventions: dict[str, tuple[str, ...]]
+    curves: tuple[_Curve, ...] = ()
+    healthy_rule: str = ""
+
+
+def reference_model(document: Any, name: str) -> ReferenceModel:
+    """The model of a ``reference_ranges.json``; InputError where it is another file or damaged.
+
+    ``name`` is the file's, for messages.
+    """
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise InputError(
+            f"{name} is not a reference of cardiometa.",
+            hint="Give the reference_ranges.json that `cardiometa reference-ranges` wrote.",
+        )
+    if document.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{name} has format {document.get('format_version')}, this program reads "
+            f"{FORMAT_VERSION}.",
+            hint="Make it again with this version, or use the version that made it.",
+        )
+    read = validate(_Document, document, name)
+    try:
+        groups = [entry.distribution() for entry in (*read.curves, *read.strata)]
+    except (ValueError, IndexError, OverflowError) as error:
+        raise InputError(
+            f"{name} is damaged: {type(error).__name__} in its groups.",
+            hint="Make it again with `cardiometa reference-ranges`.",
+        ) from error
+    names = ("name", "notice", "level", "sided", "ci_level", "healthy_rule", "conventions")
+    facts = {field: getattr(read, field) for field in names}
+    return ReferenceModel(groups=tuple(groups), **facts)
+
+
+# ------------------------------------------------------------------ scoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewPeople:
+class NewParticipants:
     """Rows to score, arrays ``[rows]``: ``sex`` and ``ethnicity`` as text, "" unknown.
 
     ``conventions`` maps each convention that the table states to its text, "" where it does not.
@@ -502,14 +448,34 @@ class NewPeople:
     age_years: np.ndarray
     conventions: Mapping[str, np.ndarray]
 
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> NewParticipants:
+        """The rows of a table with harmonised columns."""
+
+        def text(name: str) -> np.ndarray:
+            if name not in frame:
+                return np.full(len(frame), "", dtype=object)
+            return as_text(frame[name]).to_numpy(dtype=object)
+
+        ages = np.full(len(frame), np.nan)
+        if "age_years" in frame:
+            ages = frame["age_years"].to_numpy(dtype=np.float64, na_value=np.nan)
+        conventions = {name: text(name) for name in CONVENTIONS if name in frame}
+        sex, ethnicity = text("sex"), text("ethnicity")
+        return cls(sex=sex, ethnicity=ethnicity, age_years=ages, conventions=conventions)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Arrays ``[rows]``: NaN where there is no score; ``note`` says why, or by which limits."""
+    """Arrays ``[rows]``: NaN where there is no score; ``note`` says why, or by which limits.
+
+    ``beyond``: the value is below or above every centile of a nonparametric limit.
+    """
 
     z: np.ndarray
     centile: np.ndarray
     note: np.ndarray
+    beyond: np.ndarray
 
     @property
     def scored(self) -> int:
@@ -517,126 +483,96 @@ class Scores:
         return int(np.isfinite(self.z).sum())
 
 
-def score_people(
+def score_participants(
     model: ReferenceModel,
     measure: str,
     values: np.ndarray,
-    people: NewPeople,
+    participants: NewParticipants,
     options: ScoreOptions,
 ) -> Scores:
     """The scores of ``values`` ``[rows]`` (NaN missing) of a measure that the model has."""
-    n = len(values)
-    z = np.full(n, np.nan)
-    note = np.full(n, "", dtype=object)
-    refused = convention_refusals(model, measure, people, options)
-    note[refused != ""] = refused[refused != ""]
+    z = np.full(len(values), np.nan)
+    note = _convention_refusals(model, measure, participants, options)
     missing = ~np.isfinite(values)
     note[missing] = NO_VALUE
     free = (note == "") & ~missing
-    sexes = model.sexes(measure)
-    keys, code = np.unique(
-        np.char.add(np.char.add(people.sex.astype(str), "/"), people.ethnicity.astype(str)),
-        return_inverse=True,
-    )
+    mine = [group for group in model.groups if group.measure == measure]
+    texts = [part.astype(str) for part in (participants.sex, participants.ethnicity)]
+    keys, code = np.unique(np.char.add(np.char.add(texts[0], "/"), texts[1]), return_inverse=True)
     for number, key in enumerate(keys.tolist()):
         rows = np.flatnonzero((code == number) & free)
-        if not len(rows):
-            continue
         sex, _, ethnicity = key.partition("/")
-        if sex not in SEXES and ALL not in sexes:
+        if sex not in SEXES and all(group.sex != ALL for group in mine):
             note[rows] = "sex unknown"
             continue
-        laws, remark = _choose(model, measure, sex, ethnicity, options)
-        if not laws:
-            note[rows] = "no limits for this group"
+        wanted = ethnicity if options.ethnicity == "own" and ethnicity in ETHNICITIES else ALL
+        groups = model.distributions(measure, sex, wanted, options.kind)
+        remarks = []
+        if not groups and wanted != ALL:
+            groups = model.distributions(measure, sex, ALL, options.kind)
+            remarks.append(f"limits of all participants (none of {wanted})")
+        elif wanted == ALL and options.ethnicity == "own" and any(g.ethnicity != ALL for g in mine):
+            remarks.append("limits of all participants (ethnicity unknown)")
+        if not groups:
+            note[rows] = NO_LIMITS
             continue
-        _score_rows(laws, values, people.age_years, rows, (z, note))
-        done = rows[np.isfinite(z[rows])]
-        note[done] = remark
-    return Scores(z=z, centile=100 * special.ndtr(z), note=note)
-
-
-def _choose(
-    model: ReferenceModel, measure: str, sex: str, ethnicity: str, options: ScoreOptions
-) -> tuple[tuple[GroupLaw, ...], str]:
-    """The laws of a group and what must be known about the choice."""
-    wanted = ethnicity if options.ethnicity == "own" and ethnicity in ETHNICITIES else ALL
-    laws = laws_for(model, measure, sex, wanted, options.kind)
-    remarks = []
-    if not laws and wanted != ALL:
-        laws = laws_for(model, measure, sex, ALL, options.kind)
-        remarks.append(f"limits of everybody (none of {wanted})")
-    elif wanted == ALL and options.ethnicity == "own" and _parts(model, measure):
-        remarks.append("limits of everybody (ethnicity unknown)")
-    if laws and laws[0].kind != options.kind and laws[0].kind == "conditional":
-        remarks.append("conditional limits")
-    return laws, "; ".join(remarks)
-
-
-def _parts(model: ReferenceModel, measure: str) -> bool:
-    return any(law.ethnicity != ALL for law in model.laws if law.measure == measure)
+        if groups[0].kind != options.kind and groups[0].kind == "conditional":
+            remarks.append("conditional limits")
+        _score_rows(groups, values, participants.age_years, rows, z, note)
+        note[rows[np.isfinite(z[rows])]] = "; ".join(remarks)
+    beyond = np.isinf(z)
+    z[beyond] = np.nan
+    return Scores(z=z, centile=100 * special.ndtr(z), note=note, beyond=beyond)
 
 
 def _score_rows(
-    laws: Sequence[GroupLaw],
+    groups: Sequence[GroupDistribution],
     values: np.ndarray,
     ages: np.ndarray,
     rows: np.ndarray,
-    into: tuple[np.ndarray, np.ndarray],
+    z: np.ndarray,
+    note: np.ndarray,
 ) -> None:
-    """Fill z and note ``[rows of the table]`` for some rows of one group."""
-    z, note = into
+    """Fill ``z`` (infinite: beyond what is known) and ``note`` for some rows of one group."""
     left = rows
-    for group in laws:
-        mine = left[group.holds(ages[left])]
+    for group in groups:
+        mine = left[group.covers(ages[left])]
         left = np.setdiff1d(left, mine, assume_unique=True)
         if not len(mine):
             continue
         # Where age plays no part any age will do.
-        at = np.nan_to_num(ages[mine])
-        found = group.law.z_scores(values[mine], at)
-        z[mine] = np.where(np.isfinite(found), found, np.nan)
-        note[mine[np.isnan(found)]] = "the law of this group has no such value"
-        low, high = known_ends(group)
-        note[mine[found == -np.inf]] = f"below centile {low:g}"
-        note[mine[found == np.inf]] = f"above centile {high:g}"
+        z[mine] = group.distribution.z_scores(values[mine], np.nan_to_num(ages[mine]))
+        low, high = group.known_ends()
+        note[mine[np.isnan(z[mine])]] = "the distribution of this group has no such value"
+        note[mine[z[mine] == -np.inf]] = f"below centile {low:g}"
+        note[mine[z[mine] == np.inf]] = f"above centile {high:g}"
     for row in left.tolist():
-        note[row] = outside(laws, float(ages[row]))
+        note[row] = outside(groups, float(ages[row]))
 
 
-def known_ends(group: GroupLaw) -> tuple[float, float]:
-    """The centiles between which the law knows a score: 0 and 100 but for a nonparametric one."""
-    law = group.law
-    if isinstance(law, Curve) and law.family == "quantile":
-        centiles = [float(name) for name in law.functions]
-        return min(centiles), max(centiles)
-    return 0.0, 100.0
-
-
-# ------------------------------------------------------------------ conventions
-
-
-def convention_refusals(
-    model: ReferenceModel, measure: str, people: NewPeople, options: ScoreOptions
+def _convention_refusals(
+    model: ReferenceModel, measure: str, participants: NewParticipants, options: ScoreOptions
 ) -> np.ndarray:
     """For each row why its convention forbids a score, "" where nothing does."""
-    refused = np.full(len(people.sex), "", dtype=object)
+    refused = np.full(len(participants.sex), "", dtype=object)
     for name in depends_on(measure):
         wanted = model.conventions.get(name, ())
         if not wanted:
             continue
-        stated: Any = people.conventions.get(name)
+        stated: Any = participants.conventions.get(name)
         if stated is None:
             stated = np.full(len(refused), "", dtype=object)
         other = ~np.isin(stated.astype(str), ["", *wanted])
-        unstated = stated == ""
-        theirs = " or ".join(v[:12] if name.endswith("sha256") else v for v in wanted)
+        shown = slice(12 if name.endswith("sha256") else None)
+        theirs = " or ".join(v[shown] for v in wanted)
         for row in np.flatnonzero(other & (refused == "")).tolist():
-            mine = str(stated[row])
-            mine = mine[:12] if name.endswith("sha256") else mine
-            refused[row] = f"{name} is {mine}, the reference's is {theirs}"
+            refused[row] = f"{name} is {str(stated[row])[shown]}, the reference's is {theirs}"
         if not options.same_conventions:
-            refused[unstated & (refused == "")] = (
-                f"{name} is not stated, the reference's is {theirs}"
-            )
+            unstated = (stated == "") & (refused == "")
+            refused[unstated] = f"{name} is not stated, the reference's is {theirs}"
     return refused
+
+
+def score_names(measure: str) -> tuple[str, str, str]:
+    """The columns that scoring a measure adds."""
+    return f"{measure}_z", f"{measure}_centile", f"{measure}_score_note"

@@ -191,6 +191,16 @@ class ReferenceOptions(Options):
             return (50.0, self.level)
         return (outside / 2, 50.0, 100 - outside / 2)
 
+    @property
+    def outer_centiles(self) -> tuple[float, ...]:
+        """The limits proper: the centiles without the middle."""
+        return tuple(c for c in self.centiles if c != 50)
+
+    @property
+    def tail(self) -> float:
+        """The share of participants beyond the outermost centile."""
+        return min(min(c, 100 - c) for c in self.centiles) / 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOptions(Options):

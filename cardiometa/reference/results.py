@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +11,12 @@ import numpy as np
 from ..files import record_columns
 from ..records import Exclusion
 from .curves.curve import CurveLimits
-from .options import Factor, Method, ReferenceOptions
+from .model import (
+    FORMAT,
+    FORMAT_VERSION,
+    SAMPLING_ERROR,
+)
+from .options import NOT_A_REFERENCE, Factor, Method, ReferenceOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,9 +25,9 @@ if TYPE_CHECKING:
 NO_SHARED_TRIAL = "no trial has both groups"
 MAY_BE_TRIALS = f"{NO_SHARED_TRIAL}: the difference may be the trials'"
 UNLINKED = "level-of-all: no trial has this group and another"
-LEAST_PEOPLE = 10  # of a trial in --method meta: with fewer its variance says nothing
+LEAST_PARTICIPANTS = 10  # of a trial in --method meta: with fewer its variance says nothing
 CONSTANT_TRIAL = "a trial without spread left out"
-TINY_TRIALS = f"trials of fewer than {LEAST_PEOPLE} left out"
+TINY_TRIALS = f"trials of fewer than {LEAST_PARTICIPANTS} left out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,49 +246,8 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceRanges:
-    """Everything that the files and the page are made of.
-
-    ``conventions`` and ``scanners`` (vendor, field_strength_t): the values met and their people.
-    ``methods`` in order; ``curve_lines`` what the centile figures show.
-    ``model`` is the document of ``reference_ranges.json``; ``without_review`` the limits without
-    the scans that ask for review, None where there are none.
-    """
-
-    title: str
-    name: str
-    options: ReferenceOptions
-    by: tuple[Factor, ...]
-    measures: tuple[str, ...]
-    trials: tuple[str, ...]
-    people: int
-    review_people: int
-    visits: tuple[tuple[str, int], ...]
-    conventions: Mapping[str, Mapping[str, int]]
-    scanners: Mapping[str, Mapping[str, int]]
-    rows: tuple[ReferenceLimit, ...]
-    by_trial: tuple[TrialLimit, ...]
-    partition: tuple[PartitionTest, ...]
-    contrasts: tuple[Contrast, ...]
-    calibration: tuple[Calibration, ...]
-    outliers: tuple[Outlier, ...]
-    accounts: tuple[Account, ...]
-    exclusions: tuple[Exclusion, ...]
-    model: Mapping[str, Any]
-    methods: tuple[Method, ...] = ("strata",)
-    curve_lines: tuple[CurveLine, ...] = ()
-    curve_people: tuple[CurvePeople, ...] = ()
-    q_statistics: tuple[QStatistics, ...] = ()
-    worms: tuple[Worm, ...] = ()
-    meta: tuple[MetaEstimate, ...] = ()
-    indexing: tuple[Allometry, ...] = ()
-    without_review: tuple[ReferenceLimit, ...] | None = None
-    warnings: tuple[str, ...] = field(default=())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Allometry(ResultRow):
-    """A row of ``indexing.csv``: the exponent with its SE and interval; None with too few people.
+    """A row of ``indexing.csv``: the exponent with its SE and interval; None: too few participants.
 
     ``index`` is the name to give ``--measure`` for the measure divided by size to that exponent.
     """
@@ -318,8 +282,8 @@ class CurveLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePeople:
-    """The people behind a sex's curves, for internal pages alone: arrays ``[n]``."""
+class CurveParticipants:
+    """The participants behind a sex's curves, for internal pages alone: arrays ``[n]``."""
 
     measure: str
     method: str
@@ -332,7 +296,7 @@ class CurvePeople:
 class QStatistics:
     """A row of the table of fit: chi² with its p for mean, variance, skewness and kurtosis of z.
 
-    ``groups`` age groups of about equal size; everybody of one sex.
+    ``groups`` age groups of about equal size, all participants of one sex.
     """
 
     measure: str
@@ -351,8 +315,8 @@ class QStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worm:
-    """One age group's worm: the observed less the expected z at centiles, ``[centiles]``.
+class WormPlot:
+    """One age group's worm plot: the observed less the expected z at centiles, ``[centiles]``.
 
     ``half_width`` is that of the point-wise 95 % band.
     """
@@ -366,6 +330,71 @@ class Worm:
     deviation: np.ndarray
     half_width: np.ndarray
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRanges:
+    """The result of ``reference-ranges``: everything that the files and the page are made of.
+
+    ``participants`` is their number, ``rows`` are the limits; ``conventions`` and ``scanners``
+    (vendor, field_strength_t): the values found with their participants. ``methods`` in order;
+    ``strata_models`` and ``curve_models`` are the entries of the portable `model`; ``curve_lines``
+    what the centile figures show; ``without_review`` the limits without the scans that ask for
+    review, None where there are none.
+    """
+
+    name: str
+    options: ReferenceOptions
+    by: tuple[Factor, ...]
+    measures: tuple[str, ...]
+    trials: tuple[str, ...]
+    participants: int
+    input_sha256: str
+    methods: tuple[Method, ...]
+    review_rows: int = 0
+    visits: tuple[tuple[str, int], ...] = ()
+    conventions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    scanners: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rows: tuple[ReferenceLimit, ...] = ()
+    by_trial: tuple[TrialLimit, ...] = ()
+    partition: tuple[PartitionTest, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
+    outliers: tuple[Outlier, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    strata_models: tuple[Mapping[str, Any], ...] = ()
+    curve_models: tuple[Mapping[str, Any], ...] = ()
+    curve_lines: tuple[CurveLine, ...] = ()
+    curve_participants: tuple[CurveParticipants, ...] = ()
+    q_statistics: tuple[QStatistics, ...] = ()
+    worm_plots: tuple[WormPlot, ...] = ()
+    meta: tuple[MetaEstimate, ...] = ()
+    indexing: tuple[Allometry, ...] = ()
+    without_review: tuple[ReferenceLimit, ...] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, tables: Mapping[str, Sequence[Any]], options: ReferenceOptions, **facts: Any
+    ) -> ReferenceRanges:
+        """The result with ``tables``, rows by field; those of unselected participants say so."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for name, rows in tables.items():
+            if not options.healthy_only and name != "warnings":
+                noted = [isinstance(row, ResultRow) for row in rows]
+                rows = [  # noqa: PLW2901
+                    replace(row, notes=(*row.notes, NOT_A_REFERENCE)) if has_notes else row
+                    for row, has_notes in zip(rows, noted, strict=True)
+                ]
+            found[name] = tuple(rows)
+        return cls(options=options, **found, **facts)
+
+    @property
+    def title(self) -> str:
+        """What the limits are of."""
+        healthy = self.options.healthy_only
+        return "Reference ranges" if healthy else NOT_A_REFERENCE.capitalize()
+
     @property
     def limits(self) -> pd.DataFrame:
         """The limits as a table, a row per group, age and centile."""
@@ -374,3 +403,28 @@ class Worm:
         names = record_columns(ReferenceLimit)
         cells = [[getattr(row, name) for name in names] for row in self.rows]
         return pd.DataFrame(cells, columns=names)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The document of ``reference_ranges.json``, with which new participants are scored."""
+        options = self.options
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "title": self.title,
+            "name": self.name,
+            "notice": "" if options.healthy_only else NOT_A_REFERENCE,
+            "methods": list(self.methods),
+            "level": options.level,
+            "sided": options.sided,
+            "ci_level": options.ci_level,
+            "ci_is": SAMPLING_ERROR,
+            "age_bands": list(options.age_bands),
+            "strata": list(self.strata_models),
+            "curves": list(self.curve_models),
+            "conventions": {name: sorted(values) for name, values in self.conventions.items()},
+            "trials": list(self.trials),
+            "healthy_rule": options.healthy_rule,
+            "by": list(self.by),
+            "input_sha256": self.input_sha256,
+        }

@@ -1,16 +1,14 @@
-"""Values that no heart has, and values that a method cannot take: refused before anything else.
+"""Which rows of a table the ranges are made of: one per participant, every other with its reason.
 
-Columns of measures divided by a power of body size, where the user names them.
-
-Which rows of a table the ranges are made of: one row a person, every other row with its reason.
-
-Rows in = people kept + excluded rows; each measure then leaves out the people without its value.
-
-Facts that move a measure and must not be mixed in one range.
+Rows in = participants kept + excluded rows; each measure then leaves out the participants without
+its value. Refused before anything else: values that no heart has, values that a method cannot take,
+and facts that move a measure and must not be mixed in one range (conventions).
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -18,142 +16,25 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ..cohort.parsing import rows_text
+from ..cohort.parsing import LARGEST, rows_text
 from ..errors import Problem, TableError
 from ..measurement.measures import definition, derived_measure, derived_values
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion
 from .options import Factor, Method, ReferenceOptions
 
+ALL = "all"
+BASELINE = "baseline"
 NEEDS_POSITIVE = ("lms",)
+# What each convention changes: BSA only the measures divided by it, the others every heart volume.
+_ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")
+_BSA = "bsa_formula"
+CONVENTIONS = (*_ALWAYS, "reported_papillary", _BSA)
+SCANNERS = ("vendor", "field_strength_t")
 # A volume or mass below it is one in litres or kilograms.
 _LITRES = {"mL": 2.0, "mL/m2": 1.0, "g": 2.0, "g/m2": 1.0}
 _NEVER_NEGATIVE = (*_LITRES, "%", "bpm", "L/min", "L/min/m2", "m2", "cm", "kg")
 _FEW = 3
 _MOST_NAMED = 200
-
-
-def check_values(people: People, measures: Sequence[str]) -> None:
-    """Refuse negative values and those in litres or kilograms; raises TableError with all of them.
-
-    Of the measures known by name: a column of the user's own may hold anything.
-    """
-    negative = [p for measure in measures for p in _negative(people, measure)]
-    if negative:
-        raise TableError(
-            "A measure has negative values.",
-            hint="Correct them, or leave them blank: an unknown value is left out and counted.",
-            problems=negative,
-        )
-    litres = [p for measure in measures for p in _litres(people, measure)]
-    if litres:
-        raise TableError(
-            "The unit of a measure is wrong.",
-            hint="Give volumes in mL and masses in g, or map the unit in [columns] of --config.",
-            problems=litres,
-        )
-
-
-def _negative(people: People, measure: str) -> Iterator[Problem]:
-    known = definition(measure)
-    if known.unit not in _NEVER_NEGATIVE:
-        return
-    values = people.values(measure)
-    for row in np.flatnonzero(values < 0)[:_MOST_NAMED].tolist():
-        keys = people.keys
-        names = (keys.trial[row], keys.participant[row], keys.visit[row])
-        yield Problem(
-            where=f"{measure}, {'/'.join(name for name in names if name)}",
-            what=f"{values[row]:g} {known.unit}",
-            why="It cannot be below 0.",
-        )
-
-
-def _litres(people: People, measure: str) -> Iterator[Problem]:
-    """A trial's values in litres or kilograms: half of them, or some that 1,000 times would fit.
-
-    No trial of adults has a median LV or RV volume of 2 mL or a mass of 2 g.
-    """
-    unit = definition(measure).unit
-    least = _LITRES.get(unit)
-    if least is None:
-        return
-    values = people.values(measure)
-    for number, trial in enumerate(people.trials):
-        mine = values[(people.trial == number) & np.isfinite(values) & (values != 0)]
-        if len(mine) < _FEW:
-            continue
-        small, rest = mine[mine < least], mine[mine >= least]
-        many = bool(np.median(mine) < least)
-        fit = 0
-        if len(rest) and not many:
-            low, high = np.quantile(rest, [0.01, 0.99])
-            fit = int(np.sum((1000 * small >= low) & (1000 * small <= high)))
-        if many or fit >= _FEW:
-            yield Problem(
-                where=f"{measure}, trial {trial}",
-                what=f"{'half of the' if many else fit} values are below {least:g} {unit}",
-                why="They look like litres or kilograms.",
-            )
-
-
-def check_positive(
-    people: People, measures: Sequence[str], methods: Sequence[Method], options: ReferenceOptions
-) -> None:
-    """Refuse values that the method named cannot take; raises TableError with their counts."""
-    by_name = options.method in NEEDS_POSITIVE
-    what = f"--method {options.method}" if by_name else f"--limits {options.limits}"
-    banded = "strata" in methods or "meta" in methods
-    if not by_name and (options.limits not in ("log", "boxcox") or not banded):
-        return
-    problems = [
-        Problem(where=name, what=f"{count} values are 0 or less")
-        for name in measures
-        if (count := int(np.sum(people.values(name) <= 0)))
-    ]
-    if problems:
-        other = "another --method" if by_name else "other --limits"
-        raise TableError(
-            f"{what} needs positive values.",
-            hint=f"Choose {other}, or name the measures that are positive with --measure.",
-            problems=problems,
-        )
-
-
-def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable:
-    """The table with a column for each derived measure among ``names``.
-
-    TableError where the measure or the body size that it needs is not in the table.
-    """
-    columns, problems = {}, []
-    for name in names or ():
-        measure = derived_measure(name)
-        if measure is None or name in table.rows:
-            continue
-        missing = [c for c in (measure.of, *measure.needs) if c not in table.rows]
-        if missing:
-            problems.append(
-                Problem(where=name, what=f"the table has no column {' and no '.join(missing)}")
-            )
-            continue
-        columns[name] = derived_values(
-            measure,
-            _numbers(table.rows, measure.of),
-            _numbers(table.rows, "height_cm"),
-            _numbers(table.rows, "weight_kg"),
-        )
-    if problems:
-        raise TableError("An index needs a column that is not there.", problems=problems)
-    return replace(table, rows=table.rows.assign(**columns)) if columns else table
-
-
-def _numbers(rows: pd.DataFrame, name: str) -> np.ndarray:
-    if name not in rows:
-        return np.full(len(rows), np.nan)
-    numbers = pd.to_numeric(rows[name], errors="coerce")
-    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-BASELINE = "baseline"
 _FEW_PHASES = "very_few_phases"  # the flag of `imaging` that is not for reference ranges
 Stage = Literal["scan", "participant"]
 
@@ -172,15 +53,28 @@ class Keys:
             trial=self.trial[rows], participant=self.participant[rows], visit=self.visit[rows]
         )
 
+    def person(self) -> tuple[np.ndarray, np.ndarray]:
+        """The number of each row's participant (ids are of one trial), and their names."""
+        trial, trials = pd.factorize(self.trial)
+        participant, _ = pd.factorize(self.participant)
+        return pd.factorize(participant * len(trials) + trial)
+
+    def excluded(self, stage: Stage, code: str, sentence: str) -> list[Exclusion]:
+        """An exclusion for each row."""
+        return [
+            Exclusion(stage=stage, trial=t, participant_id=p, visit=v, code=code, sentence=sentence)
+            for t, p, v in zip(self.trial, self.participant, self.visit, strict=True)
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class People:
-    """One row a person, in a fixed order (trial, participant), as arrays ``[people]``.
+class Participants:
+    """One row per participant, in a fixed order (trial, participant), arrays ``[participants]``.
 
     ``trial`` counts into ``trials``; ``sex`` and ``ethnicity`` into `SEXES` and `ETHNICITIES`,
     -1 unknown; ``age_years`` NaN unknown; ``band`` counts into the age bands, -1 outside;
-    ``by`` is what the limits are stratified by. ``frame`` and ``keys`` hold the same rows.
-    ``person`` numbers the people where one may have several rows (``--repeated``), else None.
+    ``by`` is what the limits are stratified by. ``frame`` and ``keys`` have the same rows.
+    ``person`` numbers the participants where one may have several rows (``--repeated``), else None.
     """
 
     frame: pd.DataFrame
@@ -196,116 +90,128 @@ class People:
     review_rows: int
     visits: tuple[tuple[str, int], ...]
     exclusions: tuple[Exclusion, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
     person: np.ndarray | None = None
 
     @property
     def count(self) -> int:
-        """People: as many as rows, but where a person has several."""
+        """As many as rows, except where a participant has several."""
         return self.count_of(np.arange(len(self.trial)))
 
     def count_of(self, rows: np.ndarray) -> int:
-        """People of some rows (numbers)."""
+        """Participants of some rows (numbers)."""
         return len(rows) if self.person is None else len(np.unique(self.person[rows]))
 
     def values(self, measure: str) -> np.ndarray:
-        """A measure's values ``[people]`` as float64, NaN where there is none."""
-        return _numbers_people(self.frame, measure)
+        """A measure's values ``[participants]`` as float64, NaN where there is none."""
+        return _numbers(self.frame, measure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
-    """The columns that decide who is used, as arrays ``[rows]`` made once."""
+class MeasureData:
+    """One measure: ``values`` ``[participants]``, NaN where missing or left out."""
 
-    keys: Keys
-    visit_day: np.ndarray
-    status: np.ndarray
-    flags: np.ndarray
-    healthy: np.ndarray
-    sex: np.ndarray
-    ethnicity: np.ndarray
-    age_years: np.ndarray
+    measure: str
+    unit: str
+    participants: Participants
+    values: np.ndarray
+    options: ReferenceOptions
 
 
 @dataclass(slots=True)
-class _Sieve:
-    """Row numbers on their way: what fell through is kept with its reason."""
+class RowFilter:
+    """The numbers of the rows still used; those dropped are kept with their reason."""
 
-    columns: _Columns
+    columns: Mapping[str, np.ndarray]
+    keys: Keys
     rows: np.ndarray
     exclusions: list[Exclusion]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A column of the rows still used."""
+        return np.asarray(self.columns[name][self.rows])
 
     def drop(self, out: np.ndarray, stage: Stage, code: str, sentence: str) -> None:
         """Exclude those of the current rows where ``out`` is true."""
         if out.any():
-            gone = self.columns.keys.at(self.rows[out])
-            self.exclusions.extend(excluded(gone, stage, code, sentence))
+            gone = self.keys.at(self.rows[out])
+            self.exclusions.extend(gone.excluded(stage, code, sentence))
             self.rows = self.rows[~out]
 
 
-def excluded(keys: Keys, stage: Stage, code: str, sentence: str) -> list[Exclusion]:
-    """An exclusion for each row of ``keys``."""
-    return [
-        Exclusion(
-            stage=stage,
-            trial=trial,
-            participant_id=participant,
-            visit=visit,
-            code=code,
-            sentence=sentence,
-        )
-        for trial, participant, visit in zip(keys.trial, keys.participant, keys.visit, strict=True)
-    ]
-
-
-def select_people(table: CohortTable, options: ReferenceOptions) -> People:
-    """The people of a table by the options; raises TableError where they cannot be told.
+def select_participants(table: CohortTable, options: ReferenceOptions) -> Participants:
+    """The participants of a table by the options; raises TableError where that is ambiguous.
 
     In order: failed scans, those of fewer than 12 phases, those to review (``status`` ``ok``), who
     is not healthy, other visits than the one used, unknown sex, unknown age or age below the first
     band.
     """
-    _require_keys(table.rows)
-    columns = _columns(table.rows)
-    sieve = _Sieve(
-        columns=columns, rows=np.arange(len(table.rows)), exclusions=list(table.exclusions)
+    frame = table.rows
+    _require_keys(frame)
+    keys = Keys(
+        trial=_texts(frame, "trial"),
+        participant=_texts(frame, "participant_id"),
+        visit=_texts(frame, "visit"),
     )
-    _drop_by_status(sieve, options)
+    number, words = pd.factorize(_texts(frame, "healthy"))
+    healthy = np.array([str(word).lower() for word in words], dtype=object)[number]
+    columns = {
+        "visit_day": _numbers(frame, "visit_day"),
+        "status": _texts(frame, "status"),
+        "flags": _texts(frame, "flags"),
+        "healthy": np.where(healthy == "true", 1, np.where(healthy == "false", 0, -1)),
+        "sex": _coded(frame, "sex", SEXES),
+        "ethnicity": _coded(frame, "ethnicity", ETHNICITIES),
+        "age_years": _numbers(frame, "age_years"),
+    }
+    kept = RowFilter(
+        columns=columns, keys=keys, rows=np.arange(len(frame)), exclusions=list(table.exclusions)
+    )
+    _drop_scans(kept, options)
     if options.healthy_only:
-        _drop_not_healthy(sieve)
-    visit_warnings = _one_visit(sieve, options)
-    by, warnings = _factors(sieve, options)
-    _drop_unknown(sieve, by, options)
-    if not len(sieve.rows):
-        raise _nobody_left(sieve.exclusions)
-    rows = sieve.rows[_order(columns.keys.at(sieve.rows))]
-    keys = columns.keys.at(rows)
+        _drop_not_healthy(kept)
+    visit_warnings = _one_visit(kept, options)
+    by, warnings = _factors(kept, options)
+    if "sex" in by:
+        kept.drop(kept["sex"] < 0, "participant", "sex-unknown", "sex is unknown")
+    if "age" in by:
+        unknown = ~np.isfinite(kept["age_years"])
+        kept.drop(unknown, "participant", "age-unknown", "age is unknown")
+        first = options.age_bands[0]
+        sentence = f"younger than {first:g} years, the first age band"
+        kept.drop(kept["age_years"] < first, "participant", "age-below-bands", sentence)
+    if not len(kept.rows):
+        counts = sorted(Counter(e.code for e in kept.exclusions).items())
+        raise TableError(
+            "No participants are left to make ranges of.",
+            hint="Check --healthy-only/--all, --status and --age-bands.",
+            problems=[Problem(where=code, what=f"{n} rows excluded") for code, n in counts],
+        )
+    keys = keys.at(kept.rows)
+    # By trial and participant, so that the order of the file does not matter.
+    order = np.lexsort([pd.factorize(k, sort=True)[0] for k in (keys.participant, keys.trial)])
+    rows, keys = kept.rows[order], keys.at(order)
     trial, trials = pd.factorize(keys.trial, sort=True)
-    age = columns.age_years[rows]
-    return People(
-        frame=table.rows.iloc[rows],
+    visit, names = pd.factorize(keys.visit, sort=True)
+    counts = np.bincount(visit, minlength=len(names)).tolist()
+    age = columns["age_years"][rows]
+    return Participants(
+        frame=frame.iloc[rows],
         keys=keys,
         trials=tuple(str(name) for name in trials),
         trial=trial,
-        sex=columns.sex[rows],
-        ethnicity=columns.ethnicity[rows],
+        sex=columns["sex"][rows],
+        ethnicity=columns["ethnicity"][rows],
         age_years=age,
         band=age_band(age, options.age_bands),
         by=by,
-        rows_in=len(table.rows) + len(table.exclusions),
-        review_rows=int(np.sum(columns.status[rows] == "review")),
-        visits=_visits_used(keys.visit),
-        exclusions=tuple(sieve.exclusions),
+        rows_in=len(frame) + len(table.exclusions),
+        review_rows=int(np.sum(columns["status"][rows] == "review")),
+        visits=tuple((str(n), c) for n, c in zip(names, counts, strict=True) if n),
+        exclusions=tuple(kept.exclusions),
         warnings=(*warnings, *visit_warnings),
-        person=_person_numbers(keys) if options.repeated else None,
+        person=np.asarray(keys.person()[0]) if options.repeated else None,
     )
-
-
-def _person_numbers(keys: Keys) -> np.ndarray:
-    """The number of each row's person: ids are of one trial."""
-    trial, trials = pd.factorize(keys.trial)
-    participant, _ = pd.factorize(keys.participant)
-    return np.asarray(pd.factorize(participant * len(trials) + trial)[0])
 
 
 def age_band(age_years: np.ndarray, bands: Sequence[float]) -> np.ndarray:
@@ -315,25 +221,6 @@ def age_band(age_years: np.ndarray, bands: Sequence[float]) -> np.ndarray:
 
 
 # ------------------------------------------------------------------ columns
-
-
-def _columns(frame: pd.DataFrame) -> _Columns:
-    number, words = pd.factorize(_texts(frame, "healthy"))
-    healthy = np.array([str(word).lower() for word in words], dtype=object)[number]
-    return _Columns(
-        keys=Keys(
-            trial=_texts(frame, "trial"),
-            participant=_texts(frame, "participant_id"),
-            visit=_texts(frame, "visit"),
-        ),
-        visit_day=_numbers_people(frame, "visit_day"),
-        status=_texts(frame, "status"),
-        flags=_texts(frame, "flags"),
-        healthy=np.where(healthy == "true", 1, np.where(healthy == "false", 0, -1)),
-        sex=_coded(frame, "sex", SEXES),
-        ethnicity=_coded(frame, "ethnicity", ETHNICITIES),
-        age_years=_numbers_people(frame, "age_years"),
-    )
 
 
 def _texts(frame: pd.DataFrame, name: str) -> np.ndarray:
@@ -348,7 +235,7 @@ def _texts(frame: pd.DataFrame, name: str) -> np.ndarray:
     return np.where(missing, "", cells)
 
 
-def _numbers_people(frame: pd.DataFrame, name: str) -> np.ndarray:
+def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column as float64, NaN where missing, absent or not finite."""
     if name not in frame:
         return np.full(len(frame), np.nan)
@@ -358,10 +245,33 @@ def _numbers_people(frame: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _coded(frame: pd.DataFrame, name: str, codes: Sequence[str]) -> np.ndarray:
-    index = pd.Index(list(codes), dtype=object)
-    return np.asarray(
-        index.get_indexer(pd.Index(_texts(frame, name), dtype=object)), dtype=np.int64
-    )
+    texts = pd.Index(_texts(frame, name), dtype=object)
+    return np.asarray(pd.Index(list(codes), dtype=object).get_indexer(texts), dtype=np.int64)
+
+
+def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable:
+    """The table with a column for each measure among ``names`` divided by a power of body size.
+
+    TableError where the measure or the body size that it needs is not in the table.
+    """
+    columns, problems = {}, []
+    for name in names or ():
+        measure = derived_measure(name)
+        if measure is None or name in table.rows:
+            continue
+        missing = [c for c in (measure.of, *measure.needs) if c not in table.rows]
+        if missing:
+            what = f"the table has no column {' and no '.join(missing)}"
+            problems.append(Problem(where=name, what=what))
+            continue
+        parts = (_numbers(table.rows, c) for c in (measure.of, "height_cm", "weight_kg"))
+        columns[name] = derived_values(measure, *parts)
+    if problems:
+        raise TableError("An index needs a column that the table does not have.", problems=problems)
+    return replace(table, rows=table.rows.assign(**columns)) if columns else table
+
+
+# ------------------------------------------------------------------ who is not used
 
 
 def _require_keys(frame: pd.DataFrame) -> None:
@@ -376,252 +286,261 @@ def _require_keys(frame: pd.DataFrame) -> None:
     if len(missing):
         raise TableError(
             f"{len(missing)} rows have no participant id.",
-            hint="Without it nobody can tell whether two rows are one person.",
+            hint="Without it, rows of one participant cannot be recognised.",
             problems=[
                 Problem(where=f"data row {row + 1}", what="participant_id is empty")
-                for row in missing[:200]
+                for row in missing[:_MOST_NAMED]
             ],
         )
 
 
-def _order(keys: Keys) -> np.ndarray:
-    """Rows by trial and participant, so that the order of the file plays no part."""
-    trial, _ = pd.factorize(keys.trial, sort=True)
-    participant, _ = pd.factorize(keys.participant, sort=True)
-    return np.lexsort((participant, trial))
-
-
-def _factors(
-    sieve: _Sieve, options: ReferenceOptions
-) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
-    """What to stratify by: the options' wish, or every factor known of someone still here.
-
-    A factor that only others have (patients, another visit) would leave nobody.
-    """
-    columns, rows = sieve.columns, sieve.rows
-    known: dict[Factor, np.ndarray] = {
-        "sex": columns.sex >= 0,
-        "ethnicity": columns.ethnicity >= 0,
-        "age": np.isfinite(columns.age_years),
-    }
-    if not len(rows):
-        return (), ()
-    absent = [factor for factor, is_known in known.items() if not is_known[rows].any()]
-    if options.by is None:
-        warnings = tuple(
-            f"{'Nobody selected has a known' if known[factor].any() else 'The table has no'} "
-            f"{factor}: the limits are not stratified by {factor}."
-            for factor in absent
-        )
-        return tuple(factor for factor in known if factor not in absent), warnings
-    wrong = [factor for factor in options.by if factor in absent]
-    if wrong:
-        what = (
-            "nobody selected has a known"
-            if any(known[factor].any() for factor in wrong)
-            else "the table has no"
-        )
-        raise TableError(
-            f"--by {','.join(options.by)}: {what} {' and no '.join(wrong)}.",
-            hint="Name the columns (--sex, --ethnicity, --age) or leave them out of --by.",
-        )
-    return tuple(factor for factor in known if factor in options.by), ()
-
-
-# ------------------------------------------------------------------ who is not used
-
-
-def _drop_by_status(sieve: _Sieve, options: ReferenceOptions) -> None:
-    status = sieve.columns.status
-    sieve.drop(status[sieve.rows] == "failed", "scan", "failed", "segmentation failed")
-    number, flags = pd.factorize(sieve.columns.flags[sieve.rows])
+def _drop_scans(kept: RowFilter, options: ReferenceOptions) -> None:
+    kept.drop(kept["status"] == "failed", "scan", "failed", "segmentation failed")
+    number, flags = pd.factorize(kept["flags"])
     few = np.array([_FEW_PHASES in text.split(";") for text in flags], dtype=bool)[number]
     sentence = "cine of fewer than 12 phases, whose EDV and EF read low"
-    sieve.drop(few, "scan", _FEW_PHASES.replace("_", "-"), sentence)
+    kept.drop(few, "scan", _FEW_PHASES.replace("_", "-"), sentence)
     if options.status == "ok":
-        review = status[sieve.rows] == "review"
-        sieve.drop(review, "scan", "review", "scan asks for review (--status ok)")
+        review = kept["status"] == "review"
+        kept.drop(review, "scan", "review", "scan asks for review (--status ok)")
 
 
-def _drop_not_healthy(sieve: _Sieve) -> None:
-    healthy = sieve.columns.healthy
-    if not (healthy[sieve.rows] >= 0).any():
+def _drop_not_healthy(kept: RowFilter) -> None:
+    if not (kept["healthy"] >= 0).any():
         raise TableError(
             "No row says whether its participant is healthy (column healthy).",
             hint=(
                 "A reference interval needs a healthy population. Map a column to `healthy` in "
-                "[columns], or use --all for the distribution of everybody, which is titled so."
+                "[columns], or use --all for the distribution of all participants, which is titled "
+                "so."
             ),
         )
-    unknown = healthy[sieve.rows] < 0
-    sieve.drop(unknown, "participant", "healthy-unknown", "not known to be healthy")
-    sick = healthy[sieve.rows] == 0
-    sieve.drop(sick, "participant", "not-healthy", "not healthy by the trial's rule")
+    unknown = kept["healthy"] < 0
+    kept.drop(unknown, "participant", "healthy-unknown", "not known to be healthy")
+    sick = kept["healthy"] == 0
+    kept.drop(sick, "participant", "not-healthy", "not healthy by the trial's rule")
 
 
-def _drop_unknown(sieve: _Sieve, by: Sequence[Factor], options: ReferenceOptions) -> None:
-    columns = sieve.columns
-    if "sex" in by:
-        sieve.drop(columns.sex[sieve.rows] < 0, "participant", "sex-unknown", "sex is unknown")
-    if "age" in by:
-        unknown = ~np.isfinite(columns.age_years[sieve.rows])
-        sieve.drop(unknown, "participant", "age-unknown", "age is unknown")
-        first = options.age_bands[0]
-        sieve.drop(
-            columns.age_years[sieve.rows] < first,
-            "participant",
-            "age-below-bands",
-            f"younger than {first:g} years, the first age band",
+def _factors(kept: RowFilter, options: ReferenceOptions) -> tuple[tuple[Factor, ...], list[str]]:
+    """What to stratify by: the options' wish, or every factor known of a participant still used.
+
+    A factor that only others have (patients, another visit) would leave no participants.
+    """
+    known: dict[Factor, np.ndarray] = {
+        "sex": kept.columns["sex"] >= 0,
+        "ethnicity": kept.columns["ethnicity"] >= 0,
+        "age": np.isfinite(kept.columns["age_years"]),
+    }
+    if not len(kept.rows):
+        return (), []
+    absent = [factor for factor, is_known in known.items() if not is_known[kept.rows].any()]
+    if options.by is None:
+        warnings = []
+        for factor in absent:
+            selected = "No participant selected has a known"
+            what = selected if known[factor].any() else "The table has no"
+            warnings.append(f"{what} {factor}: the limits are not stratified by {factor}.")
+        return tuple(factor for factor in known if factor not in absent), warnings
+    wrong = [factor for factor in options.by if factor in absent]
+    if wrong:
+        anyone = any(known[factor].any() for factor in wrong)
+        what = "no participant selected has a known" if anyone else "the table has no"
+        raise TableError(
+            f"--by {','.join(options.by)}: {what} {' and no '.join(wrong)}.",
+            hint="Name the columns (--sex, --ethnicity, --age) or leave them out of --by.",
         )
+    return tuple(factor for factor in known if factor in options.by), []
 
 
-def _nobody_left(exclusions: Sequence[Exclusion]) -> TableError:
-    counts: dict[str, int] = {}
-    for exclusion in exclusions:
-        counts[exclusion.code] = counts.get(exclusion.code, 0) + 1
-    return TableError(
-        "Nobody is left to make ranges of.",
-        hint="Look at --healthy-only/--all, --status and --age-bands.",
-        problems=[
-            Problem(where=code, what=f"{count} rows excluded")
-            for code, count in sorted(counts.items())
-        ],
-    )
-
-
-# ------------------------------------------------------------------ one visit a person
-
-
-def _visits_used(visit: np.ndarray) -> tuple[tuple[str, int], ...]:
-    number, names = pd.factorize(visit, sort=True)
-    counts = np.bincount(number, minlength=len(names))
-    return tuple((str(n), int(c)) for n, c in zip(names, counts, strict=True) if n)
-
-
-def _one_visit(sieve: _Sieve, options: ReferenceOptions) -> tuple[str, ...]:
-    """Keep one row a person: the named visit, else baseline, else the least visit_day."""
-    keys = sieve.columns.keys.at(sieve.rows)
+def _one_visit(kept: RowFilter, options: ReferenceOptions) -> list[str]:
+    """Keep one row per participant: the named visit, else baseline, else the least visit_day."""
+    keys = kept.keys.at(kept.rows)
     named = options.use_visit
     if named is not None and not (keys.visit == named).any():
         seen = ", ".join(sorted(set(keys.visit) - {""})) or "none"
         raise TableError(f"No row has the visit {named}.", hint=f"Visits here: {seen}.")
-    if not len(sieve.rows) or options.repeated:
-        return ()
+    if not len(kept.rows) or options.repeated:
+        return []
     rank = np.where(keys.visit == named, 0, np.where(keys.visit == BASELINE, 1, 2))
-    trial, trials = pd.factorize(keys.trial)
-    participant, _ = pd.factorize(keys.participant)
-    person, _ = pd.factorize(participant * len(trials) + trial)
-    keep = _chosen_rows(keys, sieve.columns.visit_day[sieve.rows], person, rank)
+    keep = _chosen_rows(keys, kept["visit_day"], rank)
     chosen = keys.visit[keep]
-    sieve.drop(~keep, "scan", "other-visit", "another scan of this participant is used")
+    kept.drop(~keep, "scan", "other-visit", "another scan of this participant is used")
     others = int(np.sum(chosen != named))
     if named is None or not others:
-        return ()
-    who = f"{others} of {len(chosen)} people have no visit {named}"
-    return (f"{who}: their baseline or earliest scan is used.",)
+        return []
+    who = f"{others} of {len(chosen)} participants have no visit {named}"
+    return [f"{who}: their baseline or earliest scan is used."]
 
 
-def _chosen_rows(
-    keys: Keys, visit_day: np.ndarray, person: np.ndarray, rank: np.ndarray
-) -> np.ndarray:
-    """True for the row of each person that is used; TableError where that cannot be told."""
-    people = int(person.max()) + 1
-    best = np.full(people, 2)
+def _chosen_rows(keys: Keys, visit_day: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """True for the row of each participant that is used; TableError where that is ambiguous."""
+    person, numbers = keys.person()
+    size = len(numbers)
+    best = np.full(size, 2)
     np.minimum.at(best, person, rank)
     candidate = rank == best[person]
-    several = (np.bincount(person[candidate], minlength=people) > 1)[person] & candidate
+    several = (np.bincount(person[candidate], minlength=size) > 1)[person] & candidate
     if not several.any():
         return np.asarray(candidate, dtype=bool)
     # Only the least visit_day decides, and only among visits that have no name to go by.
-    dated = np.bincount(person[several & ~np.isfinite(visit_day)], minlength=people) == 0
-    least = np.full(people, np.inf)
+    dated = np.bincount(person[several & ~np.isfinite(visit_day)], minlength=size) == 0
+    least = np.full(size, np.inf)
     np.minimum.at(least, person[several], np.nan_to_num(visit_day[several], nan=np.inf))
     first = several & (visit_day == least[person])
-    one = np.bincount(person[first], minlength=people) == 1
-    decided = dated & one & (best == 2)
-    unclear = several & ~decided[person]
-    if unclear.any():
-        raise _several_rows(keys.at(unclear), person[unclear])
-    return np.asarray(np.where(several, first, candidate), dtype=bool)
-
-
-def _several_rows(keys: Keys, person: np.ndarray) -> TableError:
-    numbers = np.unique(person)
+    one = np.bincount(person[first], minlength=size) == 1
+    unclear = several & ~(dated & one & (best == 2))[person]
+    if not unclear.any():
+        return np.asarray(np.where(several, first, candidate), dtype=bool)
+    doubtful = np.unique(person[unclear])
     problems = []
-    for number in numbers[:200]:
-        mine = keys.at(person == number)
+    for number in doubtful[:_MOST_NAMED]:
+        mine = keys.at(unclear & (person == number))
         names = ", ".join(name or "no visit" for name in mine.visit)
-        problems.append(
-            Problem(
-                where=f"{mine.trial[0]}/{mine.participant[0]}",
-                what=f"{len(mine.visit)} rows ({names})",
-            )
-        )
-    return TableError(
-        f"{len(numbers)} participants have several rows and nothing says which one to use.",
+        where = f"{mine.trial[0]}/{mine.participant[0]}"
+        problems.append(Problem(where=where, what=f"{len(mine.visit)} rows ({names})"))
+    raise TableError(
+        f"{len(doubtful)} participants have several rows and nothing says which one to use.",
         hint=(
-            "Give one row a participant and visit; name the visit with --use-visit, call it "
+            "Give one row per participant and visit; name the visit with --use-visit, call it "
             "baseline, or give visit_day for each row (no ties)."
         ),
         problems=problems,
     )
 
 
-# What each convention changes: BSA only the measures divided by it, the others every heart volume.
-_ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")
-_BSA = "bsa_formula"
-CONVENTIONS = (*_ALWAYS, "reported_papillary", _BSA)
-SCANNERS = ("vendor", "field_strength_t")
-_NO_IMAGE = ("heart_rate_bpm", "bsa_m2")
+# ------------------------------------------------------------------ values
+
+
+def check_values(participants: Participants, measures: Sequence[str]) -> None:
+    """Refuse negative values and those in litres or kilograms; raises TableError with all of them.
+
+    Of the measures known by name: a column of the user's own may contain anything.
+    """
+    negative = [p for measure in measures for p in _negative(participants, measure)]
+    if negative:
+        raise TableError(
+            "A measure has negative values.",
+            hint="Correct them, or leave them blank: an unknown value is left out and counted.",
+            problems=negative,
+        )
+    litres = [p for measure in measures for p in _litres(participants, measure)]
+    if litres:
+        raise TableError(
+            "The unit of a measure is wrong.",
+            hint="Give volumes in mL and masses in g, or map the unit in [columns] of --config.",
+            problems=litres,
+        )
+
+
+def _negative(participants: Participants, measure: str) -> Iterator[Problem]:
+    unit = definition(measure).unit
+    if unit not in _NEVER_NEGATIVE:
+        return
+    values, keys = participants.values(measure), participants.keys
+    for row in np.flatnonzero(values < 0)[:_MOST_NAMED].tolist():
+        names = (keys.trial[row], keys.participant[row], keys.visit[row])
+        yield Problem(
+            where=f"{measure}, {'/'.join(name for name in names if name)}",
+            what=f"{values[row]:g} {unit}",
+            why="It cannot be below 0.",
+        )
+
+
+def _litres(participants: Participants, measure: str) -> Iterator[Problem]:
+    """A trial's values in litres or kilograms: half of them, or some that 1,000 times would fit.
+
+    No trial of adults has a median LV or RV volume of 2 mL or a mass of 2 g.
+    """
+    unit = definition(measure).unit
+    least = _LITRES.get(unit)
+    if least is None:
+        return
+    values = participants.values(measure)
+    for number, trial in enumerate(participants.trials):
+        mine = values[(participants.trial == number) & np.isfinite(values) & (values != 0)]
+        if len(mine) < _FEW:
+            continue
+        small, rest = mine[mine < least], mine[mine >= least]
+        many = bool(np.median(mine) < least)
+        fit = 0
+        if len(rest) and not many:
+            low, high = np.quantile(rest, [0.01, 0.99])
+            fit = int(np.sum((1000 * small >= low) & (1000 * small <= high)))
+        if many or fit >= _FEW:
+            yield Problem(
+                where=f"{measure}, trial {trial}",
+                what=f"{'half of the' if many else fit} values are below {least:g} {unit}",
+                why="They look like litres or kilograms.",
+            )
+
+
+def check_positive(
+    participants: Participants,
+    measures: Sequence[str],
+    methods: Sequence[Method],
+    options: ReferenceOptions,
+) -> None:
+    """Refuse values that the method named cannot take; raises TableError with their counts."""
+    by_name = options.method in NEEDS_POSITIVE
+    banded = "strata" in methods or "meta" in methods
+    if not by_name and (options.limits not in ("log", "boxcox") or not banded):
+        return
+    problems = [
+        Problem(where=name, what=f"{count} values are 0 or less")
+        for name in measures
+        if (count := int(np.sum(participants.values(name) <= 0)))
+    ]
+    if problems:
+        what = f"--method {options.method}" if by_name else f"--limits {options.limits}"
+        other = "another --method" if by_name else "other --limits"
+        raise TableError(
+            f"{what} needs positive values.",
+            hint=f"Choose {other}, or name the measures that are positive with --measure.",
+            problems=problems,
+        )
+
+
+# ------------------------------------------------------------------ conventions
 
 
 def depends_on(measure: str) -> tuple[str, ...]:
     """The conventions that a measure depends on.
 
-    A trial's own ``reported_*`` values come from no model of ours and have a convention of theirs.
+    A trial's own ``reported_*`` values do not come from our model and have their own convention.
     """
-    needs: tuple[str, ...]
-    if measure in _NO_IMAGE:
+    needs: tuple[str, ...] = _ALWAYS
+    if measure in ("heart_rate_bpm", "bsa_m2"):
         needs = ()
     elif measure.startswith("reported_"):
         needs = ("reported_papillary", "sequence")
-    else:
-        needs = _ALWAYS
     if measure.endswith(("_ml_m2", "_g_m2")) or measure == "bsa_m2":
         needs = (*needs, _BSA)
     return needs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Convention:
-    """One convention of the people: ``code`` ``[people]`` counts into ``values``, -1 unknown."""
-
-    name: str
-    values: tuple[str, ...]
-    code: np.ndarray
-
-    def met(self, rows: np.ndarray) -> dict[str, int]:
-        """The values met among the people ``rows`` (a mask), with how many have each."""
-        counts = np.bincount(self.code[rows] + 1, minlength=len(self.values) + 1)[1:]
-        return {v: int(c) for v, c in zip(self.values, counts, strict=True) if c}
+Codes = tuple[np.ndarray, tuple[str, ...]]
 
 
-def read_conventions(people: People, names: Sequence[str] = CONVENTIONS) -> tuple[Convention, ...]:
-    """The conventions (or other facts) that the table states."""
-    found = []
+def read_conventions(participants: Participants, names: Sequence[str]) -> dict[str, Codes]:
+    """What the table states of each convention: codes ``[participants]`` (-1 unknown), values."""
+    found = {}
     for name in names:
-        if name in people.frame:
-            column = people.frame[name].astype(object)
+        if name in participants.frame:
+            column = participants.frame[name].astype(object)
             text = column.where(column.notna() & (column != ""), None)
             code, values = pd.factorize(text, sort=True)
-            found.append(
-                Convention(name=name, values=tuple(str(v) for v in values), code=np.asarray(code))
-            )
-    return tuple(found)
+            found[name] = np.asarray(code), tuple(str(v) for v in values)
+    return found
+
+
+def value_counts(codes: Codes, rows: np.ndarray) -> dict[str, int]:
+    """The values of ``rows`` (a mask), with how many rows have each."""
+    counts = np.bincount(codes[0][rows] + 1, minlength=len(codes[1]) + 1)[1:]
+    return {v: int(c) for v, c in zip(codes[1], counts, strict=True) if c}
 
 
 def check_conventions(
-    people: People, measures: Sequence[str], *, by_name: bool
+    participants: Participants, measures: Sequence[str], *, by_name: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The measures whose conventions are one, and a warning for each left out.
 
@@ -629,44 +548,41 @@ def check_conventions(
     (``by_name``). Any other mixture, and no measure left, is a TableError with the values, their
     counts and trials.
     """
-    good, problems = [], {}
-    stated = read_conventions(people)
+    problems, stated = {}, read_conventions(participants, CONVENTIONS)
     for measure in measures:
-        has_value = np.isfinite(people.values(measure))
-        met = {c.name: c.met(has_value) for c in stated if c.name in depends_on(measure)}
+        known = np.isfinite(participants.values(measure))
+        needed = {name: codes for name, codes in stated.items() if name in depends_on(measure)}
+        met = {name: value_counts(codes, known) for name, codes in needed.items()}
         mixed = {name: values for name, values in met.items() if len(values) > 1}
         if mixed:
             problems[measure] = mixed
-        else:
-            good.append(measure)
+    good = tuple(m for m in measures if m not in problems)
     only_bsa = all(set(mixed) == {_BSA} for mixed in problems.values())
     if problems and (by_name or not good or not only_bsa):
-        raise _mixed(people, problems)
-    warnings = tuple(
-        f"{measure} is left out: its rows mix {_values(mixed)}."
-        for measure, mixed in problems.items()
-    )
-    return tuple(good), warnings
+        raise _mixed(participants, problems)
+    warnings = []
+    for measure, mixed in problems.items():
+        values = "; ".join(
+            f"{name} " + " and ".join(f"{value} ({count} rows)" for value, count in counts.items())
+            for name, counts in mixed.items()
+        )
+        warnings.append(f"{measure} is left out: its rows mix {values}.")
+    return good, tuple(warnings)
 
 
-def _values(mixed: Mapping[str, Mapping[str, int]]) -> str:
-    return "; ".join(
-        f"{name} " + " and ".join(f"{value} ({count} rows)" for value, count in values.items())
-        for name, values in mixed.items()
-    )
-
-
-def _mixed(people: People, problems: Mapping[str, Mapping[str, Mapping[str, int]]]) -> TableError:
+def _mixed(
+    participants: Participants, problems: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> TableError:
     listed: dict[tuple[str, str], list[str]] = {}
     for measure, mixed in problems.items():
         for name, values in mixed.items():
             for value in values:
                 listed.setdefault((name, value), []).append(measure)
-    found = []
+    found, frame = [], participants.frame
     for (name, value), measures in sorted(listed.items()):
-        rows = people.frame[name].astype(str) == value
-        trials = ", ".join(sorted(set(people.frame["trial"][rows].astype(str))))
-        numbers = rows_text(sorted(people.frame.index[rows].tolist()))
+        rows = frame[name].astype(str) == value
+        trials = ", ".join(sorted(set(frame["trial"][rows].astype(str))))
+        numbers = rows_text(sorted(frame.index[rows].tolist()))
         found.append(
             Problem(
                 where=f"{name} = {value}",
@@ -683,3 +599,68 @@ def _mixed(people: People, problems: Mapping[str, Mapping[str, Mapping[str, int]
         ),
         problems=found,
     )
+
+
+# ------------------------------------------------------------------ rows of groups, as text
+
+_SEX_WORDS = {"": ALL, "all": ALL, "m": "male", "male": "male", "f": "female", "female": "female"}
+
+
+@dataclass(slots=True)
+class TextRow:
+    """A row that describes a group (a summary, a published limit); collects its problems."""
+
+    texts: Mapping[str, str]
+    where: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, what: str, fix: str = "") -> None:
+        """Add a problem."""
+        self.problems.append(Problem(where=self.where, what=what, fix=fix))
+
+    def number(self, name: str, *, needed: bool = True) -> float | None:
+        """A column as a number; None where blank."""
+        text = self.texts.get(name, "")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if text and abs(value) <= LARGEST:
+            return value
+        if text or needed:
+            self.refuse(f"{name} is {text!r}, not a number" if text else f"{name} is empty")
+        return None
+
+    def ages(self) -> tuple[float | None, float | None]:
+        """``age_low`` and ``age_high``, in order."""
+        low, high = self.number("age_low", needed=False), self.number("age_high", needed=False)
+        if low is not None and high is not None and low >= high:
+            self.refuse(f"age_low {low:g} is not below {high:g}")
+        return low, high
+
+    def sex(self) -> str:
+        """The harmonised sex, ``all`` where blank."""
+        text = self.texts.get("sex", "")
+        found = _SEX_WORDS.get(text.casefold())
+        if found is None:
+            self.refuse(f"sex is {text!r}", "Use male, female or all.")
+        return found or ""
+
+    def ethnicity(self) -> str:
+        """The harmonised ethnicity (``South Asian`` is ``south-asian``), ``all`` where blank."""
+        text = self.texts.get("ethnicity", "")
+        found = text.casefold().replace(" ", "-").replace("/", "-") or ALL
+        if found not in (ALL, *ETHNICITIES):
+            self.refuse(f"ethnicity is {text!r}", f"Use {', '.join((*ETHNICITIES, ALL))}.")
+        return found
+
+
+def text_rows(table: pd.DataFrame, where: str) -> Iterator[TextRow]:
+    """The rows of a table read as text."""
+    columns = {
+        str(name): table[name].astype(str).where(table[name].notna(), "").str.strip().tolist()
+        for name in table.columns
+    }
+    for place, number in enumerate(table.index.tolist()):
+        texts = {name: column[place] for name, column in columns.items()}
+        yield TextRow(texts, f"{where}, row {number}")

@@ -163,13 +163,13 @@ def reference_document() -> bytes:
 
 
 def read_reference_file(data: bytes, folder: Path) -> None:
-    from cardiometa.reference.model import NewPeople, reference_model, score_people
+    from cardiometa.reference.model import NewParticipants, reference_model, score_participants
     from cardiometa.reference.options import ScoreOptions
 
     path = folder / "reference_ranges.json"
     path.write_bytes(data)
     model = reference_model(read_json(path), path.name)
-    people = NewPeople(
+    people = NewParticipants(
         sex=np.array(["male", "female", ""], dtype=object),
         ethnicity=np.array(["white", "", "black"], dtype=object),
         age_years=np.array([50.0, np.nan, 30.0]),
@@ -177,7 +177,7 @@ def read_reference_file(data: bytes, folder: Path) -> None:
     )
     for measure in model.measures:
         values = np.array([150.0, 120.0, np.nan])
-        scores = score_people(model, measure, values, people, ScoreOptions())
+        scores = score_participants(model, measure, values, people, ScoreOptions())
         assert not np.isinf(scores.z).any(), "an infinite score"
         known = scores.centile[~np.isnan(scores.centile)]
         assert ((known >= 0) & (known <= 100)).all(), "a centile beyond 0 to 100"

@@ -32,18 +32,14 @@ def test_exponents_against_lm(row):
     mass, male = people["mass"].to_numpy(), people["male"].to_numpy()
     by_sex = log_log_slope(mass, sizes, male)
     plain = log_log_slope(mass, sizes, None)
-    assert (by_sex.value, by_sex.se) == pytest.approx(
-        (float(row["exponent"]), float(row["se"])), rel=1e-9
-    )
-    assert (plain.value, plain.se) == pytest.approx(
-        (float(row["plain"]), float(row["plain_se"])), rel=1e-9
-    )
-    assert (by_sex.df, plain.df) == (297, 298)
+    assert by_sex[:2] == pytest.approx((float(row["exponent"]), float(row["se"])), rel=1e-9)
+    assert plain[:2] == pytest.approx((float(row["plain"]), float(row["plain_se"])), rel=1e-9)
+    assert (by_sex[2], plain[2]) == (297, 298)
 
 
 def test_a_power_law_is_found_exactly():
     size = np.linspace(1.4, 2.0, 50)
-    assert log_log_slope(70 * size**1.7, size, None).value == pytest.approx(1.7, rel=1e-12)
+    assert log_log_slope(70 * size**1.7, size, None)[0] == pytest.approx(1.7, rel=1e-12)
     assert log_log_slope(size, np.full(50, 1.7), None) is None
 
 

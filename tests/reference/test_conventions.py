@@ -6,14 +6,14 @@ import pytest
 
 from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
-from cardiometa.reference.select import check_conventions, depends_on, select_people
+from cardiometa.reference.select import check_conventions, depends_on, select_participants
 from tests.kit.reference_tables import MEASURES, people_frame, table
 
 
 def _mixed(column, value, rows=slice(0, 40)):
     frame = people_frame(200)
     frame.loc[frame.index[rows], column] = value
-    return select_people(table(frame), ReferenceOptions())
+    return select_participants(table(frame), ReferenceOptions())
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_unknown_is_not_a_second_value():
 def test_only_rows_with_a_value_count():
     frame = people_frame(200)
     frame.loc[frame.index[:40], ["papillary", "lv_ef_percent"]] = ["myocardium", float("nan")]
-    people = select_people(table(frame), ReferenceOptions())
+    people = select_participants(table(frame), ReferenceOptions())
     assert check_conventions(people, ("lv_ef_percent",), by_name=True)[0] == ("lv_ef_percent",)
 
 

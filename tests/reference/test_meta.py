@@ -231,7 +231,7 @@ def _rows(**changes):
 def test_plain_summaries():
     found = _of_summaries(_rows(), by=None)
     assert found.by == ("sex",)
-    assert found.people == 450
+    assert found.participants == 450
     assert {r.sex for r in found.rows} == {"male"}
 
 
@@ -243,7 +243,7 @@ def test_plain_summaries():
         ({"sd": ["30", "0", "32", "-1", "29"]}, "row 5: sd is -1"),
         ({"sd": ["30", "", "32", "31", "29"]}, "row 3: sd is empty"),
         ({"mean": ["150", "0.155", "148", "160", "152"]}, "another unit"),
-        ({"mean": ["150", "inf", "148", "160", "152"]}, "no number"),
+        ({"mean": ["150", "inf", "148", "160", "152"]}, "not a number"),
         ({"trial": ["A", "A", "C", "D", "E"]}, "2 rows of lv_edv_ml for one group"),
         ({"sex": ["M", "X", "m", "M", "M"]}, "row 3: sex is 'X'"),
         ({"ethnicity": ["white", "asian", "", "all", "white"]}, "row 3: ethnicity is 'asian'"),

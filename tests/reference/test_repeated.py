@@ -15,10 +15,10 @@ from cardiometa.errors import TableError, UsageError
 from cardiometa.reference.options import LIMITS, ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.strata.limits import (
-    BY_PERSON,
+    BY_PARTICIPANT,
     LimitRequest,
     estimate_limits,
-    person_means,
+    participant_means,
 )
 from tests.kit.reference_tables import people_frame, table
 
@@ -53,10 +53,10 @@ def test_people_are_counted_not_scans():
     frame = _scans()
     found = _ranges(frame)
     healthy = frame[frame["healthy"]]
-    assert found.people == healthy["participant_id"].nunique()
+    assert found.participants == healthy["participant_id"].nunique()
     for sex in ("male", "female"):
         n = healthy.query("sex == @sex")["participant_id"].nunique()
-        assert {r.n for r in found.limits if r.sex == sex} == {n}
+        assert {r.n for r in found.rows if r.sex == sex} == {n}
     account = found.accounts[0]
     assert account.analysed == len(healthy)
     assert account.rows_in == account.analysed + sum(account.excluded.values())
@@ -65,7 +65,7 @@ def test_people_are_counted_not_scans():
 def test_one_scan_each_gives_the_same_limits():
     frame = people_frame(700)
     once, repeated = _ranges(frame, repeated=False), _ranges(frame)
-    for a, b in zip(once.limits, repeated.limits, strict=True):
+    for a, b in zip(once.rows, repeated.rows, strict=True):
         assert (a.limit, a.n, a.status) == (b.limit, b.n, b.status)
     assert [(c.difference, c.se) for c in once.contrasts] == [
         (c.difference, c.se) for c in repeated.contrasts
@@ -77,10 +77,10 @@ def test_copies_of_a_scan_narrow_no_interval():
     copies = [frame.assign(visit=f"v{k}", visit_day=float(k)) for k in range(4)]
     four = _ranges(pd.concat(copies, ignore_index=True), limits="parametric")
     one = _ranges(frame, limits="parametric")
-    for a, b in zip(one.limits, four.limits, strict=True):
+    for a, b in zip(one.rows, four.rows, strict=True):
         assert b.limit == pytest.approx(a.limit, rel=1e-3)
         assert b.ci_high - b.ci_low == pytest.approx(a.ci_high - a.ci_low, rel=0.12)
-        assert BY_PERSON in b.note
+        assert BY_PARTICIPANT in b.note
     assert [c.se for c in one.contrasts] == pytest.approx([c.se for c in four.contrasts])
     assert [p.z for p in one.partition] == pytest.approx([p.z for p in four.partition])
 
@@ -100,7 +100,7 @@ def test_every_rule_has_its_interval(rule):
     assert found == again
     for limit in found:
         assert limit.ci_low < limit.limit < limit.ci_high
-        assert limit.notes[-1] == BY_PERSON
+        assert limit.notes[-1] == BY_PARTICIPANT
 
 
 def test_coverage_with_three_scans_a_person():
@@ -128,7 +128,7 @@ def test_a_limit_leaning_on_one_person_is_not_released():
     who = frame["participant_id"] == frame["participant_id"].iloc[0]
     frame.loc[who, MEASURE] = 900.0 + np.arange(6)
     found = _ranges(frame.iloc[: 60 * 4], limits="nonparametric", level=98)
-    upper = next(r for r in found.limits if r.centile == 99)
+    upper = next(r for r in found.rows if r.centile == 99)
     assert upper.limit is None
     assert "limit-at-extreme" in upper.note
 
@@ -137,7 +137,7 @@ def test_the_end_of_an_interval_is_not_one_persons():
     frame = _scans(60, 3).assign(sex="male", healthy=True)
     who = frame["participant_id"] == frame["participant_id"].iloc[0]
     frame.loc[who, MEASURE] = [900.0, 901.0, 902.0]
-    upper = next(r for r in _ranges(frame, limits="nonparametric").limits if r.centile == 97.5)
+    upper = next(r for r in _ranges(frame, limits="nonparametric").rows if r.centile == 97.5)
     assert upper.ci_high > 902
     assert "ci-at-extreme" in upper.note
 
@@ -146,7 +146,7 @@ def test_person_means():
     person = np.array([1, 2, 1, 3, 2])
     values = np.array([1.0, np.nan, 3.0, np.nan, 7.0])
     assert np.array_equal(
-        person_means(person, values), [2.0, np.nan, np.nan, np.nan, 7.0], equal_nan=True
+        participant_means(person, values), [2.0, np.nan, np.nan, np.nan, 7.0], equal_nan=True
     )
 
 
@@ -174,7 +174,7 @@ def test_the_command(tmp_path):
     with (out / "reference_ranges.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert {r["method"] for r in rows} == {"strata"}
-    assert all(BY_PERSON in r["note"] for r in rows)
+    assert all(BY_PARTICIPANT in r["note"] for r in rows)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "all scans of a person" in page
 
@@ -183,6 +183,6 @@ def test_without_it_the_first_scan_alone_counts():
     frame = _scans()
     found = _ranges(frame, repeated=False)
     first = _ranges(frame[frame["visit"] == "baseline"], repeated=False)
-    assert [r.limit for r in found.limits] == [r.limit for r in first.limits]
+    assert [r.limit for r in found.rows] == [r.limit for r in first.rows]
     with pytest.raises(TableError, match="several rows"):
         _ranges(frame.drop(columns="visit_day").assign(visit=None), repeated=False)

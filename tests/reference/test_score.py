@@ -16,7 +16,11 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import InputError
 from cardiometa.files import canonical_json
-from cardiometa.reference.model import NewPeople, laws_for, predict, reference_model, score_people
+from cardiometa.reference.model import (
+    NewParticipants,
+    reference_model,
+    score_participants,
+)
 from cardiometa.reference.options import LIMITS, ReferenceOptions, ScoreOptions
 from cardiometa.reference.ranges import reference_ranges
 from tests.kit.reference_tables import people_frame, table
@@ -52,7 +56,7 @@ def _people(n, **columns):
         "model_sha256": "ab" * 32,
         "bsa_formula": "mosteller",
     }
-    return NewPeople(
+    return NewParticipants(
         age_years=np.array(columns.get("age_years", [50.0] * n)),
         conventions={
             name: np.array(columns.get(name, [value] * n), dtype=object)
@@ -72,7 +76,7 @@ def test_a_limit_of_a_stratum_scores_as_its_centile(rule):
         if row.limit is None or row.ethnicity != "all" or row.centile == 50:
             continue
         people = _people(1, sex=[row.sex])
-        scores = score_people(model, MEASURE, np.array([row.limit]), people, ScoreOptions())
+        scores = score_participants(model, MEASURE, np.array([row.limit]), people, ScoreOptions())
         # EP28's rounded ranks are a person's value, near the interpolated centile.
         tolerance = 0.3 if rule == "nonparametric-ranks" else 1e-6
         if np.isfinite(scores.z[0]):
@@ -87,23 +91,26 @@ def test_a_limit_of_a_curve_scores_as_its_centile(curves, model):
     assert len(rows) > 50
     for row in rows:
         people = _people(1, sex=[row.sex], ethnicity=[row.ethnicity], age_years=[row.age])
-        found = score_people(model, MEASURE, np.array([row.limit]), people, ScoreOptions())
+        found = score_participants(model, MEASURE, np.array([row.limit]), people, ScoreOptions())
         assert found.z[0] == pytest.approx(special.ndtri(row.centile / 100), abs=1e-6)
-        told = predict(model, MEASURE, sex=row.sex, ethnicity=row.ethnicity, age_years=row.age)
-        assert told.limits[row.centile] == pytest.approx(row.limit, rel=1e-9)
+        (group,) = model.distributions(MEASURE, row.sex, row.ethnicity)
+        again = group.distribution.limits(np.array([row.age]), (row.centile,))[0, 0]
+        assert again == pytest.approx(row.limit, rel=1e-9)
 
 
 @settings(deadline=None, max_examples=40)
 @given(value=st.floats(20, 600), more=st.floats(0.1, 100), age=st.floats(30, 70))
 def test_a_larger_value_never_has_a_smaller_z(model, value, more, age):
     people = _people(2, age_years=[age, age])
-    z = score_people(model, MEASURE, np.array([value, value + more]), people, ScoreOptions()).z
+    z = score_participants(
+        model, MEASURE, np.array([value, value + more]), people, ScoreOptions()
+    ).z
     assert z[0] < z[1]
 
 
 def test_the_curve_goes_before_the_stratum(model):
-    assert {law.method for law in laws_for(model, MEASURE, "male", "all")} == {"lms"}
-    assert {law.method for law in model.laws} == {"lms", "strata"}
+    assert {group.method for group in model.distributions(MEASURE, "male", "all")} == {"lms"}
+    assert {group.method for group in model.groups} == {"lms", "strata"}
 
 
 @pytest.mark.parametrize(
@@ -117,11 +124,13 @@ def test_the_curve_goes_before_the_stratum(model):
         ({"age_years": [12.0]}, 150.0, "age outside the reference"),
         ({"age_years": [99.0]}, 150.0, "age outside the reference"),
         ({}, np.nan, "no value"),
-        ({}, -3.0, "the law of this group has no such value"),
+        ({}, -3.0, "the distribution of this group has no such value"),
     ],
 )
 def test_no_number_without_its_reason(model, columns, value, note):
-    found = score_people(model, MEASURE, np.array([value]), _people(1, **columns), ScoreOptions())
+    found = score_participants(
+        model, MEASURE, np.array([value]), _people(1, **columns), ScoreOptions()
+    )
     assert np.isnan(found.z[0])
     assert np.isnan(found.centile[0])
     assert found.note[0].startswith(note)
@@ -129,19 +138,21 @@ def test_no_number_without_its_reason(model, columns, value, note):
 
 def test_an_ethnicity_without_limits_gets_everybodys_and_says_so(model):
     people = _people(2, ethnicity=["asian-unspecified", ""])
-    found = score_people(model, MEASURE, np.array([150.0, 150.0]), people, ScoreOptions())
+    found = score_participants(model, MEASURE, np.array([150.0, 150.0]), people, ScoreOptions())
     assert found.z[0] == found.z[1]
-    assert found.note[0].startswith("limits of everybody (none of asian-unspecified)")
-    assert found.note[1].startswith("limits of everybody (ethnicity unknown)")
-    free = score_people(model, MEASURE, np.full(2, 150.0), people, ScoreOptions(ethnicity="all"))
+    assert found.note[0].startswith("limits of all participants (none of asian-unspecified)")
+    assert found.note[1].startswith("limits of all participants (ethnicity unknown)")
+    free = score_participants(
+        model, MEASURE, np.full(2, 150.0), people, ScoreOptions(ethnicity="all")
+    )
     assert free.z[0] == found.z[0]
-    assert "everybody" not in free.note[0]
+    assert "all participants" not in free.note[0]
 
 
 def test_far_values_keep_their_digits():
     document, _ = _document(method="strata", limits="prediction", by=("sex",))
     model = reference_model(document, "ref.json")
-    found = score_people(model, MEASURE, np.array([1.0, 900.0]), _people(2), ScoreOptions())
+    found = score_participants(model, MEASURE, np.array([1.0, 900.0]), _people(2), ScoreOptions())
     assert np.isfinite(found.z).all()
     assert found.z[0] < -3
     assert found.z[1] > 6
@@ -165,7 +176,7 @@ def test_a_damaged_reference_is_refused(curves, change):
 
 @pytest.mark.parametrize("document", [None, [], "text", {}])
 def test_what_is_no_reference_is_refused(document):
-    with pytest.raises(InputError, match="no reference"):
+    with pytest.raises(InputError, match="not a reference"):
         reference_model(document, "ref.json")
 
 

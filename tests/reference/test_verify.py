@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import TableError
 from cardiometa.files import canonical_json
-from cardiometa.reference.compare_published import hhc2024, published_limits, verify
+from cardiometa.reference.compare_published import compare_limits, hhc2024, published_limits
 from cardiometa.reference.model import reference_model
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
@@ -48,14 +48,14 @@ def _frame(**changes):
         "upper": "115",
         "papillary": "blood-pool",
         "bsa_formula": "mosteller",
-        "source": "somebody",
+        "source": "a paper",
         **changes,
     }
     return pd.DataFrame([row], index=[2])
 
 
 def _one(model, **changes):
-    return verify(model, published_limits(_frame(**changes), "p.csv"))[0]
+    return compare_limits(model, published_limits(_frame(**changes), "p.csv"))[0]
 
 
 def _ours(model):

@@ -1,21 +1,12 @@
-"""A curve as it is stored, drawn and scored: one path from its parameters to every number.
+"""A curve as it is fitted, stored, drawn and scored: one path from its parameters to every number.
 
-A curve is a law whose parameters are functions of age: LMS (log M, log S, L), normal (mean, and SD
-or log SD), or a function for each centile. With ``tau`` the law is that of a new trial, whose
-location differs by a normal effect with that SD (in log M, or in the mean).
-
-The limits of a fitted curve with their confidence intervals.
-
-Delta method: Var(limit) = g'·J·V·J'·g, g the derivative of the limit by the law's parameters, J
-their derivative by the coefficients, V the coefficients' covariance; a new trial's limit adds the
-uncertainty of tau, whose logarithm's variance is 2/df (of tau²). With a random trial effect the
-interval is Student's, with Satterthwaite's degrees of freedom for the part that trials make.
-A quantile curve that was resampled has the percentiles of its samples' limits.
+A curve is a distribution whose parameters are functions of age: LMS (log M, log S, L), normal
+(mean, and SD or log SD), or a function for each centile. With ``tau`` it is that of a new trial,
+whose location differs by a normal effect with that SD (in log M, or in the mean).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,9 +18,9 @@ from scipy import special
 from ...statistics.fractional_polynomials import fractional_columns
 from ...statistics.lms import lms_centile, scaled_power
 from ...statistics.splines import SplineBasis
+from ..options import Kind
 
 FamilyName = Literal["lms", "normal", "quantile"]
-Kind = Literal["population", "marginal", "conditional"]
 _NODES = 21
 _STEPS = 60
 _SLOPE = 1e-5
@@ -78,7 +69,7 @@ def fractional_age_columns(ages: np.ndarray, powers: Sequence[float]) -> np.ndar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A law by age, between ``age_low`` and ``age_high``.
+    """A distribution by age, between ``age_low`` and ``age_high``.
 
     ``functions`` in order: ``log_m, log_s, l``; ``mean, log_sd`` or ``mean, sd``; or a function
     named by each centile (``2.5``).
@@ -91,7 +82,7 @@ class Curve:
     tau: float = 0.0
 
     def parameters(self, ages: np.ndarray) -> np.ndarray:
-        """The law's parameters, ``[functions, ages]``."""
+        """The parameters, ``[functions, ages]``."""
         return np.stack([f.at(ages) for f in self.functions.values()])
 
     def limits(self, ages: np.ndarray, centiles: Sequence[float]) -> np.ndarray:
@@ -106,8 +97,7 @@ class Curve:
             return np.asarray(eta[rows].T)
         z = special.ndtri(np.asarray(centiles, dtype=float) / 100)[None, :]
         if self.family == "normal":
-            sd = _sd(names, eta)
-            return np.asarray(eta[0][:, None] + np.sqrt(sd**2 + tau**2)[:, None] * z)
+            return np.asarray(eta[0][:, None] + self._sd(eta, tau)[:, None] * z)
         m, s, ell = (np.exp(eta[0])[:, None], np.exp(eta[1])[:, None], eta[2][:, None])
         if tau <= 0:
             return lms_centile(z, m, s, ell)
@@ -136,7 +126,7 @@ class Curve:
         return np.stack(columns, axis=2), by_tau
 
     def z_scores(self, values: np.ndarray, ages: np.ndarray) -> np.ndarray:
-        """The z score of each value at its age, ``[n]``; NaN where the law has no such value.
+        """The z score of each value at its age, ``[n]``; NaN where there is no such value.
 
         For a quantile curve only the side is known: -inf below the lowest centile, inf above the
         highest, linear in z between them.
@@ -145,31 +135,32 @@ class Curve:
         if self.family == "quantile":
             return _between_centiles(tuple(self.functions), eta, values)
         if self.family == "normal":
-            sd = _sd(tuple(self.functions), eta)
-            return np.asarray((values - eta[0]) / np.sqrt(sd**2 + self.tau**2))
+            return np.asarray((values - eta[0]) / self._sd(eta, self.tau))
         with np.errstate(divide="ignore", invalid="ignore"):
             w = np.where(values > 0, np.log(values), np.nan) - eta[0]
         s, ell = np.exp(eta[1]), eta[2]
         if self.tau <= 0:
             return np.asarray(scaled_power(w, ell) / s)
-        return np.asarray(_normal_score(_mixed_share(w, s, ell, self.tau)))
+        return _mixed_score(w, s, ell, self.tau)
 
-
-def _sd(names: Sequence[str], eta: np.ndarray) -> np.ndarray:
-    return np.asarray(np.exp(eta[1]) if names[1] == "log_sd" else eta[1])
+    def _sd(self, eta: np.ndarray, tau: float) -> np.ndarray:
+        """The SD of a normal curve with that of trials."""
+        sd = np.exp(eta[1]) if "log_sd" in self.functions else eta[1]
+        return np.asarray(np.sqrt(sd**2 + tau**2))
 
 
 @lru_cache(maxsize=1)
 def _hermite() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the standard normal law."""
+    """Nodes and weights of the standard normal distribution."""
     x, w = np.polynomial.hermite_e.hermegauss(_NODES)
     return x, w / w.sum()
 
 
-def _mixed_share(
-    w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """P(ln(Y/M) <= w) and the complement for a new trial, M varying by exp(N(0, tau²))."""
+def _mixed_score(w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float) -> np.ndarray:
+    """The z of ln(Y/M) = w for a new trial, M varying by exp(N(0, tau²)).
+
+    From the smaller tail, so that far values keep their digits.
+    """
     nodes, weights = _hermite()
     below = np.zeros_like(w)
     above = np.zeros_like(w)
@@ -177,29 +168,23 @@ def _mixed_share(
         z = scaled_power(w - x, ell) / s
         below = below + weight * special.ndtr(z)
         above = above + weight * special.ndtr(-z)
-    return below, above
-
-
-def _normal_score(shares: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The z of a lower share, from the smaller tail, so that far values keep their digits."""
-    below, above = shares
     return np.asarray(np.where(below < 0.5, special.ndtri(below), -special.ndtri(above)))
 
 
 def _mixed_limits(
     m: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float, z: np.ndarray
 ) -> np.ndarray:
-    """Where the mixed law reaches each centile: Newton's steps on ln(limit/M), bracketed."""
+    """Where it reaches each centile for a new trial: bracketed Newton steps on ln(limit/M)."""
     s, ell, z = np.broadcast_arrays(s, ell, z)
     reach = np.sqrt(s**2 + tau**2)
     low, high = -4 * reach * (np.abs(z) + 1) - 0.1, 4 * reach * (np.abs(z) + 1) + 0.1
     w, step = reach * z, 1e-4 * reach
     for _ in range(_STEPS):
-        score = _normal_score(_mixed_share(w, s, ell, tau)) - z
+        score = _mixed_score(w, s, ell, tau) - z
         if np.abs(score).max() < 1e-10:
             break
         low, high = np.where(score < 0, w, low), np.where(score > 0, w, high)
-        ahead = _normal_score(_mixed_share(w + step, s, ell, tau)) - z
+        ahead = _mixed_score(w + step, s, ell, tau) - z
         with np.errstate(divide="ignore", invalid="ignore"):
             new = w - score * step / (ahead - score)
         bad = ~((new > low) & (new < high))
@@ -213,10 +198,7 @@ def _mixed_slopes(eta: np.ndarray, tau: float, limits: np.ndarray) -> tuple[np.n
     s, ell = np.exp(eta[1])[:, None], eta[2][:, None]
     unit = np.sqrt(s**2 + tau**2)
 
-    def score(w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float) -> np.ndarray:
-        return _normal_score(_mixed_share(w, s, ell, tau))
-
-    h = 1e-4
+    score, h = _mixed_score, 1e-4
     by_w = (score(w + h * unit, s, ell, tau) - score(w - h * unit, s, ell, tau)) / (2 * h * unit)
     by_s = (score(w, s * np.exp(h), ell, tau) - score(w, s * np.exp(-h), ell, tau)) / (2 * h)
     by_l = (score(w, s, ell + h, tau) - score(w, s, ell - h, tau)) / (2 * h)
@@ -244,6 +226,8 @@ def _between_centiles(names: Sequence[str], eta: np.ndarray, values: np.ndarray)
 
 # ------------------------------------------------------------------ as a document
 
+_MOST_SEGMENTS = 1000
+
 
 def curve_document(curve: Curve) -> dict[str, Any]:
     """The curve as JSON values."""
@@ -255,138 +239,11 @@ def curve_document(curve: Curve) -> dict[str, Any]:
         if f.basis == "fractional-polynomial":
             entry["powers"] = list(f.powers)
         functions.append({**entry, "coefficients": list(f.coefficients)})
-    return {
-        "family": curve.family,
-        "functions": functions,
-        "age_low": curve.age_low,
-        "age_high": curve.age_high,
-        "tau": curve.tau,
-    }
+    ends = {"age_low": curve.age_low, "age_high": curve.age_high}
+    return {"family": curve.family, "functions": functions, **ends, "tau": curve.tau}
 
 
-_MOST_SEGMENTS = 1000
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("not a finite number")
-    return number
-
-
-def _segments(value: Any) -> int:
-    number = int(_finite(value))
-    if not 0 <= number <= _MOST_SEGMENTS:
-        raise ValueError("more knots than any curve has")
-    return number
-
-
-def curve_from_document(document: Mapping[str, Any]) -> Curve:
-    """The curve of a document; KeyError, TypeError or ValueError where it is damaged."""
-    functions = {
-        str(f["name"]): AgeFunction(
-            basis=f["basis"],
-            coefficients=tuple(_finite(c) for c in f["coefficients"]),
-            offset=_finite(f["offset"]),
-            low=_finite(f.get("low", 0.0)),
-            high=_finite(f.get("high", 0.0)),
-            segments=_segments(f.get("segments", 0)),
-            powers=tuple(_finite(p) for p in f.get("powers", ())),
-        )
-        for f in document["functions"]
-    }
-    return Curve(
-        family=document["family"],
-        functions=functions,
-        age_low=_finite(document["age_low"]),
-        age_high=_finite(document["age_high"]),
-        tau=_finite(document["tau"]),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurveLimits:
-    """Arrays ``[ages, centiles]``; ``repaired`` ``[ages]``: crossing centiles were put in order."""
-
-    limit: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    repaired: np.ndarray
-
-
-def curve_limits(
-    fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float], ci_level: float
-) -> CurveLimits:
-    """Limits at ``ages`` (within the curve's range), their intervals at that level (a fraction)."""
-    limit = fitted.curve.limits(ages, centiles)
-    if fitted.deviations is not None:
-        low, high = _percentiles(fitted, ages, centiles, ci_level)
-        return _in_order(limit, np.minimum(low, limit), np.maximum(high, limit))
-    variance, from_trials = _variances(fitted, ages, centiles)
-    quantile = _quantiles(fitted, variance, from_trials, ci_level)
-    se = np.sqrt(variance)
-    if fitted.curve.family == "lms":
-        # On the log scale, where the estimates are made: both ends stay above 0.
-        reach = np.exp(quantile * se / limit)
-        low, high = limit / reach, limit * reach
-    else:
-        low, high = limit - quantile * se, limit + quantile * se
-    return _in_order(limit, low, high)
-
-
-def _in_order(limit: np.ndarray, low: np.ndarray, high: np.ndarray) -> CurveLimits:
-    order = np.argsort(limit, axis=1, kind="stable")
-    repaired = (order != np.arange(limit.shape[1])).any(axis=1)
-    if repaired.any():
-        # Rearrangement (Chernozhukov V et al. Econometrica 2010;78:1093-125), ends alike.
-        limit, low, high = (np.sort(part, axis=1) for part in (limit, low, high))
-    return CurveLimits(limit=limit, low=low, high=high, repaired=repaired)
-
-
-def _percentiles(
-    fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float], ci_level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ends ``[ages, centiles]`` of a quantile curve's intervals from its samples."""
-    names = tuple(fitted.curve.functions)
-    rows = [names.index(f"{c:g}") for c in centiles]
-    J = fitted.jacobian(ages)[rows]
-    limit = fitted.curve.limits(ages, centiles)
-    tail = (1 - ci_level) / 2
-    low, high = np.empty_like(limit), np.empty_like(limit)
-    for number in range(len(rows)):
-        moves = fitted.deviations @ J[number].T
-        ends = np.quantile(moves, [tail, 1 - tail], axis=0, method="weibull")
-        low[:, number], high[:, number] = limit[:, number] + ends
-    return low, high
-
-
-def _variances(
-    fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The variance of each limit, and the part of it that comes from trials."""
-    curve = fitted.curve
-    J = fitted.jacobian(ages)
-    joint = np.einsum("qap,pr,sar->aqs", J, fitted.covariance, J, optimize=True)
-    gradient, by_log_tau2 = curve.slopes(ages, centiles)
-    variance = np.einsum("acq,aqs,acs->ac", gradient, joint, gradient)
-    if curve.family == "quantile" or fitted.tau <= 0:
-        return variance, np.zeros_like(variance)
-    from_trials = gradient[:, :, 0] ** 2 * fitted.tau**2 / max(fitted.trials, 1)
-    if fitted.tau_df > 0 and curve.tau > 0:
-        extra = by_log_tau2**2 * 2 / fitted.tau_df
-        return variance + extra, from_trials + extra
-    return variance, from_trials
-
-
-def _quantiles(
-    fitted: FittedCurve, variance: np.ndarray, from_trials: np.ndarray, ci_level: float
-) -> np.ndarray:
-    normal = float(special.ndtri((1 + ci_level) / 2))
-    if fitted.tau <= 0 or fitted.trials < 2:
-        return np.full_like(variance, normal)
-    share = np.clip(from_trials / np.maximum(variance, 1e-300), 0, 1)
-    df = (fitted.trials - 1) / np.maximum(share**2, 1e-6)
-    return np.asarray(special.stdtrit(df, (1 + ci_level) / 2))
+# ------------------------------------------------------------------ fitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,12 +268,12 @@ class FittedCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupCurves:
-    """The curves of one group, a kind each; none where it has too few people.
+    """The curves of one group, a kind each; none where it has too few participants.
 
     ``pooled``: the age shape is that of all ethnicities, and only the level is its own;
-    not ``linked``: no trial tells it from the others, and it has their level (see `linked_groups`).
-    ``trial_effects`` by the table's trial number, on the scale of the law's location, for the
-    z scores of people of these trials; ``edf`` of the location and the scale by age.
+    not ``linked``: no trial separates it from the others, and it has their level (`linked_groups`).
+    ``trial_effects`` by the table's trial number, on the scale of the location, for the z scores of
+    participants of these trials; ``edf`` of the location and the scale by age.
     """
 
     ethnicity: int
@@ -429,3 +286,85 @@ class GroupCurves:
     linked: bool = True
     trial_effects: Mapping[int, float] = field(default_factory=dict)
     edf: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveLimits:
+    """Arrays ``[ages, centiles]``; ``repaired`` ``[ages]``: crossing centiles were put in order."""
+
+    limit: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    repaired: np.ndarray
+
+
+def curve_limits(
+    fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float], ci_level: float
+) -> CurveLimits:
+    """Limits at ``ages`` (within the curve's range), their intervals at that level (a fraction).
+
+    Delta method: Var(limit) = g'·J·V·J'·g, g the derivative of the limit by the parameters, J their
+    derivative by the coefficients, V the coefficients' covariance; a new trial's limit adds the
+    uncertainty of tau, whose logarithm's variance is 2/df (of tau²). With a random trial effect the
+    interval is Student's, with Satterthwaite's degrees of freedom for the part from trials. A
+    quantile curve that was resampled has the percentiles of its samples' limits.
+    """
+    limit = fitted.curve.limits(ages, centiles)
+    if fitted.deviations is not None:
+        low, high = _percentiles(fitted, limit, ages, centiles, ci_level)
+    else:
+        variance, quantile = _uncertainty(fitted, ages, centiles, ci_level)
+        reach = quantile * np.sqrt(variance)
+        low, high = limit - reach, limit + reach
+        if fitted.curve.family == "lms":
+            # On the log scale, where the estimates are made: both ends stay above 0.
+            factor = np.exp(reach / limit)
+            low, high = limit / factor, limit * factor
+    order = np.argsort(limit, axis=1, kind="stable")
+    repaired = (order != np.arange(limit.shape[1])).any(axis=1)
+    if repaired.any():
+        # Rearrangement (Chernozhukov V et al. Econometrica 2010;78:1093-125), ends alike.
+        limit, low, high = (np.sort(part, axis=1) for part in (limit, low, high))
+    return CurveLimits(limit=limit, low=low, high=high, repaired=repaired)
+
+
+def _percentiles(
+    fitted: FittedCurve,
+    limit: np.ndarray,
+    ages: np.ndarray,
+    centiles: Sequence[float],
+    ci_level: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends ``[ages, centiles]`` of a quantile curve's intervals from its samples."""
+    names = tuple(fitted.curve.functions)
+    J = fitted.jacobian(ages)[[names.index(f"{c:g}") for c in centiles]]
+    tail = (1 - ci_level) / 2
+    low, high = np.empty_like(limit), np.empty_like(limit)
+    for number, rows in enumerate(J):
+        moves = fitted.deviations @ rows.T
+        ends = np.quantile(moves, [tail, 1 - tail], axis=0, method="weibull")
+        low[:, number], high[:, number] = limit[:, number] + ends
+    return np.minimum(low, limit), np.maximum(high, limit)
+
+
+def _uncertainty(
+    fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float], ci_level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The variance of each limit ``[ages, centiles]``, and the quantile of its interval."""
+    curve = fitted.curve
+    J = fitted.jacobian(ages)
+    joint = np.einsum("qap,pr,sar->aqs", J, fitted.covariance, J, optimize=True)
+    gradient, by_log_tau2 = curve.slopes(ages, centiles)
+    variance = np.einsum("acq,aqs,acs->ac", gradient, joint, gradient)
+    normal = np.full_like(variance, float(special.ndtri((1 + ci_level) / 2)))
+    if curve.family == "quantile" or fitted.tau <= 0:
+        return variance, normal
+    from_trials = gradient[:, :, 0] ** 2 * fitted.tau**2 / max(fitted.trials, 1)
+    if fitted.tau_df > 0 and curve.tau > 0:
+        extra = by_log_tau2**2 * 2 / fitted.tau_df
+        variance, from_trials = variance + extra, from_trials + extra
+    if fitted.trials < 2:
+        return variance, normal
+    share = np.clip(from_trials / np.maximum(variance, 1e-300), 0, 1)
+    df = (fitted.trials - 1) / np.maximum(share**2, 1e-6)
+    return variance, np.asarray(special.stdtrit(df, (1 + ci_level) / 2))

@@ -1,19 +1,17 @@
-"""The people of a curve, and the curve once it is fitted, with what its intervals need.
+"""The participants of a curve, and LMS and normal curves fitted to them.
 
-LMS and normal curves: one model over all ethnicities of a sex, and one free of ethnicity.
-
-log M (or the mean) = smooth of age + trial + ethnicity, log S (or log SD) = smooth of age +
-ethnicity, L constant or bending slowly. An ethnicity's two effects are random: a group of many
-people keeps its own level, a thin one is drawn to the others, and its interval says how unsure that
-is.
+There is one model over all ethnicities of a sex, and one free of ethnicity: log M (or the mean) =
+smooth of age + trial + ethnicity, log S (or log SD) = smooth of age + ethnicity, L constant or
+bending slowly. An ethnicity's two effects are random: a large group keeps its own level, a small
+one is drawn to the others, and its interval says how uncertain that is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -27,19 +25,19 @@ from ...statistics.splines import (
     random_term,
     smooth_term,
 )
-from ..options import ReferenceOptions
-from ..select import People
-from .curve import AgeFunction, Curve, FamilyName, FittedCurve, GroupCurves, Kind
+from ..options import Kind, ReferenceOptions
+from ..select import Participants
+from .curve import AgeFunction, Curve, FamilyName, FittedCurve, GroupCurves
 
 TrialPlan = Literal["none", "fixed", "random"]
 RANDOM_FROM = 5  # trials: fewer say nothing of how trials differ
 KEPT_RANDOM: Final = "random-kept"  # a refit without one trial of a model that had random effects
-_EDGE = 3  # people beyond each end of a curve, so that no end is a person's age
+_EDGE = 3  # participants beyond each end of a curve, so that no end is one's own age
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurveData:
-    """People with a value and an age, arrays ``[n]``: of one sex, or of both.
+    """Participants with a value and an age, arrays ``[n]``: of one sex, or of both.
 
     ``ethnicity`` counts into `ETHNICITIES`, -1 unknown or not asked for; ``trial`` counts into the
     table's trials.
@@ -52,16 +50,16 @@ class CurveData:
 
     @property
     def n(self) -> int:
-        """People."""
+        """Participants."""
         return len(self.y)
 
     @property
     def trials(self) -> int:
-        """Trials that these people come from."""
+        """Trials that these participants come from."""
         return len(np.unique(self.trial))
 
     def at(self, rows: np.ndarray) -> CurveData:
-        """Some of the people."""
+        """Some of the participants."""
         return CurveData(
             y=self.y[rows],
             age=self.age[rows],
@@ -70,38 +68,41 @@ class CurveData:
         )
 
     def age_range(self) -> tuple[float, float]:
-        """Whole years between which at least three people on each side bear the curve."""
+        """Years between which at least three participants on each side support the curve."""
         ordered = np.sort(self.age)
         edge = min(_EDGE, len(ordered)) - 1
         return math.ceil(ordered[edge]), math.floor(ordered[len(ordered) - 1 - edge])
 
+    def group(self, ethnicity: int, **more: Any) -> GroupCurves:
+        """The curves of a group of these participants."""
+        low, high = self.age_range()
+        sizes = {"n": self.n, "trials": self.trials}
+        return GroupCurves(ethnicity=ethnicity, age_low=low, age_high=high, **sizes, **more)
 
-def curve_data(people: People, values: np.ndarray, sex: int) -> tuple[CurveData, np.ndarray]:
-    """The people of a sex (-1: all) with a value and an age, and their numbers in ``people``."""
-    usable = np.isfinite(values) & np.isfinite(people.age_years)
+
+def curve_data(participants: Participants, values: np.ndarray, sex: int) -> CurveData:
+    """The participants of a sex (-1: all) with a value and an age."""
+    usable = np.isfinite(values) & np.isfinite(participants.age_years)
     if sex >= 0:
-        usable &= people.sex == sex
-    members = np.flatnonzero(usable)
-    by_ethnicity = "ethnicity" in people.by
-    return (
-        CurveData(
-            y=values[members],
-            age=people.age_years[members],
-            ethnicity=people.ethnicity[members] if by_ethnicity else np.full(len(members), -1),
-            trial=people.trial[members],
-        ),
-        members,
+        usable &= participants.sex == sex
+    rows = np.flatnonzero(usable)
+    by_ethnicity = "ethnicity" in participants.by
+    return CurveData(
+        y=values[rows],
+        age=participants.age_years[rows],
+        ethnicity=participants.ethnicity[rows] if by_ethnicity else np.full(len(rows), -1),
+        trial=participants.trial[rows],
     )
 
 
 def linked_groups(
     data: CurveData, groups: Sequence[int], plan: TrialPlan, least: int
 ) -> tuple[int, ...]:
-    """The groups that can be told from trials: joined to the largest by people in its trials.
+    """The groups that can be separated from trials: joined to the largest by shared trials.
 
-    A group is joined when at least ``least`` of its people are in trials that hold as many of the
+    A group is joined when at least ``least`` of its participants are in trials with as many of the
     groups joined before. The others differ by their trials as much as by themselves, and nothing
-    can tell which. Where trials are ignored all count.
+    separates the two. Where trials are ignored all count.
     """
     if plan == "none" or len(groups) < 2:
         return tuple(groups)
@@ -109,8 +110,8 @@ def linked_groups(
     counts = {g: np.bincount(data.trial[data.ethnicity == g], minlength=size) for g in groups}
     joined = {max(groups, key=lambda g: (int(counts[g].sum()), -g))}
     while True:
-        held = np.sum([counts[g] for g in joined], axis=0) >= least
-        more = {g for g in groups if g not in joined and counts[g][held].sum() >= least}
+        shared = np.sum([counts[g] for g in joined], axis=0) >= least
+        more = {g for g in groups if g not in joined and counts[g][shared].sum() >= least}
         if not more:
             return tuple(g for g in groups if g in joined)
         joined |= more
@@ -125,15 +126,23 @@ def plan_for(wish: str, trials: int) -> TrialPlan:
         return "none"
     if wish == KEPT_RANDOM:
         return "random"
-    if wish == "fixed" or trials < RANDOM_FROM:
-        return "fixed"
-    return "random"
+    return "fixed" if wish == "fixed" or trials < RANDOM_FROM else "random"
+
+
+def too_few_trials(options: ReferenceOptions, trials: int) -> str | None:
+    """Why a random trial effect asked for cannot be given, None where it can."""
+    if options.trial_effect != "random" or trials >= RANDOM_FROM:
+        return None
+    return (
+        f"--trial-effect random with {trials} trial{'s' * (trials != 1)}: differences between "
+        f"trials cannot be estimated from fewer than {RANDOM_FROM}"
+    )
 
 
 SEGMENTS = 17  # 20 B-splines
 _SHAPE_SEGMENTS = 5
-_SHAPE_BENDS_FROM = 1000  # people: below it L is one number
-_BEND_SHOWN_FROM = 5000  # people
+_SHAPE_BENDS_FROM = 1000  # participants: below it L is one number
+_BEND_SHOWN_FROM = 5000  # participants
 _MOST_CELLS = 20_000
 _LEAST_AGES = 5
 _ETHNICITY, _TRIAL, _AGE = "ethnicity", "trial", "age"
@@ -160,7 +169,7 @@ class _Joint:
 def location_scale_curves(
     family: FamilyName, data: CurveData, groups: Sequence[int], options: ReferenceOptions
 ) -> tuple[GroupCurves, ...]:
-    """The curves of everybody (ethnicity -1), then those of ``groups``.
+    """The curves of all (ethnicity -1), then those of ``groups``.
 
     Raises EstimationError where a model cannot be fitted.
     """
@@ -174,7 +183,7 @@ def location_scale_curves(
 
 
 def observed_basis(age: np.ndarray, segments: int) -> SplineBasis:
-    """Equal knots over the ages, the ends at whole five years so that they are nobody's age."""
+    """Equal knots over the ages, the ends at multiples of five years so that none is an own age."""
     low, high = 5 * math.floor(age.min() / 5), 5 * math.ceil(age.max() / 5)
     if len(np.unique(age)) < _LEAST_AGES or high <= low:
         raise EstimationError(
@@ -190,12 +199,12 @@ def _fit(
     basis = observed_basis(data.age, SEGMENTS)
     bends = family == "lms" and data.n >= _SHAPE_BENDS_FROM
     shape = observed_basis(data.age, _SHAPE_SEGMENTS) if bends else None
-    _, trial = np.unique(data.trial, return_inverse=True)
+    numbers, trial = np.unique(data.trial, return_inverse=True)
     plan = plan_for(options.trial_effect, data.trials)
     linked = linked_groups(data, groups, plan, options.min_cell)
     ages, ethnicity, trials, cell = _cells(data, groups, trial, plan)
-    # 90 % intervals of limits at n = 600 hold the truth in 89 % so, in 84 to 87 % otherwise; many
-    # people show the bend themselves, and the curve is then calmer without.
+    # 90 % intervals of limits at n = 600 cover the truth in 89 % so, in 84 to 87 % otherwise; a
+    # large sample shows the bend itself, and the curve is then calmer without.
     location = [smooth_term(_AGE, basis, ages, avoid_zero=data.n < _BEND_SHOWN_FROM)]
     scale = [smooth_term(_AGE, basis, ages)]
     if groups:
@@ -209,17 +218,19 @@ def _fit(
         location.append(random_term(_TRIAL, trials, data.trials))
     predictors: list[list[Term]] = [location, scale]
     if family == "lms":
-        predictors.append(
-            [
-                smooth_term(_AGE, shape, ages, order=1)
-                if shape
-                else fixed_term(_AGE, np.ones((len(ages), 1)))
-            ]
-        )
+        constant = fixed_term(_AGE, np.ones((len(ages), 1)))
+        predictors.append([smooth_term(_AGE, shape, ages, order=1) if shape else constant])
     y = np.log(data.y) if family == "lms" else data.y
-    # A refit for calibration counts people outside: the fifth digit of a limit moves nobody.
+    # A refit for calibration counts participants outside: the fifth digit of a limit moves none.
     settings = FitSettings(tolerance=1e-5) if options.quick else None
     fit = fit_location_scale(LAWS[family], y, cell, predictors, settings)
+    effects: dict[int, float] = {}
+    term = fit.term(0, _TRIAL)
+    if term is not None:
+        b = fit.coefficients[term.place]
+        if plan == "fixed":
+            b = group_contrasts(np.arange(len(numbers)), np.bincount(trial)) @ b
+        effects = {int(k): float(v) for k, v in zip(numbers, b, strict=True)}
     return _Joint(
         family=family,
         fit=fit,
@@ -229,26 +240,14 @@ def _fit(
         groups=groups,
         linked=linked,
         trials=data.trials,
-        trial_effects=_trial_effects(fit, data, plan),
+        trial_effects=effects,
     )
-
-
-def _trial_effects(fit: LocationScaleFit, data: CurveData, plan: TrialPlan) -> dict[int, float]:
-    """Each trial's effect on the location, by its number in the table."""
-    term = fit.term(0, _TRIAL)
-    if term is None:
-        return {}
-    numbers, trial = np.unique(data.trial, return_inverse=True)
-    b = fit.coefficients[term.place]
-    if plan == "fixed":
-        b = group_contrasts(np.arange(len(numbers)), np.bincount(trial)) @ b
-    return {int(k): float(v) for k, v in zip(numbers, b, strict=True)}
 
 
 def _cells(
     data: CurveData, groups: tuple[int, ...], trial: np.ndarray, plan: TrialPlan
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ages, ethnicities and trials of the cells, and each person's cell.
+    """Ages, ethnicities and trials of the cells, and each participant's cell.
 
     Ages are exact where that leaves few cells, else rounded to 0.1 year.
     """
@@ -269,93 +268,91 @@ def _cells(
 # ------------------------------------------------------------------ one group
 
 
-def kinds_of(plan: TrialPlan, tau: float) -> tuple[tuple[Kind, float], ...]:
-    """The kinds of curve that a plan gives, each with the tau of its law."""
-    if plan == "none":
-        return (("population", 0.0),)
-    if plan == "fixed":
-        return (("conditional", 0.0),)
-    return (("marginal", tau), ("conditional", 0.0))
+def fitted_curves(
+    family: FamilyName,
+    functions: Mapping[str, AgeFunction],
+    data: CurveData,
+    plan: TrialPlan,
+    **uncertainty: Any,
+) -> tuple[FittedCurve, ...]:
+    """The kinds of curve that a plan gives, marginal first; ``uncertainty`` as in `FittedCurve`."""
+    tau, tau_df = uncertainty["tau"], uncertainty.pop("tau_df")
+    kinds: dict[TrialPlan, tuple[tuple[Kind, float], ...]] = {
+        "none": (("population", 0.0),),
+        "fixed": (("conditional", 0.0),),
+        "random": (("marginal", tau), ("conditional", 0.0)),
+    }
+    low, high = data.age_range()
+    return tuple(
+        FittedCurve(
+            kind=kind,
+            curve=Curve(family=family, functions=functions, age_low=low, age_high=high, tau=used),
+            tau_df=tau_df if kind == "marginal" else 0.0,
+            **uncertainty,
+        )
+        for kind, used in kinds[plan]
+    )
 
 
 def _group(ethnicity: int, data: CurveData, joint: _Joint) -> GroupCurves:
-    low, high = data.age_range()
     trial = joint.fit.term(0, _TRIAL)
     variance = (trial.variance or 0.0) if trial and joint.plan == "random" else 0.0
-    tau, tau_df = math.sqrt(variance), (trial.variance_df or 0.0) if trial else 0.0
-    kinds = kinds_of(joint.plan, tau)
-    functions = _functions(joint, ethnicity)
-    return GroupCurves(
-        ethnicity=ethnicity,
-        n=data.n,
-        trials=data.trials,
-        age_low=low,
-        age_high=high,
+    functions, jacobian = _functions(joint, ethnicity)
+    return data.group(
+        ethnicity,
         pooled=len(joint.groups) > 1,
         linked=ethnicity < 0 or not joint.groups or ethnicity in joint.linked,
         trial_effects=joint.trial_effects,
         edf=tuple(joint.fit.term(number, _AGE).edf for number in range(2)),  # type: ignore[union-attr]
-        curves=tuple(
-            FittedCurve(
-                kind=kind,
-                curve=Curve(
-                    family=joint.family,
-                    functions=functions,
-                    age_low=low,
-                    age_high=high,
-                    tau=used,
-                ),
-                jacobian=_jacobian(joint, ethnicity),
-                covariance=joint.fit.covariance,
-                tau_df=tau_df if kind == "marginal" else 0.0,
-                tau=tau,
-                trials=joint.trials,
-            )
-            for kind, used in kinds
+        curves=fitted_curves(
+            joint.family,
+            functions,
+            data,
+            joint.plan,
+            jacobian=jacobian,
+            covariance=joint.fit.covariance,
+            tau_df=(trial.variance_df or 0.0) if trial else 0.0,
+            tau=math.sqrt(variance),
+            trials=joint.trials,
         ),
     )
 
 
-def _functions(joint: _Joint, ethnicity: int) -> dict[str, AgeFunction]:
+def _functions(
+    joint: _Joint, ethnicity: int
+) -> tuple[dict[str, AgeFunction], Callable[[np.ndarray], np.ndarray]]:
+    """The functions of age, and their derivatives ``[functions, ages, coefficients]`` at ages."""
     b = joint.fit.coefficients
-    found = {}
+    functions: dict[str, AgeFunction] = {}
+    places: list[tuple[slice, int | None]] = []
     for number, name in enumerate(LAWS[joint.family].names):
-        age = joint.fit.term(number, _AGE)
+        age, own = joint.fit.term(number, _AGE), joint.fit.term(number, _ETHNICITY)
         assert age is not None
-        basis = joint.shape if number == 2 else joint.basis
-        coefficients = tuple(float(v) for v in b[age.place])
-        offset = 0.0
-        own = joint.fit.term(number, _ETHNICITY)
         members = joint.linked if number == 0 else joint.groups
+        effect = None
         if own is not None and ethnicity in members:
-            offset = float(b[own.place][members.index(ethnicity)])
-        if basis is None:
-            found[name] = AgeFunction(basis="polynomial", coefficients=coefficients, offset=offset)
-        else:
-            found[name] = AgeFunction(
-                basis="spline",
-                coefficients=coefficients,
-                offset=offset,
-                low=basis.low,
-                high=basis.high,
-                segments=basis.segments,
-            )
-    return found
+            effect = own.place.start + members.index(ethnicity)
+        basis = joint.shape if number == 2 else joint.basis
+        functions[name] = spline_function(basis, b[age.place])
+        if effect is not None:
+            functions[name] = replace(functions[name], offset=float(b[effect]))
+        places.append((age.place, effect))
 
-
-def _jacobian(joint: _Joint, ethnicity: int) -> Callable[[np.ndarray], np.ndarray]:
-    functions = _functions(joint, ethnicity)
-
-    def rows(ages: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(functions), len(ages), len(joint.fit.coefficients)))
-        for number, function in enumerate(functions.values()):
-            age = joint.fit.term(number, _AGE)
-            assert age is not None
-            found[number][:, age.place] = function.columns(ages)
-            own = joint.fit.term(number, _ETHNICITY)
-            members = joint.linked if number == 0 else joint.groups
-            if own is not None and ethnicity in members:
-                found[number, :, own.place.start + members.index(ethnicity)] = 1.0
+    def jacobian(ages: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(functions), len(ages), len(b)))
+        for row, function, (age, effect) in zip(found, functions.values(), places, strict=True):
+            row[:, age] = function.columns(ages)
+            if effect is not None:
+                row[:, effect] = 1.0
         return found
 
-    return rows
+    return functions, jacobian
+
+
+def spline_function(basis: SplineBasis | None, coefficients: np.ndarray) -> AgeFunction:
+    """The function of age with these coefficients: of a spline basis, or of a polynomial."""
+    part = tuple(float(b) for b in coefficients)
+    if basis is None:
+        return AgeFunction(basis="polynomial", coefficients=part)
+    ends = {"low": basis.low, "high": basis.high, "segments": basis.segments}
+    return AgeFunction(basis="spline", coefficients=part, **ends)

@@ -1,20 +1,19 @@
-"""``by_trial.csv``: what each trial alone would give, and what is left without it.
+"""Checks of the limits: by trial, calibration, and whether groups differ.
 
-``calibration.csv``: how many people lie outside their own stratum's limits.
+``by_trial.csv``: what each trial alone would give, and what is left without it.
 
-Right limits leave the same share outside at every age and in a trial that they were not made of;
-a share that drifts over the age thirds shows a band that hides a trend, one that leaps in a
-left-out trial shows a difference between trials.
+``calibration.csv``: how many participants lie outside their own stratum's limits. Right limits
+leave the same share outside at every age and in a trial that they were not made of; a share that
+drifts over the age thirds shows a band that hides a trend, one that jumps in a left-out trial shows
+a difference between trials.
 
-``contrasts.csv``: differences of means between sexes and ethnicities, in two parts.
+``contrasts.csv``: differences of means between sexes and ethnicities, in two parts. Within trials,
+participants were scanned alike: the difference is the groups'. Between trials, a group that comes
+mostly from one trial brings its scanner and its recruitment along. The two are never mixed without
+saying so.
 
-Within trials, people were scanned alike: the difference is the groups'. Between trials, a group
-that comes mostly from one trial brings its scanner and its recruitment along. The two are never
-mixed without saying so.
-
-``partition.csv``: whether two groups differ enough to need limits of their own.
-
-Harris EK, Boyd JC. Clin Chem 1990;36:265-70; Lahti A et al., Clin Chem 2002;48:338-52; EP28-A3c.
+``partition.csv``: whether two groups differ enough to need limits of their own (Harris EK, Boyd JC.
+Clin Chem 1990;36:265-70; Lahti A et al., Clin Chem 2002;48:338-52; EP28-A3c).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -40,211 +39,116 @@ from ..results import (
     PartitionTest,
     TrialLimit,
 )
-from ..select import People
-from .groups import ALL, Cell, FittedCell, point_request, request_for, rule_for
+from ..select import ALL, MeasureData
+from .groups import Cell, FittedCell, request_for, rule_for
 from .limits import Limit, estimate_limits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Own:
-    """One trial's own limits in a cell."""
-
-    rule: str
-    limits: tuple[Limit, ...]
-    status: str
-    notes: tuple[str, ...]
-
-
-def trial_limits(
-    measure: str,
-    unit: str,
-    fitted: FittedCell,
-    trials: Sequence[str],
-    options: ReferenceOptions,
-) -> Iterator[TrialLimit]:
+def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
     """A row for each trial and centile of a cell that has limits."""
-    cell = fitted.cell
+    cell, options = fitted.cell, data.options
     if fitted.rule is None:
         return
-    numbers, counts = list(cell.trial_counts), list(cell.trial_counts.values())
-    hidden = hidden_counts(counts, cell.n, options.min_cell)
-    without = {
-        trial: limits if options.internal else without_extremes(limits)
-        for trial, limits in fitted.without.items()
-    }
-    own = {trial: _own(measure, fitted, trial, options) for trial in numbers}
-    if not options.internal:
-        # The limits with and without a few people, taken together, are those people's values; the
-        # span would tell one of them too.
-        for trial, hide in zip(numbers, hidden, strict=True):
-            if hide:
-                without.pop(trial, None)
-                own[trial] = replace(own[trial], rule="", limits=(), status="suppressed")
+    counts = cell.trial_counts
+    hidden = hidden_counts(list(counts.values()), cell.n, options.min_cell)
+    # The limits with and without a small trial, taken together, are its participants' values; the
+    # span would give one of them away too.
+    small = {t for t, hide in zip(counts, hidden, strict=True) if hide and not options.internal}
+    shown = tuple if options.internal else without_extremes
+    without = {t: shown(limits) for t, limits in fitted.without.items() if t not in small}
+    request = request_for(data.measure, cell, options).point()
+    own = {}
+    for trial, n in counts.items():
+        if n >= options.smallest_n and trial not in small:
+            mine = cell.ordered[cell.trial == trial]
+            limits = estimate_limits(mine, rule_for(n, options), request)
+            if cell.person is not None:
+                # A rank interval takes values for participants' own.
+                limits = tuple(replace(found, ci_low=None, ci_high=None) for found in limits)
+            own[trial] = shown(limits)
     for index, centile in enumerate(options.centiles):
-        left = [w[index].limit for w in without.values()]
-        known = [limit for limit in left if limit is not None]
-        for trial, count, hide in zip(numbers, counts, hidden, strict=True):
-            mine = own[trial]
-            limit = mine.limits[index] if mine.limits else None
-            rest = without.get(trial)
-            notes = (*mine.notes, *(limit.notes if limit else ()))
-            if hide:
-                notes = (*notes, _count_note(count, options))
+        known = [x for rest in without.values() if (x := rest[index].limit) is not None]
+        for (trial, n), hide in zip(counts.items(), hidden, strict=True):
+            limit = own[trial][index] if trial in own else Limit(centile=centile, limit=None)
+            few = options.below(n)
+            notes = (*([f"n<{few}"] if few else []), *limit.notes)
+            if hide and n >= options.min_cell:
+                notes = (*notes, "n-withheld")
+            status = "small-n" if n < 120 else "ok"
             yield TrialLimit(
-                measure=measure,
-                unit=unit,
-                sex=cell.key.sex,
-                ethnicity=cell.key.ethnicity,
-                age_low=cell.key.age_low,
-                age_high=cell.key.age_high,
+                measure=data.measure,
+                unit=data.unit,
+                **cell.key.columns(),
                 centile=centile,
-                trial=trials[trial],
-                n=None if hide else count,
-                limits=mine.rule,
-                limit=limit.limit if limit else None,
-                ci_low=limit.ci_low if limit else None,
-                ci_high=limit.ci_high if limit else None,
+                trial=data.participants.trials[trial],
+                n=None if hide else n,
+                limits=rule_for(n, options) if trial in own else "",
+                limit=limit.limit,
+                ci_low=limit.ci_low,
+                ci_high=limit.ci_high,
                 ci_level=options.ci_level,
-                status="suppressed" if limit is None or limit.limit is None else mine.status,
-                n_without=None if hide else cell.n - count,
-                limit_without=rest[index].limit if rest else None,
-                span_low=min(known) if known else None,
-                span_high=max(known) if known else None,
-                notes=tuple(dict.fromkeys(notes)),
-                below_n=options.below(count),
+                status="suppressed" if limit.limit is None else status,
+                n_without=None if hide else cell.n - n,
+                limit_without=without[trial][index].limit if trial in without else None,
+                span_low=min(known, default=None),
+                span_high=max(known, default=None),
+                notes=notes,
+                below_n=few,
             )
 
 
-def _own(measure: str, fitted: FittedCell, trial: int, options: ReferenceOptions) -> _Own:
-    cell = fitted.cell
-    mine = cell.ordered[cell.trial == trial]
-    n = cell.trial_counts[trial]
-    rule = rule_for(n, options)
-    if n < options.smallest_n:
-        return _Own(rule="", limits=(), status="suppressed", notes=(_few_note(n, options),))
-    request = point_request(request_for(measure, cell, options))
-    limits = estimate_limits(mine, rule, request)
-    if cell.person is not None:
-        # A rank interval takes values for people's own.
-        limits = tuple(replace(found, ci_low=None, ci_high=None) for found in limits)
-    return _Own(
-        rule=rule,
-        limits=limits if options.internal else without_extremes(limits),
-        status="small-n" if n < 120 else "ok",
-        notes=(),
-    )
-
-
-def _few_note(n: int, options: ReferenceOptions) -> str:
-    if n < options.min_cell:
-        return f"n<{options.min_cell}"
-    return f"n<{options.smallest_n}"
-
-
-def _count_note(count: int, options: ReferenceOptions) -> str:
-    return f"n<{options.min_cell}" if count < options.min_cell else "n-withheld"
-
-
-_Check = Literal["fitted", "age-third", "left-out-trial"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outside:
-    """People of one cell, ``[n]``: who they are and on which side of the limits they lie."""
-
-    members: np.ndarray
-    below: np.ndarray
-    above: np.ndarray
+# ------------------------------------------------------------------ calibration
 
 
 def calibrate(
-    measure: str,
-    unit: str,
-    fitted: Sequence[FittedCell],
-    people: People,
-    options: ReferenceOptions,
-    *,
-    method: Method = "strata",
+    data: MeasureData, fitted: Sequence[FittedCell], method: Method = "strata"
 ) -> Iterator[Calibration]:
     """Rows for each sex and ethnicity, age bands together; groups below ``min_n`` stay empty."""
+    participants, options = data.participants, data.options
     has_limits = [f for f in fitted if f.rule is not None]
     for (sex, ethnicity), group in groupby(
         has_limits, key=lambda f: (f.cell.key.sex, f.cell.key.ethnicity)
     ):
         cells = list(group)
-        empty = Calibration(
-            measure=measure,
-            unit=unit,
-            method=method,
-            sex=sex,
-            ethnicity=ethnicity,
-            check="fitted",
-            group="all",
-            n=None,
-            below_percent=None,
-            above_percent=None,
-            expected_below_percent=None,
-            expected_above_percent=None,
-        )
-        for check, name, outside in _checks(cells, people, options):
-            row = replace(empty, check=check, group=name)
-            n = people.count_of(outside.members)
-            yield filled(row, outside.below, outside.above, options, people=n)
+        columns = {"measure": data.measure, "unit": data.unit, "method": method}
+        columns |= {"sex": sex, "ethnicity": ethnicity}
+
+        def row(check: str, name: str, outside: Any, columns: Any = columns) -> Calibration:
+            n = participants.count_of(outside[0])
+            return calibration_row(
+                options, outside[1], outside[2], n=n, check=check, group=name, **columns
+            )
+
+        together = _outside([(f, f.limits, None) for f in cells], options)
+        yield row("fitted", ALL, together)
+        for name, inside in age_thirds(participants.age_years[together[0]]):
+            yield row("age-third", name, [part[inside] for part in together])
+        for trial, name in enumerate(participants.trials):
+            parts = [(f, f.without[trial], trial) for f in cells if trial in f.without]
+            if parts and len(participants.trials) > 1:
+                yield row("left-out-trial", name, _outside(parts, options))
 
 
-def _checks(
-    cells: Sequence[FittedCell], people: People, options: ReferenceOptions
-) -> Iterator[tuple[_Check, str, _Outside]]:
-    together = _joined([_sides(f, f.limits, None, options) for f in cells])
-    yield "fitted", "all", together
-    for name, inside in age_thirds(people.age_years[together.members]):
-        yield "age-third", name, _subset(together, inside)
-    if len(people.trials) < 2:
-        return
-    for trial, name in enumerate(people.trials):
-        parts = [_sides(f, f.without[trial], trial, options) for f in cells if trial in f.without]
-        if parts:
-            yield "left-out-trial", name, _joined(parts)
-
-
-def _sides(
-    fitted: FittedCell, limits: Sequence[Limit], trial: int | None, options: ReferenceOptions
-) -> _Outside:
-    """Who of a cell (of one trial, or all) lies strictly outside ``limits``."""
-    cell = fitted.cell
-    mine = np.ones(len(cell.ordered), dtype=bool) if trial is None else cell.trial == trial
-    values = cell.ordered[mine]
-    low, high = _lower_upper(limits)
-    nobody = np.zeros(len(values), dtype=bool)
-    return _Outside(
-        members=cell.members[mine],
-        below=nobody if low is None or options.sided == "upper" else values < low,
-        above=nobody if high is None or options.sided == "lower" else values > high,
-    )
-
-
-def _lower_upper(limits: Sequence[Limit]) -> tuple[float | None, float | None]:
-    low = next((found.limit for found in limits if found.centile < 50), None)
-    high = next((found.limit for found in limits if found.centile > 50), None)
-    return low, high
-
-
-def _joined(parts: Sequence[_Outside]) -> _Outside:
-    return _Outside(
-        members=np.concatenate([p.members for p in parts]),
-        below=np.concatenate([p.below for p in parts]),
-        above=np.concatenate([p.above for p in parts]),
-    )
-
-
-def _subset(outside: _Outside, inside: np.ndarray) -> _Outside:
-    return _Outside(
-        members=outside.members[inside], below=outside.below[inside], above=outside.above[inside]
-    )
+def _outside(
+    parts: Sequence[tuple[FittedCell, Sequence[Limit], int | None]], options: ReferenceOptions
+) -> list[np.ndarray]:
+    """Members of cells (of one trial, or all), and who lies strictly below and above ``limits``."""
+    found = []
+    for fitted, limits, trial in parts:
+        cell = fitted.cell
+        mine = np.ones(len(cell.ordered), dtype=bool) if trial is None else cell.trial == trial
+        values = cell.ordered[mine]
+        low = next((f.limit for f in limits if f.centile < 50), None)
+        high = next((f.limit for f in limits if f.centile > 50), None)
+        none = np.zeros(len(values), dtype=bool)
+        below = none if low is None or options.sided == "upper" else values < low
+        above = none if high is None or options.sided == "lower" else values > high
+        found.append((cell.members[mine], below, above))
+    return [np.concatenate(part) for part in zip(*found, strict=True)]
 
 
 def age_thirds(age_years: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Thirds of the known ages, cut at whole years (an exact cut would be a person's age)."""
+    """Thirds of the known ages, cut at whole years (an exact cut would be a participant's age)."""
     known = age_years[np.isfinite(age_years)]
     if not len(known):
         return
@@ -256,39 +160,41 @@ def age_thirds(age_years: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield f">={second:g}", age_years >= second
 
 
-def filled(
-    empty: Calibration,
+def calibration_row(
+    options: ReferenceOptions,
     below: np.ndarray,
     above: np.ndarray,
-    options: ReferenceOptions,
     *,
-    people: int | None = None,
+    n: int | None = None,
+    notes: tuple[str, ...] = (),
+    **columns: Any,
 ) -> Calibration:
-    """The row with its shares: ``below`` and ``above`` ``[n]`` tell who lies outside.
+    """A row with the shares of ``below`` and ``above`` ``[n]``.
 
-    ``people``: how many they are, where one may stand there several times.
+    ``n``: how many participants they are, where one may have several values.
     """
-    n = len(below) if people is None else people
-    if n < options.smallest_n:
-        few = n < options.min_cell
-        bound = options.below(n)
-        notes = (*empty.notes, f"n<{bound}")
-        return replace(empty, n=None if few else n, notes=notes, below_n=bound)
+    n = len(below) if n is None else n
+    few = options.below(n)
+    low, high = few is None and options.sided != "upper", few is None and options.sided != "lower"
     expected = 100 - options.level if options.sided != "two" else (100 - options.level) / 2
-    has_low, has_high = options.sided != "upper", options.sided != "lower"
-    return replace(
-        empty,
-        n=n,
-        below_percent=100 * float(below.mean()) if has_low else None,
-        above_percent=100 * float(above.mean()) if has_high else None,
-        expected_below_percent=expected if has_low else None,
-        expected_above_percent=expected if has_high else None,
+    return Calibration(
+        n=None if n < options.min_cell else n,
+        below_percent=100 * float(below.mean()) if low else None,
+        above_percent=100 * float(above.mean()) if high else None,
+        expected_below_percent=expected if low else None,
+        expected_above_percent=expected if high else None,
+        notes=notes if few is None else (*notes, f"n<{few}"),
+        below_n=few,
+        **columns,
     )
+
+
+# ------------------------------------------------------------------ contrasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanDifference:
-    """A difference with its SE and degrees of freedom; ``n_trials`` that carry it."""
+    """A difference with its SE and degrees of freedom; ``n_trials`` that contribute."""
 
     difference: float
     se: float
@@ -308,54 +214,43 @@ def within_trial_difference(
     if len(y) == 0:
         return None
     sizes = np.bincount(trial)
-    if (sizes == 1).any():  # a trial of one person is fitted exactly and says nothing
+    if (sizes == 1).any():  # a trial of one participant is fitted exactly and says nothing
         keep = sizes[trial] > 1
         rest = None if covariate is None else covariate[keep]
         return within_trial_difference(y[keep], group[keep], rest, trial[keep])
-    columns = [group] if covariate is None else [group, covariate]
-    columns = [_centred(c, trial, sizes) for c in columns]
-    both = _trials_with_both(group, trial, sizes)
+    columns = [_centred(c, trial, sizes) for c in (group, covariate) if c is not None]
+    count = np.bincount(trial, group)
+    both = int(np.sum((count > 0) & (count < sizes)))
     df = len(y) - int(np.sum(sizes > 0)) - len(columns)
     cross = np.array([[a @ b for b in columns] for a in columns])
-    if not both or df < 1 or not _is_regular(cross):
+    scale = np.sqrt(np.diag(cross))
+    # The columns must vary and not be multiples of each other.
+    regular = (scale > 0).all() and np.linalg.cond(cross / np.outer(scale, scale)) < 1e12
+    if not both or df < 1 or not regular:
         return None
     inverse = np.linalg.inv(cross)
     beta = inverse @ np.array([c @ y for c in columns])
     residual = _centred(y, trial, sizes)
     for slope, column in zip(beta, columns, strict=True):
         residual -= slope * column
-    moved, left = _influence(columns, inverse)
-    left = (1 - 1 / np.maximum(sizes, 1))[trial] - left
-    # A person with leverage 1 is fitted exactly: residual and weight are both 0.
+    influence = [sum(w * c for w, c in zip(line, columns, strict=True)) for line in inverse]
+    leverage = sum(i * c for i, c in zip(influence, columns, strict=True))
+    left = (1 - 1 / np.maximum(sizes, 1))[trial] - leverage
+    # A participant with leverage 1 is fitted exactly: residual and weight are both 0.
     exact = left < 1e-9
-    if exact.any():
-        residual[exact], left[exact] = 0.0, 1.0
-    moved *= residual
-    moved /= left
-    return MeanDifference(
-        difference=float(beta[0]), se=float(np.sqrt(moved @ moved)), df=float(df), n_trials=both
-    )
-
-
-def _influence(columns: Sequence[np.ndarray], inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x'A⁻¹e₁ and x'A⁻¹x for every row x of one or two columns, ``[n]`` each."""
-    first = inverse[0, 0] * columns[0]
-    if len(columns) == 1:
-        return first, first * columns[0]
-    first += inverse[0, 1] * columns[1]
-    second = inverse[1, 0] * columns[0]
-    second += inverse[1, 1] * columns[1]
-    second *= columns[1]
-    return first, first * columns[0] + second
+    residual[exact], left[exact] = 0.0, 1.0
+    moved = influence[0] * residual / left
+    se = float(np.sqrt(moved @ moved))
+    return MeanDifference(difference=float(beta[0]), se=se, df=float(df), n_trials=both)
 
 
 def between_trial_difference(
     y: np.ndarray, group: np.ndarray, covariate: np.ndarray | None, trial: np.ndarray
 ) -> MeanDifference | None:
-    """OLS of the trials' means on their share of ``group``, one point a trial.
+    """OLS of the trials' means on their share of ``group``, one point per trial.
 
-    The means are first moved to the overall mean of the covariate by its within-trial slope. None
-    with fewer than 3 trials, or where every trial has the same share.
+    The means are first moved to the overall mean of the covariate by its within-trial slope (0
+    where it does not vary). None with fewer than 3 trials, or where every trial has the same share.
     """
     sizes = np.bincount(trial)
     met = sizes > 0
@@ -364,8 +259,10 @@ def between_trial_difference(
     share = np.bincount(trial, group)[met] / sizes[met]
     mean = np.bincount(trial, y)[met] / sizes[met]
     if covariate is not None:
-        slope = _within_slope(y, group, covariate, trial)
-        mean = mean - slope * (np.bincount(trial, covariate)[met] / sizes[met])
+        columns = [_centred(covariate, trial, sizes), _centred(group, trial, sizes)]
+        cross = np.array([[a @ b for b in columns] for a in columns])
+        slope = np.linalg.lstsq(cross, np.array([c @ y for c in columns]), rcond=1e-12)[0][0]
+        mean = mean - float(slope) * (np.bincount(trial, covariate)[met] / sizes[met])
     x = share - share.mean()
     spread = float(x @ x)
     if spread < 1e-12:
@@ -384,187 +281,110 @@ def _centred(values: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> np.nda
     return np.asarray(values - means[trial], dtype=np.float64)
 
 
-def _trials_with_both(group: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> int:
-    count = np.bincount(trial, group)
-    return int(np.sum((count > 0) & (count < sizes)))
-
-
-def _is_regular(cross: np.ndarray) -> bool:
-    """True where the columns behind X'X vary and are not multiples of each other."""
-    scale = np.sqrt(np.diag(cross))
-    if not (scale > 0).all():
-        return False
-    return bool(np.linalg.cond(cross / np.outer(scale, scale)) < 1e12)
-
-
-def _within_slope(
-    y: np.ndarray, group: np.ndarray, covariate: np.ndarray, trial: np.ndarray
-) -> float:
-    """The covariate's slope at one trial and group; 0 where it does not vary there."""
-    sizes = np.bincount(trial)
-    columns = [_centred(covariate, trial, sizes), _centred(group, trial, sizes)]
-    cross = np.array([[a @ b for b in columns] for a in columns])
-    solution = np.linalg.lstsq(cross, np.array([c @ y for c in columns]), rcond=1e-12)[0]
-    return float(solution[0])
-
-
-# ------------------------------------------------------------------ the table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sample:
-    """The people of one contrast, arrays ``[n]``; ``age`` None where the table has none."""
-
-    y: np.ndarray
-    group: np.ndarray
-    age: np.ndarray | None
-    trial: np.ndarray
-
-
-def contrasts(
-    measure: str, unit: str, people: People, values: np.ndarray, options: ReferenceOptions
-) -> Iterator[Contrast]:
+def contrasts(data: MeasureData) -> Iterator[Contrast]:
     """Male minus female; each ethnicity minus the largest, for each sex with limits."""
-    usable = np.isfinite(values)
-    has_age = bool(np.isfinite(people.age_years).any())
-    if has_age:
-        usable &= np.isfinite(people.age_years)
-    empty = Contrast(
-        measure=measure,
-        unit=unit,
-        factor="sex",
-        group=SEXES[0],
-        versus=SEXES[1],
-        sex=ALL,
-        source="within-trial",
-        n_group=None,
-        n_versus=None,
-        n_trials=None,
-        adjusted_for="age" if has_age else "",
-        difference=None,
-        se=None,
-        df=None,
-        ci_low=None,
-        ci_high=None,
-        ci_level=options.ci_level,
-    )
-
-    def sample(mask: np.ndarray, group: np.ndarray) -> _Sample:
-        rows = np.flatnonzero(mask)
-        return _Sample(
-            y=values[rows],
-            group=group[rows].astype(np.float64),
-            age=people.age_years[rows] if has_age else None,
-            trial=people.trial[rows],
-        )
-
-    if "sex" in people.by:
-        rows = usable & (people.sex >= 0)
-        yield from _three_ways(empty, sample(rows, people.sex == 0), options, hide=(False, False))
-    if "ethnicity" not in people.by:
+    participants, options = data.participants, data.options
+    usable = np.isfinite(data.values)
+    if np.isfinite(participants.age_years).any():
+        usable &= np.isfinite(participants.age_years)
+    if "sex" in participants.by:
+        columns = {"factor": "sex", "group": SEXES[0], "versus": SEXES[1], "sex": ALL}
+        rows = np.flatnonzero(usable & (participants.sex >= 0))
+        yield from _three_ways(data, rows, participants.sex == 0, (False, False), columns)
+    if "ethnicity" not in participants.by:
         return
-    own = [people.ethnicity == number for number in range(len(ETHNICITIES))]
-    for sex in range(len(SEXES)) if "sex" in people.by else (-1,):
-        of_sex = usable & ((people.sex == sex) if sex >= 0 else True)
-        counts = np.bincount(people.ethnicity[of_sex] + 1, minlength=len(ETHNICITIES) + 1)[1:]
+    own = [participants.ethnicity == number for number in range(len(ETHNICITIES))]
+    for sex in range(len(SEXES)) if "sex" in participants.by else (-1,):
+        of_sex = usable & ((participants.sex == sex) if sex >= 0 else True)
+        ethnicity = participants.ethnicity[of_sex]
+        counts = np.bincount(ethnicity + 1, minlength=len(ETHNICITIES) + 1)[1:]
         if np.sum(counts > 0) < 2:
             continue
         hidden = hidden_counts(counts.tolist(), int(of_sex.sum()), options.min_cell)
         largest = int(np.argmax(counts))
-        for ethnicity in np.flatnonzero(counts).tolist():
-            if ethnicity == largest:
+        for number in np.flatnonzero(counts).tolist():
+            if number == largest:
                 continue
-            rows = of_sex & (own[ethnicity] | own[largest])
-            named = replace(
-                empty,
-                factor="ethnicity",
-                group=ETHNICITIES[ethnicity],
-                versus=ETHNICITIES[largest],
-                sex=SEXES[sex] if sex >= 0 else ALL,
-            )
-            hide = (hidden[ethnicity], hidden[largest])
-            yield from _three_ways(named, sample(rows, own[ethnicity]), options, hide=hide)
+            columns = {"factor": "ethnicity", "group": ETHNICITIES[number]}
+            columns |= {"versus": ETHNICITIES[largest], "sex": SEXES[sex] if sex >= 0 else ALL}
+            rows = np.flatnonzero(of_sex & (own[number] | own[largest]))
+            hide = (hidden[number], hidden[largest])
+            yield from _three_ways(data, rows, own[number], hide, columns)
 
 
 def _three_ways(
-    empty: Contrast, sample: _Sample, options: ReferenceOptions, *, hide: tuple[bool, bool]
+    data: MeasureData,
+    rows: np.ndarray,
+    in_group: np.ndarray,
+    hide: tuple[bool, bool],
+    columns: dict[str, Any],
 ) -> Iterator[Contrast]:
-    y, group, age, trial = sample.y, sample.group, sample.age, sample.trial
+    """The difference within trials, between them, and as if there were none."""
+    trial, group = data.participants.trial[rows], in_group[rows].astype(np.float64)
+    has_age = bool(np.isfinite(data.participants.age_years).any())
+    age = data.participants.age_years[rows] if has_age else None
+    y = data.values[rows]
     sizes, count = np.bincount(trial), np.bincount(trial, group)
-    has_both = (count > 0) & (count < sizes)
-    inside = sample
-    if not has_both[sizes > 0].all():
-        mixed = np.flatnonzero(has_both[trial])
-        inside = _Sample(
-            y=y[mixed],
-            group=group[mixed],
-            age=None if age is None else age[mixed],
-            trial=trial[mixed],
-        )
-    yield _contrast(
-        replace(empty, source="within-trial"),
-        inside,
-        within_trial_difference(inside.y, inside.group, inside.age, inside.trial),
-        options,
-        hide=hide,
-        why_not=NO_SHARED_TRIAL,
-    )
-    apart = (MAY_BE_TRIALS,) if not has_both.any() else ()
-    yield _contrast(
-        replace(empty, source="between-trial", notes=apart),
-        sample,
-        between_trial_difference(y, group, age, trial),
-        options,
-        hide=hide,
-        why_not="fewer than 3 trials, or the same share in each",
-    )
+    has_both, met = (count > 0) & (count < sizes), int(np.sum(sizes > 0))
+    columns = {**columns, "adjusted_for": "age" if has_age else ""}
+    inside = has_both[trial]
+    if inside.all():
+        inside = slice(None)  # no copy
+    age_inside = None if age is None else age[inside]
+    found = within_trial_difference(y[inside], group[inside], age_inside, trial[inside])
+    columns["source"] = "within-trial"
+    yield _contrast(data, group[inside], found, hide, NO_SHARED_TRIAL, columns)
+    columns |= {"source": "between-trial", "notes": () if has_both.any() else (MAY_BE_TRIALS,)}
+    found = between_trial_difference(y, group, age, trial)
+    why_not = "fewer than 3 trials, or the same share in each"
+    yield _contrast(data, group, found, hide, why_not, columns)
     found = within_trial_difference(y, group, age, np.zeros_like(trial))
-    yield _contrast(
-        # Of one trial alone there is no other trial to blame.
-        replace(empty, source="ignoring-trials", notes=apart if np.sum(sizes > 0) > 1 else ()),
-        sample,
-        None if found is None else replace(found, n_trials=int(np.sum(sizes > 0))),
-        options,
-        hide=hide,
-        why_not="only one group",
-    )
+    # In a single trial there is no other trial to attribute the difference to.
+    columns |= {"source": "ignoring-trials", "notes": columns["notes"] if met > 1 else ()}
+    found = None if found is None else replace(found, n_trials=met)
+    yield _contrast(data, group, found, hide, "only one group", columns)
 
 
 def _contrast(
-    empty: Contrast,
-    sample: _Sample,
+    data: MeasureData,
+    group: np.ndarray,
     found: MeanDifference | None,
-    options: ReferenceOptions,
-    *,
     hide: tuple[bool, bool],
     why_not: str,
+    columns: dict[str, Any],
 ) -> Contrast:
-    n_group = int(sample.group.sum())
-    n_versus = len(sample.group) - n_group
+    options = data.options
+    n_group = int(group.sum())
+    n_versus = len(group) - n_group
     few = min(n_group, n_versus)
-    shown = replace(
-        empty,
+    bound = options.below(few) if found is not None or few else None
+    if bound is not None:
+        found, columns = None, {**columns, "notes": (f"n<{bound}",)}
+    elif found is None:
+        columns = {**columns, "notes": (why_not,)}
+    half = 0.0
+    if found is not None:
+        half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
+    return Contrast(
+        measure=data.measure,
+        unit=data.unit,
         n_group=None if hide[0] or n_group < options.min_cell else n_group,
         n_versus=None if hide[1] or n_versus < options.min_cell else n_versus,
-    )
-    if found is None and (few >= options.smallest_n or few == 0):
-        return replace(shown, notes=(why_not,))
-    if found is None or few < options.smallest_n:
-        bound = options.min_cell if few < options.min_cell else options.smallest_n
-        return replace(shown, notes=(f"n<{bound}",), below_n=bound)
-    half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
-    return replace(
-        shown,
-        n_trials=found.n_trials,
-        difference=found.difference,
-        se=found.se,
-        df=found.df,
-        ci_low=found.difference - half,
-        ci_high=found.difference + half,
+        n_trials=found.n_trials if found else None,
+        difference=found.difference if found else None,
+        se=found.se if found else None,
+        df=found.df if found else None,
+        ci_low=found.difference - half if found else None,
+        ci_high=found.difference + half if found else None,
+        ci_level=options.ci_level,
+        below_n=bound,
+        **columns,
     )
 
 
-# Lahti: a tail holding 2.5 % of both together; shares of one group that part or pool.
+# ------------------------------------------------------------------ partition
+
+# Lahti: a tail with 2.5 % of both together; shares of one group that part or pool.
 _PART_ABOVE, _PART_BELOW = 4.1, 0.9
 _POOL_LOW, _POOL_HIGH = 1.8, 3.2
 
@@ -584,16 +404,12 @@ def harris_boyd(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     return z, critical, ratio
 
 
-def lahti_shares(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, float]:
+def lahti_shares(a: np.ndarray, b: np.ndarray) -> tuple[float, ...]:
     """Percent of ``a`` below and above, of ``b`` below and above, the 95 % limits of both."""
     both = np.sort(np.concatenate([a, b]))
     low, high = interpolated_quantile(both, 0.025), interpolated_quantile(both, 0.975)
-    return (
-        100 * float(np.mean(a < low)),
-        100 * float(np.mean(a > high)),
-        100 * float(np.mean(b < low)),
-        100 * float(np.mean(b > high)),
-    )
+    sides = (a < low, a > high, b < low, b > high)
+    return tuple(100 * float(np.mean(side)) for side in sides)
 
 
 def lahti_verdict(shares: Sequence[float]) -> str:
@@ -605,103 +421,88 @@ def lahti_verdict(shares: Sequence[float]) -> str:
     return "judgement"
 
 
-def partition_tests(
-    measure: str, unit: str, fitted: Sequence[FittedCell], options: ReferenceOptions
-) -> Iterator[PartitionTest]:
+def partition_tests(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[PartitionTest]:
     """Male against female in each age band; each ethnicity against the largest, by sex and band."""
     by_key = {
-        (f.cell.key.age_low, f.cell.key.age_high, f.cell.key.sex, f.cell.key.ethnicity): f.cell
+        ((key.age_low, key.age_high), key.sex, key.ethnicity): f
         for f in fitted
+        if (key := f.cell.key)
     }
-    withheld = {id(f.cell) for f in fitted if f.withheld}
-    bands = list(dict.fromkeys((k[0], k[1]) for k in by_key))
-    sexes = list(dict.fromkeys(k[2] for k in by_key))
-    ethnicities = [e for e in ETHNICITIES if any(k[3] == e for k in by_key)]
-    largest = _largest(fitted, ethnicities)
+    bands, sexes, met = (list(dict.fromkeys(k[i] for k in by_key)) for i in range(3))
+    ethnicities = [e for e in ETHNICITIES if e in met]
+    total = {e: sum(f.cell.n for k, f in by_key.items() if k[2] == e) for e in ethnicities}
     for band in bands:
         if all(sex in sexes for sex in SEXES):
-            pair = (by_key[*band, SEXES[0], ALL], by_key[*band, SEXES[1], ALL])
-            row = _test(measure, unit, "sex", pair, options, hide=None)
-            yield _without_moments(row) if withheld & {id(c) for c in pair} else row
-        for sex in sexes:
-            groups = [by_key[*band, sex, e] for e in ethnicities]
-            # The reference range prints the n of `all` beside these: hide here what it hides.
-            total = by_key[*band, sex, ALL].n
-            hidden = hidden_counts([g.n for g in groups], total, options.min_cell)
-            hide = dict(zip(ethnicities, hidden, strict=True))
-            for cell in groups:
-                if largest is not None and cell.key.ethnicity != largest:
-                    pair = (cell, by_key[*band, sex, largest])
-                    yield _test(measure, unit, "ethnicity", pair, options, hide=hide)
+            pair = (by_key[band, SEXES[0], ALL], by_key[band, SEXES[1], ALL])
+            yield _partition_test(data, "sex", pair, (False, False))
+        for sex in sexes if len(ethnicities) > 1 else ():
+            groups = [by_key[band, sex, e] for e in ethnicities]
+            # The reference range prints the n of `all` with these: hide here what it hides.
+            n_all, min_cell = by_key[band, sex, ALL].cell.n, data.options.min_cell
+            hidden = hidden_counts([g.cell.n for g in groups], n_all, min_cell)
+            largest = ethnicities.index(max(ethnicities, key=lambda e: total[e]))
+            for number, group in enumerate(groups):
+                if number != largest:
+                    hide = (hidden[number], hidden[largest])
+                    yield _partition_test(data, "ethnicity", (group, groups[largest]), hide)
 
 
-def _largest(fitted: Sequence[FittedCell], ethnicities: Sequence[str]) -> str | None:
-    if len(ethnicities) < 2:
-        return None
-    total = {e: sum(f.cell.n for f in fitted if f.cell.key.ethnicity == e) for e in ethnicities}
-    return max(ethnicities, key=lambda e: total[e])
-
-
-def _test(
-    measure: str,
-    unit: str,
+def _partition_test(
+    data: MeasureData,
     factor: Factor,
-    pair: tuple[Cell, Cell],
-    options: ReferenceOptions,
-    *,
-    hide: dict[str, bool] | None,
+    pair: tuple[FittedCell, FittedCell],
+    hide: tuple[bool, bool],
 ) -> PartitionTest:
-    cell_a, cell_b = pair
-    a, b = cell_a.ordered, cell_b.ordered
-    enough = min(len(a), len(b)) >= options.smallest_n
-    z, critical, ratio = harris_boyd(a, b) if enough else (None, None, None)
-    shares = lahti_shares(a, b) if enough else (None, None, None, None)
-    hidden = [
-        c.n < options.min_cell or bool(hide and hide.get(c.key.ethnicity)) for c in (cell_a, cell_b)
-    ]
+    """The row; of withheld limits the verdicts alone.
+
+    Means and SDs with those of the groups would disclose a small rest.
+    """
+    options, cells = data.options, [f.cell for f in pair]
+    a, b = (cell.ordered for cell in cells)
     few = min(len(a), len(b))
-    bound = options.min_cell if few < options.min_cell else options.smallest_n
+    enough = few >= options.smallest_n
+    shown = enough and not any(f.withheld for f in pair)
+    z, critical, ratio = harris_boyd(a, b) if enough else (None, None, None)
+    shares = lahti_shares(a, b) if enough else (None,) * 4
+    notes = () if enough else (f"n<{options.below(few)}",)
+    if enough and _mostly_other_trials(*cells):
+        notes = (MAY_BE_TRIALS,)
+    verdict = ""
+    if z is not None and critical is not None and ratio is not None:
+        verdict = "partition" if z > critical or ratio > 1.5 else "pool"
+    names = [getattr(cell.key, factor) for cell in cells]
+    columns: dict[str, Any] = {}
+    for side, cell, hidden, i in zip("ab", cells, hide, (0, 2), strict=True):
+        columns |= {
+            f"group_{side}": names["ab".index(side)],
+            f"n_{side}": None if hidden or cell.n < options.min_cell else len(cell.ordered),
+            f"mean_{side}": float(cell.ordered.mean()) if shown else None,
+            f"sd_{side}": float(cell.ordered.std(ddof=1)) if shown else None,
+            f"below_percent_{side}": shares[i] if shown else None,
+            f"above_percent_{side}": shares[i + 1] if shown else None,
+        }
     return PartitionTest(
-        measure=measure,
-        unit=unit,
+        measure=data.measure,
+        unit=data.unit,
         factor=factor,
-        group_a=cell_a.key.sex if factor == "sex" else cell_a.key.ethnicity,
-        group_b=cell_b.key.sex if factor == "sex" else cell_b.key.ethnicity,
-        sex=ALL if factor == "sex" else cell_a.key.sex,
-        age_low=cell_a.key.age_low,
-        age_high=cell_a.key.age_high,
-        n_a=None if hidden[0] else len(a),
-        n_b=None if hidden[1] else len(b),
-        mean_a=float(a.mean()) if enough else None,
-        mean_b=float(b.mean()) if enough else None,
-        sd_a=float(a.std(ddof=1)) if enough else None,
-        sd_b=float(b.std(ddof=1)) if enough else None,
-        z=z,
+        sex=ALL if factor == "sex" else cells[0].key.sex,
+        age_low=cells[0].key.age_low,
+        age_high=cells[0].key.age_high,
+        z=z if shown else None,
         z_critical=critical,
-        sd_ratio=ratio,
-        harris_boyd=_harris_boyd_verdict(z, critical, ratio),
-        below_percent_a=shares[0],
-        above_percent_a=shares[1],
-        below_percent_b=shares[2],
-        above_percent_b=shares[3],
+        sd_ratio=ratio if shown else None,
+        harris_boyd=verdict,
         lahti=lahti_verdict([s for s in shares if s is not None]) if enough else "",
-        notes=(f"n<{bound}",) if not enough else (MAY_BE_TRIALS,) if _apart(cell_a, cell_b) else (),
-        below_n=None if enough else bound,
+        notes=("limits-withheld", *notes) if any(f.withheld for f in pair) else notes,
+        below_n=None if enough else options.below(few),
+        **columns,
     )
 
 
-def _without_moments(row: PartitionTest) -> PartitionTest:
-    """The verdicts alone: means and SDs beside those of the groups would tell of a few people."""
-    told = ("mean_a", "mean_b", "sd_a", "sd_b", "z", "sd_ratio")
-    shares = ("below_percent_a", "above_percent_a", "below_percent_b", "above_percent_b")
-    nothing: dict[str, Any] = dict.fromkeys((*told, *shares))
-    return replace(row, **nothing, notes=("limits-withheld", *row.notes))
+def _mostly_other_trials(a: Cell, b: Cell) -> bool:
+    """True where most participants of one group are in trials with hardly any of the other.
 
-
-def _apart(a: Cell, b: Cell) -> bool:
-    """True where most people of one group are in trials that the other is hardly in.
-
-    Hardly: with less than a twentieth of its people.
+    Hardly: less than a twentieth of its participants.
     """
     for mine, other in ((a, b), (b, a)):
         least = other.n / 20
@@ -711,9 +512,3 @@ def _apart(a: Cell, b: Cell) -> bool:
         if 2 * shared < mine.n:
             return True
     return False
-
-
-def _harris_boyd_verdict(z: float | None, critical: float | None, ratio: float | None) -> str:
-    if z is None or critical is None or ratio is None:
-        return ""
-    return "partition" if z > critical or ratio > 1.5 else "pool"

@@ -1,36 +1,33 @@
-"""Groups of people: every sex × ethnicity × age band, and the same over all ethnicities.
+"""Groups of participants with their limits, and values far from their group.
 
-One cell with its limits: estimated, without each trial, and as they may be printed.
-
-Values far from their group: listed, and dropped only when asked.
-
-Tukey's fences Q1 - 1.5 IQR and Q3 + 1.5 IQR after a power transformation to symmetry (Horn PS et
-al., Clin Chem 2001;47:2137-45). The power is the one that makes the 10th and 90th centiles lie
-equally far from the median (Hinkley DV, Biometrika 1975;62:101-11): unlike the maximum-likelihood
-Box-Cox power, the outliers themselves do not move it. The list that names people also says where
-Horn's own fences (after the maximum-likelihood power) and Dixon's ratio call a value an outlier.
+A group is a sex × ethnicity × age band, or the same over all ethnicities. Outliers are listed, and
+dropped only when asked: Tukey's fences Q1 - 1.5 IQR and Q3 + 1.5 IQR after a power transformation
+to symmetry (Horn PS et al., Clin Chem 2001;47:2137-45). The power is the one that makes the 10th
+and 90th centiles lie equally far from the median (Hinkley DV, Biometrika 1975;62:101-11): unlike
+the maximum-likelihood Box-Cox power, the outliers themselves do not move it. The internal list also
+says where Horn's own fences (after the maximum-likelihood power) and Dixon's ratio call a value an
+outlier.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy import optimize
 
-from ...privacy.suppression import without_extremes
+from ...privacy.suppression import hidden_counts, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.lms import box_cox_power
 from ...statistics.order_statistics import interpolated_quantile
 from ..options import LimitsRule, ReferenceOptions
-from ..select import People
+from ..select import ALL, Participants
 from .limits import Limit, LimitRequest, default_rule, estimate_limits
-
-ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +45,22 @@ class StratumKey:
         high = "" if self.age_high is None else f"{self.age_high:g}"
         return f"{self.sex}/{self.ethnicity}/{low}-{high}"
 
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row that say whose it is."""
+        return {
+            "sex": self.sex,
+            "ethnicity": self.ethnicity,
+            "age_low": self.age_low,
+            "age_high": self.age_high,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strata:
     """Every group in the order of the tables.
 
-    ``pooled`` and ``split`` ``[people]`` int16 count into ``keys``: the group over all ethnicities
-    and that of the person's own, -1 where there is none.
+    ``pooled`` and ``split`` ``[participants]`` int16 count into ``keys``: the group over all
+    ethnicities and that of the participant's own, -1 where there is none.
     """
 
     keys: tuple[StratumKey, ...]
@@ -66,8 +72,8 @@ class Strata:
 class Cell:
     """A measure in a group, sorted by value: ``ordered`` ``[n]``, ``members`` and ``trial`` alike.
 
-    Ties stand in no fixed order. ``trial_counts`` maps each trial met to
-    its people; ``person`` ``[n]`` numbers them where one may have several values, else None.
+    Ties are in no fixed order. ``trial_counts`` maps each trial to its participants; ``person``
+    ``[n]`` numbers them where one may have several values, else None.
     """
 
     key: StratumKey
@@ -79,68 +85,60 @@ class Cell:
 
     @property
     def n(self) -> int:
-        """People with a value."""
+        """Participants with a value."""
         return len(self.ordered) if self.person is None else sum(self.trial_counts.values())
 
     @property
     def n_trials(self) -> int:
-        """Trials that these people come from."""
+        """Trials that these participants come from."""
         return len(self.trial_counts)
 
 
-def strata(people: People, bands: Sequence[float]) -> Strata:
+def strata(participants: Participants, bands: Sequence[float]) -> Strata:
     """Every group, empty ones too, in order: sex, ethnicity (``all`` first), age band.
 
-    The ethnicities are those met in the table; people whose ethnicity is unknown are in ``all``
+    The ethnicities are those found in the table; participants of unknown ethnicity are in ``all``
     alone.
     """
-    sexes = range(len(SEXES)) if "sex" in people.by else (-1,)
-    met = sorted(set(people.ethnicity.tolist()) - {-1}) if "ethnicity" in people.by else []
-    band_numbers = range(len(bands)) if "age" in people.by else (-1,)
-    codes = list(product(sexes, (-1, *met), band_numbers))
-    n = len(people.trial)
-    nobody = np.full(n, -1)
-    sex = people.sex if "sex" in people.by else nobody
-    band = people.band if "age" in people.by else nobody
-    return Strata(
-        keys=tuple(_key(*code, bands) for code in codes),
-        pooled=_numbers(codes, sex, nobody, band),
-        split=_numbers(codes, sex, people.ethnicity, band) if met else nobody.astype(np.int16),
-    )
+    by = participants.by
+    sexes = range(len(SEXES)) if "sex" in by else (-1,)
+    met = sorted(set(participants.ethnicity.tolist()) - {-1}) if "ethnicity" in by else []
+    codes = list(product(sexes, (-1, *met), range(len(bands)) if "age" in by else (-1,)))
+    unknown = np.full(len(participants.trial), -1)
+    sex = participants.sex if "sex" in by else unknown
+    band = participants.band if "age" in by else unknown
+    size = max(b for _, _, b in codes) + 2
 
+    def packed(ethnicity: Any, sex: Any, band: Any) -> Any:
+        return ((ethnicity + 1) * (len(SEXES) + 1) + sex + 1) * size + band + 1
 
-def _numbers(
-    codes: Sequence[tuple[int, int, int]],
-    sex: np.ndarray,
-    ethnicity: np.ndarray,
-    band: np.ndarray,
-) -> np.ndarray:
-    """The number of each person's group; of a person of unknown ethnicity that of ``all``."""
-    bands = max(b for _, _, b in codes) + 2
-    packed = ((ethnicity + 1) * (len(SEXES) + 1) + sex + 1) * bands + band + 1
-    lookup = np.full((len(ETHNICITIES) + 1) * (len(SEXES) + 1) * bands, -1, dtype=np.int16)
+    lookup = np.full((len(ETHNICITIES) + 1) * (len(SEXES) + 1) * size, -1, dtype=np.int16)
     for number, (s, e, b) in enumerate(codes):
-        lookup[((e + 1) * (len(SEXES) + 1) + s + 1) * bands + b + 1] = number
-    return np.asarray(lookup[packed])
-
-
-def _key(sex: int, ethnicity: int, band: int, bands: Sequence[float]) -> StratumKey:
-    return StratumKey(
-        sex=ALL if sex < 0 else SEXES[sex],
-        ethnicity=ALL if ethnicity < 0 else ETHNICITIES[ethnicity],
-        age_low=None if band < 0 else bands[band],
-        age_high=None if band < 0 or band + 1 == len(bands) else bands[band + 1],
+        lookup[packed(e, s, b)] = number
+    split = lookup[packed(participants.ethnicity, sex, band)] if met else unknown.astype(np.int16)
+    return Strata(
+        keys=tuple(
+            StratumKey(
+                sex=ALL if s < 0 else SEXES[s],
+                ethnicity=ALL if e < 0 else ETHNICITIES[e],
+                age_low=None if b < 0 else bands[b],
+                age_high=None if b < 0 or b + 1 == len(bands) else bands[b + 1],
+            )
+            for s, e, b in codes
+        ),
+        pooled=lookup[packed(unknown, sex, band)],
+        split=split,
     )
 
 
-def cells(people: People, groups: Strata, values: np.ndarray) -> tuple[Cell, ...]:
-    """Each group's people that have a value in ``values`` ``[people]``, sorted by it.
+def cells(participants: Participants, groups: Strata, values: np.ndarray) -> tuple[Cell, ...]:
+    """Each group's participants with a value in ``values`` ``[participants]``, sorted by it.
 
     One sort by value and two radix sorts by group serve every group.
     """
     order = np.argsort(values)
     order = order[: int(np.isfinite(values).sum())]  # NaN sorts last
-    known = people.ethnicity >= 0
+    known = participants.ethnicity >= 0
     parts = [np.empty(0, dtype=np.int64)] * len(groups.keys)
     for numbers, rows in ((groups.pooled, order), (groups.split, order[known[order]])):
         mine = numbers[rows]
@@ -149,100 +147,82 @@ def cells(people: People, groups: Strata, values: np.ndarray) -> tuple[Cell, ...
         ends = np.cumsum(counts)
         for number in np.flatnonzero(counts[1:]).tolist():
             parts[number] = grouped[ends[number] : ends[number + 1]]
-    return tuple(
-        _cell(people, key, values, members) for key, members in zip(groups.keys, parts, strict=True)
-    )
+    found = []
+    for key, members in zip(groups.keys, parts, strict=True):
+        trial = participants.trial[members]
+        person = None if participants.person is None else participants.person[members]
+        once = trial if person is None else trial[np.unique(person, return_index=True)[1]]
+        counts = np.bincount(once)
+        found.append(
+            Cell(
+                key=key,
+                ordered=values[members],
+                members=members,
+                trial=trial,
+                trial_counts={int(t): int(counts[t]) for t in np.flatnonzero(counts)},
+                person=person,
+            )
+        )
+    return tuple(found)
 
 
-def _cell(people: People, key: StratumKey, values: np.ndarray, members: np.ndarray) -> Cell:
-    trial = people.trial[members]
-    person = None if people.person is None else people.person[members]
-    once = trial if person is None else trial[np.unique(person, return_index=True)[1]]
-    counts = np.bincount(once)
-    return Cell(
-        key=key,
-        ordered=values[members],
-        members=members,
-        trial=trial,
-        trial_counts={int(t): int(counts[t]) for t in np.flatnonzero(counts)},
-        person=person,
-    )
+# ------------------------------------------------------------------ the limits of a cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedCell:
-    """A cell; ``rule`` None and no limits where it has too few people, or they are ``withheld``.
+    """A cell; ``rule`` None, no limits: too few participants, or the limits are ``withheld``.
 
     ``limits`` are exact and stay inside the program; ``printed`` is for the outputs. ``without``
     maps each trial of the cell to the limits of the others by the same rule, where they are enough.
     """
 
     cell: Cell
-    rule: LimitsRule | None
+    rule: LimitsRule | None = None
     limits: tuple[Limit, ...] = ()
     printed: tuple[Limit, ...] = ()
-    without: Mapping[int, tuple[Limit, ...]]
+    without: Mapping[int, tuple[Limit, ...]] = field(default_factory=dict)
     withheld: bool = False
 
 
 def fit_cell(
     measure: str, cell: Cell, options: ReferenceOptions, *, without_trials: bool = True
 ) -> FittedCell:
-    """The limits of a cell by the options' rule."""
+    """The limits of a cell by the options' rule.
+
+    The cell's rule is kept where a trial is left out, so that the span shows the trial's influence
+    and not the method's.
+    """
     if cell.n < options.smallest_n:
-        return FittedCell(cell=cell, rule=None, without={})
-    rule = rule_for(cell.n, options)
-    request = request_for(measure, cell, options)
+        return FittedCell(cell=cell)
+    rule, request = rule_for(cell.n, options), request_for(measure, cell, options)
     limits = estimate_limits(cell.ordered, rule, request)
-    return FittedCell(
-        cell=cell,
-        rule=rule,
-        limits=limits,
-        printed=limits if options.internal else without_extremes(limits),
-        without=_without_each(cell, rule, request, options) if without_trials else {},
-    )
+    without = {
+        trial: estimate_limits(cell.ordered[cell.trial != trial], rule, request.point())
+        for trial, count in cell.trial_counts.items()
+        if without_trials and cell.n - count >= options.smallest_n
+    }
+    printed = limits if options.internal else without_extremes(limits)
+    return FittedCell(cell=cell, rule=rule, limits=limits, printed=printed, without=without)
 
 
 def rule_for(n: int, options: ReferenceOptions) -> LimitsRule:
-    """The rule asked for by name, or the default one for so many people."""
-    return options.limits or default_rule(n, outer_centiles(options))
-
-
-def outer_centiles(options: ReferenceOptions) -> tuple[float, ...]:
-    """The limits proper: the centiles without the middle."""
-    return tuple(c for c in options.centiles if c != 50)
+    """The rule asked for by name, or the default one for so many participants."""
+    return options.limits or default_rule(n, options.outer_centiles)
 
 
 def request_for(measure: str, cell: Cell, options: ReferenceOptions) -> LimitRequest:
-    """What to estimate, with a seed of the cell's own: other cells and their order play no part."""
-    text = f"{options.seed}/{measure}/{cell.key.text()}"
+    """What to estimate, with a seed of the cell's own, independent of other cells."""
     return LimitRequest(
         centiles=options.centiles,
         ci_level=options.ci_level / 100,
         bootstrap=options.bootstrap,
-        seed=zlib.crc32(text.encode()),
+        seed=zlib.crc32(f"{options.seed}/{measure}/{cell.key.text()}".encode()),
         person=cell.person,
     )
 
 
-def point_request(request: LimitRequest) -> LimitRequest:
-    """The same without a bootstrap: for limits that are printed without an interval."""
-    return LimitRequest(
-        centiles=request.centiles, ci_level=request.ci_level, bootstrap=0, seed=request.seed
-    )
-
-
-def _without_each(
-    cell: Cell, rule: LimitsRule, request: LimitRequest, options: ReferenceOptions
-) -> dict[int, tuple[Limit, ...]]:
-    """The cell's rule is kept, so that the span is the trial's doing and not the method's."""
-    found = {}
-    for trial in cell.trial_counts:
-        others = cell.ordered[cell.trial != trial]
-        if cell.n - cell.trial_counts[trial] >= options.smallest_n:
-            found[trial] = estimate_limits(others, rule, point_request(request))
-    return found
-
+# ------------------------------------------------------------------ outliers
 
 _MIN_N = 20  # below it the quartiles say nothing of outliers
 _POWERS = (-2.0, 3.0)
@@ -253,16 +233,13 @@ def tukey_fences(ordered: np.ndarray) -> tuple[float, float]:
     """The fences of sorted values ``[n]`` on their own scale; (-inf, inf) for fewer than 20."""
     if len(ordered) < _MIN_N:
         return -math.inf, math.inf
-    power = symmetry_power(ordered)
-    q1, q3 = (_transformed(interpolated_quantile(ordered, p), power) for p in (0.25, 0.75))
-    reach = 1.5 * (q3 - q1)
-    return _back(q1 - reach, power), _back(q3 + reach, power)
+    return _fences(ordered, symmetry_power(ordered))
 
 
 def horn_fences(ordered: np.ndarray) -> tuple[float, float]:
     """Horn's own fences: Tukey's after the Box-Cox power of the highest likelihood.
 
-    Of many values the power is that of 2,000 of them, equally far apart in rank. (-inf, inf) for
+    Of many values the power is that of 2,000 of them, equally spaced in rank. (-inf, inf) for
     fewer than 20 values, or where they are not all positive or all equal.
     """
     if len(ordered) < _MIN_N or ordered[0] <= 0 or not ordered[0] < ordered[-1]:
@@ -270,10 +247,7 @@ def horn_fences(ordered: np.ndarray) -> tuple[float, float]:
     thinned = ordered
     if len(ordered) > _POWER_FROM:
         thinned = ordered[np.linspace(0, len(ordered) - 1, _POWER_FROM).astype(int)]
-    power = box_cox_power(thinned)
-    q1, q3 = (_transformed(interpolated_quantile(ordered, p), power) for p in (0.25, 0.75))
-    reach = 1.5 * (q3 - q1)
-    return _back(q1 - reach, power), _back(q3 + reach, power)
+    return _fences(ordered, box_cox_power(thinned))
 
 
 def symmetry_power(ordered: np.ndarray) -> float:
@@ -294,19 +268,26 @@ def symmetry_power(ordered: np.ndarray) -> float:
     return float(optimize.brentq(imbalance, *_POWERS, xtol=1e-12))
 
 
+def _fences(ordered: np.ndarray, power: float) -> tuple[float, float]:
+    """Tukey's fences after a power, on the values' own scale."""
+    q1, q3 = (_transformed(interpolated_quantile(ordered, p), power) for p in (0.25, 0.75))
+    reach = 1.5 * (q3 - q1)
+
+    def back(value: float) -> float:
+        if power == 1.0:  # also of values that are not positive
+            return value + 1
+        if abs(power) < 1e-9:
+            return math.exp(value)
+        inner = power * value + 1
+        if inner <= 0:  # beyond what the power can reach: no value can lie there
+            return -math.inf if power > 0 else math.inf
+        return float(inner ** (1 / power))
+
+    return back(q1 - reach), back(q3 + reach)
+
+
 def _transformed(value: float, power: float) -> float:
     return math.log(value) if abs(power) < 1e-9 else (value**power - 1) / power
-
-
-def _back(value: float, power: float) -> float:
-    if power == 1.0:  # also of values that are not positive
-        return value + 1
-    if abs(power) < 1e-9:
-        return math.exp(value)
-    inner = power * value + 1
-    if inner <= 0:  # beyond what the power can reach: no value can lie there
-        return -math.inf if power > 0 else math.inf
-    return float(inner ** (1 / power))
 
 
 def dixon_extremes(ordered: np.ndarray) -> tuple[bool, bool]:
@@ -315,10 +296,8 @@ def dixon_extremes(ordered: np.ndarray) -> tuple[bool, bool]:
     Dixon's D/R as Reed used it for reference intervals (Reed AH, Henry RJ, Mason WB. Clin Chem
     1971;17:275-84; EP28-A3c); ``ordered`` ``[n]`` ascending, n ≥ 3.
     """
-    if len(ordered) < 3:
-        return False, False
     spread = float(ordered[-1] - ordered[0])
-    if spread <= 0:
+    if len(ordered) < 3 or spread <= 0:
         return False, False
     low, high = float(ordered[1] - ordered[0]), float(ordered[-1] - ordered[-2])
     return low >= spread / 3, high >= spread / 3
@@ -330,29 +309,32 @@ def outlying(cell: Cell) -> np.ndarray:
     return cell.members[(cell.ordered < low) | (cell.ordered > high)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
-    """A member of a cell beyond a rule's fences: which rules, and the fences of the first."""
+def suspects(cell: Cell) -> Iterator[tuple[int, tuple[str, ...], tuple[float, float]]]:
+    """Members that Tukey's, Horn's or Dixon's rule calls an outlier, by value.
 
-    member: int
-    rules: tuple[str, ...]
-    low: float
-    high: float
-
-
-def suspects(cell: Cell) -> tuple[Suspect, ...]:
-    """Everybody whom Tukey's, Horn's or Dixon's rule calls an outlier, by value."""
+    With each the rules that do, and the fences of the first.
+    """
     ordered = cell.ordered
     fences = {"tukey": tukey_fences(ordered), "horn": horn_fences(ordered)}
     beyond = {rule: (ordered < low) | (ordered > high) for rule, (low, high) in fences.items()}
-    apart = np.zeros(len(ordered), dtype=bool)
+    beyond["dixon"] = np.zeros(len(ordered), dtype=bool)
     if len(ordered) >= _MIN_N:
-        apart[0], apart[-1] = dixon_extremes(ordered)
-    beyond["dixon"] = apart
-    found = []
+        beyond["dixon"][[0, -1]] = dixon_extremes(ordered)
     for place in np.flatnonzero(np.any(list(beyond.values()), axis=0)).tolist():
         rules = tuple(rule for rule, out in beyond.items() if out[place])
-        low, high = fences.get(rules[0], fences["tukey"])
-        member = int(cell.members[place])
-        found.append(Suspect(member=member, rules=rules, low=low, high=high))
-    return tuple(found)
+        yield int(cell.members[place]), rules, fences.get(rules[0], fences["tukey"])
+
+
+def withheld_counts(cells: Sequence[Cell], options: ReferenceOptions) -> list[bool]:
+    """True for each cell whose n must not be printed, alone or with that of all ethnicities."""
+    hidden = [cell.n < options.min_cell for cell in cells]
+    by_group: dict[tuple[Any, ...], dict[str, int]] = {}
+    for index, cell in enumerate(cells):
+        by_group.setdefault((cell.key.sex, cell.key.age_low), {})[cell.key.ethnicity] = index
+    for members in by_group.values():
+        total = cells[members.pop(ALL)].n
+        counts = [cells[index].n for index in members.values()]
+        shown = hidden_counts(counts, total, options.min_cell)
+        for index, hide in zip(members.values(), shown, strict=True):
+            hidden[index] = hide
+    return hidden

@@ -24,7 +24,13 @@ from .reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, ethnicity_colour
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ...reference.results import CurveLine, CurvePeople, QStatistics, ReferenceRanges, Worm
+    from ...reference.results import (
+        CurveLine,
+        CurveParticipants,
+        QStatistics,
+        ReferenceRanges,
+        WormPlot,
+    )
 
 
 METHOD_NAMES: Final = {
@@ -96,7 +102,7 @@ def curve_caption(rows: Sequence[ReferenceLimit], ci_level: float, *, internal: 
 
 
 def curve_figure(
-    lines: Sequence[CurveLine], people: Sequence[CurvePeople], *, population_title: str = ""
+    lines: Sequence[CurveLine], people: Sequence[CurveParticipants], *, population_title: str = ""
 ) -> str:
     """The SVG of one measure's curves by one method; ``people`` only for internal pages."""
     used = headlines(lines)
@@ -174,9 +180,9 @@ def fit_blocks(result: ReferenceRanges) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if result.q_statistics:
         blocks.append(_q_table(result.q_statistics))
-    keys = list(dict.fromkeys((w.measure, w.method) for w in result.worms))
+    keys = list(dict.fromkeys((w.measure, w.method) for w in result.worm_plots))
     blocks += [
-        _worm_block([w for w in result.worms if (w.measure, w.method) == key])
+        _worm_block([w for w in result.worm_plots if (w.measure, w.method) == key])
         for key in keys[:_WORMS_SHOWN]
     ]
     return tuple(blocks)
@@ -210,7 +216,7 @@ def _q_table(rows: Sequence[QStatistics]) -> Table:
     )  # fmt: skip
 
 
-def _worm_block(worms: Sequence[Worm]) -> Figure:
+def _worm_block(worms: Sequence[WormPlot]) -> Figure:
     name = measure_name(worms[0].measure)
     return Figure(
         title=f"Worms of {name}, {METHOD_NAMES[worms[0].method]}, by age third.",
@@ -223,7 +229,7 @@ def _worm_block(worms: Sequence[Worm]) -> Figure:
     )
 
 
-def worm_figure(worms: Sequence[Worm]) -> str:
+def worm_figure(worms: Sequence[WormPlot]) -> str:
     """The SVG of one measure's worms: a row a sex, a column an age group; nobody's own value."""
     sexes = list(dict.fromkeys(w.sex for w in worms))
     columns = max(sum(w.sex == sex for w in worms) for sex in sexes)
@@ -254,6 +260,6 @@ def worm_figure(worms: Sequence[Worm]) -> str:
         figure.tight_layout()
         return figure_svg(
             figure,
-            title=f"Worm plots of {measure_name(worms[0].measure)}",
+            title=f"WormPlot plots of {measure_name(worms[0].measure)}",
             description="Observed minus expected z scores at centiles, by sex and age group.",
         )

@@ -61,7 +61,7 @@ def _subtitle(result: ReferenceRanges) -> str:
     trials = len(result.trials)
     return (
         f"{level} {what}{side} with {options.ci_level:g}% confidence intervals · "
-        f"{shown_count(result.people)} people · {trials} trial{'s' if trials != 1 else ''}"
+        f"{shown_count(result.participants)} people · {trials} trial{'s' if trials != 1 else ''}"
     )
 
 

@@ -304,7 +304,7 @@ def review_blocks(result: ReferenceRanges) -> tuple[Block, ...]:
     if result.without_review is None:
         return ()
     few = result.options.min_cell
-    count = result.review_people
+    count = result.review_rows
     how_many = f"fewer than {few}" if count < few else shown_count(count)
     if not result.without_review:
         return (Notice("Without the scans that ask for review nothing is left."),)
