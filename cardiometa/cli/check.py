@@ -12,7 +12,7 @@ from .command import CohortArgument, Only, command
 from .output import ProgressCallbacks, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from ..cohort.check import CheckReport
+    from ..cohort.load import CheckReport
 
 
 @command
@@ -22,7 +22,7 @@ def check(
     output: Annotated[Output, Only("json", "quiet", "verbose")],
 ) -> None:
     """Read all tables and image headers of a cohort and print every problem at once."""
-    from ..cohort.check import check_cohort
+    from ..cohort.load import check_cohort
 
     with ProgressCallbacks("headers", quiet=output.quiet or output.json) as progress:
         report = check_cohort(cohort, source, watch=progress.step)

@@ -119,13 +119,7 @@ def _compare(
     run: Run,
     output: Output,
 ) -> None:
-    from ..commands.evaluate import (
-        EvaluateRequest,
-        Watch,
-        document,
-        run_evaluate,
-        unusable_labels,
-    )
+    from ..commands.evaluate import EvaluateRequest, Watch, document, run_evaluate, unusable_labels
 
     run.report(quiet=output.quiet)
     request = EvaluateRequest(

@@ -18,12 +18,19 @@ from ..errors import InputError, Problem, TableError, nearest
 from ..files import RECORD_NAME, read_json, sha256_file
 from ..measurement.measures import COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion
-from .column_rules import COLUMN_KINDS, kind_of, parse_columns
 from .models import ColumnRule, TableOptions
-from .parsing import as_numbers, no_number, rows_text, values_text
 from .participants import resolve_columns
 from .read_table import read_any_table
-from .recode import harmonise
+from .recode import (
+    COLUMN_KINDS,
+    as_numbers,
+    harmonise,
+    kind_of,
+    no_number,
+    parse_columns,
+    rows_text,
+    values_text,
+)
 
 MEASUREMENTS_NAME = "measurements.csv"
 ONE_TRIAL = "all"

@@ -10,8 +10,8 @@ from typing import Any
 from ..errors import CohortError, Problem, nearest
 from ..files import is_safe_name, sha256_bytes
 from ..measurement.measures import COLUMN_NAMES
-from .column_rules import ROSTER_COLUMNS, parse_columns
 from .models import PARTICIPANT_COLUMNS, CohortDefinition, NotObtained, TrialDefinition
+from .recode import ROSTER_COLUMNS, parse_columns
 
 _TOP_KEYS = ("name", "trials", "not_obtained")
 _TEXT_KEYS = ("healthy_rule", "registry_id", "design", "cluster", "permission")

@@ -14,11 +14,9 @@ import pandas as pd
 
 from ..errors import InputError, Problem, nearest
 from ..files import is_safe_name
-from .column_rules import ROSTER_COLUMNS, kind_of
 from .models import PARTICIPANT_COLUMNS, ColumnRule, TrialDefinition
-from .parsing import as_numbers, as_text, rows_text
 from .read_table import read_any_table
-from .recode import harmonise
+from .recode import ROSTER_COLUMNS, as_numbers, as_text, harmonise, kind_of, rows_text
 
 # A person in pounds weighs 2.2 times what one in kilograms does, an inch is 0.39 of a centimetre;
 # populations differ by less than these factors (a trial of obesity against one of slim adults

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import Problem, TableError
-from .parsing import as_text, rows_text
+from .recode import as_text, rows_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

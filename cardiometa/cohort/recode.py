@@ -1,33 +1,359 @@
-"""Make one harmonised column: codes by maps and schemes, units, and what adults can be.
+"""Harmonised columns: cells as text and numbers, the rules of ``[columns]``, codes and units.
 
+`COLUMN_KINDS` and `UNITS` are the tables, `parse_columns` reads rules, `harmonise` makes a column.
 A code that neither a map, a scheme nor the understood words know is a problem that lists each
-value with its count; it is never guessed and never dropped. Blank is unknown.
+value with its count; it is never guessed and never dropped. Blank is unknown. Text columns are
+processed by their distinct values, so that a million rows cost as much as their codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from ..errors import Problem
-from ..records import ETHNICITIES
-from .column_rules import UNITS, Kind, kind_of
-from .ethnicity import contradiction, group_of
+from ..errors import Problem, nearest
+from ..records import ETHNICITIES, SEXES
+from .ethnicity import SCHEMES, contradiction, group_of
 from .models import ColumnRule
-from .parsing import (
-    UNKNOWN,
-    as_booleans,
-    as_numbers,
-    by_value,
-    is_unknown,
-    no_number,
-    rows_text,
-    text_of,
-    values_text,
+
+UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null"})
+TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
+FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
+
+_MANY = 1000  # distinct values, from which converting them all at once is faster
+
+# No quantity of medicine is larger; the square of one that is would no longer be a number.
+LARGEST = 1e100
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_INTEGRAL = re.compile(r"(-?\d+)\.0+")
+
+
+def is_unknown(text: str) -> bool:
+    """True for an empty cell and the usual signs of a missing value."""
+    return text.strip().casefold() in UNKNOWN
+
+
+def text_of(value: Any) -> str:
+    """One cell as text: stripped, missing as ``""``, an integral float without its ``.0``."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, bytes):
+        # SAS transport files carry the writer's 8-bit code page; UTF-8 is tried first.
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if np.isnan(number):
+            return ""
+        return str(int(number)) if number.is_integer() else repr(number)
+    text = str(value).strip()
+    whole = _INTEGRAL.fullmatch(text)
+    return whole.group(1) if whole else text
+
+
+def by_value(values: pd.Series, convert: Callable[[Any], Any]) -> np.ndarray:
+    """``convert`` of every cell, called once a distinct value; an object array as long."""
+    codes, distinct = pd.factorize(values, use_na_sentinel=True)
+    converted = np.empty(len(distinct) + 1, dtype=object)
+    texts = _texts(distinct) if convert is text_of and len(distinct) > _MANY else None
+    if texts is not None:
+        converted[:-1] = texts
+    else:
+        for place, value in enumerate(distinct):
+            converted[place] = convert(value)
+    converted[-1] = convert(None)
+    return converted[codes]
+
+
+def _texts(distinct: Any) -> np.ndarray | None:
+    """`text_of` of many texts at once (ids); None where not all are texts."""
+    values = pd.Series(distinct)
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=False) != "string":
+        return None
+    if values.dtype != object and not pd.api.types.is_string_dtype(values):
+        return None
+    stripped = values.astype("str").str.strip()
+    if stripped.str.contains(".0", regex=False).any():
+        return None
+    texts: np.ndarray = stripped.to_numpy(dtype=object)
+    return texts
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """The column as text on the same index: missing is ``""``, ``001`` stays ``001``."""
+    return pd.Series(by_value(values, text_of), index=values.index, dtype=object)
+
+
+def _number_of(value: Any) -> float | None:
+    text = text_of(value)
+    if is_unknown(text):
+        return float("nan")
+    # float() would also take "1_000" and "infinity", and makes infinity of "1e999".
+    number = float(text) if _NUMBER.fullmatch(text) else float("inf")
+    return None if abs(number) > LARGEST else number
+
+
+def as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The column as float64 (unknown is NaN), and a mask of the cells that are no number.
+
+    One beyond `LARGEST` is none.
+    """
+    if pd.api.types.is_numeric_dtype(values):
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        bad = np.abs(numbers) > LARGEST
+    else:
+        converted = by_value(values, _number_of)
+        bad = np.array([value is None for value in converted], dtype=bool)
+        numbers = np.where(bad, np.nan, converted).astype(np.float64)
+    return (
+        pd.Series(np.where(bad, np.nan, numbers), index=values.index),
+        pd.Series(bad.astype(bool), index=values.index),
+    )
+
+
+def _boolean_of(value: Any) -> bool | str | None:
+    text = text_of(value).casefold()
+    if is_unknown(text):
+        return None
+    if text in TRUE_WORDS or text in FALSE_WORDS:
+        return text in TRUE_WORDS
+    return "?"
+
+
+def as_booleans(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The column as True, False or None (object), and a mask of the cells that are neither."""
+    converted = by_value(values, _boolean_of)
+    bad = np.array([value == "?" for value in converted], dtype=bool)
+    converted[bad] = None
+    return (
+        pd.Series(converted, index=values.index, dtype=object),
+        pd.Series(bad, index=values.index),
+    )
+
+
+# ------------------------------------------------------------------ wording
+
+
+def rows_text(rows: Iterable[Any], most: int = 12) -> str:
+    """``row 7`` or ``rows 3, 7, 12 and 40 more``: rows as a spreadsheet numbers them."""
+    listed = [str(row) for row in rows]
+    if len(listed) == 1:
+        return f"row {listed[0]}"
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return f"rows {', '.join(listed[:most])}{more}"
+
+
+def values_text(values: pd.Series, most: int = 20) -> str:
+    """Each distinct value with its count, the most frequent first: ``'X' (12), 'Y' (3)``."""
+    counts = as_text(values).value_counts()
+    # Equal counts stand in the order of the values, so that the text does not hang on row order.
+    pairs = sorted(((str(v), int(n)) for v, n in counts.items()), key=lambda p: (-p[1], p[0]))
+    listed = ", ".join(f"{value!r} ({count})" for value, count in pairs[:most])
+    return listed + (f" and {len(pairs) - most} more values" if len(pairs) > most else "")
+
+
+def no_number(place: str, values: pd.Series, bad: Any) -> Problem:
+    """The problem of cells that are no number: ``bad`` marks them among ``values`` of ``place``."""
+    return Problem(
+        where=f"{place}, {rows_text(values.index[bad])}",
+        what=f"no number: {values_text(values[bad])}",
+        fix="Write decimals with a point; leave an unknown value blank.",
+    )
+
+
+Kind = Literal[
+    "id", "text", "sex", "ethnicity", "boolean", "number", "age", "length", "mass", "day"
+]
+
+COLUMN_KINDS: Mapping[str, Kind] = {
+    "trial": "id",
+    "participant_id": "id",
+    "visit": "text",
+    "visit_day": "day",
+    "status": "text",
+    "age_years": "age",
+    "sex": "sex",
+    "ethnicity": "ethnicity",
+    "height_cm": "length",
+    "weight_kg": "mass",
+    "arm": "text",
+    "randomised": "boolean",
+    "healthy": "boolean",
+    "death_day": "day",
+    "withdrawal_day": "day",
+    "reason_no_scan": "text",
+}
+
+# What a roster may give: the trial and whether it is randomised are said in cohort.toml.
+ROSTER_COLUMNS = (
+    "participant_id",
+    "age_years",
+    "sex",
+    "ethnicity",
+    "height_cm",
+    "weight_kg",
+    "arm",
+    "healthy",
+    "death_day",
+    "withdrawal_day",
+    "reason_no_scan",
 )
+
+# Factor to the harmonised unit, the first being that unit. Inch, foot and pound are exact by the
+# international agreement of 1959; a month is a twelfth of 365.25 days.
+UNITS: Mapping[Kind, Mapping[str, float]] = {
+    "length": {"cm": 1.0, "m": 100.0, "mm": 0.1, "in": 2.54, "ft": 30.48},
+    "mass": {"kg": 1.0, "g": 0.001, "lb": 0.45359237},
+    "age": {"years": 1.0, "months": 1 / 12, "weeks": 7 / 365.25, "days": 1 / 365.25},
+    "day": {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25},
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of a harmonised column; any other name is a number (a measure)."""
+    return COLUMN_KINDS.get(name, "number")
+
+
+def parse_columns(
+    raw: Any, where: str, allowed: Collection[str]
+) -> tuple[dict[str, ColumnRule], list[Problem]]:
+    """The rules of a ``[columns]`` table and everything that is wrong with it."""
+    if not isinstance(raw, Mapping):
+        return {}, [Problem(where=where, what="columns is no table", fix="See the contract.")]
+    rules: dict[str, ColumnRule] = {}
+    problems: list[Problem] = []
+    for name, value in raw.items():
+        if name not in allowed:
+            problems.append(
+                Problem(
+                    where=where, what=f"unknown column {name!r}", fix=nearest(str(name), allowed)
+                )
+            )
+            continue
+        rule, found = _parse_rule(str(name), value, f"{where}, columns.{name}")
+        problems += found
+        if rule is not None:
+            rules[rule.name] = rule
+    return rules, problems
+
+
+def _parse_rule(name: str, value: Any, where: str) -> tuple[ColumnRule | None, list[Problem]]:
+    if isinstance(value, str):
+        value = {"column": value}
+    if not isinstance(value, Mapping):
+        return None, [
+            Problem(
+                where=where,
+                what="neither the name of a column nor a table",
+                fix='Write "AGE" or { column = "AGE", ... }.',
+            )
+        ]
+    problems = [
+        Problem(where=where, what=f"unknown key {key!r}", fix=nearest(key, _RULE_KEYS))
+        for key in value
+        if key not in _RULE_KEYS
+    ]
+    column = value.get("column")
+    if not isinstance(column, str) or not column.strip():
+        return None, [*problems, Problem(where=where, what="it names no column")]
+    kind = kind_of(name)
+    codes, found = _parse_map(value.get("map"), kind, where)
+    problems += found
+    wrong_unit = _check_unit(value.get("unit"), kind, where)
+    wrong_scheme = _check_scheme(value.get("scheme"), kind, where)
+    # A wrong one is said once and then left out, so that reading can go on to the next problem.
+    rule = ColumnRule(
+        name=name,
+        column=column.strip(),
+        map=codes,
+        unit=None if wrong_unit else value.get("unit"),
+        scheme=None if wrong_scheme else value.get("scheme"),
+    )
+    return rule, [*problems, *wrong_unit, *wrong_scheme]
+
+
+_RULE_KEYS = ("column", "map", "unit", "scheme")
+
+
+def _parse_map(
+    raw: Any, kind: Kind, where: str
+) -> tuple[dict[str, str | bool | None] | None, list[Problem]]:
+    if raw is None:
+        return None, []
+    if not isinstance(raw, Mapping):
+        return None, [Problem(where=where, what="map is no table", fix='Write { M = "male" }.')]
+    if kind == "id":
+        return None, [Problem(where=where, what="an id takes no map", why="Ids go on as they are.")]
+    codes: dict[str, str | bool | None] = {}
+    problems: list[Problem] = []
+    for code, target in raw.items():
+        key = text_of(str(code))
+        value, problem = _target(target, kind)
+        if problem:
+            problems.append(Problem(where=where, what=f"map turns {key!r} into {problem}"))
+            codes[key] = None  # said once: not again as a code that the map lacks
+        elif key in codes:
+            problems.append(Problem(where=where, what=f"map has {key!r} twice"))
+        else:
+            codes[key] = value
+    return codes, problems
+
+
+def _target(target: Any, kind: Kind) -> tuple[str | bool | None, str]:
+    """The harmonised value that a map gives, or what is wrong with it."""
+    if isinstance(target, str) and is_unknown(target):
+        return None, ""
+    if kind == "boolean":
+        if isinstance(target, bool):
+            return target, ""
+        word = text_of(target).casefold()
+        if word in TRUE_WORDS | FALSE_WORDS:
+            return word in TRUE_WORDS, ""
+        return None, f'{target!r}; it can be true, false or "NA"'
+    allowed = {"sex": SEXES, "ethnicity": ETHNICITIES}.get(kind)
+    if allowed and target not in allowed:
+        return None, f'{target!r}; it can be {", ".join(allowed)} or "NA"'
+    if isinstance(target, bool) or not isinstance(target, str | int | float):
+        return None, f"{target!r}, which is no text"
+    return text_of(target), ""
+
+
+def _check_unit(unit: Any, kind: Kind, where: str) -> list[Problem]:
+    if unit is None:
+        return []
+    if kind not in UNITS:
+        return [Problem(where=where, what="this column takes no unit")]
+    if unit not in UNITS[kind]:
+        return [
+            Problem(
+                where=where, what=f"unknown unit {unit!r}", fix=f"Use {', '.join(UNITS[kind])}."
+            )
+        ]
+    return []
+
+
+def _check_scheme(scheme: Any, kind: Kind, where: str) -> list[Problem]:
+    if scheme is None:
+        return []
+    if kind != "ethnicity":
+        return [Problem(where=where, what="only ethnicity takes a scheme")]
+    if scheme not in SCHEMES:
+        return [
+            Problem(
+                where=where, what=f"unknown scheme {scheme!r}", fix=f"Use {', '.join(SCHEMES)}."
+            )
+        ]
+    return []
+
 
 # Adults: heights of the smallest and tallest measured, weights a scanner's table can carry.
 ADULT_BOUNDS: Mapping[str, tuple[float, float]] = {

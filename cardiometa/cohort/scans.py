@@ -15,9 +15,9 @@ from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
 from .models import CohortScan, TrialDefinition
-from .parsing import as_numbers, as_text, rows_text, values_text
 from .participants import problems_of
 from .read_table import is_there, read_any_table
+from .recode import as_numbers, as_text, rows_text, values_text
 
 _QUESTIONS = 8  # to the file system at once
 _IMAGE_COLUMNS = ("images", "ed_images", "es_images")

@@ -13,10 +13,9 @@ from typing import Any
 import pandas as pd
 
 from ..cohort.analysis_table import read_analysis_table
-from ..cohort.column_rules import parse_columns
 from ..cohort.models import ColumnRule, TableOptions
 from ..cohort.read_table import parquet_header, read_any_table
-from ..cohort.recode import harmonise
+from ..cohort.recode import harmonise, parse_columns
 from ..errors import InputError, UsageError
 from ..files import (
     RECORD_NAME,

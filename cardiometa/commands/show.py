@@ -18,13 +18,7 @@ from ..files import RECORD_NAME, read_json, sha256_file
 from ..manifest import FORMAT_VERSION, change_of, made_from, read_run_record
 from ..pipeline.cohort_snapshot import SNAPSHOT_NAME, Snapshot, read_snapshot
 from ..pipeline.merge import RECORDS_NAME
-from ..pipeline.result_file import (
-    RESULT_NAME,
-    read_record,
-    record_sha256,
-    scan_folder,
-    shown_scans,
-)
+from ..pipeline.result_file import RESULT_NAME, read_record, record_sha256, scan_folder, shown_scans
 from ..privacy.withdrawal import (
     OUTDATED,
     count_erased,

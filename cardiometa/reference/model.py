@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from scipy import special
 
-from ..cohort.parsing import as_text
+from ..cohort.recode import as_text
 from ..errors import InputError
 from ..records import ETHNICITIES, SEXES
 from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox

@@ -11,11 +11,7 @@ import numpy as np
 from ..files import record_columns
 from ..records import Exclusion
 from .curves.curve import CurveLimits
-from .model import (
-    FORMAT,
-    FORMAT_VERSION,
-    SAMPLING_ERROR,
-)
+from .model import FORMAT, FORMAT_VERSION, SAMPLING_ERROR
 from .options import NOT_A_REFERENCE, Factor, Method, ReferenceOptions
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ..cohort.parsing import LARGEST, rows_text
+from ..cohort.recode import LARGEST, rows_text
 from ..errors import Problem, TableError
 from ..measurement.measures import definition, derived_measure, derived_values
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion

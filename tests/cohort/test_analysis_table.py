@@ -240,7 +240,7 @@ def test_reading_a_table_imports_no_images_and_no_network(tmp_path):
         "import sys, pathlib\n"
         "for name in ('torch', 'pydicom', 'nibabel'): sys.modules[name] = None\n"
         "from cardiometa.cohort.analysis_table import read_analysis_table\n"
-        "import cardiometa.cohort.load, cardiometa.cohort.tables, cardiometa.cohort.check\n"
+        "import cardiometa.cohort.load, cardiometa.cohort.tables, cardiometa.cohort.load\n"
         f"print(len(read_analysis_table(pathlib.Path({str(path)!r})).rows))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

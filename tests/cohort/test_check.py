@@ -7,7 +7,7 @@ import json
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.cohort.check import check_cohort
+from cardiometa.cohort.load import check_cohort
 from tests.kit.cohorts import cohort_folder, write
 from tests.kit.data import shared_data
 from tests.kit.tiny_dicom import Shape, files, put, tiny

@@ -6,11 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.cohort import parsing as cells
-from cardiometa.cohort.column_rules import COLUMN_KINDS, parse_columns
+from cardiometa.cohort import recode as cells
 from cardiometa.cohort.models import ColumnRule
-from cardiometa.cohort.parsing import as_booleans, as_numbers, as_text, by_value, text_of
-from cardiometa.cohort.recode import harmonise
+from cardiometa.cohort.recode import (
+    COLUMN_KINDS,
+    as_booleans,
+    as_numbers,
+    as_text,
+    by_value,
+    harmonise,
+    parse_columns,
+    text_of,
+)
 
 
 def column(name, values, **rule):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.cohort.parsing import LARGEST, as_numbers, as_text
 from cardiometa.cohort.read_table import read_any_table
+from cardiometa.cohort.recode import LARGEST, as_numbers, as_text
 from cardiometa.errors import TableError
 from cardiometa.files import csv_text
 from tests.kit.cohorts import write

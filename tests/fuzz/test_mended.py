@@ -23,8 +23,8 @@ from cardiometa.cli import output as console
 from cardiometa.cli.main import app, handle_signals
 from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
-from cardiometa.cohort.parsing import as_numbers
 from cardiometa.cohort.read_table import read_any_table
+from cardiometa.cohort.recode import as_numbers
 from cardiometa.errors import (
     CohortError,
     ImageError,

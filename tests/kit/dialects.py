@@ -27,13 +27,7 @@ from pydicom.uid import (
 
 from cardiometa.imaging.headers import decimal
 from cardiometa.phantom.image import PhantomCine
-from cardiometa.phantom.write import (
-    PhantomHeader,
-    dicom_files,
-    encode,
-    frame_dataset,
-    phantom_uid,
-)
+from cardiometa.phantom.write import PhantomHeader, dicom_files, encode, frame_dataset, phantom_uid
 
 Files = dict[str, bytes]
 HEADER = PhantomHeader(pseudonym="pseudonym-7")

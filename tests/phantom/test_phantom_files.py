@@ -9,13 +9,7 @@ import pytest
 
 from cardiometa.imaging.headers import decimal
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
-from cardiometa.phantom.write import (
-    PhantomHeader,
-    dicom_files,
-    nifti_4d,
-    nifti_ed_es,
-    nifti_frames,
-)
+from cardiometa.phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es, nifti_frames
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,7 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from cardiometa.errors import InputError
 from cardiometa.files import canonical_json
-from cardiometa.reference.model import (
-    NewParticipants,
-    reference_model,
-    score_participants,
-)
+from cardiometa.reference.model import NewParticipants, reference_model, score_participants
 from cardiometa.reference.options import LIMITS, ReferenceOptions, ScoreOptions
 from cardiometa.reference.ranges import reference_ranges
 from tests.kit.reference_tables import people_frame, table

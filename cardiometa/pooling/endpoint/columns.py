@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from ...cohort.parsing import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
+from ...cohort.recode import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
 from ...errors import Problem, TableError
 from ..options import ALIASES
 

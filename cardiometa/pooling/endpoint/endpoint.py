@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...cohort.parsing import as_booleans, as_numbers, values_text
+from ...cohort.recode import as_booleans, as_numbers, values_text
 from ...errors import Problem, TableError
 from ...records import CohortTable, Exclusion
 from ..options import EVENTS, PoolingOptions

@@ -29,24 +29,8 @@ from ..figures.pooling import (
     scaled,
     scaled_prediction,
 )
-from ..page import (
-    Column,
-    as_estimate,
-    as_interval,
-    as_number,
-    make_table,
-    words,
-    yes_no,
-)
-from ..style import (
-    DASH,
-    measure_name,
-    p_equals,
-    shown,
-    shown_count,
-    shown_p,
-    unit_name,
-)
+from ..page import Column, as_estimate, as_interval, as_number, make_table, words, yes_no
+from ..style import DASH, measure_name, p_equals, shown, shown_count, shown_p, unit_name
 
 text = partial(words, "pooling")
 
