@@ -204,11 +204,6 @@ def _link(temporary: Path, path: Path) -> bool:
     return True
 
 
-def refresh(path: Path) -> None:
-    """Set a file's time to now by the clock of its file system; FileNotFoundError without it."""
-    os.utime(path)
-
-
 def remove_empty(folder: Path) -> None:
     """Remove a folder that holds nothing; any other stays."""
     with suppress(OSError):
@@ -365,7 +360,7 @@ def check_csv(out: Path, source: Path, *, overwrite: bool) -> None:
 
 RECORD_NAME = "cardiometa.json"
 STALE_NAME = "stale.json"  # of `execution.stale`: the output's input has changed since
-LOCK_PREFIX, LOCK_SUFFIX = ".cardiometa.", ".lock"  # of `execution.lock`; no content
+LOCK_PREFIX = ".cardiometa."  # of `locking`; these files are not part of the output
 WRITING = {"state": "writing"}  # the run block of a record whose files are not all in place
 
 
@@ -421,13 +416,9 @@ def _is_empty(folder: Path) -> bool:
         return all(
             _is_empty(Path(entry.path))
             if entry.is_dir(follow_symlinks=False)
-            else bool(_TEMPORARY.fullmatch(entry.name)) or _is_lock(entry.name)
+            else bool(_TEMPORARY.fullmatch(entry.name)) or entry.name.startswith(LOCK_PREFIX)
             for entry in entries
         )
-
-
-def _is_lock(name: str) -> bool:
-    return name.startswith(LOCK_PREFIX) and name.endswith(LOCK_SUFFIX)
 
 
 def _record_of(path: Path) -> Mapping[str, Any]:

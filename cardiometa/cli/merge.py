@@ -18,9 +18,9 @@ def merge(out: Segmented, output: Annotated[Output, Only("json", "quiet", "verbo
     The result equals that of one run over all scans. Exit code 3: some scans are not done yet
     (named). Exit code 4: done, but some scans failed or need review.
     """
-    from ..commands.merge import run_gather
+    from ..commands.merge import run_merge
 
-    found, quiet = run_gather(out), output.quiet
+    found, quiet = run_merge(out), output.quiet
     names = ("scans", "ok", "review", "failed")
     if output.json:
         show_json(

@@ -46,10 +46,9 @@ from ..manifest import (
 )
 from ..measurement.measures import MEASURES, PAPILLARY
 from ..pipeline.merge import frame_csv
-from ..pipeline.read_results import SegmentedScan, read_segmented
-from ..reading.labels.find import find_labels
-from ..reading.labels.read import read_manual
-from ..reading.labels.targets import ScanTarget, UnusableError
+from ..pipeline.result_file import SegmentedScan, read_segmented
+from ..reading.label_file import ScanTarget, UnusableError
+from ..reading.manual_labels import find_labels, read_manual
 from ..records import Exclusion, RunRecord, ScanKey
 
 COMMAND = "evaluate"
@@ -291,7 +290,7 @@ def _with_labels(
         try:
             if isinstance(files, UnusableError):
                 raise files
-            scan = read_segmented(request.segmented, key, measurements.iloc[number])
+            scan = read_segmented(request.segmented, key)
             manual, orders = read_manual(files, _target(key, scan, request))
         except UnusableError as error:
             gone.append(_exclusion(key, error.code, error.sentence))

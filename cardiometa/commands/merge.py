@@ -1,12 +1,11 @@
-"""``cardiometa gather OUT``: the tables, the account and the page of scans done in shards.
+"""``cardiometa merge OUT``: the tables, the account and the page of scans done in shards.
 
-Everything is made from OUT alone: ``cohort.json`` says who there is, each ``result.json`` what was
+Everything is made from OUT alone: ``cohort.json`` has the cohort, each ``result.json`` what was
 found. It is what one run over all scans would have written.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,12 @@ from typing import Any
 
 from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, read_json, write_text
-from ..locking import Claim, OutputLock
+from ..locking import OutputLock
 from ..manifest import FORMAT_VERSION, record_text, run_block
 from ..pipeline.cohort_snapshot import Snapshot, read_snapshot, without_withdrawn
-from ..pipeline.merge import gather
+from ..pipeline.merge import write_tables
 from ..pipeline.plan import bodies_of
-from ..pipeline.result_file import read_record, scan_folder, shown_scans, slim
+from ..pipeline.result_file import SEGMENTATION_NAME, read_record, shown_scans, slim, used_folder
 from ..pipeline.segment import models_of
 from ..records import RunRecord, ScanKey, ScanResult
 
@@ -31,8 +30,8 @@ _SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatherOutcome:
-    """What was gathered: counts for the print-out and the account."""
+class MergeOutcome:
+    """What was merged: counts for the print-out and the account."""
 
     scans: int
     ok: int
@@ -44,81 +43,62 @@ class GatherOutcome:
     seconds: float
 
 
-def run_gather(out: Path) -> GatherOutcome:
+def run_merge(out: Path) -> MergeOutcome:
     """Make the tables of OUT from its records.
 
-    Raises UsageError where OUT is no output of ``segment`` or another run writes to it, InputError
-    where scans are not done; then nothing is written.
+    Raises UsageError where OUT is not an output of ``segment`` or another run writes to it,
+    InputError where scans are not done; then nothing is written.
     """
     begun = time.monotonic()
-    record = _record_of(out)
-    with OutputLock(out, Claim(command="gather")):
+    path = out / RECORD_NAME
+    record = read_json(path) if path.is_file() else None
+    if not isinstance(record, dict) or record.get("command") != "segment":
+        raise UsageError(
+            f"The folder {out.name} is not an output of `segment`.",
+            hint="Give the folder that `segment --out` wrote to.",
+        )
+    with OutputLock(out):
         snapshot = read_snapshot(out)
         snapshot = replace(snapshot, cohort=without_withdrawn(out, snapshot.cohort))
         found = _read_all(out, snapshot, _expected(snapshot, record))
-        gathered = gather(
-            out,
-            snapshot.cohort,
-            found,
-            card=snapshot.card,
-            model_sha256=snapshot.model_sha256,
-        )
+        card, sha256 = snapshot.card, snapshot.model_sha256
+        merged = write_tables(out, snapshot.cohort, found, card=card, model_sha256=sha256)
         seconds = time.monotonic() - begun
-        block = run_block(
-            state="complete",
-            seconds=seconds,
-            gathered=len(found),
-            models=models_of(found),
-            outputs=gathered.outputs,
+        run = RunRecord(
+            command="segment",
+            format_version=FORMAT_VERSION,
+            options=record["options"],
+            inputs=record["inputs"],
+            model=record["model"],
+            run=run_block(
+                state="complete",
+                seconds=seconds,
+                gathered=len(found),
+                models=models_of(found),
+                outputs=merged.outputs,
+            ),
         )
-        write_text(out / RECORD_NAME, record_text(_with_run(record, block)))
-    statuses = Counter(result.status for result in gathered.results)
-    extra = _others(out, snapshot)
+        write_text(path, record_text(run))
     notes = list(snapshot.cohort.notes)
-    if extra:
+    # Scans of participants who are no longer in the cohort.
+    known = {str(scan.key) for scan in snapshot.cohort.scans}
+    top = out / "scans"
+    present = (found.parent.relative_to(top).parts for found in top.glob("*/*/*/result.json"))
+    if extra := sum("/".join(parts) not in known for parts in present):
         notes.append(
             f"{shown_scans(extra)} below scans/ not in the cohort: left as they are, in no table"
         )
-    return GatherOutcome(
+    statuses = Counter(result.status for result in merged.results)
+    return MergeOutcome(
         scans=len(found),
         ok=statuses["ok"],
         review=statuses["review"],
         failed=statuses["failed"],
-        flow=gathered.flow,
+        flow=merged.flow,
         notes=notes,
         warnings=snapshot.cohort.warnings,
         seconds=seconds,
     )
-
-
-def _record_of(out: Path) -> Mapping[str, Any]:
-    path = out / RECORD_NAME
-    if not path.is_file():
-        raise UsageError(
-            f"The folder {out.name} holds no output of `segment`.",
-            hint="Give the folder that `segment --out` wrote to.",
-        )
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("command") != "segment":
-        raise UsageError(
-            f"The folder {out.name} holds an output of another command.",
-            hint="Give the folder that `segment --out` wrote to.",
-        )
-    return record
-
-
-def _with_run(record: Mapping[str, Any], block: Mapping[str, Any]) -> RunRecord:
-    return RunRecord(
-        command="segment",
-        format_version=FORMAT_VERSION,
-        options=record["options"],
-        inputs=record["inputs"],
-        model=record["model"],
-        run=block,
-    )
-
-
-# ------------------------------------------------------------------ the scans
 
 
 def _expected(snapshot: Snapshot, record: Mapping[str, Any]) -> Callable[[ScanKey], dict[str, Any]]:
@@ -135,25 +115,15 @@ def _expected(snapshot: Snapshot, record: Mapping[str, Any]) -> Callable[[ScanKe
     bodies = bodies_of(snapshot.cohort)
 
     def expected(key: ScanKey) -> dict[str, Any]:
-        options = dict(common)
         body = bodies.get((key.trial, key.participant))
-        options["height_cm"] = body.height_cm if body else None
-        options["weight_kg"] = body.weight_kg if body else None
-        options["correction_sha256"] = corrections.get(f"correction {key}")
-        return options
+        return {
+            **common,
+            "height_cm": body.height_cm if body else None,
+            "weight_kg": body.weight_kg if body else None,
+            "correction_sha256": corrections.get(f"correction {key}"),
+        }
 
     return expected
-
-
-def _fits(result: ScanResult, expected: Mapping[str, Any]) -> bool:
-    options = result.document["options"]
-    return all(_same(options.get(name), value) for name, value in expected.items())
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(found, float) and isinstance(wanted, float):
-        return math.isclose(found, wanted, rel_tol=0, abs_tol=0)
-    return bool(found == wanted)
 
 
 def _read_all(
@@ -165,9 +135,12 @@ def _read_all(
         result = read_record(out, key)
         if result is None:
             return "it is not done"
-        if not _fits(result, expected(key)):
+        wanted, options = expected(key), result.document["options"]
+        if SEGMENTATION_NAME not in result.document["outputs"]:
+            wanted.pop("correction_sha256")  # a scan that failed has no mask to correct
+        if any(options.get(name) != value for name, value in wanted.items()):
             return "it was done with other options, body size or correction"
-        folder = scan_folder(out, key)
+        folder = used_folder(out, key)
         if not all((folder / name).is_file() for name in result.document["outputs"]):
             return "files that its record names are missing"
         return slim(result)
@@ -177,24 +150,14 @@ def _read_all(
         found = list(pool.map(read, keys))
     undone = [(key, why) for key, why in zip(keys, found, strict=True) if isinstance(why, str)]
     if undone:
+        problems = [Problem(where=str(key), what=why) for key, why in undone[:_SHOWN]]
+        if len(undone) > _SHOWN:
+            problems.append(Problem(where="others", what=f"{len(undone) - _SHOWN} more"))
         raise InputError(
             f"{shown_scans(len(undone))} of {len(keys)} not done; no table is written, "
-            "since it would lack them in silence.",
+            "since it would omit them silently.",
             hint="Run `segment` with the same options for the shards that are missing, or without "
-            "--shard for all that is left; then gather again.",
-            problems=[Problem(where=str(key), what=why) for key, why in undone[:_SHOWN]]
-            + _and_more(len(undone) - _SHOWN),
+            "--shard for all that is left; then merge again.",
+            problems=problems,
         )
     return [result for result in found if isinstance(result, ScanResult)]
-
-
-def _and_more(count: int) -> list[Problem]:
-    return [Problem(where="others", what=f"{count} more")] if count > 0 else []
-
-
-def _others(out: Path, snapshot: Snapshot) -> int:
-    """Scans that lie in OUT and are in no table: of people no longer in the cohort."""
-    known = {str(scan.key) for scan in snapshot.cohort.scans}
-    top = out / "scans"
-    there = (path.parent for path in top.glob("*/*/*/result.json"))
-    return sum("/".join(path.relative_to(top).parts) not in known for path in there)

@@ -1,9 +1,9 @@
-"""A blind package for a reader, and the way home of what was read.
+"""Export of blinded reading packages and import of the results.
 
-Out: the scans for review and a random share of the others, in random order under neutral codes,
-each its ED and ES image and the model's masks. Nothing in the package tells trial, person, visit,
-arm, group, the model's numbers or which scans were flagged; ``key.csv`` does and lies elsewhere.
-Home: masks that a reader changed go where ``segment --corrections`` takes them.
+Export: the scans for review and a random share of the others, in random order under neutral codes,
+each with its ED and ES image and the model's masks. Nothing in the package reveals trial,
+participant, visit, arm, group, the model's numbers or which scans were flagged; ``key.csv`` does
+and is kept elsewhere. Import: masks that a reader changed, for ``segment --corrections``.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from nibabel.nifti1 import Nifti1Image
 
 from ..cohort.analysis_table import read_analysis_table
+from ..cohort.load import load_cohort
 from ..errors import InputError, Problem, UsageError
-from ..evaluation.overlap import STRUCTURES
+from ..evaluation.overlap import STRUCTURES, dice
 from ..evaluation.tables import FLAGGED, RANDOM, RateRow, choose, rate_rows
 from ..files import (
     RECORD_NAME,
@@ -36,14 +38,14 @@ from ..files import (
     write_all,
     write_text,
 )
+from ..imaging.cine import ed_es_alone
 from ..imaging.nifti_write import nifti_bytes
+from ..imaging.read import ReadOptions, read_cine
 from ..locking import writing
 from ..manifest import FORMAT_VERSION, record_text, run_block
-from ..pipeline.apply_correction import CORRECTED
-from ..pipeline.read_results import read_segmented
-from ..pipeline.result_file import SEGMENTATION_NAME, scan_folder
-from ..reading.label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels
-from ..reading.labels.targets import UnusableError
+from ..pipeline.corrections import CORRECTED
+from ..pipeline.result_file import SEGMENTATION_NAME, read_segmented, scan_folder
+from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
 from ..records import RunRecord, ScanKey
 from .evaluate import KEYS
 
@@ -71,8 +73,8 @@ Short-axis hearts for reading
 
 Each folder case-NNN is one scan: the images ED.nii.gz (end-diastole) and ES.nii.gz
 (end-systole){masks}.
-Scans come in random order. You are not told who they are, which treatment they had or what the
-model measured, and should not try to find out.
+Scans come in random order. Who they are, which treatment they had and what the model measured
+is withheld; please do not try to find out.
 
 Labels of the masks
   0 background
@@ -88,13 +90,25 @@ ITK-SNAP: open ED.nii.gz as the main image, then Segmentation > Open Segmentatio
 segments as a labelmap with the values above, on the geometry of ED.nii.gz.
 Then the same with ES. Keep the names of folders and files; do not resample or crop.
 
-Send the whole folder back to the holder of the key. Research use only; not a medical device.
+Send the complete folder back to whoever has the key. Research use only; not a medical device.
 """
+_TASKS: Final = {
+    True: {
+        "masks": ", and a model's masks ED_mask.nii.gz and ES_mask.nii.gz",
+        "task": "Correct each mask where it is wrong, and leave it untouched where it is right.",
+        "save": "Correct it, then save the segmentation under its old name.",
+    },
+    False: {
+        "masks": "",
+        "task": "Draw both masks from scratch and save them as ED_mask.nii.gz and ES_mask.nii.gz.",
+        "save": "There is none yet: draw it, and save it under that name.",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What a package is made from and where it goes; ``key`` lies outside the package."""
+    """What a package is made from and where it goes; ``key`` is outside the package."""
 
     segmented: Path
     package: Path
@@ -127,18 +141,25 @@ def export_package(
 ) -> dict[str, int]:
     """Write a package and its key; returns counts. Raises UsageError and InputError."""
     cohort = _checked(request)
-    measurements = _unread(_measurements(request.segmented))
-    measurements = measurements.sort_values(list(KEYS), kind="stable").reset_index(drop=True)
+    rows = read_analysis_table(request.segmented).rows
+    if "flags" in rows:  # scans that a reader has corrected already are not read again
+        flags = rows["flags"].fillna("").astype(str)
+        rows = rows[[CORRECTED not in text.split(";") for text in flags]]
+    measurements = rows.sort_values(list(KEYS), kind="stable").reset_index(drop=True)
+    keys = [
+        ScanKey(trial=str(trial), participant=str(participant), visit=str(visit))
+        for trial, participant, visit in measurements[list(KEYS)].itertuples(index=False)
+    ]
     status = measurements["status"].to_numpy(dtype=object)
     flagged, drawn = choose(status, request.share_percent, request.seed)
     chosen = [(int(n), FLAGGED) for n in flagged] + [(int(n), RANDOM) for n in drawn]
     if not chosen:
         raise InputError("OUT has no scan that could be read.")
-    sources = _sources(cohort, request.cohort_options)
+    sources = {scan.key: scan.source for scan in load_cohort(cohort, request.cohort_options).scans}
     problems = [
-        Problem(where=str(_key(measurements, n)), what="the cohort has no such scan")
+        Problem(where=str(keys[n]), what="the cohort has no such scan")
         for n, _ in chosen
-        if _key(measurements, n) not in sources
+        if keys[n] not in sources
     ]
     if problems:
         raise InputError(
@@ -146,43 +167,36 @@ def export_package(
             hint="Give the same COHORT (and --pseudonymise) as to `segment`.",
             problems=problems,
         )
-    # Another stream than the one that drew the sample: the order tells nothing of the draw.
+    # Another stream than the one that drew the sample: the order reveals nothing of the draw.
     order = np.random.default_rng([request.seed, 1]).permutation(len(chosen))
     planned(len(chosen))
-    rows, written = [], []
+    key_rows, written = [], []
     for number, place in enumerate(order, start=1):
         index, sample = chosen[place]
-        key = _key(measurements, index)
-        code = f"case-{number:03d}"
+        key, code = keys[index], f"case-{number:03d}"
         done()
         try:
-            files, cells = _case(request, key, measurements.iloc[index], sources[key])
+            files, cells = _case(request, key, sources[key])
         except InputError as error:
             problems.append(Problem(where=str(key), what=error.message, fix=error.hint))
             continue
         write_all(request.package / code, files)
         written += [f"{code}/{name}" for name in files]
-        rows.append((code, key.trial, key.participant, key.visit, sample, *cells))
+        key_rows.append((code, key.trial, key.participant, key.visit, sample, *cells))
     if problems:
         # A part of a package must not be taken for one.
         remove(request.package, written)
         raise InputError("The package cannot be made; nothing was kept.", problems=problems)
-    write_text(request.key, csv_text(_KEY_COLUMNS, rows), secret=True)
-    write_all(
-        request.package,
-        {
-            "README.txt": _readme(masks=request.masks),
-            # Last: it says that the package is whole.
-            PACKAGE_RECORD: canonical_json(
-                {
-                    "format_version": FORMAT_VERSION,
-                    "cases": len(rows),
-                    "masks": request.masks,
-                    "key_sha256": sha256_file(request.key),
-                }
-            ),
-        },
-    )
+    write_text(request.key, csv_text(_KEY_COLUMNS, key_rows), secret=True)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "cases": len(key_rows),
+        "masks": request.masks,
+        "key_sha256": sha256_file(request.key),
+    }
+    # The record last: it says that the package is complete.
+    texts = {"README.txt": _README.format(**_TASKS[request.masks])}
+    write_all(request.package, {**texts, PACKAGE_RECORD: canonical_json(record)})
     return {"scans": len(measurements), "flagged": len(flagged), "random": len(drawn)}
 
 
@@ -190,14 +204,14 @@ def _checked(request: ExportRequest) -> Path:
     """The cohort's path, after every check that needs no reading."""
     if request.cohort is None:
         raise UsageError(
-            "--cohort is missing.", hint="OUT has masks alone; the images come from the cohort."
+            "--cohort is missing.", hint="OUT has no images; they come from the cohort."
         )
     if not 0 <= request.share_percent <= 100:
-        raise UsageError("--share is a per cent of 0 to 100.")
+        raise UsageError("--share must be a percentage from 0 to 100.")
     package = request.package.resolve()
     if request.key.resolve() == package or package in request.key.resolve().parents:
         raise UsageError(
-            "The key lies inside the package.", hint="Keep it where the reader cannot see it."
+            "The key is inside the package.", hint="Keep it where the reader cannot see it."
         )
     if request.package.exists() and (
         not request.package.is_dir() or any(p.is_file() for p in request.package.rglob("*"))
@@ -208,44 +222,22 @@ def _checked(request: ExportRequest) -> Path:
         )
     if request.key.exists() and not request.overwrite:
         raise UsageError(
-            f"{request.key.name} is there already: it may be another package's key.",
+            f"{request.key.name} exists already: it may be another package's key.",
             hint="Name another file, or say --overwrite.",
+        )
+    if not request.segmented.is_dir():
+        raise UsageError(
+            f"{request.segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
         )
     return request.cohort
 
 
-def _measurements(out: Path) -> pd.DataFrame:
-    if not out.is_dir():
-        raise UsageError(f"{out.name} is not a folder.", hint="Give OUT of `cardiometa segment`.")
-    return read_analysis_table(out).rows
-
-
-def _unread(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of scans that no reader has corrected yet."""
-    flags = rows["flags"].fillna("").astype(str) if "flags" in rows else pd.Series("", rows.index)
-    return rows[[CORRECTED not in text.split(";") for text in flags]]
-
-
-def _key(rows: pd.DataFrame, number: int) -> ScanKey:
-    trial, person, visit = (str(rows[name].iloc[number]) for name in KEYS)
-    return ScanKey(trial=trial, participant=person, visit=visit)
-
-
-def _sources(cohort: Path, options: CohortOptions) -> dict[ScanKey, ScanSource]:
-    from ..cohort.load import load_cohort
-
-    return {scan.key: scan.source for scan in load_cohort(cohort, options).scans}
-
-
 def _case(
-    request: ExportRequest, key: ScanKey, row: pd.Series, source: ScanSource
+    request: ExportRequest, key: ScanKey, source: ScanSource
 ) -> tuple[dict[str, bytes | str], tuple[Any, ...]]:
     """The files of one case, and the cells of its line in the key after ``sample``."""
-    from ..imaging.cine import ed_es_alone
-    from ..imaging.read import ReadOptions, read_cine
-
     try:
-        scan = read_segmented(request.segmented, key, row)
+        scan = read_segmented(request.segmented, key)
     except UnusableError as error:
         raise InputError(error.sentence) from None
     cine = read_cine(source, ReadOptions(series_regex=scan.series_regex))
@@ -267,22 +259,8 @@ def _case(
         digests.append(sha256_bytes(mask) if request.masks else "")
         if request.masks:
             files[f"{phase}_mask.nii.gz"] = mask
-    whole = sha256_file(scan_folder(request.segmented, key) / SEGMENTATION_NAME)
-    return files, (*frames, *digests, whole)
-
-
-def _readme(*, masks: bool) -> str:
-    if masks:
-        return _README.format(
-            masks=", and a model's masks ED_mask.nii.gz and ES_mask.nii.gz",
-            task="Mend each mask where it is wrong, and leave it untouched where it is right.",
-            save="Mend, then save the segmentation under its old name.",
-        )
-    return _README.format(
-        masks="",
-        task="Draw both masks from nothing and save them as ED_mask.nii.gz and ES_mask.nii.gz.",
-        save="There is none yet: draw it, and save it under that name.",
-    )
+    complete = sha256_file(scan_folder(request.segmented, key) / SEGMENTATION_NAME)
+    return files, (*frames, *digests, complete)
 
 
 # ------------------------------------------------------------------ import
@@ -312,9 +290,9 @@ class ReadingRow:
 
 
 def import_package(request: ImportRequest) -> dict[str, Any]:
-    """Bring a read package home; returns counts. Raises UsageError and InputError.
+    """Import a completed reading package; returns counts. Raises UsageError and InputError.
 
-    Writes ``corrections/`` (whole 4-D masks of changed scans, for ``segment --corrections``),
+    Writes ``corrections/`` (complete 4-D masks of changed scans, for ``segment --corrections``),
     ``labels.csv`` with ``labels/`` (each read mask, for ``evaluate --against labels``),
     ``readings.csv`` and ``rates.csv``.
     """
@@ -328,22 +306,23 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
     problems: list[Problem] = []
     for row in key_rows:
         try:
-            reading, own = _home(request, row, masks=bool(record["masks"]))
+            reading, own = _import_case(request, row, masks=bool(record["masks"]))
         except LabelFileError as error:
-            problems += [
-                Problem(where=row["code"], what=f.what, why=f.why, fix=f.fix) for f in error.faults
-            ]
+            problems += [replace(problem, where=row["code"]) for problem in error.faults]
             continue
         except InputError as error:
             problems.append(Problem(where=row["code"], what=error.message, fix=error.hint))
             continue
         readings.append(reading)
         files |= own
-        key = _key_of(row)
-        label_rows += [(*_parts(key), phase, _label_path(key, phase)) for phase in PHASES]
+        label_rows += [
+            (*(row[name] for name in KEYS), phase, _label_path(_key_of(row), phase))
+            for phase in PHASES
+        ]
     if problems:
         raise InputError(
-            f"The package cannot be brought home: {len(problems)} problems.", problems=problems
+            f"The reading package cannot be imported ({len(problems)} problems).",
+            problems=problems,
         )
     rates = _rates(request, readings, masks=bool(record["masks"]))
     files["readings.csv"] = records_csv(ReadingRow, readings)
@@ -381,7 +360,7 @@ def _package(request: ImportRequest) -> tuple[Mapping[str, Any], list[dict[str, 
     path = request.package / PACKAGE_RECORD
     if not path.is_file():
         raise InputError(
-            f"{request.package.name} is no whole package: {PACKAGE_RECORD} is missing.",
+            f"{request.package.name} is not a complete package: {PACKAGE_RECORD} is missing.",
             hint="Give the folder that --export-for-reading wrote.",
         )
     record = read_json(path)
@@ -403,40 +382,38 @@ def _key_of(row: Mapping[str, str]) -> ScanKey:
     return ScanKey(trial=row["trial"], participant=row["participant_id"], visit=row["visit"])
 
 
-def _parts(key: ScanKey) -> tuple[str, str, str]:
-    return key.trial, key.participant, key.visit
-
-
 def _label_path(key: ScanKey, phase: str) -> str:
     return f"labels/{key}/{phase}_gt.nii.gz"
 
 
-def _home(
+def _import_case(
     request: ImportRequest, row: Mapping[str, str], *, masks: bool
 ) -> tuple[ReadingRow, dict[str, bytes | str]]:
-    """One case brought home: its row, and its files by name."""
+    """One case: its row, and its files by name."""
     key = _key_of(row)
     path = scan_folder(request.segmented, key) / SEGMENTATION_NAME
     if not path.is_file() or sha256_file(path) != row["segmentation_sha256"]:
         raise InputError(
             "The mask in OUT is not the one that was given to the reader.",
-            hint="Bring a package home before `segment` is run again with other options.",
+            hint="Import a package before `segment` is run again with other options.",
         )
     data = path.read_bytes()
     grid = grid_of_mask(data)
     model = read_labels(data, grid)
-    mended = model.copy()
+    read = model.copy()
     files: dict[str, bytes | str] = {}
     for phase, column in zip(PHASES, ("ed_index", "es_index"), strict=True):
         frame = int(row[column])
-        mended[frame] = _read_mask(request.package / row["code"], phase, grid)
-        files[_label_path(key, phase)] = nifti_bytes(mended[frame], grid.affine)
-    changed = int(np.count_nonzero(mended != model))
+        read[frame] = _read_mask(request.package / row["code"], phase, grid)
+        files[_label_path(key, phase)] = nifti_bytes(read[frame], grid.affine)
+    changed = int(np.count_nonzero(read != model))
     if changed and masks:
-        files[f"{CORRECTIONS}/{key}/{SEGMENTATION_NAME}"] = _whole_bytes(data, mended)
+        source: Any = Nifti1Image.from_bytes(gzip.decompress(data))
+        complete = nifti_bytes(read, source.affine, header=source.header)
+        files[f"{CORRECTIONS}/{key}/{SEGMENTATION_NAME}"] = complete
     frames = {"ed": int(row["ed_index"]), "es": int(row["es_index"])}
-    dice = {
-        f"dice_{name}_{phase}": _dice(mended[frame] == label, model[frame] == label)
+    overlap = {
+        f"dice_{name}_{phase}": dice(read[frame] == label, model[frame] == label)
         for phase, frame in frames.items()
         for name, label in STRUCTURES.items()
     }
@@ -448,8 +425,8 @@ def _home(
         sample=row["sample"],
         changed=bool(changed),
         voxels_changed=changed,
-        sha256=sha256_bytes(mended.tobytes()),
-        **dice,
+        sha256=sha256_bytes(read.tobytes()),
+        **overlap,
     )
     return reading, files
 
@@ -462,21 +439,8 @@ def _read_mask(case: Path, phase: str, grid: ScanGrid) -> np.ndarray:
             return np.asarray(read_labels((case / name).read_bytes(), single)[0])
     raise InputError(
         f"There is no {phase}_mask.nii.gz.",
-        hint="Masks keep their folders and names; an untouched mask stays where it was.",
+        hint="Keep the folders and names of masks; leave an untouched mask where it was.",
     )
-
-
-def _whole_bytes(data: bytes, labels: np.ndarray) -> bytes:
-    """The 4-D mask with other labels and the same header."""
-    from nibabel.nifti1 import Nifti1Image
-
-    source: Any = Nifti1Image.from_bytes(gzip.decompress(data))
-    return nifti_bytes(labels, source.affine, header=source.header)
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float | None:
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else None
 
 
 def _rates(request: ImportRequest, readings: list[ReadingRow], *, masks: bool) -> list[RateRow]:
@@ -484,11 +448,11 @@ def _rates(request: ImportRequest, readings: list[ReadingRow], *, masks: bool) -
     table = read_analysis_table(request.segmented)
     rates: list[RateRow] = []
     if masks:
-        people = table.rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))
+        participants = table.rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))
         rows = pd.DataFrame([{f: getattr(r, f) for f in (*KEYS, "sample")} for r in readings])
         rows["event"] = [r.changed for r in readings]
-        groups = [name for name in ("arm", "sex", "ethnicity") if name in people]
-        rows = rows.join(people[groups], on=list(KEYS))
+        groups = [name for name in ("arm", "sex", "ethnicity") if name in participants]
+        rows = rows.join(participants[groups], on=list(KEYS))
         for sample in (FLAGGED, RANDOM):
             part = rows[rows["sample"] == sample]
             rates += rate_rows(part, "correction", sample, request.least)

@@ -15,7 +15,7 @@ from typing import Any
 from ..cohort.pseudonyms import key_check, pseudonym, read_key
 from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, canonical_json, remove, remove_leftovers, sha256_file, write_text
-from ..locking import Claim, OutputLock
+from ..locking import OutputLock
 from ..manifest import made_from, read_run_record
 from ..pipeline.cohort_snapshot import (
     SNAPSHOT_NAME,
@@ -25,7 +25,7 @@ from ..pipeline.cohort_snapshot import (
     snapshot_text,
     without_participants,
 )
-from ..pipeline.merge import PARQUET_NAME, RECORDS_NAME, gather
+from ..pipeline.merge import PARQUET_NAME, RECORDS_NAME, write_tables
 from ..pipeline.result_file import read_record
 from ..privacy.withdrawal import (
     Mode,
@@ -69,7 +69,7 @@ def run_withdraw(
         )
     asked = _asked(participants, record, pseudonymise_key, out)
     mode: Mode = "no-new-data" if keep_data else "erased"
-    with OutputLock(out, Claim(command="withdraw")):
+    with OutputLock(out):
         remove_leftovers(out)
         snapshot, listed = read_snapshot(out), read_withdrawals(out)
         present = [sha256_file(p) for p in [out / MEASUREMENTS] if p.is_file()]
@@ -186,7 +186,9 @@ def _erase(
     record["inputs"] = {n: v for n, v in record["inputs"].items() if not n.startswith(mine)}
     complete = len(results) == len(cohort.scans)
     if complete:
-        made = gather(out, cohort, results, card=snapshot.card, model_sha256=snapshot.model_sha256)
+        made = write_tables(
+            out, cohort, results, card=snapshot.card, model_sha256=snapshot.model_sha256
+        )
         record["run"] = {**record.get("run", {}), "outputs": made.outputs}
     else:
         remove(out, _TABLES)

@@ -42,6 +42,12 @@ class Overlap:
     note: str = ""
 
 
+def dice(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Dice of two boolean masks of one shape; None where both are empty."""
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / total if total else None
+
+
 def overlap(
     model: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> Overlap:
@@ -50,20 +56,18 @@ def overlap(
         raise ValueError(f"masks {model.shape} and {reference.shape} do not fit together")
     ours, theirs = int(np.count_nonzero(model)), int(np.count_nonzero(reference))
     if not ours or not theirs:
-        dice = None if ours == theirs else 0.0
         note = BOTH_EMPTY if ours == theirs else ONE_EMPTY
         return Overlap(
-            dice=dice,
+            dice=dice(model, reference),
             hd95_mm=None,
             assd_mm=None,
             voxels_model=ours,
             voxels_reference=theirs,
             note=note,
         )
-    both = int(np.count_nonzero(model & reference))
     to_reference, to_model = surface_distances(model, reference, spacing_mm)
     return Overlap(
-        dice=2 * both / (ours + theirs),
+        dice=dice(model, reference),
         hd95_mm=float(max(np.percentile(to_reference, 95), np.percentile(to_model, 95))),
         assd_mm=float((to_reference.sum() + to_model.sum()) / (to_reference.size + to_model.size)),
         voxels_model=ours,

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from ..cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
 from ..errors import InputError, ModelError
 from ..files import canonical_json, read_json
 from ..privacy.withdrawal import Participant, read_withdrawals
 from ..records import ScanKey, ScanSource
 from ..segmentation.card import ModelCard, parse_card
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from ..cohort.models import Cohort, CohortScan
-
 
 SNAPSHOT_NAME = "cohort.json"
 _VERSION = 1
@@ -126,10 +123,6 @@ def read_snapshot(out: Path) -> Snapshot:
 
 
 def _cohort(document: Mapping[str, Any]) -> Cohort:
-    import pandas as pd
-
-    from ..cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
-
     people = {}
     for name in document["columns"]:
         column = document["people"][name]

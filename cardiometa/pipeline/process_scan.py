@@ -1,326 +1,358 @@
-"""One scan's way: read → segment → measure → files. Three steps, so that they can overlap."""
+"""One scan from images to files: read, measure, write. Three steps, so that they can overlap.
+
+One scan's failure never stops the others, and its files depend on that scan alone.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CardiometaError, ImageError
-from ..files import sha256_bytes
-from ..imaging.nifti_write import nifti_bytes
-from ..records import (
-    BodySize,
-    CineStack,
-    Flag,
-    LabelStack,
-    Predictor,
-    ScanKey,
-    ScanResult,
-    ScanSource,
+from ..errors import CardiometaError, ImageError, ModelError, UsageError
+from ..files import remove_leftovers
+from ..imaging.cine import ed_es_alone
+from ..imaging.dicom_seg import (
+    Identity,
+    Segment,
+    SegPhase,
+    kept_patient,
+    scrubbed_patient,
+    segmentation_object,
 )
+from ..imaging.nifti_write import nifti_bytes
+from ..imaging.read import ReadOptions, read_cine
+from ..measurement.checks import curve_flags
+from ..measurement.measure import lv_extremes, measure_scan
+from ..measurement.measures import STRUCTURES
+from ..measurement.quality import merge_flags, status_of, vendor_flags
+from ..reading.label_file import LabelFileError, ScanGrid, read_labels
+from ..records import CineStack, Flag, ScanResult
+from ..reports.figures.overlay import overlay_png
+from .corrections import CorrectedScan, apply_correction, corrected_labels
+from .jobs import EngineSetup, ScanFailure, ScanJob
 from .result_file import (
     FAULT_CODE,
-    MODEL_OVERLAY_NAME,
-    MODEL_SEGMENTATION_NAME,
     OVERLAY_NAME,
+    SEG_NAMES,
     SEGMENTATION_NAME,
-    failed_document,
+    commit,
+    correction_folder,
     finished_document,
-    flag_json,
+    read_result,
+    remove_correction,
+    scan_folder,
+    source_block,
+    write_failure,
 )
-from .results_store import StoredModel, base_options, commit
-from .source_changed import source_block
 
 if TYPE_CHECKING:
-    from ..reading.label_file import ScanGrid
-    from ..segmentation.card import ModelCard
-    from .apply_correction import Mended
-    from .corrections import Correction
+    from ..segmentation.inference import TorchPredictor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanJob:
-    """One scan to do: what it is, where it lies, whose body, and the options that matter.
-
-    ``stored`` is the model's own result where OUT has it; ``correction`` a reader's mask;
-    ``source_stat`` the state of the images' files when the run was planned (`source_state`).
-    """
-
-    key: ScanKey
-    source: ScanSource
-    body: BodySize
-    options: Mapping[str, Any]
-    series_regex: str | None = None
-    correction: Correction | None = None
-    stored: StoredModel | None = None
-    source_stat: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The network, loaded when a scan first needs it, with the facts of its file."""
+    """The network of a run, loaded when a scan first needs it, with the facts of its file."""
 
-    open: Callable[[], Predictor]
-    card: ModelCard
-    sha256: str
+    def __init__(self, setup: EngineSetup, *, threads: int = 1) -> None:
+        self._setup, self._threads = setup, threads
+        self.card, self.sha256 = setup.model.card, setup.model.sha256
+
+    @cached_property
+    def predictor(self) -> TorchPredictor:
+        """Raises ModelError for the weights and UsageError for the device."""
+        setup = self._setup
+        return setup.model.predictor(device=setup.device, batch=setup.batch, workers=self._threads)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelResult:
-    """The model's own labels and record of a scan; the indices of ED and ES are for the overlay.
+@dataclass(slots=True, kw_only=True)
+class ScanWork:
+    """A scan on its way through the three steps, and the seconds of each.
 
-    ``files`` are the written forms where OUT has them already.
+    ``labels`` ``[t, z, y, x]`` and ``document`` are the model's own; ``phases``: the indices of ED
+    and ES for the overlay. With ``failure`` the further steps only record it.
     """
 
-    labels: np.ndarray
-    document: dict[str, Any]
-    ed: int = 0
-    es: int = 0
-    files: Mapping[str, bytes] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segmented:
-    """What the network step hands to the writing step."""
-
     job: ScanJob
-    cine: CineStack
-    model: ModelResult
-    mended: Mended | None
-    seconds: Mapping[str, float]
+    cine: CineStack | None = None
+    labels: np.ndarray | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+    phases: tuple[int, int] = (0, 0)
+    corrected: CorrectedScan | None = None
+    failure: ScanFailure | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A scan that could not be measured, with its one reason."""
+def process(out: Path, job: ScanJob, network: Network) -> ScanResult:
+    """All three steps. Raises what would fail every scan alike: no network, a full disk."""
+    work = ScanWork(job=job)
+    read(out, work)
+    measure(out, work, network)
+    return write(out, work)
 
-    job: ScanJob
-    code: str
-    sentence: str
 
-
-def read(job: ScanJob) -> tuple[CineStack, float]:
-    """The cine and the seconds it took; raises ImageError."""
-    from ..imaging.read import ReadOptions, read_cine
-
+def read(out: Path, work: ScanWork) -> None:
+    """The cine of a scan."""
+    # Of a process that died on this scan, here or on a machine that was lost.
+    remove_leftovers(scan_folder(out, work.job.key))
     begun = time.monotonic()
-    cine = read_cine(job.source, ReadOptions(series_regex=job.series_regex))
-    return cine, time.monotonic() - begun
+    try:
+        work.cine = read_cine(work.job.source, ReadOptions(series_regex=work.job.series_regex))
+    except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
+        work.failure = failure_of(error)
+    work.seconds["read"] = time.monotonic() - begun
 
 
-def segment_and_measure(job: ScanJob, cine: CineStack, network: Network) -> Segmented:
-    """Labels and numbers of one cine: the model's, and by a reader's mask where there is one."""
-    begun = time.monotonic()
-    seconds: dict[str, float] = {}
-    stored = _stored(job, cine) if job.stored else None
-    if stored is None:
-        cine, model, seconds = _by_network(job, cine, network)
-    else:
-        cine, model = stored
-    mended = None
-    if job.correction is not None:
-        from .apply_correction import mend
-        from .corrections import mended_labels
+def measure(out: Path, work: ScanWork, network: Network) -> None:
+    """Labels and numbers of the cine: the model's, and a reader's where there is a correction."""
+    if work.failure is not None:
+        return
+    job = work.job
+    try:
+        if not (job.stored and _take_stored(out, work)):
+            work.job = job = replace(job, stored=False)
+            _segment(work, network)
+        begun = time.monotonic()
+        if job.correction is not None:
+            assert work.cine is not None
+            assert work.labels is not None
+            drawn = corrected_labels(job.correction, _grid(work.cine))
+            work.corrected = apply_correction(
+                work.cine,
+                drawn,
+                (work.labels, work.document),
+                job.body,
+                str(job.options["bsa_formula"]),
+            )
+        spent = time.monotonic() - begun
+        work.seconds["measure"] = work.seconds.get("measure", 0.0) + spent
+    except (ModelError, UsageError):
+        raise  # the network cannot be loaded: every scan would fail alike
+    except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
+        work.failure = failure_of(error)
 
-        labels = mended_labels(job.correction, _grid(cine))
-        formula = str(job.options["bsa_formula"])
-        mended = mend(cine, labels, (model.labels, model.document), job.body, formula)
-    between = sum(seconds.values())
-    seconds["measure"] = seconds.get("measure", 0.0) + time.monotonic() - begun - between
-    return Segmented(job=job, cine=cine, model=model, mended=mended, seconds=seconds)
+
+def write(out: Path, work: ScanWork) -> ScanResult:
+    """Masks, picture, then the record, staged together and renamed in that order."""
+    if work.failure is not None:
+        return write_failure(out, work.job, work.failure)
+    try:
+        return _write_finished(out, work)
+    except (OSError, CardiometaError):
+        raise  # a disk that cannot be written: every scan would fail alike
+    except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
+        return write_failure(out, work.job, failure_of(error))
+
+
+def failure_of(error: Exception) -> ScanFailure:
+    """The reason of a failed scan, in words without header text."""
+    if isinstance(error, ImageError):
+        details = "; ".join(str(problem) for problem in error.problems[:20])
+        return ScanFailure(code=error.code, sentence=f"{error.message} {details}".strip())
+    if isinstance(error, CardiometaError):
+        return ScanFailure(code="unusable", sentence=error.message)
+    if isinstance(error, MemoryError):
+        return ScanFailure(code=FAULT_CODE, sentence="Not enough memory for this scan.")
+    sentence = f"Internal error ({type(error).__name__}); it will be retried on the next run."
+    return ScanFailure(code=FAULT_CODE, sentence=sentence)
+
+
+# ------------------------------------------------------------------ labels
 
 
 def _grid(cine: CineStack) -> ScanGrid:
-    from ..reading.label_file import ScanGrid
-
     phases, slices, rows, columns = cine.pixels.shape
     return ScanGrid(shape=(phases, slices, rows, columns), affine=cine.affine)
 
 
-def _stored(job: ScanJob, cine: CineStack) -> tuple[CineStack, ModelResult] | None:
-    """The model's result from OUT; None where the images are no longer those it was made from."""
-    from ..imaging.cine import ed_es_alone
-    from ..reading.label_file import LabelFileError, read_labels
-
-    stored = job.stored
-    assert stored is not None
-    if stored.document["source"]["sha256"] != cine.source.sha256:
-        return None
-    data = stored.segmentation.read_bytes()
+def _take_stored(out: Path, work: ScanWork) -> bool:
+    """Take the model's labels from OUT; False where the images are no longer those they are of."""
+    cine, folder = work.cine, scan_folder(out, work.job.key)
+    assert cine is not None
+    result = read_result(folder, work.job.key)
+    if result is None or result.document["source"]["sha256"] != cine.source.sha256:
+        return False
+    document = dict(result.document)
     numbers = [int(number) for number in cine.frame_numbers]
     try:
-        if "segmented_frames" in stored.document:
-            ed, es = (numbers.index(int(n)) for n in stored.document["segmented_frames"])
+        if "segmented_frames" in document:
+            ed, es = (numbers.index(int(n)) for n in document["segmented_frames"])
             cine = ed_es_alone(cine, ed, es)
-        labels = read_labels(data, _grid(cine))
+        work.labels = read_labels((folder / SEGMENTATION_NAME).read_bytes(), _grid(cine))
     except (LabelFileError, ValueError):
-        return None
-    model = ModelResult(
-        labels=labels,
-        document=dict(stored.document),
-        files={SEGMENTATION_NAME: data, OVERLAY_NAME: stored.overlay.read_bytes()},
-    )
-    return cine, model
+        return False
+    work.cine, work.document = cine, document
+    return True
 
 
-def _by_network(
-    job: ScanJob, cine: CineStack, network: Network
-) -> tuple[CineStack, ModelResult, dict[str, float]]:
-    """The phases that were segmented, what the model made of them, and the seconds."""
-    from ..measurement.measure import measure_scan
-    from ..measurement.quality import status_of, vendor_flags
+def _segment(work: ScanWork, network: Network) -> None:
+    """The network's labels of all phases, or of ED and ES only, and the record of its measures."""
+    from ..segmentation.segment import segment_cine, segment_ed_es
 
-    predictor = network.open()
+    job, cine, card, sha256 = work.job, work.cine, network.card, network.sha256
+    assert cine is not None
+    predictor = network.predictor
     begun = time.monotonic()
-    cine, labels = _labels(job, cine, predictor, network)
+    if job.options["frames"] == "all":
+        labels = segment_cine(cine, predictor, card, sha256)
+    else:
+        whole, found = cine, list[Flag]()
+
+        def choose(coarse: np.ndarray) -> tuple[int, int]:
+            lv = lv_extremes(whole, coarse)
+            if lv is None:  # the checks will report that there is no LV
+                return 0, 0
+            found.extend(curve_flags(lv, [int(number) for number in whole.frame_numbers]))
+            return lv.largest, lv.smallest
+
+        cine, labels = segment_ed_es(cine, predictor, card, sha256, choose)
+        labels = replace(labels, flags=(*labels.flags, *found))
     between = time.monotonic()
-    unvalidated = vendor_flags(cine.source.vendor, network.card.rv_vendors)
+    unvalidated = vendor_flags(cine.source.vendor, card.rv_vendors)
     labels = replace(labels, flags=(*labels.flags, *unvalidated))
     measured = measure_scan(cine, labels, job.body, str(job.options["bsa_formula"]))
-    document = finished_document(
+    work.cine, work.labels = cine, labels.labels
+    work.phases = measured.ed_frame, measured.es_frame
+    work.document = finished_document(
         key=job.key,
         status=status_of(measured.flags),
-        options=base_options(job.options),
+        options=job.model_options,
         cine=cine,
         labels=labels,
         measured=measured,
     )
-    model = ModelResult(
-        labels=labels.labels, document=document, ed=measured.ed_frame, es=measured.es_frame
-    )
-    return cine, model, {"segment": between - begun, "measure": time.monotonic() - between}
+    work.seconds |= {"segment": between - begun, "measure": time.monotonic() - between}
 
 
-def _labels(
-    job: ScanJob, cine: CineStack, predictor: Predictor, network: Network
-) -> tuple[CineStack, LabelStack]:
-    """The labels of all phases, or of ED and ES alone, with the phases they are of."""
-    from ..segmentation.segment import segment_cine, segment_ed_es
-
-    card, sha256 = network.card, network.sha256
-    if job.options["frames"] == "all":
-        return cine, segment_cine(cine, predictor, card, sha256)
-    from ..measurement.checks import curve_flags
-    from ..measurement.measure import lv_extremes
-
-    found: list[Flag] = []
-
-    def choose(labels: np.ndarray) -> tuple[int, int]:
-        lv = lv_extremes(cine, labels)
-        if lv is None:  # the checks will tell that there is no LV
-            return 0, 0
-        found.extend(curve_flags(lv, [int(number) for number in cine.frame_numbers]))
-        return lv.largest, lv.smallest
-
-    two, labels = segment_ed_es(cine, predictor, card, sha256, choose)
-    return two, replace(labels, flags=(*labels.flags, *found))
+# ------------------------------------------------------------------ files
 
 
-def _files(cine: CineStack, labels: np.ndarray, ed: int, es: int) -> dict[str, bytes]:
+def _files(cine: CineStack, labels: np.ndarray, phases: tuple[int, int]) -> dict[str, bytes]:
     """Mask and picture of one set of labels."""
-    from ..reports.figures.overlay import overlay_png
-
+    frame_ms = cine.source.frame_ms or 1.0
     return {
-        SEGMENTATION_NAME: nifti_bytes(labels, cine.affine, frame_ms=cine.source.frame_ms or 1.0),
-        OVERLAY_NAME: overlay_png(cine.pixels, labels, ed, es, cine.spacing_mm),
+        SEGMENTATION_NAME: nifti_bytes(labels, cine.affine, frame_ms=frame_ms),
+        OVERLAY_NAME: overlay_png(cine.pixels, labels, *phases, cine.spacing_mm),
     }
 
 
-def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: sha256_bytes(data) for name, data in files.items()}
-
-
-def write_finished(out: Path, done: Segmented, read_seconds: float) -> ScanResult:
-    """Masks, picture, then the record, staged together and renamed in that order."""
+def _write_finished(out: Path, work: ScanWork) -> ScanResult:
+    """The model's result where OUT has not got it, and the correction next to it."""
     begun = time.monotonic()
-    job, cine, model = done.job, done.cine, done.model
-    files = dict(model.files or _files(cine, model.labels, model.ed, model.es))
-    document = model.document
-    if model.files is None:
-        document["outputs"] = _hashes(files)
-    document, files = _with_correction(done, document, files)
-    document = {**document, "options": dict(job.options)}
-    if "dicom_seg" in job.options:
-        from .dicom_output import seg_files
+    job, cine, labels = work.job, work.cine, work.labels
+    assert cine is not None
+    assert labels is not None
+    folder = scan_folder(out, job.key)
+    if job.stored:
+        names = (SEGMENTATION_NAME, OVERLAY_NAME)
+        files = {name: (folder / name).read_bytes() for name in names}
+    else:
+        files = _files(cine, labels, work.phases)
 
-        mended = done.mended.labels if done.mended else None
-        labels = model.labels if mended is None else mended.labels
-        objects, document["dicom_seg"] = seg_files(job.key, job.source, cine, labels, document)
-        files |= objects
-    document["outputs"] = _hashes(files)
-    stages = {"read": read_seconds, **done.seconds, "write": time.monotonic() - begun}
-    document["run"] = {
-        "seconds": sum(stages.values()),
-        "stages": stages,
-        "source": source_block(job),
-    }
-    if "model_result" in document:
-        document["model_result"].setdefault("run", document["run"])
-    return commit(out, job.key, files, document)
+    def finish(
+        place: Path, document: Mapping[str, Any], labels: np.ndarray, files: dict[str, bytes]
+    ) -> ScanResult:
+        document = {k: v for k, v in document.items() if k not in ("run", "dicom_seg")}
+        if "dicom_seg" in job.options:
+            objects, document["dicom_seg"] = seg_files(job, cine, labels, document)
+            files = files | objects
+        stages = {**work.seconds, "write": time.monotonic() - begun}
+        document["run"] = {
+            "seconds": sum(stages.values()),
+            "stages": stages,
+            "source": source_block(job),
+        }
+        return commit(place, files, document)
 
-
-def _with_correction(
-    done: Segmented, own: dict[str, Any], files: dict[str, bytes]
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Record and files as they stand with the reader's mask, the model's own kept whole."""
-    from ..measurement.quality import merge_flags, status_of
-
-    job, cine, mended = done.job, done.cine, done.mended
-    if mended is None or job.correction is None:
-        return own, files
-    block = {"sha256": job.correction.sha256, **mended.correction}
-    extra = {"correction": block, "model_result": own}
-    own_files = {
-        MODEL_SEGMENTATION_NAME: files[SEGMENTATION_NAME],
-        MODEL_OVERLAY_NAME: files[OVERLAY_NAME],
-    }
-    if mended.labels is None or mended.measured is None:
-        flags = merge_flags((Flag(**flag) for flag in own["flags"]), mended.flags)
-        document = {**own, "flags": [flag_json(flag) for flag in flags], **extra}
-        return document, {**own_files, **files}
-    measured = mended.measured
+    own = {**work.document, "options": job.model_options}
+    if not job.stored or work.document["options"] != job.model_options:
+        remove_correction(out, job.key)
+        result = finish(folder, own, labels, files)
+    if job.correction is None or work.corrected is None:
+        return result
+    reader = work.corrected
+    block = {"sha256": job.correction.sha256, **reader.correction}
+    extra = {"options": dict(job.options), "correction": block}
+    place = correction_folder(out, job.key)
+    if reader.labels is None or reader.measured is None:
+        flags = merge_flags((Flag(**flag) for flag in own["flags"]), reader.flags)
+        document = {**own, "flags": [asdict(flag) for flag in flags], **extra}
+        return finish(place, document, labels, files)
+    measured = reader.measured
     document = finished_document(
         key=job.key,
         status=status_of(measured.flags),
         options=job.options,
         cine=cine,
-        labels=mended.labels,
+        labels=reader.labels,
         measured=measured,
     )
-    new_files = _files(cine, mended.labels.labels, measured.ed_frame, measured.es_frame)
-    return {**document, **extra}, {**own_files, **new_files}
+    new = _files(cine, reader.labels.labels, (measured.ed_frame, measured.es_frame))
+    return finish(place, {**document, **extra}, reader.labels.labels, new)
 
 
-def write_failure(
-    out: Path, failure: Failure, *, run: Mapping[str, Any] | None = None
-) -> ScanResult:
-    """The record of a failed scan; masks of an earlier run, if any, go.
+# ------------------------------------------------------------------ DICOM SEG objects
 
-    ``run``: what may differ between two equal runs.
+_NIFTI = "The source is NIfTI: there is no DICOM image to refer to."
+_FAILED = "The scan failed: its mask is not exported."
+
+# The code's own meaning and, near the overlay's colours, CIELab for viewers.
+_SHOWN: Mapping[str, tuple[str, str, tuple[float, float, float]]] = {
+    "87878005": ("LV cavity", "Left ventricle", (62.0, 60.0, 43.0)),
+    "49848007": ("LV myocardium", "Myocardium of left ventricle", (80.0, -27.0, -25.0)),
+    "53085002": ("RV cavity", "Right ventricle", (87.0, 2.0, 78.0)),
+}
+
+
+def segments() -> tuple[Segment, ...]:
+    """The labels of a mask as segments, with the codes of the table of measures."""
+    found = []
+    for structure in STRUCTURES:
+        code = structure.code.removeprefix("SNOMED CT ")
+        name, meaning, colour = _SHOWN[code]
+        found.append(
+            Segment(label=structure.label, name=name, code=code, meaning=meaning, colour=colour)
+        )
+    return tuple(found)
+
+
+def seg_files(
+    job: ScanJob, cine: CineStack, labels: np.ndarray, document: Mapping[str, Any]
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The objects of a scan by file name, and the block ``dicom_seg`` of its record.
+
+    ``document`` is the record of the labels ``[t, z, y, x]``, the model's or a reader's; the option
+    ``dicom_seg`` says whose identity the objects carry.
     """
-    job = failure.job
-    document = failed_document(job.key, job.options, code=failure.code, sentence=failure.sentence)
-    document["run"] = {**(run or {}), "source": {"stat": job.source_stat, "content": None}}
-    return commit(out, job.key, {}, document)
-
-
-def failure_of(job: ScanJob, error: BaseException) -> Failure:
-    """The reason of a failed scan in words that hold no header text."""
-    if isinstance(error, ImageError):
-        details = "; ".join(str(problem) for problem in error.problems[:20])
-        sentence = f"{error.message} {details}".strip()
-        return Failure(job=job, code=error.code, sentence=sentence)
-    if isinstance(error, CardiometaError):
-        return Failure(job=job, code="unusable", sentence=error.message)
-    if isinstance(error, MemoryError):
-        return Failure(job=job, code=FAULT_CODE, sentence="Not enough memory for this scan.")
-    return Failure(
-        job=job,
-        code=FAULT_CODE,
-        sentence=f"A fault of the program ({type(error).__name__}); it is tried again next time.",
-    )
+    if cine.origin is None:
+        return {}, {"identity": None, "reason": _NIFTI}
+    if document["status"] == "failed":
+        return {}, {"identity": None, "reason": _FAILED}
+    identity: Identity = job.options["dicom_seg"]
+    try:
+        patient = (
+            kept_patient(job.source, cine.origin)
+            if identity == "keep"
+            else scrubbed_patient(job.key, cine.origin)
+        )
+    except ImageError as error:
+        return {}, {"identity": None, "reason": error.message}
+    numbers = [int(number) for number in cine.frame_numbers]
+    corrected = any(flag["code"] == "corrected" for flag in document["flags"])
+    files = {}
+    for name, column in (("ed", "ed_frame"), ("es", "es_frame")):
+        phase = SegPhase(
+            index=numbers.index(int(document["measures"][column])),
+            name="ed" if name == "ed" else "es",
+            model_id=document["model"]["id"],
+            model_sha256=document["model"]["sha256"],
+            corrected=corrected,
+        )
+        files[SEG_NAMES[name]] = segmentation_object(
+            cine, labels[phase.index], phase, patient, segments()
+        )
+    return files, {"identity": identity, "reason": None}

@@ -5,32 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import CohortError
+from ..cohort.load import load_cohort
+from ..cohort.models import Cohort, CohortOptions
+from ..cohort.pseudonyms import refuse_key_inside
+from ..errors import CohortError, UsageError
 from ..files import RECORD_NAME, check_output, create_new, read_json, remove_leftovers, write_text
-from ..locking import Claim, OutputLock
+from ..imaging.dicom_seg import need_highdicom
+from ..locking import OutputLock
 from ..manifest import FORMAT_VERSION, record_text, run_block
 from ..privacy.withdrawal import read_withdrawals, remove_erased
 from ..records import RunRecord, ScanKey, ScanResult
+from ..segmentation.model import Model, load_model
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
-from .engine import Engine, EngineSetup
-from .merge import gather
+from .corrections import CORRECTED
+from .jobs import Correction, Engine, EngineSetup
+from .merge import write_tables
 from .options import SegmentOptions
-from .result_file import shown_scans, slim
-from .results_store import restore
-
-if TYPE_CHECKING:
-    from ..cohort.models import Cohort, CohortOptions
-    from ..segmentation.model import Model
-    from .corrections import Correction
-    from .plan import Plan
+from .plan import Plan, check_masks, corrections_of, jobs_of, plan_of
+from .result_file import remove_correction, seg_notes, shown_scans
+from .workers import WorkerPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,10 @@ class SegmentOutcome:
 
     scans: int
     already_done: int
-    ok: int
-    review: int
-    failed: int
-    flow: Mapping[str, Any]
+    ok: int = 0
+    review: int = 0
+    failed: int = 0
+    flow: Mapping[str, Any] = field(default_factory=dict)
     corrected: int = 0
     notes: Sequence[str]
     warnings: Sequence[str]
@@ -52,7 +53,7 @@ class SegmentOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a run tells its caller while it goes on."""
+    """What a run reports while it is under way."""
 
     planned: Callable[[int, int], None]
     finished: Callable[[ScanResult], None]
@@ -70,7 +71,7 @@ def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> di
     if options.dicom_seg is not None:
         values["dicom_seg"] = options.dicom_seg
     if cohort.key_check is not None:
-        # With another key everybody would be somebody else, without one be named.
+        # With another key all ids would change, and without one be shown.
         values["pseudonymise"] = cohort.key_check
     return values
 
@@ -114,12 +115,9 @@ def run_segment(
     watch: Watch,
 ) -> SegmentOutcome:
     """Run the whole command; errors are those of `errors`, nothing is written before the checks."""
-    from ..cohort.load import load_cohort
-    from ..cohort.pseudonyms import refuse_key_inside
-    from ..segmentation.model import load_model
-
     begun = time.monotonic()
-    _check_options(options)
+    if options.dicom_seg is not None:
+        need_highdicom()
     if cohort_options.pseudonymise_key is not None:
         refuse_key_inside(cohort_options.pseudonymise_key, out)
     model = load_model(options.model)
@@ -137,7 +135,7 @@ def run_segment(
         cohort = load_cohort(cohort_path, cohort_options)
         if not cohort.scans:
             raise CohortError(
-                "The cohort holds no scan.",
+                "The cohort contains no scan.",
                 hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
             )
         _check_output(out, cohort, options, model)
@@ -151,8 +149,7 @@ def run_segment(
         if options.dry_run:
             return run.planned(watch)[2]
         shard = options.shard
-        claim = Claim(command="segment", shard=(shard.number, shard.of) if shard else None)
-        with OutputLock(out, claim) as lock:
+        with OutputLock(out, (shard.number, shard.of) if shard else None) as lock:
             # What another run wrote since, too.
             _check_output(out, cohort, options, model)
             run = replace(run, cohort=without_withdrawn(out, cohort))
@@ -171,22 +168,16 @@ class _Run:
     begun: float
 
     def planned(self, watch: Watch) -> tuple[Plan, Mapping[ScanKey, Correction], SegmentOutcome]:
-        """What there is to do, every mended mask checked, and the outcome so far."""
-        from .plan import check_masks, corrections_of, jobs_of, plan_of
-
+        """What there is to do, every corrected mask checked, and the outcome so far."""
         options = self.options
         corrections, problems = corrections_of(self.out, self.cohort, options)
-        jobs = jobs_of(self.cohort, options, self.model, corrections)
+        jobs = jobs_of(self.cohort, options, self.model.sha256, corrections)
         plan = plan_of(self.out, jobs, options)
         check_masks(self.out, plan, options, problems)
         watch.planned(len(jobs), len(plan.done))
         outcome = SegmentOutcome(
             scans=len(jobs),
             already_done=len(plan.done),
-            ok=0,
-            review=0,
-            failed=0,
-            flow={},
             notes=self.cohort.notes,
             warnings=self.cohort.warnings,
             seconds=time.monotonic() - self.begun,
@@ -194,56 +185,50 @@ class _Run:
         return plan, corrections, outcome
 
     def work(self, engine: Engine, lock: OutputLock, watch: Watch) -> SegmentOutcome:
-        """Do what is left, then the tables; a shard leaves these to `gather`."""
+        """Do what is left, then the tables; after shards, `merge` makes these."""
         plan, corrections, outcome = self.planned(watch)
-        if self.options.shard is None:
+        sharded = self.options.shard is not None
+        if not sharded:
             remove_leftovers(self.out)
         record = partial(_record, self.cohort, self.options, self.model, corrections)
         self._begin(record)
-        back = [
-            slim(restore(self.out, job.key, job.stored))
-            for job in plan.back
-            if job.stored is not None
-        ]
-        for result in back:
-            watch.finished(result)
+        for key in plan.uncorrected:
+            remove_correction(self.out, key)
 
         def finished(result: ScanResult) -> None:
             lock.check()
             watch.finished(result)
 
-        if plan.left and self.options.shard is None:
-            _load_page()
+        if plan.left and not sharded:
+            # What the page needs (matplotlib for one), while the workers load the network.
+            page = "cardiometa.reports.pages.segment"
+            threading.Thread(target=import_module, args=(page,), daemon=True).start()
         fresh = engine.run(plan.left, finished)
-        results = sorted([*plan.done, *back, *fresh], key=_key)
-        if self.options.shard is None:
-            gathered = gather(
-                self.out,
-                self.cohort,
-                results,
-                card=self.model.card,
-                model_sha256=self.model.sha256,
-            )
-            results, flow, marks = list(gathered.results), gathered.flow, gathered.outputs
-        else:
-            flow, marks = {}, {}
+        results = sorted([*plan.done, *fresh], key=lambda result: result.key)
+        flow: Mapping[str, Any] = {}
+        marks: Mapping[str, Any] = {}
+        if not sharded:
+            card, sha256 = self.model.card, self.model.sha256
+            merged = write_tables(self.out, self.cohort, results, card=card, model_sha256=sha256)
+            results, flow, marks = list(merged.results), merged.flow, merged.outputs
         statuses = Counter(result.status for result in results)
+        corrected = sum(CORRECTED in {flag.code for flag in r.flags} for r in results)
+        notes = [*self.cohort.notes, *engine.notes]
+        if self.options.dicom_seg is not None:
+            notes += seg_notes(results)
+        notes += _correction_notes(len(corrections), corrected, len(plan.uncorrected))
         outcome = replace(
             outcome,
             ok=statuses["ok"],
             review=statuses["review"],
             failed=statuses["failed"],
-            corrected=sum(_is_corrected(result) for result in results),
+            corrected=corrected,
             flow=flow,
-            notes=[
-                *self.cohort.notes,
-                *engine.notes,
-                *_notes(corrections, results, back, self.options),
-            ],
+            notes=notes,
             seconds=time.monotonic() - self.begun,
             stages=_stages(fresh),
         )
-        if self.options.shard is None:
+        if not sharded:
             block = run_block(
                 state="complete",
                 seconds=outcome.seconds,
@@ -268,67 +253,34 @@ class _Run:
             write_text(self.out / SNAPSHOT_NAME, snapshot)
 
 
-def _load_page() -> None:
-    """Import what the page needs (matplotlib for one) while the workers load the network."""
-    name = "cardiometa.reports.pages.segment"
-    threading.Thread(target=import_module, args=(name,), daemon=True).start()
-
-
 def engine_for(setup: EngineSetup, scheduler: str | None) -> Engine:
     """This machine's processes, or the cluster at an address."""
     if scheduler is None:
-        from .workers import Crew
-
-        return Crew(setup)
-    from .dask import DaskEngine
-
+        return WorkerPool(setup)
+    try:
+        from .dask import DaskEngine
+    except ImportError:
+        raise UsageError(
+            "--scheduler needs Dask, which is not installed.",
+            hint="pip install 'cardiometa[dask]', here and where the workers run.",
+        ) from None
     return DaskEngine(setup, scheduler)
 
 
-def _key(result: ScanResult) -> ScanKey:
-    return result.key
-
-
-def _check_options(options: SegmentOptions) -> None:
-    """What is wrong with the options alone, before anything is read."""
-    if options.dicom_seg is not None:
-        from ..imaging.dicom_seg import need_highdicom
-
-        need_highdicom()
-
-
-def _is_corrected(result: ScanResult) -> bool:
-    from .apply_correction import CORRECTED
-
-    return any(flag.code == CORRECTED for flag in result.flags)
+def _correction_notes(given: int, used: int, removed: int) -> Iterator[str]:
+    if given:
+        same = given - used
+        yield f"corrections: {shown_scans(used)} measured on a reader's mask" + (
+            f", {same} with a mask that equals the model's in every voxel" if same else ""
+        )
+    if removed:
+        yield f"corrections: {shown_scans(removed)} back to the model's own results"
 
 
 def models_of(results: Sequence[ScanResult]) -> list[str]:
     """The hashes of the models that the scans of OUT were segmented with."""
     known = {result.document.get("model", {}).get("sha256") for result in results}
     return sorted(str(digest) for digest in known if digest)
-
-
-def _notes(
-    corrections: Mapping[ScanKey, Correction],
-    results: Sequence[ScanResult],
-    back: Sequence[ScanResult],
-    options: SegmentOptions,
-) -> list[str]:
-    """What became of corrections and DICOM objects, for the print-out."""
-    from .dicom_output import seg_notes
-
-    notes = seg_notes(results) if options.dicom_seg is not None else []
-    if corrections:
-        taken = sum(_is_corrected(result) for result in results)
-        same = len(corrections) - taken
-        notes.append(
-            f"corrections: {shown_scans(taken)} measured on a reader's mask"
-            + (f", {same} with a mask that equals the model's in every voxel" if same else "")
-        )
-    if back:
-        notes.append(f"corrections: {shown_scans(len(back))} back to the model's own results")
-    return notes
 
 
 def _stages(results: Sequence[ScanResult]) -> dict[str, float]:

@@ -1,8 +1,10 @@
-"""A mask that a person mended: a NIfTI of labels, checked and brought back to the scan's own grid.
+"""A mask that a reader edited: a NIfTI of labels, checked and brought back to the scan's own grid.
 
 Viewers rewrite what they save: another type of number, compressed or not, qform instead of sform,
-axes turned about with an affine to match. All of that is undone here without touching a label;
+axes reordered with an affine to match. All of that is undone here without touching a label;
 whatever would change one (another size, another place, values between labels) is refused.
+
+Also: where a reader's labels of a scan are, what grid they must fit, and why they cannot be used.
 """
 
 from __future__ import annotations
@@ -13,52 +15,49 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-# A corner of the volume may lie this far from where it was: rounding of a header, never a voxel.
+from ..errors import Problem
+from ..evaluation.overlap import LabelOrder, Phase
+from ..records import ScanKey
+
+# A corner of the volume may be this far from where it was: rounding of a header, never a voxel.
 PLACE_TOLERANCE_MM = 0.1
 MAX_BYTES = 2 * 1024**3
 LABELS = (0, 1, 2, 3)
 _NAMES = "0 background, 1 LV cavity, 2 LV myocardium, 3 RV cavity"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One thing that is wrong with a mask: what, why it matters, what to do."""
-
-    what: str
-    why: str
-    fix: str
+_fault = partial(Problem, where="")  # the caller knows the place
 
 
 class LabelFileError(Exception):
-    """A mask that cannot be taken; ``faults`` has every reason. Never leaves this folder."""
+    """A mask that cannot be used; ``faults`` has every reason, its place left to the caller."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[Problem]) -> None:
         super().__init__("; ".join(fault.what for fault in faults))
         self.faults = tuple(faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanGrid:
-    """The grid a scan's mask lies on: ``shape`` ``(t, z, y, x)`` and the affine to RAS mm."""
+    """The grid of a scan's mask: ``shape`` ``(t, z, y, x)`` and the affine to RAS mm."""
 
     shape: tuple[int, int, int, int]
     affine: np.ndarray
 
 
 def _unreadable(reason: str) -> LabelFileError:
-    return LabelFileError(
-        [
-            Fault(
-                what=f"the file cannot be read as NIfTI ({reason})",
-                why="Without whole labels nothing can be measured.",
-                fix="Save it again as NIfTI (.nii.gz).",
-            )
-        ]
+    fault = _fault(
+        what=f"the file cannot be read as NIfTI ({reason})",
+        why="Without complete labels nothing can be measured.",
+        fix="Save it again as NIfTI (.nii.gz).",
     )
+    return LabelFileError([fault])
 
 
 def _image(data: bytes) -> Any:
@@ -91,18 +90,18 @@ def grid_of_mask(data: bytes) -> ScanGrid:
     """The grid of a mask that this program wrote; raises LabelFileError."""
     image = _image(data)
     if len(image.shape) != 4:
-        raise _unreadable("it has not 4 dimensions")
+        raise _unreadable("it does not have 4 dimensions")
     x, y, z, t = (int(n) for n in image.shape)
     return ScanGrid(shape=(t, z, y, x), affine=np.asarray(image.affine, dtype=np.float64))
 
 
 def read_labels(data: bytes, grid: ScanGrid) -> np.ndarray:
-    """Labels uint8 ``[t, z, y, x]`` of a mended mask on the scan's grid; raises LabelFileError.
+    """Labels uint8 ``[t, z, y, x]`` of a corrected mask on the scan's grid; raises LabelFileError.
 
     Every fault of the file is in the error, not only the first.
     """
     image = _image(data)
-    faults: list[Fault] = []
+    faults: list[Problem] = []
     turn = _turn(image, grid, faults)
     values = _values(image, faults)
     if faults or turn is None:
@@ -115,7 +114,7 @@ def read_labels(data: bytes, grid: ScanGrid) -> np.ndarray:
     return np.ascontiguousarray(turned.transpose(3, 2, 1, 0), dtype=np.uint8)
 
 
-def _values(image: Any, faults: list[Fault]) -> np.ndarray:
+def _values(image: Any, faults: list[Problem]) -> np.ndarray:
     """The labels in the file's own axes, as far as they are labels."""
     try:
         with np.errstate(all="ignore"):
@@ -123,14 +122,14 @@ def _values(image: Any, faults: list[Fault]) -> np.ndarray:
     except Exception:  # noqa: BLE001 - nibabel raises any kind on hostile bytes
         raise _unreadable("the data are cut off or damaged") from None
     if values.dtype.kind not in "iuf":
-        raise _unreadable("its voxels are no plain numbers")
+        raise _unreadable("its voxels are not plain numbers")
     found = np.unique(values)
     whole = np.rint(found)
     sound = np.isfinite(found) & (np.abs(found - whole) < 1e-4)
     if not sound.all():
         examples = ", ".join(f"{value:g}" for value in found[~sound][:5])
         faults.append(
-            Fault(
+            _fault(
                 what=f"there are values between labels ({examples})",
                 why="Labels were interpolated, so borders are no longer those that were drawn.",
                 fix="Save the segmentation itself, or resample with nearest neighbour.",
@@ -140,7 +139,7 @@ def _values(image: Any, faults: list[Fault]) -> np.ndarray:
     if wrong:
         counts = ", ".join(f"{v} ({int((values == v).sum())} voxels)" for v in wrong[:8])
         faults.append(
-            Fault(
+            _fault(
                 what=f"there are unknown labels: {counts}",
                 why=f"Only these are known: {_NAMES}.",
                 fix="Give those voxels one of the four labels.",
@@ -155,18 +154,18 @@ def _values(image: Any, faults: list[Fault]) -> np.ndarray:
 _Turn = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
 
 
-def _turn(image: Any, grid: ScanGrid, faults: list[Fault]) -> _Turn | None:
+def _turn(image: Any, grid: ScanGrid, faults: list[Problem]) -> _Turn | None:
     """Order and direction of the file's axes on the scan's grid; None, with faults, if neither."""
     t, z, y, x = grid.shape
     shape = tuple(int(n) for n in image.shape)
     frames = shape[3] if len(shape) == 4 else 1
     if len(shape) not in (3, 4) or frames != t:
         faults.append(
-            Fault(
+            _fault(
                 what=f"it has {frames if len(shape) in (3, 4) else len(shape)} "
                 f"{'frames' if len(shape) in (3, 4) else 'dimensions'}, the scan has {t} frames",
                 why="Volumes over the cycle need the labels of every frame.",
-                fix="Mend the 4-D segmentation.nii.gz of the output and save all of its frames.",
+                fix="Edit the 4-D segmentation.nii.gz of the output and save all of its frames.",
             )
         )
     placed = _place(np.asarray(image.affine, dtype=np.float64), grid)
@@ -179,7 +178,7 @@ def _turn(image: Any, grid: ScanGrid, faults: list[Fault]) -> _Turn | None:
             return None if faults else (axes, flips)
     if sorted(size) != sorted((x, y, z)):
         faults.append(
-            Fault(
+            _fault(
                 what=f"it has {' × '.join(map(str, size))} voxels, the scan has {x} × {y} × {z}",
                 why="It was drawn on another grid, so areas and slices would not be the scan's.",
                 fix="Draw on the scan's own images, without resampling or cropping.",
@@ -187,10 +186,10 @@ def _turn(image: Any, grid: ScanGrid, faults: list[Fault]) -> _Turn | None:
         )
     else:
         faults.append(
-            Fault(
-                what="its voxels lie elsewhere in the patient than the scan's (another affine)",
+            _fault(
+                what="its voxels are elsewhere in the patient than the scan's (another affine)",
                 why="It may be another scan's, or turned or shifted when it was saved.",
-                fix="Take the segmentation.nii.gz of the output as the start, and keep its header.",
+                fix="Start from the segmentation.nii.gz of the output, and keep its header.",
             )
         )
     return None
@@ -226,3 +225,45 @@ def _same_corners(affine: Any, grid: ScanGrid, size: Sequence[int], turn: _Turn)
     expected = grid.affine[:3, :3] @ corners + grid.affine[:3, 3:]
     found = matrix[:3, :3] @ own + matrix[:3, 3:]
     return bool(np.linalg.norm(found - expected, axis=0).max() <= PLACE_TOLERANCE_MM)
+
+
+Kind = Literal["nifti", "dicom-seg", "contours"]
+
+
+class UnusableError(Exception):
+    """Labels of one scan that cannot be used; the other scans continue."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFile:
+    """One file (or folder or zip of contours) with a reader's labels.
+
+    ``frame``: the frame of the scan, from 0, where the table says it; contours tell their own.
+    """
+
+    kind: Kind
+    path: Path
+    phase: Phase = "other"
+    frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanTarget:
+    """The scan that labels must fit.
+
+    ``grid`` of the model's mask; ``even`` False where the gaps between slices are irregular, so
+    that the affine does not tell a slice's place; ``series_regex`` the one of the run;
+    ``segmented_frames`` the source's frames that the mask holds, where it has ED and ES alone.
+    """
+
+    key: ScanKey
+    grid: ScanGrid
+    even: bool = True
+    order: LabelOrder = "cardiometa"
+    series_regex: str | None = None
+    segmented_frames: tuple[int, ...] | None = None

@@ -202,26 +202,23 @@ def result_seeds() -> list[bytes]:
     }
     plain = {**whole, "outputs": {}}
     corrected = {**plain, "options": {"model_sha256": "ab", "correction_sha256": "cd"}}
-    corrected |= {"model_result": plain, "correction": {"sha256": "cd"}}
+    corrected |= {"correction": {"sha256": "cd"}}
     return [json.dumps(d).encode() for d in (document, whole, plain, corrected)]
 
 
 def read_result(data: bytes, folder: Path) -> None:
     """A scan's record in an output that is resumed: whole, or the scan is done again."""
     from cardiometa.pipeline import result_file as scan_record
-    from cardiometa.pipeline import results_store as stored
 
     out = folder / "out"
     place = scan_record.scan_folder(out, KEY)
     place.mkdir(parents=True, exist_ok=True)
     (place / "result.json").write_bytes(data)
-    options = {"model_sha256": "ab"}
-    found = scan_record.read_finished(out, KEY, options)
+    found = scan_record.read_finished(place, KEY)
     assert found is None or found.key == KEY
-    stored.recorded_model(out, KEY)
-    stored.is_corrected(out, KEY)
-    stored.stored_model(out, KEY, options)
-    stored.edited_by_hand(out, KEY)
+    scan_record.is_corrected(out, KEY)
+    scan_record.read_record(out, KEY)
+    scan_record.edited_by_hand(out, KEY)
     if found is not None:
         from cardiometa.pipeline.merge import with_cohort_flags
 

@@ -38,7 +38,6 @@ from cardiometa.files import RECORD_NAME, canonical_json
 from cardiometa.imaging.archive import open_files
 from cardiometa.imaging.frame_table import frame_table
 from cardiometa.pipeline import result_file as scan_record
-from cardiometa.pipeline import results_store as stored
 from cardiometa.pooling.aggregate_effects import read_summaries
 from cardiometa.pooling.federated.site import read_site
 from cardiometa.pooling.options import PoolingOptions
@@ -91,7 +90,7 @@ WHOLE = json.loads(documents.result_seeds()[2])
         ("outputs", {"../../../etc/passwd": "0" * 64}),
         ("outputs", {"overlay.png": 3}),
         ("facts", {"vendor": []}),
-        ("model_result", "x"),
+        ("correction", "x"),
         ("run", {"seconds": "long"}),
         ("key", {"trial": "ALPHA", "participant_id": 1, "visit": "baseline"}),
     ],
@@ -99,13 +98,11 @@ WHOLE = json.loads(documents.result_seeds()[2])
 def test_a_record_that_was_changed_is_done_again(tmp_path: Path, name: str, value: object) -> None:
     place = scan_record.scan_folder(tmp_path, documents.KEY)
     place.mkdir(parents=True)
-    options = WHOLE["options"]
     (place / "result.json").write_text(json.dumps(WHOLE))
-    assert scan_record.read_finished(tmp_path, documents.KEY, options) is not None
+    assert scan_record.read_finished(place, documents.KEY) is not None
     (place / "result.json").write_text(json.dumps({**WHOLE, name: value}))
-    assert scan_record.read_finished(tmp_path, documents.KEY, options) is None
-    assert stored.recorded_model(tmp_path, documents.KEY) is None
-    assert stored.stored_model(tmp_path, documents.KEY, options) is None
+    assert scan_record.read_finished(place, documents.KEY) is None
+    assert scan_record.read_record(tmp_path, documents.KEY) is None
 
 
 def test_a_sum_changed_on_the_way_from_a_site_is_seen() -> None:

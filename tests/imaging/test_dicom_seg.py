@@ -25,7 +25,7 @@ from cardiometa.imaging.dicom_seg import (
 )
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
-from cardiometa.pipeline.dicom_output import segments
+from cardiometa.pipeline.process_scan import segments
 from cardiometa.records import CineStack, ScanKey, ScanSource
 from tests.kit.dialects import DIALECTS, Files, label_stack, write_files
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +14,7 @@ _READ = """
 import os, signal, sys, time
 def fault(path):
     {fault}
-if any("cardiometa.pipeline." in part for part in sys.orig_argv):
+if os.environ.get("WHO") or any("cardiometa.pipeline." in part for part in sys.orig_argv):
     import cardiometa.imaging.read as module
     whole = module.read_cine
     def read_cine(source, *rest):
@@ -42,6 +43,10 @@ def site(folder: Path, code: str) -> dict[str, str]:
 
 @contextmanager
 def broken_workers(folder: Path, code: str) -> Iterator[None]:
-    """Processes that start meanwhile run ``code`` first."""
+    """Processes that start meanwhile run ``code`` first; the fork server of before is ended."""
     with mock.patch.dict(os.environ, site(folder, code)):
-        yield
+        forkserver._forkserver._stop()
+        try:
+            yield
+        finally:
+            forkserver._forkserver._stop()

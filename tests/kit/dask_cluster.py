@@ -63,11 +63,10 @@ class Cluster:
         return of_session(self._running[name].pid)
 
     def lose(self, name: str) -> None:
-        """Kill a worker and its nanny at once; what they started is left to itself."""
-        for pid, args in self.processes(name).items():
-            if "cardiometa.pipeline" not in args:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        """Kill a worker and its nanny at once."""
+        for pid in self.processes(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._running[name].wait()
 
     def logs(self) -> str:

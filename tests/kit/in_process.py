@@ -1,4 +1,4 @@
-"""Scans run in this process by a function that stands in the network's place."""
+"""Scans run in this process by a function that stands in for the network."""
 
 from __future__ import annotations
 
@@ -8,17 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from cardiometa.errors import ImageError
-from cardiometa.pipeline.engine import EngineSetup
-from cardiometa.pipeline.process_scan import (
-    Network,
-    ScanJob,
-    failure_of,
-    read,
-    segment_and_measure,
-    write_failure,
-    write_finished,
-)
+from cardiometa.pipeline.jobs import EngineSetup, ScanJob
+from cardiometa.pipeline.process_scan import Network, process
 from cardiometa.pipeline.result_file import slim
 from cardiometa.records import LabelStack, ScanResult
 
@@ -40,17 +31,11 @@ class InProcess:
         self, jobs: Sequence[ScanJob], on_result: Callable[[ScanResult], None]
     ) -> list[ScanResult]:
         """Every job's result."""
-        model, out = self._setup.model, self._setup.out
-        network = Network(open=lambda: cast("Any", None), card=model.card, sha256=model.sha256)
+        network = Network(self._setup)
+        network.predictor = cast("Any", None)
         results = []
         for job in jobs:
-            try:
-                cine, seconds = read(job)
-                done = segment_and_measure(job, cine, network)
-                result = write_finished(out, done, seconds)
-            except ImageError as error:
-                result = write_failure(out, failure_of(job, error))
-            results.append(slim(result))
+            results.append(slim(process(self._setup.out, job, network)))
             on_result(results[-1])
         return results
 

@@ -43,6 +43,14 @@ def record(out: Path, person: str) -> dict:
     return json.loads((scan(out, person) / "result.json").read_text())
 
 
+def correction(out: Path, person: str) -> Path:
+    return scan(out, person) / "correction"
+
+
+def corrected_record(out: Path, person: str) -> dict:
+    return json.loads((correction(out, person) / "result.json").read_text())
+
+
 def table(out: Path) -> dict[str, dict[str, str]]:
     with (out / "measurements.csv").open(newline="") as stream:
         return {

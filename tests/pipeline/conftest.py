@@ -12,8 +12,8 @@ import pytest
 
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import dicom_files, nifti_4d
-from cardiometa.pipeline import workers as crew
-from cardiometa.pipeline.worker import WorkerSetup
+from cardiometa.pipeline.jobs import EngineSetup
+from cardiometa.pipeline.workers import WorkerPool
 from tests.kit.pairs import cardiometa, pairs_cohort
 from tests.kit.small_runs import run
 
@@ -48,10 +48,10 @@ def plain_run(small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers get a model without weights: one that opens the network stops the run."""
 
-    def without_weights(**values):
-        return WorkerSetup(**{**values, "model": replace(values["model"], data=b"")})
+    def without_weights(setup: EngineSetup, _: object) -> WorkerPool:
+        return WorkerPool(replace(setup, model=replace(setup.model, data=b"")))
 
-    monkeypatch.setattr(crew, "WorkerSetup", without_weights)
+    monkeypatch.setattr("cardiometa.pipeline.segment.engine_for", without_weights)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""``segment --corrections``: a reader's masks in, the model's own kept, and the way back."""
+"""``segment --corrections``: a reader's result next to the model's, which stays as it is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ import pytest
 from cardiometa.errors import InputError, OutputError, UsageError
 from tests.kit.broken_workers import broken_workers
 from tests.kit.labelled import BEAT, disc_heart
-from tests.kit.small_runs import MASK, contents, load, record, run, save, scan, table
-
-OWN = "segmentation_model.nii.gz"
+from tests.kit.small_runs import (
+    MASK,
+    contents,
+    corrected_record,
+    correction,
+    load,
+    record,
+    run,
+    save,
+    scan,
+    table,
+)
 
 
 def mend(out: Path, folder: Path, person: str = "P001") -> np.ndarray:
@@ -54,10 +63,11 @@ def test_measures_are_those_of_the_mended_mask(
     # The others are untouched, in files and in the table.
     for person in ("P002", "P003"):
         assert table(out)[person] == table(plain)[person]
-    own = (scan(plain, "P001") / MASK).read_bytes()
-    assert (scan(out, "P001") / OWN).read_bytes() == own
-    assert np.array_equal(load(scan(out, "P001") / MASK)[0], mended)
-    assert (scan(out, "P001") / "overlay.png").read_bytes() != (
+    for name in (MASK, "overlay.png", "result.json"):
+        own = (scan(plain, "P001") / name).read_bytes()
+        assert (scan(out, "P001") / name).read_bytes() == own
+    assert np.array_equal(load(correction(out, "P001") / MASK)[0], mended)
+    assert (correction(out, "P001") / "overlay.png").read_bytes() != (
         scan(plain, "P001") / "overlay.png"
     ).read_bytes()
 
@@ -73,13 +83,13 @@ def test_the_record_says_what_was_changed_and_by_which_file(
     mended[4, 4, 40:43, 40:42] = 3 - mended[4, 4, 40:43, 40:42]
     path = save(mended, affine, tmp_path / "mended" / "ALPHA" / "P001" / "baseline" / MASK)
     run(cohort, out, tmp_path / "mended")
-    document, own = record(out, "P001"), record(plain, "P001")
+    document, own = corrected_record(out, "P001"), record(plain, "P001")
     digest = sha256(path.read_bytes()).hexdigest()
-    correction = document["correction"]
-    assert correction["sha256"] == document["options"]["correction_sha256"] == digest
-    assert (correction["voxels_changed"], correction["slices_changed"]) == (6, 1)
-    assert correction["frames_changed"] == [4]
-    assert document["model_result"] == own
+    block = document["correction"]
+    assert block["sha256"] == document["options"]["correction_sha256"] == digest
+    assert (block["voxels_changed"], block["slices_changed"]) == (6, 1)
+    assert block["frames_changed"] == [4]
+    assert record(out, "P001") == own
     assert document["model"] == own["model"]
     assert document["measures"]["quality"] is None
     # What the model was sure of says nothing of the slice that was drawn.
@@ -89,7 +99,7 @@ def test_the_record_says_what_was_changed_and_by_which_file(
         v for t, z in enumerate(known) for i, v in enumerate(z) if (t, i) != (4, 4)
     ]
     for name, value in document["outputs"].items():
-        assert sha256((scan(out, "P001") / name).read_bytes()).hexdigest() == value
+        assert sha256((correction(out, "P001") / name).read_bytes()).hexdigest() == value
     assert (
         json.loads((out / "cardiometa.json").read_text())["inputs"][
             "correction ALPHA/P001/baseline"
@@ -194,7 +204,7 @@ def test_what_viewers_rewrite_is_undone(
     path.parent.mkdir(parents=True)
     nib.save(made, path)
     run(cohort, out, tmp_path / "mended")
-    stored, grid = load(scan(out, "P002") / MASK)
+    stored, grid = load(correction(out, "P002") / MASK)
     assert np.array_equal(stored, mended)
     assert np.allclose(grid, affine)
 
@@ -210,7 +220,8 @@ def test_a_mask_saved_unchanged_is_no_correction(cohort: Path, out: Path, tmp_pa
     flags = [code for code in row.pop("flags").split(";") if code != "correction-unchanged"]
     assert flags == before.pop("flags").split(";")
     assert row == before
-    assert (scan(out, "P001") / OWN).read_bytes() == (scan(out, "P001") / MASK).read_bytes()
+    unchanged = (correction(out, "P001") / MASK).read_bytes()
+    assert unchanged == (scan(out, "P001") / MASK).read_bytes()
     assert run(cohort, out, tmp_path / "mended").already_done == 3
 
 
@@ -310,6 +321,24 @@ def test_a_mask_mended_inside_the_output_is_not_written_over(
         run(cohort, out)
     assert "changed inside the output" in str(caught.value.problems[0])
     assert path.read_bytes() == work
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_correction_changed_inside_the_output_is_not_written_over(
+    cohort: Path, out: Path, tmp_path: Path
+) -> None:
+    mend(out, tmp_path / "mended")
+    run(cohort, out, tmp_path / "mended")
+    path = correction(out, "P001") / MASK
+    labels, affine = load(path)
+    labels[labels == 3] = 0
+    work = save(labels, affine, path).read_bytes()
+    shutil.rmtree(tmp_path / "mended" / "ALPHA")
+    for options in ({"corrections": tmp_path / "mended"}, {"overwrite": True}):
+        with pytest.raises(InputError) as caught:
+            run(cohort, out, **options)
+        assert "changed inside the output" in str(caught.value.problems[0])
+        assert path.read_bytes() == work
 
 
 def failing_replace(last: int) -> str:

@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from cardiometa.errors import UsageError
-from tests.kit.small_runs import MASK, contents, load, record, run, save, scan, table
+from tests.kit.small_runs import MASK, contents, correction, load, record, run, save, scan, table
 
 hd = pytest.importorskip("highdicom")
 
@@ -69,7 +69,7 @@ def test_a_readers_mask_is_the_one_that_is_filed(cohort: Path, out: Path, tmp_pa
     labels[labels == 3] = 0
     save(labels, affine, tmp_path / "mended" / "ALPHA" / "P001" / "baseline" / MASK)
     run(cohort, out, tmp_path / "mended", dicom_seg="scrub", overwrite=True)
-    data = objects(out, "P001")["ed.seg.dcm"]
+    data = (correction(out, "P001") / "ed.seg.dcm").read_bytes()
     assert voxels(data) == counted(labels[int(table(out)["P001"]["ed_frame"])])
     kinds = {segment.SegmentAlgorithmType for segment in dcmread(io.BytesIO(data)).SegmentSequence}
     assert kinds == {"SEMIAUTOMATIC"}

@@ -13,10 +13,21 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.errors import UsageError
-from cardiometa.reading.labels.contours import read_contours
-from cardiometa.reading.labels.read import read_manual
-from cardiometa.reading.labels.targets import LabelFile, ScanTarget, UnusableError
-from tests.kit.small_runs import MASK, contents, load, record, run, save, scan, table
+from cardiometa.reading.contours import read_contours
+from cardiometa.reading.label_file import LabelFile, ScanTarget, UnusableError
+from cardiometa.reading.manual_labels import read_manual
+from tests.kit.small_runs import (
+    MASK,
+    contents,
+    corrected_record,
+    correction,
+    load,
+    record,
+    run,
+    save,
+    scan,
+    table,
+)
 from tests.kit.tiny_dicom import put, read
 from tests.pipeline.test_manual_labels import KEY, contour_files, numbered, target_of
 
@@ -96,11 +107,11 @@ def test_a_mended_mask_of_two_phases_comes_in(two: Path, cohort: Path, tmp_path:
     mended[1, z, y, x] = 2
     save(mended, affine, tmp_path / "mended/ALPHA/P001/baseline" / MASK)
     run(cohort, two, tmp_path / "mended", frames="ed-es")
-    own = record(two, "P001")
-    assert own["correction"]["frames_changed"] == [own["segmented_frames"][1]]
-    assert own["segmented_frames"] == own["model_result"]["segmented_frames"]
-    assert nib.load(scan(two, "P001") / MASK).shape[3] == 2
-    assert own["measures"]["lv_esv_ml"] < own["model_result"]["measures"]["lv_esv_ml"]
+    own, reader = record(two, "P001"), corrected_record(two, "P001")
+    assert reader["correction"]["frames_changed"] == [own["segmented_frames"][1]]
+    assert own["segmented_frames"] == reader["segmented_frames"]
+    assert nib.load(correction(two, "P001") / MASK).shape[3] == 2
+    assert reader["measures"]["lv_esv_ml"] < own["measures"]["lv_esv_ml"]
 
 
 def test_a_blind_package_holds_the_phases_that_were_segmented(

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from cardiometa.cohort.load import load_cohort
-from cardiometa.pipeline.engine import EngineSetup
+from cardiometa.pipeline.jobs import EngineSetup
 from cardiometa.pipeline.options import SegmentOptions
 from cardiometa.pipeline.plan import jobs_of
-from cardiometa.pipeline.process_factory import Nursery, how_it_ended
-from cardiometa.pipeline.workers import Crew, processes_for
+from cardiometa.pipeline.workers import WorkerPool, exit_description, processes_for
 from cardiometa.segmentation.model import load_model
 from tests.kit.broken_workers import at_reading, site
 from tests.kit.pairs import cardiometa, command, same_tables
@@ -44,10 +43,10 @@ def test_what_hangs_or_crashes_fails_alone_and_is_tried_again(
     assert set(found) == {"P001", "P003"}
     assert found["P001"] == (
         "timeout",
-        "It was not finished after 20 s (--timeout) and was ended.",
+        "Not finished within 20 s (--timeout), so it was ended.",
     )
     assert found["P003"][0] == "worker-killed"
-    assert "died of it twice (signal SIGSEGV)" in found["P003"][1]
+    assert "crashed twice on this scan (signal SIGSEGV)" in found["P003"][1]
     for path in (whole / "scans").rglob("segmentation.nii.gz"):
         if path.parts[-3] not in found:
             name = path.relative_to(whole)
@@ -95,7 +94,7 @@ def test_a_stopped_run_leaves_nobody_behind(
     if number == signal.SIGTERM:
         second = cardiometa("segment", pairs, "--out", out)
         assert second.returncode == 2
-        assert "being written by another run (`segment`" in second.stderr
+        assert "Another run is writing to the folder" in second.stderr
     run.send_signal(number)
     told = run.communicate(timeout=60)[1]
     if number == signal.SIGTERM:
@@ -121,15 +120,13 @@ def test_where_nothing_is_forked_the_bytes_are_the_same(
     (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
     cohort, model = load_cohort(pairs), load_model()
-    jobs = jobs_of(cohort, SegmentOptions(), model, {})[:2]
-    nursery = Nursery(network=True, fork=False)
-    crew = Crew(EngineSetup(out=tmp_path, model=model, workers=2), nursery)
+    jobs = jobs_of(cohort, SegmentOptions(), model.sha256, {})[:2]
+    pool = WorkerPool(EngineSetup(out=tmp_path, model=model, workers=2), "spawn")
     try:
         seen = []
-        results = crew.run(jobs, seen.append)
+        results = pool.run(jobs, seen.append)
     finally:
-        crew.close()
-        nursery.close()
+        pool.close()
     assert sorted(r.key for r in results) == [job.key for job in jobs]
     assert seen == results
     for path in (tmp_path / "scans").rglob("segmentation.nii.gz"):
@@ -154,7 +151,7 @@ def test_cores_are_shared_out() -> None:
     assert processes_for(4, 100) == (4, 1)
 
 
-def test_ends_are_told_in_words() -> None:
-    assert how_it_ended(-9) == "signal SIGKILL"
-    assert how_it_ended(3) == "exit code 3"
-    assert how_it_ended(None) == "no exit code"
+def test_exits_are_described_in_words() -> None:
+    assert exit_description(-9) == "signal SIGKILL"
+    assert exit_description(3) == "exit code 3"
+    assert exit_description(None) == "no exit code"

@@ -17,11 +17,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from cardiometa.errors import InputError
 from cardiometa.evaluation.overlap import CONTOURED, likely_order, masks_of
 from cardiometa.imaging.read import ReadOptions, read_cine
-from cardiometa.reading.label_file import ScanGrid
-from cardiometa.reading.labels.contours import filled, polygon_area, read_contours
-from cardiometa.reading.labels.find import find_labels
-from cardiometa.reading.labels.read import read_manual, read_seg
-from cardiometa.reading.labels.targets import LabelFile, ScanTarget, UnusableError
+from cardiometa.reading.contours import filled, polygon_area, read_contours
+from cardiometa.reading.label_file import LabelFile, ScanGrid, ScanTarget, UnusableError
+from cardiometa.reading.manual_labels import find_labels, read_manual, read_seg
 from cardiometa.records import CineStack, ScanKey, ScanSource
 from tests.kit.data import shared_data
 from tests.kit.segmented_out import heart

@@ -9,7 +9,7 @@ import pytest
 
 from cardiometa.measurement.measure import measure_scan
 from cardiometa.measurement.quality import raised, status_of
-from cardiometa.pipeline.apply_correction import CORRECTED, FAR, PHASE_KEPT, UNCHANGED, mend
+from cardiometa.pipeline.corrections import CORRECTED, FAR, PHASE_KEPT, UNCHANGED, apply_correction
 from cardiometa.pipeline.result_file import finished_document
 from cardiometa.records import BodySize, Flag, ScanKey
 from tests.kit.labelled import cine_of, disc_heart, labelled
@@ -38,7 +38,7 @@ def mended_by(change, *flags: Flag, labels: np.ndarray | None = None):
     cine = cine_of(own, flags=(GEOMETRY,))
     drawn = own.copy()
     change(drawn)
-    return mend(cine, drawn, model_of(cine, own, *flags), BodySize(), "mosteller")
+    return apply_correction(cine, drawn, model_of(cine, own, *flags), BodySize(), "mosteller")
 
 
 def codes(mended) -> set[str]:

@@ -16,7 +16,7 @@ from cardiometa.segmentation.model import load_model, model_bytes
 from cardiometa.segmentation.network import HeartUNet
 from cardiometa.segmentation.segment import segment_cine
 from tests.kit.labelled import cine_of
-from tests.kit.small_runs import MASK, load, record, run, save, scan, table
+from tests.kit.small_runs import MASK, corrected_record, load, record, run, save, scan, table
 
 CARD = {
     "format": FORMAT,
@@ -98,7 +98,7 @@ def test_a_correction_keeps_the_model_it_was_made_on(two: Path, tmp_path: Path) 
     labels[:, 1:4, 13:17, 13:17] = 1
     save(labels, affine, tmp_path / "mended" / "ALPHA" / "P001" / "baseline" / MASK)
     run(two, out, tmp_path / "mended", model=b, allow_mixed_models=True)
-    document = record(out, "P001")
+    document = corrected_record(out, "P001")
     assert document["model"]["id"] == "a"
     assert document["options"]["model_sha256"] == load_model(a).sha256
     assert document["correction"]["voxels_changed"] == 8 * 3 * 100

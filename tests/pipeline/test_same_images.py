@@ -50,7 +50,7 @@ def test_copied_images_are_hashed_once_and_not_segmented_again(
     def refuse(_: ScanSource) -> None:
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr("cardiometa.pipeline.source_changed.content_sha256", refuse)
+    monkeypatch.setattr("cardiometa.pipeline.result_file.content_sha256", refuse)
     assert run(copied, out).already_done == 3
 
 

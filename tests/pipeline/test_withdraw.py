@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.commands import withdraw as withdraw_run
-from cardiometa.locking import Claim, OutputLock
+from cardiometa.locking import OutputLock
 from cardiometa.privacy.withdrawal import key_path
 from tests.kit.cohorts import write
 from tests.kit.command_runs import Bench
@@ -176,7 +176,7 @@ def test_killed_anywhere_the_same_command_finishes(
         pass
 
     step, after = divmod(at, 2)
-    name = ("write_withdrawals", "remove_erased", "gather", "derived_outputs")[step]
+    name = ("write_withdrawals", "remove_erased", "write_tables", "derived_outputs")[step]
     original = getattr(withdraw_run, name)
 
     def dying(*arguments: object, **options: object) -> object:
@@ -327,8 +327,8 @@ def test_an_unfinished_output_loses_its_tables_until_it_is_whole(
 
 
 def test_nobody_is_withdrawn_while_a_run_writes(out: Path, bench: Bench) -> None:
-    with OutputLock(out, Claim(command="segment")):
+    with OutputLock(out):
         refused = withdraw(bench, out, GONE, code=2)
-    assert "segment" in refused.text
+    assert "Another run is writing" in refused.text
     assert (out / "scans" / "BETA" / "004").is_dir()
     assert not (out / "withdrawals.json").exists()

@@ -320,12 +320,16 @@ def corrected(index):
 def test_a_corrected_scan_stands_beside_the_models_own(tmp_path):
     labels = np.zeros((2, 2, 40, 40), dtype=np.uint8)
     labels[:, :, 10:30, 10:30] = 1
-    for name in ("overlay.png", "overlay_model.png"):
+    (tmp_path / "correction").mkdir()
+    for name in ("overlay.png", "correction/overlay.png"):
         (tmp_path / name).write_bytes(
             overlay_png(labels.astype(np.float32), labels, 0, 1, (2.0, 2.0))
         )
     one, other = corrected(1), result(2)
-    pictures = {one.key: tmp_path / "overlay.png", other.key: tmp_path / "overlay.png"}
+    pictures = {
+        one.key: tmp_path / "correction" / "overlay.png",
+        other.key: tmp_path / "overlay.png",
+    }
     page = read_page(gallery_html(gallery_items([one, other], pictures)).markup)
     assert page.problems == []
     assert len(page.all("img")) == 3

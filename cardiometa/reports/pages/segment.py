@@ -62,7 +62,6 @@ CARD_MEASURES: Final = (
     "rv_ef_percent",
 )
 # Beside overlay.png where a reader corrected the scan: the model's own.
-MODEL_PICTURE: Final = "overlay_model.png"
 _SIDE_BY_SIDE: Final = 4
 _ORDER: Final = {"review": 0, "failed": 1, "ok": 2}
 
@@ -122,7 +121,7 @@ def _item(result: ScanResult, path: Path | None) -> GalleryItem:
     return GalleryItem(
         result=result,
         picture=_picture(path),
-        model_picture=_picture(path.with_name(MODEL_PICTURE)) if path and corrected else None,
+        model_picture=_picture(path.parent.with_name(path.name)) if path and corrected else None,
     )
 
 

@@ -1,9 +1,9 @@
 """Contour lists of the Sunnybrook kind: polygons in pixels of a DICOM image, drawn into masks.
 
-``IM-0001-0059-icontour-manual.txt`` holds the endocardium in the pixels of ``59.dcm`` (or
-``IM-0001-0059.dcm``), ``…-ocontour-…`` the epicardium; a line a point, column then row. Which slice
-and phase an image is, is asked of the code that `segment` read it with. Only slices with a contour
-are compared: which slices count as ventricle was the reader's choice. Volumes are polygon areas.
+``IM-0001-0059-icontour-manual.txt`` has the endocardium in the pixels of ``59.dcm`` (or
+``IM-0001-0059.dcm``), ``…-ocontour-…`` the epicardium; one point per line, column then row. Slice
+and phase of an image come from the code that `segment` read it with. Only slices with a contour are
+compared: which slices count as ventricle was the reader's choice. Volumes are polygon areas.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import io
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from ...errors import ImageError
-from ...evaluation.overlap import CONTOURED, ManualPhase, ManualScan, Phase
-from ...imaging.archive import FileSet, open_files
-from ...imaging.cine import LPS_TO_RAS, plan_cine
-from ...imaging.frame_table import frame_table
-from ...imaging.geometry import Grid
-from ...imaging.series import choose_stack
-from .targets import ScanTarget, UnusableError
+from ..errors import ImageError
+from ..evaluation.overlap import CONTOURED, ManualPhase, ManualScan, Phase
+from ..imaging.archive import FileSet, open_files
+from ..imaging.cine import LPS_TO_RAS, plan_cine
+from ..imaging.frame_table import frame_table
+from ..imaging.geometry import Grid
+from ..imaging.series import choose_stack
+from .label_file import ScanTarget, UnusableError
 
 CONTOUR_NAME: Final = re.compile(r"(?P<image>.+?-(?P<number>\d+))-(?P<kind>[io])contour-.*\.txt")
 _MOST_CHARACTERS = 1_000_000
@@ -75,27 +76,36 @@ def read_contours(path: Path, target: ScanTarget) -> ManualScan:
 # ------------------------------------------------------------------ files
 
 
-def _texts(path: Path) -> Iterator[tuple[re.Match[str], bytes]]:
+def has_contours(path: Path) -> bool:
+    """True for a folder or zip with contours."""
+    try:
+        return next(_texts(path), None) is not None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _texts(path: Path) -> Iterator[tuple[re.Match[str], Callable[[], bytes]]]:
+    """The contours of a folder or zip: the parts of each name, and its reader."""
     if path.is_dir():
         for file in sorted(path.rglob("*.txt")):
-            match = CONTOUR_NAME.fullmatch(file.name)
-            if match:
-                yield match, file.read_bytes()
+            if match := CONTOUR_NAME.fullmatch(file.name):
+                yield match, file.read_bytes
         return
     with zipfile.ZipFile(path) as archive:
         for member in sorted(archive.infolist(), key=lambda m: m.filename):
             match = CONTOUR_NAME.fullmatch(member.filename.replace("\\", "/").rpartition("/")[2])
             if match and member.file_size <= _MOST_CHARACTERS:
-                yield match, archive.read(member)
+                yield match, partial(archive.read, member)
 
 
 def _read_all(path: Path) -> tuple[list[Contour], tuple[str, ...]]:
     contours, digests = [], []
     try:
-        for match, data in _texts(path):
+        for match, read in _texts(path):
+            data = read()
             points = np.loadtxt(io.BytesIO(data), ndmin=2)
             if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
-                raise UnusableError("labels-unreadable", "A contour is no list of points.")
+                raise UnusableError("labels-unreadable", "A contour is not a list of points.")
             digests.append(hashlib.sha256(data).hexdigest())
             contours.append(
                 Contour(
@@ -154,7 +164,7 @@ def _phases(
         both &= {k for kind, k in by_frame[frames[1]] if kind == "i"}
         sizes = {f: sum(polygon_area(by_frame[f]["i", k].points) for k in both) for f in frames}
         if not both or sizes[frames[0]] == sizes[frames[1]]:
-            raise UnusableError("labels-phases", "Contours do not tell ED from ES.")
+            raise UnusableError("labels-phases", "Contours do not distinguish ED from ES.")
         names[min(sizes, key=lambda f: sizes[f])] = "ES"
     for frame in sorted(frames, key=lambda f: names[f]):
         yield _phase(names[frame], frame, by_frame[frame], grid, target)
@@ -193,7 +203,7 @@ def _phase(
     own = target.segmented_frames
     place: int | None = frame
     if own is not None:
-        # A reader's ED or ES beside ours is compared with ours.
+        # A reader's ED or ES in another frame than ours is compared with ours.
         place = own.index(frame) if frame in own else None
     return ManualPhase(phase=name, frame=place, masks=masks, slices=slices, volumes_ml=volumes)
 

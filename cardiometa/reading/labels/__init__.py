@@ -1,1 +1,0 @@
-"""Label files of readers (NIfTI, DICOM SEG, contours): found and read."""
