@@ -3,9 +3,9 @@
 ``python cross_validate.py ACDC_FOLDER WORK [--slices SUNNYBROOK_SLICES] [--folds 0,1,2,3,4]``
 
 One packed file and one pre-training (phantoms and LV-only slices: no patient of any fold) serve
-all folds. Each fold's network then goes the whole way of the program: ``cardiometa segment
---model`` on its held-out patients, ``cardiometa evaluate --against labels`` on the masks. What is
-done is kept, so the same command goes on; on two cores a fold takes about 20 minutes.
+all folds. Each fold's network is then tested end to end: ``cardiometa segment --model`` on its
+held-out patients, ``cardiometa evaluate --against labels`` on the masks. Finished steps are kept,
+so the same command resumes; on two cores a fold takes about 20 minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cardiometa.segmentation.training.fit import Trainer
 from cardiometa.segmentation.training.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-# GE patients never trained on: the three whole cines (SCD0000101, -201, -301 are SC-HF-I-01, -02,
+# GE patients never trained on: the three complete cines (SCD0000101, -201, -301 are SC-HF-I-01, -02,
 # -04) and five more. The labels of SC-N-06 lie beside the heart.
 HELD_OUT = (
     "SC-HF-I-01",

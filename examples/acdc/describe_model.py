@@ -1,9 +1,9 @@
-"""Write what evaluations found into a model's card: ``python describe_model.py --help``.
+"""Write the results of evaluations into a model's card: ``python describe_model.py --help``.
 
 Reads the folders that ``cardiometa evaluate`` wrote (patients held out, the folds of
 ``cross_validate.py``, another vendor's hearts), the robustness battery and the quality block, and
 writes the model file anew with its card, ``MODEL_CARD.md``, ``model.json`` and the pictures. The
-weights and their digest stay. Numbers are never typed by hand.
+weights and their digest do not change. Numbers are never typed by hand.
 """
 
 from __future__ import annotations

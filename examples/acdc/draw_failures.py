@@ -1,7 +1,7 @@
 """Draw where the model and the reader differ most: ``draw_failures.py ACDC FOLDER OUT.svg``.
 
-FOLDER holds ``segmented/`` and ``agreement/`` of patients held out. For each structure the two
-hearts of lowest Dice, and in each its two slices with most voxels in one mask alone: outlines of
+FOLDER contains ``segmented/`` and ``agreement/`` of patients held out. For each structure the two
+hearts of lowest Dice, and in each its two slices with most voxels in only one mask: outlines of
 the model (solid) and of the reader (dashed), without the images.
 """
 
@@ -50,7 +50,7 @@ def draw(axis: plt.Axes, ours: np.ndarray, reader: np.ndarray, spacing: float) -
 
 
 def main(acdc: Path, folder: Path, target: Path) -> None:
-    """Two hearts a structure, two slices a heart."""
+    """Two hearts per structure, two slices per heart."""
     with (folder / "agreement" / "overlap.csv").open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["dice"]]
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "cardiometa", "font.size": 7})

@@ -1,8 +1,8 @@
 """Write a cohort over a folder of ACDC patients: ``python make_cohort.py ACDC_FOLDER OUT_FOLDER``.
 
 ACDC (Bernard 2018, doi:10.1109/TMI.2018.2837502) is one hospital's data; the three "trials" here
-are an arbitrary thirds split, so that the commands have several trials to work on. Nobody was
-randomised. ``healthy`` is the group NOR. The expert's volumes go in as ``reported_*``.
+are an arbitrary split into thirds, so that the commands have several trials to work on. No patient
+was randomised. ``healthy`` is the group NOR. The expert's volumes become ``reported_*``.
 """
 
 from __future__ import annotations

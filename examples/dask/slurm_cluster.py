@@ -11,7 +11,7 @@ import sys
 from dask_jobqueue import SLURMCluster
 from distributed import Security
 
-# The certificates of tls.yaml; without them anybody on the network can run code as you.
+# The certificates of tls.yaml; without them anyone on the network can run code as you.
 cluster = SLURMCluster(
     cores=8,
     processes=8,  # one worker, one scan at a time, for each core
