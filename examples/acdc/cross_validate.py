@@ -27,8 +27,8 @@ from cardiometa.segmentation.training.fit import Trainer
 from cardiometa.segmentation.training.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-# GE patients never trained on: the three complete cines (SCD0000101, -201, -301 are SC-HF-I-01, -02,
-# -04) and five more. The labels of SC-N-06 lie beside the heart.
+# GE patients never trained on: the three complete cines (SCD0000101, -201, -301 are SC-HF-I-01,
+# -02, -04) and five more. The labels of SC-N-06 lie outside the heart.
 HELD_OUT = (
     "SC-HF-I-01",
     "SC-HF-I-02",
