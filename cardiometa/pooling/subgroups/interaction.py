@@ -1,25 +1,16 @@
-"""Treatment by covariate interactions from within the trials alone, in two stages.
+"""Treatment by covariate interactions from within the trials alone, in two stages and in one.
 
-Each trial gives its own interaction, from its own people; between-trial differences in the
-covariate never enter (``pooling.md`` 2.3; Fisher et al. 2017, doi:10.1136/bmj.j573).
-
-Effect modification of events: each trial's logistic or Cox model with the interaction.
-
-The first stage of `interaction` where the outcome is an event. Levels in which nobody, or
-everybody, had the event say nothing about a ratio and are left out of their trial; where one arm
-of a level has none, Firth's penalty gives a finite estimate, and the note says so.
-
-One-stage interactions: the covariate centred by trial, what is between trials kept apart.
-
-``y ~ 0 + trial + trial:baseline + trial:x + treat + treat:(x - xbar_i) + treat:xbar_i`` with random
-``treat`` and ``treat:(x - xbar_i)``; within is the coefficient of the centred product
-(``pooling.md`` 2.3; Hua et al. 2017).
+Each trial gives its own interaction, from its own participants; between-trial differences in the
+covariate never enter (``pooling.md`` 2.3; Fisher et al. 2017, doi:10.1136/bmj.j573). Where the
+outcome is an event, the trial's logistic or Cox model has the interaction: levels in which no or
+all participants had the event say nothing about a ratio and are left out of their trial; where one
+arm of a level has none, Firth's penalty gives a finite estimate, and the note says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -83,9 +74,9 @@ class PooledInteraction:
     modifier: ModifierSums
     trials: tuple[TrialInteraction, ...]
     levels: tuple[str, ...]
-    fit: MultivariateFit | None
-    floating: FloatingEffects | None
-    k: int
+    fit: MultivariateFit | None = None
+    floating: FloatingEffects | None = None
+    k: int = 0
     apart: tuple[str, ...] = ()
 
 
@@ -99,58 +90,31 @@ def pool_interaction(
     if trials is None:
         trials = tuple(trial_interaction(sums, modifier) for sums in modifier.sums)
     trials = tuple(sorted(trials, key=lambda trial: natural(trial.trial)))
-    usable = [trial for trial in trials if trial.estimates is not None]
+    found = PooledInteraction(modifier=modifier, trials=trials, levels=())
+    given = [
+        (trial.levels, trial.estimates, trial.covariance)
+        for trial in trials
+        if trial.estimates is not None and trial.covariance is not None
+    ]
     if modifier.numeric:
-        parts = [_slope(trial) for trial in usable]
+        one = np.ones((1, 1))
+        parts = [Part(y=b, within=v, between=one, x=one) for _, b, v in given]
         fit = fit_parts(parts, method=method) if parts else None
-        return PooledInteraction(
-            modifier=modifier, trials=trials, levels=(), fit=fit, floating=None, k=len(parts)
-        )
-    levels, apart = connected_levels(modifier.levels, usable)
-    effects = [e for e in (_of_levels(trial, levels) for trial in usable) if e is not None]
+        return replace(found, fit=fit, k=len(parts))
+    levels, apart = connected_levels(modifier.levels, [own for own, *_ in given])
+    found = replace(found, levels=levels, apart=apart)
+    effects = []
+    for own, b, v in given:
+        keep = [i for i, level in enumerate(own) if level in levels]
+        at = tuple(levels.index(own[i]) for i in keep)
+        if keep:
+            effects.append(LevelEffects(levels=at, b=b[keep], covariance=v[np.ix_(keep, keep)]))
     contrasts = [part for e in effects if (part := contrasts_of(e, len(levels))) is not None]
     if len(levels) < 2 or not contrasts:
-        return PooledInteraction(
-            modifier=modifier,
-            trials=trials,
-            levels=levels,
-            fit=None,
-            floating=None,
-            k=0,
-            apart=apart,
-        )
+        return found
     fit = fit_parts(contrasts, method=method)
-    return PooledInteraction(
-        modifier=modifier,
-        trials=trials,
-        levels=levels,
-        fit=fit,
-        floating=floating_effects(effects, fit, method=method),
-        k=len(contrasts),
-        apart=apart,
-    )
-
-
-def _slope(trial: TrialInteraction) -> Part:
-    assert trial.estimates is not None
-    assert trial.covariance is not None
-    return Part(
-        y=trial.estimates, within=trial.covariance, between=np.ones((1, 1)), x=np.ones((1, 1))
-    )
-
-
-def _of_levels(trial: TrialInteraction, levels: Sequence[str]) -> LevelEffects | None:
-    """A trial's effects of the levels that are pooled."""
-    assert trial.estimates is not None
-    assert trial.covariance is not None
-    keep = [i for i, level in enumerate(trial.levels) if level in levels]
-    if not keep:
-        return None
-    return LevelEffects(
-        levels=tuple(levels.index(trial.levels[i]) for i in keep),
-        b=trial.estimates[keep],
-        covariance=trial.covariance[np.ix_(keep, keep)],
-    )
+    floating = floating_effects(effects, fit, method=method)
+    return replace(found, fit=fit, floating=floating, k=len(contrasts))
 
 
 def trial_interaction(sums: ArmSums, modifier: ModifierSums) -> TrialInteraction:
@@ -168,82 +132,61 @@ def trial_interaction(sums: ArmSums, modifier: ModifierSums) -> TrialInteraction
         centres = {}
     left = absorb(whole_trial(sums, [*nuisance, *wanted, OUTCOME], centres), nuisance)
     fit = solve_effects(left, wanted)
+    found = TrialInteraction(trial=sums.trial, levels=levels)
     if not isinstance(fit, ArmFit):
-        return TrialInteraction(trial=sums.trial, levels=levels, note=fit)
+        return replace(found, note=fit)
     blocked = [reason for reason in fit.reasons if reason]
-    if modifier.numeric:
-        if fit.reasons[1] or VALUE in left.aliased:
-            return TrialInteraction(trial=sums.trial, note="the covariate does not vary enough")
-        return TrialInteraction(
-            trial=sums.trial,
-            estimates=fit.estimates[1:],
-            covariance=fit.covariance[1:, 1:],
-            df=fit.df,
-        )
-    if blocked:
-        return TrialInteraction(trial=sums.trial, levels=levels, note=blocked[0])
-    return TrialInteraction(
-        trial=sums.trial,
-        levels=levels,
-        estimates=fit.estimates,
-        covariance=fit.covariance,
-        df=fit.df,
-    )
+    if modifier.numeric and (fit.reasons[1] or VALUE in left.aliased):
+        return replace(found, note="the covariate does not vary enough")
+    if blocked and not modifier.numeric:
+        return replace(found, note=blocked[0])
+    first = int(modifier.numeric)  # of a number the first column is the treatment itself
+    estimates, covariance = fit.estimates[first:], fit.covariance[first:, first:]
+    return replace(found, estimates=estimates, covariance=covariance, df=fit.df)
 
 
 def connected_levels(
-    levels: Sequence[str], trials: Sequence[TrialInteraction]
+    levels: Sequence[str], trials: Sequence[Sequence[str]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The levels that trials compare, directly or through others, with the reference; the rest."""
-    if not levels:
-        return (), ()
-    reached = {levels[0]}
+    """The levels that trials compare, directly or through others, with the reference; the rest.
+
+    ``trials`` are the levels of each trial.
+    """
+    reached = set(levels[:1])
     for _ in levels:
-        for trial in trials:
-            if reached & set(trial.levels):
-                reached |= set(trial.levels)
-    return (
-        tuple(level for level in levels if level in reached),
-        tuple(level for level in levels if level not in reached),
-    )
+        for own in trials:
+            if reached & set(own):
+                reached |= set(own)
+    inside = tuple(level for level in levels if level in reached)
+    return inside, tuple(level for level in levels if level not in reached)
 
 
-NO_EVENTS = "no events, or nobody without one, at its levels"
-SINGULAR = "the interaction cannot be told from arms and covariates"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventModifier:
-    """Each trial's interaction, and its events by (trial, level, arm); level ``""`` of a number."""
-
-    trials: tuple[TrialInteraction, ...]
-    events: Mapping[tuple[str, str, str], int]
+# ------------------------------------------------------------------ events
 
 
 def event_modifier(
     modifier: ModifierSums, trials: Sequence[Analysed], options: PoolingOptions
-) -> EventModifier:
-    """The first stage of one modifier over the trials that have it."""
+) -> tuple[tuple[TrialInteraction, ...], dict[tuple[str, str, str], int]]:
+    """Each trial's interaction, and its events by (trial, level, arm); level ``""`` of a number."""
     known = {trial.trial: trial for trial in trials}
     events: dict[tuple[str, str, str], int] = {}
     found = []
     for name, own in modifier.own.items():
-        trial = known[name]
-        rows = trial.rows.loc[own.index]
-        columns = {"": own[VALUE]} if modifier.numeric else _levels(modifier, own)
+        rows = known[name].rows.loc[own.index]
+        columns = (
+            {"": own[VALUE]}
+            if modifier.numeric
+            else {v: own[level_column(v)] for v in modifier.levels if level_column(v) in own}
+        )
         for level, indicator in columns.items():
             inside = rows if modifier.numeric else rows[indicator > 0]
             sums = inside["outcome"].groupby(inside["arm"]).sum()
             events |= {(name, level, str(arm)): int(n) for arm, n in sums.items()}
-        found.append(_of_trial(trial, rows, columns, modifier, options))
-    return EventModifier(trials=tuple(found), events=events)
+        found.append(_event_interaction(known[name], rows, columns, modifier, options))
+    return tuple(found), events
 
 
-def _levels(modifier: ModifierSums, own: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    return {v: own[level_column(v)] for v in modifier.levels if level_column(v) in own}
-
-
-def _of_trial(
+def _event_interaction(
     trial: Analysed,
     rows: pd.DataFrame,
     columns: Mapping[str, pd.Series[float]],
@@ -252,12 +195,12 @@ def _of_trial(
 ) -> TrialInteraction:
     levels: tuple[str, ...] = ()
     if not modifier.numeric:
-        informative = [v for v, at in columns.items() if _varies(rows.loc[at > 0, "outcome"])]
-        inside = sum((columns[v] for v in informative), start=pd.Series(0.0, index=rows.index))
+        levels = tuple(v for v, at in columns.items() if _varies(rows.loc[at > 0, "outcome"]))
+        inside = sum((columns[v] for v in levels), start=pd.Series(0.0, index=rows.index))
         rows = rows[inside > 0]
-        levels = tuple(informative)
+    found = TrialInteraction(trial=trial.trial, levels=levels)
     if not len(rows) or not _varies(rows["outcome"]):
-        return TrialInteraction(trial=trial.trial, levels=levels, note=NO_EVENTS)
+        return replace(found, note="no events, or events of everyone, at its levels")
     treat = (rows["arm"] == modifier.arm).to_numpy(dtype=float)
     if modifier.numeric:
         x = columns[""].loc[rows.index].to_numpy(dtype=float)
@@ -269,15 +212,14 @@ def _of_trial(
     nuisance = nuisance_of(trial, rows, modifier.name)
     fit = fit_event_columns(rows, (wanted, others), nuisance, options)
     if fit is None:
-        return TrialInteraction(trial=trial.trial, levels=levels, note=SINGULAR)
-    places = [1] if modifier.numeric else list(range(len(levels)))
-    return TrialInteraction(
-        trial=trial.trial,
-        levels=levels,
-        estimates=fit[0][places],
-        covariance=fit[1][np.ix_(places, places)],
-        note=fit[2],
-    )
+        note = "the interaction cannot be separated from arms and covariates"
+        return replace(found, note=note)
+    at = [1] if modifier.numeric else list(range(len(levels)))
+    return replace(found, estimates=fit[0][at], covariance=fit[1][np.ix_(at, at)], note=fit[2])
+
+
+def _varies(outcome: pd.Series[float]) -> bool:
+    return bool(0 < outcome.sum() < len(outcome))
 
 
 def nuisance_of(trial: Analysed, rows: pd.DataFrame, modifier: str) -> list[np.ndarray]:
@@ -297,50 +239,36 @@ def fit_event_columns(
 ) -> tuple[np.ndarray, np.ndarray, str] | None:
     """Coefficients and covariance, the wanted columns first, and a note on the penalty.
 
-    ``columns`` are those wanted and their main effects; None where they cannot be told apart.
+    ``columns`` are those wanted and their main effects; None where they cannot be separated: a
+    column that the interaction needs is explained by the others, or there is no fit.
     """
-    design = _independent(*columns, nuisance)
-    return None if design is None else _fit(rows, design, options)
-
-
-def _varies(outcome: pd.Series[float]) -> bool:
-    return bool(0 < outcome.sum() < len(outcome))
-
-
-def _independent(
-    wanted: list[np.ndarray], others: list[np.ndarray], nuisance: list[np.ndarray]
-) -> np.ndarray | None:
-    """The design: treatment by level or number, main effects, covariates that add something.
-
-    None where a column that the interaction needs is explained by the others.
-    """
-    columns: list[np.ndarray] = []
-    for column in (*wanted, *others):
-        if is_explained(column, columns):
+    chosen: list[np.ndarray] = []
+    for column in (*columns[0], *columns[1]):
+        if is_explained(column, chosen):
             return None
-        columns.append(column)
+        chosen.append(column)
     for column in nuisance:
-        if not is_explained(column, columns):
-            columns.append(column)
-    return np.column_stack(columns)
-
-
-def _fit(
-    rows: pd.DataFrame, design: np.ndarray, options: PoolingOptions
-) -> tuple[np.ndarray, np.ndarray, str] | None:
-    """Coefficients and covariance of the design's columns, and a note on the penalty."""
+        if not is_explained(column, chosen):
+            chosen.append(column)
+    design = np.column_stack(chosen)
     y = rows["outcome"].to_numpy(dtype=float)
     if options.effect == "hazard-ratio":
-        sets = risk_sets(rows["time"].to_numpy(dtype=float), y > 0, design)
-        fit, note = fit_cox([sets]), ""
-        if fit is None:
-            fit, note = fit_cox([sets], penalised=True), FIRTH
-        return None if fit is None else (fit.coefficients, fit.covariance, note)
-    x = np.column_stack([np.ones(len(y)), design])
-    fit, note = fit_logistic(x, y), ""
+        sets = [risk_sets(rows["time"].to_numpy(dtype=float), y > 0, design)]
+        plain = fit_cox(sets)
+        fit = plain or fit_cox(sets, penalised=True)
+        first = 0
+    else:
+        x = np.column_stack([np.ones(len(y)), design])
+        plain = fit_logistic(x, y)
+        fit = plain or fit_logistic(x, y, penalised=True)
+        first = 1
     if fit is None:
-        fit, note = fit_logistic(x, y, penalised=True), FIRTH
-    return None if fit is None else (fit.coefficients[1:], fit.covariance[1:, 1:], note)
+        return None
+    note = "" if plain is not None else FIRTH
+    return fit.coefficients[first:], fit.covariance[first:, first:], note
+
+
+# ------------------------------------------------------------------ one stage
 
 
 _ACROSS = "across:"
@@ -361,15 +289,23 @@ def one_stage_interaction(
 ) -> OneStageInteraction | None:
     """The one-stage model of the trials that the two-stage interaction uses; None below two.
 
+    ``y ~ 0 + trial + trial:baseline + trial:x + treat + treat:(x - xbar_i) + treat:xbar_i`` with
+    random ``treat`` and ``treat:(x - xbar_i)``: the covariate is centred by trial, and what is
+    between trials is kept apart (``pooling.md`` 2.3; Hua et al. 2017).
+
     Across-trial terms are left out where there are not at least two more trials than fixed
     effects; within-trial ones do not depend on them. ArithmeticError or LinAlgError where it
     cannot be fitted.
     """
-    names = [VALUE] if pooled.modifier.numeric else [level_column(v) for v in pooled.levels[1:]]
+    modifier = pooled.modifier
+    names = [VALUE] if modifier.numeric else [level_column(v) for v in pooled.levels[1:]]
     given = {trial.trial for trial in pooled.trials if trial.estimates is not None}
-    sums = [one for one in pooled.modifier.sums if one.trial in given]
-    if not pooled.modifier.numeric:
-        sums = [one for one in sums if len(_present(pooled, one)) > 1]
+    sums = [
+        one
+        for one in modifier.sums
+        if one.trial in given
+        and (modifier.numeric or len(set(modifier.levels_of(one)) & set(pooled.levels)) > 1)
+    ]
     if len(sums) < 2 or not names:
         return None
     across = [] if len(sums) < 3 + 2 * len(names) else [f"{_ACROSS}{name}" for name in names]
@@ -393,10 +329,6 @@ def one_stage_interaction(
         across=tuple(range(1 + size, 1 + size + len(across))),
         k=len(sums),
     )
-
-
-def _present(pooled: PooledInteraction, sums: ArmSums) -> list[str]:
-    return [level for level in pooled.modifier.levels_of(sums) if level in pooled.levels]
 
 
 def _flat(sums: list[ArmSums], names: list[str]) -> bool:

@@ -79,10 +79,9 @@ def interaction_rows(
     for modifier in modifiers:
         first = None
         if options.effect in EVENTS:
-            found = event_modifier(modifier, trials, options)
-            first = found.trials
+            first, counts = event_modifier(modifier, trials, options)
             term = f"treatment:{modifier.name}"
-            events |= {(modifier.arm, term, *key): n for key, n in found.events.items()}
+            events |= {(modifier.arm, term, *key): n for key, n in counts.items()}
         pooled = pool_interaction(modifier, likelihood_name(options), first)
         warnings += _warnings(pooled)
         if not modifier.banded:
