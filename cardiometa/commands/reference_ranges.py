@@ -40,11 +40,14 @@ from ..reference.results import (
     TrialLimit,
 )
 from ..reference.select import with_derived
-from ..reports.figures.reference_curves import curve_figure
-from ..reports.figures.reference_strata import limits_figure
-from ..reports.pages.reference import reference_page
-from ..reports.pages.reference_meta import meta_headlines
-from ..reports.pages.reference_table import TABLE_CSV, TABLE_HTML, paper_table_csv, paper_table_html
+from ..reports.figures.reference import curve_figure, limits_figure, meta_headlines
+from ..reports.pages.reference import (
+    TABLE_CSV,
+    TABLE_HTML,
+    paper_table_csv,
+    paper_table_html,
+    reference_page,
+)
 
 COMMAND = "reference-ranges"
 _MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of participants

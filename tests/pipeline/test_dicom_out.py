@@ -83,5 +83,5 @@ def test_kept_identity_is_said_on_the_page(cohort: Path, out: Path) -> None:
     assert made.StudyInstanceUID == source.StudyInstanceUID
     page = (out / "report.html").read_text()
     assert "carry the identity of patient" in page
-    assert "any output but the DICOM SEG objects" in page
+    assert "any output except the DICOM SEG objects" in page
     assert json.loads((out / "cardiometa.json").read_text())["options"]["dicom_seg"] == "keep"

@@ -75,7 +75,7 @@ def test_the_mask_holds_ed_then_es(two: Path, plain: Path, person: str) -> None:
 
 
 def test_the_page_says_how_phases_were_found(two: Path, plain: Path) -> None:
-    told = "these two phases alone were segmented in full, and the RV was measured at the same two"
+    told = "only these two phases were segmented in full, and the RV was measured at the same two"
     other = "the extremes of each ventricle&#39;s volume over the cycle"
     for out, here, absent in ((two, told, other), (plain, other, told)):
         page = (out / "report.html").read_text(encoding="utf-8").replace("&#x27;", "&#39;")

@@ -10,7 +10,7 @@ import pytest
 from cardiometa.commands.reference_ranges import figure_names, render
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reports.figures.reference_strata import band_name, limits_figure
+from cardiometa.reports.figures.reference import band_name, limits_figure
 from cardiometa.reports.pages.reference import decimals_of
 from tests.kit.reference_tables import people_frame, table
 

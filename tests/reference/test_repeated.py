@@ -176,7 +176,7 @@ def test_the_command(tmp_path):
     assert {r["method"] for r in rows} == {"strata"}
     assert all(BY_PARTICIPANT in r["note"] for r in rows)
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "all scans of a person" in page
+    assert "all scans of each participant" in page
 
 
 def test_without_it_the_first_scan_alone_counts():

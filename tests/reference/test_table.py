@@ -12,7 +12,7 @@ from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.strata.groups import dixon_extremes
-from cardiometa.reports.pages.reference_table import paper_table_csv, paper_table_html
+from cardiometa.reports.pages.reference import paper_table_csv, paper_table_html
 from tests.kit.reference_tables import people_frame, table
 from tests.kit.report_page import assert_self_contained
 
@@ -48,7 +48,7 @@ def test_limits_of_few_people_and_kinds_are_marked_on_the_page(result):
     small = [r for r in result.rows if r.status == "small-n" and r.limit is not None]
     assert small
     assert "†" in text
-    assert "fewer than 120 people: robust limits (Horn) with a bootstrap interval" in text
+    assert "fewer than 120 participants: robust limits (Horn) with a bootstrap interval" in text
     assert "average of these trials" in text or "average trial" in text
     assert "Limits by ethnicity are provisional" in text
     assert "in brackets" not in text

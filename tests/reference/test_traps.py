@@ -192,7 +192,7 @@ def test_the_page_claims_no_difference_for_an_odd_trial(odd_trial):
     rows = [r for r in page.split("<tr") if "Chinese − White" in r]
     assert len(rows) == 2
     assert all(r.count("–</td>") == 3 for r in rows), rows
-    assert "no trial has these people beside others" in page
+    assert "no trial has these participants and others" in page
 
 
 def test_groups_that_share_trials_are_compared(odd_trial):

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.reports.figures.agreement import (
+from cardiometa.reports.figures.evaluation import (
     agreement,
     agreement_figure,
-    agreement_table,
     compared_measures,
 )
+from cardiometa.reports.pages.segment import agreement_table
 
 # Bland & Altman, Lancet 1986;i:307, table I: first readings of peak flow by a Wright meter and a
 # mini Wright meter. Printed: mean -2.1, SD 38.8, interval of the bias -22.0 to 17.8 L/min; the
@@ -96,7 +96,7 @@ def test_more_than_six_measures_are_said_to_be_in_the_table():
         data[f"reported_{name}"] = data["lv_edv_ml"] + 3
     measures = compared_measures(data)
     assert len(measures) == 7
-    assert "1 more measures are in the table" in agreement_figure(data, measures).caption
+    assert "1 more measure is in the table" in agreement_figure(data, measures).caption
 
 
 def test_a_hundred_thousand_scans_are_one_picture_each_panel():

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cardiometa.cohort.models import CohortTables
-from cardiometa.reports.pages.segment import _by_code, _of_failed
+from cardiometa.cohort.models import Cohort, CohortTables
+from cardiometa.reports.figures.flow import SideNotes
+from cardiometa.reports.pages.segment import side_notes
 
 
 def test_a_cohort_without_a_failed_scan_has_no_reasons() -> None:
@@ -14,4 +15,7 @@ def test_a_cohort_without_a_failed_scan_has_no_reasons() -> None:
         exclusions=pd.DataFrame(columns=["stage", *key, "code", "sentence"], dtype=object),
         flow={},
     )
-    assert _by_code(_of_failed(tables)) == ()
+    cohort = Cohort(
+        name="c", trials=(), participants=pd.DataFrame(), scans=(), not_obtained=(), warnings=()
+    )
+    assert side_notes(tables, cohort) == SideNotes()

@@ -10,8 +10,7 @@ import pytest
 
 from cardiometa.cohort.models import Cohort, CohortTables, NotObtained, TrialDefinition
 from cardiometa.records import Flag, ScanKey, ScanResult
-from cardiometa.reports.figures.overlay import overlay_png
-from cardiometa.reports.figures.volume_curve import curve_svg
+from cardiometa.reports.figures.overlay import curve_svg, overlay_png
 from cardiometa.reports.page import INTERNAL_NOTICE
 from cardiometa.reports.pages.segment import (
     correction_table,

@@ -1,20 +1,25 @@
-"""Figures of an evaluation: overlap, Bland-Altman, bias by group against its margin.
+"""Figures of agreement: of an evaluation by group, and of a run with reported values.
 
-Without ``internal`` nobody is in them: means, intervals and bins of at least the least cell.
+Without ``internal`` an evaluation shows no individuals: means, intervals, and bins of at least the
+smallest cell. The Bland-Altman plots of a run's own page show one mark per scan.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ...evaluation.overlap import CONTOURED
 from ...evaluation.tables import ALL, person_codes
+from ...measurement.measures import MEASURES, MeasureDefinition
 from ...records import Figure
-from ..pages.evaluation import GROUP_NAMES, PHASE_ORDER, STRUCTURE_NAMES, group_label, scope_words
+from ..page import words
 from ..style import (
+    DASH,
     HAIR,
     INK,
     PALETTE,
@@ -27,8 +32,10 @@ from ..style import (
     shown,
     shown_count,
     shown_estimate,
+    shown_interval,
     unit_name,
 )
+from .reference import ETHNICITY_NAMES, SEX_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,45 +44,74 @@ if TYPE_CHECKING:
     from ...evaluation.results import AgreementRow, EquivalenceRow, EvaluationResult, OverlapSummary
 
 
-_METRIC_NAMES: Final = {
+STRUCTURE_NAMES: Final = {
+    "lv_cavity": "LV cavity",
+    "lv_myocardium": "LV myocardium",
+    "rv_cavity": "RV cavity",
+}
+PHASE_ORDER: Final = ("ED", "ES", "ED+ES", "other")
+GROUP_NAMES: Final = {
+    "sex": "sex",
+    "age_band": "age, years",
+    "ethnicity": "ethnicity",
+    "vendor": "vendor",
+    "field_strength": "field strength",
+    "trial": "trial",
+}
+_METRICS: Final = {
     "dice": "Dice",
     "hd95_mm": "Hausdorff 95, mm",
     "assd_mm": "Mean surface distance, mm",
 }
 _BINS: Final = 6
 _COLOURS: Final = {"equivalent": PALETTE[2], "different beyond margin": PALETTE[1]}
+_STRUCTURE_COLOURS: Final = dict(zip(STRUCTURE_NAMES, PALETTE, strict=False))
+_DOTS: Final[dict[str, Any]] = {"linestyle": "none", "markeredgewidth": 0}
+
+
+def group_label(by: str, name: str) -> str:
+    """A group as a line of a figure or table."""
+    if by == ALL:
+        return "All"
+    if by == "age_band":
+        return f"{name.replace('-', '–')} years"
+    return {"sex": SEX_NAMES, "ethnicity": ETHNICITY_NAMES}.get(by, {}).get(name, name)
+
+
+def scope_words(scope: str) -> str:
+    """What part of the heart was compared, where it is not the complete stack."""
+    return ", contoured slices" if scope == CONTOURED else ""
 
 
 def figures_of(result: EvaluationResult) -> dict[str, Figure]:
     """Every figure by the name of its file, in the order of the page."""
+    several = len({row.scope for row in [*result.agreement, *result.overlap]}) > 1
     figures: dict[str, Figure] = {}
+
+    def add(stem: str, scope: str, figure: Figure) -> None:
+        figures[f"{stem}_{scope.replace('-', '_')}" if several else stem] = figure
+
     for scope in dict.fromkeys(row.scope for row in result.overlap):
-        chosen = _headline(result.overlap, scope)
-        if any(row.mean is not None for row in chosen):
-            figures[_name("overlap", scope, result)] = _overlap(result, chosen, scope)
-            figures[_name("dice_by_group", scope, result)] = _dice_by_group(result, scope)
+        rows = [r for r in result.overlap if (r.scope, r.scans_used) == (scope, "ok+review")]
+        known = [r for r in rows if r.mean is not None]
+        overall = [r for r in known if r.group_by == ALL]
+        if overall:
+            add("overlap", scope, _overlap(result, overall, scope))
+            add("dice_by_group", scope, _dice_by_group(result, known, scope))
     for row in result.agreement:
         if row.group_by != ALL or row.scans_used == "ok" or row.bias is None:
             continue
         if row.sd is not None:
-            name = _name(f"bland_altman_{row.measure}", row.scope, result)
-            figures[name] = _bland_altman(result, row)
+            add(f"bland_altman_{row.measure}", row.scope, _bland_altman(result, row))
         judged = [e for e in result.equivalence if (e.measure, e.scope) == (row.measure, row.scope)]
         if any(e.estimate is not None for e in judged):
-            name = _name(f"groups_{row.measure}", row.scope, result)
-            figures[name] = _groups(row, judged)
+            add(f"groups_{row.measure}", row.scope, _groups(row, judged))
     return figures
 
 
-def _name(stem: str, scope: str, result: EvaluationResult) -> str:
-    scopes = {row.scope for row in result.agreement} | {row.scope for row in result.overlap}
-    return stem if len(scopes) < 2 else f"{stem}_{scope.replace('-', '_')}"
-
-
-def _headline(rows: Sequence[OverlapSummary], scope: str) -> list[OverlapSummary]:
-    return [
-        r for r in rows if r.scope == scope and r.group_by == ALL and r.scans_used == "ok+review"
-    ]
+def _figure(title: str, caption: str, description: str, figure: Any) -> Figure:
+    svg = figure_svg(figure, title=title, description=description)
+    return Figure(title=f"{title}.", caption=caption, svg=svg)
 
 
 # ------------------------------------------------------------------ overlap
@@ -86,128 +122,96 @@ def _overlap(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: st
         (structure, phase)
         for structure in STRUCTURE_NAMES
         for phase in PHASE_ORDER
-        if any((r.structure, r.phase) == (structure, phase) and r.mean is not None for r in rows)
-        and phase != "ED+ES"
+        if phase != "ED+ES" and any((r.structure, r.phase) == (structure, phase) for r in rows)
     ]
-    height = 8.0 * len(lines) + 22
+    places = {line: len(lines) - 1 - y for y, line in enumerate(lines)}
+    title = f"Overlap with the reader's labels{scope_words(scope)}"
     with figure_style():
-        figure = new_figure(180, height)
+        figure = new_figure(180, 8.0 * len(lines) + 22)
         panels = figure.subplots(1, 3, sharey=True)
-        for panel, metric in zip(panels, _METRIC_NAMES, strict=True):
-            for y, line in enumerate(lines):
-                row = next(r for r in rows if r.metric == metric and (r.structure, r.phase) == line)
-                _mean_mark(panel, row, len(lines) - 1 - y)
-                if result.options.internal:
-                    _points(panel, result, row, len(lines) - 1 - y)
-            panel.set_title(_METRIC_NAMES[metric], loc="left")
+        for panel, metric in zip(panels, _METRICS, strict=True):
+            for row in rows:
+                if row.metric == metric and (row.structure, row.phase) in places:
+                    y = places[row.structure, row.phase]
+                    _mean_mark(panel, row, y)
+                    if result.options.internal:
+                        _points(panel, result, row, y)
+            panel.set_title(_METRICS[metric], loc="left")
             panel.grid(axis="x", color=HAIR, linewidth=0.5)
             panel.set_axisbelow(True)
         labels = [f"{STRUCTURE_NAMES[s]}, {p}" for s, p in reversed(lines)]
         panels[0].set_yticks(range(len(lines)), labels)
         panels[0].set_ylim(-0.6, len(lines) - 0.4)
-        _dice_axis(panels[0], [r for r in rows if r.metric == "dice"])
+        lows = [(r.mean or 0) - (r.sd or 0) for r in rows if r.metric == "dice"]
+        low = math.floor(10 * (min(lows, default=0.5) - 0.02)) / 10
+        panels[0].set_xlim(max(0.0, min(low, panels[0].get_xlim()[0])), 1.0)
         for panel in panels[1:]:
             panel.set_xlim(left=0)
         figure.tight_layout(w_pad=1.5)
-        title = f"Overlap with the reader's labels{scope_words(scope)}"
-        words = " ".join(
-            f"{STRUCTURE_NAMES[r.structure]} {r.phase}, {_METRIC_NAMES[r.metric]}: mean "
-            f"{shown_estimate(r.mean, r.ci_low, r.ci_high, 3 if r.metric == 'dice' else 1)}."
-            for r in rows
-            if r.mean is not None
-        )
-        svg = figure_svg(figure, title=title, description=words)
-    each = " Small dots: scans." if result.options.internal else ""
-    return Figure(
-        title=f"{title}.",
-        caption=f"Dot and bar: mean with {result.options.ci_level:g}% interval (bootstrap over "
-        f"people); thin line: mean ± SD. Distances are three-dimensional.{each}",
-        svg=svg,
+    description = " ".join(
+        f"{STRUCTURE_NAMES[r.structure]} {r.phase}, {_METRICS[r.metric]}: mean "
+        f"{shown_estimate(r.mean, r.ci_low, r.ci_high, 3 if r.metric == 'dice' else 1)}."
+        for r in rows
     )
+    caption = words("evaluation", "figure_overlap", options=result.options)
+    return _figure(title, caption, description, figure)
 
 
-def _dice_axis(panel: Axes, rows: Sequence[OverlapSummary]) -> None:
-    lows = [r.mean - (r.sd or 0) for r in rows if r.mean is not None]
-    low = math.floor(10 * (min(lows, default=0.5) - 0.02)) / 10
-    left = panel.get_xlim()[0]
-    panel.set_xlim(max(0.0, min(low, left)), 1.0)
-
-
-def _mean_mark(panel: Axes, row: OverlapSummary, y: int) -> None:
-    if row.mean is None:
-        return
-    colour = PALETTE[list(STRUCTURE_NAMES).index(row.structure)]
+def _mean_mark(panel: Axes, row: OverlapSummary, y: float) -> None:
+    """Mean with its interval, and ± SD as a thin line."""
+    colour, mean = _STRUCTURE_COLOURS[row.structure], row.mean or 0.0
     if row.sd is not None:
         most = 1.0 if row.metric == "dice" else math.inf
-        ends = [max(row.mean - row.sd, 0.0), min(row.mean + row.sd, most)]
+        ends = [max(mean - row.sd, 0.0), min(mean + row.sd, most)]
         panel.plot(ends, [y, y], color=colour, linewidth=0.8)
     if row.ci_low is not None and row.ci_high is not None:
         panel.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=3.2, alpha=0.55)
-    panel.plot([row.mean], [y], marker="o", color=colour, markersize=4.5)
+    panel.plot([mean], [y], marker="o", color=colour, markersize=4.5)
 
 
-def _points(panel: Axes, result: EvaluationResult, row: OverlapSummary, y: int) -> None:
+def _points(panel: Axes, result: EvaluationResult, row: OverlapSummary, y: float) -> None:
     frame = result.compared.overlaps
     keys = (frame["structure"] == row.structure) & (frame["phase"] == row.phase)
     values = frame.loc[keys & (frame["scope"] == row.scope), row.metric].dropna().to_numpy()
     # A fixed scatter across the line: equal input, equal bytes.
     spread = (np.arange(len(values)) * 0.618034) % 1 * 0.3 + 0.12
-    panel.plot(values, y + spread, "o", color=SOFT, markersize=1.6, markeredgewidth=0, alpha=0.7)
+    panel.plot(values, y + spread, marker="o", color=SOFT, markersize=1.6, alpha=0.7, **_DOTS)
 
 
-def _dice_by_group(result: EvaluationResult, scope: str) -> Figure:
-    rows = [
-        r
-        for r in result.overlap
-        if r.scope == scope
-        and r.metric == "dice"
-        and r.scans_used == "ok+review"
-        and r.mean is not None
-        and r.phase == _summary_phase(result, scope)
-    ]
+def _dice_by_group(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: str) -> Figure:
+    phases = {r.phase for r in result.overlap if r.scope == scope}
+    phase = next((p for p in ("ED+ES", "ED", "ES", "other") if p in phases), "")
+    rows = [r for r in rows if (r.metric, r.phase) == ("dice", phase)]
     lines = list(dict.fromkeys((r.group_by, r.group) for r in rows))
+    structures = [s for s in STRUCTURE_NAMES if any(r.structure == s for r in rows)]
+    height = 5.6 * len(lines) + 24
+    title = f"Dice by group{scope_words(scope)}"
     with figure_style():
-        figure = new_figure(150, 5.6 * len(lines) + 24)
+        figure = new_figure(150, height)
         panel = figure.subplots()
         places = _places(lines)
-        structures = [s for s in STRUCTURE_NAMES if any(r.structure == s for r in rows)]
         for row in rows:
-            number = structures.index(row.structure)
+            number, colour = structures.index(row.structure), _STRUCTURE_COLOURS[row.structure]
             y = places[row.group_by, row.group] + 0.22 * ((len(structures) - 1) / 2 - number)
-            colour = PALETTE[list(STRUCTURE_NAMES).index(row.structure)]
-            if row.mean is None:
-                continue
             if row.ci_low is not None and row.ci_high is not None:
                 panel.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=1.4)
-            mark = "osD"[number % 3]
-            panel.plot([row.mean], [y], marker=mark, color=colour, markersize=3.6)
+            style = {"marker": "osD"[number % 3], "color": colour, "markersize": 3.6}
+            panel.plot([row.mean], [y], **style)
         for number, structure in enumerate(structures):
-            colour = PALETTE[list(STRUCTURE_NAMES).index(structure)]
-            label = STRUCTURE_NAMES[structure]
-            panel.plot([], [], marker="osD"[number % 3], color=colour, markersize=4, label=label)
-        _group_axis(panel, lines, places)
-        panel.set_xlabel(f"Mean Dice ({_summary_phase(result, scope)})")
+            style = {"marker": "osD"[number % 3], "color": _STRUCTURE_COLOURS[structure]}
+            panel.plot([], [], markersize=4, label=STRUCTURE_NAMES[structure], **style)
+        _group_axis(panel, places)
+        panel.set_xlabel(f"Mean Dice ({phase})")
         panel.grid(axis="x", color=HAIR, linewidth=0.5)
         figure.legend(loc="lower center", ncols=3)
-        figure.tight_layout(rect=(0, 7 / (5.6 * len(lines) + 24), 1, 1))
-        title = f"Dice by group{scope_words(scope)}"
-        words = " ".join(
-            f"{group_label(r.group_by, r.group)}, {STRUCTURE_NAMES[r.structure]}: "
-            f"{shown_estimate(r.mean, r.ci_low, r.ci_high, 3)}."
-            for r in rows
-        )
-        svg = figure_svg(figure, title=title, description=words)
-    return Figure(
-        title=f"{title}.",
-        caption=f"Mean with {result.options.ci_level:g}% interval (bootstrap over people). Groups "
-        "that may not be shown are left out.",
-        svg=svg,
+        figure.tight_layout(rect=(0, 7 / height, 1, 1))
+    description = " ".join(
+        f"{group_label(r.group_by, r.group)}, {STRUCTURE_NAMES[r.structure]}: "
+        f"{shown_estimate(r.mean, r.ci_low, r.ci_high, 3)}."
+        for r in rows
     )
-
-
-def _summary_phase(result: EvaluationResult, scope: str) -> str:
-    phases = {r.phase for r in result.overlap if r.scope == scope}
-    return next((p for p in ("ED+ES", "ED", "ES", "other") if p in phases), "")
+    caption = words("evaluation", "figure_dice", options=result.options)
+    return _figure(title, caption, description, figure)
 
 
 # ------------------------------------------------------------------ Bland-Altman
@@ -218,75 +222,50 @@ def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
     part = pairs[(pairs["measure"] == row.measure) & (pairs["scope"] == row.scope)]
     joined = part.join(result.compared.scans, on="scan")
     unit = unit_name(row.unit)
+    lines = (
+        (row.bias, row.bias_low, row.bias_high, "-"),
+        (row.loa_lower, row.loa_lower_low, row.loa_lower_high, "--"),
+        (row.loa_upper, row.loa_upper_low, row.loa_upper_high, "--"),
+    )
+    title = f"Bland-Altman: {measure_name(row.measure)}{scope_words(row.scope)}"
     with figure_style():
         figure = new_figure(110, 78)
         panel = figure.subplots()
         panel.axhline(0, color=SOFT, linewidth=0.5)
-        lines = (
-            (row.bias, row.bias_low, row.bias_high, "-"),
-            (row.loa_lower, row.loa_lower_low, row.loa_lower_high, "--"),
-            (row.loa_upper, row.loa_upper_low, row.loa_upper_high, "--"),
-        )
         for value, low, high, dash in lines:
-            if value is None or low is None or high is None:
-                continue
-            panel.axhspan(low, high, color=PALETTE[0], alpha=0.13, linewidth=0)
-            panel.axhline(value, color=INK, linewidth=0.9, linestyle=dash)
-            panel.annotate(
-                shown(value),
-                (1.01, value),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=8,
-            )
+            if value is not None and low is not None and high is not None:
+                panel.axhspan(low, high, color=PALETTE[0], alpha=0.13, linewidth=0)
+                panel.axhline(value, color=INK, linewidth=0.9, linestyle=dash)
+                _note_at_right(panel, 1.01, value, shown(value), INK)
         if result.options.internal:
             middle = (joined["model"] + joined["reference"]) / 2
-            panel.plot(
-                middle,
-                joined["model"] - joined["reference"],
-                "o",
-                color=PALETTE[0],
-                markersize=3,
-                markeredgewidth=0,
-                alpha=0.6,
-            )
+            difference = joined["model"] - joined["reference"]
+            style: dict[str, Any] = {"color": PALETTE[0], "markersize": 3, "alpha": 0.6}
+            panel.plot(middle, difference, marker="o", **style, **_DOTS)
         else:
             _binned(panel, joined, result.options.least)
         panel.set_xlabel(f"Mean of model and reference, {unit}")
         panel.set_ylabel(f"Model − reference, {unit}")
         panel.set_title(measure_label(row.measure, row.unit), loc="left")
         figure.tight_layout(rect=(0, 0, 0.95, 1))
-        title = f"Bland-Altman: {measure_name(row.measure)}{scope_words(row.scope)}"
-        words = (
-            f"Bias {shown_estimate(row.bias, row.bias_low, row.bias_high)} {unit}; limits of "
-            f"agreement {shown_estimate(row.loa_lower, row.loa_lower_low, row.loa_lower_high)} "
-            f"and {shown_estimate(row.loa_upper, row.loa_upper_low, row.loa_upper_high)}."
-        )
-        svg = figure_svg(figure, title=title, description=words)
-    dots = (
-        "One dot a scan."
-        if result.options.internal
-        else "Dots: mean difference ± SD of people of similar size "
-        f"(bins of at least {result.options.least})."
-    )
-    return Figure(
-        title=f"{title}.",
-        caption=f"{words} {shown_count(row.n_people)} people. Bands: {row.ci_level:g}% intervals. "
-        f"{dots}{_slope_words(row)}",
-        svg=svg,
-    )
+    bias, lower, upper = (shown_estimate(value, low, high) for value, low, high, _ in lines)
+    description = f"Bias {bias} {unit}; limits of agreement {lower} and {upper}."
+    slope = None
+    if row.slope is not None:
+        slope = shown_estimate(row.slope, row.slope_low, row.slope_high, 3)
+    facts = {"row": row, "options": result.options, "slope": slope}
+    caption = f"{description} {words('evaluation', 'figure_bland_altman', **facts)}"
+    return _figure(title, caption, description, figure)
 
 
-def _slope_words(row: AgreementRow) -> str:
-    """The slope of the difference on the mean: 0 where the bias does not depend on size."""
-    if row.slope is None:
-        return ""
-    slope = shown_estimate(row.slope, row.slope_low, row.slope_high, 3)
-    return f" Slope of the difference on the mean: {slope}."
+def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> None:
+    """A text at the right of the plot, at the height of a value."""
+    place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
+    panel.annotate(text, (x, y), color=colour, **place)
 
 
 def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:
-    """Means ± SD of people sorted by size, in bins of at least ``least`` people."""
+    """Means ± SD of participants sorted by size, in bins of at least ``least``."""
     codes = person_codes(joined)
     middle = ((joined["model"] + joined["reference"]) / 2).to_numpy(dtype=float)
     difference = (joined["model"] - joined["reference"]).to_numpy(dtype=float)
@@ -295,18 +274,11 @@ def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:
     y = np.bincount(codes, weights=difference) / count
     order = np.argsort(x, kind="stable")
     bins = min(_BINS, len(x) // max(least, 2))
+    style: dict[str, Any] = {"fmt": "o", "color": PALETTE[0], "markersize": 4, "linewidth": 1}
     for part in np.array_split(order, max(bins, 1)):
-        spread = float(y[part].std(ddof=1))
-        panel.errorbar(
-            [float(x[part].mean())],
-            [float(y[part].mean())],
-            yerr=[spread],
-            fmt="o",
-            color=PALETTE[0],
-            markersize=4,
-            linewidth=1,
-            capsize=2,
-        )
+        spread = [float(y[part].std(ddof=1))]
+        means = [float(x[part].mean())], [float(y[part].mean())]
+        panel.errorbar(*means, yerr=spread, capsize=2, **style)
     panel.margins(x=0.12)
 
 
@@ -323,10 +295,8 @@ def _places(lines: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
     return places
 
 
-def _group_axis(
-    panel: Axes, lines: Sequence[tuple[str, str]], places: dict[tuple[str, str], float]
-) -> None:
-    panel.set_yticks([places[line] for line in lines], [group_label(*line) for line in lines])
+def _group_axis(panel: Axes, places: dict[tuple[str, str], float]) -> None:
+    panel.set_yticks(list(places.values()), [group_label(*line) for line in places])
     panel.set_ylim(min(places.values()) - 0.7, -0.3)
     panel.spines["left"].set_visible(False)
     panel.tick_params(axis="y", length=0)
@@ -334,52 +304,183 @@ def _group_axis(
 
 
 def _groups(row: AgreementRow, judged: Sequence[EquivalenceRow]) -> Figure:
-    """Bias of each group with the interval of the equivalence test, beside the margin."""
+    """Bias of each group with the interval of the equivalence test, and the margin."""
     rows = [r for r in judged if r.kind == "bias" and r.estimate is not None]
-    lines = [(r.group_by, r.group) for r in rows]
-    places = _places(lines)
-    margin = rows[0].margin or 0.0
-    unit = unit_name(row.unit)
+    places = _places([(r.group_by, r.group) for r in rows])
+    margin, unit = rows[0].margin or 0.0, unit_name(row.unit)
+    title = f"Bias by group: {measure_name(row.measure)}{scope_words(row.scope)}"
     with figure_style():
-        figure = new_figure(150, 5.2 * len(lines) + 26)
+        figure = new_figure(150, 5.2 * len(rows) + 26)
         panel = figure.subplots()
         panel.axvspan(-margin, margin, color=PALETTE[2], alpha=0.12, linewidth=0)
         panel.axvline(0, color=SOFT, linewidth=0.5)
         for r in rows:
-            y = places[r.group_by, r.group]
-            colour = _COLOURS.get(r.result, INK)
-            assert r.estimate is not None
             if r.ci_low is None or r.ci_high is None:
                 continue
+            y, colour = places[r.group_by, r.group], _COLOURS.get(r.result, INK)
             panel.plot([r.ci_low, r.ci_high], [y, y], color=colour, linewidth=1.4)
             panel.plot([r.estimate], [y], marker="s", color=colour, markersize=4)
-            panel.annotate(
-                f"{shown_estimate(r.estimate, r.ci_low, r.ci_high)}, n = {shown_count(r.n_people)}",
-                (1.02, y),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=8,
-                color=colour,
-            )
+            text = shown_estimate(r.estimate, r.ci_low, r.ci_high)
+            _note_at_right(panel, 1.02, y, f"{text}, n = {shown_count(r.n_people)}", colour)
         ends = [abs(e) for r in rows for e in (r.ci_low or 0, r.ci_high or 0)]
         reach = 1.08 * max(margin, *ends)
         panel.set_xlim(-reach, reach)
-        _group_axis(panel, lines, places)
+        _group_axis(panel, places)
         panel.set_xlabel(f"Bias (model − reference), {unit}")
         figure.tight_layout(rect=(0, 0, 0.78, 1))
-        title = f"Bias by group: {measure_name(row.measure)}{scope_words(row.scope)}"
-        words = f"Margin ± {shown(margin)} {unit} ({rows[0].margin_source}). " + " ".join(
-            f"{group_label(r.group_by, r.group)}: "
-            f"{shown_estimate(r.estimate, r.ci_low, r.ci_high)}, {r.result}."
-            for r in rows
-        )
-        svg = figure_svg(figure, title=title, description=words)
-    grouped = ", ".join(dict.fromkeys(GROUP_NAMES[by] for by, _ in lines if by != ALL))
-    return Figure(
-        title=f"{title}.",
-        caption=f"Square and bar: bias with {rows[0].ci_level:g}% interval, green where it lies "
-        f"inside the margin (equivalent), red where it lies wholly outside. Band: margin "
-        f"± {shown(margin)} {unit} ({rows[0].margin_source})."
-        + (f" Groups: {grouped}." if grouped else ""),
-        svg=svg,
+    stated = f"± {shown(margin)} {unit} ({rows[0].margin_source})"
+    description = f"Margin {stated}. " + " ".join(
+        f"{group_label(r.group_by, r.group)}: "
+        f"{shown_estimate(r.estimate, r.ci_low, r.ci_high)}, {r.result}."
+        for r in rows
     )
+    grouped = ", ".join(dict.fromkeys(GROUP_NAMES[by] for by, _ in places if by != ALL))
+    facts = {"level": rows[0].ci_level, "margin": stated, "groups": grouped}
+    return _figure(title, words("evaluation", "figure_groups", **facts), description, figure)
+
+
+# ------------------------------------------------------------------ harmonised and reported
+
+
+MOST_PANELS: Final = 6
+LEAST_PAIRS: Final = 3
+# More marks than this are drawn as one picture: 100,000 single ones make a page no browser opens.
+_MOST_MARKS: Final = 3000
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Harmonised minus reported: bias with its t interval, and the limits of agreement.
+
+    ``None`` where there are fewer than `LEAST_PAIRS` pairs.
+    """
+
+    n: int
+    bias: float | None = None
+    sd: float | None = None
+    bias_low: float | None = None
+    bias_high: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+def agreement(harmonised: np.ndarray, reported: np.ndarray) -> Agreement:
+    """Bias, its 95% interval and bias ± 1.96 SD of pairs ``[n]``; NaN pairs are left out."""
+    from scipy import stats
+
+    difference = harmonised - reported
+    difference = difference[np.isfinite(difference)]
+    n = len(difference)
+    if n < LEAST_PAIRS:
+        return Agreement(n=n)
+    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    return Agreement(
+        n=n,
+        bias=bias,
+        sd=sd,
+        bias_low=bias - half,
+        bias_high=bias + half,
+        lower=bias - 1.96 * sd,
+        upper=bias + 1.96 * sd,
+    )
+
+
+def compared_measures(measurements: pd.DataFrame) -> tuple[MeasureDefinition, ...]:
+    """Measures that at least one scan has both harmonised and reported."""
+    columns = set(measurements.columns)
+    return tuple(
+        measure
+        for measure in MEASURES
+        if {measure.name, f"reported_{measure.name}"} <= columns
+        and len(reported_pairs(measurements, measure.name))
+    )
+
+
+def reported_pairs(measurements: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rows that have both values, as numbers in columns ``harmonised`` and ``reported``."""
+    import pandas as pd
+
+    rows = measurements[measurements["status"] != "failed"]
+    pair = pd.DataFrame(
+        {
+            "trial": rows["trial"].astype(str),
+            "harmonised": pd.to_numeric(rows[name], errors="coerce").astype(float),
+            "reported": pd.to_numeric(rows[f"reported_{name}"], errors="coerce").astype(float),
+        }
+    )
+    return pair.dropna()
+
+
+def agreement_of(pair: pd.DataFrame) -> Agreement:
+    """The agreement of `reported_pairs`."""
+    return agreement(pair["harmonised"].to_numpy(), pair["reported"].to_numpy())
+
+
+def signed(value: float | None) -> str:
+    """``+1.2``, ``−1.2`` or ``0.0``."""
+    text = shown(value)
+    return f"+{text}" if value is not None and value > 0 and float(f"{value:.1f}") else text
+
+
+def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefinition]) -> Figure:
+    """Bland-Altman plots, one panel per measure, one mark per scan: it shows individuals."""
+    chosen = list(measures)[:MOST_PANELS]
+    trials = sorted(measurements["trial"].astype(str).unique())
+    columns = min(len(chosen), 3)
+    lines = math.ceil(len(chosen) / columns)
+    legend_mm = 5.0 * math.ceil(len(trials) / 5) + 4
+    height = 58.0 * lines + legend_mm
+    sentences = []
+    with figure_style():
+        figure = new_figure(60.0 * columns if columns > 1 else 90.0, height)
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for panel in axes[len(chosen) :]:
+            panel.axis("off")
+        for panel, measure in zip(axes, chosen, strict=False):
+            pair = reported_pairs(measurements, measure.name)
+            found = agreement_of(pair)
+            _agreement_panel(panel, measure, pair, trials, found)
+            limits = DASH if found.lower is None else shown_interval(found.lower, found.upper)
+            sentences.append(
+                f"{measure_name(measure.name)}: {found.n} scans, bias {signed(found.bias)} "
+                f"{measure.unit}, limits of agreement {limits}."
+            )
+        figure.tight_layout(rect=(0, legend_mm / height, 1, 1), w_pad=1.2, h_pad=1.4)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=min(len(trials), 5))
+    caption = words("segment", "figure_agreement", hidden=len(measures) - len(chosen))
+    title = "Agreement with the values that the trials reported"
+    return _figure(title, caption, " ".join(sentences), figure)
+
+
+def _agreement_panel(
+    panel: Axes,
+    measure: MeasureDefinition,
+    pair: pd.DataFrame,
+    trials: Sequence[str],
+    found: Agreement,
+) -> None:
+    # Six colours and seven marks distinguish 42 trials.
+    for index, trial in enumerate(trials):
+        rows = pair[pair["trial"] == trial]
+        panel.plot(
+            (rows["harmonised"] + rows["reported"]) / 2,
+            rows["harmonised"] - rows["reported"],
+            marker=_MARKERS[index % len(_MARKERS)],
+            color=PALETTE[index % (len(PALETTE) - 1)],
+            markersize=3.6,
+            alpha=0.75,
+            label=trial,
+            rasterized=len(pair) > _MOST_MARKS,
+            **_DOTS,
+        )
+    panel.axhline(0, color=SOFT, linewidth=0.5)
+    if found.bias is not None and found.lower is not None and found.upper is not None:
+        panel.axhline(found.bias, color="black", linewidth=0.9)
+        for limit in (found.lower, found.upper):
+            panel.axhline(limit, color="black", linewidth=0.8, dashes=(4, 2.5))
+    panel.set_title(measure_label(measure.name, measure.unit), loc="left")
+    panel.set_xlabel("Mean of both")
+    panel.set_ylabel("Difference")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from typing import Final
 
 from ...records import Figure
-from ..style import shown_count
+from ..style import counted, shown_count
 from .forest import TextMetrics
 
 Flow = Mapping[str, Mapping[str, int | None]]
 
 UNITS: Final = ("trials", "participants", "scans")
-STAGES: Final = (
-    "sought",
-    "obtained",
-    "with_images",
-    "segmented",
-    "review",
-    "failed",
-    "analysed",
-    "excluded",
-)
 STAGE_NAMES: Final = {
     "sought": "Sought",
     "obtained": "Obtained",
@@ -35,6 +25,7 @@ STAGE_NAMES: Final = {
     "analysed": "Analysed",
     "excluded": "Excluded",
 }
+STAGES: Final = tuple(STAGE_NAMES)
 
 _SIZE: Final = 8.5
 _LINE: Final = 11.5
@@ -45,7 +36,7 @@ _STEP: Final = 18.0
 _FONT: Final = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SideNotes:
     """Reasons, each ``(reason, count)``, for the boxes at the right; a count may be unknown."""
 
@@ -69,29 +60,55 @@ class Box:
 
 def flow_figure(flow: Flow, notes: SideNotes) -> Figure:
     """The diagram; what is not known (null) is not printed."""
+
+    def main(title: str, stage: str) -> Box:
+        return Box(title, _counts(flow, stage) or ("not stated",))
+
+    def side(title: str, lines: Iterable[str]) -> Box | None:
+        present = tuple(lines)
+        return Box(title, present) if present else None
+
+    scans = flow.get("scans", {})
+    review, failed = scans.get("review"), scans.get("failed")
+    for_review = () if review is None else (f"of these {counted(review, 'scan')} for review",)
+    not_obtained = _lost(flow, "sought", "obtained", ("trials", "participants"))
+    could_not = (counted(failed, "scan"), *_reasons(notes.failed)) if failed else ()
+    excluded = _counts(flow, "excluded", ("trials", "participants"))
+    excluded = tuple(line for line in excluded if not line.startswith("0 "))
+    if excluded:
+        excluded += _reasons(notes.excluded)
     return boxes_figure(
         [
             (
-                _main("Individual participant data sought", flow, "sought"),
-                _not_obtained(flow, notes),
+                main("Individual participant data sought", "sought"),
+                side("Not obtained", (*not_obtained, *_reasons(notes.not_obtained))),
             ),
-            (_main("Obtained", flow, "obtained"), _without_images(flow)),
-            (_main("With short-axis images", flow, "with_images"), _failed(flow, notes)),
-            (_segmented(flow), _excluded(flow, notes)),
-            (_main("Analysed", flow, "analysed"), None),
+            (
+                main("Obtained", "obtained"),
+                side("Without images", _lost(flow, "obtained", "with_images")),
+            ),
+            (
+                main("With short-axis images", "with_images"),
+                side("Could not be read or segmented", could_not),
+            ),
+            (
+                Box("Segmented", (*_counts(flow, "segmented"), *for_review)),
+                side("Not analysed, all reasons", excluded),
+            ),
+            (main("Analysed", "analysed"), None),
         ],
         "Flow of trials, participants and scans",
     )
 
 
 def boxes_figure(rows: Sequence[tuple[Box, Box | None]], title: str) -> Figure:
-    """Boxes below one another with arrows, each with one at its side for those who leave."""
-    ruler = TextMetrics()
+    """Boxes below one another with arrows, each with one at its side for those who are lost."""
+    metrics = TextMetrics()
     placed: list[str] = []
     top, joints = 2.0, []
     for main, side in rows:
-        inner = _wrapped(main, ruler, _MAIN[1])
-        wrapped = None if side is None else _wrapped(side, ruler, _SIDE[1])
+        inner = _wrapped(main, metrics, _MAIN[1])
+        wrapped = None if side is None else _wrapped(side, metrics, _SIDE[1])
         height = max(inner.height, 0.0 if wrapped is None else wrapped.height)
         placed.append(_drawn(inner, _MAIN, top))
         if wrapped is not None:
@@ -116,7 +133,7 @@ def boxes_figure(rows: Sequence[tuple[Box, Box | None]], title: str) -> Figure:
     )
     return Figure(
         title=f"{title}.",
-        caption="After PRISMA-IPD (Stewart 2015). A count that nobody stated is left out.",
+        caption="After PRISMA-IPD (Stewart 2015). Counts that are not stated are left out.",
         svg=svg,
     )
 
@@ -124,49 +141,36 @@ def boxes_figure(rows: Sequence[tuple[Box, Box | None]], title: str) -> Figure:
 def accounting_problems(flow: Flow) -> tuple[str, ...]:
     """Sentences where the account does not close: scans in = segmented + failed, and so on."""
     problems = []
-    for unit, whole, parts in (
+    for unit, stage, parts in (
         ("scans", "with_images", ("segmented", "failed")),
         ("participants", "obtained", ("analysed", "excluded")),
     ):
         counts = flow.get(unit, {})
-        total, pieces = counts.get(whole), [counts.get(part) for part in parts]
+        total, pieces = counts.get(stage), [counts.get(part) for part in parts]
         if total is None or any(piece is None for piece in pieces):
             continue
         found = sum(piece for piece in pieces if piece is not None)
         if found != total:
             problems.append(
-                f"The account of {unit} does not close: {STAGE_NAMES[whole].lower()} {total}, "
+                f"The account of {unit} does not close: {STAGE_NAMES[stage].lower()} {total}, "
                 f"but {' and '.join(parts)} add up to {found}."
             )
     return tuple(problems)
 
 
 def _counts(flow: Flow, stage: str, units: Sequence[str] = UNITS) -> tuple[str, ...]:
+    found = ((unit, flow.get(unit, {}).get(stage)) for unit in units)
+    return tuple(counted(count, unit[:-1]) for unit, count in found if count is not None)
+
+
+def _lost(flow: Flow, before: str, after: str, units: Sequence[str] = UNITS) -> tuple[str, ...]:
+    """How many are fewer at a stage than at the one before, where both are known."""
     lines = []
     for unit in units:
-        count = flow.get(unit, {}).get(stage)
-        if count is not None:
-            lines.append(f"{shown_count(count)} {unit[:-1] if count == 1 else unit}")
+        first, second = (flow.get(unit, {}).get(stage) for stage in (before, after))
+        if first is not None and second is not None and first != second:
+            lines.append(counted(first - second, unit[:-1]))
     return tuple(lines)
-
-
-def _main(title: str, flow: Flow, stage: str) -> Box:
-    return Box(title=title, lines=_counts(flow, stage) or ("not stated",))
-
-
-def _segmented(flow: Flow) -> Box:
-    review = flow.get("scans", {}).get("review")
-    extra = () if review is None else (f"of these {_scans(review)} for review",)
-    return Box(title="Segmented", lines=(*_counts(flow, "segmented"), *extra))
-
-
-def _scans(count: int) -> str:
-    return f"{shown_count(count)} scan{'' if count == 1 else 's'}"
-
-
-def _lost(flow: Flow, unit: str, before: str, after: str) -> int | None:
-    first, second = (flow.get(unit, {}).get(stage) for stage in (before, after))
-    return None if first is None or second is None else first - second
 
 
 def _reasons(notes: Sequence[tuple[str, int | None]], most: int = 7) -> tuple[str, ...]:
@@ -178,43 +182,9 @@ def _reasons(notes: Sequence[tuple[str, int | None]], most: int = 7) -> tuple[st
     return (*lines, f"other reasons: {shown_count(rest)}") if rest else tuple(lines)
 
 
-def _side(title: str, lines: tuple[str, ...]) -> Box | None:
-    return Box(title=title, lines=lines) if lines else None
-
-
-def _difference(flow: Flow, before: str, after: str, units: Sequence[str]) -> tuple[str, ...]:
-    lost = {unit: {"lost": _lost(flow, unit, before, after)} for unit in units}
-    return tuple(line for line in _counts(lost, "lost", units) if not line.startswith("0 "))
-
-
-def _not_obtained(flow: Flow, notes: SideNotes) -> Box | None:
-    lines = _difference(flow, "sought", "obtained", ("trials", "participants"))
-    return _side("Not obtained", (*lines, *_reasons(notes.not_obtained)))
-
-
-def _without_images(flow: Flow) -> Box | None:
-    lines = _difference(flow, "obtained", "with_images", UNITS)
-    return _side("Without images", lines)
-
-
-def _failed(flow: Flow, notes: SideNotes) -> Box | None:
-    count = flow.get("scans", {}).get("failed")
-    if not count:
-        return None
-    return _side("Could not be read or segmented", (_scans(count), *_reasons(notes.failed)))
-
-
-def _excluded(flow: Flow, notes: SideNotes) -> Box | None:
-    lines = _counts(flow, "excluded", ("trials", "participants"))
-    lines = tuple(line for line in lines if not line.startswith("0 "))
-    return (
-        _side("Not analysed, all reasons", (*lines, *_reasons(notes.excluded))) if lines else None
-    )
-
-
-def _wrapped(box: Box, ruler: TextMetrics, width: float) -> Box:
+def _wrapped(box: Box, metrics: TextMetrics, width: float) -> Box:
     most = width - 2 * _PAD
-    lines = [part for line in box.lines for part in ruler.wrap(line, most, size=_SIZE)]
+    lines = [part for line in box.lines for part in metrics.wrap(line, most, size=_SIZE)]
     return Box(title=box.title, lines=tuple(lines))
 
 

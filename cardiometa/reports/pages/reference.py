@@ -1,337 +1,466 @@
-"""``report.html`` of ``reference-ranges``: the tables and figures of a paper, nobody in them."""
+"""``report.html`` of ``reference-ranges`` and the table that papers print.
+
+The tables and figures of a paper, without individuals: limits by measure, checks, participants,
+methods. `paper_table_csv` and `paper_table_html` are the same limits as plain tables: sex and age
+down, ethnicity across, lower–upper and n.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
+from ...files import csv_text
+from ...manifest import RESEARCH_USE
 from ...records import ETHNICITIES, Figure
-from ...reference.results import ReferenceLimit
-from ..figures.reference_curves import METHOD_NAMES, curve_caption, headlines
-from ..figures.reference_strata import ALL, ETHNICITY_NAMES, SEX_NAMES, band_name
-from ..page import Block, Bullets, Facts, Html, Notice, Paragraph, Section, page_html
+from ...reference.results import (
+    CONSTANT_TRIAL,
+    TINY_TRIALS,
+    UNLINKED,
+    ReferenceLimit,
+    ReferenceRanges,
+)
+from ..figures.reference import (
+    ALL,
+    ETHNICITY_NAMES,
+    META,
+    METHOD_NAMES,
+    SEX_NAMES,
+    STRATA,
+    band_name,
+    headlines,
+    meta_headlines,
+)
+from ..page import (
+    Block,
+    Bullets,
+    Facts,
+    Html,
+    Notice,
+    Paragraph,
+    environment,
+    page_html,
+    section,
+    words,
+)
 from ..style import ABBREVIATIONS, DASH, MINUS, measure_label, measure_name, shown, shown_count
-from .reference_checks import check_blocks, outlier_blocks, review_blocks
-from .reference_meta import META, meta_blocks, meta_headlines
-from .reference_table import MOVED, PROVISIONAL, footnote, marks
-from .reference_text import accounting_table, convention_facts, methods_text
+from .reference_tables import (
+    account_table,
+    calibration_table,
+    contrast_table,
+    estimates_table,
+    fit_blocks,
+    indexing_table,
+    outlier_tables,
+    partition_table,
+    review_block,
+    rules_table,
+    trial_influence_table,
+)
 
-if TYPE_CHECKING:
-    from ...reference.results import ReferenceRanges
-
-
-STRATA: Final = "strata"
+TABLE_CSV: Final = "table.csv"
+TABLE_HTML: Final = "table.html"
+_MARKS: Final = {"small": "†", "one_trial": "‡", "moved": "§"}
 _MANY_AGES: Final = 8
+_CONVENTIONS: Final = {
+    "papillary": "Papillary muscles",
+    "sequence": "Sequence",
+    "model_id": "Segmentation model",
+    "model_sha256": "Its SHA-256",
+    "bsa_formula": "Body surface area",
+    "reported_papillary": "Papillary muscles in reported values",
+    "vendor": "Vendors",
+    "field_strength_t": "Field strength, T",
+}
+_text = partial(words, "reference")
 
 
 def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], str]) -> str:
     """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
-    options = result.options
-    sections = [_overview(result)]
-    sections += [
-        _measure_section(result, m, figures, f"limits-{number}")
-        for number, m in enumerate(result.measures, start=1)
-    ]
-    sections.append(Section("Checks of the limits", "checks", check_blocks(result)))
-    sections.append(_people_section(result))
-    sections.append(Section("Methods", "methods", _methods(result)))
-    notices: list[str] = []
-    if not options.healthy_only:
-        notices.append(
-            "Population distribution, not a reference interval: nobody was selected for being "
-            "healthy (--all)."
-        )
-    if "ethnicity" in result.by:
-        notices.append(PROVISIONAL)
+    provisional = _text("provisional") if "ethnicity" in result.by else ""
+    notices = [_text("population")] if not result.options.healthy_only else []
+    facts = _method_facts(result)
+    methods = "\n\n".join(
+        [_text("methods", **facts)]
+        + [_text(_method_block(m), method=m, **facts) for m in result.methods]
+        + [_text("methods_end", **facts)]
+    )
     return page_html(
         f"{result.title}: {result.name}",
-        _subtitle(result),
-        sections,
-        internal=options.internal,
-        notices=(*notices, *result.warnings),
+        _text("subtitle", result=result, options=result.options),
+        [
+            section("Overview", "overview", *_overview(result)),
+            *(
+                section(label, f"limits-{number}", *blocks)
+                for number, (label, blocks) in enumerate(_measures(result, figures), start=1)
+            ),
+            section("Checks of the limits", "checks", *_checks(result)),
+            section(
+                "Participants",
+                "people",
+                account_table(result),
+                Paragraph(_text("visits", result=result)) if result.visits else None,
+                review_block(result),
+                *outlier_tables(result),
+            ),
+            section(
+                "Methods",
+                "methods",
+                Paragraph(methods),
+                Notice(provisional, "note") if provisional else None,
+                Bullets(tuple(_text("interpretation").split("\n\n"))),
+            ),
+        ],
+        internal=result.options.internal,
+        notices=(*notices, *([provisional] if provisional else []), *result.warnings),
     )
 
 
-def _subtitle(result: ReferenceRanges) -> str:
+def _overview(result: ReferenceRanges) -> list[Block]:
     options = result.options
-    what = "distribution" if not options.healthy_only else "reference interval"
-    level = f"Central {options.level:g}%" if options.sided == "two" else f"{options.level:g}%"
-    side = "" if options.sided == "two" else f" ({options.sided} limit alone)"
-    trials = len(result.trials)
-    return (
-        f"{level} {what}{side} with {options.ci_level:g}% confidence intervals · "
-        f"{shown_count(result.participants)} people · {trials} trial{'s' if trials != 1 else ''}"
-    )
 
+    def cells(rows: Iterable[ReferenceLimit]) -> int:
+        return len({(r.measure, r.method, r.sex, r.ethnicity, r.age_low) for r in rows})
 
-def _overview(result: ReferenceRanges) -> Section:
-    cells = {(r.measure, r.method, r.sex, r.ethnicity, r.age_low) for r in result.rows}
-    empty = {
-        (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
-        for r in result.rows
-        if r.status == "suppressed"
-    }
-    without = f"{shown_count(len(empty))} of {shown_count(len(cells))}"
-    if empty:
-        without += (
-            f": fewer than {result.options.smallest_n} people, or a limit that would be one "
-            "person's"
-        )
-    blocks: list[Block] = [
+    empty = cells(r for r in result.rows if r.status == "suppressed")
+    facts = {"empty": empty, "cells": cells(result.rows), "options": options}
+    conventions = [
+        (_CONVENTIONS[name], ", ".join(values))
+        for name, values in result.conventions.items()
+        if values and name in _CONVENTIONS
+    ]
+    for name, counts in result.scanners.items():
+        parts = [
+            f"{value} ({f'<{options.min_cell}' if n < options.min_cell else shown_count(n)})"
+            for value, n in counts.items()
+        ]
+        conventions.append((_CONVENTIONS[name], ", ".join(parts)))
+    missing = [_CONVENTIONS[n] for n in ("papillary", "sequence") if n not in result.conventions]
+    if missing:
+        conventions.append(("Not stated in the table", ", ".join(missing)))
+    if options.healthy_only:
+        conventions.append(("Healthy", options.healthy_rule or "as in column healthy of the table"))
+    marginal = any(row.kind == "marginal" for row in result.rows)
+    return [
         Facts(
             (
                 ("Measures", ", ".join(measure_name(m) for m in result.measures)),
                 ("Trials", ", ".join(result.trials)),
                 ("Stratified by", ", ".join(result.by) or "nothing"),
-                *convention_facts(result),
-                ("Groups without a limit", without),
+                *conventions,
+                ("Groups without a limit", _text("empty_groups", **facts)),
             )
         ),
-        Paragraph(_what_intervals_say(result)),
+        Paragraph(_text("intervals", result=result, marginal=marginal)),
         Paragraph(ABBREVIATIONS),
     ]
-    return Section("Overview", "overview", tuple(blocks))
 
 
-def _what_intervals_say(result: ReferenceRanges) -> str:
-    said = (
-        "The reference interval holds the stated share of people. The confidence interval of each "
-        "limit says how well these people determine that limit"
-    )
-    if len(result.trials) == 1:
-        return f"{said}."
-    if STRATA not in result.methods:
-        return f"{said}; how trials enter it stands in the methods."
-    curves = (
-        " Those of curves with a random trial effect count these differences in."
-        if any(row.kind == "marginal" for row in result.rows)
-        else ""
-    )
-    return (
-        f"{said}. In age bands it is the sampling error within these trials and leaves out the "
-        f"differences between trials, which stand in the checks below.{curves}"
-    )
+def _measures(
+    result: ReferenceRanges, figures: Mapping[tuple[str, str], str]
+) -> Iterable[tuple[str, list[Block]]]:
+    """Title and blocks of each measure: by method the table of limits and its figure."""
+    for measure in result.measures:
+        mine = [row for row in result.rows if row.measure == measure]
+        label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
+        blocks: list[Block] = []
+        for method in dict.fromkeys(row.method for row in mine):
+            rows = _printed([row for row in mine if row.method == method])
+            svg = figures.get((measure, method))
+            name = _with_method(label, method)
+            blocks.append(Html(_limits_html(rows, name, result)))
+            if svg:
+                kinds = {row.kind for row in rows if row.limit is not None}
+                facts = {"options": result.options, "method": method, "kinds": kinds}
+                titles = {
+                    STRATA: f"Limits of {label}{' by age' if 'age' in result.by else ''}.",
+                    META: f"Meta-analytic limits of {label}.",
+                }
+                title = titles.get(method, f"Centiles of {name} by age.")
+                blocks.append(Figure(title=title, caption=_text("limits_figure", **facts), svg=svg))
+            if method == META and any(
+                (e.measure, e.ethnicity) == (measure, ALL) for e in result.meta
+            ):
+                every = [row for row in mine if row.method == META]
+                blocks += [rules_table(every, result), estimates_table(measure, label, result)]
+        yield label, blocks or [Paragraph(_text("no_limits"))]
 
 
-# ------------------------------------------------------------------ one measure
+def _checks(result: ReferenceRanges) -> list[Block | None]:
+    """Every check that these data allow."""
+    return [
+        calibration_table(result),
+        *fit_blocks(result),
+        trial_influence_table(result),
+        partition_table(result),
+        contrast_table(result, "sex"),
+        contrast_table(result, "ethnicity"),
+        indexing_table(result),
+    ]
 
 
-def _measure_section(
-    result: ReferenceRanges, measure: str, figures: Mapping[tuple[str, str], str], anchor: str
-) -> Section:
-    mine = [row for row in result.rows if row.measure == measure]
-    blocks: list[Block] = []
-    for method in dict.fromkeys(row.method for row in mine):
-        rows = [row for row in mine if row.method == method]
-        svg = figures.get((measure, method))
-        if method == STRATA:
-            blocks += _strata_blocks(rows, result, svg or "")
-        elif method == META:
-            label = f"{measure_label(measure, rows[0].unit)}, meta-analytic range"
-            table = Html(_limits_table(meta_headlines(rows), label, result))
-            blocks += meta_blocks(rows, result, svg, table)
-        else:
-            blocks += _curve_blocks(rows, result, svg)
-    label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
-    if not blocks:
-        blocks.append(Paragraph("No limits: see the notes at the top of the page."))
-    return Section(label, anchor, tuple(blocks))
+# ------------------------------------------------------------------ methods
 
 
-def _curve_blocks(
-    rows: Sequence[ReferenceLimit], result: ReferenceRanges, svg: str | None
-) -> list[Block]:
-    """The curves' table at every other printed age, and the centile figure."""
-    label = measure_label(rows[0].measure, rows[0].unit)
-    shown_rows = headlines(rows)
-    name = f"{label}, {METHOD_NAMES[rows[0].method]}"
-    blocks: list[Block] = [Html(_limits_table(shown_rows, name, result))]
-    if svg is not None:
-        blocks.append(
-            Figure(
-                title=f"Centiles of {name} by age.",
-                caption=curve_caption(
-                    rows, result.options.ci_level, internal=result.options.internal
-                ),
-                svg=svg,
-            )
-        )
-    return blocks
+def _method_block(method: str) -> str:
+    return f"methods_{method if method in (STRATA, META) else 'curves'}"
 
 
-def _strata_blocks(
-    rows: Sequence[ReferenceLimit], result: ReferenceRanges, svg: str
-) -> list[Block]:
-    label = measure_label(rows[0].measure, rows[0].unit)
-    level = f"{result.options.ci_level:g}%"
-    figure = Figure(
-        title=f"Limits of {label} by age." if "age" in result.by else f"Limits of {label}.",
-        caption=(
-            f"Marks: limits; bars: their {level} confidence intervals; grey field and dashed line: "
-            "interval and median of everybody in the age band. Groups without a limit leave a gap."
-        ),
-        svg=svg,
-    )
-    return [Html(_limits_table(rows, label, result)), figure]
+def _method_facts(result: ReferenceRanges) -> dict[str, Any]:
+    ethnicities = dict.fromkeys(row.ethnicity for row in result.rows)
+    return {
+        "result": result,
+        "options": result.options,
+        "ethnicities": [ETHNICITY_NAMES[e] for e in ethnicities],
+        "logs": any("log" in e.notes for e in result.meta),
+        "left_out": any({CONSTANT_TRIAL, TINY_TRIALS} & set(e.notes) for e in result.meta),
+        "skewed": any("asymmetric" in r.notes for r in result.rows if r.method == META),
+    }
 
 
-def _limits_table(rows: Sequence[ReferenceLimit], label: str, result: ReferenceRanges) -> str:
-    """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
-    shown_ethnicities = [e for e in (ALL, *ETHNICITIES) if any(r.ethnicity == e for r in rows)]
-    decimals, many = decimals_of(rows), len(result.trials) > 1
-    curve = rows[0].method not in (STRATA, META)
-    cells: dict[tuple[str, float | None, str], list[ReferenceLimit]] = {}
+# ------------------------------------------------------------------ tables of limits
+
+
+_Age = tuple[float | None, float | None, float | None]  # of a band, or a curve's age
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A group's limits as printed: the range with its marks, each limit's interval, n."""
+
+    limits: str
+    marks: str
+    intervals: tuple[str, ...]
+    n: str
+
+
+def _with_method(label: str, method: str) -> str:
+    return label if method == STRATA else f"{label}, {METHOD_NAMES[method]}"
+
+
+def _printed(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
+    """Of each group the rows that the tables show."""
+    if not rows or rows[0].method == STRATA:
+        return list(rows)
+    return meta_headlines(rows) if rows[0].method == META else headlines(rows)
+
+
+def _is_curve(rows: Sequence[ReferenceLimit]) -> bool:
+    return rows[0].method not in (STRATA, META)
+
+
+def _ethnicities(rows: Sequence[ReferenceLimit]) -> list[str]:
+    found = {row.ethnicity for row in rows}
+    return [e for e in (ALL, *ETHNICITIES) if e in found]
+
+
+def _by_group(
+    rows: Sequence[ReferenceLimit],
+) -> dict[tuple[str, _Age, str], list[ReferenceLimit]]:
+    groups: dict[tuple[str, _Age, str], list[ReferenceLimit]] = {}
     for row in rows:
-        at = row.age if curve else row.age_low
-        cells.setdefault((row.sex, at, row.ethnicity), []).append(row)
-    lines: list[str] = []
-    told: set[tuple[str, str]] = set()
+        age = (row.age_low, row.age_high, row.age)
+        groups.setdefault((row.sex, age, row.ethnicity), []).append(row)
+    return groups
+
+
+def _lines(rows: Sequence[ReferenceLimit]) -> list[tuple[str, _Age]]:
+    """Sex and age of each line: bands, or a curve's ages; a group without a curve has no line."""
+    found = dict.fromkeys((row.sex, (row.age_low, row.age_high, row.age)) for row in rows)
+    if not any(row.age is not None for row in rows):
+        return list(found)
+    sexes = list(dict.fromkeys(row.sex for row in rows))
+    kept = [key for key in found if key[1][2] is not None]
+    return sorted(kept, key=lambda key: (sexes.index(key[0]), key[1][2] or 0.0))
+
+
+def _few_ages(rows: Sequence[ReferenceLimit], lines: list[tuple[str, _Age]]) -> list:
+    """All ages of a sex's curves where there are few, else those at multiples of ten."""
+    kept = []
     for sex in dict.fromkeys(row.sex for row in rows):
-        mine = [r for r in rows if r.sex == sex]
-        bands = _shown_ages(mine) if curve else _bands(mine)
-        for number, band in enumerate(bands):
-            name = escape(SEX_NAMES[sex]) if number == 0 else ""
-            style = ' style="border-top:.8px solid var(--rule)"' if number == 0 and lines else ""
-            found = ""
-            for e in shown_ethnicities:
-                key = (sex, band[0], e)
-                cell = _cell_at(cells, key, decimals, many=many, tell_n=(sex, e) not in told)
-                told |= {(sex, e)} if key in cells else set()
-                found += f'<td class="num">{cell}</td>'
-            lines.append(
-                f'<tr{style}><td class="txt"><b>{name}</b></td>'
-                f'<td class="txt" style="white-space:nowrap">'
-                f"{escape(_age_name(band, curve=curve))}</td>"
-                f"{found}</tr>"
-            )
-    heads = "".join(
-        f'<th scope="col" class="num">{escape(ETHNICITY_NAMES[e])}</th>' for e in shown_ethnicities
-    )
-    return (
-        f'<figure class="table"><figcaption><b>{escape(label)}.</b> '
-        f"{escape(_caption(result))}</figcaption>"
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Limits of {escape(label)}">'
-        '<table style="width:100%"><thead><tr><th scope="col">Sex</th>'
-        f'<th scope="col">Age, years</th>{heads}</tr>'
-        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
-        f'<p class="caption">{escape(footnote(rows, result, brackets=True))}</p></figure>'
-    )
+        mine = [line for line in lines if line[0] == sex]
+        if _is_curve(rows) and len(mine) > _MANY_AGES:
+            tens = [line for line in mine if (line[1][2] or 0.0) % 10 == 0]
+            mine = tens or mine[::2]
+        kept += mine or [(sex, (None, None, None))]
+    return kept
 
 
-def _bands(rows: Sequence[ReferenceLimit]) -> list[tuple[float | None, float | None]]:
-    return list(dict.fromkeys((r.age_low, r.age_high) for r in rows))
-
-
-def _shown_ages(rows: Sequence[ReferenceLimit]) -> list[tuple[float | None, float | None]]:
-    """Every age of the curve where there are few, else those at whole tens."""
-    ages = sorted({r.age for r in rows if r.age is not None})
-    if len(ages) > _MANY_AGES:
-        ages = [age for age in ages if age % 10 == 0] or ages[::2]
-    return [(age, None) for age in ages] or [(None, None)]
-
-
-def _age_name(band: tuple[float | None, float | None], *, curve: bool) -> str:
-    if not curve:
-        return band_name(*band)
-    return DASH if band[0] is None else f"{band[0]:g}"
-
-
-def _cell_at(
-    cells: Mapping[tuple[str, float | None, str], list[ReferenceLimit]],
-    key: tuple[str, float | None, str],
-    decimals: int,
-    *,
-    many: bool,
-    tell_n: bool,
-) -> str:
-    """The cell, or that of the whole group where a curve has none at any age.
-
-    A curve's n is that of all its ages: ``tell_n`` at the first age alone.
-    """
-    sex, _, ethnicity = key
-    found = cells.get(key) or cells.get((sex, None, ethnicity))
-    if not found:
-        return DASH
-    text = _cell(found, decimals, many=many)
-    if found[0].age is not None and not tell_n:
-        text = text.rpartition("<br>")[0]
-    return text
-
-
-def _caption(result: ReferenceRanges) -> str:
-    options = result.options
-    what = "Reference interval" if options.healthy_only else "Population distribution"
-    parts = {"two": "lower to upper limit", "lower": "lower limit", "upper": "upper limit"}
-    return (
-        f"{what} ({parts[options.sided]}); in brackets the {options.ci_level:g}% confidence "
-        "interval of each limit; n people."
-    )
-
-
-def _cell(rows: Sequence[ReferenceLimit], decimals: int, *, many: bool) -> str:
-    first = rows[0]
-    n = f"n {shown_count(first.n)}" if first.n is not None else f"n {_hidden_n(first)}"
-    outer = [r for r in rows if r.centile != 50]
-    if any(r.limit is None for r in outer):
-        return f'{DASH}<br><span class="caption">{n}</span>'
-    values = [shown(r.limit, decimals) for r in outer]
-    joined = (" to " if any(MINUS in v for v in values) else "–").join(values)
-    lines = [f"<b>{joined}</b>{marks(first, many=many)}"]
-    for row in outer:
-        if row.ci_low is not None and row.ci_high is not None:
-            low, high = shown(row.ci_low, decimals), shown(row.ci_high, decimals)
-            dash = " to " if MINUS in low + high else "–"
-            moved = MOVED if "ci-at-extreme" in row.notes else ""
-            lines.append(f'<span class="caption">({low}{dash}{high}){moved}</span>')
-    lines.append(f'<span class="caption">{n}</span>')
-    return "<br>".join(lines)
-
-
-def _hidden_n(row: ReferenceLimit) -> str:
-    return DASH if row.below_n is None else escape(f"<{row.below_n}")
+def _age_text(age: _Age) -> str:
+    return f"{age[2]:g}" if age[2] is not None else band_name(age[0], age[1])
 
 
 def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
     """Decimals that show a limit to about 1 % of it: none for 142 mL, one for 6.2 L/min.
 
-    Percentages and volumes above 20 are printed whole, as papers do.
+    Percentages and volumes above 20 are printed without decimals, as papers do.
     """
     known = sorted(abs(r.limit) for r in rows if r.limit is not None)
     middle = known[len(known) // 2] if known else 100.0
     return 0 if middle >= 20 else 1 if middle >= 2 else 2
 
 
-# ------------------------------------------------------------------ people and methods
+def _joined(values: Iterable[float | None], decimals: int) -> str:
+    """``82–171``; ``−3 to 4`` where a number is negative."""
+    texts = [shown(value, decimals) for value in values]
+    return (" to " if any(MINUS in text for text in texts) else "–").join(texts)
 
 
-def _people_section(result: ReferenceRanges) -> Section:
-    blocks: list[Block] = [accounting_table(result)]
-    visits = ", ".join(f"{name} ({_people(n, result)})" for name, n in result.visits)
-    if visits:
-        blocks.append(Paragraph(f"Visits used: {visits}."))
-    blocks += review_blocks(result)
-    blocks += outlier_blocks(result)
-    return Section("People", "people", tuple(blocks))
+def _range(found: Sequence[ReferenceLimit], decimals: int) -> str:
+    """Lower–upper limit; empty where one is missing."""
+    outer = [row.limit for row in found if row.centile != 50]
+    return "" if not outer or None in outer else _joined(outer, decimals)
 
 
-def _people(n: int, result: ReferenceRanges) -> str:
-    few = result.options.min_cell
-    return f"fewer than {few}" if n < few else shown_count(n)
+def _n(row: ReferenceLimit, missing: str = DASH) -> str:
+    """The number of participants, ``<10`` where it is small."""
+    if row.n is not None:
+        return shown_count(row.n)
+    return missing if row.below_n is None else f"<{row.below_n}"
 
 
-def _methods(result: ReferenceRanges) -> tuple[Block, ...]:
-    blocks: list[Block] = [Paragraph(methods_text(result))]
-    if "ethnicity" in result.by:
-        blocks.append(Notice(PROVISIONAL, "note"))
-    blocks.append(
-        Bullets(
-            (
-                "Reference interval: where a stated share of people lies.",
-                "Confidence interval of a limit: how well the limit is known.",
-                "Neither is the confidence interval of a mean.",
-                "Neither says where the mean of a new trial would lie.",
-            )
+def _of_one_trial(row: ReferenceLimit) -> bool:
+    return row.status == "single-trial" or "single-trial" in row.notes
+
+
+def _cell(found: Sequence[ReferenceLimit], decimals: int, result: ReferenceRanges) -> _Cell:
+    first = found[0]
+    limits = _range(found, decimals)
+    marks = _MARKS["small"] * (first.status in ("small-n", "pooled-thin"))
+    marks += _MARKS["one_trial"] * (len(result.trials) > 1 and _of_one_trial(first))
+    intervals = tuple(
+        f"({_joined((row.ci_low, row.ci_high), decimals)})"
+        + _MARKS["moved"] * ("ci-at-extreme" in row.notes)
+        for row in found
+        if limits and row.centile != 50 and row.ci_low is not None and row.ci_high is not None
+    )
+    return _Cell(limits, marks if limits else "", intervals, _n(first))
+
+
+def _footnote(rows: Sequence[ReferenceLimit], result: ReferenceRanges, *, brackets: bool) -> str:
+    """What the table's dashes and marks mean; ``brackets``: it shows the limits' intervals."""
+    unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
+    return _text(
+        "footnote",
+        brackets=brackets,
+        options=result.options,
+        marks=_MARKS,
+        curve=_is_curve(rows),
+        method=rows[0].method,
+        kinds={r.kind for r in rows if r.limit is not None},
+        statuses={r.status for r in rows},
+        notes={note for r in rows for note in r.notes},
+        unlinked=", ".join(dict.fromkeys(unlinked)),
+        one_trial=len(result.trials) > 1 and any(map(_of_one_trial, rows)),
+        n_withheld=any(r.n is None and r.limit is not None for r in rows),
+    )
+
+
+def _table_lines(
+    rows: Sequence[ReferenceLimit],
+    lines: Sequence[tuple[str, _Age]],
+    result: ReferenceRanges,
+    *,
+    fill: bool,
+) -> list[dict[str, Any]]:
+    """The lines of a table: name of the sex where it begins, age, a cell or None by ethnicity.
+
+    A curve's n is of all its ages and printed once per group. ``fill``: a group without a curve
+    has the same cell at each age.
+    """
+    groups, decimals = _by_group(rows), decimals_of(rows)
+    counted: set[tuple[str, str]] = set()
+    made, before = [], ""
+    for sex, age in lines:
+        cells: list[_Cell | None] = []
+        for ethnicity in _ethnicities(rows):
+            found = groups.get((sex, age, ethnicity))
+            if not found and fill:
+                found = groups.get((sex, (None, None, None), ethnicity))
+            cell = _cell(found, decimals, result) if found else None
+            if cell is not None and found and found[0].age is not None:
+                if (sex, ethnicity) in counted:
+                    cell = _Cell(cell.limits, cell.marks, cell.intervals, "")
+                counted.add((sex, ethnicity))
+            cells.append(cell)
+        no_age = _is_curve(rows) and age[2] is None
+        made.append(
+            {
+                "sex": SEX_NAMES[sex] if sex != before else "",
+                "age": DASH if no_age else _age_text(age),
+                "cells": cells,
+            }
+        )
+        before = sex
+    return made
+
+
+def _limits_html(rows: Sequence[ReferenceLimit], label: str, result: ReferenceRanges) -> str:
+    """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
+    lines = _few_ages(rows, _lines(rows))
+    return (
+        environment()
+        .get_template("limits.html.j2")
+        .render(
+            label=label,
+            heads=[ETHNICITY_NAMES[e] for e in _ethnicities(rows)],
+            lines=_table_lines(rows, lines, result, fill=True),
+            caption=_text("limits_caption", options=result.options),
+            footnote=_footnote(rows, result, brackets=True),
         )
     )
-    return tuple(blocks)
+
+
+# ------------------------------------------------------------------ the table of a paper
+
+
+def _tables(result: ReferenceRanges) -> list[list[ReferenceLimit]]:
+    """The printed rows of each measure and method."""
+    keys = dict.fromkeys((row.measure, row.method) for row in result.rows)
+    return [_printed([r for r in result.rows if (r.measure, r.method) == key]) for key in keys]
+
+
+def paper_table_csv(result: ReferenceRanges) -> str:
+    """A row for each measure, method, sex and age; the range and n of each ethnicity as columns."""
+    ethnicities = _ethnicities(result.rows)
+    columns = ["measure", "unit", "method", "sex", "age"]
+    columns += [name for e in ethnicities for name in (e, f"{e}_n")]
+    note = "" if result.options.healthy_only else result.title
+    lines = []
+    for rows in _tables(result):
+        first, groups, decimals = rows[0], _by_group(rows), decimals_of(rows)
+        for sex, age in _lines(rows):
+            cells: list[str | None] = [first.measure, first.unit, first.method, sex, _age_text(age)]
+            for ethnicity in ethnicities:
+                found = groups.get((sex, age, ethnicity), [])
+                n = found[0].n if found else None
+                count = str(n) if n is not None else _n(found[0], "") if found else ""
+                cells += [_range(found, decimals) or None, count or None]
+            lines.append((*cells, note))
+    return csv_text([*columns, "note"], lines)
+
+
+def paper_table_html(result: ReferenceRanges) -> str:
+    """The same as a page of plain tables, styled cell by cell, which word processors keep."""
+    tables = [
+        {
+            "label": _with_method(measure_label(rows[0].measure, rows[0].unit), rows[0].method),
+            "heads": [ETHNICITY_NAMES[e] for e in _ethnicities(rows)],
+            "lines": _table_lines(rows, _lines(rows), result, fill=False),
+            "footnote": _footnote(rows, result, brackets=False),
+        }
+        for rows in _tables(result)
+    ]
+    return (
+        environment()
+        .get_template("table.html.j2")
+        .render(
+            title=f"{result.title}: {result.name}",
+            what=_text("paper_table", result=result, options=result.options),
+            tables=tables,
+            provisional=_text("provisional") if "ethnicity" in result.by else "",
+            research_use=RESEARCH_USE,
+        )
+    )

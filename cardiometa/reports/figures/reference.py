@@ -1,0 +1,288 @@
+"""The figures of reference ranges: limits by age band, centile curves and worm plots, by sex."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ...records import ETHNICITIES
+from ..style import (
+    PALETTE,
+    SOFT,
+    figure_style,
+    figure_svg,
+    measure_label,
+    measure_name,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ...reference.results import CurveLine, CurveParticipants, ReferenceLimit, WormPlot
+
+
+ALL: Final = "all"
+META: Final = "meta"
+STRATA: Final = "strata"
+SEX_NAMES: Final = {"male": "Men", "female": "Women", ALL: "Men and women"}
+ETHNICITY_NAMES: Final = {
+    ALL: "All",
+    "white": "White",
+    "black": "Black",
+    "south-asian": "South Asian",
+    "chinese": "Chinese",
+    "mixed-other": "Mixed or other",
+    "asian-unspecified": "Asian, unspecified",
+}
+METHOD_NAMES: Final = {
+    STRATA: "strata",
+    "lms": "LMS curves",
+    "gaussian": "normal curves",
+    "linear": "linear, one SD",
+    "quantile": "quantile regression",
+    "fractional-polynomial": "fractional polynomials",
+    META: "meta-analytic range",
+}
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+_SPREAD: Final = 0.62  # of the distance between two bands
+_HALF_BAND: Final = 0.46
+_FIELD: Final = "#eef0f2"
+
+_Band = tuple[float | None, float | None]
+_Item = TypeVar("_Item", "ReferenceLimit", "CurveLine")
+
+
+def band_name(age_low: float | None, age_high: float | None) -> str:
+    """``18–29`` for [18, 30), ``≥70`` for an open band, ``All ages`` where not banded.
+
+    Bands that do not end at integer years are shown as they are: ``17.5 to <30``.
+    """
+    if age_low is None:
+        return "All ages"
+    if age_high is None:
+        return f"≥{age_low:g}"
+    if float(age_low).is_integer() and float(age_high).is_integer():
+        return f"{age_low:g}–{age_high - 1:g}"
+    return f"{age_low:g} to <{age_high:g}"
+
+
+def headlines(items: Sequence[_Item]) -> list[_Item]:
+    """Of each group the curves to show: marginal ones where there are any, else what it has."""
+    rank = {"marginal": 0, "conditional": 1, "population": 2}
+    best: dict[tuple[str, str], int] = {}
+    for item in items:
+        key = (item.sex, item.ethnicity)
+        best[key] = min(best.get(key, 9), rank[item.kind])
+    return [item for item in items if rank[item.kind] == best[item.sex, item.ethnicity]]
+
+
+def meta_headlines(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
+    """Of each group the rows of the first rule, marginal where there are any."""
+
+    def group(row: ReferenceLimit) -> tuple[object, ...]:
+        return (row.sex, row.ethnicity, row.age_low, row.age_high)
+
+    best: dict[tuple[object, ...], tuple[str, str]] = {}
+    for row in rows:  # in the order of the rules, the marginal kind first
+        best.setdefault(group(row), (row.limits, row.kind))
+    return [row for row in rows if best[group(row)] == (row.limits, row.kind)]
+
+
+# ------------------------------------------------------------------ panels by sex
+
+
+def _by_sex(
+    rows: Sequence[Any],
+    size_mm: tuple[float, float],
+    draw: Callable[[Axes, str, Sequence[str]], None],
+    population_title: str,
+    words: tuple[str, str],
+) -> str:
+    """One panel per sex with a common legend of the ethnicities of ``rows``."""
+    sexes = list(dict.fromkeys(row.sex for row in rows))
+    ethnicities = [e for e in (ALL, *ETHNICITIES) if any(row.ethnicity == e for row in rows)]
+    first = rows[0]
+    with figure_style():
+        figure = new_figure(*size_mm)
+        panels = figure.subplots(1, len(sexes), sharey=True, sharex=True, squeeze=False)[0]
+        for panel, sex in zip(panels, sexes, strict=True):
+            draw(panel, sex, ethnicities)
+            panel.set_title(SEX_NAMES[sex], loc="left")
+        panels[0].set_ylabel(measure_label(first.measure, first.unit))
+        if population_title:
+            figure.suptitle(population_title, x=0.01, ha="left", fontsize=8, color=SOFT)
+        lines = 1 if len(ethnicities) <= 4 or len(sexes) > 1 else 2
+        figure.tight_layout(rect=(0, 0.06 * lines + 0.01, 1, 0.95 if population_title else 1))
+        handles, labels = panels[0].get_legend_handles_labels()
+        if labels:
+            style = {"ncols": -(-len(labels) // lines), "columnspacing": 1.4, "handletextpad": 0.5}
+            figure.legend(handles, labels, loc="lower center", **style)
+        title, description = words
+        name = measure_label(first.measure, first.unit)
+        return figure_svg(
+            figure,
+            title=f"{title} of {measure_name(first.measure)} by age",
+            description=f"{name}: {description} with intervals; the numbers are in the table of "
+            "this measure.",
+        )
+
+
+def _style(ethnicity: str) -> dict[str, Any]:
+    """Colour, marker and line width of an ethnicity; of all together black and stronger."""
+    if ethnicity == ALL:
+        return {"color": PALETTE[-1], "marker": "o", "markersize": 4, "linewidth": 1.2}
+    place = ETHNICITIES.index(ethnicity) % (len(PALETTE) - 1)
+    marker = _MARKERS[place % len(_MARKERS)]
+    return {"color": PALETTE[place], "marker": marker, "markersize": 3.6, "linewidth": 0.7}
+
+
+# ------------------------------------------------------------------ limits by age band
+
+
+def limits_figure(rows: Sequence[ReferenceLimit], *, population_title: str = "") -> str:
+    """The SVG of one measure's limits ``rows``.
+
+    ``population_title`` is printed above where the rows are not a reference interval.
+    """
+    bands = list(dict.fromkeys((row.age_low, row.age_high) for row in rows))
+    centiles = sorted({row.centile for row in rows})
+    place = {band: float(number) for number, band in enumerate(bands)}
+    sexes = len({row.sex for row in rows})
+    width = 88.0 * sexes if len(bands) > 1 else 62.0 * sexes + 12
+
+    def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
+        mine = [r for r in rows if r.sex == sex]
+        _shade(panel, [r for r in mine if r.ethnicity == ALL], place, centiles)
+        shown = [e for e in ethnicities if any(r.limit is not None for r in of(e, rows))]
+        for number, ethnicity in enumerate(shown):
+            offset = 0.0 if len(shown) == 1 else (number / (len(shown) - 1) - 0.5) * _SPREAD
+            for centile in centiles:
+                line = [r for r in of(ethnicity, mine) if r.centile == centile]
+                if centile != 50:
+                    _limit_line(panel, line, place, offset, _style(ethnicity))
+            # The legend's entry, also where this panel has no such limit.
+            width = 1.4 if ethnicity == ALL else 0.9
+            name = ETHNICITY_NAMES[ethnicity]
+            panel.plot([], [], label=name, **{**_style(ethnicity), "linewidth": width})
+        panel.set_xticks(list(place.values()), [band_name(*band) for band in bands])
+        panel.set_xlim(-0.5, len(bands) - 0.5)
+        if len(bands) > 1:
+            panel.set_xlabel("Age, years")
+        panel.margins(y=0.06)
+
+    def of(ethnicity: str, some: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
+        return [r for r in some if r.ethnicity == ethnicity]
+
+    words = ("Limits", "lower and upper limits")
+    return _by_sex(rows, (max(width, 100.0), 84.0), draw, population_title, words)
+
+
+def _shade(
+    panel: Axes,
+    rows: Sequence[ReferenceLimit],
+    place: dict[_Band, float],
+    centiles: Sequence[float],
+) -> None:
+    """The interval of all ethnicities in each band as a grey field, the median dashed."""
+    for band, x in place.items():
+        edges = [x - _HALF_BAND, x + _HALF_BAND]
+        found = {r.centile: r.limit for r in rows if (r.age_low, r.age_high) == band}
+        low, median, high = (found.get(c) for c in (centiles[0], 50, centiles[-1]))
+        if low is not None and high is not None and centiles[0] < 50 < centiles[-1]:
+            panel.fill_between(edges, low, high, color=_FIELD, linewidth=0)
+        if median is not None and 50 in centiles:
+            panel.plot(edges, [median] * 2, color=SOFT, linewidth=0.8, dashes=(3, 2))
+
+
+def _limit_line(
+    panel: Axes,
+    rows: Sequence[ReferenceLimit],
+    place: dict[_Band, float],
+    offset: float,
+    style: dict[str, Any],
+) -> None:
+    line = {"color": style["color"], "linewidth": style["linewidth"]}
+    known = [(place[r.age_low, r.age_high], r) for r in rows if r.limit is not None]
+    # A line joins neighbouring bands only: a suppressed cell leaves a gap.
+    for (x, row), (after, following) in pairwise(known):
+        if after - x == 1:
+            alpha = 1.0 if row.ethnicity == ALL else 0.7
+            limits = [row.limit, following.limit]
+            panel.plot([x + offset, after + offset], limits, alpha=alpha, **line)
+    for x, row in known:
+        if row.ci_low is not None and row.ci_high is not None:
+            ends = [row.ci_low, row.ci_high]
+            panel.plot([x + offset] * 2, ends, **{**line, "linewidth": 0.9})
+        panel.plot([x + offset], [row.limit], markeredgewidth=0, **{**style, "linewidth": 1.2})
+
+
+# ------------------------------------------------------------------ centile curves
+
+
+def curve_figure(
+    lines: Sequence[CurveLine], people: Sequence[CurveParticipants], *, population_title: str = ""
+) -> str:
+    """The SVG of one measure's curves by one method; ``people`` only for internal pages."""
+    used = headlines(lines)
+
+    def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
+        dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 1.6, "zorder": 0}
+        for part in (p for p in people if p.sex == sex):
+            panel.plot(part.age, part.value, color="#b8b8b8", rasterized=True, **dots)
+        for line in (line for line in used if line.sex == sex):
+            _draw_curve(panel, line)
+        for ethnicity in ethnicities:
+            colour, name = _style(ethnicity)["color"], ETHNICITY_NAMES[ethnicity]
+            panel.plot([], [], color=colour, label=name)
+        panel.set_xlabel("Age, years")
+
+    width = max(88.0 * len({line.sex for line in lines}), 110.0)
+    words = ("Centiles", "lower and upper limit by age")
+    return _by_sex(used, (width, 92.0), draw, population_title, words)
+
+
+def _draw_curve(panel: Axes, line: CurveLine) -> None:
+    colour, everyone = _style(line.ethnicity)["color"], line.ethnicity == ALL
+    for index, centile in enumerate(line.centiles):
+        limit = line.limits.limit[:, index]
+        if centile == 50:
+            if everyone:
+                panel.plot(line.ages, limit, color=colour, linewidth=0.9, dashes=(4, 2.5))
+            continue
+        low, high = line.limits.low[:, index], line.limits.high[:, index]
+        alpha = 0.16 if everyone else 0.1
+        panel.fill_between(line.ages, low, high, color=colour, alpha=alpha, linewidth=0)
+        style: dict[str, Any] = {"linestyle": ":" if line.thin else "-"}
+        panel.plot(line.ages, limit, color=colour, linewidth=1.5 if everyone else 0.9, **style)
+
+
+def worm_figure(worms: Sequence[WormPlot]) -> str:
+    """The SVG of one measure's worm plots: a row per sex, a column per age group."""
+    sexes = list(dict.fromkeys(w.sex for w in worms))
+    columns = max(sum(w.sex == sex for w in worms) for sex in sexes)
+    with figure_style():
+        figure = new_figure(58.0 * max(columns, 2), 46.0 * len(sexes) + 8)
+        axes = figure.subplots(len(sexes), columns, sharex=True, sharey=True, squeeze=False)
+        for row, sex in zip(axes, sexes, strict=True):
+            mine = [w for w in worms if w.sex == sex]
+            for panel in row[len(mine) :]:
+                panel.set_visible(False)
+            for panel, worm in zip(row, mine, strict=False):
+                half = worm.half_width
+                panel.fill_between(worm.expected, -half, half, color=_FIELD, linewidth=0)
+                panel.axhline(0, color=SOFT, linewidth=0.6)
+                style: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "markersize": 2.6}
+                panel.plot(worm.expected, worm.deviation, **style)
+                ages = worm.ages.replace("-", "–").replace(">=", "≥")
+                panel.set_title(f"{SEX_NAMES[sex]}, {ages}", loc="left", fontsize=8)
+            row[0].set_ylabel("Deviation")
+        for panel in axes[-1]:
+            panel.set_xlabel("Expected z")
+        figure.tight_layout()
+        return figure_svg(
+            figure,
+            title=f"Worm plots of {measure_name(worms[0].measure)}",
+            description="Observed minus expected z scores at centiles, by sex and age group.",
+        )
