@@ -18,8 +18,8 @@ import numpy as np
 from scipy import linalg
 
 from ..errors import EstimationError
+from .basis_functions import Term
 from .lms import lms_log_density_terms, lms_shape_score
-from .splines import Term
 
 _MAX_PASSES = 200
 _MAX_UPDATES = 25  # of the penalties between two passes over the people
@@ -50,7 +50,7 @@ class Family(Protocol):
         """What `scores` leaves out of the log likelihood."""
 
 
-class NormalLaw:
+class NormalDistribution:
     """y ~ N(mean, SD²); predictors the mean and the log SD."""
 
     names: tuple[str, ...] = ("mean", "log_sd")
@@ -80,7 +80,7 @@ class NormalLaw:
         return -len(y) * float(np.log(2 * np.pi)) / 2
 
 
-class LmsLaw:
+class LmsDistribution:
     """The LMS law of `lms`; predictors log M, log S and L. ``y`` is ln of the values."""
 
     names: tuple[str, ...] = ("log_m", "log_s", "l")
@@ -470,5 +470,5 @@ def _inverse(A: np.ndarray) -> np.ndarray:
     return np.asarray(whole * scale[:, None] * scale)
 
 
-Law = Literal["normal", "lms"]
-LAWS: dict[str, Family] = {"normal": NormalLaw(), "lms": LmsLaw()}
+Distribution = Literal["normal", "lms"]
+DISTRIBUTIONS: dict[str, Family] = {"normal": NormalDistribution(), "lms": LmsDistribution()}

@@ -25,8 +25,7 @@ from cardiometa.pooling.first_stage.arm_sums import (
 )
 from cardiometa.statistics.meta import pool_estimates, pooled_interval, prediction_interval
 from cardiometa.statistics.mixed.one_stage import METHODS, contrast_interval, fit_one_stage
-from cardiometa.statistics.mixed.sufficient_statistics import summarise_rows
-from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
+from cardiometa.statistics.mixed.sufficient_statistics import ModelColumns, summarise_rows
 
 EFFECT = 2.0
 DESIGNS = [(k, tau) for k in (3, 5, 10, 20) for tau in (0.0, 1.0, 2.0)]

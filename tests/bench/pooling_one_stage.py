@@ -27,8 +27,7 @@ import numpy as np
 from cardiometa.pooling.first_stage.arm_sums import ArmSums, model_block
 from cardiometa.statistics.meta import pool_estimates
 from cardiometa.statistics.mixed.one_stage import contrast_interval, fit_one_stage
-from cardiometa.statistics.mixed.sufficient_statistics import summarise_rows
-from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
+from cardiometa.statistics.mixed.sufficient_statistics import ModelColumns, summarise_rows
 
 PROGRAM = (sys.executable, "-m", "cardiometa", "pool-trials")
 PEER = """

@@ -21,7 +21,7 @@ from cardiometa.records import SEXES, CohortTable
 from cardiometa.reference.options import Method, ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.results import ReferenceLimit
-from tests.kit.hhc_consortium import LAWS, MIX, TAU, hhc_consortium, true_limits
+from tests.kit.hhc_consortium import DISTRIBUTIONS, MIX, TAU, hhc_consortium, true_limits
 
 AGES = tuple(float(a) for a in range(35, 76, 5))
 OUTER = (2.5, 97.5)
@@ -63,12 +63,16 @@ def main(seed: int, path: str | None) -> None:
     if path is not None:
         frame.to_csv(path, index=False)
     table = CohortTable(
-        rows=frame, name="simulated", sha256="00" * 32, measures=tuple(LAWS), conventions={}
+        rows=frame,
+        name="simulated",
+        sha256="00" * 32,
+        measures=tuple(DISTRIBUTIONS),
+        conventions={},
     )
     lms, linear = limits(table, "lms"), limits(table, "linear")
     held = []
     print("measure, sex, ethnicity: LMS 2.5 / 97.5 %, linear 2.5 / 97.5 %, held cond. / marg.")
-    for measure in LAWS:
+    for measure in DISTRIBUTIONS:
         for sex in SEXES:
             for ethnicity in MIX:
                 ours = errors(lms, measure, sex, ethnicity, "conditional")

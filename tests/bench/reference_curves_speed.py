@@ -17,9 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cardiometa.statistics.location_scale import LmsLaw, NormalLaw, fit_location_scale
+from cardiometa.statistics.basis_functions import SplineBasis, fixed_term, smooth_term
+from cardiometa.statistics.location_scale import (
+    LmsDistribution,
+    NormalDistribution,
+    fit_location_scale,
+)
 from cardiometa.statistics.quantile import check_loss, fit_quantile
-from cardiometa.statistics.splines import SplineBasis, fixed_term, smooth_term
 
 TAUS = (0.025, 0.5, 0.975)
 R = r"""
@@ -91,7 +95,10 @@ def main(n: int) -> None:
             f"pfn {pfn:.3f} s ({seconds / pfn:.2f}); loss / theirs - 1 = {fit.loss / loss - 1:.1e}"
             f"{statsmodels_quantile(X, y, tau)} (ours {fit.loss:.6f})"
         )
-    for name, law, values in (("lms", LmsLaw(), np.log(y)), ("gaulss", NormalLaw(), y)):
+    for name, law, values in (
+        ("lms", LmsDistribution(), np.log(y)),
+        ("gaulss", NormalDistribution(), y),
+    ):
         peer = next(p for p in peers if p[0] == name)
         for size in (int(peer[1]), n):
             ages, cell = np.unique(age[:size], return_inverse=True)

@@ -49,7 +49,7 @@ class Law:
     old: float = 0.0
 
 
-LAWS = {
+DISTRIBUTIONS = {
     "lv_edv_ml": Law(
         male=165, female=132, slope=-0.0045, bend=-3e-5, s=0.17, s_slope=4e-4, ell=0.4
     ),
@@ -93,7 +93,7 @@ def true_limits(
     measure: str, sex: str, ethnicity: str, ages: np.ndarray, centile: float, *, tau: float = 0.0
 ) -> np.ndarray:
     """The limit of an average trial, or (tau) of a new one, at ages."""
-    law = LAWS[measure]
+    law = DISTRIBUTIONS[measure]
     male = np.full(len(ages), sex == "male")
     log_m, s, ell = parameters(law, ages, male, np.full(len(ages), ETHNIC[ethnicity]))
     if tau == 0:
@@ -125,7 +125,7 @@ def hhc_consortium(seed: int = 1, *, scale: float = 1.0) -> pd.DataFrame:
     effects = TAU * rng.standard_normal(len(TRIALS))
     body = rng.standard_normal(n)  # a large heart is large in every measure
     columns = {}
-    for name, law in LAWS.items():
+    for name, law in DISTRIBUTIONS.items():
         log_m, s, ell = parameters(law, age, male, ethnic)
         z = np.sqrt(0.5) * (body + rng.standard_normal(n))
         columns[name] = lms_centile(z, np.exp(log_m + law.trial * effects[trial]), s, ell)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cardiometa.pooling.first_stage.arm_sums import OUTCOME, ArmSums, arm_sums, centre, model_block
 from cardiometa.statistics.mixed.one_stage import CORRELATED, OneStageFit, fit_one_stage
-from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
+from cardiometa.statistics.mixed.sufficient_statistics import ModelColumns
 
 TREAT = "arm:active"
 

@@ -22,7 +22,7 @@ from cardiometa.pooling.first_stage.arm_sums import OUTCOME, arm_sums, model_blo
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.statistics.mixed.one_stage import contrast_interval, fit_one_stage
-from cardiometa.statistics.mixed.trial_contrasts import ModelColumns
+from cardiometa.statistics.mixed.sufficient_statistics import ModelColumns
 from tests.kit.one_stage import TREAT, sums_by_trial
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 

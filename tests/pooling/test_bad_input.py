@@ -12,7 +12,7 @@ from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.statistics.cox import fit_cox, risk_sets
+from cardiometa.statistics.event_models import fit_cox, risk_sets
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 WIDE = PoolingOptions(

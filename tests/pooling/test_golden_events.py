@@ -11,7 +11,7 @@ from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.second_stage.events import fit_stratified
-from cardiometa.statistics.cox import fit_cox, partial_likelihood, risk_sets
+from cardiometa.statistics.event_models import fit_cox, partial_likelihood, risk_sets
 from tests.kit.pooling_tables import cohort_table
 
 FOLDER = Path(__file__).parents[1] / "golden" / "pooling"

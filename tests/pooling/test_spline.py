@@ -14,9 +14,9 @@ from cardiometa.errors import UsageError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.subgroups import spline
+from cardiometa.statistics.basis_functions import common_knots, restricted_cubic
 from cardiometa.statistics.meta import pool_estimates
 from cardiometa.statistics.multivariate import criterion, fit_unstructured
-from cardiometa.statistics.splines import common_knots, restricted_cubic
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 
 FOLDER = Path(__file__).parents[1] / "golden" / "pooling"

@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 from scipy import special
 
-from cardiometa.statistics.fractional_polynomials import choose_powers
+from cardiometa.statistics.basis_functions import (
+    SplineBasis,
+    choose_powers,
+    fixed_term,
+    random_term,
+    smooth_term,
+)
 from cardiometa.statistics.lms import box_cox_power, lms_centile, profile_log_likelihood
-from cardiometa.statistics.location_scale import FitSettings, LmsLaw, NormalLaw, fit_location_scale
+from cardiometa.statistics.location_scale import (
+    FitSettings,
+    LmsDistribution,
+    NormalDistribution,
+    fit_location_scale,
+)
 from cardiometa.statistics.mixed.random_intercept import fit_random_intercept
 from cardiometa.statistics.quantile import _fit_all, fit_quantile, sandwich_covariance
-from cardiometa.statistics.splines import SplineBasis, fixed_term, random_term, smooth_term
 
 FOLDER = Path(__file__).parents[1] / "golden" / "reference" / "curves"
 
@@ -71,7 +81,7 @@ def test_the_normal_law_with_one_sd_is_lme4s_reml():
     scale = [fixed_term("one", np.ones((len(age), 1)))]
     settings = FitSettings(tolerance=1e-14)
     cell = np.arange(len(age))
-    fit = fit_location_scale(NormalLaw(), people["value"], cell, [mean, scale], settings)
+    fit = fit_location_scale(NormalDistribution(), people["value"], cell, [mean, scale], settings)
     wanted = GOLDEN["mixed"]
     _close(fit.coefficients[1] / 50, wanted["b1"], 1e-6)
     _close(np.exp(2 * fit.coefficients[-1]), wanted["sigma2"], 1e-6)
@@ -104,7 +114,7 @@ def test_lms_is_vgams_on_bmi_nz(name):
             _close(lms_centile(special.ndtri(float(p)), m[i], s[i], ell), value, 1e-4)
 
 
-class _LmsOfM(LmsLaw):
+class _LmsOfM(LmsDistribution):
     """The law with a predictor of M itself, as VGAM's identity link has it."""
 
     def start(self, y):
@@ -128,7 +138,7 @@ def test_location_and_scale_are_mgcvs_gaulss():
     basis = SplineBasis(low=ages[0], high=ages[-1], segments=17)
     term = smooth_term("age", basis, ages)
     settings = FitSettings(adjust=False)
-    fit = fit_location_scale(NormalLaw(), people["y"], cell, [[term], [term]], settings)
+    fit = fit_location_scale(NormalDistribution(), people["y"], cell, [[term], [term]], settings)
     wanted = GOLDEN["gaulss"]
     b, V, size = fit.coefficients, fit.covariance, basis.size
     for age in range(25, 80, 5):

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.statistics.mixed import information
-from cardiometa.statistics.mixed.information import Information, Layout
-from cardiometa.statistics.mixed.trial_contrasts import RESIDUALS
+from cardiometa.statistics.mixed import likelihood as information
+from cardiometa.statistics.mixed.likelihood import Information, Layout
+from cardiometa.statistics.mixed.sufficient_statistics import RESIDUALS
 from tests.kit.one_stage import fit_of, sums_by_trial
 from tests.statistics.test_one_stage import numbers, people
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from cardiometa.pooling.first_stage.arm_sums import effects_of_trial
 from cardiometa.statistics.meta import pool_estimates
-from cardiometa.statistics.mixed.likelihood import Model, pieces_at
+from cardiometa.statistics.mixed.likelihood import Model, likelihood_terms
 from cardiometa.statistics.mixed.one_stage import contrast_interval
-from cardiometa.statistics.mixed.sufficient_statistics import merge_summaries
-from cardiometa.statistics.mixed.trial_contrasts import RESIDUALS
+from cardiometa.statistics.mixed.sufficient_statistics import RESIDUALS, merge_summaries
 from tests.kit.one_stage import fit_of, sums_by_trial
 from tests.kit.pooling_tables import simulate_wide
 
@@ -181,7 +180,7 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
     assert fit.checks.starts >= 1
     model = Model(data=fit.data, basis=fit.basis, restricted=True)
     at = np.concatenate([fit.theta, fit.variances])
-    here = pieces_at(model, at)
+    here = likelihood_terms(model, at)
     observed = here.observed.dense()
     step = 1e-4 * np.maximum(at, 0.1)
     for r in range(len(at)):
@@ -190,10 +189,10 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
         up, down = at.copy(), at.copy()
         up[r] += step[r]
         down[r] = max(at[r] - step[r], 1e-9)
-        high, low = pieces_at(model, up), pieces_at(model, down)
+        high, low = likelihood_terms(model, up), likelihood_terms(model, down)
         assert min(high.criterion, low.criterion) >= here.criterion - 1e-9
         slope = -0.5 * (high.criterion - low.criterion) / (up[r] - down[r])
-        middle = pieces_at(model, (up + down) / 2).score[r]
+        middle = likelihood_terms(model, (up + down) / 2).score[r]
         assert slope == pytest.approx(middle, abs=2e-4 * (1 + abs(observed[r, r]) ** 0.5))
         curve = -(high.score - low.score) / (up[r] - down[r])
         assert curve[r] == pytest.approx(observed[r, r], rel=2e-2, abs=1e-6)

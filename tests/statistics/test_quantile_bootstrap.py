@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cardiometa.statistics.quantile import check_loss, fit_quantile, sandwich_covariance
-from cardiometa.statistics.quantile_bootstrap import QuantileProblem, _drawn, resampled_quantiles
-from cardiometa.statistics.splines import SplineBasis
+from cardiometa.statistics.basis_functions import SplineBasis
+from cardiometa.statistics.quantile import (
+    QuantileProblem,
+    _drawn,
+    check_loss,
+    fit_quantile,
+    resampled_quantiles,
+    sandwich_covariance,
+)
 
 
 def _people(n, seed=1):

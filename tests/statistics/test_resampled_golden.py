@@ -10,9 +10,14 @@ import pytest
 
 from cardiometa.reference.curves.fit import CurveData
 from cardiometa.reference.curves.per_group import _rivals
-from cardiometa.statistics.fractional_polynomials import choice_weights, choose_powers
-from cardiometa.statistics.quantile import check_loss, fit_quantile, sandwich_covariance
-from cardiometa.statistics.quantile_bootstrap import QuantileProblem, _planes
+from cardiometa.statistics.basis_functions import choice_weights, choose_powers
+from cardiometa.statistics.quantile import (
+    QuantileProblem,
+    _planes,
+    check_loss,
+    fit_quantile,
+    sandwich_covariance,
+)
 
 FOLDER = Path(__file__).parents[1] / "golden" / "reference" / "resampled"
 

@@ -25,13 +25,15 @@ from ...records import TrialSummary
 from ...statistics.mixed.sufficient_statistics import (
     ALIAS_TOLERANCE,
     AbsorbedSums,
+    ModelColumns,
+    TrialBlock,
     absorb,
     constant_columns,
     merge_summaries,
     summarise_rows,
     transform_summary,
+    trial_block,
 )
-from ...statistics.mixed.trial_contrasts import ModelColumns, TrialBlock, trial_block
 from ..results import Study
 
 OUTCOME = "outcome"

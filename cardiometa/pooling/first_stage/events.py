@@ -14,8 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...statistics.cox import RiskSets, fit_cox, partial_likelihood, risk_sets
-from ...statistics.firth import fit_logistic
+from ...statistics.event_models import (
+    RiskSets,
+    fit_cox,
+    fit_logistic,
+    partial_likelihood,
+    risk_sets,
+)
 from ..endpoint.analysis_set import Analysed
 from ..options import PoolingOptions
 from ..results import Study

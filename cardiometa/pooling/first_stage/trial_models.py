@@ -12,8 +12,7 @@ from scipy.special import gammaln
 from scipy.stats import rankdata
 
 from ...statistics.mixed.one_stage import contrast_interval, fit_one_stage
-from ...statistics.mixed.sufficient_statistics import summarise_rows
-from ...statistics.mixed.trial_contrasts import ModelColumns, trial_block
+from ...statistics.mixed.sufficient_statistics import ModelColumns, summarise_rows, trial_block
 from ..endpoint.analysis_set import Analysed, worse_direction
 from ..endpoint.endpoint import CLUSTER
 from ..options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions

@@ -15,8 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import UsageError
-from ...statistics.cox import partial_likelihood
-from ...statistics.firth import Pieces, maximise
+from ...statistics.event_models import LikelihoodTerms, maximise, partial_likelihood
 from ...statistics.meta import t_interval
 from ..endpoint.analysis_set import Analysed
 from ..first_stage.events import trial_design, trial_risk_sets
@@ -264,16 +263,16 @@ def fit_stratified(
         own = np.sqrt((one.x**2).mean(axis=0))
         scale[at[len(place) :]] = own[len(place) :]
 
-    def pieces(beta: np.ndarray) -> Pieces:
+    def terms(beta: np.ndarray) -> LikelihoodTerms:
         value, score, information = 0.0, np.zeros(size), np.zeros((size, size))
         for one, at in zip(sets, indices, strict=True):
             part = partial_likelihood(one, beta[at] / scale[at])
             value += part.value
             score[at] += part.score / scale[at]
             information[np.ix_(at, at)] += part.information / np.outer(scale[at], scale[at])
-        return Pieces(value=value, score=score, information=information)
+        return LikelihoodTerms(value=value, score=score, information=information)
 
-    fit = maximise(pieces, np.zeros(size))
+    fit = maximise(terms, np.zeros(size))
     if fit is None:
         return None
     k = len(arms)

@@ -29,8 +29,7 @@ from ...statistics.mixed.one_stage import (
     contrast_interval,
     fit_one_stage,
 )
-from ...statistics.mixed.sufficient_statistics import absorb
-from ...statistics.mixed.trial_contrasts import RESIDUALS, ModelColumns, TrialBlock
+from ...statistics.mixed.sufficient_statistics import RESIDUALS, ModelColumns, TrialBlock, absorb
 from ...statistics.multivariate import MultivariateFit, Part, fit_parts
 from ..first_stage.arm_sums import (
     INTERCEPT,

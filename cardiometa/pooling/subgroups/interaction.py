@@ -15,11 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ...statistics.cox import fit_cox, risk_sets
-from ...statistics.firth import fit_logistic
+from ...statistics.event_models import fit_cox, fit_logistic, risk_sets
 from ...statistics.mixed.one_stage import OneStageFit, fit_one_stage
-from ...statistics.mixed.sufficient_statistics import absorb
-from ...statistics.mixed.trial_contrasts import ModelColumns, TrialBlock, trial_block
+from ...statistics.mixed.sufficient_statistics import ModelColumns, TrialBlock, absorb, trial_block
 from ...statistics.multivariate import (
     FloatingEffects,
     LevelEffects,

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...statistics.basis_functions import common_knots, restricted_cubic
 from ...statistics.meta import t_interval
 from ...statistics.mixed.sufficient_statistics import absorb
 from ...statistics.multivariate import UnstructuredFit, fit_unstructured
-from ...statistics.splines import common_knots, restricted_cubic
 from ..endpoint.analysis_set import Analysed
 from ..endpoint.columns import covariate_numbers
 from ..first_stage.arm_sums import (

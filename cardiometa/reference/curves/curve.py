@@ -15,9 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
-from ...statistics.fractional_polynomials import fractional_columns
+from ...statistics.basis_functions import SplineBasis, fractional_columns
 from ...statistics.lms import lms_centile, scaled_power
-from ...statistics.splines import SplineBasis
 from ..options import Kind
 
 FamilyName = Literal["lms", "normal", "quantile"]

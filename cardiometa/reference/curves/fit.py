@@ -16,14 +16,19 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from ...errors import EstimationError
-from ...statistics.location_scale import LAWS, FitSettings, LocationScaleFit, fit_location_scale
-from ...statistics.splines import (
+from ...statistics.basis_functions import (
     SplineBasis,
     Term,
     fixed_term,
     group_contrasts,
     random_term,
     smooth_term,
+)
+from ...statistics.location_scale import (
+    DISTRIBUTIONS,
+    FitSettings,
+    LocationScaleFit,
+    fit_location_scale,
 )
 from ..options import Kind, ReferenceOptions
 from ..select import Participants
@@ -223,7 +228,7 @@ def _fit(
     y = np.log(data.y) if family == "lms" else data.y
     # A refit for calibration counts participants outside: the fifth digit of a limit moves none.
     settings = FitSettings(tolerance=1e-5) if options.quick else None
-    fit = fit_location_scale(LAWS[family], y, cell, predictors, settings)
+    fit = fit_location_scale(DISTRIBUTIONS[family], y, cell, predictors, settings)
     effects: dict[int, float] = {}
     term = fit.term(0, _TRIAL)
     if term is not None:
@@ -325,7 +330,7 @@ def _functions(
     b = joint.fit.coefficients
     functions: dict[str, AgeFunction] = {}
     places: list[tuple[slice, int | None]] = []
-    for number, name in enumerate(LAWS[joint.family].names):
+    for number, name in enumerate(DISTRIBUTIONS[joint.family].names):
         age, own = joint.fit.term(number, _AGE), joint.fit.term(number, _ETHNICITY)
         assert age is not None
         members = joint.linked if number == 0 else joint.groups

@@ -16,11 +16,20 @@ from typing import Any
 import numpy as np
 
 from ...errors import EstimationError
-from ...statistics.fractional_polynomials import choice_weights, choose_powers
+from ...statistics.basis_functions import (
+    choice_weights,
+    choose_powers,
+    group_contrasts,
+    natural_coefficients,
+)
 from ...statistics.mixed.random_intercept import RandomIntercept, fit_random_intercept
-from ...statistics.quantile import QuantileFit, fit_quantile, sandwich_covariance
-from ...statistics.quantile_bootstrap import QuantileProblem, resampled_quantiles
-from ...statistics.splines import group_contrasts, natural_coefficients
+from ...statistics.quantile import (
+    QuantileFit,
+    QuantileProblem,
+    fit_quantile,
+    resampled_quantiles,
+    sandwich_covariance,
+)
 from ..options import ReferenceOptions
 from .curve import (
     AgeFunction,

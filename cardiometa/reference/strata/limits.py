@@ -18,7 +18,7 @@ import numpy as np
 from scipy import special
 
 from ...statistics.lms import box_cox, box_cox_power, inverse_box_cox, lms_centile
-from ...statistics.location_scale import LmsLaw
+from ...statistics.location_scale import LmsDistribution
 from ...statistics.order_statistics import interpolated_quantile, rank_interval, rounded_rank
 from ..options import NONPARAMETRIC_MIN_N, LimitsRule
 
@@ -201,7 +201,7 @@ def _boxcox(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     mean, sd = float(moved.mean()), float(moved.std(ddof=1))
     m = float(inverse_box_cox(np.array(mean), power))
     eta = np.array([math.log(m), math.log(sd * m ** (-power)), power])
-    covariance = np.linalg.inv(LmsLaw().information(list(eta[:, None]))[:, :, 0]) / n
+    covariance = np.linalg.inv(LmsDistribution().information(list(eta[:, None]))[:, :, 0]) / n
     z_ci = float(special.ndtri((1 + request.ci_level) / 2))
     z = special.ndtri(np.asarray(request.centiles) / 100)
 

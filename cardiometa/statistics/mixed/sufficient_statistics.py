@@ -3,11 +3,19 @@
 A Gaussian model with the trial as its group needs no more of the rows than these sums
 (``pooling.md`` 7.1). They are centred before they are multiplied: with an offset of 1e7 raw
 cross-products lose four digits, centred ones none.
+
+One trial as a few rows: what a Gaussian mixed model needs of it, in orthonormal coordinates.
+
+Turning the rows of one arm by an orthogonal matrix leaves independent errors of one variance as
+they are, and can make all but a few rows zero. So an arm's sums stand for its rows: ``sqrt(n)
+(1, means)``, a triangular root of the centred cross-products, and rows of zeros which enter the
+log-determinant alone. The nuisance columns are then taken out by going over to the contrasts that
+are orthogonal to them, on which REML is defined (``pooling.md`` 7.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,4 +176,221 @@ def absorb(summary: TrialSummary, nuisance: Sequence[str]) -> AbsorbedSums:
         original=np.diag(sums)[k_index],
         contrasts=summary.n - 1 - rank,
         aliased=aliased,
+    )
+
+
+RESIDUALS = ("by-trial", "common", "by-trial-and-arm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelColumns:
+    """The columns of a model by role; ``""`` is the intercept.
+
+    ``nuisance`` is the trial's own and taken out, ``fixed`` is common to all trials, ``random``
+    varies between them.
+    """
+
+    nuisance: tuple[str, ...]
+    fixed: tuple[str, ...]
+    random: tuple[str, ...]
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialBlock:
+    """A trial's contrasts: ``x`` ``[m, p]``, ``z`` ``[m, q]``, ``y`` ``[m]``.
+
+    The errors' covariance is the sum of ``variance * spread`` over the residual groups, ``spread``
+    ``[g, m, m]``; ``spare`` ``[g]`` counts further contrasts of each group on which everything is
+    zero. ``log_nuisance`` = log|A'A|; ``n`` participants, ``rank`` nuisance columns.
+    ``z_full`` ``[M, q]``, ``group_of`` ``[M]`` and ``spare_full`` ``[g]`` are the same before the
+    nuisance was taken out, which maximum likelihood needs.
+    """
+
+    trial: str
+    x: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+    spread: np.ndarray
+    spare: np.ndarray
+    log_nuisance: float
+    n: int
+    rank: int
+    z_full: np.ndarray
+    group_of: np.ndarray
+    spare_full: np.ndarray
+
+
+def rows_of_sums(summary: TrialSummary) -> np.ndarray:
+    """Rows ``[r, 1 + p]`` of (intercept, columns) that have the sums of ``summary``."""
+    root = _triangular_root(summary.cross_products)
+    root = root[root.any(axis=1)]
+    first = np.sqrt(summary.n) * np.concatenate([[1.0], summary.means])
+    return np.vstack([first, np.column_stack([np.zeros(len(root)), root])])
+
+
+def _triangular_root(gram: np.ndarray) -> np.ndarray:
+    """Upper triangular ``R`` with ``R'R`` the Gram matrix; aliased columns get a zero row."""
+    p = len(gram)
+    scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    safe = np.where(scale > 0, scale, 1.0)
+    left = gram / np.outer(safe, safe)
+    root = np.zeros((p, p))
+    for j in range(p):
+        pivot = left[j, j]
+        if scale[j] == 0 or pivot <= ALIAS_TOLERANCE:
+            continue
+        root[j] = left[j] / np.sqrt(pivot)
+        root[j, :j] = 0.0
+        left = left - np.outer(root[j], root[j])
+    return root * safe[None, :]
+
+
+def trial_block(
+    trial: str,
+    arms: Sequence[TrialSummary],
+    maps: Sequence[Mapping[str, np.ndarray]],
+    columns: ModelColumns,
+    *,
+    residual: str,
+) -> TrialBlock:
+    """The contrasts of one trial from the sums of its arms.
+
+    ``maps`` gives for each arm and each column of the model its linear form in (1, the sums'
+    columns). ``residual`` is one of `RESIDUALS`. Nuisance columns that others explain are dropped.
+    """
+    names = (*columns.nuisance, *columns.fixed, *columns.random, columns.outcome)
+    parts, group_of = [], []
+    for index, (summary, forms) in enumerate(zip(arms, maps, strict=True)):
+        base = rows_of_sums(summary)
+        parts.append(base @ np.column_stack([forms[name] for name in names]))
+        group_of += [index if residual == "by-trial-and-arm" else 0] * len(base)
+    rows, groups = np.vstack(parts), np.array(group_of)
+    counts = np.zeros(int(groups.max()) + 1, dtype=int)
+    for index, summary in enumerate(arms):
+        counts[index if residual == "by-trial-and-arm" else 0] += summary.n
+    a, p, q = len(columns.nuisance), len(columns.fixed), len(columns.random)
+    basis, log_nuisance, rank = _complement(rows[:, :a])
+    kept = basis.T @ rows[:, a:]
+    spread = np.stack([(basis.T * (groups == g)) @ basis for g in range(len(counts))])
+    spare_full = counts - np.bincount(groups, minlength=len(counts))
+    spare = spare_full.copy()
+    if len(counts) == 1:  # one variance: the contrasts may be turned once more
+        kept = np.linalg.qr(kept, mode="r")
+        spare = np.array([counts[0] - rank - len(kept)])
+        spread = np.eye(len(kept))[None]
+    return TrialBlock(
+        trial=trial,
+        x=kept[:, :p],
+        z=kept[:, p : p + q],
+        y=kept[:, -1],
+        spread=spread,
+        spare=spare,
+        log_nuisance=log_nuisance,
+        n=int(counts.sum()),
+        rank=rank,
+        z_full=rows[:, a + p : a + p + q],
+        group_of=groups,
+        spare_full=spare_full,
+    )
+
+
+def _complement(nuisance: np.ndarray) -> tuple[np.ndarray, float, int]:
+    """An orthonormal basis of what is orthogonal to the columns, log|A'A| and their rank."""
+    m = len(nuisance)
+    kept: list[int] = []
+    directions = np.zeros((m, 0))
+    for j in range(nuisance.shape[1]):
+        column = nuisance[:, j]
+        size = float(column @ column)
+        rest = column - directions @ (directions.T @ column)
+        rest = rest - directions @ (directions.T @ rest)
+        if size == 0 or float(rest @ rest) <= ALIAS_TOLERANCE * size:
+            continue
+        kept.append(j)
+        directions = np.column_stack([directions, rest / np.linalg.norm(rest)])
+    if not kept:
+        return np.eye(m), 0.0, 0
+    q, r = np.linalg.qr(nuisance[:, kept], mode="complete")
+    log_det = 2.0 * float(np.log(np.abs(np.diag(r[: len(kept)]))).sum())
+    return q[:, len(kept) :], log_det, len(kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaddedTrials:
+    """All trials of a model as arrays of one shape, short trials padded with empty rows.
+
+    ``x`` ``[k, m, p]``, ``z`` ``[k, m, q]``, ``y`` ``[k, m]``, ``spread`` ``[k, g, m, m]``,
+    ``spare`` ``[k, g]``; ``index`` ``[k, g]`` numbers each group's variance, where ``used``.
+    ``constant`` is what makes the criterion that of the rows; ``shared``: one variance for all.
+    """
+
+    x: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+    spread: np.ndarray
+    spare: np.ndarray
+    index: np.ndarray
+    used: np.ndarray
+    shared: bool
+    variances: int
+    constant: float
+    z_full: np.ndarray
+    spread_full: np.ndarray
+    spare_full: np.ndarray
+    n: int
+    rank: int
+
+
+def pad_trials(blocks: Sequence[TrialBlock], *, residual: str, restricted: bool) -> PaddedTrials:
+    """Pad the blocks to one shape and number the residual variances."""
+    k = len(blocks)
+    m = max(len(block.y) for block in blocks)
+    m_full = max(len(block.group_of) for block in blocks) if not restricted else 0
+    g = max(len(block.spare) for block in blocks)
+    p, q = blocks[0].x.shape[1], blocks[0].z.shape[1]
+    x, z, y = np.zeros((k, m, p)), np.zeros((k, m, q)), np.zeros((k, m))
+    spread, spare = np.zeros((k, g, m, m)), np.zeros((k, g))
+    z_full, spread_full = np.zeros((k, m_full, q)), np.zeros((k, g, m_full, m_full))
+    spare_full = np.zeros((k, g))
+    index, used = np.zeros((k, g), dtype=int), np.zeros((k, g), dtype=bool)
+    variances = 0
+    for i, block in enumerate(blocks):
+        size, groups = len(block.y), len(block.spare)
+        x[i, :size], z[i, :size], y[i, :size] = block.x, block.z, block.y
+        spread[i, :groups, :size, :size] = block.spread
+        spread[i, 0, range(size, m), range(size, m)] = 1.0
+        spare[i, :groups] = block.spare
+        used[i, :groups] = True
+        spare[i, 0] -= m - size
+        if not restricted:
+            full = len(block.group_of)
+            z_full[i, :full] = block.z_full
+            spread_full[i, block.group_of, range(full), range(full)] = 1.0
+            spread_full[i, 0, range(full, m_full), range(full, m_full)] = 1.0
+            spare_full[i, :groups] = block.spare_full
+            spare_full[i, 0] -= m_full - full
+        if residual != "common":
+            index[i, :groups] = range(variances, variances + groups)
+            variances += groups
+    n, rank = sum(block.n for block in blocks), sum(block.rank for block in blocks) + p
+    constant = (n - rank if restricted else n) * float(np.log(2 * np.pi))
+    if restricted:
+        constant += sum(block.log_nuisance for block in blocks)
+    return PaddedTrials(
+        x=x,
+        z=z,
+        y=y,
+        spread=spread,
+        spare=spare,
+        index=index,
+        used=used,
+        shared=residual == "common",
+        variances=max(variances, 1),
+        constant=constant,
+        z_full=z_full,
+        spread_full=spread_full,
+        spare_full=spare_full,
+        n=n,
+        rank=rank,
     )
