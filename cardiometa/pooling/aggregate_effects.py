@@ -17,7 +17,7 @@ from ..statistics.multivariate import MultivariateFit, Part, fit_parts
 from .endpoint.columns import number_column, text_column
 from .options import RATIOS, PoolingOptions
 from .results import EffectRow, Study
-from .second_stage.two_stage import interval_cells, sensitivity_row
+from .second_stage.two_stage import comparison_cells, interval_cells, sensitivity_row
 
 _KNOWN = {"trial", "estimate", "se", "n", "ci_low", "ci_high", "arm"}
 _Z95 = 1.959963984540054
@@ -265,10 +265,7 @@ def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     rows.append(
         EffectRow(
             analysis="pooled",
-            outcome=options.outcome,
-            effect=options.effect,
-            arm=published[0].arm,
-            control=published[0].control,
+            **comparison_cells(options, published[0].arm, published[0].control),
             term=TERM,
             level=LEVEL,
             **interval_cells(difference, interval, options),

@@ -73,23 +73,26 @@ def check_trials(
     randomised = compared(people)
     trials = text_column(table.rows, "trial")
     names = sorted(set(trials), key=natural)
+    parts = {str(trial): part for trial, part in table.rows.groupby(trials.to_numpy())}
+    of_trial = {str(trial): part for trial, part in people.groupby("trial")}
+    none = people.iloc[:0]
     rows: list[IntegrityRow] = []
     for trial in names:
-        rows += _value_checks(trial, table.rows[trials == trial], table.measures)
-        rows += _balance(trial, people[people["trial"] == trial])
+        rows += _value_checks(trial, parts[trial], table.measures)
+        rows += _balance(trial, of_trial.get(trial, none))
     spreads = list(_spreads(randomised, options))
     rows += [*spreads, *_duplicates(table, options)]
     for trial in names:
-        part, mine = table.rows[trials == trial], randomised[randomised["trial"] == trial]
-        rows += _allocation(trial, mine)
-        rows += _copied_followup(trial, mine)
-        rows += _days(trial, part, people[people["trial"] == trial], options)
-        rows += _last_digits(trial, part, options)
+        mine = of_trial.get(trial, none)
+        rows += _allocation(trial, compared(mine))
+        rows += _copied_followup(trial, compared(mine))
+        rows += _days(trial, parts[trial], mine, options)
+        rows += _last_digits(trial, parts[trial], options)
     rows += _stated_counts(people, facts)
     sentences: list[str] = []
     if options.effect not in EVENTS:
         for trial in sorted(set(randomised["trial"]), key=natural):
-            part = randomised[randomised["trial"] == trial]
+            part = compared(of_trial[trial])
             arms = {str(arm): members for arm, members in part.groupby("arm", sort=True)}
             for row, sentence in _missing_outcomes(str(trial), arms, options):
                 rows.append(row)

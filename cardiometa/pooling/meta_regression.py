@@ -28,7 +28,7 @@ from ..statistics.meta import (
 from .endpoint.columns import covariate_numbers
 from .options import PoolingOptions
 from .results import RegressionLine, RegressionRow, Study, TrialPoint
-from .second_stage.two_stage import estimates_of, interval_cells
+from .second_stage.two_stage import comparison_cells, estimates_of, interval_cells
 from .subgroups.modifiers import PER, per_text
 from .subgroups.rows import ALL_LEVELS
 
@@ -173,10 +173,7 @@ def _common(
     studies: Sequence[Study], values: TrialValues, options: PoolingOptions
 ) -> dict[str, Any]:
     return {
-        "outcome": options.outcome,
-        "effect": options.effect,
-        "arm": studies[0].arm,
-        "control": studies[0].control,
+        **comparison_cells(options, studies[0].arm, studies[0].control),
         "covariate": values.name,
         "tau2_method": options.tau2,
         "note": ECOLOGICAL,

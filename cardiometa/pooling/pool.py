@@ -343,7 +343,12 @@ def _sensitivity(
     rows: list[EffectRow] = []
     for other, label in wanted:
         try:
-            again = analysis_stage(table, other, roster)
+            same = (other.status, other.adjust, other.by) == (
+                options.status,
+                options.adjust,
+                options.by,
+            )
+            again = analysis_stage(table, other, roster, stage.endpoint if same else None)
         except CardiometaError as error:
             warnings.append(f"No sensitivity analysis {label}: {error.message}")
             continue

@@ -21,7 +21,7 @@ from ..statistics.meta import LEAST_TRIALS_INFLUENCE, influence
 from .endpoint.analysis_set import compared
 from .options import PoolingOptions
 from .results import DeltaRow, EffectRow, InfluenceRow, Study
-from .second_stage.two_stage import estimates_of, pooled_rows
+from .second_stage.two_stage import comparison_cells, estimates_of, pooled_rows
 
 
 def influence_rows(studies: Sequence[Study], options: PoolingOptions) -> list[InfluenceRow]:
@@ -34,10 +34,7 @@ def influence_rows(studies: Sequence[Study], options: PoolingOptions) -> list[In
         cells = {name: getattr(one, name) for name in one.__slots__}
         rows.append(
             InfluenceRow(
-                outcome=options.outcome,
-                effect=options.effect,
-                arm=study.arm,
-                control=study.control,
+                **comparison_cells(options, study.arm, study.control),
                 trial=study.trial,
                 k=len(usable),
                 **cells,

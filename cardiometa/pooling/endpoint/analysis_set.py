@@ -181,7 +181,7 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     def mark(where: pd.Series[bool], code: str) -> None:
         people.loc[where & (people["code"] == ""), "code"] = code
 
-    mark(people["randomised"].map(lambda item: item is False), "not-randomised")
+    mark(people["randomised"].eq(False), "not-randomised")
     mark(people["arm"] == "", "no-arm")
     single = {trial for trial, names in arms_by_trial(people).items() if len(names) < 2}
     mark(people["trial"].isin(single), "one-arm-trial")

@@ -287,7 +287,7 @@ def _people(rows: pd.DataFrame, table: CohortTable, roster: pd.DataFrame | None)
 
 def is_compared(people: pd.DataFrame) -> pd.Series[bool]:
     """Who was randomised (or not stated otherwise) to a known arm."""
-    return people["randomised"].map(lambda item: item is not False) & people["arm"].ne("")
+    return people["randomised"].ne(False) & people["arm"].ne("")
 
 
 def arms_by_trial(people: pd.DataFrame) -> dict[str, list[str]]:

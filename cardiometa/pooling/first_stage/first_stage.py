@@ -257,14 +257,18 @@ class FirstStage:
 
 
 def first_stage(
-    table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None = None
+    table: CohortTable,
+    options: PoolingOptions,
+    roster: pd.DataFrame | None = None,
+    endpoint: Endpoint | None = None,
 ) -> FirstStage:
     """Every trial's effect from its own model.
 
     Raises TableError for input that cannot be compared and EstimationError where no trial gives
     an estimate, with each trial's reason.
     """
-    endpoint = with_deaths(build_endpoint(table, options, roster), table, options, roster)
+    if endpoint is None:
+        endpoint = with_deaths(build_endpoint(table, options, roster), table, options, roster)
     people = classify(endpoint, options)
     sums: tuple[ArmSums, ...] = ()
     if options.missing_outcome == "impute":
@@ -339,11 +343,17 @@ IMP = ".imp"
 
 
 def analysis_stage(
-    table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None = None
+    table: CohortTable,
+    options: PoolingOptions,
+    roster: pd.DataFrame | None = None,
+    endpoint: Endpoint | None = None,
 ) -> FirstStage:
-    """The first stage of a table, or of each of its imputed copies (column ``.imp``) combined."""
+    """The first stage of a table, or of each of its imputed copies (column ``.imp``) combined.
+
+    ``endpoint`` saves building it again, where an analysis of the same rows and covariates has it.
+    """
     if IMP not in table.rows:
-        return first_stage(table, options, roster)
+        return first_stage(table, options, roster, endpoint)
     copies = imputed_copies(table)
     if options.missing_outcome == "impute":
         raise TableError(

@@ -21,7 +21,7 @@ from ..endpoint.analysis_set import Analysed
 from ..first_stage.events import trial_design, trial_risk_sets
 from ..options import PoolingOptions
 from ..results import EffectRow, Study
-from .two_stage import effect_rows, interval_cells, total
+from .two_stage import comparison_cells, effect_rows, interval_cells, total
 
 MANTEL_HAENSZEL = "Mantel-Haenszel, common effect, no cell corrected"
 UNADJUSTED = "covariates not used"
@@ -93,10 +93,7 @@ def mantel_haenszel_row(studies: Sequence[Study], options: PoolingOptions) -> Ef
     interval = t_interval(*found, float("inf"), options.level)
     return EffectRow(
         analysis="pooled",
-        outcome=options.outcome,
-        effect=options.effect,
-        arm=usable[0].arm,
-        control=usable[0].control,
+        **comparison_cells(options, usable[0].arm, usable[0].control),
         n_control=total([s.n_control for s in usable]),
         n_active=total([s.n_active for s in usable]),
         **interval_cells(found[0], interval, options),
@@ -143,45 +140,27 @@ def event_rows(
     sparse = is_sparse(studies)
     aggregates = any(study.aggregate and study.estimable for study in studies)
     if sparse and not aggregates and not options.adjust:
-        rows = [_not_headline(row) for row in rows]
-        rows += _left_out(studies, options)
+        pooled = ("pooled", "leave-one-out")
+        rows = [replace(row, headline=False) if row.analysis in pooled else row for row in rows]
+        usable = [study for study in studies if study.estimable]
+        for study in usable if options.leave_one_out and len(usable) >= 3 else ():
+            others = [other for other in studies if other is not study]
+            row = mantel_haenszel_row(others, options)
+            if row is not None:
+                again = replace(row, analysis="leave-one-out", trial=study.trial)
+                rows.append(replace(again, headline=True, note=HEADLINE))
         extra = replace(extra, headline=True, label="Mantel-Haenszel", note=HEADLINE)
         warnings.append(
             f"{extra.arm}: events are few (half of the trials or more have an arm without any, or "
-            "less than 1 % of people had one): the headline is Mantel-Haenszel's common effect; "
-            "inverse-variance rows rest on corrected cells and tau2 is hardly known."
+            "less than 1 % of participants had one): the headline is Mantel-Haenszel's common "
+            "effect; inverse-variance rows rest on corrected cells and tau2 is hardly known."
         )
     elif sparse:
         warnings.append(
-            f"{extra.arm}: events are few: read the Mantel-Haenszel row beside the headline, "
-            "which rests on corrected cells."
+            f"{extra.arm}: events are few: compare the headline with the Mantel-Haenszel row, "
+            "because it rests on corrected cells."
         )
     return [*rows, extra], warnings
-
-
-def _not_headline(row: EffectRow) -> EffectRow:
-    return replace(row, headline=False) if row.analysis in ("pooled", "leave-one-out") else row
-
-
-def _left_out(studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
-    """Mantel-Haenszel without each trial in turn."""
-    usable = [study for study in studies if study.estimable]
-    if not options.leave_one_out or len(usable) < 3:
-        return []
-    rows = []
-    for study in usable:
-        row = mantel_haenszel_row([other for other in studies if other is not study], options)
-        if row is not None:
-            rows.append(
-                replace(
-                    row,
-                    analysis="leave-one-out",
-                    trial=study.trial,
-                    headline=True,
-                    note=HEADLINE,
-                )
-            )
-    return rows
 
 
 STRATIFIED = "Cox model stratified by trial, common effect"
@@ -222,10 +201,7 @@ def stratified_rows(
         EffectRow(
             analysis="pooled",
             model="one-stage",
-            outcome=options.outcome,
-            effect=options.effect,
-            arm=arm,
-            control=options.control,
+            **comparison_cells(options, arm, options.control),
             n_control=total([study.n_control for study in mine]),
             n_active=total([study.n_active for study in mine]),
             **interval_cells(float(estimates[place]), interval, options),

@@ -44,7 +44,14 @@ from ..first_stage.arm_sums import (
 )
 from ..options import PoolingOptions
 from ..results import EffectRow, OneStageCheck, Study
-from .two_stage import as_sensitivity, estimates_of, interval_cells, prediction_of, total
+from .two_stage import (
+    as_sensitivity,
+    comparison_cells,
+    estimates_of,
+    interval_cells,
+    prediction_of,
+    total,
+)
 
 FEW_TRIALS = 5
 # The fit with the first stage's variances must be the two-stage fit; both are solved to rounding.
@@ -210,10 +217,7 @@ def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -
         EffectRow(
             analysis="pooled",
             model="one-stage",
-            outcome=options.outcome,
-            effect=options.effect,
-            arm=studies[0].arm,
-            control=studies[0].control,
+            **comparison_cells(options, studies[0].arm, studies[0].control),
             n_control=total([study.n_control for study in studies]),
             n_active=total([study.n_active for study in studies]),
             **interval_cells(float(fit.beta[0]), interval, options),
@@ -534,10 +538,7 @@ def _contrast_rows(
         rows.append(
             EffectRow(
                 analysis="pooled",
-                outcome=options.outcome,
-                effect=options.effect,
-                arm=arm,
-                control=control,
+                **comparison_cells(options, arm, control),
                 **interval_cells(float(contrast @ coefficients), interval, options),
                 k=len(joint.trials[arm] | joint.trials.get(control, frozenset())),
                 tau2_method=likelihood_name(options),

@@ -52,12 +52,14 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
     rows = [_trial_row(study, weights.get(study.trial), options) for study in studies]
     rows += pooled_rows(usable, options)
     if len(usable) > 1 and options.tau2 != "fe":
-        rows.append(_common_effect_row(usable, options))
+        common = pool_estimates(*estimates_of(usable), "fe")
+        interval = pooled_interval(common, "wald", options.level)
+        rows.append(as_sensitivity(_pooled_row(usable, common, interval, options), COMMON_EFFECT))
     with_rows = [study for study in usable if not study.aggregate]
     if 0 < len(with_rows) < len(usable):
         rows.append(sensitivity_row(with_rows, options, PARTICIPANTS_ONLY))
     if len(usable) >= LEAST_TRIALS_EGGER:
-        rows += _small_study_rows(usable, options)
+        rows += _egger_rows(usable, options)
     if options.leave_one_out and len(usable) >= 3:
         for study in usable:
             others = [other for other in usable if other is not study]
@@ -83,7 +85,7 @@ def as_sensitivity(row: EffectRow, label: str) -> EffectRow:
 def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
     """One row for each interval of one pooled estimate, one of them the headline.
 
-    One trial is given with its own interval: neither a spread nor HKSJ can be had from it.
+    One trial is given with its own interval: it gives neither heterogeneity nor HKSJ.
     """
     usable = [study for study in studies if study.estimable]
     fit = pool_estimates(*estimates_of(usable), options.tau2)
@@ -99,35 +101,34 @@ def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     return rows
 
 
-def _common_effect_row(usable: Sequence[Study], options: PoolingOptions) -> EffectRow:
-    fit = pool_estimates(*estimates_of(usable), "fe")
-    interval = pooled_interval(fit, "wald", options.level)
-    row = _pooled_row(usable, fit, interval, options, headline=False, note="")
-    return as_sensitivity(row, COMMON_EFFECT)
-
-
-def _small_study_rows(usable: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
+def _egger_rows(usable: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
     """Egger's test; none where all standard errors are equal."""
     y, v = estimates_of(usable)
     if float(np.ptp(v)) < 1e-9 * float(v.max()):
         return []
     estimate, interval = egger(y, v, options.level)
-    cells = interval_cells(estimate, interval, replace(options, effect="mean-difference"))
-    row = EffectRow(analysis="small-study", **_common(usable[0], options), **cells)
-    return [replace(row, k=len(usable), headline=True, variant="small-study", note=SMALL_STUDY)]
+    return [
+        EffectRow(
+            analysis="small-study",
+            **comparison_cells(options, usable[0].arm, usable[0].control),
+            **interval_cells(estimate, interval, replace(options, effect="mean-difference")),
+            k=len(usable),
+            headline=True,
+            variant="small-study",
+            note=SMALL_STUDY,
+        )
+    ]
 
 
-def _common(study: Study, options: PoolingOptions) -> dict[str, Any]:
-    return {
-        "outcome": options.outcome,
-        "effect": options.effect,
-        "arm": study.arm,
-        "control": study.control,
-    }
+def comparison_cells(options: PoolingOptions, arm: str, control: str) -> dict[str, Any]:
+    """The cells that say which comparison a row is of."""
+    return {"outcome": options.outcome, "effect": options.effect, "arm": arm, "control": control}
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def heterogeneity_cells(fit: RandomEffects) -> dict[str, Any]:
+    """The cells of tau², I² and Q of a pooled row."""
+    cells = {"tau2": fit.tau2, "i2_percent": fit.i2_percent, "q": fit.q, "q_df": fit.q_df}
+    return {**cells, "q_p": fit.q_p, "k": fit.k, "tau2_method": fit.tau2_method}
 
 
 def _exp(value: float) -> float | None:
@@ -143,7 +144,7 @@ def interval_cells(estimate: float, interval: Interval, options: PoolingOptions)
     cells = {
         "estimate": estimate,
         "se": interval.se,
-        "df": _finite(interval.df),
+        "df": interval.df if math.isfinite(interval.df) else None,
         "ci_low": interval.low,
         "ci_high": interval.high,
         "p": interval.p,
@@ -157,20 +158,16 @@ def interval_cells(estimate: float, interval: Interval, options: PoolingOptions)
 
 
 def _trial_row(study: Study, weight: float | None, options: PoolingOptions) -> EffectRow:
-    counts: dict[str, Any] = {"n_control": study.n_control, "n_active": study.n_active}
-    note = study.note
+    notes = [study.note]
     if study.aggregate:
-        note = "; ".join(
-            part
-            for part in ("summary data", f"n = {study.n}" if study.n is not None else "", note)
-            if part
-        )
+        notes = ["summary data", f"n = {study.n}" * (study.n is not None), study.note]
     row = EffectRow(
         analysis="trial",
         trial=study.trial,
-        **_common(study, options),
-        **counts,
-        note=note,
+        **comparison_cells(options, study.arm, study.control),
+        n_control=study.n_control,
+        n_active=study.n_active,
+        note="; ".join(filter(None, notes)),
         aggregate=study.aggregate,
     )
     if study.estimate is None or study.se is None:
@@ -206,26 +203,19 @@ def _pooled_row(
     interval: Interval,
     options: PoolingOptions,
     *,
-    headline: bool,
-    note: str,
+    headline: bool = False,
+    note: str = "",
 ) -> EffectRow:
     limits = prediction_interval(fit, interval.se, options.pi_df, options.level)
-    several = fit.k > 1
     return EffectRow(
         analysis="pooled",
-        **_common(usable[0], options),
+        **comparison_cells(options, usable[0].arm, usable[0].control),
         n_control=total([study.n_control for study in usable]),
         n_active=total([study.n_active for study in usable]),
         **interval_cells(fit.estimate, interval, options),
         pi_low=None if limits is None else limits[0],
         pi_high=None if limits is None else limits[1],
-        tau2=fit.tau2 if several else None,
-        i2_percent=fit.i2_percent,
-        q=fit.q if several else None,
-        q_df=fit.q_df if several else None,
-        q_p=fit.q_p,
-        k=fit.k,
-        tau2_method=fit.tau2_method if several else "",
+        **(heterogeneity_cells(fit) if fit.k > 1 else {"k": 1}),
         headline=headline,
         note=note,
     )
@@ -248,7 +238,7 @@ def heterogeneity_rows(
         fit = pool_estimates(y, v, method)
         rows.append(
             HeterogeneityRow(
-                **_common(usable[0], options),
+                **comparison_cells(options, usable[0].arm, usable[0].control),
                 k=fit.k,
                 tau2_method=method,
                 headline=method == options.tau2,
@@ -269,7 +259,7 @@ def heterogeneity_rows(
                 q=fit.q,
                 q_df=fit.q_df,
                 q_p=fit.q_p,
-                note="no tau2 fits: the estimates are nearer to each other than chance allows"
+                note="no tau2 fits: the estimates are closer to each other than chance allows"
                 if limits.empty
                 else "",
             )

@@ -16,7 +16,7 @@ from ..endpoint.analysis_set import Analysed
 from ..options import EVENTS, PoolingOptions
 from ..results import EffectRow
 from ..second_stage.one_stage import headline_method, intervals_of, likelihood_name
-from ..second_stage.two_stage import interval_cells
+from ..second_stage.two_stage import comparison_cells, heterogeneity_cells, interval_cells
 from .interaction import (
     PooledInteraction,
     TrialInteraction,
@@ -28,8 +28,8 @@ from .modifiers import AGE, LEAST_IN_CELL, ModifierSums, banded_ages, modifier_s
 
 ALL_LEVELS = "all levels"
 ECOLOGICAL = "ecological: between trials, not within; no effect modification can be read from it"
-THIN = "not pooled: fewer than two trials or 20 people an arm"
-_LEAST_TRIALS, _LEAST_PEOPLE = 2, 20
+_FEW = "not pooled: fewer than two trials or 20 participants per arm"
+_LEAST_TRIALS, _LEAST_PARTICIPANTS = 2, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +98,16 @@ def interaction_rows(
     )
 
 
-def _common(pooled: PooledInteraction, options: PoolingOptions) -> dict[str, Any]:
+def _common(pooled: PooledInteraction, options: PoolingOptions, analysis: str) -> dict[str, Any]:
     modifier = pooled.modifier
-    return {
-        "outcome": options.outcome,
-        "effect": options.effect,
-        "arm": modifier.arm,
-        "control": modifier.control,
-        "term": f"treatment:{modifier.name}",
-    }
+    cells = comparison_cells(options, modifier.arm, modifier.control)
+    return {"analysis": analysis, "term": f"treatment:{modifier.name}", **cells}
 
 
-def _contrast_names(levels: Sequence[str]) -> list[str]:
-    return [f"{level} vs {levels[0]}" for level in levels[1:]]
+def _contrast_names(pooled: PooledInteraction) -> list[str]:
+    if pooled.modifier.numeric:
+        return [per_text(pooled.modifier.name)]
+    return [f"{level} vs {pooled.levels[0]}" for level in pooled.levels[1:]]
 
 
 # ------------------------------------------------------------------ interactions, two-stage
@@ -120,36 +117,39 @@ def _trial_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Effe
     """Each trial's own interaction; a level against its first one where it lacks the reference."""
     rows = []
     for trial in pooled.trials:
-        common = {"analysis": "interaction", "trial": trial.trial, **_common(pooled, options)}
-        counts = _counts(pooled.modifier, trial.trial)
-        if trial.estimates is None or trial.covariance is None:
+        row = EffectRow(
+            **_common(pooled, options, "interaction"),
+            trial=trial.trial,
+            **_counts(pooled.modifier, trial.trial),
+            note=trial.note,
+        )
+        if trial.estimates is None:
             level = per_text(pooled.modifier.name) if pooled.modifier.numeric else ""
-            rows.append(EffectRow(**common, **counts, level=level, note=trial.note))
-            continue
+            rows.append(replace(row, level=level))
         for name, estimate, se in _own_contrasts(trial, pooled.modifier):
             interval = t_interval(estimate, se, trial.df, options.level)
             cells = interval_cells(estimate, interval, options)
-            rows.append(
-                EffectRow(**common, **counts, level=name, **cells, headline=True, note=trial.note)
-            )
+            rows.append(replace(row, level=name, **cells, headline=True))
     return rows
 
 
 def _own_contrasts(
     trial: TrialInteraction, modifier: ModifierSums
 ) -> list[tuple[str, float, float]]:
-    assert trial.estimates is not None
-    assert trial.covariance is not None
+    """Name, estimate and SE of a trial's interactions."""
+    b, v = trial.estimates, trial.covariance
+    if b is None or v is None:
+        return []
     if modifier.numeric:
-        se = math.sqrt(float(trial.covariance[0, 0]))
-        return [(per_text(modifier.name), float(trial.estimates[0]), se)]
-    found = []
-    for i, level in enumerate(trial.levels[1:], start=1):
-        v = trial.covariance
-        se = math.sqrt(float(v[i, i] + v[0, 0] - 2 * v[0, i]))
-        estimate = float(trial.estimates[i] - trial.estimates[0])
-        found.append((f"{level} vs {trial.levels[0]}", estimate, se))
-    return found
+        return [(per_text(modifier.name), float(b[0]), math.sqrt(float(v[0, 0])))]
+    return [
+        (
+            f"{level} vs {trial.levels[0]}",
+            float(b[i] - b[0]),
+            math.sqrt(float(v[i, i] + v[0, 0] - 2 * v[0, i])),
+        )
+        for i, level in enumerate(trial.levels[1:], start=1)
+    ]
 
 
 def _counts(
@@ -167,93 +167,69 @@ def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Eff
     fit = pooled.fit
     if fit is None:
         return []
-    if pooled.modifier.numeric or len(pooled.levels) == 2:
-        return _scalar_rows(pooled, options)
+    common = {**_common(pooled, options, "interaction"), **_counts(pooled.modifier)}
+    names = _contrast_names(pooled)
+    if len(names) == 1:
+        return _scalar_rows(pooled, {**common, "level": names[0]}, options)
+    common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": likelihood_name(options)}
     rows = []
-    method = likelihood_name(options)
-    common = {"analysis": "interaction", **_common(pooled, options), **_counts(pooled.modifier)}
-    common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": method}
-    for j, name in enumerate(_contrast_names(pooled.levels)):
-        for ci in CI_METHODS:
-            scale = fit.scaled(ci)
+    for j, name in enumerate(names):
+        estimate = float(fit.coefficients[j])
+        for ci in CI_METHODS if fit.df > 0 else ("wald",):
+            se = math.sqrt(float(fit.scaled(ci)[j, j]))
             df = math.inf if ci == "wald" else fit.df
-            if fit.df < 1 and ci != "wald":
-                continue
-            interval = t_interval(
-                float(fit.coefficients[j]), math.sqrt(float(scale[j, j])), df, options.level, ci
-            )
-            cells = interval_cells(float(fit.coefficients[j]), interval, options)
+            interval = t_interval(estimate, se, df, options.level, ci)
+            cells = interval_cells(estimate, interval, options)
             head = ci == (options.headline_ci if fit.df > 0 else "wald")
             rows.append(EffectRow(**common, level=name, **cells, headline=head))
-    rows.append(_joint_test(pooled, common, options))
+    # Whether any level differs: F of the scaled covariance, or chi² of the Wald one.
+    ci = options.headline_ci if fit.df > 0 else "wald"
+    p = len(fit.coefficients)
+    square = float(fit.coefficients @ np.linalg.solve(fit.scaled(ci), fit.coefficients))
+    wald = ci == "wald"
+    rows.append(
+        EffectRow(
+            **common,
+            level=ALL_LEVELS,
+            q=square,
+            q_df=p,
+            p=float(stats.chi2.sf(square, p) if wald else stats.f.sf(square / p, p, fit.df)),
+            df=None if wald else fit.df,
+            ci_method=ci,
+            headline=True,
+            variant="joint-test",
+            note="test that the effect is the same at all levels",
+        )
+    )
     return rows
 
 
-def _joint_test(
+def _scalar_rows(
     pooled: PooledInteraction, common: Mapping[str, Any], options: PoolingOptions
-) -> EffectRow:
-    """Whether any level differs: F of the scaled covariance, or chi² where ``--ci wald``."""
-    fit = pooled.fit
-    assert fit is not None
-    p = len(fit.coefficients)
-    wald = options.headline_ci == "wald" or fit.df < 1
-    covariance = fit.scaled(options.headline_ci)
-    square = float(fit.coefficients @ np.linalg.solve(covariance, fit.coefficients))
-    value = float(stats.chi2.sf(square, p) if wald else stats.f.sf(square / p, p, fit.df))
-    return EffectRow(
-        **common,
-        level=ALL_LEVELS,
-        q=square,
-        q_df=p,
-        p=value,
-        df=None if wald else fit.df,
-        ci_method=options.headline_ci if not wald else "wald",
-        headline=True,
-        variant="joint-test",
-        note="test that the effect is the same at all levels",
-    )
-
-
-def _scalar_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
-    """One interaction a trial: the second stage of the main effect, heterogeneity included."""
+) -> list[EffectRow]:
+    """One interaction per trial: the second stage of the main effect, heterogeneity included."""
     own = [
-        (trial, *contrast[1:])
+        (trial.df, *contrast[1:])
         for trial in pooled.trials
-        if trial.estimates is not None
         for contrast in _own_contrasts(trial, pooled.modifier)
     ]
     y = np.array([estimate for _, estimate, _ in own])
     v = np.array([se for *_, se in own]) ** 2
     fit = pool_estimates(y, v, options.tau2)
-    if pooled.modifier.numeric:
-        level = per_text(pooled.modifier.name)
-    else:
-        level = _contrast_names(pooled.levels)[0]
-    common = {"analysis": "interaction", **_common(pooled, options), **_counts(pooled.modifier)}
     if fit.k == 1:
-        interval = t_interval(fit.estimate, fit.se_wald, own[0][0].df, options.level)
+        interval = t_interval(fit.estimate, fit.se_wald, own[0][0], options.level)
         cells = interval_cells(fit.estimate, interval, options)
         note = "one trial: its own interaction"
-        return [EffectRow(**common, level=level, k=1, **cells, headline=True, note=note)]
-    rows = []
-    for method in CI_METHODS:
-        interval = pooled_interval(fit, method, options.level)
-        rows.append(
-            EffectRow(
-                **common,
-                level=level,
-                **interval_cells(fit.estimate, interval, options),
-                tau2=fit.tau2,
-                i2_percent=fit.i2_percent,
-                q=fit.q,
-                q_df=fit.q_df,
-                q_p=fit.q_p,
-                k=fit.k,
-                tau2_method=fit.tau2_method,
-                headline=method == options.headline_ci,
-            )
+        return [EffectRow(**common, k=1, **cells, headline=True, note=note)]
+    return [
+        EffectRow(
+            **common,
+            **interval_cells(fit.estimate, pooled_interval(fit, method, options.level), options),
+            **heterogeneity_cells(fit),
+            headline=method == options.headline_ci,
         )
-    return rows
+        for method in CI_METHODS
+    ]
 
 
 # ------------------------------------------------------------------ interactions, one-stage
@@ -272,10 +248,10 @@ def _one_stage_rows(
     except (ArithmeticError, np.linalg.LinAlgError):
         return [], [f"{pooled.modifier.arm}: no one-stage interaction with {name}: not estimable."]
     if not fit.checks.converged:
-        sentence = f"{pooled.modifier.arm}: the one-stage interaction with {name} did not come "
-        return [], [f"{sentence}to rest and is not given."]
-    names = [per_text(name)] if pooled.modifier.numeric else _contrast_names(pooled.levels)
-    common = {"analysis": "interaction", "model": "one-stage", **_common(pooled, options)}
+        sentence = f"{pooled.modifier.arm}: the one-stage interaction with {name} did not "
+        return [], [f"{sentence}converge and is not given."]
+    names = _contrast_names(pooled)
+    common = {"model": "one-stage", **_common(pooled, options, "interaction")}
     common |= {"k": single.k, "tau2": float(fit.theta[1]), "tau2_method": likelihood_name(options)}
     rows = []
     for places, note in ((single.within, ""), (single.across, ECOLOGICAL)):
@@ -304,7 +280,7 @@ def _one_stage_rows(
 def _subgroup_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
     """Effects by level: each trial's own, then the floating ones, which fit the interactions."""
     modifier = pooled.modifier
-    common = {"analysis": "subgroup", **_common(pooled, options)}
+    common = _common(pooled, options, "subgroup")
     rows = []
     for trial in pooled.trials:
         for i, level in enumerate(trial.levels):
@@ -322,11 +298,11 @@ def _subgroup_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[E
         counts = _counts(modifier, None, level)
         holders = {trial for (trial, at, _) in modifier.counts if at == level}
         row = EffectRow(**common, level=level, **counts, k=len(holders), headline=True)
-        enough = len(holders) >= _LEAST_TRIALS and min(counts.values()) >= _LEAST_PEOPLE
+        enough = len(holders) >= _LEAST_TRIALS and min(counts.values()) >= _LEAST_PARTICIPANTS
         if floating is None or level not in pooled.levels:
             rows.append(replace(row, note="no trial compares this level with another"))
         elif not enough:
-            rows.append(replace(row, variant="not-pooled", note=THIN))
+            rows.append(replace(row, variant="not-pooled", note=_FEW))
         else:
             j = pooled.levels.index(level)
             se = math.sqrt(float(floating.covariance[j, j]))
@@ -374,14 +350,14 @@ def _warnings(pooled: PooledInteraction) -> list[str]:
     if modifier.banded:
         return []
     name, arm = modifier.name, modifier.arm
-    found = []
+    found: list[str] = []
     if pooled.fit is None:
         found.append(f"{arm}: no trial gives an interaction with {name}.")
     elif pooled.k == 1:
         found.append(f"{arm}: one trial alone gives an interaction with {name}.")
     if modifier.left_out:
         cells = ", ".join(f"{level} in {trial}" for trial, level in modifier.left_out[:12])
-        found.append(f"{arm}: too few people an arm for an effect by {name}: {cells}.")
+        found.append(f"{arm}: too few participants per arm for an effect by {name}: {cells}.")
     if pooled.apart:
         found.append(
             f"{arm}: no trial compares {', '.join(pooled.apart)} with {modifier.levels[0]}: no "

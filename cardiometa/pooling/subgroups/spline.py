@@ -33,7 +33,7 @@ from ..first_stage.arm_sums import (
 from ..options import EVENTS, PoolingOptions
 from ..results import SplineRow
 from ..second_stage.one_stage import likelihood_name
-from ..second_stage.two_stage import interval_cells
+from ..second_stage.two_stage import comparison_cells, interval_cells
 from .interaction import fit_event_columns, nuisance_of
 from .modifiers import VALUE, both_arms, sums_with
 
@@ -106,10 +106,7 @@ def _of_number(
     grid = _grid(values, step)
     reference = float(round(float(np.median(values)) / step) * step)
     common = {
-        "outcome": options.outcome,
-        "effect": options.effect,
-        "arm": arm,
-        "control": options.control,
+        **comparison_cells(options, arm, options.control),
         "covariate": name,
         "k": fit.k,
         "knots": ";".join(f"{knot:g}" for knot in knots),
