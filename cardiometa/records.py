@@ -7,7 +7,7 @@ slice, row, column. This module imports numpy and the standard library alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -128,7 +128,7 @@ class CineStack:
 
     ``pixels`` float32 ``[t, z, y, x]``; ``affine`` 4×4 from voxel (x, y, z) to RAS mm, the one the
     masks are written with; ``spacing_mm`` (between rows, between columns), the lengths to measure
-    with; ``slice_weights_mm`` ``[z]`` (the length of heart each slice stands for: the distance,
+    with; ``slice_weights_mm`` ``[z]`` (the length of heart each slice represents: the distance,
     or half the two gaps where gaps are irregular); ``slice_distance_mm`` median;
     ``frame_times_ms`` ``[t]`` from the R wave, NaN where unknown.
     ``frame_numbers`` ``[t]``: the source's number of each phase, from 0; ``origin`` None unless
@@ -151,6 +151,26 @@ class CineStack:
     def is_ed_es_pair(self) -> bool:
         """True where the stack is an ED and an ES volume, in that order."""
         return self.source.format == "nifti-ed-es" or self.phases_of_source is not None
+
+    def ed_es_only(self, ed: int, es: int) -> CineStack:
+        """The cine with the phases ``ed`` and ``es`` (indices) alone, in that order.
+
+        They keep the source's numbers and times. A cine that is such a pair already stays as it is.
+        """
+        if self.is_ed_es_pair:
+            return self
+        two = [ed, es]
+        origin = self.origin
+        if origin is not None:
+            origin = replace(origin, images=tuple(origin.images[t] for t in two))
+        return replace(
+            self,
+            pixels=self.pixels[two],
+            frame_times_ms=self.frame_times_ms[two],
+            frame_numbers=self.frame_numbers[two],
+            origin=origin,
+            phases_of_source=self.pixels.shape[0],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +195,7 @@ class LabelStack:
     ``labels`` uint8 ``[t, z, y, x]`` (0 background, 1 LV cavity, 2 LV myocardium, 3 RV cavity);
     ``confidence`` float32 ``[t, z]``: mean largest class probability in the border band of the
     predicted structures, NaN in slices without one; ``quality`` None where labels have none
-    (no network, or a person mended them).
+    (no network, or a reader corrected them).
     """
 
     labels: np.ndarray
@@ -221,7 +241,7 @@ class BodySize:
 class Measurement:
     """What is measured on one labelled cine.
 
-    ``measures`` hold every name of the contract's measurement columns that a scan can give
+    ``measures`` has every name of the contract's measurement columns that a scan can give
     (volumes, EF, mass, CO, BSA, indices, frames, spacing …); ``curves`` the volume of each
     structure by phase (``lv_ml``, ``myocardium_ml``, ``rv_ml``; ``[t]``); ``details`` whatever
     else goes into ``result.json`` (sensitivity to a basal slice, RV at LV phases …).
@@ -237,10 +257,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanResult:
-    """The commit record of one scan: what ``result.json`` holds.
+    """The commit record of one scan: what ``result.json`` contains.
 
-    ``measures`` maps each name to its value (None: not available); ``facts`` holds what the
-    source said (vendor, sequence, …); ``document`` is the whole JSON document.
+    ``measures`` maps each name to its value (None: not available); ``facts`` what the
+    source said (vendor, sequence, …); ``document`` is the complete JSON document.
     """
 
     key: ScanKey

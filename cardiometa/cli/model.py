@@ -32,8 +32,7 @@ _Json = Annotated[Output, Only("json", "verbose")]
 @command
 def show(file: _Model, output: _Json) -> None:
     """Print a model's card."""
-    from ..segmentation.card import card_markdown
-    from ..segmentation.model import load_model
+    from ..segmentation.model import card_markdown, load_model
 
     model = load_model(file)
     if output.json:

@@ -38,8 +38,7 @@ from ..files import (
     write_all,
     write_text,
 )
-from ..imaging.cine import ed_es_alone
-from ..imaging.nifti_write import nifti_bytes
+from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
 from ..locking import writing
 from ..manifest import FORMAT_VERSION, record_text, run_block
@@ -244,7 +243,7 @@ def _case(
     if scan.segmented_frames is not None:
         numbers = [int(number) for number in cine.frame_numbers]
         if set(scan.segmented_frames) <= set(numbers):
-            cine = ed_es_alone(cine, *(numbers.index(n) for n in scan.segmented_frames))
+            cine = cine.ed_es_only(*(numbers.index(n) for n in scan.segmented_frames))
     if cine.pixels.shape != scan.grid.shape:
         raise InputError(
             "The images are not those that were segmented.",

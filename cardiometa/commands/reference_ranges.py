@@ -22,7 +22,8 @@ from ..files import (
 )
 from ..locking import writing
 from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
-from ..measurement.measures import MEASURES, derived_measure
+from ..measurement.indexing import derived_measure
+from ..measurement.measures import MEASURES
 from ..privacy.suppression import suppress_account
 from ..records import Exclusion, RunRecord
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows

@@ -16,7 +16,8 @@ from ..cohort.read_table import read_any_table
 from ..errors import Problem, TableError
 from ..files import check_csv, csv_text, read_json, write_text
 from ..manifest import RESEARCH_USE
-from ..measurement.measures import MEASURES, derived_measure
+from ..measurement.indexing import derived_measure
+from ..measurement.measures import MEASURES
 from ..reference.model import (
     NewParticipants,
     ReferenceModel,

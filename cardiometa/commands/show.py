@@ -305,7 +305,7 @@ def _sources(
 ) -> None:
     """The site's tables and images against their hashes."""
     from ..cohort.load import load_cohort
-    from ..imaging.source_state import content_sha256
+    from ..imaging.discovery import content_sha256
     from ..pipeline.cohort_snapshot import without_withdrawn
 
     site = without_withdrawn(out, load_cohort(cohort, options))

@@ -13,8 +13,7 @@ from ..segmentation.options import TrainOptions
 
 if TYPE_CHECKING:
     from ..segmentation.packing import Volume
-    from ..segmentation.training.data import Pack
-    from ..segmentation.training.recipe import Recipe
+    from ..segmentation.training.data import Pack, Recipe
 
 
 INTENDED_USE = (
@@ -65,7 +64,7 @@ def card_document(
     """The card of a trained network: data, held-out patients, recipe, accuracy, limits."""
     import numpy as np
 
-    from ..segmentation.card import CLASS_LABELS, FORMAT
+    from ..segmentation.model import CLASS_LABELS, FORMAT
 
     held_out = sorted(
         {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(recipe.fold, kind)]}
@@ -122,9 +121,8 @@ def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
     import torch
 
     from ..segmentation.model import model_bytes
-    from ..segmentation.training.data import load
+    from ..segmentation.training.data import Recipe, load
     from ..segmentation.training.fit import Trainer
-    from ..segmentation.training.recipe import Recipe
 
     try:
         recipe = Recipe.from_dict(dict(options.settings or {}))

@@ -1,6 +1,6 @@
 """The files of a source, from a folder, a zip or a file: listed, sniffed and read, never unpacked.
 
-Members of a zip are read in memory by their directory entry, so their names can do no harm; sizes
+Members of a zip are read in memory by their directory entry, so their names are harmless; sizes
 are bounded before and while they are read. Nothing is ever written, moved or renamed.
 """
 
@@ -37,7 +37,7 @@ _POINTERS = (b"version https://git-lfs", b"/annex/objects/", b"../.git/annex/", 
 
 
 class DamagedFileError(Exception):
-    """A file that cannot be read whole; ``code`` says why. Never leaves this folder."""
+    """A file that cannot be read to its end; ``code`` says why. Never leaves this folder."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -46,7 +46,7 @@ class DamagedFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file of a source; ``name`` is for telling ED from ES, never for an output."""
+    """One file of a source; ``name`` distinguishes ED from ES, and is never for an output."""
 
     name: str
     folder: str
@@ -89,9 +89,14 @@ class FileSet:
                 return file.path.read_bytes()
             assert self.archive is not None
             assert file.member is not None
-            return _read_member(self.archive, file.member, file.size)
+            with self.archive.open(file.member) as stream:
+                data = stream.read(file.size + 1)
         except (OSError, *_ZIP_ERRORS):
             raise DamagedFileError("damaged") from None
+        # A member that is larger than its entry says is a bomb or damaged.
+        if len(data) != file.size:
+            raise DamagedFileError("damaged")
+        return data
 
 
 # What zipfile raises for members that are cut off, encrypted or of an unknown compression.
@@ -104,15 +109,6 @@ _ZIP_ERRORS = (
     ValueError,
     OverflowError,
 )
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> bytes:
-    with archive.open(member) as stream:
-        data = stream.read(size + 1)
-    # A member that holds more than its entry says is a bomb or damaged.
-    if len(data) != size:
-        raise DamagedFileError("damaged")
-    return data
 
 
 # ------------------------------------------------------------------ sniffing
@@ -132,11 +128,11 @@ def sniff_bytes(head: bytes, size: int) -> Kind:
         return "nifti"
     if _is_bare_dicom(head):
         return "dicom"
-    return "text" if _is_text(head, whole=size <= len(head)) else "other"
+    return "text" if _is_text(head, complete=size <= len(head)) else "other"
 
 
 def is_pointer(head: bytes) -> bool:
-    """True for the small text that stands where git-lfs or git-annex has not fetched a file."""
+    """True for the small text in place of a file that git-lfs or git-annex has not fetched."""
     return any(mark in head[:512] for mark in _POINTERS)
 
 
@@ -165,14 +161,14 @@ def _is_bare_dicom(head: bytes) -> bool:
     return False
 
 
-def _is_text(head: bytes, *, whole: bool) -> bool:
+def _is_text(head: bytes, *, complete: bool) -> bool:
     if b"\x00" in head:
         return head[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
         # The last character may be cut where the head ends.
-        if whole or error.start < len(head) - 4:
+        if complete or error.start < len(head) - 4:
             printable = sum(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head)
             return printable > 0.98 * len(head)
     return True
@@ -185,7 +181,7 @@ def _is_text(head: bytes, *, whole: bool) -> bool:
 def open_files(path: Path) -> Iterator[FileSet]:
     """List and sniff the files of a folder (with all below it), of a zip, or one file.
 
-    A folder that holds one zip and no image itself is read as that zip.
+    A folder with one zip and no image is read as that zip.
     """
     files = FileSet()
     try:
@@ -209,7 +205,7 @@ def open_files(path: Path) -> Iterator[FileSet]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, -1 where it is none: opening a pipe would wait for ever."""
+    """Bytes of a file, -1 where it is not one: opening a pipe would wait for ever."""
     try:
         facts = path.stat()
     except OSError:
@@ -279,10 +275,6 @@ def _list_zip(path: Path, files: FileSet) -> None:
         _add_member(files, member)
 
 
-def _is_bomb(member: zipfile.ZipInfo) -> bool:
-    return member.file_size > max(_SMALL_BYTES, MAX_RATIO * member.compress_size)
-
-
 def _add_member(files: FileSet, member: zipfile.ZipInfo) -> None:
     assert files.archive is not None
     parts = member.filename.replace("\\", "/").split("/")
@@ -290,7 +282,9 @@ def _add_member(files: FileSet, member: zipfile.ZipInfo) -> None:
         files.refused["unsafe-name"] += 1
     elif member.flag_bits & 0x1:
         files.refused["encrypted"] += 1
-    elif member.file_size > MAX_FILE_BYTES or _is_bomb(member):
+    elif member.file_size > min(
+        MAX_FILE_BYTES, max(_SMALL_BYTES, MAX_RATIO * member.compress_size)
+    ):
         files.refused["oversized"] += 1
     else:
         try:

@@ -1,10 +1,9 @@
-"""Labels of one phase as a DICOM SEG object, built from nothing but what may leave the house.
+"""Labels of one phase as a DICOM SEG object, built from nothing but what may leave the institution.
 
 The object is made from a scrubbed data set: geometry, pixels, the cohort's own id. UIDs are hashes
-(SHA-256 in a UUID below 2.25), so equal input gives equal bytes and one source instance is called
-by one UID in every object; who holds the images can find it, nobody else. With
-``identity="keep"`` the source's own patient, study and instances are named instead, so that the
-object can be filed beside its images.
+(SHA-256 in a UUID below 2.25), so equal input gives equal bytes and one source instance has one UID
+in every object; only those who have the images can find it. With ``identity="keep"`` the source's
+own patient, study and instances are named instead, so that the object can be filed with its images.
 
 PS3.3 A.51 (IOD), C.8.20.2 (segments), C.7.6.16.2.6 (derivation image). Needs highdicom.
 """
@@ -15,7 +14,8 @@ import hashlib
 import io
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,13 +24,13 @@ import numpy as np
 from ..errors import ImageError, UsageError
 from ..manifest import version
 from ..records import CineStack, DicomOrigin, ScanKey, ScanSource, SourceImage
-from .archive import FileSet, ImageFile, open_files
+from .archive import open_files
 from .headers import decimal, quiet
 
 Identity = Literal["scrub", "keep"]
 
 _MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-# highdicom's own root, below which it draws UIDs by chance.
+# highdicom's own root, below which it draws random UIDs.
 _DRAWN = "1.2.826.0.1.3680043.10.511.3."
 _CLASS_UID = "2.25.190432110"
 # There is no clock here: equal input gives equal bytes. With identity kept, the study's day.
@@ -54,7 +54,7 @@ class Segment:
 class Patient:
     """The elements of patient and study that an object carries, by keyword.
 
-    ``by_place``: the source's UIDs do not tell its images apart, so phase and slice do.
+    ``by_place``: the source's UIDs do not distinguish its images, so phase and slice do.
     """
 
     elements: Mapping[str, str]
@@ -94,17 +94,10 @@ def derived_uid(*parts: object) -> str:
 
 # ------------------------------------------------------------------ patient and study
 
-_STUDY_TAGS = {
-    "PatientName": 0x00100010,
-    "PatientID": 0x00100020,
-    "PatientBirthDate": 0x00100030,
-    "PatientSex": 0x00100040,
-    "AccessionNumber": 0x00080050,
-    "StudyDate": 0x00080020,
-    "StudyTime": 0x00080030,
-    "StudyID": 0x00200010,
-    "ReferringPhysicianName": 0x00080090,
-}
+_STUDY_TAGS = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("StudyDate", "StudyTime", "StudyID", "ReferringPhysicianName"),
+)
 
 
 def scrubbed_patient(key: ScanKey, origin: DicomOrigin) -> Patient:
@@ -115,12 +108,12 @@ def scrubbed_patient(key: ScanKey, origin: DicomOrigin) -> Patient:
         study_uid=derived_uid("study", str(key), origin.study),
         frame_of_reference=derived_uid("place", str(key), origin.frame_of_reference),
         identity="scrub",
-        by_place=not _told_apart(origin),
+        by_place=not _has_distinct_ids(origin),
     )
 
 
-def _told_apart(origin: DicomOrigin) -> bool:
-    """True where every image of the cine has a UID (and frame) of its own."""
+def _has_distinct_ids(origin: DicomOrigin) -> bool:
+    """True where every image of the cine has its own UID (and frame)."""
     images = {image for phase in origin.images for image in phase}
     files = {(image.file, image.frame) for image in images}
     names = {(image.sop_instance, image.frame) for image in images if image.sop_instance}
@@ -134,7 +127,7 @@ def kept_patient(source: ScanSource, origin: DicomOrigin) -> Patient:
     """
     instances = {image.sop_instance for phase in origin.images for image in phase}
     uids = (origin.study, origin.frame_of_reference, *instances)
-    if not (_told_apart(origin) and all(is_uid(uid) for uid in uids)):
+    if not (_has_distinct_ids(origin) and all(is_uid(uid) for uid in uids)):
         raise ImageError(
             "no-reference",
             "The source's UIDs are missing, malformed or shared between images: nothing can be "
@@ -149,28 +142,19 @@ def kept_patient(source: ScanSource, origin: DicomOrigin) -> Patient:
 
 
 def _study_elements(source: ScanSource, instances: set[str]) -> dict[str, str]:
-    with open_files(source.paths[0]) as files:
-        for file in files.files("dicom"):
-            found = _study_of(files, file, instances)
-            if found is not None:
-                return found
-    raise ImageError("no-reference", "The source's study could not be read again.")
-
-
-def _study_of(files: FileSet, file: ImageFile, instances: set[str]) -> dict[str, str] | None:
-    """Patient and study of one file, None where it is none of the cine's or cannot be read."""
+    """Patient and study of the first file of the cine that can be read."""
     from pydicom import dcmread
 
     quiet()
     wanted = ["SOPInstanceUID", "SpecificCharacterSet", *_STUDY_TAGS]
-    try:
-        with files.open(file) as stream:
-            dataset = dcmread(stream, specific_tags=wanted, stop_before_pixels=True, force=True)
-        if str(dataset.get("SOPInstanceUID", "")) not in instances:
-            return None
-        return {keyword: str(dataset.get(keyword, "") or "") for keyword in _STUDY_TAGS}
-    except Exception:  # noqa: BLE001 - pydicom raises any kind on hostile bytes
-        return None
+    with open_files(source.paths[0]) as files:
+        for file in files.files("dicom"):
+            # pydicom raises any kind on hostile bytes
+            with suppress(Exception), files.open(file) as stream:
+                dataset = dcmread(stream, specific_tags=wanted, stop_before_pixels=True, force=True)
+                if str(dataset.get("SOPInstanceUID", "")) in instances:
+                    return {name: str(dataset.get(name, "") or "") for name in _STUDY_TAGS}
+    raise ImageError("no-reference", "The source's study could not be read again.")
 
 
 def is_uid(text: str) -> bool:
@@ -206,7 +190,7 @@ def segmentation_object(
     dataset = _build(planes, labels, phase, segments)
     _set_study(dataset, patient)
     _set_references(dataset, origin, phase, patient)
-    _without_chance(dataset, patient)
+    _without_randomness(dataset, patient)
     return _encoded(dataset, patient, phase)
 
 
@@ -217,12 +201,12 @@ def _plane(cine: CineStack, origin: DicomOrigin, patient: Patient, k: int) -> An
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = _MR_IMAGE
-    dataset.SOPInstanceUID = _place_holder(k)
+    dataset.SOPInstanceUID = _placeholder(k)
     dataset.StudyInstanceUID = patient.study_uid
     dataset.SeriesInstanceUID = "2.25.1"
     dataset.FrameOfReferenceUID = patient.frame_of_reference
     for keyword in _STUDY_TAGS:
-        # The real ones are set at the end: highdicom refuses some that archives hold.
+        # The real ones are set at the end: highdicom refuses some that archives contain.
         setattr(dataset, keyword, "")
     dataset.Modality = "MR"
     dataset.Rows, dataset.Columns = cine.pixels.shape[2:]
@@ -234,7 +218,7 @@ def _plane(cine: CineStack, origin: DicomOrigin, patient: Patient, k: int) -> An
     return dataset
 
 
-def _place_holder(k: int) -> str:
+def _placeholder(k: int) -> str:
     return f"2.25.1.{k + 1}"
 
 
@@ -301,7 +285,7 @@ def _set_study(dataset: Any, patient: Patient) -> None:
 
 
 def reference_of(image: SourceImage, place: tuple[int, int], patient: Patient) -> tuple[str, str]:
-    """Series and SOP Instance UID by which an object calls a source image.
+    """Series and SOP Instance UID by which an object refers to a source image.
 
     Scrubbed, each is the hash of the source's own (`derived_uid` of ``"instance"`` and the UID).
     """
@@ -316,10 +300,10 @@ def reference_of(image: SourceImage, place: tuple[int, int], patient: Patient) -
 
 
 def _set_references(dataset: Any, origin: DicomOrigin, phase: SegPhase, patient: Patient) -> None:
-    """Each frame's source image, and the lists of them, in place of the place-holders."""
+    """Each frame's source image, and the lists of them, instead of the placeholders."""
     from pydicom.dataset import Dataset
 
-    slices = {_place_holder(k): k for k in range(len(origin.resampled))}
+    slices = {_placeholder(k): k for k in range(len(origin.resampled))}
     used: dict[tuple[str, str], tuple[str, list[int]]] = {}
     for group in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in group.DerivationImageSequence:
@@ -360,26 +344,17 @@ def _instance(kind: str, uid: str, frames: list[int]) -> Any:
     return item
 
 
-def _without_chance(dataset: Any, patient: Patient) -> None:
-    """UIDs that highdicom drew by chance become hashes, and its clock goes."""
+def _without_randomness(dataset: Any, patient: Patient) -> None:
+    """Random UIDs of highdicom become hashes, and its time stamp is removed."""
     for item in dataset.get("ContributingEquipmentSequence", ()):
         if "ContributionDateTime" in item:
             del item.ContributionDateTime
     known: dict[str, str] = {}
-    for element in _elements(dataset):
+    for element in dataset.iterall():
         if element.VR == "UI" and str(element.value).startswith(_DRAWN):
             uid = str(element.value)
             known.setdefault(uid, derived_uid("dimension", patient.study_uid, len(known)))
             element.value = known[uid]
-
-
-def _elements(dataset: Any) -> Iterator[Any]:
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _elements(item)
-        else:
-            yield element
 
 
 def _encoded(dataset: Any, patient: Patient, phase: SegPhase) -> bytes:
@@ -388,16 +363,11 @@ def _encoded(dataset: Any, patient: Patient, phase: SegPhase) -> bytes:
     dataset.SeriesInstanceUID = series
     dataset.file_meta.ImplementationClassUID = _CLASS_UID
     dataset.file_meta.ImplementationVersionName = "CARDIOMETA"
-    _name(dataset, "2.25.1")
-    _name(dataset, derived_uid("object", hashlib.sha256(_bytes(dataset)).hexdigest()))
-    return _bytes(dataset)
-
-
-def _name(dataset: Any, uid: str) -> None:
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-
-
-def _bytes(dataset: Any) -> bytes:
-    stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
+    data, uid = b"", "2.25.1"
+    for _ in range(2):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        stream = io.BytesIO()
+        dataset.save_as(stream, enforce_file_format=True)
+        data = stream.getvalue()
+        uid = derived_uid("object", hashlib.sha256(data).hexdigest())
+    return data

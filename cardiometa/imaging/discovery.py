@@ -1,19 +1,26 @@
-"""Where scans are: kinds of files by their bytes, and whether a path is one scan.
+"""Where scans are: kinds of files by their bytes, whether a path is one scan, whether it changed.
 
 Nothing here reads pixels, and no value of a header leaves it but through ``identity_values``, which
-exists to be compared with folder names.
+exists to be compared with folder names. `SourceState` has no name or path either: files count in
+the order of their names, by what they are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ImageError, Problem
 from ..records import ScanSource
 from .archive import HEAD_BYTES, DamagedFileError, FileSet, ImageFile, Kind, open_files, sniff_bytes
-from .headers import IDENTITY_TAGS, read_dataset, text, texts, whole
+from .headers import IDENTITY_TAGS, integer, read_dataset, text, texts
 from .nifti import is_mask_name, pair_of
 
 _SAMPLED_FILES = 200
@@ -31,10 +38,10 @@ def sniff(path: Path) -> Kind:
 
 
 def find_scan_source(path: Path) -> ScanSource | None:
-    """The one scan that a file or folder is, None where it holds none or several.
+    """The one scan that a file or folder is, None where there are none or several.
 
     A file is a scan if it is DICOM, a NIfTI that is not a mask, or a zip. A folder is one if it
-    holds an ED and ES pair, a 4-D NIfTI or one a phase, or a single zip, directly; or DICOM
+    contains an ED and ES pair, a 4-D NIfTI or one per phase, or a single zip, directly; or DICOM
     directly; or DICOM of a single examination anywhere below (series in folders of their own).
     """
     if path.is_file():
@@ -46,30 +53,28 @@ def find_scan_source(path: Path) -> ScanSource | None:
 
 
 def _folder_source(folder: Path) -> ScanSource | None:
+    kinds: dict[Kind, list[Path]] = defaultdict(list)
     try:
         # The folder itself says what is a file: 100,000 scans are 30 million files to ask about.
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if _is_file(entry))
     except OSError:
         return None
-    kinds: dict[Kind, list[Path]] = defaultdict(list)
-    for name in names:
-        child = folder / name
+    for child in (folder / name for name in names):
         kinds[sniff(child)].append(child)
-        # Two say it: the hundreds of files after them need not be opened.
+        # Two are enough: the hundreds of files after them need not be opened.
         if len(kinds["dicom"]) == 2:
             break
-    if kinds["dicom"] and not _only_directory(kinds["dicom"]):
-        return ScanSource(kind="images", paths=(folder,))
+    in_folder = ScanSource(kind="images", paths=(folder,))
+    if kinds["dicom"] and not _is_dicomdir(kinds["dicom"]):
+        return in_folder
     images = [child for child in kinds["nifti"] if not is_mask_name(child.name)]
     pair = pair_of([child.name for child in images])
     if pair is not None and len(images) == 2:
         return ScanSource(kind="ed-es", paths=(folder / pair[0], folder / pair[1]))
-    if images:
-        return ScanSource(kind="images", paths=(folder,))
-    if len(kinds["zip"]) == 1:
+    if not images and len(kinds["zip"]) == 1:
         return ScanSource(kind="images", paths=(kinds["zip"][0],))
-    return ScanSource(kind="images", paths=(folder,)) if _is_one_examination(folder) else None
+    return in_folder if images or is_single_study(folder) else None
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -79,45 +84,37 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _only_directory(paths: list[Path]) -> bool:
-    """True where the only DICOM file of a folder is its DICOMDIR."""
-    if len(paths) != 1:
-        return False
+def _read(path: Path, keywords: Sequence[str]) -> Any:
+    """Elements of one file, None where it cannot be read."""
     try:
-        with paths[0].open("rb") as stream:
-            return text(read_dataset(stream, ["Modality", "Rows"]), "Modality") == ""
+        with path.open("rb") as stream:
+            return read_dataset(stream, keywords)
     except (OSError, DamagedFileError):
-        return False
+        return None
 
 
-def _is_one_examination(folder: Path) -> bool:
-    """True where the images below are of one study: one image of each folder is looked at."""
+def _is_dicomdir(paths: list[Path]) -> bool:
+    """True where the only DICOM file of a folder is its DICOMDIR."""
+    dataset = _read(paths[0], ["Modality", "Rows"]) if len(paths) == 1 else None
+    return dataset is not None and text(dataset, "Modality") == ""
+
+
+def is_single_study(folder: Path) -> bool:
+    """True where the images below are of one study; one image of each folder is opened."""
     studies: set[tuple[str, str]] = set()
     for parent, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
-            study = _examination(Path(parent, name))
-            if study is not None:
-                # Images without any id cannot be told apart, so they count as one.
-                studies.add(study)
+        for path in (Path(parent, name) for name in sorted(names)):
+            if sniff(path) != "dicom":
+                continue
+            dataset = _read(path, ["StudyInstanceUID", "PatientID", "Rows"])
+            if dataset is not None and integer(dataset, "Rows") is not None:
+                # Images without any id cannot be distinguished, so they count as one.
+                studies.add((text(dataset, "StudyInstanceUID"), text(dataset, "PatientID")))
                 break
         if len(studies) > 1:
             return False
     return len(studies) == 1
-
-
-def _examination(path: Path) -> tuple[str, str] | None:
-    """Study and patient of an image, None for what is no DICOM image."""
-    if sniff(path) != "dicom":
-        return None
-    try:
-        with path.open("rb") as stream:
-            dataset = read_dataset(stream, ["StudyInstanceUID", "PatientID", "Rows"])
-    except (OSError, DamagedFileError):
-        return None
-    if whole(dataset, "Rows") is None:
-        return None
-    return text(dataset, "StudyInstanceUID"), text(dataset, "PatientID")
 
 
 # ------------------------------------------------------------------ identity, only to compare
@@ -126,7 +123,7 @@ def _examination(path: Path) -> tuple[str, str] | None:
 def identity_values(source: ScanSource) -> frozenset[str]:
     """Names, ids and birth dates of a scan's headers, casefolded: ONLY to compare with names.
 
-    DICOM headers only; whole values, the parts of a name, and the ways a birth date is written.
+    DICOM headers only; complete values, the parts of a name, and the ways a birth date is written.
     Never print, log or write the result.
     """
     values: set[str] = set()
@@ -137,13 +134,18 @@ def identity_values(source: ScanSource) -> frozenset[str]:
                 values |= _identities(FileSet(), file)
         elif path.exists():
             with open_files(path) as files:
-                for file in _sample(files):
+                by_folder: dict[str, list[ImageFile]] = defaultdict(list)
+                for file in files.files("dicom"):
+                    by_folder[file.folder].append(file)
+                pairs = [(group[0], group[-1]) for group in by_folder.values()]
+                sample = {id(file): file for pair in pairs for file in pair}
+                for file in list(sample.values())[:_SAMPLED_FILES]:
                     values |= _identities(files, file)
     return frozenset(values)
 
 
 def _ends_of_folders(top: Path) -> list[ImageFile]:
-    """What `_sample` takes of a folder, found from both ends without opening what lies between."""
+    """The first and last DICOM file of each folder, without opening what lies between."""
     ends: list[ImageFile] = []
     for parent, folders, names in os.walk(top):
         folders.sort()
@@ -155,19 +157,6 @@ def _ends_of_folders(top: Path) -> list[ImageFile]:
         ends += [ImageFile(path.name, "", 0, path=path) for path in dict.fromkeys((first, last))]
         if len(ends) >= _SAMPLED_FILES:
             break
-    return ends[:_SAMPLED_FILES]
-
-
-def _sample(files: FileSet) -> list[ImageFile]:
-    """The first and last DICOM file of each folder, a bounded number of them."""
-    by_folder: dict[str, list[ImageFile]] = defaultdict(list)
-    for file in files.files("dicom"):
-        by_folder[file.folder].append(file)
-    ends = [
-        file
-        for group in by_folder.values()
-        for file in {id(f): f for f in (group[0], group[-1])}.values()
-    ]
     return ends[:_SAMPLED_FILES]
 
 
@@ -196,7 +185,7 @@ def _identities(files: FileSet, file: ImageFile) -> set[str]:
 
 
 def inspect_headers(source: ScanSource) -> list[Problem]:
-    """What stands against reading a scan, from headers alone; empty where nothing does.
+    """What prevents reading a scan, from headers alone; empty where nothing does.
 
     ``where`` is ``images``: the caller knows the scan's ids, headers are not repeated.
     """
@@ -207,3 +196,56 @@ def inspect_headers(source: ScanSource) -> list[Problem]:
     except ImageError as error:
         return [Problem(where="images", what=error.message.rstrip("."), fix=error.hint)]
     return []
+
+
+# ------------------------------------------------------------------ changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """Number and bytes of a source's files, and a digest of each one's size and time."""
+
+    files: int
+    size: int
+    stat_sha256: str
+
+
+def _entries(source: ScanSource) -> Iterator[tuple[str, os.stat_result]]:
+    """Path and state of every file of a source, in the order of names."""
+    for top in source.paths:
+        with suppress(OSError):
+            if not top.is_dir():
+                yield str(top), top.stat()
+                continue
+        for parent, folders, names in os.walk(top):
+            folders.sort()
+            for name in sorted(names):
+                # A Path for each of 10^8 files is expensive.
+                path = os.path.join(parent, name)  # noqa: PTH118
+                with suppress(OSError):
+                    yield path, os.stat(path)  # noqa: PTH116
+
+
+def source_state(source: ScanSource) -> SourceState:
+    """The state of a source without opening a file; absent files do not count."""
+    digest = hashlib.sha256()
+    count = size = 0
+    for _, state in _entries(source):
+        count += 1
+        size += state.st_size
+        digest.update(b"%d %d\n" % (state.st_size, state.st_mtime_ns))
+    return SourceState(files=count, size=size, stat_sha256=digest.hexdigest())
+
+
+def content_sha256(source: ScanSource) -> str | None:
+    """A digest over the bytes of all files of a source; None where one cannot be read."""
+    digest = hashlib.sha256()
+    for path, state in _entries(source):
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for ever
+            continue
+        try:
+            with open(path, "rb") as stream:  # noqa: PTH123 - as above
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError:
+            return None
+    return digest.hexdigest()

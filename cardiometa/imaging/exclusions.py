@@ -10,23 +10,23 @@ from collections.abc import Mapping
 
 from ..records import LeftOut
 
-# Files that hold no image, by their bytes.
+# Files without an image, by their bytes.
 FILE_REASONS = {
     "empty-file": "files of zero bytes",
     "text-file": "text files, whatever they are called",
     "pointer-file": "pointers to content that was never fetched (git-lfs or git-annex)",
     "picture-file": "pictures such as JPEG or PNG, which carry no geometry",
     "other-file": "files of a kind that is not read here",
-    "nifti-beside-dicom": "NIfTI files beside DICOM images, which are read instead",
-    "archive-beside-images": "archives beside images, which are read instead",
+    "nifti-beside-dicom": "NIfTI files next to DICOM images, which are read instead",
+    "archive-beside-images": "archives next to images, which are read instead",
     "nested-archive": "archives inside an archive, which are not opened",
     "unsafe-name": "archive members whose name points outside the archive",
     "encrypted": "archive members that need a password",
-    "oversized": "files that claim a size no cardiac cine has",
+    "oversized": "files that claim a size beyond any cardiac cine",
     "damaged": "files that are damaged or cut off",
-    "unreadable": "files or folders that this user may not read, or that are no plain files",
+    "unreadable": "files or folders that this user may not read, or that are not plain files",
     "mask-file": "segmentations (`_gt`), which are not images",
-    "other-nifti": "further NIfTI files beside the one that is read",
+    "other-nifti": "further NIfTI files next to the one that is read",
     "not-an-image": "DICOM objects without pixels (DICOMDIR, reports)",
 }
 
@@ -37,8 +37,8 @@ IMAGE_REASONS = {
     "no-orientation": "images without an orientation in the patient",
     "no-position": "images without a position in the patient",
     "multi-frame": "multi-frame images without a place for each frame",
-    "no-pixel-spacing": "images without a pixel spacing, so that nothing can be measured",
-    "pixel-spacing": "images whose pixel spacing no cardiac image has",
+    "no-pixel-spacing": "images without a pixel spacing, so nothing can be measured",
+    "pixel-spacing": "images whose pixel spacing is impossible for a cardiac image",
     "screenshot": "secondary captures and screenshots",
     "burned-in": "images with writing burned into the pixels",
     "flow": "flow images (phase contrast)",
@@ -63,7 +63,7 @@ STACK_REASONS = {
     "real-time": "images of real-time cine that runs over several beats",
     "time-span": "images of dynamic series that last longer than a beat, such as perfusion",
     "thin-volume": "images of 3-D volumes of thin slices",
-    "ambiguous-phases": "images whose order in time cannot be told",
+    "ambiguous-phases": "images whose order in time is ambiguous",
     "repeated-slices": "images of slices acquired again; the complete and latest ones are used",
     "other-stack": "images of stacks that are not the one chosen",
 }
@@ -94,10 +94,10 @@ def hint_for(code: str, default: str) -> str:
         "encrypted": "Unpack the archive with its password and give the folder.",
         "unreadable": "Ask for the right to read the files.",
         "not-mr": "Only MR can be measured here; give the MR examination of this visit.",
-        "no-pixel-spacing": "Export again with PixelSpacing: volumes cannot be had without it.",
+        "no-pixel-spacing": "Export again with PixelSpacing: there are no volumes without it.",
         "no-orientation": "Export again with ImageOrientationPatient kept.",
         "no-position": "Export again with ImagePositionPatient kept.",
-        "regex": "Look at the series' descriptions and change --series-regex.",
+        "regex": "Check the series' descriptions and change --series-regex.",
     }.get(code, default)
 
 

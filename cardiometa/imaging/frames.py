@@ -1,15 +1,36 @@
-"""One image of a scan as its header tells it: place, time, nature."""
+"""One frame table for classic and enhanced DICOM: every image with its place, time and type.
+
+A classic file gives one `Frame`, an enhanced multi-frame file one for each of its frames. What
+cannot be an image of a cine (flow, tagging, perfusion, maps, screenshots …) is counted by its
+reason instead (`exclusions.REASONS`).
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from .archive import ImageFile
+from .archive import DamagedFileError, FileSet, ImageFile
+from .headers import (
+    DEFLATED,
+    TAGS,
+    integer,
+    item,
+    items,
+    number,
+    numbers,
+    read_dataset,
+    seconds_of_datetime,
+    seconds_of_day,
+    text,
+    texts,
+)
 
 Vector = tuple[float, float, float]
-
 
 # Time keys in the order in which they are tried (imaging.md, 1: time).
 TIME_KEYS = (
@@ -20,6 +41,14 @@ TIME_KEYS = (
     "ContentTime",
     "InstanceNumber",
 )
+MAX_SIDE = 4096
+MAX_FRAMES = 10_000
+MAX_POSITION_MM = 5_000.0
+MAX_PIXEL_BYTES = 2 * 1024**3
+_NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", ""})
+# Storage classes of images: CR and DX, CT, ultrasound, MR, secondary capture, X-ray, nuclear, PET.
+_IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|13|20|77|128)(\.|$)")
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +74,15 @@ class FileFacts:
     series_number: float
     series_seconds: float
     declared_phases: int | None
-    sop_class: str = ""
-    frame_of_reference: str = ""
+    sop_class: str
+    frame_of_reference: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """One image: place in patient mm (LPS), ``spacing_mm`` (between rows, between columns).
 
-    ``times`` holds each key of `TIME_KEYS` that the header gives (ms, seconds of day, counts);
+    ``times`` has each key of `TIME_KEYS` that the header gives (ms, seconds of day, counts);
     ``index`` is the frame's place in its file.
     """
 
@@ -73,6 +102,11 @@ class Frame:
     echo_ms: float | None
     inversion_ms: float | None
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Distinguishes the frame from all others of a source."""
+        return id(self.facts), self.index
+
 
 @dataclass(slots=True)
 class FrameTable:
@@ -80,3 +114,328 @@ class FrameTable:
 
     frames: list[Frame] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+
+
+def frame_table(files: FileSet) -> FrameTable:
+    """Read the header of every DICOM file of a source; bad files are counted, never fatal."""
+    table = FrameTable(refused=Counter(files.refused))
+    for file in files.files("dicom"):
+        try:
+            for found in list(_frames_of(files, file)):
+                if isinstance(found, str):
+                    table.refused[found] += 1
+                else:
+                    table.frames.append(found)
+        except DamagedFileError as error:
+            table.refused[error.code] += 1
+    return table
+
+
+def _frames_of(files: FileSet, file: ImageFile) -> Iterator[Frame | str]:
+    """Each frame of a file, or the reason why it cannot be used."""
+    with files.open(file) as stream:
+        dataset = read_dataset(stream, TAGS)
+        left = file.size - stream.tell()
+    reason = _refusal(dataset, left)
+    if reason:
+        raise DamagedFileError(reason)
+    facts = _facts(dataset, file)
+    declared = integer(dataset, "NumberOfFrames") or 1
+    if not facts.enhanced:
+        if declared > 1:
+            raise DamagedFileError("multi-frame")
+        yield _frame(facts, 0, [dataset])
+        return
+    shared = item(dataset, "SharedFunctionalGroupsSequence")
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    for index in range(declared):
+        levels = [level for level in (*groups[index : index + 1], shared) if level]
+        yield _frame(facts, index, [*levels, dataset])
+
+
+def _meta(dataset: Any) -> Any:
+    return getattr(dataset, "file_meta", None) or {}
+
+
+def _refusal(dataset: Any, bytes_left: int) -> str:
+    """Why a file has no image that could belong to a cine; empty where it may."""
+    rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
+    frames = integer(dataset, "NumberOfFrames") or 1
+    if not rows or not columns:
+        # Some objects have no pixels by their class; an image without size is cut off.
+        kind = text(dataset, "SOPClassUID") or text(_meta(dataset), "MediaStorageSOPClassUID")
+        return "not-an-image" if kind and not _IMAGE_CLASSES.match(kind) else "damaged"
+    allocated = integer(dataset, "BitsAllocated") or 16
+    samples = integer(dataset, "SamplesPerPixel") or 1
+    if min(rows, columns, allocated, samples) < 1:
+        return "damaged"
+    size = rows * columns * frames * samples * math.ceil(allocated / 8)
+    sides = max(rows, columns)
+    if sides > MAX_SIDE or not 0 < frames <= MAX_FRAMES or size > MAX_PIXEL_BYTES:
+        return "oversized"
+    # Before the pixels come their tag, representation and length.
+    bytes_left -= 8 if dataset.original_encoding[0] else 12
+    transfer = text(_meta(dataset), "TransferSyntaxUID")
+    if transfer != DEFLATED and (bytes_left <= 0 or (transfer in _NATIVE and bytes_left < size)):
+        return "damaged"
+    if text(dataset, "Modality").upper() != "MR":
+        return "not-mr"
+    if samples != 1:
+        return "not-grey"
+    return non_cine_reason(dataset, texts(dataset, "ImageType"))
+
+
+# ------------------------------------------------------------------ image type
+
+_PHASE = {"P", "PHASE", "PHASE MAP", "PHASE CONTRAST M", "PCA", "M_PCA", "VELOCITY", "VELOCITY MAP"}
+_PHASE |= {"FLOW_ENCODED"}
+_MAPS = {"T1 MAP", "T2 MAP", "T1_MAP", "T2_MAP", "T2_STAR_MAP", "T2_STAR MAP", "R2_MAP", "MAP"}
+# Not T1 or T2 alone: enhanced images name their contrast so.
+_MAPS |= {"ECV", "ECV MAP", "ECV_MAP", "ADC", "ADC MAP"}
+_REFORMATS = {"MPR", "REFORMATTED", "MIP", "PROJECTION IMAGE", "MIN IP", "MAX IP"}
+_VELOCITY_NAME = re.compile(
+    r"_v\d+(in|through|rl|ap|fh)|(^|[^a-z])(pc|venc|flow|qflow)", re.IGNORECASE
+)
+_TAG_NAME = re.compile(r"(^|[^a-z])(tag|tagging|tagged|cspamm|spamm)([^a-z]|$)", re.IGNORECASE)
+
+
+def non_cine_reason(dataset: Any, image_type: tuple[str, ...]) -> str:
+    """The reason why an MR image is not a magnitude image of a cine, by its declared type."""
+    kinds = {value.upper() for value in image_type[2:]}
+    names = " ".join(text(dataset, k) for k in ("SequenceName", "PulseSequenceName"))
+    component = text(dataset, "ComplexImageComponent").upper()
+    captured = text(dataset, "SOPClassUID").startswith(_SECONDARY_CAPTURE)
+    velocity = _VELOCITY_NAME.search(names) or text(dataset, "PhaseContrast") == "YES"
+    tagged = _TAG_NAME.search(names) or text(dataset, "Tagging") not in {"", "NONE"}
+    rules: tuple[tuple[str, object], ...] = (
+        ("screenshot", captured or any("SCREEN" in k or k.startswith("CSA ") for k in kinds)),
+        ("burned-in", text(dataset, "BurnedInAnnotation").upper() == "YES"),
+        ("flow", kinds & _PHASE or velocity),
+        ("not-magnitude", kinds & {"R", "I", "REAL", "IMAGINARY"}),
+        ("not-magnitude", component in {"REAL", "IMAGINARY", "PHASE"}),
+        ("tagging", tagged or "TAGGING" in kinds),
+        ("real-time", "REALTIME" in kinds),
+        ("perfusion", any("PERFUSION" in kind for kind in kinds)),
+        ("late-enhancement", kinds & {"PSIR", "PS_IR"}),
+        ("map", kinds & _MAPS),
+        ("reformat", kinds & _REFORMATS),
+    )
+    return next((reason for reason, applies in rules if applies), "")
+
+
+_BSSFP = re.compile(
+    r"tru_?fi|true_?fisp|fiesta|b-?tfe|b-?ffe|balanced|ssfp|(^|[^a-z])tfi", re.IGNORECASE
+)
+_GRE = re.compile(
+    r"flash|spgr|fgre|(^|[^a-z])fl[23]d|turbo_?flash|(^|[^a-z])t1-?tfe", re.IGNORECASE
+)
+
+
+def sequence_of(facts: FileFacts) -> Literal["bssfp", "gre"] | None:
+    """Balanced SSFP or gradient echo, by the standard's tags, then by names; None where unknown.
+
+    They read volumes differently.
+    """
+    if facts.steady_state == "FREE_PRECESSION":
+        return "bssfp"
+    if facts.steady_state == "NONE" and facts.echo_pulse == "GRADIENT":
+        return "gre"
+    names = "|".join(facts.sequence_texts)
+    if _BSSFP.search(names):
+        return "bssfp"
+    if _GRE.search(names):
+        return "gre"
+    if "GR" in facts.scanning_sequence:
+        spoiled, steady = "SP" in facts.sequence_variant, "SS" in facts.sequence_variant
+        # GE writes both for spoiled echoes; elsewhere both together say nothing.
+        if spoiled and (not steady or facts.vendor == "GE"):
+            return "gre"
+        if steady and not spoiled:
+            return "bssfp"
+    if _BSSFP.search(facts.description):
+        return "bssfp"
+    return "gre" if _GRE.search(facts.description) else None
+
+
+# ------------------------------------------------------------------ facts of a file
+
+_VENDORS = {
+    "siemens": "Siemens",
+    "philips": "Philips",
+    "canon": "Canon",
+    "toshiba": "Canon",
+    "general electric": "GE",
+}
+
+
+def vendor_of(manufacturer: str) -> str | None:
+    """``Siemens, GE, Philips, Canon`` or ``other``; None where the header has none."""
+    name = manufacturer.lower().strip()
+    if not name:
+        return None
+    other = "GE" if re.match(r"ge\b", name) else "other"
+    return next((vendor for mark, vendor in _VENDORS.items() if mark in name), other)
+
+
+def _facts(dataset: Any, file: ImageFile) -> FileFacts:
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
+    # GE writes an empty per-frame sequence into classic images.
+    enhanced = any(len(group) for group in groups[:1]) or (
+        (integer(dataset, "NumberOfFrames") or 1) > 1
+        and item(dataset, "SharedFunctionalGroupsSequence") is not None
+    )
+    tesla = number(dataset, "MagneticFieldStrength") or 0.0
+    tesla = tesla / 10_000 if tesla > 100 else tesla  # some headers state gauss
+    series_number = number(dataset, "SeriesNumber")
+    names = ("SequenceName", "PulseSequenceName", "ProtocolName")
+    return FileFacts(
+        file=file,
+        study=text(dataset, "StudyInstanceUID"),
+        series=text(dataset, "SeriesInstanceUID"),
+        uid=text(dataset, "SOPInstanceUID"),
+        enhanced=enhanced,
+        rows=integer(dataset, "Rows") or 0,
+        columns=integer(dataset, "Columns") or 0,
+        vendor=vendor_of(text(dataset, "Manufacturer")),
+        description=text(dataset, "SeriesDescription"),
+        sequence_texts=tuple(text(dataset, key) for key in names),
+        scanning_sequence=frozenset(texts(dataset, "ScanningSequence")),
+        sequence_variant=frozenset(texts(dataset, "SequenceVariant")),
+        steady_state=text(dataset, "SteadyStatePulseSequence").upper(),
+        echo_pulse=text(dataset, "EchoPulseSequence").upper(),
+        acquisition_type=text(dataset, "MRAcquisitionType").upper(),
+        field_strength_t=tesla if 0.1 <= tesla <= 12 else None,
+        series_number=-1.0 if series_number is None else series_number,
+        series_seconds=_moment(dataset, "SeriesDate", "SeriesTime"),
+        declared_phases=integer(dataset, "CardiacNumberOfImages"),
+        sop_class=text(dataset, "SOPClassUID") or text(_meta(dataset), "MediaStorageSOPClassUID"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+    )
+
+
+def _moment(dataset: Any, date: str, time: str) -> float:
+    """A date and time as one growing number of seconds, -1 where the header has no time."""
+    seconds = seconds_of_day(text(dataset, time))
+    return -1.0 if seconds is None else _day(text(dataset, date)) * 100_000 + seconds
+
+
+def _day(date: str) -> float:
+    """A date ``YYYYMMDD`` as a number that grows with it, 0 for anything else."""
+    return float(date) if re.fullmatch(r"[0-9]{8}", date) else 0.0
+
+
+# ------------------------------------------------------------------ frames
+
+
+def _within(levels: list[Any], group: str, read: Callable[[Any, str], Any], keyword: str) -> Any:
+    """A value from a functional group of the frame, then of all frames, then the top level."""
+    for level in levels:
+        found = item(level, group)
+        value = read(found, keyword) if found is not None else None
+        if value not in (None, (), ""):
+            return value
+    return read(levels[-1], keyword)
+
+
+def _frame(facts: FileFacts, index: int, levels: list[Any]) -> Frame | str:
+    """One `Frame`, or the reason why the image cannot be used."""
+    position = _within(levels, "PlanePositionSequence", numbers, "ImagePositionPatient")
+    spacing = _within(levels, "PixelMeasuresSequence", numbers, "PixelSpacing")
+    image_type = _within(levels, "MRImageFrameTypeSequence", texts, "FrameType")
+    top = levels[-1]
+    image_type = image_type or texts(top, "ImageType")
+    directions = _directions(
+        _within(levels, "PlaneOrientationSequence", numbers, "ImageOrientationPatient")
+    )
+    if directions is None:
+        return "no-orientation"
+    if len(position) != 3 or max(map(abs, position)) > MAX_POSITION_MM:
+        return "no-position"
+    if len(spacing) != 2:
+        return "no-pixel-spacing"
+    # 0.3 to 5 mm: nothing outside has ever been a cardiac MR image.
+    if not all(0.3 <= length <= 5 for length in spacing):
+        return "pixel-spacing"
+    reason = non_cine_reason(top, image_type) if facts.enhanced else ""
+    if reason:
+        return reason
+    acquired = number(top, "AcquisitionNumber")
+    return Frame(
+        facts=facts,
+        index=index,
+        position=position,
+        row_direction=directions[0],
+        column_direction=directions[1],
+        spacing_mm=spacing,
+        times=_times(facts, index, levels),
+        image_type=image_type,
+        acquisition_number=-1.0 if acquired is None else acquired,
+        acquired_seconds=_acquired(top, facts),
+        rr_ms=_rr_ms(levels),
+        thickness_mm=_within(levels, "PixelMeasuresSequence", number, "SliceThickness"),
+        slice_spacing_mm=_within(levels, "PixelMeasuresSequence", number, "SpacingBetweenSlices"),
+        echo_ms=number(top, "EchoTime"),
+        inversion_ms=number(top, "InversionTime"),
+    )
+
+
+def _times(facts: FileFacts, index: int, levels: list[Any]) -> dict[str, float]:
+    values: dict[str, float | None]
+    delay = "NominalCardiacTriggerDelayTime"
+    if facts.enhanced:
+        content = "FrameContentSequence"
+        stamp = _within(levels, content, text, "FrameAcquisitionDateTime")
+        values = {
+            delay: _within(levels, "CardiacSynchronizationSequence", number, delay),
+            "TemporalPosition": _within(levels, content, number, "TemporalPositionIndex"),
+            "AcquisitionTime": seconds_of_datetime(stamp) if stamp else None,
+            "InstanceNumber": float(index + 1),
+        }
+    else:
+        top = levels[-1]
+        values = {
+            "TriggerTime": number(top, "TriggerTime"),
+            delay: number(top, delay),
+            "TemporalPosition": number(top, "TemporalPositionIdentifier"),
+            "AcquisitionTime": seconds_of_day(text(top, "AcquisitionTime")),
+            "ContentTime": seconds_of_day(text(top, "ContentTime")),
+            "InstanceNumber": number(top, "InstanceNumber"),
+        }
+    return {k: v for k, v in values.items() if v is not None and abs(v) < 1e9}
+
+
+def _acquired(top: Any, facts: FileFacts) -> float:
+    acquired = _moment(top, "AcquisitionDate", "AcquisitionTime")
+    if acquired >= 0:
+        return acquired
+    stamp = text(top, "AcquisitionDateTime")
+    seconds = seconds_of_datetime(stamp)
+    if seconds is not None:
+        return _day(stamp[:8]) * 100_000 + seconds
+    content = _moment(top, "ContentDate", "ContentTime")
+    return content if content >= 0 else facts.series_seconds
+
+
+def _rr_ms(levels: list[Any]) -> float | None:
+    """RR interval of 250 to 2500 ms from NominalInterval, its enhanced form, or HeartRate."""
+    nominal = _within(levels, "CardiacSynchronizationSequence", number, "RRIntervalTimeNominal")
+    rate = number(levels[-1], "HeartRate")
+    for value in (number(levels[-1], "NominalInterval"), nominal, 60_000 / rate if rate else None):
+        if value is not None and 250 <= value <= 2500:
+            return float(value)
+    return None
+
+
+def _directions(orientation: tuple[float, ...]) -> tuple[Vector, Vector] | None:
+    """Unit row and column directions; None where the six cosines are not a plane."""
+    if len(orientation) != 6:
+        return None
+    row, column = orientation[:3], orientation[3:]
+    lengths = math.hypot(*row), math.hypot(*column)
+    if not all(0.9 <= length <= 1.1 for length in lengths):
+        return None
+    if abs(sum(a * b for a, b in zip(row, column, strict=True))) > 0.02:
+        return None
+    x, y, z = (value / lengths[0] for value in row)
+    u, v, w = (value / lengths[1] for value in column)
+    return (x, y, z), (u, v, w)

@@ -1,15 +1,278 @@
-"""Geometry of a stack: the common grid, slice weights, and slices that lie off it."""
+"""From frames to planes, slices and the common grid of a stack.
+
+Grouping is by geometry (study, plane, matrix, spacing), never by series: Siemens writes one series
+per slice, GE and Philips one for all, anonymisers repeat or drop UIDs. Series, numbers and times
+only distinguish repeated acquisitions of one place. A stack's slices then share one grid; those
+that lie off it are resampled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
+from ..flags import limit_of, raised
 from ..records import Flag
+from .archive import DamagedFileError, FileSet
 from .frames import Frame
-from .planes import ANGLE_TOLERANCE, SHIFT_TOLERANCE_MM, Plane, Slice, centre_of, normal_of
+from .timing import (
+    MIN_PHASES,
+    cycle_runs,
+    is_single_acquisition,
+    mode_of,
+    runs_over_beats,
+    span_reason,
+)
+
+ANGLE_TOLERANCE = np.cos(np.deg2rad(1.0))
+SHIFT_TOLERANCE_MM = 1.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The frames of one acquisition at one place; ``depth_mm`` of its centre along a normal."""
+
+    depth_mm: float
+    frames: tuple[Frame, ...]
+    repeats: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """Slices of one study, plane, matrix and spacing, by depth along ``normal`` (LPS)."""
+
+    normal: np.ndarray
+    slices: tuple[Slice, ...]
+
+    @property
+    def model(self) -> Frame:
+        """A frame that represents the geometry of all."""
+        return self.slices[0].frames[0]
+
+    @property
+    def phases(self) -> int:
+        """The most frequent number of phases; of equally frequent ones the larger."""
+        return mode_of(len(item.frames) for item in self.slices)
+
+    def with_slices(self, slices: Iterable[Slice]) -> Plane:
+        """The same plane with other slices, ordered by depth."""
+        return replace(self, slices=tuple(sorted(slices, key=lambda item: item.depth_mm)))
+
+
+def grouped(members: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
+    """The members with equal keys together, in order of first appearance."""
+    groups: dict[Any, list[T]] = {}
+    for member in members:
+        groups.setdefault(key(member), []).append(member)
+    return list(groups.values())
+
+
+# ------------------------------------------------------------------ geometry of a frame
+
+
+def normal_of(frame: Frame) -> np.ndarray:
+    """Unit normal of a frame: row direction × column direction, LPS."""
+    normal = np.cross(frame.row_direction, frame.column_direction)
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def centre_of(frame: Frame) -> np.ndarray:
+    """The centre of a frame in LPS mm: steadier under tilt than its corner."""
+    rows, columns = frame.facts.rows, frame.facts.columns
+    between_rows, between_columns = frame.spacing_mm
+    return np.asarray(
+        np.array(frame.position)
+        + np.array(frame.row_direction) * between_columns * (columns - 1) / 2
+        + np.array(frame.column_direction) * between_rows * (rows - 1) / 2
+    )
+
+
+def acquisition_order(frame: Frame) -> tuple[float, float, float]:
+    """Sorts acquisitions of one place: the latest last."""
+    return frame.acquired_seconds, frame.facts.series_number, frame.acquisition_number
+
+
+def signature(frame: Frame) -> tuple[Any, ...]:
+    """The kind of sequence; slices of one stack should share it."""
+    facts = frame.facts
+    name = re.sub(r"[\d.]+", "", "|".join(facts.sequence_texts[:2]))
+    return (
+        tuple(sorted(facts.scanning_sequence)),
+        tuple(sorted(facts.sequence_variant)),
+        facts.steady_state,
+        name,
+    )
+
+
+# ------------------------------------------------------------------ copies
+
+
+def drop_copies(frames: Sequence[Frame], files: FileSet, refused: Counter[str]) -> list[Frame]:
+    """Frames without exact copies: repeated UIDs, or equal place, times and numbers, are hashed.
+
+    A repeated UID with other content is another image and stays.
+    """
+    suspects: set[int] = set()
+    for key in (
+        # Frames without a UID are distinguished by place and time alone.
+        lambda f: (f.facts.uid or id(f.facts), f.index),
+        lambda f: (f.position, f.row_direction, f.spacing_mm, tuple(f.times.items())),
+    ):
+        for group in grouped(frames, key):
+            if len(group) > 1:
+                suspects.update(id(frame) for frame in group)
+    if not suspects:
+        return list(frames)
+    digests: dict[int, str] = {}
+    seen: set[tuple[str, int]] = set()
+    kept = []
+    for frame in frames:
+        if id(frame) in suspects:
+            identity = id(frame.facts)
+            if identity not in digests:
+                try:
+                    digests[identity] = hashlib.sha256(files.read(frame.facts.file)).hexdigest()
+                except DamagedFileError:
+                    digests[identity] = f"unreadable-{identity}"
+            mark = (digests[identity], frame.index)
+            if mark in seen:
+                refused["duplicate-file"] += 1
+                continue
+            seen.add(mark)
+        kept.append(frame)
+    return kept
+
+
+# ------------------------------------------------------------------ planes
+
+
+def planes(frames: Sequence[Frame], refused: Counter[str]) -> list[Plane]:
+    """All planes with their slices of at least `MIN_PHASES` phases; the rest is counted."""
+    found = []
+    for members in _by_plane(frames):
+        normal = normal_of(members[0])
+        places = (_acquisitions(place, refused) for place in _by_depth(members, normal))
+        slices = [parts for parts in places if parts]
+        if slices:
+            found.append(Plane(normal=normal, slices=_best_of_each(slices, normal)))
+    return found
+
+
+def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames of one study, matrix, spacing and, within 1 degree, orientation."""
+    studies = Counter(frame.facts.study for frame in frames)
+    # An anonymiser that gave every file its own study has left no study at all.
+    use_study = max(studies.values(), default=0) >= MIN_PHASES
+    exact: dict[Any, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        spacing = tuple(round(length, 3) for length in frame.spacing_mm)
+        grid = (frame.facts.rows, frame.facts.columns, spacing)
+        directions = (*frame.row_direction, *frame.column_direction)
+        turn = tuple(round(value, 4) for value in directions)
+        exact[(frame.facts.study if use_study else "", grid, turn)].append(frame)
+    merged: list[tuple[Any, np.ndarray, list[Frame]]] = []
+    # The most frequent orientation first, so that stray ones join it and not the reverse.
+    for (study, grid, turn), members in sorted(exact.items(), key=lambda kv: (-len(kv[1]), kv[0])):
+        axes = np.array(turn).reshape(2, 3)
+        for key, other, group in merged:
+            if key == (study, grid) and np.all((axes * other).sum(axis=1) >= ANGLE_TOLERANCE):
+                group.extend(members)
+                break
+        else:
+            merged.append(((study, grid), axes, list(members)))
+    return [group for _, _, group in merged]
+
+
+def _by_depth(frames: Sequence[Frame], normal: np.ndarray) -> list[list[Frame]]:
+    """Frames by depth along the normal, cut where it grows by more than 1 mm."""
+    depths = {frame.position: float(centre_of(frame) @ normal) for frame in frames}
+    ordered = sorted(frames, key=lambda frame: (depths[frame.position], frame.position))
+    places: list[list[Frame]] = []
+    start = -np.inf
+    for frame in ordered:
+        depth = depths[frame.position]
+        if depth - start > SHIFT_TOLERANCE_MM:
+            places.append([])
+            start = depth
+        places[-1].append(frame)
+    return places
+
+
+# ------------------------------------------------------------------ acquisitions of one place
+
+
+# From the finest honest grouping to none: the first that gives single acquisitions is used. None
+# is by runs through the cycle.
+_SPLITS: tuple[Callable[[Frame], Any] | None, ...] = (
+    lambda f: (f.facts.series, f.image_type),
+    lambda f: (f.facts.series, f.image_type, f.acquisition_number),
+    lambda f: (f.facts.series, f.image_type, f.acquired_seconds),
+    lambda f: (f.image_type, f.acquisition_number),
+    lambda f: (f.image_type, f.acquired_seconds),
+    lambda f: (f.image_type, tuple(round(value) for value in f.position)),
+    None,
+    lambda f: f.image_type,
+    lambda _: None,
+)
+
+
+def _acquisitions(place: Sequence[Frame], refused: Counter[str]) -> list[list[Frame]]:
+    """All acquisitions of one place with enough phases; counts what is left over."""
+    for key in _SPLITS:
+        parts = cycle_runs(place) if key is None else grouped(place, key)
+        long = [part for part in parts if len(part) >= MIN_PHASES]
+        if not long or not all(map(is_single_acquisition, long)):
+            continue
+        if key is None and runs_over_beats(place):
+            refused["real-time"] += len(place)
+            return []
+        usable = []
+        for part in long:
+            # Phases that vary echo or inversion time, or last for beats, are not a cine.
+            varied = ({f.echo_ms for f in part}, {f.inversion_ms for f in part})
+            is_map = any(len(values) >= MIN_PHASES for values in varied)
+            reason = "map" if is_map else span_reason(part)
+            if reason:
+                refused[reason] += len(part)
+            else:
+                usable.append(part)
+        refused["too-few-phases"] += len(place) - sum(map(len, long))
+        return usable
+    enough = len(place) >= MIN_PHASES
+    refused["ambiguous-phases" if enough else "too-few-phases"] += len(place)
+    return []
+
+
+def _best_of_each(slices: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -> tuple[Slice, ...]:
+    """At each place the acquisition of the stack's sequence that is complete and latest."""
+    modal = mode_of(max(map(len, parts)) for parts in slices)
+    kinds = Counter(signature(part[0]) for parts in slices for part in parts)
+    usual = max(kinds, key=lambda kind: (kinds[kind], repr(kind)))
+
+    def rank(part: list[Frame]) -> Any:
+        latest = max(acquisition_order(frame) for frame in part)
+        complete = len(part) >= modal
+        instance = max(frame.times.get("InstanceNumber", -1.0) for frame in part)
+        own = len(part) if not complete else modal
+        return signature(part[0]) == usual, complete, own, latest, instance, part[0].facts.uid
+
+    chosen = []
+    for parts in slices:
+        best = max(parts, key=rank)
+        rest = tuple(frame for part in parts if part is not best for frame in part)
+        depth = float(centre_of(best[0]) @ normal)
+        chosen.append(Slice(depth_mm=depth, frames=tuple(best), repeats=rest))
+    return tuple(chosen)
+
+
+# ------------------------------------------------------------------ the common grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +313,7 @@ def _grid_key(frame: Frame) -> tuple[int, int, float, float]:
 def grid_of(plane: Plane) -> Grid:
     """The grid of most slices of a stack, and which slices must be resampled to it."""
     frames = [item.frames[0] for item in plane.slices]
-    model = _usual(frames, plane.normal)
+    model = _modal_frame(frames, plane.normal)
     alike = np.array([_is_alike(frame, model) for frame in frames])
     base = frame_affine(model)
     normal = base[:3, 2].copy()
@@ -72,8 +335,18 @@ def grid_of(plane: Plane) -> Grid:
     weights, distance, flags = slice_weights(depths)
     base[:3, 2] = normal * distance
     base[:3, 3] = origins[0]
-    flags += _grid_flags(tilted, other_grid, shifted)
-    flags += _distance_flags(plane.slices, distance)
+    for code, count in (
+        ("tilted-slices", tilted),
+        ("resampled-slices", other_grid),
+        ("shifted-slices", shifted),
+    ):
+        if count:
+            flags.append(raised(code, count=count))
+    stated = [v for v in (frame.slice_spacing_mm for frame in frames) if v is not None and v > 0]
+    if stated:
+        said = float(np.median(stated))
+        if abs(said - distance) > limit_of("slice-distance-conflict") * distance:
+            flags.append(raised("slice-distance-conflict", stated=said, value=distance))
     return Grid(
         rows=model.facts.rows,
         columns=model.facts.columns,
@@ -83,11 +356,11 @@ def grid_of(plane: Plane) -> Grid:
         slice_distance_mm=distance,
         source_affines=tuple(sources),
         origins=origins,
-        flags=flags,
+        flags=tuple(flags),
     )
 
 
-def _usual(frames: Sequence[Frame], normal: np.ndarray) -> Frame:
+def _modal_frame(frames: Sequence[Frame], normal: np.ndarray) -> Frame:
     """The frame along the stack's normal whose grid most others share; of equals the middle one."""
     along = [frame for frame in frames if float(normal_of(frame) @ normal) >= ANGLE_TOLERANCE]
     votes = [sum(_is_alike(frame, other) for other in frames) for frame in along]
@@ -107,62 +380,24 @@ def _is_parallel(frame: Frame, model: Frame) -> bool:
     return all(float(np.dot(a, b)) >= ANGLE_TOLERANCE for a, b in pairs)
 
 
-def slice_weights(depths_mm: np.ndarray) -> tuple[np.ndarray, float, tuple[Flag, ...]]:
-    """Length of heart each slice stands for, the median distance, and flags for uneven gaps.
+def slice_weights(depths_mm: np.ndarray) -> tuple[np.ndarray, float, list[Flag]]:
+    """Length of heart that each slice represents, the median distance, and flags for uneven gaps.
 
     Even gaps (within 5 % or 0.5 mm of the median): every slice weighs the distance. Otherwise half
-    of the two gaps beside it, an end slice taking half the median on its outer side.
+    of the two gaps next to it, an end slice taking half the median on its outer side.
     """
     gaps = np.diff(depths_mm)
     distance = float(np.median(gaps))
-    if np.all(np.abs(gaps - distance) <= max(0.05 * distance, 0.5)):
-        return np.full(len(depths_mm), distance), distance, ()
+    if np.all(np.abs(gaps - distance) <= max(limit_of("irregular-gaps") * distance, 0.5)):
+        return np.full(len(depths_mm), distance), distance, []
     outer = np.concatenate([[distance], gaps, [distance]])
     weights = (outer[:-1] + outer[1:]) / 2
-    flags = [
-        Flag(
-            code="irregular_gaps",
-            level="review",
-            sentence=f"Slice gaps run from {gaps.min():.1f} to {gaps.max():.1f} mm; each slice "
-            "is weighted by half the gaps beside it.",
-        )
-    ]
-    missing = int(sum(round(gap / distance) - 1 for gap in gaps if gap >= 1.75 * distance))
+    flags = [raised("irregular-gaps", low=gaps.min(), high=gaps.max())]
+    wide = gaps[gaps >= limit_of("missing-slices") * distance]
+    missing = int(sum(round(gap / distance) - 1 for gap in wide))
     if missing:
-        flags.append(
-            Flag(
-                code="missing_slices",
-                level="review",
-                sentence=f"About {missing} slices seem to be missing inside the stack.",
-            )
-        )
-    return weights, distance, tuple(flags)
-
-
-def _grid_flags(tilted: int, other_grid: int, shifted: int) -> tuple[Flag, ...]:
-    flags = []
-    if tilted:
-        text = f"{tilted} slices are tilted by more than 1 degree and were resampled."
-        flags.append(Flag(code="tilted_slices", level="review", sentence=text))
-    if other_grid:
-        text = f"{other_grid} slices of another matrix or pixel size were resampled."
-        flags.append(Flag(code="resampled_slices", level="review", sentence=text))
-    if shifted:
-        text = f"{shifted} slices are shifted by more than 1 mm in the plane and were resampled."
-        flags.append(Flag(code="shifted_slices", level="info", sentence=text))
-    return tuple(flags)
-
-
-def _distance_flags(slices: Sequence[Slice], distance: float) -> tuple[Flag, ...]:
-    stated = [s.frames[0].slice_spacing_mm for s in slices]
-    known = [value for value in stated if value is not None and value > 0]
-    if known and abs(float(np.median(known)) - distance) > 0.1 * distance:
-        text = (
-            f"SpacingBetweenSlices says {np.median(known):.1f} mm, the positions say "
-            f"{distance:.1f} mm; the positions are used."
-        )
-        return (Flag(code="slice_distance_conflict", level="info", sentence=text),)
-    return ()
+        flags.append(raised("missing-slices", count=missing))
+    return weights, distance, flags
 
 
 def on_grid(array: np.ndarray, grid: Grid, k: int) -> np.ndarray:
@@ -176,7 +411,7 @@ def on_grid(array: np.ndarray, grid: Grid, k: int) -> np.ndarray:
     target[:3, 3] = grid.origins[k]
     rows, columns = np.mgrid[0 : grid.rows, 0 : grid.columns].astype(float)
     flat = np.stack([columns, rows, np.zeros_like(rows), np.ones_like(rows)]).reshape(4, -1)
-    # Points of the grid, dropped along the slice's own normal onto its plane.
+    # Points of the grid, projected along the slice's own normal onto its plane.
     x, y, _, _ = np.linalg.solve(source, target @ flat)
     shape = (grid.rows, grid.columns)
     sampled = map_coordinates(array, [y.reshape(shape), x.reshape(shape)], order=1, mode="constant")

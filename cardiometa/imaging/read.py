@@ -7,19 +7,36 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import ImageError
-from ..records import CineStack, ScanSource
-from .archive import FileSet, open_files
-from .cine import LPS_TO_RAS, UndecodableError, build_cine, plan_cine
-from .exclusions import hint_for, main_reason, summary
-from .frame_table import frame_table
-from .frames import FrameTable
-from .nifti import NiftiPlan, inspect_pair, pair_plan, plan_nifti, read_nifti, read_pair
-from .series import choose_stack
+from ..flags import raised
+from ..records import CineSource, CineStack, DicomOrigin, ScanSource, SourceImage
+from .archive import DamagedFileError, FileSet, open_files
+from .exclusions import hint_for, left_out, main_reason, summary
+from .frames import Frame, FrameTable, frame_table, sequence_of
+from .geometry import Grid, grid_of, on_grid
+from .nifti import NiftiPlan, pair_plan, plan_nifti
+from .pixels import decode
+from .series import ChosenStack, choose_stack
+from .timing import Alignment, align, timing_flags
+
+MAX_STACK_BYTES = 4 * 1024**3
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class UndecodableError(Exception):
+    """Frames whose pixels cannot be decoded: the stack is to be planned again without them."""
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        super().__init__(len(frames))
+        self.frames = frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,34 +48,14 @@ class ReadOptions:
 
 def read_cine(source: ScanSource, options: ReadOptions) -> CineStack:
     """The short-axis cine of one scan; raises ImageError with a code and every reason found."""
-    if source.kind == "ed-es":
-        return read_pair(source.paths)
-    path = source.paths[0]
-    if not path.exists():
-        raise _absent()
-    with open_files(path) as files:
-        if files.files("dicom"):
-            return _read_dicom(files, options)
-        if files.files("nifti"):
-            return read_nifti(files)
-        raise _no_images(files)
+    with _planned(source, options) as plan:
+        return plan.read()
 
 
 def inspect_scan(source: ScanSource, options: ReadOptions) -> None:
     """What `read_cine` checks before pixels: raises the ImageError that headers alone give away."""
-    if source.kind == "ed-es":
-        inspect_pair(source.paths)
-        return
-    path = source.paths[0]
-    if not path.exists():
-        raise _absent()
-    with open_files(path) as files:
-        if files.files("dicom"):
-            plan_cine(choose_stack(_table(files), files, options.series_regex))
-        elif files.files("nifti"):
-            plan_nifti(files)
-        else:
-            raise _no_images(files)
+    with _planned(source, options):
+        pass
 
 
 def scan_grid(
@@ -68,64 +65,178 @@ def scan_grid(
 
     Raises ImageError as `inspect_scan` does.
     """
+    with _planned(source, options) as plan:
+        return plan.shape, plan.affine
+
+
+@contextmanager
+def _planned(source: ScanSource, options: ReadOptions) -> Iterator[DicomPlan | NiftiPlan]:
+    """What headers say of a scan, its files open meanwhile; raises ImageError."""
     if source.kind == "ed-es":
         with pair_plan(source.paths) as plan:
-            return _nifti_grid(plan)
+            yield plan
+        return
     path = source.paths[0]
     if not path.exists():
-        raise _absent()
+        raise ImageError(
+            "no-images",
+            "The images of this scan were not found.",
+            hint="Check the path in the table of scans, or fetch the data.",
+        )
     with open_files(path) as files:
         if files.files("dicom"):
-            grid, timing = plan_cine(choose_stack(_table(files), files, options.series_regex))
-            phases, slices = timing.index.shape
-            return (phases, slices, grid.rows, grid.columns), LPS_TO_RAS @ grid.affine_lps
-        if files.files("nifti"):
-            return _nifti_grid(plan_nifti(files))
-        raise _no_images(files)
+            table = frame_table(files)
+            table.refused["nifti-beside-dicom"] += len(files.files("nifti"))
+            table.refused["archive-beside-images"] += len(files.files("zip"))
+            yield DicomPlan(table, files, options.series_regex)
+        elif files.files("nifti"):
+            yield plan_nifti(files)
+        else:
+            found = summary(files.refused)
+            code = main_reason(files.refused, "no-images")
+            usual = "Give a folder or zip of DICOM files, a 4-D NIfTI, or an ED and ES NIfTI pair."
+            raise ImageError(
+                code,
+                f"No readable image. {'Found: ' + found if found else 'The source is empty'}.",
+                hint=hint_for(code, usual),
+            )
 
 
-def _nifti_grid(plan: NiftiPlan) -> tuple[tuple[int, int, int, int], np.ndarray]:
-    header = plan.phases[0][1]
-    x, y, z = header.shape[:3]
-    phases = header.shape[3] if len(header.shape) == 4 else len(plan.phases)
-    return (phases, z, y, x), header.affine
+def plan_cine(chosen: ChosenStack) -> tuple[Grid, Alignment]:
+    """The grid and the phases of a stack, from headers alone; raises ImageError."""
+    grid = grid_of(chosen.plane)
+    timing = align([item.frames for item in chosen.plane.slices], chosen.key)
+    phases, slices = timing.index.shape
+    if phases * slices * grid.rows * grid.columns * 4 > MAX_STACK_BYTES:
+        raise ImageError(
+            "oversized",
+            f"A cine of {phases} phases and {slices} slices of {grid.rows} × {grid.columns} pixels "
+            "is larger than any cardiac cine.",
+            hint="Check that the folder contains one scan.",
+        )
+    return grid, timing
 
 
-def _absent() -> ImageError:
-    return ImageError(
-        "no-images",
-        "The images of this scan are not there.",
-        hint="Check the path in the table of scans, or fetch the data.",
-    )
+class DicomPlan:
+    """The stack to read among the frames of a source; raises ImageError where there is none."""
 
+    def __init__(self, table: FrameTable, files: FileSet, series_regex: str | None) -> None:
+        self.table, self.files, self.series_regex = table, files, series_regex
+        self._choose()
 
-def _no_images(files: FileSet) -> ImageError:
-    """The refusal of a source without a single readable image, with what was there instead."""
-    found = summary(files.refused)
-    code = main_reason(files.refused, "no-images")
-    usual = "Give a folder or zip of DICOM files, a 4-D NIfTI, or an ED and ES pair of NIfTIs."
-    return ImageError(
-        code,
-        f"No image that can be read. {'Found: ' + found if found else 'Nothing is there'}.",
-        hint=hint_for(code, usual),
-    )
+    def _choose(self) -> None:
+        self.chosen = choose_stack(self.table, self.files, self.series_regex)
+        self.grid, self.timing = plan_cine(self.chosen)
+        self.slices = self.chosen.plane.slices
+        self.facts = self.slices[len(self.slices) // 2].frames[0].facts
+        self.affine = LPS_TO_RAS @ self.grid.affine_lps
+        self.shape = (*self.timing.index.shape, self.grid.rows, self.grid.columns)
 
+    def frame_at(self, phase: int, k: int) -> Frame:
+        """The frame of slice ``k`` that represents a phase."""
+        return self.slices[k].frames[self.timing.order[k][self.timing.index[phase, k]]]
 
-def _table(files: FileSet) -> FrameTable:
-    table = frame_table(files)
-    table.refused["nifti-beside-dicom"] += len(files.files("nifti"))
-    table.refused["archive-beside-images"] += len(files.files("zip"))
-    return table
+    def read(self) -> CineStack:
+        """The cine; a frame that cannot be decoded is then seen as missing."""
+        while True:
+            try:
+                return self._build()
+            except UndecodableError as error:
+                lost = {frame.identity for frame in error.frames}
+                self.table.frames = [f for f in self.table.frames if f.identity not in lost]
+                self.table.refused["undecodable"] += len(lost)
+            self._choose()
 
+    def _pixels(self) -> tuple[np.ndarray, str, int]:
+        """Float32 ``[t, z, y, x]``, sha256 and count of the files; raises UndecodableError."""
+        pixels = np.zeros(self.shape, dtype=np.float32)
+        slots: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        by_file: dict[int, list[Frame]] = defaultdict(list)
+        for k, item in enumerate(self.slices):
+            for phase in range(len(pixels)):
+                slots[self.frame_at(phase, k).identity].append((phase, k))
+            for frame in item.frames:
+                by_file[id(frame.facts)].append(frame)
+        digests, failed = [], []
+        for frames in by_file.values():
+            wanted = [frame for frame in frames if frame.identity in slots]
+            try:
+                data = self.files.read(frames[0].facts.file)
+                arrays = decode(data, wanted)
+            except DamagedFileError:
+                failed.extend(frames)
+                continue
+            digests.append(hashlib.sha256(data).hexdigest())
+            for frame, array in zip(wanted, arrays, strict=True):
+                for phase, k in slots[frame.identity]:
+                    pixels[phase, k] = on_grid(array, self.grid, k)
+        if failed:
+            raise UndecodableError(failed)
+        digest = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+        return pixels, digest, len(digests)
 
-def _read_dicom(files: FileSet, options: ReadOptions) -> CineStack:
-    table = _table(files)
-    while True:
-        chosen = choose_stack(table, files, options.series_regex)
-        try:
-            return build_cine(chosen, files)
-        except UndecodableError as error:
-            # Plan again without what cannot be decoded: a missing frame is then seen as missing.
-            lost = {(id(frame.facts), frame.index) for frame in error.frames}
-            table.frames = [f for f in table.frames if (id(f.facts), f.index) not in lost]
-            table.refused["undecodable"] += len(lost)
+    def _build(self) -> CineStack:
+        """The chosen stack; raises UndecodableError with the frames that cannot be decoded."""
+        chosen, grid, timing, facts = self.chosen, self.grid, self.timing, self.facts
+        pixels, digest, count = self._pixels()
+        first = [item.frames[0] for item in self.slices]
+        declared = [f.facts.declared_phases or 0 for f in first]
+        sequences = {sequence_of(frame.facts) for frame in first}
+        flags = [*chosen.flags, *grid.flags, *timing_flags(timing, chosen.key, max(declared))]
+        if len(sequences) > 1:
+            flags.append(raised("mixed-sequences"))
+        thick = [frame.thickness_mm for frame in first if frame.thickness_mm]
+        return CineStack(
+            pixels=pixels,
+            affine=self.affine,
+            spacing_mm=grid.spacing_mm,
+            slice_weights_mm=grid.slice_weights_mm,
+            slice_distance_mm=grid.slice_distance_mm,
+            frame_times_ms=timing.times_ms,
+            frame_numbers=np.arange(len(pixels)),
+            source=CineSource(
+                format="dicom-enhanced" if facts.enhanced else "dicom",
+                sha256=digest,
+                files=count,
+                vendor=facts.vendor,
+                field_strength_t=facts.field_strength_t,
+                sequence=next(iter(sequences)) if len(sequences) == 1 else None,
+                heart_rate_bpm=60_000 / timing.rr_ms if timing.rr_ms else None,
+                rr_ms=timing.rr_ms,
+                thickness_mm=float(np.median(thick)) if thick else None,
+                frame_ms=timing.frame_ms,
+                time_key=chosen.key,
+                spacing_source="PixelSpacing",
+                series_reason=chosen.reason,
+                left_out=left_out(chosen.refused),
+                flags=tuple(flags),
+            ),
+            origin=self._origin(),
+        )
+
+    def _origin(self) -> DicomOrigin:
+        """Which image each phase of each slice is, and the planes of the common grid."""
+        grid, files = self.grid, dict[int, int]()
+
+        def image(frame: Frame) -> SourceImage:
+            facts = frame.facts
+            return SourceImage(
+                file=files.setdefault(id(facts), len(files)),
+                sop_class=facts.sop_class,
+                sop_instance=facts.uid,
+                series=facts.series,
+                frame=frame.index + 1 if facts.enhanced else None,
+            )
+
+        phases, slices = self.timing.index.shape
+        columns = grid.affine_lps[:3, :2] / np.linalg.norm(grid.affine_lps[:3, :2], axis=0)
+        return DicomOrigin(
+            study=self.facts.study,
+            frame_of_reference=self.facts.frame_of_reference,
+            images=tuple(
+                tuple(image(self.frame_at(t, k)) for k in range(slices)) for t in range(phases)
+            ),
+            directions=columns.T,
+            slice_origins_mm=np.asarray(grid.origins),
+            resampled=tuple(source is not None for source in grid.source_affines),
+        )

@@ -1,8 +1,9 @@
 """Which frames are the short-axis cine: candidate stacks, the choice and its reason.
 
 A short-axis cine has at least 4 parallel places with at least 8 phases each. Axial, coronal and
-sagittal stacks are told by their normal, real-time ones and perfusion by their timing. Descriptions
-break ties only; ``--series-regex`` overrides. The recorded reason never repeats a header's text.
+sagittal stacks are recognised by their normal, real-time ones and perfusion by their timing.
+Descriptions break ties only; ``--series-regex`` overrides. The recorded reason never repeats a
+header's text.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError
+from ..flags import limit_of, raised
 from ..records import Flag
 from .archive import FileSet
 from .exclusions import hint_for, main_reason, summary
 from .frames import Frame, FrameTable
-from .planes import Plane, Slice, acquisition_order, centre_of, drop_copies, planes, with_slices
+from .geometry import Plane, Slice, acquisition_order, centre_of, drop_copies, grouped, planes
 from .timing import time_key
 
 MIN_POSITIONS = 4
 # The base-to-apex axis of upright hearts points left, forward and down (LPS). Short-axis normals
 # lie within about 35 degrees of it, long-axis normals across it.
 _USUAL_AXIS = np.array([0.65, -0.60, -0.46])
-_USUAL_ANGLE = 50.0
 _CARDINAL_ANGLE = 10.0
 _CARDINAL = ("sagittal", "coronal", "axial")
 
@@ -68,15 +69,25 @@ class _Candidate:
 def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) -> ChosenStack:
     """The short-axis cine among all frames of a source; raises ImageError where there is none."""
     refused = Counter(table.refused)
-    frames = _canonical(drop_copies(table.frames, files, refused))
+    # In an order that does not depend on file names.
+    frames = sorted(drop_copies(table.frames, files, refused), key=_canonical_order)
     if series_regex is not None:
         frames = _matching(frames, series_regex, refused)
     found = planes(frames, refused)
-    # A regex is the reader's own choice of series: what a plane or name suggests gives way.
-    candidates = _candidates(found, by_choice=series_regex is not None)
+    candidates = []
+    for plane in found:
+        for part in _interleaved_stacks(plane):
+            key = time_key([item.frames for item in part.slices])
+            candidates.append(_Candidate(plane=part, key=key))
+            # A regex is the reader's own choice of series: what a plane or name suggests yields.
+            candidates[-1].rejection = _rejection(
+                candidates[-1], by_choice=series_regex is not None
+            )
     sound = [item for item in candidates if not item.rejection]
     if not sound:
-        _refuse(candidates, refused)
+        for item in candidates:
+            refused[item.rejection] += len(item.frames) + item.repeats
+        raise _no_cine(refused)
     best = max(sound, key=_rank)
     attached = _attach(best, candidates)
     key = time_key([item.frames for item in (*best.plane.slices, *attached)])
@@ -89,20 +100,15 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
         if item is not best:
             gone = sum(len(s.frames) for s in item.plane.slices if id(s.frames) not in used)
             refused[item.rejection or "other-stack"] += gone
-    best.plane = with_slices(best.plane, [*best.plane.slices, *attached])
+    best.plane = best.plane.with_slices([*best.plane.slices, *attached])
     flags = tuple(_flags(best, sound))
     reason = _reason(best, candidates, by_regex=series_regex is not None)
     return ChosenStack(plane=best.plane, key=key, reason=reason, refused=refused, flags=flags)
 
 
-def _canonical(frames: list[Frame]) -> list[Frame]:
-    """Frames in an order that does not depend on file names."""
-
-    def order(frame: Frame) -> Any:
-        times = sorted(frame.times.items())
-        return frame.position, frame.row_direction, times, frame.facts.uid, frame.index
-
-    return sorted(frames, key=order)
+def _canonical_order(frame: Frame) -> Any:
+    times = sorted(frame.times.items())
+    return frame.position, frame.row_direction, times, frame.facts.uid, frame.index
 
 
 def _matching(frames: list[Frame], series_regex: str, refused: Counter[str]) -> list[Frame]:
@@ -120,17 +126,6 @@ def _matching(frames: list[Frame], series_regex: str, refused: Counter[str]) -> 
 
 
 # ------------------------------------------------------------------ candidates
-
-
-def _candidates(found: Sequence[Plane], *, by_choice: bool) -> list[_Candidate]:
-    candidates = []
-    for plane in found:
-        for part in _uncrowded(plane):
-            candidate = _Candidate(plane=part)
-            candidate.key = time_key([item.frames for item in part.slices])
-            candidate.rejection = _rejection(candidate, by_choice=by_choice)
-            candidates.append(candidate)
-    return candidates
 
 
 def _rejection(candidate: _Candidate, *, by_choice: bool) -> str:
@@ -167,29 +162,25 @@ def _gaps(slices: Sequence[Slice]) -> np.ndarray:
 # ------------------------------------------------------------------ stacks within stacks
 
 
-def _uncrowded(plane: Plane) -> list[Plane]:
+def _interleaved_stacks(plane: Plane) -> list[Plane]:
     """Two interleaved stacks of the same plane apart; other planes as they are.
 
     Places nearer than the slices are thick are those of a stack that was planned again a few
-    millimetres away. They are told apart by series, by shift in the plane, or by when the order of
+    millimetres away. They are separated by series, by shift in the plane, or where the order of
     acquisition turns back.
     """
-    plane = with_slices(plane, plane.slices)
-    if not _is_crowded(plane.slices):
+    plane = plane.with_slices(plane.slices)
+    if not _has_dense_slices(plane.slices):
         return [plane]
-    for split in (_split_by_series, _split_by_shift, _split_by_turn):
-        parts = split(plane)
-        largest = max(map(len, parts))
-        if (
-            len(parts) > 1
-            and largest >= MIN_POSITIONS
-            and not any(_is_crowded(part) for part in parts)
-        ):
-            return [with_slices(plane, part) for part in parts]
+    by_series = grouped(plane.slices, lambda item: item.frames[0].facts.series)
+    for parts in (by_series, _split_by_shift(plane), _split_by_turn(plane)):
+        sound = len(parts) > 1 and max(map(len, parts)) >= MIN_POSITIONS
+        if sound and not any(_has_dense_slices(part) for part in parts):
+            return [plane.with_slices(part) for part in parts]
     return [plane]
 
 
-def _is_crowded(slices: Sequence[Slice]) -> bool:
+def _has_dense_slices(slices: Sequence[Slice]) -> bool:
     if len(slices) < 3:
         return False
     gaps = _gaps(slices)
@@ -200,34 +191,26 @@ def _is_crowded(slices: Sequence[Slice]) -> bool:
     return bool(gaps.min() < 0.8 * usual)
 
 
-def _grouped(slices: Sequence[Slice], keys: Sequence[Any]) -> list[list[Slice]]:
-    groups: dict[Any, list[Slice]] = {}
-    for item, key in zip(slices, keys, strict=True):
-        groups.setdefault(key, []).append(item)
-    return list(groups.values())
-
-
-def _split_by_series(plane: Plane) -> list[list[Slice]]:
-    return _grouped(plane.slices, [item.frames[0].facts.series for item in plane.slices])
-
-
 def _split_by_shift(plane: Plane) -> list[list[Slice]]:
-    keys: list[Any] = []
+    parts: list[tuple[np.ndarray, list[Slice]]] = []
     for item in plane.slices:
         centre = centre_of(item.frames[0])
         flat = centre - plane.normal * float(centre @ plane.normal)
-        near = [key for key in keys if np.linalg.norm(np.array(key) - flat) <= 1.0]
-        keys.append(near[0] if near else tuple(flat))
-    return _grouped(plane.slices, keys)
+        near = [part for place, part in parts if np.linalg.norm(place - flat) <= 1.0]
+        if near:
+            near[0].append(item)
+        else:
+            parts.append((flat, [item]))
+    return [part for _, part in parts]
 
 
 def _split_by_turn(plane: Plane) -> list[list[Slice]]:
     ordered = sorted(plane.slices, key=lambda item: max(map(acquisition_order, item.frames)))
     steps = np.diff([item.depth_mm for item in ordered])
-    way = np.sign(np.median(steps))
+    direction = np.sign(np.median(steps))
     parts: list[list[Slice]] = [[ordered[0]]]
     for item, step in zip(ordered[1:], steps, strict=True):
-        if np.sign(step) != way:
+        if np.sign(step) != direction:
             parts.append([])
         parts[-1].append(item)
     return parts
@@ -241,13 +224,20 @@ def _attach(best: _Candidate, candidates: Sequence[_Candidate]) -> list[Slice]:
     middle = np.mean([centre_of(item.frames[0]) for item in plane.slices], axis=0)
     waiting = []
     for item in candidates:
-        if item is best or not _is_akin(item, plane):
+        if item is best or not _is_similar(item, plane):
             continue
-        placed = [_seen_along(own, plane.normal, middle) for own in item.plane.slices]
-        if any(aside > 100.0 for _, aside in placed):
+        # Each slice with its depth along this normal, and how far its centre lies aside.
+        placed, asides = [], []
+        for own in item.plane.slices:
+            offset = centre_of(own.frames[0]) - middle
+            depth = float(offset @ plane.normal)
+            asides.append(float(np.linalg.norm(offset - depth * plane.normal)))
+            at = depth + float(middle @ plane.normal)
+            placed.append(Slice(depth_mm=at, frames=own.frames))
+        if max(asides) > 100.0:
             continue
-        fitting = [own for own, _ in placed if _nearest(own, depths) >= 0.6 * distance]
-        # Another whole stack lengthens this one or is an alternative to it; never a bit of both.
+        fitting = [own for own in placed if _nearest(own, depths) >= 0.6 * distance]
+        # Another complete stack lengthens this one or is an alternative to it, never both.
         if item.rejection or len(fitting) == len(placed):
             waiting.extend(fitting)
     added: list[Slice] = []
@@ -268,22 +258,14 @@ def _attach(best: _Candidate, candidates: Sequence[_Candidate]) -> list[Slice]:
     return added
 
 
-def _seen_along(item: Slice, normal: np.ndarray, middle: np.ndarray) -> tuple[Slice, float]:
-    """A slice with its depth along another normal, and how far its centre lies aside."""
-    offset = centre_of(item.frames[0]) - middle
-    depth = float(offset @ normal)
-    aside = float(np.linalg.norm(offset - depth * normal))
-    return Slice(depth_mm=depth + float(middle @ normal), frames=item.frames), aside
-
-
 def _nearest(item: Slice, depths: Sequence[float]) -> float:
     return min(abs(item.depth_mm - depth) for depth in depths)
 
 
-def _is_akin(candidate: _Candidate, plane: Plane) -> bool:
+def _is_similar(candidate: _Candidate, plane: Plane) -> bool:
     """True for slices of the same examination, within 10 degrees, on another grid or tilt.
 
-    Slices of the same grid and tilt that stand apart are another planning of the stack.
+    Slices of the same grid and tilt that lie apart are another planning of the stack.
     """
     return (
         candidate.rejection in ("", "too-few-positions")
@@ -302,7 +284,7 @@ def _rank(candidate: _Candidate) -> Any:
     text = " ".join({f"{f.facts.description} {f.facts.sequence_texts[2]}" for f in frames})
     hint = bool(_SHORT.search(text)) - bool(_LONG.search(text))
     return (
-        axis_angle(plane.normal) <= _USUAL_ANGLE,
+        axis_angle(plane.normal) <= limit_of("unusual-plane"),
         len(plane.slices) * plane.phases,
         hint,
         max(map(acquisition_order, frames)),
@@ -310,13 +292,7 @@ def _rank(candidate: _Candidate) -> Any:
     )
 
 
-def _refuse(candidates: Sequence[_Candidate], refused: Counter[str]) -> None:
-    for item in candidates:
-        refused[item.rejection] += len(item.frames) + item.repeats
-    raise _error(refused)
-
-
-def _error(refused: Counter[str]) -> ImageError:
+def _no_cine(refused: Counter[str]) -> ImageError:
     code = main_reason(refused, "no-short-axis-cine")
     found = summary(refused)
     usual = (
@@ -347,26 +323,13 @@ def _flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
     flags = []
     studies = {item.plane.model.facts.study for item in sound}
     if len(studies) > 1:
-        flags.append(
-            Flag(
-                code="several_studies",
-                level="review",
-                sentence=f"The source holds short-axis cine of {len(studies)} examinations; "
-                "check that it is one visit of one person.",
-            )
-        )
+        flags.append(raised("several-studies", count=len(studies)))
     if best.repeats:
-        text = "Some slices were acquired again; the complete and latest ones are used."
-        flags.append(Flag(code="repeated_slices", level="info", sentence=text))
+        flags.append(raised("repeated-slices"))
     forced = _cardinal(best.plane.normal)
     angle = axis_angle(best.plane.normal)
     if forced:
-        text = f"The stack named by --series-regex is {forced}; check that it is a short axis."
-        flags.append(Flag(code="plane_forced", level="review", sentence=text))
-    elif angle > _USUAL_ANGLE:
-        text = (
-            f"The slices' normal lies {angle:.0f} degrees from the usual long axis of the heart; "
-            "check that this is a short-axis stack."
-        )
-        flags.append(Flag(code="unusual_plane", level="review", sentence=text))
+        flags.append(raised("plane-forced", where=forced))
+    elif angle > limit_of("unusual-plane"):
+        flags.append(raised("unusual-plane", value=angle))
     return flags

@@ -1,22 +1,31 @@
-"""Order in time: which header key tells a cine's phases, and how slices with other phases align.
+"""Order in time: which header key orders a cine's phases, and how slices with other phases align.
 
 Times are compared within a slice first, then as fractions of the RR interval between slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..flags import limit_of, raised
+from ..records import Flag
 from .frames import TIME_KEYS, Frame
 
 MIN_PHASES = 8
 CARDIAC_KEYS = ("TriggerTime", "NominalCardiacTriggerDelayTime")
 # Clocks order the phases, but their steps are those of the computer as much as of the heart.
 _CLOCKS = ("AcquisitionTime", "ContentTime")
-_GAP = 1.6  # a step this many times the usual one hides a missing frame
+_GAP = 1.6  # a step this many times the modal one contains a missing frame
+
+
+def mode_of(counts: Iterable[int]) -> int:
+    """The most frequent number; of equally frequent ones the larger."""
+    found = Counter(counts)
+    return max(found, key=lambda n: (found[n], n))
 
 
 def key_values(frames: Sequence[Frame], key: str) -> np.ndarray | None:
@@ -30,7 +39,7 @@ def key_values(frames: Sequence[Frame], key: str) -> np.ndarray | None:
 def is_single_acquisition(frames: Sequence[Frame]) -> bool:
     """True where frames of one place can be the phases of one acquisition.
 
-    The first key that tells at least `MIN_PHASES` times apart must tell all apart, and the frames
+    The first key with at least `MIN_PHASES` distinct times must have all distinct, and the frames
     in instance order must not run through the cycle twice.
     """
     for key in TIME_KEYS:
@@ -45,7 +54,7 @@ def is_single_acquisition(frames: Sequence[Frame]) -> bool:
 
 
 def _is_rounded(frames: Sequence[Frame], values: np.ndarray) -> bool:
-    """True where equal times stand side by side in instance order: rounding, not a repeat."""
+    """True where equal times are adjacent in instance order: rounding, not a repeat."""
     instances = key_values(frames, "InstanceNumber")
     if instances is None or len(np.unique(values)) == len(values):
         return False
@@ -73,6 +82,14 @@ def runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
 def long_runs(frames: Sequence[Frame], key: str) -> list[list[Frame]]:
     """The runs that are long enough to be an acquisition of their own."""
     return [piece for piece in runs(frames, key) if len(piece) >= MIN_PHASES]
+
+
+def cycle_runs(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """The runs through the cycle, by the first cardiac key that has several long ones."""
+    for key in CARDIAC_KEYS:
+        if len(long_runs(frames, key)) > 1:
+            return runs(frames, key)
+    return [list(frames)]
 
 
 def runs_over_beats(frames: Sequence[Frame]) -> bool:
@@ -103,7 +120,7 @@ def span_reason(frames: Sequence[Frame]) -> str:
         if values is None:
             continue
         steps = np.diff(values[np.argsort(ordering)])
-        # A clock that does not follow the phases tells when they were computed, not acquired.
+        # A clock that does not follow the phases says when they were computed, not acquired.
         if np.any(steps <= 0):
             continue
         step = float(np.median(steps)) * (1.0 if clock in CARDIAC_KEYS else 1000.0)
@@ -159,10 +176,10 @@ def _is_consistent(values: Sequence[np.ndarray]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """Which frame of each slice stands for each phase.
+    """Which frame of each slice represents each phase.
 
     ``index`` ``[t, z]`` into each slice's frames in time order; ``order`` per slice, the frames'
-    time order; ``times_ms`` ``[t]`` from the R wave or NaN; ``missing`` frames that are not there;
+    time order; ``times_ms`` ``[t]`` from the R wave or NaN; ``missing`` counts absent frames;
     ``mismatched_slices`` have other phases than most; ``worst_error`` in frames.
     """
 
@@ -182,14 +199,13 @@ def slice_rr_ms(frames: Sequence[Frame]) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def usual_step(values: np.ndarray) -> float:
+def modal_interval(values: np.ndarray) -> float:
     """Median step between sorted values."""
     return float(np.median(np.diff(values)))
 
 
-def gaps_inside(values: np.ndarray) -> int:
-    """How many frames are missing between the first and last of sorted values."""
-    steps = np.diff(values) / usual_step(values)
+def _missing_inside(values: np.ndarray) -> int:
+    steps = np.diff(values) / modal_interval(values)
     return int(sum(round(step) - 1 for step in steps if step > _GAP))
 
 
@@ -203,70 +219,61 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
         values = [np.arange(len(v), dtype=float) for v in values]
     rr = [slice_rr_ms(frames) for frames in slices]
     counts = np.array([len(v) for v in values])
-    # The most frequent count; of equally frequent ones the larger.
-    modal = max(set(counts.tolist()), key=lambda n: (np.sum(counts == n), n))
-    inner = np.array([gaps_inside(v) for v in values])
+    modal = mode_of(counts.tolist())
+    # Frames missing between the first and last of each slice.
+    inner = np.array([_missing_inside(v) for v in values])
     reference = [i for i in range(len(values)) if counts[i] == modal]
-    whole_ones = [i for i in reference if inner[i] == 0] or reference
+    complete = [i for i in reference if inner[i] == 0] or reference
     fractions = [_fractions(v, r, key) for v, r in zip(values, rr, strict=True)]
-    target = np.median([fractions[i] for i in whole_ones], axis=0)
+    target = np.median([fractions[i] for i in complete], axis=0)
     step = 1.0 / modal
     index = np.empty((modal, len(values)), dtype=int)
     worst, mismatched, missing = 0.0, 0, 0
     for z, own in enumerate(fractions):
+        # Equal counts mean equal phases unless a slice starts more than a frame away.
         same = counts[z] == modal and inner[z] == 0
-        if same and (key not in CARDIAC_KEYS or _same_phases(own, target, values[z], step)):
+        if same and (key not in CARDIAC_KEYS or np.abs(np.median(own - target)) <= step):
             index[:, z] = np.arange(modal)
             continue
         distance = np.abs(own[None, :] - target[:, None])
         distance = np.minimum(distance, np.abs(1.0 - distance))
         index[:, z] = np.argmin(distance, axis=1)
         worst = max(worst, float(distance.min(axis=1).max()) / step)
-        lost = int(inner[z]) or _lost_at_ends(own, target)
+        lost = int(inner[z])
+        if not lost and len(own) < len(target):
+            # Lost at the start or end where the steps are those of the others.
+            usual = modal_interval(target)
+            if abs(modal_interval(own) - usual) <= 0.03 * usual:
+                lost = len(target) - len(own)
         missing += lost
         mismatched += not lost
+    times_ms = np.full(modal, np.nan)
+    if key in CARDIAC_KEYS:
+        aligned = np.stack([v[index[:, z]] for z, v in enumerate(values)])
+        times_ms = np.array(np.median(aligned, axis=0), dtype=float)
+    known_rr = [value for value in rr if value is not None]
     return Alignment(
         index=index,
         order=order,
-        times_ms=_times(values, index, key),
+        times_ms=times_ms,
         frame_ms=frame_ms or _unanchored_frame_ms(slices, order, rr),
-        rr_ms=_median_known(rr),
+        rr_ms=float(np.median(known_rr)) if known_rr else None,
         missing=missing,
         mismatched_slices=mismatched,
         worst_error=worst,
     )
 
 
-def _same_phases(own: np.ndarray, target: np.ndarray, values: np.ndarray, step: float) -> bool:
-    """Equal counts mean equal phases unless a slice starts more than a frame away."""
-    return bool(np.abs(np.median(own - target)) <= step) and len(own) == len(values)
-
-
 def _fractions(values: np.ndarray, rr: float | None, key: str) -> np.ndarray:
     """Where in the cycle each sorted value lies, 0 to 1."""
     if key in CARDIAC_KEYS and rr is not None:
         return np.asarray(values / rr)
-    step = usual_step(values)
+    step = modal_interval(values)
     return np.asarray((values - values[0]) / (values[-1] - values[0] + step))
 
 
-def _lost_at_ends(own: np.ndarray, target: np.ndarray) -> int:
-    """Frames missing at the start or end of a slice whose steps are those of the others."""
-    step, own_step = usual_step(target), usual_step(own)
-    if len(own) >= len(target) or abs(own_step - step) > 0.03 * step:
-        return 0
-    return len(target) - len(own)
-
-
-def _times(values: Sequence[np.ndarray], index: np.ndarray, key: str) -> np.ndarray:
-    if key not in CARDIAC_KEYS:
-        return np.full(len(index), np.nan)
-    aligned = np.stack([v[index[:, z]] for z, v in enumerate(values)])
-    return np.array(np.median(aligned, axis=0), dtype=float)
-
-
 def _frame_ms(values: Sequence[np.ndarray], key: str) -> float | None:
-    step = float(np.median([usual_step(v) for v in values]))
+    step = float(np.median([modal_interval(v) for v in values]))
     if key == "AcquisitionTime":
         step *= 1000.0
     elif key not in CARDIAC_KEYS:
@@ -286,13 +293,50 @@ def _unanchored_frame_ms(
         values = key_values(frames, "TriggerTime")
         if values is None or beat is None or np.any(np.diff(values[places]) <= 0):
             return None
-        step = usual_step(values[places])
+        step = modal_interval(values[places])
         if not 0.5 * beat <= len(values) * step <= 1.15 * beat:
             return None
         steps.append(step)
     return float(np.median(steps))
 
 
-def _median_known(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+# ------------------------------------------------------------------ flags
+
+
+def timing_flags(timing: Alignment, key: str, declared: int | None) -> list[Flag]:
+    """What a reader should check about the phases of a cine (imaging.md, 1)."""
+    phases = len(timing.index)
+    flags = list(phase_count_flags(phases, timing.frame_ms))
+    if timing.missing:
+        instead = "the nearest phase of the same slice is used instead"
+        flags.append(raised("missing-frames", count=timing.missing, where=instead))
+    if timing.mismatched_slices:
+        # Without trigger times, a slice with fewer phases may as well have lost one.
+        sound = key in CARDIAC_KEYS and timing.worst_error <= limit_of("phase-mismatch")
+        found = {"count": timing.mismatched_slices, "value": timing.worst_error}
+        flags.append(raised("phase-mismatch", level="info" if sound else "review", **found))
+    if key not in CARDIAC_KEYS:
+        flags.append(raised("time-from-order", where=key))
+    if declared is not None and declared > 1 and declared != phases:
+        flags.append(raised("phase-count", declared=declared, count=phases))
+    if timing.frame_ms is not None and timing.rr_ms is not None:
+        # Share of the RR interval between the first frame's start and the last one's end.
+        first, last = timing.times_ms[0], timing.times_ms[-1]
+        if last >= first:  # known: NaN compares false
+            share = float((last - first + timing.frame_ms) / timing.rr_ms)
+        else:
+            share = phases * timing.frame_ms / timing.rr_ms
+        if share < limit_of("prospective"):
+            flags.append(raised("prospective", value=share))
+    return flags
+
+
+def phase_count_flags(phases: int, frame_ms: float | None) -> Iterator[Flag]:
+    """Few or slow phases read EDV and EF low; very many may be several beats."""
+    for code in ("few-phases", "very-few-phases"):
+        if phases < limit_of(code):
+            yield raised(code, value=phases)
+    if phases > limit_of("many-phases"):
+        yield raised("many-phases", value=phases)
+    if frame_ms is not None and frame_ms > limit_of("slow-frames"):
+        yield raised("slow-frames", value=frame_ms)

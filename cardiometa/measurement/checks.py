@@ -1,26 +1,29 @@
-"""Checks of the labels at ED and ES (tier 2): is this the picture of one whole ventricle?
+"""Checks of a labelled scan and of a cohort; codes, limits and sentences are in `flags`.
 
-Checks of the numbers (tier 3): they may ask for a look and never remove a scan.
+Tier 2: do the labels at ED and ES show one complete ventricle? Tier 3: are the numbers possible?
+Tier 4: the model's evidence. Tier 5: scans far from the others of their trial or participant.
+Tiers 3 and 5 may ask for a review and never remove a scan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ..flags import limit_of, raised
 from ..records import LV_CAVITY, LV_MYOCARDIUM, Flag
 from .phases import Extremes
-from .quality import limit_of, raised
 from .volumes import STRUCTURE_LABELS, Areas, basal_end
 
 # Wall without cavity below this share of the LV's largest slice is a remnant of cleaning: a few
-# pixels far from the axis that ask nobody for a look (3 of 80 ACDC hearts labelled by a model).
+# pixels far from the axis that are not worth a review (3 of 80 ACDC hearts labelled by a model).
 SLIVER_SHARE = 0.1
 
 _NAMES: Mapping[str, str] = {"lv": "LV cavity", "myocardium": "LV myocardium", "rv": "RV cavity"}
+
+
+# ------------------------------------------------------------------ tier 2
 
 
 def missing_frame_flags(lv: Extremes, rv: Extremes | None, frames: int) -> Iterator[Flag]:
@@ -39,25 +42,35 @@ def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
     elif length < limit_of("few-lv-slices"):
         yield raised("few-lv-slices", value=length)
     for code, per_slice in (("lv-slice-gap", areas.lv), ("rv-slice-gap", areas.rv)):
-        limit = limit_of(code)
         shares = {name: share_beyond_gap(per_slice[f]) for name, f in (("ED", ed), ("ES", es))}
-        where = [name for name, share in shares.items() if share > limit]
+        where = [name for name, share in shares.items() if share > limit_of(code)]
         if where:
             yield raised(code, where=" and ".join(where), value=max(shares.values()))
-    n_ed, n_es = (_span(areas.lv[frame]) for frame in (ed, es))
+    # Slices from the first to the last with LV cavity, gaps counted in.
+    filled = [np.flatnonzero(areas.lv[frame] > 0) for frame in (ed, es)]
+    n_ed, n_es = (int(slices[-1] - slices[0] + 1) if len(slices) else 0 for slices in filled)
     if n_es > n_ed:
         yield raised("more-slices-at-es", ed=n_ed, es=n_es)
-    yield from _stack_end_flags(lv_ed, basal_end(areas, ed, es))
+    base = basal_end(areas, ed, es)
+    if base is None or lv_ed.max() <= 0:
+        return
+    first, last = (float(share) for share in (lv_ed[0] / lv_ed.max(), lv_ed[-1] / lv_ed.max()))
+    at_base, at_apex = (first, last) if base == "first" else (last, first)
+    if at_base > limit_of("base-at-stack-end"):
+        yield raised("base-at-stack-end", value=at_base)
+    yield from _severest(at_apex, ("apex-cut", "apex-at-stack-end"))
 
 
-def _span(per_slice: np.ndarray) -> int:
-    """Slices from the first to the last that holds the structure, gaps counted in."""
-    filled = np.flatnonzero(per_slice > 0)
-    return int(filled[-1] - filled[0] + 1) if len(filled) else 0
+def _severest(value: float, codes: Sequence[str], **values: float) -> Iterator[Flag]:
+    """The flag of the first of the codes, severest first, whose limit the value exceeds."""
+    for code in codes:
+        if value > limit_of(code):
+            yield raised(code, value=value, **values)
+            return
 
 
 def share_beyond_gap(per_slice: np.ndarray) -> float:
-    """Share of a structure's area ``[z]`` that empty slices part from its largest run of slices."""
+    """Share of a structure's area ``[z]`` that empty slices separate from its largest run."""
     filled = np.flatnonzero(per_slice > 0)
     if len(filled) == 0:
         return 0.0
@@ -66,44 +79,28 @@ def share_beyond_gap(per_slice: np.ndarray) -> float:
     return 1 - largest / float(per_slice[filled].sum())
 
 
-def _stack_end_flags(lv_ed: np.ndarray, base: Literal["first", "last"] | None) -> Iterator[Flag]:
-    if base is None or lv_ed.max() <= 0:
-        return
-    first, last = (float(share) for share in (lv_ed[0] / lv_ed.max(), lv_ed[-1] / lv_ed.max()))
-    at_base, at_apex = (first, last) if base == "first" else (last, first)
-    if at_base > limit_of("base-at-stack-end"):
-        yield raised("base-at-stack-end", value=at_base)
-    if at_apex > limit_of("apex-cut"):
-        yield raised("apex-cut", value=at_apex)
-    elif at_apex > limit_of("apex-at-stack-end"):
-        yield raised("apex-at-stack-end", value=at_apex)
-
-
 def shape_flags(
     labels: np.ndarray, ed: int, es: int, spacing_mm: tuple[float, float]
 ) -> Iterator[Flag]:
-    """Image edge, enclosure, components and path at ED and ES; the worse of both is told.
+    """Image edge, enclosure, components and path at ED and ES; the worse of both is reported.
 
     ``labels`` ``[t, z, y, x]``.
     """
-    volumes = {"ED": _cropped(labels[ed]), "ES": _cropped(labels[es])}
-    open_share = {name: open_border_share(volume) for name, volume in volumes.items()}
+    frames = {"ED": labels[ed], "ES": labels[es]}
+    volumes = {name: _cropped(volume) for name, volume in frames.items()}
+    paths = {name: _lv_path(volume, spacing_mm) for name, volume in volumes.items()}
     apart = {
         f"{_NAMES[structure]} at {name}": share_apart(volume == label)
         for name, volume in volumes.items()
         for structure, label in STRUCTURE_LABELS.items()
     }
-    paths = {name: _lv_path(volume, spacing_mm) for name, volume in volumes.items()}
-    at_edge = {
-        name: edge_length_mm(labels[frame], spacing_mm) for name, frame in (("ED", ed), ("ES", es))
-    }
     for code, found in (
-        ("cut-by-image-edge", at_edge),
-        ("cavity-not-enclosed", open_share),
+        ("cut-by-image-edge", {n: edge_length_mm(v, spacing_mm) for n, v in frames.items()}),
+        ("cavity-not-enclosed", {n: open_border_share(v) for n, v in volumes.items()}),
         ("several-components", apart),
-        ("centroid-jump", {name: centre_jump_mm(path) for name, path in paths.items()}),
-        ("end-slice-jump", {name: end_jump_mm(path) for name, path in paths.items()}),
-        ("lv-area-jump", {name: area_jump(path) for name, path in paths.items()}),
+        ("centroid-jump", {n: centre_jump_mm(centre) for n, (_, centre) in paths.items()}),
+        ("end-slice-jump", {n: end_jump_mm(centre) for n, (_, centre) in paths.items()}),
+        ("lv-area-jump", {n: area_jump(pixels) for n, (pixels, _) in paths.items()}),
     ):
         where = max(found, key=lambda name: found[name])
         if found[where] > limit_of(code):
@@ -156,15 +153,8 @@ def share_apart(mask: np.ndarray) -> float:
     return float((sizes.sum() - sizes.max()) / sizes.sum())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LvPath:
+def _lv_path(volume: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Pixels ``[n]`` and centre in mm ``[n, 2]`` of the LV (cavity and wall) in its slices."""
-
-    pixels: np.ndarray
-    centre_mm: np.ndarray
-
-
-def _lv_path(volume: np.ndarray, spacing_mm: tuple[float, float]) -> LvPath:
     ventricle = (volume == LV_CAVITY) | (volume == LV_MYOCARDIUM)
     pixels = ventricle.sum(axis=(1, 2))
     # A sliver of wall that is left of an end slice has no centre to compare.
@@ -173,38 +163,38 @@ def _lv_path(volume: np.ndarray, spacing_mm: tuple[float, float]) -> LvPath:
     rows = ventricle.sum(axis=2)[filled] @ np.arange(volume.shape[1])
     columns = ventricle.sum(axis=1)[filled] @ np.arange(volume.shape[2])
     centre = np.stack([rows, columns], axis=1) / pixels[filled, np.newaxis]
-    return LvPath(pixels=pixels[filled], centre_mm=centre * np.asarray(spacing_mm))
+    return pixels[filled], centre * np.asarray(spacing_mm)
 
 
-def centre_jump_mm(path: LvPath) -> float:
-    """Largest distance of the LV's centre in a slice from the midpoint of its two neighbours'.
+def centre_jump_mm(centre_mm: np.ndarray) -> float:
+    """Largest distance of the LV's centre ``[n, 2]`` in a slice from its neighbours' midpoint.
 
     A tilted stack moves the centre by equal steps and gives 0; a slice shifted by another
     breath-hold, or labelled elsewhere, does not. 0 for fewer than three slices with LV.
     """
-    centre = path.centre_mm
-    if len(centre) < 3:
+    if len(centre_mm) < 3:
         return 0.0
-    off_line = centre[1:-1] - (centre[:-2] + centre[2:]) / 2
+    off_line = centre_mm[1:-1] - (centre_mm[:-2] + centre_mm[2:]) / 2
     return float(np.linalg.norm(off_line, axis=1).max())
 
 
-def end_jump_mm(path: LvPath) -> float:
-    """Larger of the steps of the LV's centre from an outermost slice to the next."""
-    centre = path.centre_mm
-    if len(centre) < 2:
+def end_jump_mm(centre_mm: np.ndarray) -> float:
+    """Larger of the steps of the LV's centre ``[n, 2]`` from an outermost slice to the next."""
+    if len(centre_mm) < 2:
         return 0.0
-    steps = np.stack([centre[0] - centre[1], centre[-1] - centre[-2]])
+    steps = np.stack([centre_mm[0] - centre_mm[1], centre_mm[-1] - centre_mm[-2]])
     return float(np.linalg.norm(steps, axis=1).max())
 
 
-def area_jump(path: LvPath) -> float:
-    """Largest ratio of the LV's size in a slice to that of the larger of its neighbours."""
-    pixels = path.pixels
+def area_jump(pixels: np.ndarray) -> float:
+    """Largest ratio of the LV's size ``[n]`` in a slice to that of the larger neighbour."""
     if len(pixels) < 2:
         return 0.0
     before, after = np.r_[0, pixels[:-1]], np.r_[pixels[1:], 0]
     return float((pixels / np.maximum(before, after)).max())
+
+
+# ------------------------------------------------------------------ tier 3
 
 
 def physiology_flags(values: Mapping[str, float | None], mass_at_es_g: float) -> Iterator[Flag]:
@@ -221,20 +211,11 @@ def physiology_flags(values: Mapping[str, float | None], mass_at_es_g: float) ->
     lv, rv = values.get("lv_sv_ml"), values.get("rv_sv_ml")
     if lv is not None and rv is not None and max(lv, rv) > 0:
         apart = abs(lv - rv) / max(lv, rv)
-        code = _worst(apart, "sv-mismatch-large", "sv-mismatch")
-        if code:
-            yield raised(code, value=apart, lv=lv, rv=rv)
+        yield from _severest(apart, ("sv-mismatch-large", "sv-mismatch"), lv=lv, rv=rv)
     mass = values.get("lv_mass_g")
     if mass:
         change = abs(mass_at_es_g - mass) / mass
-        code = _worst(change, "mass-change-large", "mass-change")
-        if code:
-            yield raised(code, value=change)
-
-
-def _worst(value: float, *codes: str) -> str | None:
-    """The first of the codes, severest first, whose limit the value passes."""
-    return next((code for code in codes if value > limit_of(code)), None)
+        yield from _severest(change, ("mass-change-large", "mass-change"))
 
 
 def curve_flags(lv: Extremes, frame_numbers: Sequence[int]) -> Iterator[Flag]:
@@ -243,3 +224,104 @@ def curve_flags(lv: Extremes, frame_numbers: Sequence[int]) -> Iterator[Flag]:
         yield raised("curve-rough", value=lv.roughness)
     if lv.spikes:
         yield raised("curve-spike", where=", ".join(str(frame_numbers[i]) for i in lv.spikes))
+
+
+# ------------------------------------------------------------------ tier 4
+
+
+def vendor_flags(vendor: str | None, card_vendors: Iterable[str]) -> tuple[Flag, ...]:
+    """``rv-unvalidated`` where the model's card has no RV evidence for this maker of scanners.
+
+    ``card_vendors`` are those the card lists; names are compared without case, and a longer name
+    passes (``SIEMENS Healthineers`` for ``Siemens``). An unknown vendor is flagged too: the card
+    may not cover it.
+    """
+    words = (vendor or "").casefold().split()
+    for known in card_vendors:
+        wanted = known.casefold().split()
+        if wanted and words[: len(wanted)] == wanted:
+            return ()
+    return (raised("rv-unvalidated", where=vendor if vendor and words else "an unknown maker"),)
+
+
+def predicted_dice_flags(predicted: float | None) -> tuple[Flag, ...]:
+    """``very-low-quality`` (reject) or ``low-quality`` (review) by the predicted mean Dice."""
+    if predicted is not None:
+        for code in ("very-low-quality", "low-quality"):
+            if predicted < limit_of(code):
+                return (raised(code, value=predicted),)
+    return ()
+
+
+# ------------------------------------------------------------------ tier 5
+
+# Volumes and mass are skewed, so they are compared on the log scale; EF as it is.
+_LOG_SCALE = ("lv_edv_ml", "lv_esv_ml", "lv_mass_g", "rv_edv_ml", "rv_esv_ml")
+COHORT_MEASURES = (*_LOG_SCALE, "lv_ef_percent", "rv_ef_percent")
+FEWEST_SCANS_OF_A_TRIAL = 10
+
+
+def robust_z(values: np.ndarray) -> np.ndarray:
+    """0.6745 (x - median) / MAD (Iglewicz and Hoaglin 1993); NaN stays, all NaN where MAD is 0."""
+    known = values[np.isfinite(values)]
+    if len(known):
+        centre = np.median(known)
+        spread = np.median(abs(known - centre))
+        if spread > 0:
+            return np.asarray(0.6745 * (values - centre) / spread)
+    return np.full(values.shape, np.nan)
+
+
+def cohort_flags(
+    trials: Sequence[str], values: Mapping[str, np.ndarray]
+) -> tuple[tuple[Flag, ...], ...]:
+    """Flags of scans far from the others of their trial: one tuple per row, empty for most.
+
+    ``trials`` ``[n]``; ``values`` maps names of `COHORT_MEASURES` to ``[n]``, NaN where a scan has
+    no such measure or failed; other names are ignored. Trials with fewer than 10 values of a
+    measure are not judged on it.
+    """
+    codes = np.asarray(trials, dtype=object)
+    far: list[list[str]] = [[] for _ in trials]
+    for name in COHORT_MEASURES:
+        if name not in values:
+            continue
+        column = np.asarray(values[name], dtype=np.float64)
+        if name in _LOG_SCALE:
+            column = np.log(np.where(column > 0, column, np.nan))
+        for trial in dict.fromkeys(trials):
+            rows = np.flatnonzero(codes == trial)
+            if np.isfinite(column[rows]).sum() < FEWEST_SCANS_OF_A_TRIAL:
+                continue
+            for row, score in zip(rows, robust_z(column[rows]), strict=True):
+                if abs(score) > limit_of("cohort-outlier"):
+                    far[row].append(f"{name} z {score:+.1f}")
+    return tuple(
+        (raised("cohort-outlier", where=", ".join(names)),) if names else () for names in far
+    )
+
+
+def visit_flags(
+    participants: Sequence[object], lv_length_mm: np.ndarray, slice_distance_mm: np.ndarray
+) -> tuple[tuple[Flag, ...], ...]:
+    """Flags of scans whose LV is slices longer or shorter than at the participant's other visits.
+
+    ``participants`` ``[n]`` says whose scan each row is; ``lv_length_mm`` ``[n]`` is what the
+    slices with LV cavity at ED cover, NaN where unknown. Compared is the nearest of the other
+    visits, so that of three the odd one is flagged, by the largest slice distance of the
+    participant's scans.
+    """
+    rows_of: dict[object, list[int]] = {}
+    for row, participant in enumerate(participants):
+        if np.isfinite(lv_length_mm[row]) and np.isfinite(slice_distance_mm[row]):
+            rows_of.setdefault(participant, []).append(row)
+    flags: list[tuple[Flag, ...]] = [()] * len(participants)
+    code = "slices-differ-between-visits"
+    for rows in rows_of.values():
+        for row in rows:
+            own = float(lv_length_mm[row])
+            others = [float(lv_length_mm[other]) for other in rows if other != row]
+            nearest = min(others, key=lambda length: abs(length - own), default=own)
+            if abs(own - nearest) > limit_of(code) * float(slice_distance_mm[rows].max()):
+                flags[row] = (raised(code, value=own, other=nearest),)
+    return tuple(flags)

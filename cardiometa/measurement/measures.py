@@ -3,27 +3,17 @@
 `COLUMNS` is ``measurements.csv`` in its order, from which ``measurements.json`` (the data
 dictionary) is written; `MEASURES` are those of its columns that are measures of a heart, which
 ranges are made of and effects are pooled over. The codes are LOINC and SNOMED CT.
-
-Measures divided by a power of body size, named by what they are.
-
-``lv_mass_g_per_height_1.7`` is ``lv_mass_g`` / (height in m)^1.7, ``lv_edv_ml_per_bsa_dubois`` is
-``lv_edv_ml`` / (DuBois' body surface)^1. The name holds all that the number needs, so that a range
-and a score made by it are of one index.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
-from .indexing import FORMULAS, HEIGHT_CM, WEIGHT_KG
+from .indexing import derived_measure
 
 CellType = Literal["text", "integer", "number", "boolean"]
 ColumnKind = Literal["key", "measure", "geometry", "fact", "person", "carried", "reported"]
@@ -32,7 +22,7 @@ MYOCARDIUM_G_PER_ML = 1.05
 PAPILLARY = "blood-pool"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MeasureDefinition:
     """One column: ``unit`` is empty where there is none, ``decimals`` is what a page shows.
 
@@ -43,9 +33,9 @@ class MeasureDefinition:
 
     name: str
     unit: str
+    decimals: int | None
     definition: str
     code: str = ""
-    decimals: int | None = None
     type: CellType = "number"
     kind: ColumnKind = "measure"
 
@@ -66,110 +56,66 @@ STRUCTURES = (
 )
 
 
-def _measure(
-    name: str, unit: str, decimals: int, definition: str, code: str = ""
-) -> MeasureDefinition:
-    return MeasureDefinition(
-        name=name, unit=unit, decimals=decimals, definition=definition, code=code
-    )
-
-
-def _geometry(name: str, unit: str, decimals: int, definition: str) -> MeasureDefinition:
-    return MeasureDefinition(
-        name=name, unit=unit, decimals=decimals, definition=definition, kind="geometry"
-    )
+def _text(name: str, kind: ColumnKind, definition: str) -> MeasureDefinition:
+    return MeasureDefinition(name, "", None, definition, type="text", kind=kind)
 
 
 def _count(name: str, definition: str) -> MeasureDefinition:
-    return MeasureDefinition(
-        name=name, unit="", decimals=0, definition=definition, type="integer", kind="geometry"
-    )
+    return MeasureDefinition(name, "", 0, definition, type="integer", kind="geometry")
 
 
-def _text(name: str, kind: ColumnKind, definition: str) -> MeasureDefinition:
-    return MeasureDefinition(name=name, unit="", definition=definition, type="text", kind=kind)
-
-
-def _indexed(name: str, of: str) -> MeasureDefinition:
-    unit = "g/m2" if name.endswith("_g_m2") else "mL/m2"
-    return _measure(name, unit, 1, f"{of} divided by bsa_m2")
-
+_measure = MeasureDefinition
+_geometry = partial(MeasureDefinition, kind="geometry")
+_person = partial(MeasureDefinition, kind="person")
 
 _KEYS = (
     _text("trial", "key", "the trial's id"),
     _text("participant_id", "key", "the cohort's own (or pseudonymised) id of the participant"),
     _text("visit", "key", "the visit at which the scan was made"),
-    MeasureDefinition(
-        name="visit_day",
-        unit="days",
-        definition="days from randomisation to the scan",
-        decimals=0,
-        kind="key",
-    ),
-    _text("status", "fact", "ok; review: a person should look; failed: no measures"),
+    MeasureDefinition("visit_day", "days", 0, "days from randomisation to the scan", kind="key"),
+    _text("status", "fact", "ok; review: to be reviewed by a reader; failed: no measures"),
 )
 
+# fmt: off
 _VOLUMES = (
-    _measure(
-        "lv_edv_ml",
-        "mL",
-        1,
+    _measure("lv_edv_ml", "mL", 1,
         "LV cavity volume at ED, the largest of the cycle: sum of area x slice distance",
-        "LOINC 8821-1",
-    ),
-    _measure(
-        "lv_esv_ml", "mL", 1, "LV cavity volume at ES, the smallest of the cycle", "LOINC 8823-7"
-    ),
+        "LOINC 8821-1"),
+    _measure("lv_esv_ml", "mL", 1, "LV cavity volume at ES, the smallest of the cycle",
+        "LOINC 8823-7"),
     _measure("lv_sv_ml", "mL", 1, "LV stroke volume: lv_edv_ml - lv_esv_ml"),
-    _measure(
-        "lv_ef_percent",
-        "%",
-        1,
-        "LV ejection fraction: 100 x lv_sv_ml / lv_edv_ml",
-        "LOINC 8811-2",
-    ),
-    _measure(
-        "lv_mass_g",
-        "g",
-        1,
-        "LV myocardial volume at ED x 1.05 g/mL, trabeculae not in it",
-        "LOINC 18087-7",
-    ),
-    _measure(
-        "rv_edv_ml",
-        "mL",
-        1,
-        "RV cavity volume at the RV's own ED, its largest of the cycle",
-        "LOINC 8822-9",
-    ),
-    _measure(
-        "rv_esv_ml",
-        "mL",
-        1,
-        "RV cavity volume at the RV's own ES, its smallest of the cycle",
-        "LOINC 8824-5",
-    ),
+    _measure("lv_ef_percent", "%", 1, "LV ejection fraction: 100 x lv_sv_ml / lv_edv_ml",
+        "LOINC 8811-2"),
+    _measure("lv_mass_g", "g", 1, "LV myocardial volume at ED x 1.05 g/mL, trabeculae not in it",
+        "LOINC 18087-7"),
+    _measure("rv_edv_ml", "mL", 1, "RV cavity volume at the RV's own ED, its largest of the cycle",
+        "LOINC 8822-9"),
+    _measure("rv_esv_ml", "mL", 1, "RV cavity volume at the RV's own ES, its smallest of the cycle",
+        "LOINC 8824-5"),
     _measure("rv_sv_ml", "mL", 1, "RV stroke volume: rv_edv_ml - rv_esv_ml"),
-    _measure(
-        "rv_ef_percent",
-        "%",
-        1,
-        "RV ejection fraction: 100 x rv_sv_ml / rv_edv_ml",
-        "LOINC 8818-7",
-    ),
+    _measure("rv_ef_percent", "%", 1, "RV ejection fraction: 100 x rv_sv_ml / rv_edv_ml",
+        "LOINC 8818-7"),
     _measure("heart_rate_bpm", "1/min", 0, "heart rate during the scan, as the source states it"),
     _measure("lv_co_l_min", "L/min", 2, "LV cardiac output: lv_sv_ml x heart_rate_bpm / 1000"),
 )
+# fmt: on
 
+# Measures that are divided by body surface area: index and what it is of.
+INDEX_OF = {
+    "lv_edvi_ml_m2": "lv_edv_ml",
+    "lv_esvi_ml_m2": "lv_esv_ml",
+    "lv_svi_ml_m2": "lv_sv_ml",
+    "lv_massi_g_m2": "lv_mass_g",
+    "rv_edvi_ml_m2": "rv_edv_ml",
+    "rv_esvi_ml_m2": "rv_esv_ml",
+    "rv_svi_ml_m2": "rv_sv_ml",
+}
 _INDICES = (
     _geometry("bsa_m2", "m2", 2, "body surface area by bsa_formula"),
-    _indexed("lv_edvi_ml_m2", "lv_edv_ml"),
-    _indexed("lv_esvi_ml_m2", "lv_esv_ml"),
-    _indexed("lv_svi_ml_m2", "lv_sv_ml"),
-    _indexed("lv_massi_g_m2", "lv_mass_g"),
-    _indexed("rv_edvi_ml_m2", "rv_edv_ml"),
-    _indexed("rv_esvi_ml_m2", "rv_esv_ml"),
-    _indexed("rv_svi_ml_m2", "rv_sv_ml"),
+    *(
+        _measure(name, "g/m2" if name.endswith("_g_m2") else "mL/m2", 1, f"{of} divided by bsa_m2")
+        for name, of in INDEX_OF.items()
+    ),
 )
 
 _GEOMETRY = (
@@ -191,61 +137,33 @@ _GEOMETRY = (
 _FACTS = (
     _text("flags", "fact", "codes of what was found, separated by ;"),
     _text("vendor", "fact", "maker of the scanner"),
-    MeasureDefinition(
-        name="field_strength_t", unit="T", definition="field strength", decimals=1, kind="fact"
-    ),
+    MeasureDefinition("field_strength_t", "T", 1, "field strength", kind="fact"),
     _text("sequence", "fact", "bssfp or gre"),
     _text("papillary", "fact", "blood-pool: papillary muscles count as cavity; or myocardium"),
     _text("bsa_formula", "fact", "formula of bsa_m2"),
     _text("model_id", "fact", "name of the segmentation model"),
     _text("model_sha256", "fact", "SHA-256 of the model's weights"),
-    MeasureDefinition(
-        name="seconds", unit="s", definition="time the scan took", decimals=1, kind="fact"
-    ),
+    MeasureDefinition("seconds", "s", 1, "time the scan took", kind="fact"),
 )
 
+_ETHNICITIES = "white, black, south-asian, chinese, mixed-other, asian-unspecified"
+_HEALTHY = "whether the participant counts as healthy by the trial's healthy_rule"
 _PERSON = (
-    MeasureDefinition(name="age_years", unit="years", definition="age", decimals=1, kind="person"),
+    _person("age_years", "years", 1, "age"),
     _text("sex", "person", "male, female or empty (unknown)"),
-    _text(
-        "ethnicity",
-        "person",
-        "white, black, south-asian, chinese, mixed-other, asian-unspecified or empty (unknown)",
-    ),
-    MeasureDefinition(
-        name="height_cm", unit="cm", definition="body height", decimals=0, kind="person"
-    ),
-    MeasureDefinition(
-        name="weight_kg", unit="kg", definition="body weight", decimals=0, kind="person"
-    ),
+    _text("ethnicity", "person", f"{_ETHNICITIES} or empty (unknown)"),
+    _person("height_cm", "cm", 0, "body height"),
+    _person("weight_kg", "kg", 0, "body weight"),
     _text("arm", "person", "the group the participant was randomised to"),
-    MeasureDefinition(
-        name="randomised",
-        unit="",
-        definition="whether the trial was randomised",
-        type="boolean",
-        kind="person",
-    ),
-    MeasureDefinition(
-        name="healthy",
-        unit="",
-        definition="whether the participant counts as healthy by the trial's healthy_rule",
-        type="boolean",
-        kind="person",
-    ),
+    _person("randomised", "", None, "whether the trial was randomised", type="boolean"),
+    _person("healthy", "", None, _HEALTHY, type="boolean"),
 )
 
-COLUMNS: tuple[MeasureDefinition, ...] = (
-    *_KEYS,
-    *_VOLUMES,
-    *_INDICES,
-    *_GEOMETRY,
-    *_FACTS,
-    *_PERSON,
-)
+SCAN_COLUMNS: tuple[MeasureDefinition, ...] = (*_VOLUMES, *_INDICES, *_GEOMETRY)
+COLUMNS: tuple[MeasureDefinition, ...] = (*_KEYS, *SCAN_COLUMNS, *_FACTS, *_PERSON)
 COLUMN_NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 MEASURES: tuple[MeasureDefinition, ...] = tuple(c for c in COLUMNS if c.kind == "measure")
-SCAN_COLUMNS: tuple[MeasureDefinition, ...] = (*_VOLUMES, *_INDICES, *_GEOMETRY)
+_BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def definition(name: str) -> MeasureDefinition:
@@ -254,120 +172,26 @@ def definition(name: str) -> MeasureDefinition:
     ``reported_lv_edv_ml`` takes unit and decimals from ``lv_edv_ml``; any other name is a carried
     column.
     """
-    for column in COLUMNS:
-        if column.name == name:
-            return column
+    if name in _BY_NAME:
+        return _BY_NAME[name]
     if name == "reported_papillary":
         return _text(name, "reported", "papillary convention of the trial's reported values")
     if name.startswith("reported_"):
-        return _reported(name)
+        column = _BY_NAME.get(name.removeprefix("reported_"))
+        if column is None:
+            return _text(name, "reported", "a value that the trial itself reported")
+        meaning = f"{column.name} as the trial itself reported it"
+        return replace(column, name=name, definition=meaning, kind="reported")
     derived = derived_measure(name)
     if derived is not None and any(m.name == derived.of for m in MEASURES):
         unit = derived.unit(definition(derived.of).unit)
         size = f"{derived.size}^{derived.power:g}"
-        return MeasureDefinition(name=name, unit=unit, definition=f"{derived.of} / {size}")
+        return MeasureDefinition(name, unit, None, f"{derived.of} / {size}")
     return _text(name, "carried", "carried from the trial's own table, unchanged")
-
-
-def _reported(name: str) -> MeasureDefinition:
-    for column in COLUMNS:
-        if name == f"reported_{column.name}":
-            return MeasureDefinition(
-                name=name,
-                unit=column.unit,
-                definition=f"{column.name} as the trial itself reported it",
-                code=column.code,
-                decimals=column.decimals,
-                type=column.type,
-                kind="reported",
-            )
-    return _text(name, "reported", "a value that the trial itself reported")
 
 
 def data_dictionary(names: Iterable[str]) -> list[dict[str, Any]]:
     """The data dictionary of a table with these columns: plain JSON values, in order."""
-    return [
-        {
-            "name": column.name,
-            "type": column.type,
-            "unit": column.unit,
-            "definition": column.definition,
-            "code": column.code,
-            "decimals": column.decimals,
-        }
-        for column in map(definition, names)
-    ]
-
-
-_NAME = re.compile(
-    r"(?P<of>[a-z][a-z0-9_]*?)_per_(?P<size>height|weight|bsa_[a-z-]+?)(?:_(?P<power>\d+(?:\.\d+)?))?"
-)
-_ABSOLUTE = re.compile(r".+_(ml|g)")
-# In m, kg and m²; DuBois and Mosteller by their own powers of cm and kg.
-_BSA: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
-    {
-        "mosteller": lambda h, w: np.sqrt(h * w / 3600),
-        "dubois": lambda h, w: 0.007184 * h**0.725 * w**0.425,
-        "haycock": lambda h, w: 0.024265 * h**0.3964 * w**0.5378,
-        "gehan-george": lambda h, w: 0.0235 * h**0.42246 * w**0.51456,
-        "boyd": lambda h, w: (
-            0.0003207 * h**0.3 * (1000 * w) ** (0.7285 - 0.0188 * np.log10(1000 * w))
-        ),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DerivedMeasure:
-    """``of`` / ``size``^``power``; ``size`` is ``height``, ``weight`` or ``bsa_<formula>``."""
-
-    of: str
-    size: str
-    power: float
-
-    def unit(self, unit: str) -> str:
-        """``g`` to ``g/m^1.7``; a surface is in m²."""
-        base = {"height": "m", "weight": "kg"}.get(self.size, "m2")
-        if self.power == 1:
-            return f"{unit}/{base}"
-        return (
-            f"{unit}/({base})^{self.power:g}" if base == "m2" else f"{unit}/{base}^{self.power:g}"
-        )
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The columns of body size that it needs."""
-        if self.size == "height":
-            return ("height_cm",)
-        return ("weight_kg",) if self.size == "weight" else ("height_cm", "weight_kg")
-
-
-def derived_measure(name: str) -> DerivedMeasure | None:
-    """What a name asks for; None where it is no derived measure of a volume or mass."""
-    found = _NAME.fullmatch(name)
-    if found is None or not _ABSOLUTE.fullmatch(found["of"]):
-        return None
-    size, power = found["size"], float(found["power"] or 1)
-    if size.startswith("bsa_") and size.removeprefix("bsa_") not in FORMULAS:
-        return None
-    if not 0 < power <= 5:
-        return None
-    return DerivedMeasure(of=found["of"], size=size, power=power)
-
-
-def body_sizes(size: str, height_cm: np.ndarray, weight_kg: np.ndarray) -> np.ndarray:
-    """``size`` of each person in m, kg or m²; NaN where unknown or no human's."""
-    h = np.where((height_cm >= HEIGHT_CM[0]) & (height_cm <= HEIGHT_CM[1]), height_cm, math.nan)
-    w = np.where((weight_kg >= WEIGHT_KG[0]) & (weight_kg <= WEIGHT_KG[1]), weight_kg, math.nan)
-    if size == "height":
-        return np.asarray(h / 100)
-    if size == "weight":
-        return np.asarray(w)
-    return np.asarray(_BSA[size.removeprefix("bsa_")](h, w))
-
-
-def derived_values(
-    measure: DerivedMeasure, values: np.ndarray, height_cm: np.ndarray, weight_kg: np.ndarray
-) -> np.ndarray:
-    """``values`` ``[n]`` of the absolute measure, indexed; NaN where the size is unknown."""
-    return np.asarray(values / body_sizes(measure.size, height_cm, weight_kg) ** measure.power)
+    fields = ("name", "type", "unit", "definition", "code", "decimals")
+    columns = map(definition, names)
+    return [{field: getattr(column, field) for field in fields} for column in columns]

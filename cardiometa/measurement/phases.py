@@ -46,7 +46,7 @@ class Extremes:
 def find_extremes(volumes_ml: np.ndarray, *, cyclic: bool) -> Extremes | None:
     """Find the frames of the largest and the smallest volume of a curve ``[t]`` in mL.
 
-    ``cyclic``: the last frame is followed by the first (frames cover the whole heart cycle).
+    ``cyclic``: the last frame is followed by the first (frames cover the full heart cycle).
     Zero and NaN are missing frames. None where no frame has a volume.
     """
     volumes = np.asarray(volumes_ml, dtype=np.float64)
@@ -62,18 +62,29 @@ def find_extremes(volumes_ml: np.ndarray, *, cyclic: bool) -> Extremes | None:
             missing=missing,
         )
     spiky = _spikes(curve, cyclic=cyclic)
-    smooth = _smoothed(_bridged(curve, spiky, cyclic=cyclic), cyclic=cyclic)
+    bridged = _bridged(curve, spiky, cyclic=cyclic)
+    before, after = _neighbours(bridged, cyclic=cyclic)
+    # Weights 1-2-1; at an open end 2-1 with the only neighbour.
+    smooth = (before + 2 * bridged + after) / 4
+    if not cyclic:
+        smooth[0] = (2 * bridged[0] + bridged[1]) / 3
+        smooth[-1] = (2 * bridged[-1] + bridged[-2]) / 3
+    before, after = _neighbours(curve, cyclic=cyclic)
+    span = _range_ml(curve, cyclic=cyclic)
+    # Fewer frames bend more from one to the next: 12 frames of a smooth beat reach 0.115 unscaled.
+    scale = min(1.0, len(curve) / FRAMES_OF_A_FULL_CINE)
+    distance = np.median(abs(curve - (before + after) / 2))
     return Extremes(
         largest=int(present[_nearby_extreme(curve, smooth, spiky, cyclic=cyclic)]),
         smallest=int(present[_nearby_extreme(-curve, -smooth, spiky, cyclic=cyclic)]),
         spikes=tuple(int(present[index]) for index in np.flatnonzero(spiky)),
         missing=missing,
-        roughness=_roughness(curve, cyclic=cyclic),
+        roughness=float(scale * 1.4826 * distance / span) if span else 0.0,
     )
 
 
 def _neighbours(curve: np.ndarray, *, cyclic: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The frame before and after each; beyond an open end stands the end's only neighbour."""
+    """The frame before and after each; beyond an open end, the end's only neighbour."""
     before, after = np.roll(curve, 1), np.roll(curve, -1)
     if not cyclic:
         before[0], after[-1] = curve[1], curve[-2]
@@ -89,7 +100,7 @@ def _range_ml(curve: np.ndarray, *, cyclic: bool) -> float:
 def _spikes(curve: np.ndarray, *, cyclic: bool) -> np.ndarray:
     """Boolean ``[t]``: frames further from both neighbours, on one side, than a heart can go.
 
-    The worst is found and bridged first, so that a sound frame beside it is not taken for one.
+    The worst is found and bridged first, so that a sound frame next to it is not taken for one.
     """
     share = SPIKE_SHARE_OF_RANGE * max(1.0, FRAMES_OF_A_FULL_CINE / len(curve))
     limit = share * _range_ml(curve, cyclic=cyclic)
@@ -126,16 +137,6 @@ def _bridged(curve: np.ndarray, spiky: np.ndarray, *, cyclic: bool) -> np.ndarra
     return bridged
 
 
-def _smoothed(curve: np.ndarray, *, cyclic: bool) -> np.ndarray:
-    """Weights 1-2-1; at an open end 2-1 with the one neighbour there is."""
-    before, after = _neighbours(curve, cyclic=cyclic)
-    smooth: np.ndarray = (before + 2 * curve + after) / 4
-    if not cyclic:
-        smooth[0] = (2 * curve[0] + curve[1]) / 3
-        smooth[-1] = (2 * curve[-1] + curve[-2]) / 3
-    return smooth
-
-
 def _nearby_extreme(
     curve: np.ndarray, smooth: np.ndarray, spiky: np.ndarray, *, cyclic: bool
 ) -> int:
@@ -147,13 +148,3 @@ def _nearby_extreme(
     if len(usable) == 0:  # every frame there is a spike: the curve has no shape to trust
         return top
     return int(usable[np.argmax(curve[usable])])
-
-
-def _roughness(curve: np.ndarray, *, cyclic: bool) -> float:
-    before, after = _neighbours(curve, cyclic=cyclic)
-    span = _range_ml(curve, cyclic=cyclic)
-    if span == 0:
-        return 0.0
-    # Fewer frames bend more from one to the next: 12 frames of a smooth beat reach 0.115 unscaled.
-    scale = min(1.0, len(curve) / FRAMES_OF_A_FULL_CINE)
-    return float(scale * 1.4826 * np.median(abs(curve - (before + after) / 2)) / span)

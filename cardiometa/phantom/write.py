@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..imaging.headers import decimal
-from ..imaging.nifti_write import nifti_bytes
+from ..imaging.nifti import nifti_bytes
 from .image import PhantomCine
 
 _MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"

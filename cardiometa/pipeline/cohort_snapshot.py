@@ -18,7 +18,7 @@ from ..errors import InputError, ModelError
 from ..files import canonical_json, read_json
 from ..privacy.withdrawal import Participant, read_withdrawals
 from ..records import ScanKey, ScanSource
-from ..segmentation.card import ModelCard, parse_card
+from ..segmentation.model import ModelCard, parse_card
 
 SNAPSHOT_NAME = "cohort.json"
 _VERSION = 1

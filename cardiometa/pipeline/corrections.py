@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import ImageError, InputError, Problem, UsageError
 from ..evaluation.overlap import dice
 from ..files import sha256_bytes, sha256_file
-from ..measurement.flags import FLAG_RULES
+from ..flags import FLAGS
 from ..measurement.measure import measure_scan
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import BodySize, CineStack, Flag, LabelStack, Measurement, ScanKey
@@ -302,9 +302,7 @@ def _without_model_quality(measured: Measurement) -> Measurement:
         flags=tuple(
             flag
             for flag in measured.flags
-            if flag.code == _RV_UNVALIDATED
-            or flag.code not in FLAG_RULES
-            or FLAG_RULES[flag.code].tier != 4
+            if flag.code == _RV_UNVALIDATED or flag.code not in FLAGS or FLAGS[flag.code].tier != 4
         ),
     )
 

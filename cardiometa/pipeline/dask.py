@@ -24,7 +24,7 @@ from distributed.scheduler import KilledWorker
 
 from ..errors import CardiometaError, EngineError, UsageError
 from ..files import LOCK_PREFIX
-from ..imaging.source_state import source_state
+from ..imaging.discovery import source_state
 from ..manifest import version
 from ..records import ScanResult
 from .jobs import EngineSetup, ScanFailure, ScanJob

@@ -15,9 +15,10 @@ import pandas as pd
 from ..cohort.models import Cohort
 from ..cohort.tables import build_tables
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
+from ..flags import status_of
 from ..manifest import RESEARCH_USE, file_marks
+from ..measurement.checks import COHORT_MEASURES, cohort_flags, visit_flags
 from ..measurement.measures import data_dictionary, definition
-from ..measurement.quality import COHORT_MEASURES, cohort_flags, status_of, visit_flags
 from ..privacy.withdrawal import count_erased
 from ..records import ScanResult
 from .cohort_snapshot import SNAPSHOT_NAME
@@ -34,7 +35,7 @@ from .result_file import (
 
 if TYPE_CHECKING:
     from ..reports.pages.segment import Gallery
-    from ..segmentation.card import ModelCard
+    from ..segmentation.model import ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

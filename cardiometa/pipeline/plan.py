@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Problem, UsageError
+from ..imaging.discovery import source_state
 from ..imaging.read import ReadOptions, scan_grid
-from ..imaging.source_state import source_state
 from ..reading.label_file import ScanGrid, grid_of_mask
 from ..records import BodySize, ScanKey, ScanResult
 from .corrections import check_corrections, find_corrections, refuse

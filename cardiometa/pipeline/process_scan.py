@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import CardiometaError, ImageError, ModelError, UsageError
 from ..files import remove_leftovers
-from ..imaging.cine import ed_es_alone
+from ..flags import merge_flags, status_of
 from ..imaging.dicom_seg import (
     Identity,
     Segment,
@@ -25,12 +25,11 @@ from ..imaging.dicom_seg import (
     scrubbed_patient,
     segmentation_object,
 )
-from ..imaging.nifti_write import nifti_bytes
+from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
-from ..measurement.checks import curve_flags
+from ..measurement.checks import curve_flags, vendor_flags
 from ..measurement.measure import lv_extremes, measure_scan
 from ..measurement.measures import STRUCTURES
-from ..measurement.quality import merge_flags, status_of, vendor_flags
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import CineStack, Flag, ScanResult
 from ..reports.figures.overlay import overlay_png
@@ -181,7 +180,7 @@ def _take_stored(out: Path, work: ScanWork) -> bool:
     try:
         if "segmented_frames" in document:
             ed, es = (numbers.index(int(n)) for n in document["segmented_frames"])
-            cine = ed_es_alone(cine, ed, es)
+            cine = cine.ed_es_only(ed, es)
         work.labels = read_labels((folder / SEGMENTATION_NAME).read_bytes(), _grid(cine))
     except (LabelFileError, ValueError):
         return False

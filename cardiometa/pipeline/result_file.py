@@ -31,7 +31,7 @@ from ..files import (
     write_all,
     write_text,
 )
-from ..imaging.source_state import content_sha256, source_state
+from ..imaging.discovery import content_sha256, source_state
 from ..manifest import FORMAT_VERSION, library_versions, version
 from ..measurement.measures import MEASURES
 from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
@@ -462,7 +462,7 @@ def _model(own: Mapping[str, Any], grid: ScanGrid, labels: np.ndarray) -> ModelS
         es_frame=es,
         measures={k: None if v is None else float(v) for k, v in values.items()},
         rv_at_lv_phases=own.get("details", {}).get("rv_at_lv_phases") or {},
-        even_slices=all(flag["code"] != "irregular_gaps" for flag in own["flags"]),
+        even_slices=all(flag["code"] != "irregular-gaps" for flag in own["flags"]),
     )
 
 

@@ -24,9 +24,9 @@ import numpy as np
 from ..errors import ImageError
 from ..evaluation.overlap import CONTOURED, ManualPhase, ManualScan, Phase
 from ..imaging.archive import FileSet, open_files
-from ..imaging.cine import LPS_TO_RAS, plan_cine
-from ..imaging.frame_table import frame_table
+from ..imaging.frames import frame_table
 from ..imaging.geometry import Grid
+from ..imaging.read import LPS_TO_RAS, plan_cine
 from ..imaging.series import choose_stack
 from .label_file import ScanTarget, UnusableError
 

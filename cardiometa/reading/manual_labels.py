@@ -35,8 +35,8 @@ from ..evaluation.overlap import (
     masks_of,
 )
 from ..files import sha256_bytes
-from ..imaging.cine import LPS_TO_RAS
 from ..imaging.headers import quiet
+from ..imaging.read import LPS_TO_RAS
 from ..measurement.measures import STRUCTURES as CODED
 from ..records import ScanKey
 from .contours import has_contours, read_contours

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import special
 
 from ..errors import EstimationError, TableError
-from ..measurement.measures import MEASURES, body_sizes, definition
+from ..measurement.indexing import body_sizes
+from ..measurement.measures import MEASURES, definition
 from ..records import CohortTable, Exclusion
 from .curves.fit import too_few_trials
 from .curves.measure import curve_limits_alone, curve_tables

@@ -18,7 +18,8 @@ import pandas as pd
 
 from ..cohort.recode import LARGEST, rows_text
 from ..errors import Problem, TableError
-from ..measurement.measures import definition, derived_measure, derived_values
+from ..measurement.indexing import derived_measure, derived_values
+from ..measurement.measures import definition
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion
 from .options import Factor, Method, ReferenceOptions
 
@@ -35,7 +36,7 @@ _LITRES = {"mL": 2.0, "mL/m2": 1.0, "g": 2.0, "g/m2": 1.0}
 _NEVER_NEGATIVE = (*_LITRES, "%", "bpm", "L/min", "L/min/m2", "m2", "cm", "kg")
 _FEW = 3
 _MOST_NAMED = 200
-_FEW_PHASES = "very_few_phases"  # the flag of `imaging` that is not for reference ranges
+_FEW_PHASES = "very-few-phases"  # the flag of `imaging` that is not for reference ranges
 Stage = Literal["scan", "participant"]
 
 

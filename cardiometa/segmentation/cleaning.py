@@ -1,31 +1,27 @@
-"""End slices that are not ventricle: cavity that myocardium encloses by less than half.
-
-The basal slice counts as LV where at least half of the blood's circumference is surrounded by
-myocardium (SCMR: Schulz-Menger 2020, doi:10.1186/s12968-020-00610-6); beyond it lies the atrium or
-the outflow tract, which a network that saw few slices there may label. Readers' end slices of 80
-ACDC hearts are enclosed by 77 to 100 %.
-
-Clean predicted labels: one left ventricle, the right one beside it, no islands, no holes.
+"""Clean predicted labels: one left ventricle, the right one next to it, no islands, no holes.
 
 The rules remove, or fill what is enclosed; nothing is invented, grown or smoothed. Labels of
 readers pass all but unchanged (of 80 ACDC hearts three change, none by more than 1 % of a
 structure). A *part* is a connected region (8 neighbours) of one slice of one phase.
-It weighs the sum, over its pixels, of how many phases have the structure there, so that the slip
+It weighs the sum, over its pixels, of how many phases have the structure there, so that an error
 of one phase never outweighs the heart.
 
 1. Parts one or two slices apart are linked where their centres lie within 20 mm, neighbours also
-   where they overlap. A chain of links may so step over one lost slice: that is for the checks
-   of the measurement to tell, no reason to throw half a heart away.
+   where they overlap. A chain of links may so step over one lost slice: that is reported by the
+   checks of the measurement, and not a reason to remove half a heart.
 2. LV (cavity with wall): in each phase the heaviest chain that has a cavity stays, and of it, in
    each slice, the heaviest part with those whose centres lie within 20 mm of its centre: an open
-   wall beside its cavity is one ventricle, a second disc is not.
+   wall next to its cavity is one ventricle, a second disc is not.
 3. RV: of the chains within 10 mm of that LV the heaviest stays, with any other of at least a
    quarter of its weight; where a phase has no LV, the heaviest chain.
 4. A chain where fewer than a fifth of the phases, on average, have the structure goes (from five
-   phases on), even if nothing is left: a missing frame is told, a wrong one is not.
+   phases on), even if nothing is left: a missing frame is flagged, a wrong one is not.
 5. Holes in the LV cavity become cavity (papillary muscles belong to the blood pool). Holes of at
    most 100 mm² in the wall become what most of their border is, such holes in the RV become RV.
-6. End slices whose cavity is not half enclosed by myocardium are no LV (see `open_ends`).
+6. End slices whose cavity is not half enclosed by myocardium are not LV: the basal slice counts as
+   LV where at least half of the blood's circumference is surrounded by myocardium (SCMR:
+   Schulz-Menger 2020, doi:10.1186/s12968-020-00610-6); beyond it lies the atrium or the outflow
+   tract. Readers' end slices of 80 ACDC hearts are enclosed by 77 to 100 %.
 """
 
 from __future__ import annotations
@@ -34,9 +30,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..flags import limit_of, raised
 from ..records import BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY, Flag
 
-LEAST_ENCLOSED = 0.5
 MOST_SLICES = 3
 LEAST_LEFT = 3
 
@@ -63,40 +59,29 @@ def enclosed_share(labels: np.ndarray) -> np.ndarray:
     return share
 
 
-def without_open_ends(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
-    """Labels ``[t, z, y, x]`` without the LV of open end slices; the RV there stays.
+def drop_unenclosed_end_slices(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
+    """Labels ``[t, z, y, x]`` without the LV of unenclosed end slices; the RV there stays.
 
-    From each end of each phase's LV at most three slices go, and three always stay. Where any
-    went, the info flag ``open-end-slices`` tells in how many phases.
+    From each end of each phase's LV at most three slices go, and three always stay. The info flag
+    ``open-end-slices`` says in how many phases.
     """
     share = enclosed_share(labels)
+    least = limit_of("open-end-slices")
     result = labels.copy()
     phases = 0
     for phase, own in enumerate(share):
-        open_slices = _open_slices(own)
-        for z in open_slices:
-            plane = result[phase, z]
-            plane[(plane == LV_CAVITY) | (plane == LV_MYOCARDIUM)] = BACKGROUND
-        phases += bool(open_slices)
+        remaining = [int(z) for z in np.flatnonzero(np.isfinite(own))]
+        before = len(remaining)
+        for end in (0, -1):
+            for _ in range(MOST_SLICES):
+                if len(remaining) <= LEAST_LEFT or own[remaining[end]] >= least:
+                    break
+                plane = result[phase, remaining.pop(end)]
+                plane[(plane == LV_CAVITY) | (plane == LV_MYOCARDIUM)] = BACKGROUND
+        phases += len(remaining) < before
     if not phases:
         return result, ()
-    sentence = (
-        f"In {phases} of {len(labels)} phases end slices were not counted as LV: myocardium "
-        "encloses less than half of their cavity."
-    )
-    return result, (Flag(code="open-end-slices", level="info", sentence=sentence),)
-
-
-def _open_slices(share: np.ndarray) -> list[int]:
-    """The slices of one phase to leave out, ``share`` ``[z]`` being NaN without cavity."""
-    remaining = [int(z) for z in np.flatnonzero(np.isfinite(share))]
-    left_out: list[int] = []
-    for end in (0, -1):
-        for _ in range(MOST_SLICES):
-            if len(remaining) <= LEAST_LEFT or share[remaining[end]] >= LEAST_ENCLOSED:
-                break
-            left_out.append(remaining.pop(end))
-    return left_out
+    return result, (raised("open-end-slices", count=phases, phases=len(labels)),)
 
 
 SMALL_HOLE_MM2 = 100.0
@@ -105,10 +90,6 @@ RV_TO_LV_MM = 10.0
 SECOND_RV_SHARE = 0.25
 LEAST_PHASE_SHARE = 0.2
 PHASES_TO_JUDGE = 5
-# Share of a structure's voxels, over all phases, that was removed: told above the first (info),
-# to be looked at above the second (review).
-TOLD_SHARE = 0.01
-REVIEW_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +132,7 @@ def clean_labels(
     if cleaned.any():
         window = _window(cleaned)  # smaller, now that what lay apart is gone
         filled = _filled(cleaned[window], spacing_mm)
-        cleaned[window], open_flags = without_open_ends(filled)
+        cleaned[window], open_flags = drop_unenclosed_end_slices(filled)
         flags = (*flags, *open_flags)
     return cleaned, flags
 
@@ -274,13 +255,20 @@ def _kept_lv(labels: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
 
 
 def _kept_rv(labels: np.ndarray, lv: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Boolean ``[t, z, y, x]``: the RV of each phase, beside the LV that was kept (rule 3)."""
+    """Boolean ``[t, z, y, x]``: the RV of each phase, next to the LV that was kept (rule 3)."""
+    from scipy import ndimage
+
     parts = _parts(labels == RV_CAVITY, spacing_mm)
     if parts is None:
         return np.zeros(labels.shape, dtype=bool)
-    beside = np.unique(parts.ids[_widened(lv, spacing_mm)])
+    # The LV grown in its slices by a square of 10 mm to each side.
+    wide = lv.astype(np.uint8)
+    for axis, length in zip((2, 3), spacing_mm, strict=True):
+        width = 2 * max(1, round(RV_TO_LV_MM / length)) + 1
+        wide = ndimage.maximum_filter1d(wide, width, axis=axis, mode="constant")
+    touched = np.unique(parts.ids[wide > 0])
     near = np.zeros(int(parts.chain.max()) + 1, dtype=bool)
-    near[parts.chain[beside[beside > 0] - 1]] = True
+    near[parts.chain[touched[touched > 0] - 1]] = True
     with_lv = np.asarray(lv.any(axis=(1, 2, 3)))
     rank = np.bincount(parts.chain, parts.weight)
     rank[~_believable(parts, len(labels))] = 0
@@ -296,17 +284,6 @@ def _kept_rv(labels: np.ndarray, lv: np.ndarray, spacing_mm: tuple[float, float]
         keep[members[(ranks > 0) & (ranks >= least)] + 1] = True
     kept: np.ndarray = keep[parts.ids]
     return kept
-
-
-def _widened(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """The mask grown in its slices by a square of 10 mm to each side."""
-    from scipy import ndimage
-
-    reach = [max(1, round(RV_TO_LV_MM / length)) for length in spacing_mm]
-    wide = mask.astype(np.uint8)
-    for axis, pixels in zip((2, 3), reach, strict=True):
-        wide = ndimage.maximum_filter1d(wide, 2 * pixels + 1, axis=axis, mode="constant")
-    return wide > 0
 
 
 # ------------------------------------------------------------------ holes
@@ -353,13 +330,13 @@ def _bordering(
     hole: np.ndarray,
     members: tuple[int, ...],
 ) -> np.ndarray:
-    """Count, by label of ``members`` and hole, the pixels beside the hole's (4 neighbours)."""
+    """Count, by label of ``members`` and hole, the neighbours (4) of the hole's pixels."""
     t, z, y, x = where
     counts = np.zeros((len(members), hole.max() + 1))
     for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        beside = labels[t, z, y + down, x + right]
+        neighbour = labels[t, z, y + down, x + right]
         for row, label in enumerate(members):
-            counts[row] += np.bincount(hole, weights=beside == label)
+            counts[row] += np.bincount(hole, weights=neighbour == label)
     return counts
 
 
@@ -367,27 +344,17 @@ def _bordering(
 
 
 def _flags(before: np.ndarray, after: np.ndarray) -> tuple[Flag, ...]:
-    shares = {
-        name: _removed_share(before, after, members)
-        for name, members in (("LV", (LV_CAVITY, LV_MYOCARDIUM)), ("RV", (RV_CAVITY,)))
-    }
-    told = [f"{share:.0%} of the {name}" for name, share in shares.items() if share > TOLD_SHARE]
-    if not told:
+    """The share of a ventricle's voxels, over all phases, that became background."""
+    shares = {}
+    for name, members in (("LV", (LV_CAVITY, LV_MYOCARDIUM)), ("RV", (RV_CAVITY,))):
+        n_before, n_after = (
+            sum(np.count_nonzero(labels == label) for label in members)
+            for labels in (before, after)
+        )
+        shares[name] = (n_before - n_after) / n_before if n_before else 0.0
+    least, much = limit_of("labels-cleaned"), limit_of("labels-cleaned-much")
+    removed = [f"{share:.0%} of the {name}" for name, share in shares.items() if share > least]
+    if not removed:
         return ()
-    much = max(shares.values()) > REVIEW_SHARE
-    return (
-        Flag(
-            code="labels-cleaned-much" if much else "labels-cleaned",
-            level="review" if much else "info",
-            sentence=f"Cleaning removed {' and '.join(told)} labels, "
-            "which lay apart from the heart.",
-        ),
-    )
-
-
-def _removed_share(before: np.ndarray, after: np.ndarray, members: tuple[int, ...]) -> float:
-    """Share of the voxels with these labels that became background."""
-    n_before, n_after = (
-        sum(np.count_nonzero(labels == label) for label in members) for labels in (before, after)
-    )
-    return (n_before - n_after) / n_before if n_before else 0.0
+    code = "labels-cleaned-much" if max(shares.values()) > much else "labels-cleaned"
+    return (raised(code, where=" and ".join(removed)),)

@@ -1,29 +1,24 @@
-"""The trained network rewritten for speed: the same function, fewer operations.
+"""Inference: the network rewritten for speed, and the predictor that reads a scan's slices with it.
 
 Batch norm is folded into the convolutions. A decoder stage of `HeartUNet` enlarges its input by
 nearest neighbour, joins the skip connection and convolves; here the two halves of that convolution
 are apart. The enlarged half, nearest neighbour and then 3 × 3, is one transposed convolution of
-4 × 4 and stride 2, whose taps are sums of the old ones: each output then takes 4 products a
+4 × 4 and stride 2, whose weights are sums of the old ones: each output then takes 4 products per
 channel instead of 9, and neither the enlarged nor the joined image is ever written.
-
-What is kept of the network's probabilities, made where they are: on the device, batch by batch.
-
-Probabilities are sixteen times as large as labels; they never leave a graphics card, and on CPUs
-never pile up. Shapes: ``n`` slices, crops of ``s`` × ``s``.
-
-The predictor: one loaded network, fixed padded batches, one intra-op thread a worker.
 
 On CPUs every batch has the same shape and runs on one thread, several batches side by side: a
 label then never depends on the batch, the number of workers or what else is in the batch.
 A graphics card gets a scan's slices once, from pinned memory; scaling, views, labels and their
-sums are made there, and only they come back.
+sums are made there, and only they come back: probabilities are sixteen times as large as labels.
+Shapes: ``n`` slices, crops of ``s`` × ``s``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -31,10 +26,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ModelError, UsageError
-from .model import Model, tensors_of
+from ..errors import UsageError
 from .network import HeartUNet, fold_batch_norm
-from .resample import Scaling, Taps
+from .resample import Kernel, Scaling
 
 
 class InferenceUNet(nn.Module):
@@ -47,7 +41,17 @@ class InferenceUNet(nn.Module):
         self.down = network.down
         self.skip, self.up = nn.ModuleList(), nn.ModuleList()
         for stage in network.up:
-            skip, up = _halves(stage[0])  # type: ignore[index]
+            # The part of the convolution that sees the skip, with the bias, and the other one.
+            convolution: nn.Conv2d = stage[0]  # type: ignore[index, assignment]
+            out = convolution.out_channels
+            enlarged = convolution.in_channels - out
+            weight = convolution.weight.detach()
+            skip = nn.Conv2d(out, out, 3, 1, 1)
+            skip.weight = nn.Parameter(weight[:, enlarged:].clone())
+            assert convolution.bias is not None  # folded
+            skip.bias = nn.Parameter(convolution.bias.detach().clone())
+            up = nn.ConvTranspose2d(enlarged, out, 4, 2, 1, bias=False)
+            up.weight = nn.Parameter(transposed_kernel(weight[:, :enlarged]))
             self.skip.append(skip)
             self.up.append(up)
         self.head = network.head
@@ -65,51 +69,37 @@ class InferenceUNet(nn.Module):
         return logits
 
 
-def _halves(convolution: nn.Conv2d) -> tuple[nn.Conv2d, nn.ConvTranspose2d]:
-    """The part of a decoder's convolution that sees the skip, with the bias, and the other one."""
-    out = convolution.out_channels
-    enlarged = convolution.in_channels - out
-    weight = convolution.weight.detach()
-    skip = nn.Conv2d(out, out, 3, 1, 1)
-    skip.weight = nn.Parameter(weight[:, enlarged:].clone())
-    assert convolution.bias is not None  # folded
-    skip.bias = nn.Parameter(convolution.bias.detach().clone())
-    up = nn.ConvTranspose2d(enlarged, out, 4, 2, 1, bias=False)
-    up.weight = nn.Parameter(transposed_taps(weight[:, :enlarged]))
-    return skip, up
+def transposed_kernel(weight: torch.Tensor) -> torch.Tensor:
+    """Kernel ``[in, out, 4, 4]`` of nearest-neighbour doubling and then 3 × 3 ``[out, in, 3, 3]``.
 
-
-def transposed_taps(weight: torch.Tensor) -> torch.Tensor:
-    """Taps ``[in, out, 4, 4]`` of nearest-neighbour doubling and then 3 × 3 ``[out, in, 3, 3]``.
-
-    An input pixel fills two enlarged ones; tap ``s`` of the transposed convolution lands one
-    pixel before the first of them (``s`` = 0) to one behind the second (``s`` = 3), where tap
+    An input pixel fills two enlarged ones; position ``s`` of the transposed kernel lands one
+    pixel before the first of them (``s`` = 0) to one behind the second (``s`` = 3), where position
     ``t`` of the old one reaches them if ``s + t`` is 2 or 3.
     """
     spread = torch.zeros(4, 3, dtype=torch.float64)
     for s, t in ((0, 2), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)):
         spread[s, t] = 1
-    taps = torch.einsum("st,oitu,ru->iosr", spread, weight.double(), spread)
-    return taps.to(weight.dtype).contiguous()
+    kernel = torch.einsum("st,oitu,ru->iosr", spread, weight.double(), spread)
+    return kernel.to(weight.dtype).contiguous()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceTask:
     """Crops to read: ``images`` float32 ``[t, z, s, s]`` as measured, their scaling, the way back.
 
-    ``back``: taps of rows and columns from the crop to the pixels of the source that it covers;
+    ``back``: kernels of rows and columns from the crop to the pixels of the source that it covers;
     None where labels on the crop are enough. ``views``: mirrored views, 0 for the card's number.
     """
 
     images: np.ndarray
     scaling: Scaling
-    back: tuple[Taps, Taps] | None = None
+    back: tuple[Kernel, Kernel] | None = None
     views: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceReading:
-    """What the network said of ``n = t · z`` slices.
+    """What the network predicts for ``n = t · z`` slices.
 
     ``on_crop`` uint8 ``[n, s, s]`` and ``labels`` uint8 ``[n, rows, columns]`` (the source's; empty
     without a way back); ``confidence`` ``[n]`` (`border_confidence`); ``agreement`` and
@@ -127,7 +117,7 @@ class SliceReading:
         """Arrays of the task's shapes, to be filled in parts."""
         phases, slices, size = task.images.shape[:3]
         n = phases * slices
-        rows, columns = (len(t.indices) for t in task.back) if task.back else (0, 0)
+        rows, columns = (len(k.indices) for k in task.back) if task.back else (0, 0)
         return cls(
             on_crop=np.empty((n, size, size), dtype=np.uint8),
             labels=np.empty((n, rows, columns), dtype=np.uint8),
@@ -137,7 +127,7 @@ class SliceReading:
         )
 
     def fill(self, part: slice, summary: tuple[torch.Tensor, ...], agreement: torch.Tensor) -> None:
-        """Take over one batch: the tensors of `summary_of`, of which the first are real."""
+        """Store one batch: the tensors of `summary_of`, of which the first are real."""
         count = part.stop - part.start
         own = (self.on_crop, self.labels, self.confidence, self.expectation, self.agreement)
         for target, value in zip(own, (*summary, agreement), strict=True):
@@ -146,16 +136,16 @@ class SliceReading:
 
 @runtime_checkable
 class SliceReader(Protocol):
-    """A predictor that reads whole crops itself (`predict.TorchPredictor.read`)."""
+    """A predictor that reads the crops of a scan itself (`TorchPredictor.read`)."""
 
     def read(self, task: SliceTask) -> SliceReading:
         """The reading of every slice of the task."""
 
 
-def matrix(taps: Taps, length: int) -> torch.Tensor:
-    """The taps as a matrix float32 ``[out, length]``."""
-    dense = np.zeros((len(taps.indices), length), dtype=np.float32)
-    np.add.at(dense, (np.arange(len(dense))[:, None], taps.indices), taps.weights)
+def matrix(kernel: Kernel, length: int) -> torch.Tensor:
+    """The kernel as a matrix float32 ``[out, length]``."""
+    dense = np.zeros((len(kernel.indices), length), dtype=np.float32)
+    np.add.at(dense, (np.arange(len(dense))[:, None], kernel.indices), kernel.weights)
     return torch.from_numpy(dense)
 
 
@@ -234,27 +224,25 @@ def agreement_sums(views: list[torch.Tensor], mean: torch.Tensor) -> torch.Tenso
     return torch.stack([both, sums], dim=2)
 
 
-# Each crop is seen as it is and mirrored, and the probabilities are averaged: what the network says
-# of a slice then depends less on how the scanner laid the field of view.
+# Each crop is predicted as it is and mirrored, and the probabilities are averaged: the result then
+# depends less on how the scanner placed the field of view.
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
 # The one batch shape. Not an option on CPUs: another shape may round differently. Small enough
-# that a scan of two phases keeps several cores busy, and 4 costs no more a slice than 8.
+# that a scan of two phases keeps several cores busy, and 4 costs no more per slice than 8.
 BATCH = 4
 BATCH_OF_AN_ACCELERATOR = 64
 
 
 def available_cores() -> int:
     """Cores this process may use."""
-    import os
-
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def choose_device(wanted: str) -> str:
-    """``auto`` to cuda, mps or cpu; UsageError for a device that is not here."""
+    """``auto`` to cuda, mps or cpu; UsageError for a device that is not available."""
     has = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -276,22 +264,22 @@ class TorchPredictor:
     """A network in memory. Example: ``load_model().predictor(device="cpu").probabilities(x)``."""
 
     def __init__(
-        self, model: Model, *, device: str = "auto", batch: int = 0, workers: int = 0
+        self,
+        network: HeartUNet,
+        order: Sequence[int],
+        *,
+        context_slices: int,
+        views: int,
+        device: str = "auto",
+        batch: int = 0,
+        workers: int = 0,
     ) -> None:
-        card = model.card
+        """``order``: position of labels 0 to 3 in the network's output; the network is used up."""
         self.device = choose_device(device)
-        self._context = card.context_slices
-        self._views = card.views
-        self._order = card.label_order()
+        self._context, self._views, self._order = context_slices, views, list(order)
         # A larger batch only helps accelerators; a CPU keeps the one shape.
         on_cpu = self.device == "cpu"
         self.batch = BATCH if on_cpu else max(batch or BATCH_OF_AN_ACCELERATOR, 1)
-        network = HeartUNet(card.widths, card.context_slices, len(card.classes))
-        state = {name: torch.from_numpy(value.copy()) for name, value in tensors_of(model).items()}
-        try:
-            network.load_state_dict(state)
-        except RuntimeError:
-            raise ModelError("The model's weights do not fit the network of its card.") from None
         fast = InferenceUNet(network)
         self._network = fast.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         threads = max(1, workers or available_cores()) if on_cpu else 1
@@ -300,19 +288,19 @@ class TorchPredictor:
 
     @property
     def context_slices(self) -> int:
-        """Channels a slice is given."""
+        """Channels per slice."""
         return self._context
 
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
         """``[n, context, s, s]`` float32 to ``[n, 4, s, s]``, labels in our order."""
-        return self.seen(crops)[0]
+        return self.predict_views(crops)[0]
 
-    def seen(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def predict_views(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities as above, and how far the mirrored views agree: ``[n, 3, 2]`` float32.
 
         For LV cavity, myocardium and RV cavity the two sums of a Dice of probabilities between
-        each view and their mean: twice the smaller of both, and both together. ``views`` below
-        the card's makes a cheaper, coarser look; 0 takes the card's.
+        each view and their mean: twice the smaller of both, and both together. Fewer ``views``
+        than the card's are cheaper and coarser; 0 takes the card's.
         """
         n, size = crops.shape[0], crops.shape[-1]
         probability = np.empty((n, 4, size, size), dtype=np.float32)
@@ -320,7 +308,7 @@ class TorchPredictor:
         source = torch.from_numpy(np.ascontiguousarray(crops, dtype=np.float32))
 
         def one_batch(part: slice) -> None:
-            mean, agreed = self._look(source[part].to(self.device), views)
+            mean, agreed = self._mean_of_views(source[part].to(self.device), views)
             count = part.stop - part.start
             probability[part] = mean[:count].cpu().numpy()
             agreement[part] = agreed[:count].cpu().numpy()
@@ -329,37 +317,36 @@ class TorchPredictor:
         return probability, agreement
 
     def read(self, task: SliceTask) -> SliceReading:
-        """Labels, confidence and sums of every slice (see `slices`); raises MemoryError."""
+        """Labels, confidence and sums of every slice (`SliceReading`); raises MemoryError."""
         phases, slices, size = task.images.shape[:3]
-        images = self._on_device(task.images.reshape(-1, size, size))
+        tensor = torch.from_numpy(
+            np.ascontiguousarray(task.images.reshape(-1, size, size), dtype=np.float32)
+        )
+        on_cuda = self.device == "cuda"
+        try:
+            pinned = tensor.pin_memory() if on_cuda else tensor
+            images = pinned.to(self.device, non_blocking=on_cuda)
+        except torch.OutOfMemoryError:
+            raise MemoryError("a scan's slices do not fit the memory of the device") from None
         back = None
         if task.back is not None:
-            rows, columns = (matrix(taps, size).to(self.device) for taps in task.back)
+            rows, columns = (matrix(kernel, size).to(self.device) for kernel in task.back)
             back = (rows, columns)
         indices = torch.from_numpy(neighbours(phases, slices, self._context))
         reading = SliceReading.empty(task)
 
         def one_batch(part: slice) -> None:
             crops = scaled(images[indices[part].to(self.device)], task.scaling)
-            mean, agreement = self._look(crops, task.views)
+            mean, agreement = self._mean_of_views(crops, task.views)
             reading.fill(part, summary_of(mean, back), agreement)
 
         self._in_batches(len(indices), one_batch)
         return reading
 
-    def _on_device(self, images: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-        try:
-            if self.device == "cuda":
-                return tensor.pin_memory().to(self.device, non_blocking=True)
-            return tensor.to(self.device)
-        except torch.OutOfMemoryError:
-            raise MemoryError("a scan's slices do not fit the memory of the device") from None
-
     def _in_batches(self, n: int, work: Callable[[slice], None]) -> None:
         """Do ``work`` on parts of ``n`` slices: side by side on a CPU, else one after the other.
 
-        Where an accelerator's memory does not hold a batch, this and all later ones are halved.
+        Where a batch does not fit an accelerator's memory, this and all later ones are halved.
         """
 
         def on_this_thread(part: slice) -> None:
@@ -376,25 +363,24 @@ class TorchPredictor:
             try:
                 on_this_thread(part)
             except torch.OutOfMemoryError:
-                self._halve()
+                if self.batch == 1:
+                    raise MemoryError("not one slice fits the memory of the device") from None
+                self.batch //= 2
+                if self.device == "cuda":
+                    torch.cuda.empty_cache()
             else:
                 start = part.stop
 
-    def _halve(self) -> None:
-        if self.batch == 1:
-            raise MemoryError("not one slice fits the memory of the device") from None
-        self.batch //= 2
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
-
-    def _look(self, part: torch.Tensor, views: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mean_of_views(self, part: torch.Tensor, views: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean probability of the views and their agreement, of the padded batch: one shape."""
         x = part.new_zeros((self.batch, *part.shape[1:]))
         x[: len(part)] = part
+        # Half precision where the hardware is made for it.
+        half = torch.autocast("cuda", dtype=torch.float16) if self.device == "cuda" else None
         seen = []
         for axes in FLIPS[: views or self._views]:
             view = x.flip(axes).contiguous(memory_format=torch.channels_last)
-            with self._precision():
+            with half or nullcontext():
                 logits = self._network(view)
             seen.append(torch.softmax(logits.float(), dim=1).flip(axes)[:, self._order])
         total = torch.zeros_like(seen[0])
@@ -402,12 +388,6 @@ class TorchPredictor:
             total += one
         mean = total / len(seen)
         return mean, agreement_sums(seen, mean)
-
-    def _precision(self) -> AbstractContextManager[object]:
-        """Half precision where the hardware is made for it."""
-        if self.device == "cuda":
-            return torch.autocast("cuda", dtype=torch.float16)
-        return nullcontext()
 
     def close(self) -> None:
         """End the worker threads."""

@@ -2,8 +2,8 @@
 
 Sources: folders ``PATIENT/PATIENT_ED.nii.gz``, ``_ES`` with ``_gt`` labels (the layout of ACDC;
 label order by name), folders of single slices (``images/*.png``, ``labels/*.png``) of which only
-the LV cavity is labelled, and phantoms. Folds are by patient, never by slice, dealt out within
-each diagnosis.
+the LV cavity is labelled, and phantoms. Folds are by patient, never by slice, assigned within each
+diagnosis.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def to_grid(
     return pixels.round().astype(np.uint8), picked.astype(np.uint8)
 
 
-def deal_folds(groups: Mapping[str, str], seed: int = 7) -> dict[str, int]:
-    """Fold 0 to 4 of each patient, dealt out within each group in seeded order."""
+def assign_folds(groups: Mapping[str, str], seed: int = 7) -> dict[str, int]:
+    """Fold 0 to 4 of each patient, assigned within each group in seeded order."""
     members: dict[str, list[str]] = defaultdict(list)
     for patient in sorted(groups):
         members[groups[patient]].append(patient)
@@ -104,17 +105,12 @@ def read_groups(folder: Path) -> dict[str, str]:
     return {patient: known.get(patient, "unknown") for patient in patients}
 
 
-def _load(path: Path) -> Any:
-    import nibabel as nib
-
-    return nib.load(path)
-
-
 def read_pairs(folder: Path, label_order: str) -> Iterable[Volume]:
     """Volumes of ED/ES NIfTI pairs with ``_gt`` labels."""
+    nibabel: Any = import_module("nibabel")
     lookup = np.array(LABEL_ORDERS[label_order], dtype=np.uint8)
     groups = read_groups(folder)
-    folds = deal_folds(groups)
+    folds = assign_folds(groups)
     for patient in sorted(groups):
         for phase in ("ED", "ES"):
             stem = folder / patient / f"{patient}_{phase}"
@@ -124,7 +120,7 @@ def read_pairs(folder: Path, label_order: str) -> Iterable[Volume]:
                     f"{patient} has no {phase} volume with labels.",
                     hint="Each patient folder needs *_ED, *_ES and their *_gt files.",
                 )
-            image, truth = (_load(path) for path in paths)
+            image, truth = (nibabel.load(path) for path in paths)
             zooms = [float(z) for z in image.header.get_zooms()]
             raw = np.asarray(truth.dataobj).astype(int).transpose(2, 1, 0)
             if raw.min() < 0 or raw.max() > 3:
@@ -150,7 +146,7 @@ def _stacks(paths: Iterable[Path]) -> dict[tuple[str, int], list[Path]]:
     """Files of one patient and phase, in order of slice.
 
     ``PATIENT-IM-0001-NUMBER.png``: images are numbered slice by slice, so numbers of one phase
-    differ by multiples of the phases a slice.
+    differ by multiples of the phases per slice.
     """
     stacks: dict[tuple[str, int], list[Path]] = defaultdict(list)
     for path in sorted(paths):

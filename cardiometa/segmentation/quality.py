@@ -1,17 +1,17 @@
-"""How far to trust the labels of a scan: what the network's own doubt says, as one number.
+"""How far to trust the labels of a scan: the network's own uncertainty, as one number.
 
 Features of the frames of the largest and the smallest LV, each in 0 to 1, higher is better:
 
 - ``expected_dice_*``: the Dice that the probabilities themselves expect of the labels made from
   them, 2 Σ p over the labelled pixels / (Σ p + their number), by structure;
 - ``view_dice_*``: overlap of each mirrored view of the network with their mean;
-- ``shift_dice_*``: overlap of one more view, its crop moved by a few pixels, with that mean;
+- ``shift_dice_*``: overlap of one extra view, its crop moved by a few pixels, with that mean;
 - ``border_confidence``: mean largest probability in the border band;
 - ``kept_share``: Dice of the labels before and after cleaning;
 - ``neighbour_overlap``: overlap of the LV (cavity and wall) of neighbouring slices;
 - ``enclosed_share``: share of the cavity's border that is myocardium.
 
-The model's card says how they add up to a predicted Dice (`card.QualityCalibration`), fitted on
+The model's card says how they add up to a predicted Dice (`model.QualityCalibration`), fitted on
 hearts it was not trained on, with images made worse on purpose (``tests/bench``). Overlap of
 augmented views as a predictor of Dice: Wang 2019 (doi:10.1016/j.neucom.2019.01.103).
 """
@@ -24,43 +24,36 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ..records import LV_CAVITY, LV_MYOCARDIUM, Predictor, ScanQuality
-from .card import ModelCard
 from .cleaning import enclosed_share
+from .model import ModelCard
 
 STRUCTURES = ("lv", "myo", "rv")
-# The further look: rows and columns of the crop's grid it is moved by. Odd and unequal, so that
+# The extra view: rows and columns of the crop's grid it is moved by. Odd and unequal, so that
 # every level of the network meets the heart at another place of its own grid.
 SHIFT = (5, -3)
 
 
 @runtime_checkable
-class ViewingPredictor(Protocol):
-    """A predictor that also tells how far its views agree (as `predict.TorchPredictor.seen`)."""
+class TestTimeAugmentation(Protocol):
+    """A predictor that also gives how far its views agree (as `inference.TorchPredictor`)."""
 
-    def seen(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def predict_views(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities ``[n, 4, s, s]`` and the sums of the views' agreement ``[n, 3, 2]``."""
 
 
-def look(
+def predict_views(
     predictor: Predictor, crops: np.ndarray, *, views: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and agreement of the views; NaN for a predictor that cannot tell."""
-    if isinstance(predictor, ViewingPredictor):
-        return predictor.seen(crops, views=views)
+    """Probabilities and agreement of the views; NaN for a predictor without views."""
+    if isinstance(predictor, TestTimeAugmentation):
+        return predictor.predict_views(crops, views=views)
     return predictor.probabilities(crops), np.full((len(crops), 3, 2), np.nan, dtype=np.float32)
-
-
-def _ratio(sums: np.ndarray) -> np.ndarray:
-    """Ratio over slices ``[z, 3, 2]`` to ``[3]``; 0 where a structure is nowhere, NaN unknown."""
-    total = sums.astype(np.float64).sum(axis=0)
-    # Below one pixel of probability there is nothing to agree about.
-    return np.where(total[:, 1] < 1, 0.0, total[:, 0] / np.maximum(total[:, 1], 1))
 
 
 def extreme_frames(labels: np.ndarray) -> tuple[int, int]:
     """Frames of the largest and the smallest LV of labels ``[t, z, y, x]``, smoothed from 12 on.
 
-    The measurement chooses ED and ES by stricter rules; a frame beside it has the same quality.
+    The measurement chooses ED and ES by stricter rules; a neighbouring frame has the same quality.
     """
     size = (labels == LV_CAVITY).sum(axis=(1, 2, 3)).astype(np.float64)
     if len(size) >= 12:
@@ -92,24 +85,21 @@ def label_features(raw: np.ndarray, cleaned: np.ndarray) -> dict[str, float]:
     """Plausibility of one frame's labels ``[z, y, x]`` before and after cleaning."""
     both = 2 * np.count_nonzero((raw == cleaned) & (raw > 0))
     either = np.count_nonzero(raw) + np.count_nonzero(cleaned)
+    # Shared pixels of the LV in neighbouring slices over those of the smaller; mean of pairs.
+    ventricle = (cleaned == LV_CAVITY) | (cleaned == LV_MYOCARDIUM)
+    pixels = ventricle.sum(axis=(1, 2))
+    pairs = np.flatnonzero((pixels[:-1] > 0) & (pixels[1:] > 0))
+    overlap = 0.0
+    if len(pairs):
+        shared = (ventricle[pairs] & ventricle[pairs + 1]).sum(axis=(1, 2))
+        overlap = float((shared / np.minimum(pixels[pairs], pixels[pairs + 1])).mean())
     share = enclosed_share(cleaned)
     border = np.isfinite(share)
     return {
         "kept_share": both / either if either else 0.0,
-        "neighbour_overlap": _neighbour_overlap(cleaned),
+        "neighbour_overlap": overlap,
         "enclosed_share": float(share[border].mean()) if border.any() else 0.0,
     }
-
-
-def _neighbour_overlap(volume: np.ndarray) -> float:
-    """Shared pixels of the LV in neighbouring slices over those of the smaller; mean of pairs."""
-    ventricle = (volume == LV_CAVITY) | (volume == LV_MYOCARDIUM)
-    pixels = ventricle.sum(axis=(1, 2))
-    pairs = np.flatnonzero((pixels[:-1] > 0) & (pixels[1:] > 0))
-    if len(pairs) == 0:
-        return 0.0
-    shared = (ventricle[pairs] & ventricle[pairs + 1]).sum(axis=(1, 2))
-    return float((shared / np.minimum(pixels[pairs], pixels[pairs + 1])).mean())
 
 
 def scan_quality(
@@ -126,6 +116,11 @@ def scan_quality(
 
 
 def named(kind: str, sums: np.ndarray) -> dict[str, float]:
-    """``kind_lv``, ``kind_myo``, ``kind_rv`` of the sums of one frame ``[z, 3, 2]``."""
-    ratios = _ratio(sums)
+    """``kind_lv``, ``kind_myo``, ``kind_rv``: ratios of the sums of one frame ``[z, 3, 2]``.
+
+    0 where a structure is nowhere, NaN where unknown.
+    """
+    total = sums.astype(np.float64).sum(axis=0)
+    # Below one pixel of probability there is nothing to agree about.
+    ratios = np.where(total[:, 1] < 1, 0.0, total[:, 0] / np.maximum(total[:, 1], 1))
     return {f"{kind}_{name}": float(ratios[row]) for row, name in enumerate(STRUCTURES)}

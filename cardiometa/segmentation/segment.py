@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from ..imaging.cine import ed_es_alone
+from ..flags import raised
 from ..records import CineStack, Flag, LabelStack, Predictor
-from .card import ModelCard
 from .cleaning import clean_labels
 from .inference import SliceReader, SliceReading, SliceTask, matrix, neighbours, summary_of
-from .quality import SHIFT, extreme_frames, label_features, look, named, scan_quality, shift_overlap
+from .model import ModelCard
+from .quality import (
+    SHIFT,
+    extreme_frames,
+    label_features,
+    named,
+    predict_views,
+    scan_quality,
+    shift_overlap,
+)
 from .resample import Scaling, Window, resample
 
-# The whole field of view is looked at in at most this many slices of two phases: one batch.
+# The full field of view is searched in at most this many slices of two phases: one batch.
 _SEARCH_SLICES = 4
 _SEARCH_LIMIT = 320
 _MARGIN_MM = 15.0
@@ -39,7 +47,7 @@ def _window(cine: CineStack, centre: tuple[float, float], size: int, spacing: fl
 def _through(window: Window, pixels: np.ndarray, least: np.float32) -> np.ndarray:
     """Pixels ``[..., y, x]`` on the window's grid, counted from the cine's ``least`` value.
 
-    Outside the source then lies its darkest tissue, whatever is added to all intensities.
+    Outside the source the value is then that of its darkest tissue, whatever their offset.
     """
     rows, columns = window.to_window()
     images = resample(pixels, rows, columns)
@@ -54,7 +62,7 @@ def find_heart(
 ) -> tuple[tuple[float, float], float] | None:
     """Centre (row, column in source pixels) and extent in mm of the heart; None where unseen.
 
-    The network reads the whole field of view in the middle slices of two phases; the largest
+    The network reads the full field of view in the middle slices of two phases; the largest
     connected region of what it takes for heart wins.
     """
     phases, slices, height, width = cine.pixels.shape
@@ -68,8 +76,8 @@ def find_heart(
     window = _window(cine, middle, max(size, card.crop), card.spacing_mm)
     # Neighbours are those of the source stack, so that the network sees what it knows.
     needed = np.unique(np.clip(chosen_z[:, None] + [-1, 0, 1], 0, slices - 1))
-    looked_at = cine.pixels[np.ix_(chosen_t, needed)]
-    images = _through(window, looked_at, looked_at.min())
+    searched = cine.pixels[np.ix_(chosen_t, needed)]
+    images = _through(window, searched, searched.min())
     position = np.searchsorted(needed, chosen_z)
     around = neighbours(len(chosen_t), len(needed), predictor.context_slices)
     around = around.reshape(len(chosen_t), len(needed), -1)[:, position]
@@ -82,7 +90,7 @@ def find_heart(
         return None
     weights = ndimage.sum_labels(score, regions, np.arange(1, found + 1))
     best = regions == int(np.argmax(weights)) + 1
-    # A region of less than 4 cm² is no heart.
+    # A region of less than 4 cm² is not a heart.
     if best.sum() * card.spacing_mm**2 < 400:
         return None
     row, column = ndimage.center_of_mass(score * best)
@@ -95,14 +103,9 @@ def find_heart(
     return centre, float(max(span)) * card.spacing_mm
 
 
-def _crop_size(card: ModelCard, extent_mm: float) -> int:
-    wanted = (extent_mm + 2 * _MARGIN_MM) / card.spacing_mm
-    return int(min(max(card.crop, -(-wanted // 32) * 32), max(card.crop, _LARGEST_CROP)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where the heart lies in a cine and how its intensities are scaled, with what is told of it.
+    """Where the heart lies in a cine and how its intensities are scaled, with flags.
 
     ``least`` is the cine's darkest value (see `_through`).
     """
@@ -114,16 +117,17 @@ class _Place:
 
 
 def _place(cine: CineStack, predictor: Predictor, card: ModelCard) -> tuple[_Place, np.ndarray]:
-    """The heart's place, and the crops ``[t, z, s, s]`` of the whole cine."""
+    """The heart's place, and the crops ``[t, z, s, s]`` of the cine."""
     height, width = cine.pixels.shape[2:]
     flags: tuple[Flag, ...] = ()
     found = find_heart(cine, predictor, card)
     if found is None:
-        sentence = "The heart was not found in the field of view; its centre was used."
-        flags = (Flag(code="heart-not-found", level="review", sentence=sentence),)
+        flags = (raised("heart-not-found"),)
         found = ((height - 1) / 2, (width - 1) / 2), 0.0
     centre, extent_mm = found
-    window = _window(cine, centre, _crop_size(card, extent_mm), card.spacing_mm)
+    wanted = -(-((extent_mm + 2 * _MARGIN_MM) / card.spacing_mm) // 32) * 32
+    size = int(min(max(card.crop, wanted), max(card.crop, _LARGEST_CROP)))
+    window = _window(cine, centre, size, card.spacing_mm)
     least = cine.pixels.min()
     images = _through(window, cine.pixels, least)
     return _Place(window=window, scaling=Scaling.of(images), least=least, flags=flags), images
@@ -146,8 +150,8 @@ def segment_ed_es(
 ) -> tuple[CineStack, LabelStack]:
     """ED and ES of a cine alone, and their labels with their quality.
 
-    ``choose`` tells the two phases from labels of all of them that one view of the network gives:
-    a quarter of the work or less. Both are then read as `segment_cine` reads them, at the same
+    ``choose`` picks the two phases from labels of all of them by one view of the network: a
+    quarter of the work or less. Both are then read as `segment_cine` reads them, at the same
     place and scaling. A pair is segmented as it is.
     """
     place, images = _place(cine, predictor, card)
@@ -157,12 +161,12 @@ def segment_ed_es(
         )
         coarse = _on_source(cine, place, read_slices(predictor, task))
         two = choose(clean_labels(coarse, cine.spacing_mm)[0])
-        cine, images = ed_es_alone(cine, *two), images[list(two)]
+        cine, images = cine.ed_es_only(*two), images[list(two)]
     return cine, _segmented(cine, images, place, predictor, (card, model_sha256))
 
 
 def _on_source(cine: CineStack, place: _Place, reading: SliceReading) -> np.ndarray:
-    """Labels uint8 ``[t, z, y, x]`` of the whole field of view."""
+    """Labels uint8 ``[t, z, y, x]`` of the full field of view."""
     labels = np.zeros(cine.pixels.shape, dtype=np.uint8)
     rows, columns = place.window.source_box()
     inside = labels[:, :, rows, columns]
@@ -184,21 +188,28 @@ def _segmented(
     labels = _on_source(cine, place, reading)
     cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
     frames = extreme_frames(cleaned)
-    shifted = _further_look(cine, predictor, place, frames)
-    by_phase = _by_phase(reading, cine.pixels.shape[0])
-    features = [
-        {
-            **named("view_dice", by_phase.agreement[t]),
-            **named("expected_dice", by_phase.expectation[t]),
-            **named("shift_dice", shift_overlap(by_phase.on_crop[t], moved)),
-            **label_features(labels[t], cleaned[t]),
-            "border_confidence": _mean_known(by_phase.confidence[t]),
-        }
-        for t, moved in zip(frames, shifted, strict=True)
-    ]
+    shifted = _extra_view(cine, predictor, place, frames)
+    phases = len(cine.pixels)
+    # The reading's arrays as ``[t, z, …]``.
+    on_crop, confidence, agreement, expectation = (
+        values.reshape(phases, -1, *values.shape[1:])
+        for values in (reading.on_crop, reading.confidence, reading.agreement, reading.expectation)
+    )
+    features = []
+    for t, moved in zip(frames, shifted, strict=True):
+        known = confidence[t][np.isfinite(confidence[t])]
+        features.append(
+            {
+                **named("view_dice", agreement[t]),
+                **named("expected_dice", expectation[t]),
+                **named("shift_dice", shift_overlap(on_crop[t], moved)),
+                **label_features(labels[t], cleaned[t]),
+                "border_confidence": float(known.mean()) if len(known) else 0.0,
+            }
+        )
     return LabelStack(
         labels=cleaned,
-        confidence=by_phase.confidence,
+        confidence=confidence,
         model_id=card.model_id,
         model_sha256=model_sha256,
         flags=(*place.flags, *clean_flags),
@@ -206,18 +217,8 @@ def _segmented(
     )
 
 
-def _by_phase(reading: SliceReading, phases: int) -> SliceReading:
-    """The same arrays as ``[t, z, …]``."""
-    return SliceReading(
-        **{
-            item.name: (own := getattr(reading, item.name)).reshape(phases, -1, *own.shape[1:])
-            for item in fields(reading)
-        }
-    )
-
-
 def read_slices(predictor: Predictor, task: SliceTask) -> SliceReading:
-    """The reading of every slice; a predictor that gives probabilities alone is asked in parts."""
+    """The reading of every slice; a predictor of probabilities alone is called in parts."""
     if isinstance(predictor, SliceReader):
         return predictor.read(task)
     phases, slices, size = task.images.shape[:3]
@@ -225,18 +226,18 @@ def read_slices(predictor: Predictor, task: SliceTask) -> SliceReading:
     around = neighbours(phases, slices, predictor.context_slices)
     back = None
     if task.back is not None:
-        rows, columns = (matrix(taps, size) for taps in task.back)
+        rows, columns = (matrix(kernel, size) for kernel in task.back)
         back = (rows, columns)
     reading = SliceReading.empty(task)
     for first in range(0, len(around), _SLICES_AT_A_TIME):
         part = slice(first, min(first + _SLICES_AT_A_TIME, len(around)))
-        probability, agreement = look(predictor, images[around[part]], views=task.views)
+        probability, agreement = predict_views(predictor, images[around[part]], views=task.views)
         summary = summary_of(torch.from_numpy(probability), back)
         reading.fill(part, summary, torch.from_numpy(agreement))
     return reading
 
 
-def _further_look(
+def _extra_view(
     cine: CineStack, predictor: Predictor, place: _Place, frames: tuple[int, int]
 ) -> np.ndarray:
     """Labels ``[2, z, s, s]`` of two frames by one view of the crop moved by `SHIFT`."""
@@ -249,8 +250,3 @@ def _further_look(
     crops = _through(moved, cine.pixels[list(frames)], place.least)
     reading = read_slices(predictor, SliceTask(images=crops, scaling=place.scaling, views=1))
     return reading.on_crop.reshape(crops.shape)
-
-
-def _mean_known(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else 0.0

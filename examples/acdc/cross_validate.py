@@ -21,10 +21,9 @@ import torch
 from make_cohort import main as make_cohort
 
 from cardiometa.commands.train import TrainOptions, pack, train
-from cardiometa.segmentation.packing import deal_folds, read_groups
-from cardiometa.segmentation.training.data import load
+from cardiometa.segmentation.packing import assign_folds, read_groups
+from cardiometa.segmentation.training.data import Recipe, load
 from cardiometa.segmentation.training.fit import Trainer
-from cardiometa.segmentation.training.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 # GE patients never trained on: the three complete cines (SCD0000101, -201, -301 are SC-HF-I-01,
@@ -68,7 +67,7 @@ def command(*words: str | Path) -> None:
 def one_fold(number: int, acdc: Path, options: TrainOptions, folder: Path) -> None:
     """Train without the fold, then segment and evaluate its patients in ``folder``."""
     train(options)
-    folds = deal_folds(read_groups(acdc))
+    folds = assign_folds(read_groups(acdc))
     make_cohort(acdc, folder / "cohort", {p for p, f in folds.items() if f == number})
     segmented = folder / "segmented"
     cohort = folder / "cohort" / "cohort.toml"

@@ -19,8 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from cardiometa.segmentation.card import card_markdown, parse_card
-from cardiometa.segmentation.model import load_model, model_bytes, tensors_of
+from cardiometa.segmentation.model import (
+    card_markdown,
+    load_model,
+    model_bytes,
+    parse_card,
+    tensors_of,
+)
 
 STRUCTURES = {
     "lv_cavity": "LV cavity",

@@ -15,6 +15,7 @@ PACKAGE = Path(cardiometa.__file__).parent
 ORDER = [
     "errors",
     "records",
+    "flags",
     "files",
     "validation",
     "options",

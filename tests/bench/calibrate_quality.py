@@ -4,7 +4,7 @@
     python -m tests.bench.calibrate_quality ROBUSTNESS.csv --add MODEL --out NEW_MODEL
 
 The score is a logistic curve over the logits of the features that can only rise with each of them
-(`cardiometa.segmentation.card.QualityCalibration`), fitted by quasi-binomial likelihood with a
+(`cardiometa.segmentation.model.QualityCalibration`), fitted by quasi-binomial likelihood with a
 small ridge. What is said of its accuracy is by cross-validation that leaves out whole patients,
 every perturbation of theirs included: AUC for a mean Dice below 0.8 with an interval from
 resampled patients, R², mean absolute error, calibration slope and intercept.
@@ -23,9 +23,14 @@ import numpy as np
 from scipy import optimize, stats
 
 from cardiometa.files import canonical_json, write_bytes, write_text
-from cardiometa.measurement.quality import limit_of
-from cardiometa.segmentation.card import QUALITY_KIND, parse_quality
-from cardiometa.segmentation.model import load_model, model_bytes, tensors_of
+from cardiometa.flags import limit_of
+from cardiometa.segmentation.model import (
+    QUALITY_KIND,
+    load_model,
+    model_bytes,
+    parse_quality,
+    tensors_of,
+)
 from tests.bench.robustness import MUST_NOT_MATTER, PLAIN, read_rows
 
 CLIP = 0.003

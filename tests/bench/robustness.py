@@ -27,8 +27,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+from cardiometa.flags import status_of
+from cardiometa.measurement.checks import predicted_dice_flags
 from cardiometa.measurement.measure import measure_scan
-from cardiometa.measurement.quality import predicted_dice_flags, status_of
 from cardiometa.records import BodySize, LabelStack
 from cardiometa.segmentation.model import Model, load_model
 from cardiometa.segmentation.segment import segment_cine

@@ -204,7 +204,7 @@ def commands(images: Sequence[Path], folder: Path, studies: int, n: int) -> None
 
 def plain_way(images: Sequence[Path]) -> None:
     """Read, segment, measure and write in memory, one study and one step after the other."""
-    from cardiometa.imaging.nifti_write import nifti_bytes
+    from cardiometa.imaging.nifti import nifti_bytes
     from cardiometa.measurement.measure import measure_scan
     from cardiometa.records import BodySize
     from cardiometa.reports.figures.overlay import overlay_png
@@ -395,8 +395,8 @@ def nnunet_acdc() -> Any:
 
 def headers_of_many(count: int, folder: Path) -> None:
     """How many headers, states and hashes of files a second, by processor time of one core."""
+    from cardiometa.imaging.discovery import content_sha256, source_state
     from cardiometa.imaging.read import inspect_scan
-    from cardiometa.imaging.source_state import content_sha256, source_state
 
     files = [path for path in phantom_study(folder / "headers", 2).rglob("*") if path.is_file()]
     scans = []

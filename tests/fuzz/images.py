@@ -14,7 +14,7 @@ import numpy as np
 
 from cardiometa.imaging.archive import DamagedFileError, open_files
 from cardiometa.imaging.discovery import find_scan_source, identity_values, inspect_headers
-from cardiometa.imaging.frame_table import frame_table
+from cardiometa.imaging.frames import frame_table
 from cardiometa.imaging.pixels import decode
 from cardiometa.imaging.read import ReadOptions, read_cine, scan_grid
 from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.cohort.models import CohortOptions
-from cardiometa.imaging.discovery import find_scan_source, sniff
-from cardiometa.imaging.source_state import content_sha256, source_state
+from cardiometa.imaging.discovery import content_sha256, find_scan_source, sniff, source_state
 from cardiometa.pipeline.options import SegmentOptions
 from cardiometa.pipeline.segment import Watch, run_segment
 from tests.kit.cohorts import people, roster

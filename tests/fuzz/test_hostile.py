@@ -22,9 +22,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from cardiometa.cohort.load import load_cohort
 from cardiometa.errors import CohortError, ImageError, InputError
 from cardiometa.files import inside
-from cardiometa.imaging.discovery import find_scan_source, identity_values
+from cardiometa.imaging.discovery import find_scan_source, identity_values, source_state
 from cardiometa.imaging.read import ReadOptions, inspect_scan, read_cine
-from cardiometa.imaging.source_state import source_state
 from cardiometa.reading.label_file import LabelFileError, ScanGrid, read_labels
 from cardiometa.records import ScanSource
 from tests.fuzz.images import small_cine

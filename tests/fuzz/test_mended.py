@@ -36,15 +36,14 @@ from cardiometa.errors import (
 )
 from cardiometa.files import RECORD_NAME, canonical_json
 from cardiometa.imaging.archive import open_files
-from cardiometa.imaging.frame_table import frame_table
+from cardiometa.imaging.frames import frame_table
 from cardiometa.pipeline import result_file as scan_record
 from cardiometa.pooling.aggregate_effects import read_summaries
 from cardiometa.pooling.federated.site import read_site
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.privacy.ledger import read_ledger
 from cardiometa.reference.model import reference_model
-from cardiometa.segmentation.card import parse_card
-from cardiometa.segmentation.model import load_model
+from cardiometa.segmentation.model import load_model, parse_card
 from cardiometa.statistics.meta_range import TrialMoments, mixture_limits
 from tests.fuzz import documents
 from tests.kit.cohorts import cohort_folder

@@ -45,14 +45,14 @@ def test_slice_thickness_and_stated_spacing_are_not_the_distance(tmp_path):
 
     cine = read_images(tmp_path, each(tiny(), change))
     assert cine.slice_distance_mm == pytest.approx(10.0)
-    assert codes(cine) == {"slice_distance_conflict": "info"}
+    assert codes(cine) == {"slice-distance-conflict": "info"}
 
 
 def test_a_missing_slice_is_weighed_and_flagged(tmp_path):
     cine = read_images(tmp_path, _without(tiny(Shape(slices=8)), 4))
     assert cine.slice_weights_mm == pytest.approx([10, 10, 10, 15, 15, 10, 10])
     assert cine.slice_distance_mm == pytest.approx(10.0)
-    assert codes(cine) == {"irregular_gaps": "review", "missing_slices": "review"}
+    assert codes(cine) == {"irregular-gaps": "review", "missing-slices": "review"}
 
 
 @settings(max_examples=50, deadline=None)
@@ -142,8 +142,8 @@ def test_slices_off_the_grid_are_resampled_onto_it(tmp_path, case):
     voxels = np.stack([x, y, np.full_like(x, 3), np.ones_like(x)], axis=-1)
     want = _ramp((voxels @ cine.affine.T)[..., :3] * [-1, -1, 1])
     assert np.allclose(_inside(cine.pixels[5, 3]), _inside(want), atol=0.05)
-    code = {"shift": "shifted_slices", "pixel size": "resampled_slices"}
-    assert set(codes(cine)) == {code.get(case, "tilted_slices")}
+    code = {"shift": "shifted-slices", "pixel size": "resampled-slices"}
+    assert set(codes(cine)) == {code.get(case, "tilted-slices")}
     assert left(cine) == {}
 
 
@@ -159,7 +159,7 @@ def test_a_tilted_slice_lands_where_the_grid_drops_on_its_plane(tmp_path):
             ds.ImageOrientationPatient = [f"{v:.10f}" for v in (*row, *COLUMN)]
 
     cine = read_images(tmp_path, _painted(each(images, change)))
-    assert set(codes(cine)) == {"tilted_slices"}
+    assert set(codes(cine)) == {"tilted-slices"}
     assert cine.slice_distance_mm == pytest.approx(10.0)
     # The plane drops by sin(4°) × the distance from its centre: look at the pixel columns' ends.
     row = np.cos(angle) * ROW + np.sin(angle) * NORMAL
@@ -189,7 +189,7 @@ def test_mixed_sequences_are_reviewed(tmp_path):
             ds.SequenceVariant = ["SK", "SP"]
 
     cine = read_images(tmp_path, each(tiny(), change))
-    assert codes(cine) == {"mixed_sequences": "review"}
+    assert codes(cine) == {"mixed-sequences": "review"}
     assert cine.source.sequence is None
 
 
@@ -230,7 +230,7 @@ def test_half_a_stack_with_another_field_of_view_is_one_stack(tmp_path):
     cine = read_images(tmp_path, _painted(each(tiny(Shape(slices=9)), change)))
     assert cine.pixels.shape[1] == 9
     assert cine.spacing_mm == (3.0, 2.5)
-    assert set(codes(cine)) == {"resampled_slices"}
+    assert set(codes(cine)) == {"resampled-slices"}
     assert cine.slice_weights_mm == pytest.approx([10.0] * 9)
 
 

@@ -33,7 +33,7 @@ def flags_of(stack):
 
 
 T, Z = 12, 7
-PLAIN = {"few_phases", "slow_frames"}  # twelve phases are few, and nothing else is odd
+PLAIN = {"few-phases", "slow-frames"}  # twelve phases are few, and nothing else is odd
 GRID = CineGrid(
     rows=64,
     columns=56,
@@ -129,8 +129,8 @@ def test_what_is_odd_is_said(cine, tmp_path):
     }
     assert flags_of(said["siemens"]) == PLAIN
     assert said["siemens"].source.left_out == ()
-    assert "slice_distance_conflict" in flags_of(said["wrong_spacing_between_slices"])
-    assert "repeated_slices" in flags_of(said["repeated_slice"])
+    assert "slice-distance-conflict" in flags_of(said["wrong_spacing_between_slices"])
+    assert "repeated-slices" in flags_of(said["repeated_slice"])
     assert {x.code: x.count for x in said["repeated_slice"].source.left_out} == {
         "repeated-slices": T + T * 3 // 4
     }
@@ -163,7 +163,7 @@ def test_a_slice_with_half_the_phases_is_aligned_and_flagged(fine_cine, tmp_path
             files[f"{z}/{t:02d}"] = encode(frame_dataset(fine_cine, HEADER, z, t))
     stack = read(write_files(tmp_path, files))
     assert stack.pixels.shape[:2] == (20, 6)
-    assert "phase_mismatch" in flags_of(stack)
+    assert "phase-mismatch" in flags_of(stack)
     index = source_index(fine_cine, stack.pixels)
     sparse = int(np.flatnonzero(index[0, :, 1] == 4)[0])
     others = np.delete(index[..., 0], sparse, axis=1)
@@ -219,7 +219,7 @@ def test_a_missing_slice_is_weighted_and_flagged(cine, tmp_path):
     }
     stack = read(write_files(tmp_path, files))
     assert sorted(stack.slice_weights_mm) == pytest.approx([10.0] * 4 + [15.0] * 2)
-    assert {"missing_slices", "irregular_gaps"} & flags_of(stack)
+    assert {"missing-slices", "irregular-gaps"} & flags_of(stack)
 
 
 def test_a_few_slices_are_no_short_axis_stack(cine, tmp_path):

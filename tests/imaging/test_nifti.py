@@ -151,8 +151,8 @@ def test_a_missing_number_is_flagged(tmp_path):
     frames = [t for t in range(1, 26) if t not in (4, 5)]
     put(tmp_path, {f"frame{t:02d}.nii": _nifti(_values()) for t in frames})
     cine = read(tmp_path)
-    assert codes(cine) == {"missing_frames": "review"}
-    assert "2 phases" in cine.source.flags[0].sentence
+    assert codes(cine) == {"missing-frames": "review"}
+    assert "2 frames" in cine.source.flags[0].sentence
 
 
 def test_names_that_do_not_number_the_phases_are_refused(tmp_path):
@@ -215,7 +215,7 @@ def test_pixdim_measures_and_the_affine_directs_where_they_disagree(tmp_path):
 
     put(tmp_path, {"a.nii": _nifti(_values(20), affine, change)})
     cine = read(tmp_path)
-    assert codes(cine) == {"spacing_conflict": "review"}
+    assert codes(cine) == {"spacing-conflict": "review"}
     assert cine.slice_distance_mm == pytest.approx(8.0)
     assert np.allclose(cine.affine, affine, atol=1e-5)
 
@@ -247,7 +247,7 @@ def test_metres_are_converted_and_flagged(tmp_path):
     cine = read(tmp_path)
     assert cine.spacing_mm == pytest.approx((1.6, 1.4))
     assert cine.slice_distance_mm == pytest.approx(8.0)
-    assert codes(cine) == {"length_unit": "info"}
+    assert codes(cine) == {"length-unit": "info"}
 
 
 def test_a_header_without_a_place_is_measured_by_pixdim(tmp_path):
@@ -291,7 +291,7 @@ def test_time_steps_are_checked_with_their_unit(tmp_path, step, unit, frame_ms):
     put(tmp_path, {"a.nii": _nifti(_values(20), units=("mm", unit), step=step)})
     cine = read(tmp_path)
     assert cine.source.frame_ms == (None if frame_ms is None else pytest.approx(frame_ms))
-    assert codes(cine) == ({"time_unknown": "info"} if frame_ms is None else {})
+    assert codes(cine) == ({"time-unknown": "info"} if frame_ms is None else {})
 
 
 def test_values_that_are_no_numbers_are_zero_and_flagged(tmp_path):
@@ -301,7 +301,7 @@ def test_values_that_are_no_numbers_are_zero_and_flagged(tmp_path):
     cine = read(tmp_path)
     assert np.isfinite(cine.pixels).all()
     assert cine.pixels[1, 1, 1, 1] == 0
-    assert codes(cine) == {"non_finite": "review"}
+    assert codes(cine) == {"non-finite": "review"}
     assert cine.source.flags[0].sentence.startswith("3 voxels")
 
 

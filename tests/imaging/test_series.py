@@ -155,14 +155,14 @@ def test_stacks_along_the_body_are_told_by_their_normal(tmp_path, row, column, c
     assert caught.value.code == code
     # The reader of the images may know better, and says so.
     cine = read(tmp_path, series_regex="cine")
-    assert codes(cine)["plane_forced"] == "review"
+    assert codes(cine)["plane-forced"] == "review"
 
 
 def test_a_stack_across_the_usual_axis_is_reviewed(tmp_path):
     row = NORMAL
     column = (ROW + COLUMN) / np.sqrt(2)
     cine = read_images(tmp_path, _turned(tiny(), row, column))
-    assert codes(cine) == {"unusual_plane": "review"}
+    assert codes(cine) == {"unusual-plane": "review"}
 
 
 @pytest.mark.parametrize("slices", [1, 2, 3])
@@ -182,11 +182,11 @@ def test_late_enhancement_has_too_few_phases(tmp_path):
     ("phases", "expected"),
     [
         (7, None),
-        (8, {"few_phases", "very_few_phases", "slow_frames"}),
-        (12, {"few_phases", "slow_frames"}),
-        (19, {"few_phases"}),
+        (8, {"few-phases", "very-few-phases", "slow-frames"}),
+        (12, {"few-phases", "slow-frames"}),
+        (19, {"few-phases"}),
         (20, set()),
-        (61, {"many_phases"}),
+        (61, {"many-phases"}),
     ],
 )
 def test_few_phases_are_flagged(tmp_path, phases, expected):
@@ -307,7 +307,7 @@ def test_two_examinations_in_one_folder_are_reviewed(tmp_path):
 
     later = each(tiny(series="2"), change)
     cine = read_images(tmp_path, [*tiny().values(), *later.values()])
-    assert codes(cine) == {"several_studies": "review"}
+    assert codes(cine) == {"several-studies": "review"}
     assert left(cine) == {"other-stack": 120}
 
 
@@ -335,7 +335,7 @@ def test_the_latest_complete_acquisition_of_a_slice_wins(tmp_path):
     cine = read_images(tmp_path, everything)
     assert (cine.pixels[:, 2] == 2000).all()
     assert left(cine) == {"repeated-slices": 31}
-    assert codes(cine) == {"repeated_slices": "info"}
+    assert codes(cine) == {"repeated-slices": "info"}
 
 
 def test_repeats_under_one_series_are_told_by_number_or_time(tmp_path):
@@ -416,4 +416,4 @@ def test_a_stack_planned_again_is_not_woven_into_the_first(tmp_path, how):
     assert which(cine) == EVERYTHING
     assert left(cine) == {"other-stack": 100}
     assert cine.slice_distance_mm == pytest.approx(10.0)
-    assert "irregular_gaps" not in codes(cine)
+    assert "irregular-gaps" not in codes(cine)

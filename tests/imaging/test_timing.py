@@ -70,7 +70,7 @@ def test_each_key_orders_the_phases_alone(tmp_path, key, change):
     assert np.isfinite(cine.frame_times_ms).all() == cardiac
     timed = cardiac or key == "AcquisitionTime"
     assert cine.source.frame_ms == (pytest.approx(40.0) if timed else None)
-    assert set(codes(cine)) == (set() if cardiac else {"time_from_order"})
+    assert set(codes(cine)) == (set() if cardiac else {"time-from-order"})
 
 
 def test_no_time_at_all_is_refused(tmp_path):
@@ -163,7 +163,7 @@ def test_a_missing_frame_is_flagged_and_shown_by_its_neighbour(tmp_path):
     images = tiny()
     del images[3, 7]
     cine = read_images(tmp_path, images)
-    assert codes(cine) == {"missing_frames": "review"}
+    assert codes(cine) == {"missing-frames": "review"}
     assert "1 frames are missing" in cine.source.flags[0].sentence
     got = which(cine)
     assert got[7][3] in ((3, 6), (3, 8))
@@ -176,7 +176,7 @@ def test_a_frame_missing_at_either_end_is_flagged(tmp_path, gone):
     images = tiny()
     del images[3, gone]
     cine = read_images(tmp_path, images)
-    assert codes(cine) == {"missing_frames": "review"}
+    assert codes(cine) == {"missing-frames": "review"}
     assert which(cine)[gone][3][0] == 3
     assert which(cine)[10] == [(z, 10) for z in range(6)]
 
@@ -185,14 +185,14 @@ def test_a_phase_missing_in_all_slices_is_flagged(tmp_path):
     images = {key: ds for key, ds in tiny(Shape(phases=25)).items() if key[1] != 11}
     cine = read_images(tmp_path, images)
     assert len(cine.pixels) == 24
-    assert codes(cine) == {"missing_frames": "review"}
+    assert codes(cine) == {"missing-frames": "review"}
 
 
 @pytest.mark.parametrize("name", ["InstanceNumber", "TriggerTime"])
 def test_missing_frames_are_seen_whatever_the_key(tmp_path, name):
     images = each(tiny(), _only(name))
     del images[2, 5]
-    assert codes(read_images(tmp_path, images))["missing_frames"] == "review"
+    assert codes(read_images(tmp_path, images))["missing-frames"] == "review"
 
 
 def test_slices_with_other_phases_align_by_fraction_of_rr(tmp_path):
@@ -200,7 +200,7 @@ def test_slices_with_other_phases_align_by_fraction_of_rr(tmp_path):
     other = {k: ds for k, ds in tiny(Shape(phases=30, rr_ms=900)).items() if k[0] == 2}
     cine = read_images(tmp_path, [*images.values(), *other.values()])
     assert cine.pixels.shape[:2] == (20, 6)
-    assert codes(cine) == {"phase_mismatch": "info"}
+    assert codes(cine) == {"phase-mismatch": "info"}
     for t, phase in enumerate(which(cine)):
         z, own = phase[2]
         assert z == 2
@@ -219,7 +219,7 @@ def test_declared_number_of_phases_is_only_compared(tmp_path):
     cine = read_images(
         tmp_path, each(tiny(), lambda _z, _t, ds: setattr(ds, "CardiacNumberOfImages", 30))
     )
-    assert codes(cine) == {"phase_count": "info"}
+    assert codes(cine) == {"phase-count": "info"}
     assert len(cine.pixels) == 20
 
 
@@ -232,7 +232,7 @@ def test_undecodable_frames_are_missing_frames(tmp_path):
     put(tmp_path, contents)
     cine = read(tmp_path)
     assert left(cine) == {"undecodable": 1}
-    assert codes(cine) == {"missing_frames": "review"}
+    assert codes(cine) == {"missing-frames": "review"}
     assert cine.source.files == 119
 
 
@@ -255,10 +255,10 @@ def test_a_slice_triggered_later_aligns_by_fraction(tmp_path):
     got = which(cine)
     assert cine.source.time_key == "TriggerTime"
     assert [got[t][2][1] for t in range(4, 20)] == list(range(16))
-    assert codes(cine) == {"phase_mismatch": "info"}
+    assert codes(cine) == {"phase-mismatch": "info"}
 
 
 def test_fewer_phases_without_trigger_times_are_reviewed(tmp_path):
     images = each(tiny(), _only("InstanceNumber"))
     del images[2, 19]
-    assert codes(read_images(tmp_path, images))["phase_mismatch"] == "review"
+    assert codes(read_images(tmp_path, images))["phase-mismatch"] == "review"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cardiometa.errors import InputError, UsageError
 from cardiometa.files import canonical_json
+from cardiometa.flags import status_of
 from cardiometa.measurement.measure import measure_scan
 from cardiometa.measurement.measures import SCAN_COLUMNS
-from cardiometa.measurement.quality import status_of
 from cardiometa.records import BodySize, Flag, ScanQuality
 from tests.kit.labelled import cine_of, disc_heart, expert_pairs, labelled
 

@@ -7,20 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.measurement.flags import FLAG_RULES
-from cardiometa.measurement.measures import COLUMN_NAMES
-from cardiometa.measurement.quality import (
+from cardiometa.flags import FLAGS, limit_of, merge_flags, raised, status_of
+from cardiometa.measurement.checks import (
     COHORT_MEASURES,
     cohort_flags,
-    limit_of,
-    merge_flags,
     predicted_dice_flags,
-    raised,
     robust_z,
-    status_of,
     vendor_flags,
     visit_flags,
 )
+from cardiometa.measurement.measures import COLUMN_NAMES
 from cardiometa.records import Flag
 from tests.kit.labelled import expert_pairs
 
@@ -29,7 +25,7 @@ def flag(code, level):
     return Flag(code=code, level=level, sentence="")
 
 
-@pytest.mark.parametrize("rule", FLAG_RULES.values(), ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", FLAGS.values(), ids=lambda rule: rule.code)
 def test_rules_keep_the_contract(rule):
     # Section 3: flags are separated by ";", and only tiers 1, 2 and 4 may reject.
     assert set(rule.code) <= set(string.ascii_lowercase + "-")
@@ -43,7 +39,7 @@ def test_rules_keep_the_contract(rule):
 
 
 def test_no_code_stands_for_two_rules():
-    assert all(code == rule.code for code, rule in FLAG_RULES.items())
+    assert all(code == rule.code for code, rule in FLAGS.items())
 
 
 def test_limit_of_a_finding_without_one():

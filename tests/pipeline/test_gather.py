@@ -76,7 +76,7 @@ def test_a_slim_result_gives_the_same_tables_in_little_memory() -> None:
         "curves": {"lv_ml": [1.0] * 30},
         "outputs": {"overlay.png": "b"},
     }
-    flag = Flag(code="few_phases", level="review", sentence="Few phases.")
+    flag = Flag(code="few-phases", level="review", sentence="Few phases.")
     key = ScanKey(trial="A", participant="P", visit="baseline")
     whole = ScanResult(
         key=key,

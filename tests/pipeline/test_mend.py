@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cardiometa.flags import raised, status_of
 from cardiometa.measurement.measure import measure_scan
-from cardiometa.measurement.quality import raised, status_of
 from cardiometa.pipeline.corrections import CORRECTED, FAR, PHASE_KEPT, UNCHANGED, apply_correction
 from cardiometa.pipeline.result_file import finished_document
 from cardiometa.records import BodySize, Flag, ScanKey
 from tests.kit.labelled import cine_of, disc_heart, labelled
 
 KEY = ScanKey(trial="A", participant="1", visit="v")
-GEOMETRY = Flag(code="irregular_gaps", level="review", sentence="Gaps.")
+GEOMETRY = Flag(code="irregular-gaps", level="review", sentence="Gaps.")
 
 
 def model_of(cine, labels, *flags: Flag) -> tuple[np.ndarray, dict]:

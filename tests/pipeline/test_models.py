@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from cardiometa.errors import ModelError, UsageError
-from cardiometa.segmentation.card import CLASS_LABELS, FORMAT, parse_card
-from cardiometa.segmentation.model import load_model, model_bytes
+from cardiometa.segmentation.model import CLASS_LABELS, FORMAT, load_model, model_bytes, parse_card
 from cardiometa.segmentation.network import HeartUNet
 from cardiometa.segmentation.segment import segment_cine
 from tests.kit.labelled import cine_of

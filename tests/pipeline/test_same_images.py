@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.files import read_json
-from cardiometa.imaging.source_state import content_sha256, source_state
+from cardiometa.imaging.discovery import content_sha256, source_state
 from cardiometa.records import ScanSource
 from tests.kit.small_runs import run
 

@@ -12,8 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.measurement.indexing import FORMULAS, body_surface_area_m2
-from cardiometa.measurement.measures import body_sizes, definition, derived_measure, derived_values
+from cardiometa.measurement.indexing import (
+    FORMULAS,
+    body_sizes,
+    body_surface_area_m2,
+    derived_measure,
+    derived_values,
+)
+from cardiometa.measurement.measures import definition
 from cardiometa.reference.ranges import log_log_slope
 from tests.kit.reference_tables import people_frame
 

@@ -57,9 +57,9 @@ def test_every_row_is_used_or_excluded_once():
 def test_scans_of_very_few_phases_are_left_out_with_their_reason():
     frame = _frame(
         {"participant_id": "a", "flags": "few_phases;very_few_phases", "visit": "baseline"},
-        {"participant_id": "b", "flags": "few_phases", "visit": "baseline"},
+        {"participant_id": "b", "flags": "few-phases", "visit": "baseline"},
         {"participant_id": "c", "flags": None, "visit": "baseline"},
-        {"participant_id": "d", "flags": "very_few_phases", "visit": "baseline"},
+        {"participant_id": "d", "flags": "very-few-phases", "visit": "baseline"},
         {"participant_id": "d", "flags": "", "visit": "later", "visit_day": 90},
     )
     people = select_participants(table(frame), ReferenceOptions())

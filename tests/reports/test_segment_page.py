@@ -24,7 +24,7 @@ from cardiometa.reports.pages.segment import (
     summary_table,
     wilson_percent,
 )
-from cardiometa.segmentation.card import ModelCard
+from cardiometa.segmentation.model import ModelCard
 from tests.kit.report_page import assert_self_contained, read_page
 
 EVIL = "<script>alert(1)</script>"
@@ -362,7 +362,7 @@ def test_rates_of_correction_by_group_and_none_of_fewer_than_ten_people():
     assert lines["Sex", "female"] == ("40", "4 (10.0%)", "4.0 to 23.1", "1 (2.5%)", "")
     assert lines["Ethnicity", "black"] == ("", "", "", "", "n<10")
     assert ("Arm", "") not in lines
-    assert correction_table(frame.assign(flags="few_phases")) is None
+    assert correction_table(frame.assign(flags="few-phases")) is None
 
 
 def test_ten_scans_of_one_person_are_one_person():

@@ -18,7 +18,7 @@ from cardiometa.segmentation.inference import (
     matrix,
     neighbours,
     scaled,
-    transposed_taps,
+    transposed_kernel,
 )
 from cardiometa.segmentation.model import load_model
 from cardiometa.segmentation.network import HeartUNet
@@ -53,7 +53,7 @@ def test_a_transposed_convolution_enlarges_and_convolves_at_once() -> None:
     x = torch.randn((1, 5, 4, 6), generator=generator)
     weight = torch.randn((3, 5, 3, 3), generator=generator)
     wanted = nn.functional.conv2d(nn.functional.interpolate(x, scale_factor=2.0), weight, padding=1)
-    found = nn.functional.conv_transpose2d(x, transposed_taps(weight), stride=2, padding=1)
+    found = nn.functional.conv_transpose2d(x, transposed_kernel(weight), stride=2, padding=1)
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
@@ -78,7 +78,7 @@ class Bare:
 
     def __init__(self, predictor: TorchPredictor) -> None:
         self.context_slices = predictor.context_slices
-        self.probabilities, self.seen = predictor.probabilities, predictor.seen
+        self.probabilities, self.predict_views = predictor.probabilities, predictor.predict_views
 
 
 def test_a_predictor_that_gives_probabilities_alone_is_read_alike() -> None:
@@ -135,7 +135,7 @@ def test_scaling_on_the_device_is_the_scaling() -> None:
     assert np.array_equal(scaled(torch.from_numpy(images), SCALING).numpy(), SCALING.apply(images))
 
 
-def test_taps_as_a_matrix_are_the_taps() -> None:
+def test_a_kernel_as_a_matrix_is_the_kernel() -> None:
     rows, _ = task().back or (None, None)
     assert rows is not None
     dense = matrix(rows, 64).numpy()
@@ -154,7 +154,7 @@ class SmallDevice:
         self.predictor.batch = 64
         self.tried: list[int] = []
         inner: Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]] = (
-            self.predictor._look
+            self.predictor._mean_of_views
         )
 
         def look(part: torch.Tensor, views: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,7 +163,7 @@ class SmallDevice:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return inner(part, views)
 
-        self.predictor._look = look  # type: ignore[method-assign]
+        self.predictor._mean_of_views = look  # type: ignore[method-assign]
         # Neither cpu nor cuda: the way of an accelerator, without CUDA's own calls.
         self.predictor._on_device = torch.from_numpy  # type: ignore[method-assign,assignment]
         self.predictor._in_batches = self._in_batches  # type: ignore[method-assign]

@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from cardiometa.errors import ModelError, UsageError
-from cardiometa.segmentation.card import CLASS_LABELS, FORMAT, card_markdown
 from cardiometa.segmentation.inference import choose_device
-from cardiometa.segmentation.model import bundled_path, load_model, model_bytes, tensors_of
+from cardiometa.segmentation.model import (
+    CLASS_LABELS,
+    FORMAT,
+    bundled_path,
+    card_markdown,
+    load_model,
+    model_bytes,
+    tensors_of,
+)
 from cardiometa.segmentation.network import HeartUNet, fold_batch_norm
 
 DOCUMENT = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cardiometa.segmentation.cleaning import enclosed_share, without_open_ends
+from cardiometa.segmentation.cleaning import drop_unenclosed_end_slices, enclosed_share
 
 
 def heart(slices: int = 6, phases: int = 2) -> np.ndarray:
@@ -32,7 +32,7 @@ def test_open_end_slices_go_with_their_wall_and_the_rv_stays() -> None:
     labels = heart()
     open_slice = labels[1, 0]
     open_slice[:, :36][open_slice[:, :36] == 2] = 0
-    cleaned, flags = without_open_ends(labels)
+    cleaned, flags = drop_unenclosed_end_slices(labels)
     assert (cleaned[1, 0] == 1).sum() == (cleaned[1, 0] == 2).sum() == 0
     assert (cleaned[1, 0] == 3).sum() == (labels[1, 0] == 3).sum() > 0
     assert np.array_equal(cleaned[0], labels[0])
@@ -44,7 +44,7 @@ def test_open_end_slices_go_with_their_wall_and_the_rv_stays() -> None:
 def test_an_open_slice_inside_the_stack_is_left_to_the_checks() -> None:
     labels = heart()
     labels[0, 3][labels[0, 3] == 2] = 0
-    cleaned, flags = without_open_ends(labels)
+    cleaned, flags = drop_unenclosed_end_slices(labels)
     assert np.array_equal(cleaned, labels)
     assert flags == ()
 
@@ -52,13 +52,13 @@ def test_an_open_slice_inside_the_stack_is_left_to_the_checks() -> None:
 def test_three_slices_always_stay() -> None:
     labels = heart(slices=5)
     labels[labels == 2] = 0
-    cleaned, _ = without_open_ends(labels)
+    cleaned, _ = drop_unenclosed_end_slices(labels)
     assert (cleaned == 1).any(axis=(2, 3)).sum(axis=1).tolist() == [3, 3]
 
 
 def test_slice_order_does_not_matter() -> None:
     labels = heart()
     labels[:, 0][labels[:, 0] == 2] = 0
-    forward, _ = without_open_ends(labels)
-    backward, _ = without_open_ends(labels[:, ::-1])
+    forward, _ = drop_unenclosed_end_slices(labels)
+    backward, _ = drop_unenclosed_end_slices(labels[:, ::-1])
     assert np.array_equal(forward, backward[:, ::-1])

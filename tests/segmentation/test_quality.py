@@ -12,15 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import ModelError
-from cardiometa.segmentation.card import QUALITY_KIND, parse_quality
 from cardiometa.segmentation.inference import border_confidence, expectation_sums
-from cardiometa.segmentation.model import load_model
+from cardiometa.segmentation.model import QUALITY_KIND, load_model, parse_quality
 from cardiometa.segmentation.quality import (
     SHIFT,
     extreme_frames,
     label_features,
-    look,
     named,
+    predict_views,
     scan_quality,
     shift_overlap,
 )
@@ -105,14 +104,14 @@ def test_plausibility_of_labels() -> None:
 
 def test_views_agree_with_themselves_and_not_with_others(tmp_path: Path) -> None:
     one = load_model(write_model(tmp_path)).predictor(device="cpu", workers=1)
-    probability, agreement = one.seen(crops(11))
+    probability, agreement = one.predict_views(crops(11))
     one.close()
     assert np.array_equal(agreement[..., 0], agreement[..., 1])  # one view: its own mean
     four = load_model(write_model(tmp_path, {**DOCUMENT, "views": 4}))
     predictor = four.predictor(device="cpu", workers=2)
-    mean, apart = predictor.seen(crops(11))
-    single, _ = predictor.seen(crops(11), views=1)
-    alone = [predictor.seen(crops(11)[i : i + 1])[1][0] for i in range(11)]
+    mean, apart = predictor.predict_views(crops(11))
+    single, _ = predictor.predict_views(crops(11), views=1)
+    alone = [predictor.predict_views(crops(11)[i : i + 1])[1][0] for i in range(11)]
     predictor.close()
     assert np.array_equal(single, probability)
     assert np.array_equal(apart, np.stack(alone))  # whatever else is in the batch
@@ -140,7 +139,7 @@ class Plain:
 
 def test_without_views_there_is_no_prediction(tmp_path: Path) -> None:
     card = load_model(write_model(tmp_path, {**DOCUMENT, "quality": BLOCK})).card
-    _, agreement = look(Plain(), crops(2))
+    _, agreement = predict_views(Plain(), crops(2))
     features = named("view_dice", agreement) | {"expected_dice_rv": 0.9}
     quality = scan_quality(card, (0, 1), [features, features])
     assert dict(quality.features) == {"expected_dice_rv": 0.9}

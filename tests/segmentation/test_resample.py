@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.segmentation.resample import Window, axis_taps, resample
+from cardiometa.segmentation.resample import Window, interpolation_weights, resample
 
 
 def window(spacing: tuple[float, float], shape: tuple[int, int], **changes: object) -> Window:
@@ -44,7 +44,7 @@ def test_a_linear_ramp_is_kept_exactly(
 
 
 def test_weights_sum_to_one_inside_and_zero_outside() -> None:
-    taps = axis_taps(np.array([-5.0, 0.0, 3.3, 9.0, 14.0]), 10, 2.0)
+    taps = interpolation_weights(np.array([-5.0, 0.0, 3.3, 9.0, 14.0]), 10, 2.0)
     sums = taps.weights.sum(axis=1)
     assert sums[0] == sums[4] == 0
     assert sums[2] == pytest.approx(1)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cardiometa.records import CineStack
-from cardiometa.segmentation.card import ModelCard
-from cardiometa.segmentation.model import load_model
+from cardiometa.segmentation.model import ModelCard, load_model
 from cardiometa.segmentation.resample import Scaling
 from cardiometa.segmentation.segment import find_heart, segment_cine
 from tests.bench.perturbations import DIHEDRAL, PERTURBATIONS, Heart, perturbed, turned_back
@@ -32,9 +31,9 @@ class ByBrightness:
         self.levels = levels
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        return self.seen(x)[0]
+        return self.predict_views(x)[0]
 
-    def seen(self, x: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
+    def predict_views(self, x: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
         far = (x[:, 1, None] - self.levels[None, :, None, None]) ** 2
         score = np.exp(-30 * far)
         probability = (score / score.sum(axis=1, keepdims=True)).astype(np.float32)

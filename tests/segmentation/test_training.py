@@ -7,16 +7,24 @@ import pytest
 import torch
 
 from cardiometa.segmentation import packing
-from cardiometa.segmentation.training.data import FULL, LV_ONLY, PHANTOM, UNKNOWN, load, neighbours
+from cardiometa.segmentation.training.data import (
+    FULL,
+    LV_ONLY,
+    PHANTOM,
+    UNKNOWN,
+    Recipe,
+    load,
+    neighbours,
+)
 from cardiometa.segmentation.training.fit import (
     Batches,
     Trainer,
+    completed,
     dice,
     heart_centres,
+    mean_probability,
     segmentation_loss,
 )
-from cardiometa.segmentation.training.recipe import Recipe
-from cardiometa.segmentation.training.self_label import completed, mean_probability
 from tests.kit.data import shared_data
 
 TINY = Recipe(
@@ -213,7 +221,7 @@ def test_unknown_settings_are_refused() -> None:
 def test_real_pairs_are_packed_by_patient_with_our_labels() -> None:
     folder = shared_data() / "acdc"
     groups = packing.read_groups(folder)
-    folds = packing.deal_folds(groups)
+    folds = packing.assign_folds(groups)
     for group in set(groups.values()):
         own = [folds[p] for p in groups if groups[p] == group]
         assert max(np.bincount(own)) - min(np.bincount(own)) <= 1

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...cohort.models import Cohort, CohortTables
-    from ...segmentation.card import ModelCard
+    from ...segmentation.model import ModelCard
 
 _text = partial(words, "segment")
 

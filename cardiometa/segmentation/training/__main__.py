@@ -8,16 +8,15 @@ from pathlib import Path
 
 import torch
 
-from .data import load
+from .data import Recipe, load
 from .fit import Trainer
-from .recipe import Recipe
 
 
 def main() -> None:
-    """Train, or go on training, and leave ``checkpoint.pt`` in the folder."""
+    """Train, or continue training, and leave ``checkpoint.pt`` in the folder."""
     parser = argparse.ArgumentParser(prog="python -m cardiometa.segmentation.training")
     parser.add_argument("packs", nargs="+", type=Path, help="packed files of slices (.npz)")
-    parser.add_argument("--folder", type=Path, required=True, help="where the checkpoint lives")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--recipe", type=Path, help="JSON of the settings that differ")
     parser.add_argument("--start-from", type=Path, help="checkpoint whose averaged weights start")
     parser.add_argument("--fold", type=int, help="fold held out, in place of the recipe's")

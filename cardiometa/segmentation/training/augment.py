@@ -11,7 +11,7 @@ import math
 import torch
 from torch.nn import functional
 
-from .recipe import Recipe
+from .data import Recipe
 
 
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> torch.Tensor:
