@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from ..errors import Problem, TableError
-from ..statistics.meta import t_interval
 from ..statistics.multivariate import MultivariateFit, Part, fit_parts
 from .endpoint.columns import number_column, text_column
 from .options import RATIOS, PoolingOptions
 from .results import EffectRow, Study
-from .second_stage.two_stage import comparison_cells, interval_cells, sensitivity_row
+from .second_stage.two_stage import coefficient_cells, comparison_cells, sensitivity_row
 
 _KNOWN = {"trial", "estimate", "se", "n", "ci_low", "ci_high", "arm"}
 _Z95 = 1.959963984540054
@@ -257,18 +256,13 @@ def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     fit = source_fit(studies, method)
     if fit is None:
         return rows
-    difference = float(fit.coefficients[1])
-    name = options.headline_ci
-    se = float(np.sqrt(fit.scaled(name)[1, 1]))
-    df = float("inf") if name == "wald" else fit.df
-    interval = t_interval(difference, se, df, options.level, name)
     rows.append(
         EffectRow(
             analysis="pooled",
             **comparison_cells(options, published[0].arm, published[0].control),
             term=TERM,
             level=LEVEL,
-            **interval_cells(difference, interval, options),
+            **coefficient_cells(fit, 1, options.headline_ci, options),
             tau2=fit.tau2,
             k=fit.df + 2,
             tau2_method=method,

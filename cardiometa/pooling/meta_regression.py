@@ -1,14 +1,13 @@
-"""What the trials differ in: a covariate's mean, its share, or its one word, of each trial.
+"""Meta-regression: the trials' effects by a covariate's mean, share or single word in each trial.
 
-Aggregates of people say nothing about people (ecological); they may say where trials differ.
-
-Meta-regression and groups of trials as rows: between trials, so ecological, and labelled so.
+Between trials, so ecological, and labelled so: aggregates say nothing about participants, but may
+show where trials differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,13 @@ from ..statistics.meta import (
 from .endpoint.columns import covariate_numbers
 from .options import PoolingOptions
 from .results import RegressionLine, RegressionRow, Study, TrialPoint
-from .second_stage.two_stage import comparison_cells, estimates_of, interval_cells
+from .second_stage.two_stage import (
+    coefficient_cells,
+    comparison_cells,
+    estimates_of,
+    heterogeneity_cells,
+    interval_cells,
+)
 from .subgroups.modifiers import PER, per_text
 from .subgroups.rows import ALL_LEVELS
 
@@ -46,61 +51,52 @@ class TrialValues:
 
     name: str
     what: str
-    numbers: Mapping[str, float]
-    words: Mapping[str, str]
-    unit: float
-    per: str
-    counts: Mapping[str, tuple[int, ...]]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    unit: float = 1.0
+    per: str = ""
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOptions) -> TrialValues:
     """The values of one covariate; TableError for words that differ within trials.
 
-    Numbers become means. Words that are one in each trial part the trials into groups; two words
-    that mix within trials (sex) become the share of the second in percent.
+    Numbers become means. Words that are constant in each trial divide the trials into groups; two
+    words that mix within trials (sex) become the share of the second in percent.
     """
     chosen = people[(people["code"] == "") & people["arm"].isin([arm, options.control])]
     text = chosen[f"covariate {name}"]
     known = text != ""
     text, trial = text[known], chosen.loc[known, "trial"].astype(str)
-    sizes = trial.value_counts()
     different = text.groupby(trial).nunique()
     numbers = covariate_numbers(text)
+    found = TrialValues(name=name, what=name)
     if numbers is not None:
-        return TrialValues(
-            name=name,
+        return replace(
+            found,
             what=name if (different <= 1).all() else f"mean {name}",
             numbers={str(t): float(x) for t, x in numbers.groupby(trial).mean().items()},
-            words={},
             unit=PER.get(name, (1.0, ""))[0],
             per=per_text(name),
-            counts={str(t): (int(n),) for t, n in sizes.items()},
+            counts={str(t): (int(n),) for t, n in trial.value_counts().items()},
         )
     if (different <= 1).all():
-        return TrialValues(
-            name=name,
-            what=name,
-            numbers={},
-            words={str(t): str(v) for t, v in text.groupby(trial).first().items()},
-            unit=1.0,
-            per="",
-            counts={},
-        )
+        words = text.groupby(trial).first().items()
+        return replace(found, words={str(t): str(v) for t, v in words})
     levels = sorted(set(text), key=lambda word: (word == "female", word))
     if len(levels) != 2:
         raise TableError(
             f"--meta-regression {name}: its words differ within trials: "
             f"{', '.join(levels[:8])}{', …' if len(levels) > 8 else ''}.",
-            hint=f"A trial has no one value of it. Use --by {name} for the effect in people of "
-            "each level, or a column with one word a trial.",
+            hint=f"A trial does not have a single value of it. Use --by {name} for the effect at "
+            "each level, or a column with one word per trial.",
         )
     second = (text == levels[1]).groupby(trial).agg(["sum", "size"])
     share = 100.0 * second["sum"] / second["size"]
-    return TrialValues(
-        name=name,
+    return replace(
+        found,
         what=f"percent {levels[1]}",
         numbers={str(t): float(x) for t, x in share.items()},
-        words={},
         unit=SHARE_UNIT,
         per=f"per {SHARE_UNIT:g} percentage points {levels[1]}",
         counts={
@@ -111,8 +107,8 @@ def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOpti
 
 ECOLOGICAL = "ecological: between trials, not within"
 ALONE = "one trial alone: see its own row"
-_LEAST = 4  # two degrees of freedom are the least that say anything
-FEW = 10  # Cochrane Handbook 10.11.5.1: fewer trials than this a covariate are too few
+_LEAST = 4  # two degrees of freedom are the least that inform
+FEW = 10  # Cochrane Handbook 10.11.5.1: fewer trials than this per covariate are too few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +154,7 @@ def trial_regression(
         if len(chosen) < FEW:
             warnings.append(
                 f"{usable[0].arm}: the meta-regression on {name} rests on {len(chosen)} trials; "
-                f"fewer than {FEW} a covariate find much that is not there."
+                f"with fewer than {FEW} trials per covariate, chance findings are likely."
             )
         rows += found
         if values.numbers:
@@ -169,51 +165,28 @@ def trial_regression(
     )
 
 
-def _common(
-    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
-) -> dict[str, Any]:
-    return {
+def _base(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionRow:
+    """What all rows of one covariate share."""
+    return RegressionRow(
         **comparison_cells(options, studies[0].arm, studies[0].control),
-        "covariate": values.name,
-        "tau2_method": options.tau2,
-        "note": ECOLOGICAL,
-    }
+        covariate=values.name,
+        kind="",
+        level="",
+        tau2_model="one",
+        k=len(studies),
+        tau2_method=options.tau2,
+        note=ECOLOGICAL,
+    )
 
 
-def _row_cells(estimate: float, interval: Any, options: PoolingOptions) -> dict[str, Any]:
-    cells = interval_cells(estimate, interval, options)
-    return cells | {"headline": interval.method == options.headline_ci}
+def _fit_cells(fit: MetaRegression, studies: Sequence[Study], options: PoolingOptions) -> Any:
+    without = pool_estimates(*estimates_of(studies), options.tau2).tau2
+    r2 = None if options.tau2 == "fe" else r2_percent(without, fit.tau2)
+    cells = {"tau2": fit.tau2, "tau2_without": without, "r2_percent": r2}
+    return cells | {"i2_percent": fit.i2_percent, "q": fit.q, "q_df": fit.df, "q_p": fit.q_p}
 
 
 # ------------------------------------------------------------------ a number
-
-
-def _slope_rows(
-    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
-) -> list[RegressionRow]:
-    """The change of the effect per unit of the trials' mean or share, by every interval."""
-    fit = _line_fit(studies, values, options)
-    if fit is None:
-        return []
-    y, v = estimates_of(studies)
-    without = pool_estimates(y, v, options.tau2)
-    rows = []
-    for ci in CI_METHODS:
-        se = float(np.sqrt(fit.scaled(ci)[1, 1]))
-        df = float("inf") if ci == "wald" else fit.df
-        interval = t_interval(float(fit.coefficients[1]), se, df, options.level, ci)
-        rows.append(
-            RegressionRow(
-                **_common(studies, values, options),
-                kind="slope",
-                level=_slope_name(values),
-                tau2_model="one",
-                k=fit.k,
-                **_row_cells(float(fit.coefficients[1]), interval, options),
-                **_fit_cells(fit, without.tau2, options),
-            )
-        )
-    return rows
 
 
 def _line_fit(
@@ -225,6 +198,22 @@ def _line_fit(
     x = np.array([values.numbers[study.trial] for study in studies]) / values.unit
     design = np.column_stack([np.ones(len(x)), x - x.mean()])
     return regress_estimates(*estimates_of(studies), design, options.tau2)
+
+
+def _slope_rows(
+    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
+) -> list[RegressionRow]:
+    """The change of the effect per unit of the trials' mean or share, by every interval."""
+    fit = _line_fit(studies, values, options)
+    if fit is None:
+        return []
+    name = values.per + " of the trial's mean" * values.what.startswith("mean ")
+    row = replace(_base(studies, values, options), kind="slope", level=name)
+    row = replace(row, **_fit_cells(fit, studies, options))
+    return [
+        replace(row, **coefficient_cells(fit, 1, ci, options), headline=ci == options.headline_ci)
+        for ci in CI_METHODS
+    ]
 
 
 def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionLine:
@@ -248,16 +237,6 @@ def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions
         low=tuple(map(float, middle - half)),
         high=tuple(map(float, middle + half)),
     )
-
-
-def _slope_name(values: TrialValues) -> str:
-    return f"{values.per} of the trial's mean" if values.what.startswith("mean ") else values.per
-
-
-def _fit_cells(fit: MetaRegression, without: float, options: PoolingOptions) -> dict[str, Any]:
-    r2 = None if options.tau2 == "fe" else r2_percent(without, fit.tau2)
-    cells: dict[str, Any] = {"tau2": fit.tau2, "tau2_without": without, "r2_percent": r2}
-    return cells | {"i2_percent": fit.i2_percent, "q": fit.q, "q_df": fit.df, "q_p": fit.q_p}
 
 
 def _points(
@@ -293,119 +272,70 @@ def _group_rows(
     chosen = [s for s, word in zip(studies, words, strict=True) if word in levels]
     if len(levels) < 2 or len(chosen) < len(levels) + 1:
         return []
-    of = np.array([values.words[study.trial] for study in chosen])
-    common = _common(chosen, values, options)
-    alone = [
-        RegressionRow(**(common | {"note": ALONE}), kind="level", level=word, tau2_model="", k=1)
-        for word, count in counted.items()
-        if count == 1
-    ]
+    groups = {word: [s for s in chosen if values.words[s.trial] == word] for word in levels}
+    base = _base(chosen, values, options)
+    alone = replace(base, kind="level", tau2_model="", k=1, note=ALONE)
     rows = [
-        *_separate_rows(chosen, of, levels, common, options),
-        *_one_tau2_rows(chosen, of, levels, common, options),
-        *alone,
+        *_separate_rows(groups, replace(base, tau2_model="separate"), options),
+        *_one_tau2_rows(chosen, groups, base, options),
+        *(replace(alone, level=word) for word, count in counted.items() if count == 1),
     ]
     members = {word: tuple(t for t, w in values.words.items() if w == word) for word in counted}
     return [replace(row, trials=members.get(row.level, ())) for row in rows]
 
 
 def _separate_rows(
-    studies: Sequence[Study],
-    of: np.ndarray,
-    levels: Sequence[str],
-    common: dict[str, Any],
-    options: PoolingOptions,
+    groups: Mapping[str, Sequence[Study]], base: RegressionRow, options: PoolingOptions
 ) -> list[RegressionRow]:
-    """Each group pooled alone."""
+    """Each group pooled alone, and Wald's test between them."""
+    fits = {
+        level: pool_estimates(*estimates_of(own), options.tau2) for level, own in groups.items()
+    }
     rows = []
-    fits = []
-    for level in levels:
-        y, v = estimates_of([s for s, word in zip(studies, of, strict=True) if word == level])
-        fit = pool_estimates(y, v, options.tau2)
-        fits.append(fit)
-        rows += [
-            RegressionRow(
-                **common,
-                kind="level",
-                level=level,
-                tau2_model="separate",
-                k=fit.k,
-                **_row_cells(fit.estimate, pooled_interval(fit, ci, options.level), options),
-                tau2=fit.tau2,
-                i2_percent=fit.i2_percent,
-                q=fit.q,
-                q_df=fit.q_df,
-                q_p=fit.q_p,
-            )
-            for ci in CI_METHODS
-        ]
+    for level, fit in fits.items():
+        row = replace(base, kind="level", level=level, **heterogeneity_cells(fit))
+        for ci in CI_METHODS:
+            interval = pooled_interval(fit, ci, options.level)
+            cells = interval_cells(fit.estimate, interval, options)
+            rows.append(replace(row, **cells, headline=ci == options.headline_ci))
     q, df, p = between_groups(
-        np.array([fit.estimate for fit in fits]), np.array([fit.se_wald for fit in fits])
+        np.array([fit.estimate for fit in fits.values()]),
+        np.array([fit.se_wald for fit in fits.values()]),
     )
-    test: dict[str, Any] = {"test": q, "test_df": df, "p": p, "ci_method": "wald", "headline": True}
-    rows.append(
-        RegressionRow(
-            **common,
-            kind="difference",
-            level=ALL_LEVELS,
-            tau2_model="separate",
-            k=len(studies),
-            **test,
-        )
-    )
-    return rows
+    test = replace(base, kind="difference", level=ALL_LEVELS, test=q, test_df=df, p=p)
+    return [*rows, replace(test, ci_method="wald", headline=True)]
 
 
 def _one_tau2_rows(
     studies: Sequence[Study],
-    of: np.ndarray,
-    levels: Sequence[str],
-    common: dict[str, Any],
+    groups: Mapping[str, Sequence[Study]],
+    base: RegressionRow,
     options: PoolingOptions,
 ) -> list[RegressionRow]:
     """All groups in one model with one tau²."""
     y, v = estimates_of(studies)
-    indicators = np.column_stack([(of == level).astype(float) for level in levels])
+    indicators = np.array([[float(s in own) for own in groups.values()] for s in studies])
     means = regress_estimates(y, v, indicators, options.tau2)
     against = np.column_stack([np.ones(len(y)), indicators[:, 1:]])
     fit = regress_estimates(y, v, against, options.tau2)
     if means is None or fit is None:
         return []
-    rows = []
-    for place, level in enumerate(levels):
-        for ci in CI_METHODS:
-            se = float(np.sqrt(means.scaled(ci)[place, place]))
-            df = float("inf") if ci == "wald" else means.df
-            estimate = float(means.coefficients[place])
-            interval = t_interval(estimate, se, df, options.level, ci)
-            rows.append(
-                RegressionRow(
-                    **common,
-                    kind="level",
-                    level=level,
-                    tau2_model="one",
-                    k=int((of == level).sum()),
-                    **_row_cells(estimate, interval, options),
-                    tau2=means.tau2,
-                )
-            )
-    cells = _fit_cells(fit, pool_estimates(y, v, options.tau2).tau2, options)
-    for ci in CI_METHODS:
-        statistic, m, df, p = fit.test(list(range(1, len(levels))), ci)
-        rows.append(
-            RegressionRow(
-                **common,
-                kind="difference",
-                level=ALL_LEVELS,
-                tau2_model="one",
-                k=fit.k,
-                test=statistic,
-                test_df=m,
-                df=df if np.isfinite(df) else None,
-                p=p,
-                ci_method=ci,
-                headline=ci == options.headline_ci,
-                **cells,
-            )
+    rows = [
+        replace(
+            base,
+            kind="level",
+            level=level,
+            k=len(own),
+            **coefficient_cells(means, place, ci, options),
+            headline=ci == options.headline_ci,
+            tau2=means.tau2,
         )
+        for place, (level, own) in enumerate(groups.items())
+        for ci in CI_METHODS
+    ]
+    row = replace(base, kind="difference", level=ALL_LEVELS, **_fit_cells(fit, studies, options))
+    for ci in CI_METHODS:
+        statistic, m, df, p = fit.test(list(range(1, len(groups))), ci)
+        cells = {"test": statistic, "test_df": m, "df": df if np.isfinite(df) else None, "p": p}
+        rows.append(replace(row, **cells, ci_method=ci, headline=ci == options.headline_ci))
     return rows

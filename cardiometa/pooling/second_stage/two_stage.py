@@ -13,6 +13,7 @@ from ...statistics.meta import (
     CI_METHODS,
     LEAST_TRIALS_EGGER,
     Interval,
+    MetaRegression,
     RandomEffects,
     egger,
     pool_estimates,
@@ -23,6 +24,7 @@ from ...statistics.meta import (
     tau2_standard_error,
 )
 from ...statistics.meta import METHODS as TAU2_METHODS
+from ...statistics.multivariate import MultivariateFit
 from ..options import RATIOS, PoolingOptions
 from ..results import EffectRow, HeterogeneityRow, Study
 
@@ -123,6 +125,16 @@ def _egger_rows(usable: Sequence[Study], options: PoolingOptions) -> list[Effect
 def comparison_cells(options: PoolingOptions, arm: str, control: str) -> dict[str, Any]:
     """The cells that say which comparison a row is of."""
     return {"outcome": options.outcome, "effect": options.effect, "arm": arm, "control": control}
+
+
+def coefficient_cells(
+    fit: MetaRegression | MultivariateFit, place: int, ci: str, options: PoolingOptions
+) -> dict[str, Any]:
+    """The cells of one coefficient of a model of the trials' effects, its interval by ``ci``."""
+    estimate = float(fit.coefficients[place])
+    se = float(np.sqrt(fit.scaled(ci)[place, place]))
+    df = float("inf") if ci == "wald" else fit.df
+    return interval_cells(estimate, t_interval(estimate, se, df, options.level, ci), options)
 
 
 def heterogeneity_cells(fit: RandomEffects) -> dict[str, Any]:

@@ -16,7 +16,12 @@ from ..endpoint.analysis_set import Analysed
 from ..options import EVENTS, PoolingOptions
 from ..results import EffectRow
 from ..second_stage.one_stage import headline_method, intervals_of, likelihood_name
-from ..second_stage.two_stage import comparison_cells, heterogeneity_cells, interval_cells
+from ..second_stage.two_stage import (
+    coefficient_cells,
+    comparison_cells,
+    heterogeneity_cells,
+    interval_cells,
+)
 from .interaction import (
     PooledInteraction,
     TrialInteraction,
@@ -174,12 +179,8 @@ def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Eff
     common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": likelihood_name(options)}
     rows = []
     for j, name in enumerate(names):
-        estimate = float(fit.coefficients[j])
         for ci in CI_METHODS if fit.df > 0 else ("wald",):
-            se = math.sqrt(float(fit.scaled(ci)[j, j]))
-            df = math.inf if ci == "wald" else fit.df
-            interval = t_interval(estimate, se, df, options.level, ci)
-            cells = interval_cells(estimate, interval, options)
+            cells = coefficient_cells(fit, j, ci, options)
             head = ci == (options.headline_ci if fit.df > 0 else "wald")
             rows.append(EffectRow(**common, level=name, **cells, headline=head))
     # Whether any level differs: F of the scaled covariance, or chi² of the Wald one.
