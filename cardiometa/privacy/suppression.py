@@ -13,14 +13,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from itertools import combinations
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
 CI_AT_EXTREME = "ci-at-extreme"
 LIMIT_AT_EXTREME = "limit-at-extreme"
+LIMITS_WITHHELD = "limits-withheld"
+N_WITHHELD = "n-withheld"
 WITHHELD = "counts withheld"
 # The values of ``suppressed`` in the rows of pooling.
 BELOW_THRESHOLD: Final = "below-threshold"
@@ -76,6 +78,45 @@ def suppress_account(account: Any, min_cell: int) -> dict[str, Any]:
         "ethnicity_unknown": None if is_small(unknown, min_cell) else unknown,
         "outliers": None if is_small(outliers, min_cell) else outliers,
     }
+
+
+class Count(int):
+    """A number of participants in a finished row, with what it can be worked out from.
+
+    ``siblings`` are the counts that are shown with their ``total``, this one (or that of which this
+    one is a part) at ``place``. ``left_out`` more participants of the group are in no number.
+    """
+
+    siblings: tuple[int, ...]
+    total: int
+    place: int
+    left_out: int
+
+    def __new__(
+        cls,
+        n: int,
+        siblings: Sequence[int] = (),
+        total: int = 0,
+        place: int = 0,
+        *,
+        left_out: int = 0,
+    ) -> Self:
+        """The count ``n``."""
+        count = super().__new__(cls, n)
+        count.siblings, count.total, count.place = tuple(siblings), total, place
+        count.left_out = left_out
+        return count
+
+    def is_few(self, min_cell: int) -> bool:
+        """True where the group has fewer participants than the cell."""
+        return self + self.left_out < min_cell
+
+    def is_hidden(self, min_cell: int) -> bool:
+        """True where the count must not be shown: small, or given back by what is shown."""
+        if self < min_cell or is_small(self.left_out, min_cell):
+            return True
+        hidden = hidden_counts(self.siblings, self.total, min_cell)
+        return bool(hidden) and hidden[self.place]
 
 
 def is_disclosive(sets: Collection[frozenset[Any]], min_cell: int) -> bool:
@@ -157,6 +198,84 @@ def round_outward(value: float, width: float, *, up: bool) -> float:
         moved = round(count * step, decimals)
         if moved > value if up else moved < value:
             return moved
+
+
+# ------------------------------------------------------------------ reference ranges
+
+
+def suppress_tables(
+    tables: Mapping[str, Sequence[Any]], min_cell: int, *, internal: bool
+) -> dict[str, list[Any]]:
+    """The finished tables of reference ranges by name, every `Count` in them shown or suppressed.
+
+    A row of fewer participants than the cell says so; a count that is hidden because others would
+    give it back is ``n-withheld``.
+    """
+    found = {name: [_shown(row, min_cell) for row in rows] for name, rows in tables.items()}
+    if "by_trial" in tables:
+        found["by_trial"] = _shown_trials(tables["by_trial"], min_cell, internal=internal)
+    return found
+
+
+def _shown(row: Any, min_cell: int) -> Any:
+    if isinstance(row, Mapping):
+        return {
+            name: (None if value.is_hidden(min_cell) else int(value))
+            if isinstance(value, Count)
+            else value
+            for name, value in row.items()
+        }
+    names = [field.name for field in fields(row)] if is_dataclass(row) else []
+    counts = {n: count for n in names if isinstance(count := getattr(row, n), Count)}
+    if not counts:
+        return row
+    cells: dict[str, Any] = {
+        name: None if count.is_hidden(min_cell) else int(count) for name, count in counts.items()
+    }
+    if any(count.is_few(min_cell) for count in counts.values()):
+        cells |= {"n_trials": None} if "n_trials" in names else {}
+        if row.below_n is not None:
+            notes = [n for n in row.notes if n != f"n<{row.below_n}"]
+            cells |= {"notes": (f"n<{min_cell}", *notes), "below_n": min_cell}
+    elif None in cells.values() and "centile" in names:
+        first = int(row.below_n is not None or row.notes[:1] == (LIMITS_WITHHELD,))
+        cells["notes"] = (*row.notes[:first], N_WITHHELD, *row.notes[first:])
+    return replace(row, **cells)
+
+
+def _shown_trials(rows: Sequence[Any], min_cell: int, *, internal: bool) -> list[Any]:
+    """Each trial's limits and those without it, but of hidden trials.
+
+    The limits with and without a small trial, taken together, are its participants' values; the
+    span over left-out trials would give one of them away too.
+    """
+
+    def cell(row: Any) -> tuple[Any, ...]:
+        return (row.measure, row.sex, row.ethnicity, row.age_low, row.centile)
+
+    shown: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        rest = shown.setdefault(cell(row), [])
+        if row.limit_without is not None and (internal or not row.n.is_hidden(min_cell)):
+            rest.append(row.limit_without)
+    found = []
+    for row in rows:
+        few = row.n < min_cell
+        cells: dict[str, Any] = {"n": int(row.n)}
+        if row.n.is_hidden(min_cell):
+            own = row.notes[:1] if row.below_n is not None and not few else ()
+            note = f"n<{min_cell}" if few else N_WITHHELD
+            cells = {"n": None, "n_without": None, "below_n": min_cell if few else row.below_n}
+            if internal:
+                own = row.notes[1:] if few else row.notes
+            else:
+                cells |= dict.fromkeys(("limit", "ci_low", "ci_high", "limit_without"))
+                cells |= {"limits": "", "status": "suppressed"}
+            cells["notes"] = (*own, note)
+        rest = shown[cell(row)]
+        cells |= {"span_low": min(rest, default=None), "span_high": max(rest, default=None)}
+        found.append(replace(row, **cells))
+    return found
 
 
 # ------------------------------------------------------------------ pooling

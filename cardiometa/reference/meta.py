@@ -18,7 +18,7 @@ from scipy import special
 
 from ..errors import EstimationError, Problem, TableError, UsageError
 from ..measurement.measures import definition
-from ..privacy.suppression import hidden_counts
+from ..privacy.suppression import Count
 from ..records import ETHNICITIES, SEXES
 from ..statistics.meta import q_profile
 from ..statistics.meta_range import (
@@ -53,7 +53,7 @@ from .results import (
 )
 from .select import ALL, MeasureData, TextRow, text_rows
 from .strata.checks import calibrate
-from .strata.groups import Cell, FittedCell, StratumKey, withheld_counts
+from .strata.groups import Cell, FittedCell, StratumKey, counts_of
 from .strata.limits import Limit, is_asymmetric
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ _WITHOUT: dict[Factor, dict[str, Any]] = {
 class MetaGroup:
     """The trials of one group: ``names`` and moments; ``left_out`` participants of tiny trials.
 
-    ``asymmetric``: the deviations from the trial's mean are skewed (None: unknown); ``hide``: the
-    number of participants is withheld.
+    ``asymmetric``: the deviations from the trial's mean are skewed (None: unknown); ``cell``: the
+    number of participants of the stratum, where they are known one by one.
     """
 
     key: StratumKey
@@ -91,12 +91,13 @@ class MetaGroup:
     left_out: int = 0
     constant: bool = False
     asymmetric: bool | None = None
-    hide: bool = False
+    cell: Count = Count(0)  # noqa: RUF009
 
     @property
-    def n(self) -> int:
+    def n(self) -> Count:
         """Participants of the trials used."""
-        return int(self.moments.n.sum())
+        n, cell = int(self.moments.n.sum()), self.cell
+        return Count(n, cell.siblings, cell.total, cell.place, left_out=self.left_out)
 
     @property
     def k(self) -> int:
@@ -114,13 +115,11 @@ def log_moments(trials: TrialMoments) -> TrialMoments:
     return TrialMoments(n=trials.n, mean=np.log(trials.mean) - variance / 2, sd=np.sqrt(variance))
 
 
-def group_of_cell(cell: Cell, trials: Sequence[str], *, logs: bool, hide: bool) -> MetaGroup:
+def group_of_cell(cell: Cell, trials: Sequence[str], *, logs: bool, n: Count) -> MetaGroup:
     """The moments of each trial of a cell, of the values' logarithms where asked for."""
     if not cell.n:
         empty = np.empty(0)
-        return MetaGroup(
-            key=cell.key, moments=TrialMoments(n=empty, mean=empty, sd=empty), hide=hide
-        )
+        return MetaGroup(key=cell.key, moments=TrialMoments(n=empty, mean=empty, sd=empty), cell=n)
     values = np.log(cell.ordered) if logs else cell.ordered
     sizes = np.bincount(cell.trial, minlength=len(trials)).astype(float)
     means = np.bincount(cell.trial, values, minlength=len(trials)) / np.maximum(sizes, 1)
@@ -137,17 +136,16 @@ def group_of_cell(cell: Cell, trials: Sequence[str], *, logs: bool, hide: bool) 
         left_out=int(sizes[~(many & varied)].sum()),
         constant=bool((many & ~varied).any()),
         asymmetric=is_asymmetric(np.sort(deviations)),
-        hide=hide,
+        cell=n,
     )
 
 
 def participants_meta(data: MeasureData, cells: Sequence[Cell]) -> dict[str, list[Any]]:
-    """The tables of the cells of participants, numbers withheld as in strata."""
+    """The tables of the cells of participants."""
     options, trials = data.options, data.participants.trials
-    hidden = withheld_counts(cells, options)
     groups = [
-        group_of_cell(cell, trials, logs=options.limits == "log", hide=hide)
-        for cell, hide in zip(cells, hidden, strict=True)
+        group_of_cell(cell, trials, logs=options.limits == "log", n=n)
+        for cell, n in zip(cells, counts_of(cells), strict=True)
     ]
     tables = measure_meta(data.measure, data.unit, groups, options)
     fitted = []
@@ -218,8 +216,6 @@ class _GroupRanges:
         self.group, self.options = group, options
         self.columns = {"measure": measure, "unit": unit, **group.key.columns()}
         self.enough = group.n >= options.smallest_n and group.k > 0
-        few = 0 < group.left_out < options.min_cell or group.n < options.min_cell
-        self.n = None if few or group.hide else group.n
         self.plan = plan_for(options.trial_effect, group.k)
         self.centiles = np.array(options.centiles)
         self.logs = options.limits == "log"
@@ -312,19 +308,16 @@ class _GroupRanges:
             limits=rule,
             centile=centile,
             age=None,
-            n=self.n,
+            n=self.group.n,
             ci_level=self.options.ci_level,
             **{"n_trials": self.group.k, **empty, **values},
         )
 
     def suppressed(self) -> list[ReferenceLimit]:
         """The rows of a group without limits."""
-        few = self.group.n + self.group.left_out < self.options.min_cell
-        bound = self.options.min_cell if few else self.options.smallest_n
-        notes = (f"n<{bound}", *(["n-withheld"] if self.n is None and not few else []))
-        values = {"n_trials": None if few else self.group.k, "status": "suppressed"}
+        bound = self.options.smallest_n
         return [
-            self.row(rule, centile, **values, notes=notes, below_n=bound)
+            self.row(rule, centile, status="suppressed", notes=(f"n<{bound}",), below_n=bound)
             for rule in self.options.meta
             for centile in self.options.centiles
         ]
@@ -332,7 +325,7 @@ class _GroupRanges:
     def rows(self, part: _Part) -> Iterator[ReferenceLimit]:
         """The limits of one rule and kind."""
         group = self.group
-        notes = (*self.notes(), *(["n-withheld"] if self.n is None else []))
+        notes = self.notes()
         small, single = group.n < NONPARAMETRIC_MIN_N, group.k == 1
         if small and single:
             notes = (*notes, "single-trial")
@@ -365,7 +358,7 @@ class _GroupRanges:
             **self.columns,
             meta=rule,
             trial_effect=self.plan,
-            n=self.n,
+            n=self.group.n,
             n_trials=self.group.k,
             mean=fit.mean,
             sigma=fit.sigma,
@@ -381,7 +374,7 @@ class _GroupRanges:
         """Each trial's mean + z·SD, and the headline's limits without the trial."""
         group, options, moments = self.group, self.options, self.group.moments
         sizes = moments.n.astype(int).tolist()
-        hidden = hidden_counts(sizes, group.n + group.left_out, options.min_cell)
+        total = group.n + group.left_out
         z = special.ndtri(self.centiles / 100)
         z_ci = float(special.ndtri((1 + options.ci_level / 100) / 2))
         without = [self.headline(t) for t in range(group.k)]
@@ -399,14 +392,14 @@ class _GroupRanges:
                     **self.columns,
                     centile=centile,
                     trial=name,
-                    n=None if hidden[t] else n,
+                    n=Count(n, sizes, total, t),
                     limits="log" if self.logs else "parametric",
                     limit=shown[0],
                     ci_low=shown[1],
                     ci_high=shown[2],
                     ci_level=options.ci_level,
                     status=status if own else "suppressed",
-                    n_without=None if hidden[t] else group.n - n,
+                    n_without=group.n - n,
                     limit_without=left[t],
                     span_low=min(known, default=None),
                     span_high=max(known, default=None),
@@ -427,7 +420,7 @@ class _GroupRanges:
             **self.columns,
             "method": META,
             "kind": part.kind,
-            "n": self.n,
+            "n": self.group.n,
             "n_trials": self.group.k,
             "limits": part.rule,
             "centiles": centiles,

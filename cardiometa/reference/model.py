@@ -49,13 +49,8 @@ _INSTEAD: Mapping[str, tuple[Kind, ...]] = {
 # ------------------------------------------------------------------ writing
 
 
-def stratum_model(
-    measure: str, unit: str, fitted: FittedCell, *, n: int | None
-) -> dict[str, Any] | None:
-    """One measure in one stratum, None where it has no limits that may be printed.
-
-    ``n`` None: the number of participants is withheld.
-    """
+def stratum_model(measure: str, unit: str, fitted: FittedCell, n: int) -> dict[str, Any] | None:
+    """One measure in one stratum, None where it has no limits that may be printed."""
     if fitted.rule is None or any(found.limit is None for found in fitted.printed):
         return None
     names = ("centile", "limit", "ci_low", "ci_high")

@@ -177,9 +177,8 @@ class ReferenceOptions(Options):
         return max(self.min_n, self.min_cell)
 
     def below(self, n: int) -> int | None:
-        """The least number that so few participants miss: of a count, else of a limit."""
-        bound = self.min_cell if n < self.min_cell else self.smallest_n
-        return bound if n < bound else None
+        """The participants that a limit needs, where ``n`` are fewer."""
+        return self.smallest_n if n < self.smallest_n else None
 
     @property
     def centiles(self) -> tuple[float, ...]:

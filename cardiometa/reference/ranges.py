@@ -13,6 +13,7 @@ from scipy import special
 from ..errors import EstimationError, TableError
 from ..measurement.indexing import body_sizes
 from ..measurement.measures import MEASURES, definition
+from ..privacy.suppression import LIMITS_WITHHELD, Count
 from ..records import CohortTable, Exclusion
 from .curves.fit import too_few_trials
 from .curves.measure import curve_limits_alone, curve_tables
@@ -39,11 +40,11 @@ from .strata.groups import (
     FittedCell,
     Strata,
     cells,
+    counts_of,
     fit_cell,
     outlying,
     strata,
     suspects,
-    withheld_counts,
 )
 from .strata.limits import participant_means
 
@@ -259,11 +260,8 @@ def _measure_tables(
     if participants.person is not None:
         once = replace(data, values=participant_means(participants.person, data.values))
         tested = [FittedCell(cell=c) for c in cells(participants, groups, once.values)]
-    withheld = withheld_counts([f.cell for f in fitted], options)
-    models = [
-        stratum_model(measure, data.unit, f, n=None if hide else f.cell.n)
-        for f, hide in zip(fitted, withheld, strict=True)
-    ]
+    counts = counts_of([f.cell for f in fitted])
+    models = [stratum_model(measure, data.unit, f, n) for f, n in zip(fitted, counts, strict=True)]
     yield {
         "rows": list(_limit_rows(data, fitted)),
         "by_trial": [row for f in fitted for row in trial_limits(data, f)],
@@ -351,14 +349,11 @@ def _account(data: MeasureData, far: np.ndarray, gone: Sequence[Exclusion]) -> A
 
 def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[ReferenceLimit]:
     options = data.options
-    withheld = withheld_counts([f.cell for f in fitted], options)
-    for f, hide in zip(fitted, withheld, strict=True):
+    for f, n in zip(fitted, counts_of([f.cell for f in fitted]), strict=True):
         cell, below_n = f.cell, options.below(f.cell.n)
         small = cell.n < NONPARAMETRIC_MIN_N or f.rule != (options.limits or "nonparametric")
         single = cell.n_trials == 1
-        first = [f"n<{below_n}"] if below_n else ["limits-withheld"] if f.withheld else []
-        if hide and cell.n >= options.min_cell:
-            first.append("n-withheld")
+        first = [f"n<{below_n}"] if below_n else [LIMITS_WITHHELD] if f.withheld else []
         low = next((x.limit for x in f.printed if x.centile < 50), None)
         high = next((x.limit for x in f.printed if x.centile > 50), None)
         width = None if low is None or high is None else high - low
@@ -384,8 +379,8 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
                 kind="population",
                 **cell.key.columns(),
                 age=None,
-                n=None if hide else cell.n,
-                n_trials=None if cell.n < options.min_cell else cell.n_trials,
+                n=n,
+                n_trials=cell.n_trials,
                 centile=centile,
                 limit=limit.limit if limit else None,
                 ci_low=limit.ci_low if limit else None,
@@ -475,7 +470,7 @@ def allometry(
             unit=units[measure],
             size=size,
             adjusted_for="sex" if by_sex else "",
-            n=n if n >= options.min_cell else None,
+            n=Count(n),
             exponent=b if found else None,
             se=se if found else None,
             ci_low=b - half if found else None,

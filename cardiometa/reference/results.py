@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..files import record_columns
+from ..privacy.suppression import suppress_tables
 from ..records import Exclusion
 from .curves.curve import CurveLimits
 from .model import FORMAT, FORMAT_VERSION, SAMPLING_ERROR
@@ -373,9 +374,13 @@ class ReferenceRanges:
     def of(
         cls, tables: Mapping[str, Sequence[Any]], options: ReferenceOptions, **facts: Any
     ) -> ReferenceRanges:
-        """The result with ``tables``, rows by field; those of unselected participants say so."""
+        """The result with ``tables``, rows by field, and small counts suppressed.
+
+        Rows of unselected participants say so.
+        """
         found: dict[str, tuple[Any, ...]] = {}
-        for name, rows in tables.items():
+        shown = suppress_tables(tables, options.min_cell, internal=options.internal)
+        for name, rows in shown.items():
             if not options.healthy_only and name != "warnings":
                 noted = [isinstance(row, ResultRow) for row in rows]
                 rows = [  # noqa: PLW2901

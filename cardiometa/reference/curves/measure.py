@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from ...errors import EstimationError
-from ...privacy.suppression import hidden_counts
+from ...privacy.suppression import Count
 from ...records import ETHNICITIES, SEXES
 from ..options import Method, ReferenceOptions
 from ..results import (
@@ -45,10 +45,9 @@ _WORM_CENTILES = (2.5, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SexCurves:
-    """The curves of one measure and sex by ``options.method``.
+    """The curves of one measure and sex by ``options.method``; ``counts`` are the n of ``groups``.
 
-    ``hidden``: for each of ``groups``, whether its n is withheld. Groups too small for a curve have
-    none.
+    Groups too small for a curve have none.
     """
 
     measure: str
@@ -56,7 +55,7 @@ class SexCurves:
     sex: str
     data: CurveData
     groups: tuple[GroupCurves, ...]
-    hidden: tuple[bool, ...]
+    counts: tuple[Count, ...]
     options: ReferenceOptions
 
     def columns(self) -> dict[str, str]:
@@ -132,7 +131,7 @@ def fit_curves(data: MeasureData, method: Method) -> tuple[SexCurves, ...]:
                 raise EstimationError(what, hint=error.hint) from None
             of_group = {g: mine.at(mine.ethnicity == g) for g in met} | {-1: mine}
             groups = [fits.get(g) or _empty(g, of_group[g]) for g in (-1, *met)]
-        hidden = (mine.n < options.min_cell, *hidden_counts(counts, mine.n, options.min_cell))
+        numbers = [Count(mine.n), *(Count(n, counts, mine.n, at) for at, n in enumerate(counts))]
         found.append(
             SexCurves(
                 measure=data.measure,
@@ -140,7 +139,7 @@ def fit_curves(data: MeasureData, method: Method) -> tuple[SexCurves, ...]:
                 sex=ALL if sex < 0 else SEXES[sex],
                 data=mine,
                 groups=tuple(groups),
-                hidden=hidden[: len(groups)],
+                counts=tuple(numbers[: len(groups)]),
                 options=options,
             )
         )
@@ -174,11 +173,11 @@ def _empty(ethnicity: int, data: CurveData) -> GroupCurves:
 def _limit_rows(found: SexCurves) -> Iterator[ReferenceLimit]:
     """The rows of ``reference_ranges.csv``; one empty row per centile for a group without curve."""
     options = found.options
-    for group, hide in zip(found.groups, found.hidden, strict=True):
-        bound = options.min_cell if group.n < options.min_cell else options.smallest_n
+    for group, n in zip(found.groups, found.counts, strict=True):
+        bound = options.smallest_n
         for centile in () if group.curves else options.centiles:
             few = {"notes": (f"n<{bound}",), "below_n": bound}
-            yield _row(found, group, hide=hide, kind="population", centile=centile, **few)
+            yield _row(found, group, n=n, kind="population", centile=centile, **few)
         for fitted in group.curves:
             ages = _ages_of(group, options)
             limits = found.limits(fitted, ages) if len(ages) else None
@@ -187,7 +186,7 @@ def _limit_rows(found: SexCurves) -> Iterator[ReferenceLimit]:
                     yield _row(
                         found,
                         group,
-                        hide=hide,
+                        n=n,
                         kind=fitted.kind,
                         age=float(age),
                         centile=centile,
@@ -220,7 +219,7 @@ def _is_pooled(group: GroupCurves, options: ReferenceOptions) -> bool:
     return group.n < options.min_n or alone
 
 
-def _row(found: SexCurves, group: GroupCurves, *, hide: bool, **values: Any) -> ReferenceLimit:
+def _row(found: SexCurves, group: GroupCurves, **values: Any) -> ReferenceLimit:
     options, notes = found.options, values.pop("notes")
     status = "ok"
     if values.get("limit") is None:
@@ -230,19 +229,16 @@ def _row(found: SexCurves, group: GroupCurves, *, hide: bool, **values: Any) -> 
     elif group.trials == 1:
         status = "single-trial"
     more = {
-        "n-withheld": hide and group.n >= options.min_cell,
         UNLINKED: not group.linked,
         "single-trial": status == "pooled-thin" and group.trials == 1,
     }
     empty = dict.fromkeys(("age_low", "age_high", "age", "limit", "ci_low", "ci_high"))
-    few = group.n < options.min_cell
     return ReferenceLimit(
         **found.columns(),
         unit=found.unit,
         limits="",
         ethnicity=_ethnicity_name(group.ethnicity),
-        n=None if hide else group.n,
-        n_trials=None if few else group.trials,
+        n_trials=group.trials,
         ci_level=options.ci_level,
         status=status,
         notes=(*notes, *(note for note, applies in more.items() if applies)),
@@ -272,7 +268,7 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
 
 def _models(found: SexCurves) -> Iterator[dict[str, Any]]:
     """The curves for ``reference_ranges.json``."""
-    for group, hide in zip(found.groups, found.hidden, strict=True):
+    for group, n in zip(found.groups, found.counts, strict=True):
         for fitted in group.curves:
             ages, printed = _ages_of(group, found.options), None
             if len(ages):
@@ -285,7 +281,7 @@ def _models(found: SexCurves) -> Iterator[dict[str, Any]]:
                 "unit": found.unit,
                 "kind": fitted.kind,
                 "ethnicity": _ethnicity_name(group.ethnicity),
-                "n": None if hide else group.n,
+                "n": n,
                 "n_trials": group.trials,
                 "pooled_thin": _is_pooled(group, found.options),
                 "provisional": group.ethnicity >= 0,

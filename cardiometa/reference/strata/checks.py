@@ -19,15 +19,16 @@ Clin Chem 1990;36:265-70; Lahti A et al., Clin Chem 2002;48:338-52; EP28-A3c).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from ...privacy.suppression import hidden_counts, without_extremes
+from ...privacy.suppression import LIMITS_WITHHELD, Count, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.order_statistics import interpolated_quantile
 from ..options import Factor, Method, ReferenceOptions
@@ -50,16 +51,12 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
     if fitted.rule is None:
         return
     counts = cell.trial_counts
-    hidden = hidden_counts(list(counts.values()), cell.n, options.min_cell)
-    # The limits with and without a small trial, taken together, are its participants' values; the
-    # span would give one of them away too.
-    small = {t for t, hide in zip(counts, hidden, strict=True) if hide and not options.internal}
     shown = tuple if options.internal else without_extremes
-    without = {t: shown(limits) for t, limits in fitted.without.items() if t not in small}
+    without = {t: shown(limits) for t, limits in fitted.without.items()}
     request = request_for(data.measure, cell, options).point()
     own = {}
     for trial, n in counts.items():
-        if n >= options.smallest_n and trial not in small:
+        if n >= options.smallest_n:
             mine = cell.ordered[cell.trial == trial]
             limits = estimate_limits(mine, rule_for(n, options), request)
             if cell.person is not None:
@@ -68,12 +65,9 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
             own[trial] = shown(limits)
     for index, centile in enumerate(options.centiles):
         known = [x for rest in without.values() if (x := rest[index].limit) is not None]
-        for (trial, n), hide in zip(counts.items(), hidden, strict=True):
+        for place, (trial, n) in enumerate(counts.items()):
             limit = own[trial][index] if trial in own else Limit(centile=centile, limit=None)
             few = options.below(n)
-            notes = (*([f"n<{few}"] if few else []), *limit.notes)
-            if hide and n >= options.min_cell:
-                notes = (*notes, "n-withheld")
             status = "small-n" if n < 120 else "ok"
             yield TrialLimit(
                 measure=data.measure,
@@ -81,18 +75,18 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
                 **cell.key.columns(),
                 centile=centile,
                 trial=data.participants.trials[trial],
-                n=None if hide else n,
+                n=Count(n, tuple(counts.values()), cell.n, place),
                 limits=rule_for(n, options) if trial in own else "",
                 limit=limit.limit,
                 ci_low=limit.ci_low,
                 ci_high=limit.ci_high,
                 ci_level=options.ci_level,
                 status="suppressed" if limit.limit is None else status,
-                n_without=None if hide else cell.n - n,
+                n_without=cell.n - n,
                 limit_without=without[trial][index].limit if trial in without else None,
                 span_low=min(known, default=None),
                 span_high=max(known, default=None),
-                notes=notes,
+                notes=(*([f"n<{few}"] if few else []), *limit.notes),
                 below_n=few,
             )
 
@@ -178,7 +172,7 @@ def calibration_row(
     low, high = few is None and options.sided != "upper", few is None and options.sided != "lower"
     expected = 100 - options.level if options.sided != "two" else (100 - options.level) / 2
     return Calibration(
-        n=None if n < options.min_cell else n,
+        n=Count(n),
         below_percent=100 * float(below.mean()) if low else None,
         above_percent=100 * float(above.mean()) if high else None,
         expected_below_percent=expected if low else None,
@@ -283,14 +277,14 @@ def _centred(values: np.ndarray, trial: np.ndarray, sizes: np.ndarray) -> np.nda
 
 def contrasts(data: MeasureData) -> Iterator[Contrast]:
     """Male minus female; each ethnicity minus the largest, for each sex with limits."""
-    participants, options = data.participants, data.options
+    participants = data.participants
     usable = np.isfinite(data.values)
     if np.isfinite(participants.age_years).any():
         usable &= np.isfinite(participants.age_years)
     if "sex" in participants.by:
         columns = {"factor": "sex", "group": SEXES[0], "versus": SEXES[1], "sex": ALL}
         rows = np.flatnonzero(usable & (participants.sex >= 0))
-        yield from _three_ways(data, rows, participants.sex == 0, (False, False), columns)
+        yield from _three_ways(data, rows, participants.sex == 0, (Count, Count), columns)
     if "ethnicity" not in participants.by:
         return
     own = [participants.ethnicity == number for number in range(len(ETHNICITIES))]
@@ -300,7 +294,7 @@ def contrasts(data: MeasureData) -> Iterator[Contrast]:
         counts = np.bincount(ethnicity + 1, minlength=len(ETHNICITIES) + 1)[1:]
         if np.sum(counts > 0) < 2:
             continue
-        hidden = hidden_counts(counts.tolist(), int(of_sex.sum()), options.min_cell)
+        among = {"siblings": counts.tolist(), "total": int(of_sex.sum())}
         largest = int(np.argmax(counts))
         for number in np.flatnonzero(counts).tolist():
             if number == largest:
@@ -308,18 +302,21 @@ def contrasts(data: MeasureData) -> Iterator[Contrast]:
             columns = {"factor": "ethnicity", "group": ETHNICITIES[number]}
             columns |= {"versus": ETHNICITIES[largest], "sex": SEXES[sex] if sex >= 0 else ALL}
             rows = np.flatnonzero(of_sex & (own[number] | own[largest]))
-            hide = (hidden[number], hidden[largest])
-            yield from _three_ways(data, rows, own[number], hide, columns)
+            pair = (partial(Count, **among, place=p) for p in (number, largest))
+            yield from _three_ways(data, rows, own[number], tuple(pair), columns)
 
 
 def _three_ways(
     data: MeasureData,
     rows: np.ndarray,
     in_group: np.ndarray,
-    hide: tuple[bool, bool],
+    counted: tuple[Callable[[int], Count], ...],
     columns: dict[str, Any],
 ) -> Iterator[Contrast]:
-    """The difference within trials, between them, and as if there were none."""
+    """The difference within trials, between them, and as if there were none.
+
+    ``counted`` makes the counts of a row of the numbers of both groups in it.
+    """
     trial, group = data.participants.trial[rows], in_group[rows].astype(np.float64)
     has_age = bool(np.isfinite(data.participants.age_years).any())
     age = data.participants.age_years[rows] if has_age else None
@@ -333,23 +330,23 @@ def _three_ways(
     age_inside = None if age is None else age[inside]
     found = within_trial_difference(y[inside], group[inside], age_inside, trial[inside])
     columns["source"] = "within-trial"
-    yield _contrast(data, group[inside], found, hide, NO_SHARED_TRIAL, columns)
+    yield _contrast(data, group[inside], found, counted, NO_SHARED_TRIAL, columns)
     columns |= {"source": "between-trial", "notes": () if has_both.any() else (MAY_BE_TRIALS,)}
     found = between_trial_difference(y, group, age, trial)
     why_not = "fewer than 3 trials, or the same share in each"
-    yield _contrast(data, group, found, hide, why_not, columns)
+    yield _contrast(data, group, found, counted, why_not, columns)
     found = within_trial_difference(y, group, age, np.zeros_like(trial))
     # In a single trial there is no other trial to attribute the difference to.
     columns |= {"source": "ignoring-trials", "notes": columns["notes"] if met > 1 else ()}
     found = None if found is None else replace(found, n_trials=met)
-    yield _contrast(data, group, found, hide, "only one group", columns)
+    yield _contrast(data, group, found, counted, "only one group", columns)
 
 
 def _contrast(
     data: MeasureData,
     group: np.ndarray,
     found: MeanDifference | None,
-    hide: tuple[bool, bool],
+    counted: tuple[Callable[[int], Count], ...],
     why_not: str,
     columns: dict[str, Any],
 ) -> Contrast:
@@ -368,8 +365,8 @@ def _contrast(
     return Contrast(
         measure=data.measure,
         unit=data.unit,
-        n_group=None if hide[0] or n_group < options.min_cell else n_group,
-        n_versus=None if hide[1] or n_versus < options.min_cell else n_versus,
+        n_group=counted[0](n_group),
+        n_versus=counted[1](n_versus),
         n_trials=found.n_trials if found else None,
         difference=found.difference if found else None,
         se=found.se if found else None,
@@ -434,24 +431,24 @@ def partition_tests(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator
     for band in bands:
         if all(sex in sexes for sex in SEXES):
             pair = (by_key[band, SEXES[0], ALL], by_key[band, SEXES[1], ALL])
-            yield _partition_test(data, "sex", pair, (False, False))
+            yield _partition_test(data, "sex", pair, [Count(f.cell.n) for f in pair])
         for sex in sexes if len(ethnicities) > 1 else ():
             groups = [by_key[band, sex, e] for e in ethnicities]
-            # The reference range prints the n of `all` with these: hide here what it hides.
-            n_all, min_cell = by_key[band, sex, ALL].cell.n, data.options.min_cell
-            hidden = hidden_counts([g.cell.n for g in groups], n_all, min_cell)
+            # The reference range prints the n of `all` with these.
+            sizes, n_all = [g.cell.n for g in groups], by_key[band, sex, ALL].cell.n
+            counts = [Count(n, sizes, n_all, place) for place, n in enumerate(sizes)]
             largest = ethnicities.index(max(ethnicities, key=lambda e: total[e]))
             for number, group in enumerate(groups):
                 if number != largest:
-                    hide = (hidden[number], hidden[largest])
-                    yield _partition_test(data, "ethnicity", (group, groups[largest]), hide)
+                    both, pair = (counts[number], counts[largest]), (group, groups[largest])
+                    yield _partition_test(data, "ethnicity", pair, both)
 
 
 def _partition_test(
     data: MeasureData,
     factor: Factor,
     pair: tuple[FittedCell, FittedCell],
-    hide: tuple[bool, bool],
+    counts: Sequence[Count],
 ) -> PartitionTest:
     """The row; of withheld limits the verdicts alone.
 
@@ -472,10 +469,10 @@ def _partition_test(
         verdict = "partition" if z > critical or ratio > 1.5 else "pool"
     names = [getattr(cell.key, factor) for cell in cells]
     columns: dict[str, Any] = {}
-    for side, cell, hidden, i in zip("ab", cells, hide, (0, 2), strict=True):
+    for side, cell, n, i in zip("ab", cells, counts, (0, 2), strict=True):
         columns |= {
             f"group_{side}": names["ab".index(side)],
-            f"n_{side}": None if hidden or cell.n < options.min_cell else len(cell.ordered),
+            f"n_{side}": n,
             f"mean_{side}": float(cell.ordered.mean()) if shown else None,
             f"sd_{side}": float(cell.ordered.std(ddof=1)) if shown else None,
             f"below_percent_{side}": shares[i] if shown else None,
@@ -493,7 +490,7 @@ def _partition_test(
         sd_ratio=ratio if shown else None,
         harris_boyd=verdict,
         lahti=lahti_verdict([s for s in shares if s is not None]) if enough else "",
-        notes=("limits-withheld", *notes) if any(f.withheld for f in pair) else notes,
+        notes=(LIMITS_WITHHELD, *notes) if any(f.withheld for f in pair) else notes,
         below_n=None if enough else options.below(few),
         **columns,
     )

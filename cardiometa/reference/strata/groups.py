@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from ...privacy.suppression import hidden_counts, without_extremes
+from ...privacy.suppression import Count, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.lms import box_cox_power
 from ...statistics.order_statistics import interpolated_quantile
@@ -325,16 +325,15 @@ def suspects(cell: Cell) -> Iterator[tuple[int, tuple[str, ...], tuple[float, fl
         yield int(cell.members[place]), rules, fences.get(rules[0], fences["tukey"])
 
 
-def withheld_counts(cells: Sequence[Cell], options: ReferenceOptions) -> list[bool]:
-    """True for each cell whose n must not be printed, alone or with that of all ethnicities."""
-    hidden = [cell.n < options.min_cell for cell in cells]
+def counts_of(cells: Sequence[Cell]) -> list[Count]:
+    """The n of each cell; those of ethnicities are shown with that of all."""
+    counts = [Count(cell.n) for cell in cells]
     by_group: dict[tuple[Any, ...], dict[str, int]] = {}
     for index, cell in enumerate(cells):
         by_group.setdefault((cell.key.sex, cell.key.age_low), {})[cell.key.ethnicity] = index
     for members in by_group.values():
         total = cells[members.pop(ALL)].n
-        counts = [cells[index].n for index in members.values()]
-        shown = hidden_counts(counts, total, options.min_cell)
-        for index, hide in zip(members.values(), shown, strict=True):
-            hidden[index] = hide
-    return hidden
+        siblings = [cells[index].n for index in members.values()]
+        for place, index in enumerate(members.values()):
+            counts[index] = Count(cells[index].n, siblings, total, place)
+    return counts
