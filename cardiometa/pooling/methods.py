@@ -1,4 +1,4 @@
-"""The methods sentence and the warnings of a pooled analysis, in words of the field."""
+"""The methods paragraph and the warnings of a pooled analysis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .endpoint.analysis_set import estimand_sentence, worse_direction
 from .first_stage.first_stage import FirstStage
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .results import IntegrityRow, Study
+from .second_stage.one_stage import RESIDUAL_NAMES
 
 TAU2_NAMES = {
     "reml": "restricted maximum likelihood",
@@ -50,105 +51,102 @@ _FEW_TRIALS = {
 
 def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
     """What was done, as a paper's methods section says it."""
-    first = [_model_sentence(stage, options), _missing_sentence(stage, options)]
+    second = second_stage_sentence(options)
     if options.effect == WIN_ODDS:
-        return " ".join([_win_odds_sentence(stage, options), second_stage_sentence(options)])
+        return f"{estimand_sentence(options)} {_win_odds_sentence(stage, options)} {second}"
     if options.effect in EVENTS:
-        parts = [_event_sentence(stage, options), first[1], _event_stages(options)]
-        parts += [event_modifier_sentence(options)] if options.by else []
-        return " ".join([*parts, *spline_sentence(options), *regression_sentence(options)])
-    if options.cluster:
-        first.append(
-            "Cluster-randomised trials were fitted by a mixed model with a random intercept of "
-            f"{options.cluster} (REML, Kenward & Roger 1997) in place of least squares."
-        )
-    first.append(estimand_sentence(options))
-    second = [] if options.model == "one-stage" else [second_stage_sentence(options)]
-    alone = options.model == "two-stage" or options.cluster is not None
-    single = [] if alone else [one_stage_sentence(options)]
-    third = [interaction_sentence(options)] if options.by else []
-    third += [*spline_sentence(options), *regression_sentence(options)]
-    return " ".join([*first, *second, *single, *third])
+        parts = [_event_sentence(stage, options), _missing_sentence(stage, options), second]
+        if options.effect != "hazard-ratio":
+            parts.append(
+                "The Mantel-Haenszel common effect, which corrects no cell, is also given; it is "
+                "the headline where events are few."
+            )
+        elif options.model != "two-stage":
+            parts.append(
+                "One-stage analysis: one Cox model stratified by trial, with a common effect and "
+                "the covariates' effects of each trial."
+            )
+    else:
+        parts = [_model_sentence(stage, options), _missing_sentence(stage, options)]
+        if options.cluster:
+            parts.append(
+                "Cluster-randomised trials were fitted by a mixed model with a random intercept of "
+                f"{options.cluster} (REML, Kenward & Roger 1997) in place of least squares."
+            )
+        parts.append(estimand_sentence(options))
+        parts += [] if options.model == "one-stage" else [second]
+        if options.model != "two-stage" and options.cluster is None:
+            parts.append(one_stage_sentence(options))
+    parts += [interaction_sentence(options)] if options.by else []
+    return " ".join([*parts, *_shape_sentences(options)])
 
 
 def interaction_sentence(options: PoolingOptions) -> str:
-    """How effect modification was looked at."""
-    text = (
-        f"Effect modification by {', '.join(options.by_columns)}: each trial's own treatment by "
-        "covariate interaction (numbers linear), adjusted as the main model, of the active arm and "
-        "control alone; pooled by REML as the main effect, several levels jointly with one "
-        "between-trial variance for all contrasts, scaled as HKSJ (Jackson & Riley 2014). Effects "
-        "by level are floating (Godolphin et al. 2023): their differences are the within-trial "
-        "interactions. Participants without a value are left out of that analysis alone."
-    )
-    if options.model != "two-stage":
-        text += (
-            " The one-stage interaction has the covariate centred by trial; the trials' means "
-            "enter apart (ecological)."
+    """How effect modification was analysed."""
+    text = f"Effect modification by {', '.join(options.by_columns)}: each trial's own "
+    if options.effect in EVENTS:
+        model = "Cox" if options.effect == "hazard-ratio" else "logistic"
+        return (
+            f"{text}{model} model with the treatment by covariate interaction (numbers linear), of "
+            "the active arm and control alone; pooled on the log scale by REML as the main effect, "
+            "several levels jointly (Jackson & Riley 2014). Effects by level are floating "
+            "(Godolphin et al. 2023). Levels of a trial in which no or all participants had the "
+            "event are left out; where one arm has no event, Firth's penalised likelihood was "
+            "used. Two-stage only."
         )
-    return text
-
-
-def event_modifier_sentence(options: PoolingOptions) -> str:
-    """How effect modification of events was looked at."""
-    model = "Cox" if options.effect == "hazard-ratio" else "logistic"
+    text += (
+        "treatment by covariate interaction (numbers linear), adjusted as the main model, of the "
+        "active arm and control alone; pooled by REML as the main effect, several levels jointly "
+        "with one between-trial variance for all contrasts, scaled as HKSJ (Jackson & Riley 2014). "
+        "Effects by level are floating (Godolphin et al. 2023): their differences are the "
+        "within-trial interactions. Participants without a value are left out of that analysis "
+        "alone."
+    )
+    if options.model == "two-stage":
+        return text
     return (
-        f"Effect modification by {', '.join(options.by_columns)}: each trial's own {model} model "
-        "with the treatment by covariate interaction (numbers linear), of the active arm and "
-        "control alone; pooled on the log scale by REML as the main effect, several levels jointly "
-        "(Jackson & Riley 2014). Effects by level are floating (Godolphin et al. 2023). Levels of "
-        "a trial in which nobody or everybody had the event are left out; where one arm has no "
-        "event, Firth's penalised likelihood was used. Two-stage alone."
+        f"{text} The one-stage interaction has the covariate centred by trial; the trials' means "
+        "enter apart (ecological)."
     )
 
 
-def spline_sentence(options: PoolingOptions) -> list[str]:
-    """How the shape of an effect over a number was looked at; nothing where it was not."""
-    if not options.spline:
-        return []
-    sentence = (
-        f"The effect over each number of --by was also taken as a restricted cubic spline of "
-        f"{options.spline} knots common to all trials (Harrell's quantiles, rounded): each trial's "
-        "coefficients of treatment by spline were pooled as one vector with an unstructured "
-        "between-trial covariance by REML, scaled as HKSJ (Jackson & Riley 2014)."
-    )
-    return [sentence]
-
-
-def regression_sentence(options: PoolingOptions) -> list[str]:
-    """How effects were compared between trials; nothing where they were not."""
-    if not options.meta_regression:
-        return []
-    names = ", ".join(options.regression_columns)
-    sentence = (
-        f"Meta-regression on {names}, one at a time: a number as the mean of the trial's analysed "
-        "participants, two words that mix within trials as the share of one in percent, words that "
-        "do not mix as groups of trials; tau² and intervals as for the pooled effect (Knapp & "
-        "Hartung 2003), groups also with a tau² of each and Wald's test between them. These "
-        "associations are between trials (ecological)."
-    )
-    return [sentence]
+def _shape_sentences(options: PoolingOptions) -> list[str]:
+    """Splines and meta-regression, where they were asked for."""
+    found = []
+    if options.spline:
+        found.append(
+            "The effect over each number of --by was also taken as a restricted cubic spline of "
+            f"{options.spline} knots common to all trials (Harrell's quantiles, rounded): each "
+            "trial's coefficients of treatment by spline were pooled as one vector with an "
+            "unstructured between-trial covariance by REML, scaled as HKSJ (Jackson & Riley 2014)."
+        )
+    if options.meta_regression:
+        found.append(
+            f"Meta-regression on {', '.join(options.regression_columns)}, one at a time: a number "
+            "as the mean of the trial's analysed participants, two words that mix within trials as "
+            "the share of one in percent, words that do not mix as groups of trials; tau² and "
+            "intervals as for the pooled effect (Knapp & Hartung 2003), groups also with a tau² of "
+            "each and Wald's test between them. These associations are between trials (ecological)."
+        )
+    return found
 
 
 def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
     """How each trial's effect on an event was estimated."""
+    penalty = "An arm without events has Firth's penalised likelihood (Heinze & Schemper"
     if options.effect == "hazard-ratio":
-        model = (
-            f"time to {options.event_column} was regressed on randomised arm by a Cox model "
-            "(Efron's method for ties)"
-        )
-        empty = "An arm without events has Firth's penalised likelihood (Heinze & Schemper 2001)"
+        model = f"time to {options.event_column} was regressed on randomised arm by a Cox model"
+        model, empty = f"{model} (Efron's method for ties)", f"{penalty} 2001)"
     elif options.effect == "odds-ratio":
         model = f"{options.event_column} was regressed on randomised arm by a logistic model"
-        empty = "An arm without events has Firth's penalised likelihood (Heinze & Schemper 2002)"
+        empty = f"{penalty} 2002)"
     else:
-        effect = EFFECT_NAMES[options.effect]
-        model = f"the {effect} of {options.event_column} is of the 2 x 2 table"
+        model = (
+            f"the {EFFECT_NAMES[options.effect]} of {options.event_column} is of the 2 x 2 table"
+        )
         empty = "0.5 was added to each cell of a table that gives no estimate or SE without it"
-    forms = _covariate_forms(stage)
-    adjusted = f", adjusted for {', '.join(forms)}" if forms else ""
     return (
-        f"Two-stage analysis. In each trial {model}{adjusted}; the reference arm is "
+        f"Two-stage analysis. In each trial {model}{_adjusted(stage)}; the reference arm is "
         f"{options.control!r}. Participants were analysed in the arm they were randomised to, "
         f"scanned or not. {empty}; the trial's row says so. Trials without any event say nothing "
         "about a ratio and are left out of it."
@@ -157,25 +155,11 @@ def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
 
 def _win_odds_sentence(stage: FirstStage, options: PoolingOptions) -> str:
     return (
-        f"{estimand_sentence(options)} In each trial every participant of the active arm was "
-        f"compared with every one of the control arm on {options.outcome} at "
-        f"{stage.endpoint.followup}, {worse_direction(options)} values being worse; the win odds "
-        "are those of doing better, ties counting half, with the variance of DeLong et al. (1988). "
-        "Survivors without the outcome were left out."
-    )
-
-
-def _event_stages(options: PoolingOptions) -> str:
-    second = second_stage_sentence(options)
-    if options.effect == "hazard-ratio":
-        single = (
-            "One-stage analysis: one Cox model stratified by trial, with a common effect and the "
-            "covariates' effects of each trial."
-        )
-        return second if options.model == "two-stage" else f"{second} {single}"
-    return (
-        f"{second} Beside it stands the Mantel-Haenszel common effect, which corrects no cell; it "
-        "is the headline where events are few."
+        "In each trial every participant of the active arm was compared with every one of the "
+        f"control arm on {options.outcome} at {stage.endpoint.followup}, "
+        f"{worse_direction(options)} values being worse; the win odds are those of doing better, "
+        "ties counting half, with the variance of DeLong et al. (1988). Survivors without the "
+        "outcome were left out."
     )
 
 
@@ -184,12 +168,7 @@ def one_stage_sentence(options: PoolingOptions) -> str:
     fit = "maximum likelihood, the treatment centred by trial" if options.tau2 == "ml" else "REML"
     test = "Satterthwaite" if options.tau2 == "ml" else "Kenward-Roger"
     asked = {"kenward-roger": test, "satterthwaite": "Satterthwaite", "wald": "Wald"}
-    residual = {
-        "by-trial": "a residual variance of each trial",
-        "common": "one residual variance",
-        "by-trial-and-arm": "a residual variance of each trial and arm",
-    }[options.residual]
-    effect = "a common" if options.tau2 == "fe" else "a random"
+    residual = RESIDUAL_NAMES[options.residual].removesuffix(" for all trials")
     own = {
         "effect": "intercept, baseline and covariates of each trial, ",
         "intercept": "baseline and covariates of each trial, random trial intercepts (treatment "
@@ -199,71 +178,67 @@ def one_stage_sentence(options: PoolingOptions) -> str:
     }[options.random_effects]
     return (
         f"One-stage analysis: all participants in one linear mixed model with {own}"
-        f"{effect} treatment effect and {residual}, by {fit}; "
-        f"{options.level:g} % interval: {asked[options.ci_one_stage]} (Kenward & Roger 1997, "
-        "original convention, where it is Kenward-Roger)."
+        f"{'a common' if options.tau2 == 'fe' else 'a random'} treatment effect and {residual}, "
+        f"by {fit}; {options.level:g} % interval: {asked[options.ci_one_stage]} (Kenward & Roger "
+        "1997, original convention, where it is Kenward-Roger)."
     )
 
 
 def _model_sentence(stage: FirstStage, options: PoolingOptions) -> str:
+    followup, baseline = stage.endpoint.followup, stage.endpoint.baseline
+    at_followup = f"{options.outcome} at {followup} was regressed on randomised arm"
     terms = {
-        "mean-difference": f"{options.outcome} at {stage.endpoint.followup} was regressed on "
-        f"randomised arm and baseline {options.outcome} (ANCOVA; baseline: "
-        f"{stage.endpoint.baseline})",
-        "change": f"the change in {options.outcome} from {stage.endpoint.baseline} to "
-        f"{stage.endpoint.followup} was regressed on randomised arm",
-        "follow-up": f"{options.outcome} at {stage.endpoint.followup} was regressed on randomised "
-        "arm, without a baseline",
-        STANDARDISED: f"{options.outcome} at {stage.endpoint.followup} was regressed on randomised "
-        f"arm{' and baseline' * stage.endpoint.has_baseline}, and the difference divided by the "
-        "SD of the outcome within the arms (Hedges' g)",
-    }.get(options.effect, "")
-    if forms := _covariate_forms(stage):
-        terms += f", adjusted for {', '.join(forms)}"
+        "mean-difference": f"{at_followup} and baseline {options.outcome} (ANCOVA; baseline: "
+        f"{baseline})",
+        "change": f"the change in {options.outcome} from {baseline} to {followup} was regressed on "
+        "randomised arm",
+        "follow-up": f"{at_followup}, without a baseline",
+        STANDARDISED: f"{at_followup}{' and baseline' * stage.endpoint.has_baseline}, and the "
+        "difference divided by the SD of the outcome within the arms (Hedges' g)",
+    }[options.effect]
     return (
-        f"Two-stage analysis. In each trial {terms}, by ordinary least squares with all arms of "
-        f"the trial in one model; the reference arm is {options.control!r}. Participants were "
-        "analysed in the arm they were randomised to."
+        f"Two-stage analysis. In each trial {terms}{_adjusted(stage)}, by ordinary least squares "
+        f"with all arms of the trial in one model; the reference arm is {options.control!r}. "
+        "Participants were analysed in the arm they were randomised to."
     )
 
 
-def _covariate_forms(stage: FirstStage) -> list[str]:
+def _adjusted(stage: FirstStage) -> str:
     """Each covariate that is in the models, and as what."""
-    columns = [str(name) for trial in stage.trials for name in trial.nuisance.columns]
-    levels = {
-        name for name in stage.endpoint.covariates if any(c.startswith(f"{name}=") for c in columns)
-    }
-    return [
-        f"{name} (as categories)" if name in levels else f"{name} (linear)"
+    forms = [f"{name} ({form})" for name, form in _covariate_forms(stage).items()]
+    return f", adjusted for {', '.join(forms)}" if forms else ""
+
+
+def _covariate_forms(stage: FirstStage) -> dict[str, str]:
+    columns = {str(name) for trial in stage.trials for name in trial.nuisance.columns}
+    categories = {name.partition("=")[0] for name in columns if "=" in name}
+    forms = {
+        name: "as categories" if name in categories else "linear" if name in columns else ""
         for name in stage.endpoint.covariates
-        if name in levels or name in columns
-    ]
+    }
+    return {name: form for name, form in forms.items() if form}
 
 
-def _outcome_sentence(stage: FirstStage, options: PoolingOptions) -> str:
-    """What became of participants without the outcome."""
+def _missing_sentence(stage: FirstStage, options: PoolingOptions) -> str:
+    """How participants without the outcome, a baseline or a covariate entered."""
     combined = (
         f"{stage.imputations} data sets were analysed and combined within each trial by Rubin's "
         "rules (degrees of freedom: Barnard & Rubin 1999) before pooling."
     )
+    sentence = "Participants without the outcome were left out (complete cases)."
     if options.missing_outcome == "impute":
-        return (
+        sentence = (
             "Missing outcomes were imputed within trial and arm by Bayesian normal regression on "
             f"baseline and covariates; {combined}"
         )
-    if stage.imputations:
-        return f"The table's own imputations (column .imp) were used; {combined}"
-    return "Participants without the outcome were left out (complete cases)."
-
-
-def _missing_sentence(stage: FirstStage, options: PoolingOptions) -> str:
-    names = {name.partition("=")[0] for trial in stage.trials for name in trial.imputed}
-    sentence = _outcome_sentence(stage, options)
+    elif stage.imputations:
+        sentence = f"The table's own imputations (column .imp) were used; {combined}"
     if options.missing_baseline == "complete":
         return f"{sentence} So were those without a baseline value of the model."
+    names = {name.partition("=")[0] for trial in stage.trials for name in trial.imputed}
     if not names:
         return sentence
-    # How many is small, and may not be released; that some were is what a reader needs.
+    # How many is small, and may not be shown; that some were is what a reader needs.
     return (
         f"{sentence} Missing values of {', '.join(sorted(names))} were replaced by the mean of the "
         "trial over all arms (White & Thompson 2005)."
@@ -298,19 +273,6 @@ def few_trials(arm: str, studies: Sequence[Study]) -> list[str]:
 
 def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOptions) -> list[str]:
     """What a reader of the effect must know, one sentence each."""
-    found = stage_warnings(stage)
-    found += _missing_warnings(stage, options)
-    found += [
-        f"The rows mix values of {name}: {', '.join(values)}."
-        for name, values in sorted(table.conventions.items())
-        if len(values) > 1
-    ]
-    found += _few_events(stage, options)
-    return [*found, *table.warnings]
-
-
-def stage_warnings(stage: FirstStage) -> list[str]:
-    """What the trials and their models say."""
     found: list[str] = []
     for arm, studies in stage.studies.items():
         lost = [f"{study.trial} ({study.note})" for study in studies if not study.estimable]
@@ -322,27 +284,27 @@ def stage_warnings(stage: FirstStage) -> list[str]:
             "control arm their effects are correlated: they must not be compared or averaged as "
             "if they were independent. If they are names of one treatment, map them to one name."
         )
-    forms = {form.rpartition(" (")[0] for form in _covariate_forms(stage)}
+    forms = _covariate_forms(stage)
     found += [
-        f"{name} has one value alone in all trials: nothing is adjusted for it."
+        f"{name} has a single value in all trials: nothing is adjusted for it."
         for name in stage.endpoint.covariates
         if name not in forms
     ]
-    return found
-
-
-def _few_events(stage: FirstStage, options: PoolingOptions) -> list[str]:
-    """Which trials' numbers are withheld, because they would give a small count of events back."""
-    thin = sorted({trial for _, trial in few_event_trials(stage.studies, options.min_cell)})
-    if not thin:
-        return []
-    sentence = (
-        f"Fewer than {options.min_cell} events in an arm: the effects of {', '.join(thin)} are "
-        "pooled but not shown, because estimate, SE and n give the count back (a lone such trial "
-        "has a second one withheld beside it). Where these counts are public, or the output stays "
-        "in the house, use --min-cell 0."
-    )
-    return [sentence]
+    found += _missing_warnings(stage, options)
+    found += [
+        f"The rows mix values of {name}: {', '.join(values)}."
+        for name, values in sorted(table.conventions.items())
+        if len(values) > 1
+    ]
+    few = sorted({trial for _, trial in few_event_trials(stage.studies, options.min_cell)})
+    if few:
+        found.append(
+            f"Fewer than {options.min_cell} events in an arm: the effects of {', '.join(few)} are "
+            "pooled but not shown, because estimate, SE and n give the count back (where there is "
+            "only one such trial, a second one is withheld too). Where these counts are public, or "
+            "the output is not released, use --min-cell 0."
+        )
+    return [*found, *table.warnings]
 
 
 def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
@@ -352,42 +314,30 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     single = sorted(set(people.loc[people["code"] == "one-arm-trial", "trial"]))
     if single:
         found.append(f"Left out, because all randomised are in one arm: {', '.join(single)}.")
-    unknown = compared["randomised"].map(lambda item: item is None).any()
-    stated = people["randomised"].map(lambda item: item is not None).any()
-    if stated and unknown:
+    if people["randomised"].notna().any() and compared["randomised"].isna().any():
         found.append("Participants whose randomised is empty are taken as randomised.")
-    if options.effect == "mean-difference":
-        without = [
-            trial.trial for trial in stage.trials if not trial.rows["baseline"].notna().any()
-        ]
-        if without:
-            found.append(
-                f"No analysed participant has a baseline in {', '.join(without)}: the effect there "
-                "is not adjusted for it."
-            )
-    return found + share_warning(int((people["code"] == "").sum()), len(compared), options)
-
-
-def share_warning(analysed: int, compared: int, options: PoolingOptions) -> list[str]:
-    """Whether many of the ``compared`` (randomised, of a trial with two arms) are not analysed."""
-    share = analysed / compared if compared else 0.0
-    if share >= 0.95:
-        return []
-    return [
-        f"{100 * share:.0f} % of the randomised participants are analysed. "
-        + (
+    without = [t.trial for t in stage.trials if not t.rows["baseline"].notna().any()]
+    if options.effect == "mean-difference" and without:
+        found.append(
+            f"No analysed participant has a baseline in {', '.join(without)}: the effect there "
+            "is not adjusted for it."
+        )
+    share = int((people["code"] == "").sum()) / len(compared) if len(compared) else 0.0
+    if share < 0.95:
+        why = (
             "The others have no known event or time, or are of trials that say nothing: see "
             "the accounting by arm."
             if options.effect in EVENTS
             else "Scans are missing not at random (deaths, withdrawal): see the accounting by "
             "arm before the effect is believed."
         )
-    ]
+        found.append(f"{100 * share:.0f} % of the randomised participants are analysed. {why}")
+    return found
 
 
 def integrity_warning(rows: Sequence[IntegrityRow]) -> list[str]:
-    """One sentence where a check of the data wants a look."""
+    """One sentence where checks of the data have findings."""
     looks = list(dict.fromkeys(row.trial for row in rows if row.result == "look"))
     if not looks:
         return []
-    return [f"Checks of the data want a look in {', '.join(looks)}: see the integrity table."]
+    return [f"Checks of the data have findings to review in {', '.join(looks)}: see integrity.csv."]

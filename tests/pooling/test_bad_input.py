@@ -382,7 +382,7 @@ def test_a_trial_without_scatter_does_not_stop_the_one_stage_model(tmp_path):
     done = command(tmp_path, wide, *OUTCOME, "--by", "age")
     assert done.exit_code == 0, done.output
     assert "the one-stage model could not be fitted" in done.output
-    assert "Checks of the data want a look in T1" in done.output
+    assert "Checks of the data have findings to review in T1" in done.output
 
 
 def test_a_trial_in_another_unit_is_named(tmp_path):
