@@ -232,8 +232,8 @@ class _GroupRanges:
         for rule in options.meta:
             fit = _range_of(moments, rule, self.plan)
             if self.plan == "random":
-                weights = "precision" if rule == "frequentist" else "people"
-                draws = pivotal_draws(moments, options.bootstrap, self.seed, weights)
+                by = "precision" if rule == "frequentist" else "people"
+                draws = pivotal_draws(moments, options.bootstrap, self.seed, by)  # type: ignore[arg-type]
             else:
                 draws = fixed_draws(moments, options.bootstrap, self.seed)
             for kind in _KINDS[self.plan]:

@@ -417,7 +417,8 @@ def reference_model(document: Any, name: str) -> ReferenceModel:
         )
     read = validate(_Document, document, name)
     try:
-        groups = [entry.distribution() for entry in (*read.curves, *read.strata)]
+        groups = [entry.distribution() for entry in read.curves]
+        groups += [entry.distribution() for entry in read.strata]
     except (ValueError, IndexError, OverflowError) as error:
         raise InputError(
             f"{name} is damaged: {type(error).__name__} in its groups.",

@@ -20,7 +20,7 @@ from .curves.measure import curve_limits_alone, curve_tables
 from .meta import META, participants_meta
 from .model import SAMPLING_ERROR, STRATA, stratum_model
 from .options import NONPARAMETRIC_MIN_N, Method, ReferenceOptions
-from .results import Account, Allometry, Outlier, ReferenceLimit, ReferenceRanges
+from .results import Account, Allometry, Outlier, ReferenceLimit, ReferenceRanges, Status
 from .select import (
     ALL,
     CONVENTIONS,
@@ -133,7 +133,7 @@ def _methods_of(options: ReferenceOptions, participants: Participants) -> tuple[
     if options.method is not None:
         return (options.method,)
     ages = participants.age_years[np.isfinite(participants.age_years)]
-    return (STRATA,) if options.repeated or len(np.unique(ages)) < 5 else (STRATA, "lms")
+    return ("strata",) if options.repeated or len(np.unique(ages)) < 5 else ("strata", "lms")
 
 
 def _curve_methods(methods: Sequence[Method]) -> list[Method]:
@@ -359,7 +359,8 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
         width = None if low is None or high is None else high - low
         for index, centile in enumerate(options.centiles):
             limit = f.printed[index] if f.printed else None
-            notes, status = list(first), "suppressed"
+            notes = list(first)
+            status: Status = "suppressed"
             if limit is not None:
                 notes += limit.notes
                 if limit.limit is not None:

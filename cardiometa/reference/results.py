@@ -18,6 +18,7 @@ from .options import NOT_A_REFERENCE, Factor, Method, ReferenceOptions
 if TYPE_CHECKING:
     import pandas as pd
 
+Status = Literal["ok", "small-n", "pooled-thin", "single-trial", "suppressed"]
 # Notes that pages ask for.
 NO_SHARED_TRIAL = "no trial has both groups"
 MAY_BE_TRIALS = f"{NO_SHARED_TRIAL}: the difference may be the trials'"
@@ -64,7 +65,7 @@ class ReferenceLimit(ResultRow):
     ci_low: float | None
     ci_high: float | None
     ci_level: float
-    status: Literal["ok", "small-n", "pooled-thin", "single-trial", "suppressed"]
+    status: Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,7 +379,7 @@ class ReferenceRanges:
 
         Rows of unselected participants say so.
         """
-        found: dict[str, tuple[Any, ...]] = {}
+        found: dict[str, Any] = {}
         shown = suppress_tables(tables, options.min_cell, internal=options.internal)
         for name, rows in shown.items():
             if not options.healthy_only and name != "warnings":

@@ -81,8 +81,8 @@ class CurveData:
     def group(self, ethnicity: int, **more: Any) -> GroupCurves:
         """The curves of a group of these participants."""
         low, high = self.age_range()
-        sizes = {"n": self.n, "trials": self.trials}
-        return GroupCurves(ethnicity=ethnicity, age_low=low, age_high=high, **sizes, **more)
+        more |= {"n": self.n, "trials": self.trials, "age_low": low, "age_high": high}
+        return GroupCurves(ethnicity=ethnicity, **more)
 
 
 def curve_data(participants: Participants, values: np.ndarray, sex: int) -> CurveData:
@@ -359,5 +359,10 @@ def spline_function(basis: SplineBasis | None, coefficients: np.ndarray) -> AgeF
     part = tuple(float(b) for b in coefficients)
     if basis is None:
         return AgeFunction(basis="polynomial", coefficients=part)
-    ends = {"low": basis.low, "high": basis.high, "segments": basis.segments}
-    return AgeFunction(basis="spline", coefficients=part, **ends)
+    return AgeFunction(
+        basis="spline",
+        coefficients=part,
+        low=basis.low,
+        high=basis.high,
+        segments=basis.segments,
+    )

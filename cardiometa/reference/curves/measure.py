@@ -27,11 +27,12 @@ from ..results import (
     CurveParticipants,
     QStatistics,
     ReferenceLimit,
+    Status,
     WormPlot,
 )
 from ..select import ALL, NEEDS_POSITIVE, MeasureData
 from ..strata.checks import age_thirds, calibration_row
-from .curve import FittedCurve, GroupCurves, curve_document, curve_limits
+from .curve import CurveLimits, FittedCurve, GroupCurves, curve_document, curve_limits
 from .fit import KEPT_RANDOM, CurveData, curve_data, location_scale_curves
 from .per_group import separate_curves
 
@@ -58,11 +59,11 @@ class SexCurves:
     counts: tuple[Count, ...]
     options: ReferenceOptions
 
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, Any]:
         """The columns of a row that say what it is of."""
         return {"measure": self.measure, "method": str(self.options.method), "sex": self.sex}
 
-    def limits(self, fitted: FittedCurve, ages: np.ndarray) -> Any:
+    def limits(self, fitted: FittedCurve, ages: np.ndarray) -> CurveLimits:
         """The limits of one of the curves with their intervals."""
         return curve_limits(fitted, ages, self.options.centiles, self.options.ci_level / 100)
 
@@ -180,7 +181,7 @@ def _limit_rows(found: SexCurves) -> Iterator[ReferenceLimit]:
             yield _row(found, group, n=n, kind="population", centile=centile, **few)
         for fitted in group.curves:
             ages = _ages_of(group, options)
-            limits = found.limits(fitted, ages) if len(ages) else None
+            limits: Any = found.limits(fitted, ages) if len(ages) else None
             for index, age in enumerate(ages):
                 for number, centile in enumerate(options.centiles):
                     yield _row(
@@ -221,7 +222,7 @@ def _is_pooled(group: GroupCurves, options: ReferenceOptions) -> bool:
 
 def _row(found: SexCurves, group: GroupCurves, **values: Any) -> ReferenceLimit:
     options, notes = found.options, values.pop("notes")
-    status = "ok"
+    status: Status = "ok"
     if values.get("limit") is None:
         status = "suppressed"
     elif _is_pooled(group, options):

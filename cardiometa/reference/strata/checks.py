@@ -425,8 +425,8 @@ def partition_tests(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator
         for f in fitted
         if (key := f.cell.key)
     }
-    bands, sexes, met = (list(dict.fromkeys(k[i] for k in by_key)) for i in range(3))
-    ethnicities = [e for e in ETHNICITIES if e in met]
+    bands, sexes = dict.fromkeys(k[0] for k in by_key), list(dict.fromkeys(k[1] for k in by_key))
+    ethnicities = [e for e in ETHNICITIES if any(e == k[2] for k in by_key)]
     total = {e: sum(f.cell.n for k, f in by_key.items() if k[2] == e) for e in ethnicities}
     for band in bands:
         if all(sex in sexes for sex in SEXES):
