@@ -88,21 +88,12 @@ def measure_scan(
         raise ValueError(f"labels {labels.labels.shape} do not fit images {cine.pixels.shape}")
     curves = _curves(cine, labels.labels, kept or {})
     lv, quality = curves.lv, labels.quality
-    values: _Values = {
-        "heart_rate_bpm": cine.source.heart_rate_bpm,
-        "frames": cine.phases_of_source or cine.pixels.shape[0],
-        "frame_ms": cine.source.frame_ms,
-        "slices": cine.pixels.shape[1],
-        "spacing_mm": float(np.sqrt(cine.spacing_mm[0] * cine.spacing_mm[1])),
-        "slice_distance_mm": float(cine.slice_distance_mm),
-        "thickness_mm": cine.source.thickness_mm,
-        "quality": None if quality is None else quality.predicted_dice,
-        "bsa_m2": body_surface_area_m2(body.height_cm, body.weight_kg, bsa_formula),
-    }
+    values = _image_values(cine)
+    values["quality"] = None if quality is None else quality.predicted_dice
+    bsa_m2 = values["bsa_m2"] = body_surface_area_m2(body.height_cm, body.weight_kg, bsa_formula)
     details: dict[str, Any] = {}
     if lv is not None:
         values |= _heart_values(cine, curves, lv)
-        bsa_m2 = values["bsa_m2"]
         values |= {name: indexed(values.get(of), bsa_m2) for name, of in INDEX_OF.items()}
         details = _details(cine, curves, lv)
     if quality is not None:
@@ -126,6 +117,19 @@ def measure_scan(
         flags=flags,
         details=details,
     )
+
+
+def _image_values(cine: CineStack) -> _Values:
+    """What is known without labels: geometry, time and heart rate."""
+    return {
+        "heart_rate_bpm": cine.source.heart_rate_bpm,
+        "frames": cine.phases_of_source or cine.pixels.shape[0],
+        "frame_ms": cine.source.frame_ms,
+        "slices": cine.pixels.shape[1],
+        "spacing_mm": float(np.sqrt(cine.spacing_mm[0] * cine.spacing_mm[1])),
+        "slice_distance_mm": float(cine.slice_distance_mm),
+        "thickness_mm": cine.source.thickness_mm,
+    }
 
 
 def lv_extremes(cine: CineStack, labels: np.ndarray) -> Extremes | None:

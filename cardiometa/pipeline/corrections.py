@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import ImageError, InputError, Problem, UsageError
 from ..evaluation.overlap import dice
 from ..files import sha256_bytes, sha256_file
-from ..flags import FLAGS
+from ..flags import FLAGS, limit_of, raised
 from ..measurement.measure import measure_scan
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import BodySize, CineStack, Flag, LabelStack, Measurement, ScanKey
@@ -30,9 +30,6 @@ CORRECTED = "corrected"
 UNCHANGED = "correction-unchanged"
 PHASE_KEPT = "correction-phase-kept"
 FAR = "correction-far-from-model"
-# Dice of all labels at the model's ED between the model's mask and the reader's. Two readers of
-# one heart stay above 0.8; another scan's mask falls far below.
-LEAST_DICE = 0.5
 
 _RV_UNVALIDATED = "rv-unvalidated"
 _STRUCTURES = {1: "lv_cavity", 2: "lv_myocardium", 3: "rv_cavity"}
@@ -260,9 +257,7 @@ def apply_correction(
         },
     }
     if not changed.any():
-        text = "A reader's mask was given; it equals the model's in every voxel."
-        flag = Flag(code=UNCHANGED, level="info", sentence=text)
-        return CorrectedScan(correction=summary, flags=(flag,))
+        return CorrectedScan(correction=summary, flags=(raised(UNCHANGED),))
     confidence = np.array(document["confidence_by_frame"], dtype=np.float32)
     # How sure the model was says nothing about a slice that a reader drew.
     confidence[slices] = np.nan
@@ -274,10 +269,9 @@ def apply_correction(
         flags=tuple(_correction_flags(document, drawn, own, summary)),
     )
     measured = measure_scan(cine, labels, body, bsa_formula)
-    kept, sentence = _left_phases(document, measured, summary["frames_changed"])
+    kept, moves = _left_phases(document, measured, summary["frames_changed"])
     if kept:
-        flag = Flag(code=PHASE_KEPT, level="info", sentence=sentence)
-        labels = replace(labels, flags=(*labels.flags, flag))
+        labels = replace(labels, flags=(*labels.flags, raised(PHASE_KEPT, where=moves)))
         numbers = [int(number) for number in cine.frame_numbers]
         indices = {name: numbers.index(frame) for name, frame in kept.items()}
         measured = measure_scan(cine, labels, body, bsa_formula, kept=indices)
@@ -310,24 +304,18 @@ def _without_model_quality(measured: Measurement) -> Measurement:
 def _correction_flags(
     document: Mapping[str, Any], drawn: np.ndarray, own: np.ndarray, summary: Mapping[str, Any]
 ) -> Iterator[Flag]:
-    yield Flag(
-        code=CORRECTED,
-        level="info",
-        sentence=f"A reader changed {summary['voxels_changed']} voxels in "
-        f"{summary['slices_changed']} images of {len(summary['frames_changed'])} frames; the "
-        "measures are those of the corrected mask.",
+    yield raised(
+        CORRECTED,
+        voxels=summary["voxels_changed"],
+        slices=summary["slices_changed"],
+        count=len(summary["frames_changed"]),
     )
     # In the frame where the model's heart is largest.
     largest = int(np.argmax(np.count_nonzero(own, axis=(1, 2, 3))))
     a, b = drawn[largest] > 0, own[largest] > 0
     share = dice(a, b) if a.any() and b.any() else None
-    if share is not None and share < LEAST_DICE:
-        yield Flag(
-            code=FAR,
-            level="review",
-            sentence=f"The reader's heart and the model's overlap little (Dice {share:.2f}, below "
-            f"{LEAST_DICE:g}): check that the mask belongs to this scan.",
-        )
+    if share is not None and share < limit_of(FAR):
+        yield raised(FAR, value=share)
     # A reader who drew the RV has checked it; one who did not leaves it as the model's.
     if not np.any((drawn == 3) != (own == 3)):
         for flag in document["flags"]:
@@ -338,7 +326,7 @@ def _correction_flags(
 def _left_phases(
     document: Mapping[str, Any], measured: Measurement, changed: list[int]
 ) -> tuple[dict[str, int], str]:
-    """Frames of ED and ES that the reader corrected and the curve then left, and a sentence.
+    """Frames of ED and ES that the reader corrected and the curve then left, and a list of them.
 
     A reader who corrects only ED and ES moves their volumes against those of the neighbouring
     frames, which are still the model's. The extreme of the curve may then be such a neighbour, and
@@ -356,8 +344,4 @@ def _left_phases(
         if int(was) in changed and int(now) not in changed:
             kept[name] = int(was)
             moves.append(f"{phase} at frame {int(was)} (the curve's extreme is frame {int(now)})")
-    sentence = (
-        f"Kept at frames that the reader corrected: {', '.join(moves)}; the other frames are the "
-        "model's."
-    )
-    return kept, sentence
+    return kept, ", ".join(moves)
