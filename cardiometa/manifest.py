@@ -11,6 +11,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 
 from .errors import InputError
 from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes
-from .records import RunRecord
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 1024
@@ -27,6 +27,18 @@ RESEARCH_USE = (
     "Research use only; not a medical device. "
     "The bundled weights were trained on ACDC and are CC BY-NC-SA 4.0."
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What made an output: the part that matters to the result, and the rest in ``run``."""
+
+    command: str
+    format_version: int
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    model: Mapping[str, str] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 def version() -> str:

@@ -1,4 +1,4 @@
-"""The frozen records that cross a folder's border: the map of the program.
+"""The frozen records that cross the borders of several folders.
 
 Units are in the names. Arrays are numpy; axes are named in brackets, ``[t, z, y, x]`` being phase,
 slice, row, column. This module imports numpy and the standard library alone.
@@ -50,7 +50,7 @@ class ScanSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One finding about a scan: ``code`` is fixed, ``sentence`` is for people."""
+    """One finding about a scan: ``code`` is fixed, ``sentence`` is for readers."""
 
     code: str
     level: Level
@@ -132,8 +132,8 @@ class CineStack:
     or half the two gaps where gaps are irregular); ``slice_distance_mm`` median;
     ``frame_times_ms`` ``[t]`` from the R wave, NaN where unknown.
     ``frame_numbers`` ``[t]``: the source's number of each phase, from 0; ``origin`` None unless
-    the source is DICOM. ``phases_of_source``: how many there were, where ED and ES alone were
-    taken out of them; else None.
+    the source is DICOM. ``phases_of_source``: their number where only ED and ES were taken out
+    of them; else None.
     """
 
     pixels: np.ndarray
@@ -177,8 +177,7 @@ class CineStack:
 class ScanQuality:
     """What the network's own doubt says of the labels of one scan.
 
-    ``frames`` are the indices of the frames of the largest and the smallest LV that were looked
-    at; ``features`` lie in 0 to 1, higher is better; ``predicted_dice`` is the mean Dice over
+    ``frames`` are the indices of the frames of the largest and the smallest LV; ``features`` lie in 0 to 1, higher is better; ``predicted_dice`` is the mean Dice over
     the three structures and both frames that the model's calibration predicts from them, None
     where the model's card has no calibration.
     """
@@ -211,7 +210,7 @@ class Predictor(Protocol):
 
     @property
     def context_slices(self) -> int:
-        """Channels a slice is given: itself, or itself between its neighbours."""
+        """Channels per slice: itself, or itself between its neighbours."""
 
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
         """``[n, context, size, size]`` float32 to ``[n, 4, size, size]`` float32 in 0 to 1."""
@@ -271,7 +270,7 @@ class ScanResult:
     document: Mapping[str, Any]
 
 
-# ------------------------------------------------------------------ people and tables
+# ------------------------------------------------------------------ participants and tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +293,7 @@ class CohortTable:
     ``measures`` the measure columns present; ``conventions`` the facts that must not be mixed
     (model_id, model_sha256, papillary, bsa_formula, sequence), each with the values met;
     ``exclusions`` what reading left out (failed scans …), whose rows are in ``unused``, because
-    the person's arm stays true; ``warnings`` sentences for the report.
+    the participant's arm stays true; ``warnings`` sentences for the report.
     """
 
     rows: pd.DataFrame
@@ -307,24 +306,7 @@ class CohortTable:
     unused: pd.DataFrame | None = None
 
 
-# ------------------------------------------------------------------ statistics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialSummary:
-    """Sufficient statistics of one trial (``pooling.md`` 7.1): what federated pooling sends.
-
-    ``columns`` names the variables; ``means`` ``[p]``; ``cross_products`` ``[p, p]`` centred.
-    """
-
-    trial: str
-    n: int
-    columns: tuple[str, ...]
-    means: np.ndarray
-    cross_products: np.ndarray
-
-
-# ------------------------------------------------------------------ report and provenance
+# ------------------------------------------------------------------ reports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,15 +327,3 @@ class Figure:
     caption: str = ""
     svg: str | None = None
     png: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """What made an output: the part that matters to the result, and the rest in ``run``."""
-
-    command: str
-    format_version: int
-    options: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    model: Mapping[str, str] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)

@@ -38,6 +38,7 @@ from ..locking import writing
 from ..manifest import (
     FORMAT_VERSION,
     RESEARCH_USE,
+    RunRecord,
     file_marks,
     library_versions,
     record_text,
@@ -49,7 +50,7 @@ from ..pipeline.merge import frame_csv
 from ..pipeline.result_file import SegmentedScan, read_segmented
 from ..reading.label_file import ScanTarget, UnusableError
 from ..reading.manual_labels import find_labels, read_manual
-from ..records import Exclusion, RunRecord, ScanKey
+from ..records import Exclusion, ScanKey
 
 COMMAND = "evaluate"
 _REASONS = {

@@ -17,13 +17,13 @@ from typing import Any
 from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, read_json, write_text
 from ..locking import OutputLock
-from ..manifest import FORMAT_VERSION, record_text, run_block
+from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..pipeline.cohort_snapshot import Snapshot, read_snapshot, without_withdrawn
 from ..pipeline.merge import write_tables
 from ..pipeline.plan import bodies_of
 from ..pipeline.result_file import SEGMENTATION_NAME, read_record, shown_scans, slim, used_folder
 from ..pipeline.segment import models_of
-from ..records import RunRecord, ScanKey, ScanResult
+from ..records import ScanKey, ScanResult
 
 _READERS = 8
 _SHOWN = 200

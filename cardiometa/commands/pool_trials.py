@@ -27,7 +27,15 @@ from ..files import (
     write_all,
 )
 from ..locking import writing
-from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block, version
+from ..manifest import (
+    FORMAT_VERSION,
+    RunRecord,
+    file_marks,
+    library_versions,
+    record_text,
+    run_block,
+    version,
+)
 from ..pooling.aggregate_effects import is_summaries
 from ..pooling.federated.pool import pool_sites
 from ..pooling.federated.site import read_site
@@ -50,7 +58,7 @@ from ..pooling.results import (
     documents_of,
 )
 from ..privacy.suppression import suppressed_counts
-from ..records import Exclusion, RunRecord
+from ..records import Exclusion
 from ..reports.figures.pooling import PoolingFigure, draw_figures
 from ..reports.pages.pooling import pooling_page, pooling_text
 from ..reports.style import Drawing

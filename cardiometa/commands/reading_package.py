@@ -41,11 +41,11 @@ from ..files import (
 from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
 from ..locking import writing
-from ..manifest import FORMAT_VERSION, record_text, run_block
+from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..pipeline.corrections import CORRECTED
 from ..pipeline.result_file import SEGMENTATION_NAME, read_segmented, scan_folder
 from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
-from ..records import RunRecord, ScanKey
+from ..records import ScanKey
 from .evaluate import KEYS
 
 if TYPE_CHECKING:

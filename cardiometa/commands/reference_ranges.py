@@ -21,11 +21,18 @@ from ..files import (
     write_all,
 )
 from ..locking import writing
-from ..manifest import FORMAT_VERSION, file_marks, library_versions, record_text, run_block
+from ..manifest import (
+    FORMAT_VERSION,
+    RunRecord,
+    file_marks,
+    library_versions,
+    record_text,
+    run_block,
+)
 from ..measurement.indexing import derived_measure
 from ..measurement.measures import MEASURES
 from ..privacy.suppression import suppress_account
-from ..records import Exclusion, RunRecord
+from ..records import Exclusion
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
 from ..reference.options import ReferenceOptions
 from ..reference.ranges import reference_ranges

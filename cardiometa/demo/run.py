@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import RECORD_NAME, canonical_json, check_output, write_text
-from ..manifest import FORMAT_VERSION, record_text, run_block
-from ..records import RunRecord
+from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from . import truth
 from .cohort import TrueScan, write_cohort
 from .table import large_draw, synthetic_measurements, true_limits

@@ -20,9 +20,9 @@ from ..errors import CohortError, UsageError
 from ..files import RECORD_NAME, check_output, create_new, read_json, remove_leftovers, write_text
 from ..imaging.dicom_seg import need_highdicom
 from ..locking import OutputLock
-from ..manifest import FORMAT_VERSION, record_text, run_block
+from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..privacy.withdrawal import read_withdrawals, remove_erased
-from ..records import RunRecord, ScanKey, ScanResult
+from ..records import ScanKey, ScanResult
 from ..segmentation.model import Model, load_model
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
 from .corrections import CORRECTED

@@ -17,8 +17,8 @@ import numpy as np
 from ...errors import EstimationError, InputError, Problem
 from ...files import canonical_json, sha256_bytes
 from ...privacy.ledger import differ_by_few
-from ...records import CohortTable, TrialSummary
-from ...statistics.mixed.sufficient_statistics import merge_summaries
+from ...records import CohortTable
+from ...statistics.mixed.sufficient_statistics import TrialSummary, merge_summaries
 from ...validation import STRICT, validate
 from ..endpoint.columns import covariate_numbers
 from ..first_stage.arm_sums import OUTCOME, ArmSums

@@ -21,12 +21,12 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from ...records import TrialSummary
 from ...statistics.mixed.sufficient_statistics import (
     ALIAS_TOLERANCE,
     AbsorbedSums,
     ModelColumns,
     TrialBlock,
+    TrialSummary,
     absorb,
     constant_columns,
     merge_summaries,

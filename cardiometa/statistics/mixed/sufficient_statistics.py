@@ -20,8 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...records import TrialSummary
-
 # A column is aliased when the others explain all but this share of its sum of squares. The square
 # root, 3e-6, is the smallest norm of a residual column; R's lm() works with 1e-7 on rows, which
 # sums in double precision cannot promise.
@@ -94,6 +92,20 @@ def transform_summary(
         means=forms[0] + summary.means @ slopes,
         cross_products=slopes.T @ summary.cross_products @ slopes,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSummary:
+    """Sufficient statistics of one trial (``pooling.md`` 7.1): what federated pooling sends.
+
+    ``columns`` names the variables; ``means`` ``[p]``; ``cross_products`` ``[p, p]`` centred.
+    """
+
+    trial: str
+    n: int
+    columns: tuple[str, ...]
+    means: np.ndarray
+    cross_products: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
