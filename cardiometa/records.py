@@ -177,9 +177,10 @@ class CineStack:
 class ScanQuality:
     """What the network's own doubt says of the labels of one scan.
 
-    ``frames`` are the indices of the frames of the largest and the smallest LV; ``features`` lie in 0 to 1, higher is better; ``predicted_dice`` is the mean Dice over
-    the three structures and both frames that the model's calibration predicts from them, None
-    where the model's card has no calibration.
+    ``frames`` are the indices of the frames of the largest and the smallest LV; ``features`` lie in
+    0 to 1, higher is better; ``predicted_dice`` is the mean Dice over the three structures and both
+    frames that the model's calibration predicts from them, None where the model's card has no
+    calibration.
     """
 
     frames: tuple[int, int]
