@@ -125,7 +125,7 @@ def _row_problems(frame: pd.DataFrame, name: str) -> list[Problem]:
     problems += [
         Problem(
             where=f"{name}, trial {trial}",
-            what="it stands there twice",
+            what="it appears twice",
             why="It would count double.",
         )
         for trial in sorted(set(twice))
@@ -133,7 +133,7 @@ def _row_problems(frame: pd.DataFrame, name: str) -> list[Problem]:
     if "n" in frame:
         wrong = frame["n"].notna() & ((frame["n"] < 1) | (frame["n"] % 1 != 0))
         problems += [
-            Problem(where=f"{name}, trial {t}", what="n is not a whole number of people")
+            Problem(where=f"{name}, trial {t}", what="n is not a whole number of participants")
             for t in frame["trial"][wrong]
         ]
     return problems
@@ -156,11 +156,9 @@ def _on_analysis_scale(
     backwards = ~((low < estimate) & (estimate < high))
     if backwards.any():
         raise TableError(
-            f"{name}: some intervals do not hold their estimate.",
+            f"{name}: some intervals do not contain their estimate.",
             problems=[
-                Problem(
-                    where=f"{name}, trial {t}", what="ci_low < estimate < ci_high does not hold"
-                )
+                Problem(where=f"{name}, trial {t}", what="ci_low < estimate < ci_high is not true")
                 for t in frame["trial"][backwards]
             ],
         )

@@ -1,8 +1,9 @@
-"""The same people analysed twice: with the harmonised values and with the trials' own reported.
+"""The same participants analysed with the harmonised values and with the trials' reported ones.
 
-What harmonising the image analysis did is told in the outcome's unit: the pooled effect, the
+The effect of harmonising the image analysis is given in the outcome's unit: the pooled effect, the
 residual SD, the standard error and tau of both, with intervals from one bootstrap of the same
-people. Nothing is concluded from I², which rises when measurement noise falls (``pooling.md`` 9).
+participants. Nothing is concluded from I², which rises when measurement noise falls
+(``pooling.md`` 9).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,12 +29,13 @@ from .second_stage.two_stage import effect_rows, estimates_of
 
 PREFIX = "reported_"
 DRAWS = 1000
+_SHOWN = ("trial", "pooled")
 QUANTITIES = ("pooled effect", "standard error", "residual SD", "tau")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Rows of ``effects.csv`` from the reported values, and the comparison on the same people.
+    """Rows of ``effects.csv`` from the reported values, and the comparison of both sources.
 
     ``compared`` are the trials and headlines of both sources, for the figure.
     """
@@ -61,16 +64,30 @@ def compare_reported(
     compared: list[EffectRow] = []
     rows: list[ComparisonRow] = []
     for arm in [arm for arm in stages[0].arms if arm in stages[1].arms]:
-        own, theirs = (_rows_of(stage, arm, plain) for stage in stages)
-        theirs = [replace(row, source="reported") for row in theirs]
-        effects += theirs
-        compared += [row for row in (*own, *theirs) if row.headline and row.model == "two-stage"]
+        for stage, source in zip(stages, ("harmonised", "reported"), strict=True):
+            found = list(effect_rows(stage.studies[arm], plain))
+            if options.model != "two-stage":
+                found += one_stage(stage.sums, stage.studies[arm], plain).rows
+            found = [replace(row, source=source) for row in found if row.analysis in _SHOWN]
+            effects += found if source == "reported" else []
+            compared += [row for row in found if row.headline and row.model == "two-stage"]
         rows += _comparison(stages, arm, plain)
+    people = stages[0].people
+    in_two_arms = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    lost = set(in_two_arms["trial"]) - {trial.trial for trial in stages[0].trials}
+    warnings = []
+    if lost:
+        warnings.append(
+            "Harmonised and reported values are compared without "
+            f"{', '.join(sorted(lost))}, where no two arms have both."
+        )
+    if options.tau2 != "reml":
+        warnings.append("The bootstrap of harmonised against reported values uses REML for tau².")
     return Comparison(
         effects=tuple(effects),
         compared=tuple(compared),
         rows=tuple(rows),
-        warnings=tuple(_warnings(stages, options)),
+        warnings=tuple(warnings),
     )
 
 
@@ -99,28 +116,6 @@ def paired_tables(table: CohortTable, options: PoolingOptions) -> tuple[CohortTa
     )
 
 
-def _rows_of(stage: FirstStage, arm: str, options: PoolingOptions) -> list[EffectRow]:
-    rows = list(effect_rows(stage.studies[arm], options))
-    if options.model != "two-stage":
-        rows += one_stage(stage.sums, stage.studies[arm], options).rows
-    return [row for row in rows if row.analysis in ("trial", "pooled")]
-
-
-def _warnings(stages: Sequence[FirstStage], options: PoolingOptions) -> list[str]:
-    found = []
-    people = stages[0].people
-    compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
-    lost = set(compared["trial"]) - {trial.trial for trial in stages[0].trials}
-    if lost:
-        found.append(
-            "Harmonised and reported values are compared without "
-            f"{', '.join(sorted(lost))}, which have not both for two arms."
-        )
-    if options.tau2 != "reml":
-        found.append("The bootstrap of harmonised against reported values uses REML for tau².")
-    return found
-
-
 # ------------------------------------------------------------------ the paired bootstrap
 
 
@@ -129,11 +124,11 @@ def _comparison(
 ) -> list[ComparisonRow]:
     """Four quantities of both sources, their difference, and intervals from the same draws.
 
-    Participants are drawn within trial and arm, the same for both sources. Drawing adds the
-    people's noise to the spread between trials once more; each interval is therefore moved so that
+    Participants are drawn within trial and arm, the same for both sources. Drawing adds
+    their noise to the spread between trials once more; each interval is therefore moved so that
     its median is the estimate.
     """
-    usable = [_estimable(stage, arm) for stage in stages]
+    usable = [[s for s in stage.studies[arm] if s.estimable] for stage in stages]
     names = [study.trial for study in usable[0] if study.trial in {s.trial for s in usable[1]}]
     if not names:
         return []
@@ -144,14 +139,19 @@ def _comparison(
     for q, quantity in enumerate(QUANTITIES):
         if quantity == "tau" and len(names) < 2:
             continue
+        cells: dict[str, Any] = {}
         a, b = seen[0][q], seen[1][q]
-        positive = quantity != "pooled effect"
-        own, theirs = drawn[0][:, q], drawn[1][:, q]
-        limits = [
-            _moved(draws, estimate, tails, positive=positive)
-            for draws, estimate in ((own, a), (theirs, b))
-        ]
-        gap = _moved(theirs - own, b - a, tails, positive=False)
+        own, other = drawn[0][:, q], drawn[1][:, q]
+        for name, draws, estimate in (
+            ("harmonised", own, a),
+            ("reported", other, b),
+            ("difference", other - own, b - a),
+        ):
+            low, middle, high = np.quantile(draws, [tails[0], 0.5, tails[1]])
+            ends = (estimate + float(low - middle), estimate + float(high - middle))
+            if quantity != "pooled effect" and name != "difference":
+                ends = (max(ends[0], 0.0), max(ends[1], 0.0))
+            cells |= {name: estimate, f"{name}_low": ends[0], f"{name}_high": ends[1]}
         rows.append(
             ComparisonRow(
                 outcome=options.outcome,
@@ -159,30 +159,10 @@ def _comparison(
                 control=options.control,
                 quantity=quantity,
                 k=len(names),
-                harmonised=a,
-                harmonised_low=limits[0][0],
-                harmonised_high=limits[0][1],
-                reported=b,
-                reported_low=limits[1][0],
-                reported_high=limits[1][1],
-                difference=b - a,
-                difference_low=gap[0],
-                difference_high=gap[1],
+                **cells,
             )
         )
     return rows
-
-
-def _moved(
-    draws: np.ndarray, estimate: float, tails: Sequence[float], *, positive: bool
-) -> tuple[float, float]:
-    low, middle, high = np.quantile(draws, [tails[0], 0.5, tails[1]])
-    ends = (estimate + float(low - middle), estimate + float(high - middle))
-    return (max(ends[0], 0.0), max(ends[1], 0.0)) if positive else ends
-
-
-def _estimable(stage: FirstStage, arm: str) -> list[Study]:
-    return [study for study in stage.studies[arm] if study.estimable]
 
 
 def _seen(studies: Sequence[Study]) -> tuple[float, ...]:
@@ -218,7 +198,7 @@ def _drawn(
 
 
 def _counts(trial: Analysed, rng: np.random.Generator) -> np.ndarray:
-    """How often each person is drawn, ``[draws, n]``: as many of each arm as there are."""
+    """How often each participant is drawn, ``[draws, n]``: as many of each arm as there are."""
     arms = trial.rows["arm"].to_numpy()
     counts = np.zeros((DRAWS, len(arms)))
     for arm in sorted(set(arms)):

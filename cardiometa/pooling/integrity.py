@@ -68,7 +68,7 @@ def check_trials(
 ) -> tuple[tuple[IntegrityRow, ...], list[str]]:
     """Every check of every trial, and what the report must say of them.
 
-    ``table`` has every participant once; ``people`` is the endpoint's, with ``code`` and fate.
+    ``table`` has every participant once; ``people`` is the endpoint's, with ``code`` and deaths.
     """
     randomised = compared(people)
     trials = text_column(table.rows, "trial")
@@ -259,8 +259,8 @@ def _last_digits(trial: str, rows: pd.DataFrame, options: PoolingOptions) -> Ite
             continue
         values = number_column(rows, name).dropna().to_numpy()
         scaled = (values * 10**decimals for decimals in range(_MOST_DECIMALS + 1))
-        whole = (v for v in scaled if np.allclose(v, np.round(v), rtol=0, atol=1e-6))
-        rounded = next(whole, None)  # None: more decimals than can be judged
+        rounded_to = (v for v in scaled if np.allclose(v, np.round(v), rtol=0, atol=1e-6))
+        rounded = next(rounded_to, None)  # None: more decimals than can be judged
         if rounded is None or len(values) < _LEAST_DIGITS:
             continue
         counts = np.bincount(np.round(np.abs(rounded)).astype(np.int64) % 10, minlength=10)

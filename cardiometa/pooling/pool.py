@@ -318,16 +318,18 @@ def _sensitivity(
     stage: FirstStage,
     summaries: SummaryTable | None,
 ) -> tuple[list[EffectRow], list[str]]:
-    """The headline without rows under review, and by change and follow-up beside ANCOVA."""
+    """The headline without rows under review, and besides ANCOVA by change and by follow-up."""
     wanted: list[tuple[PoolingOptions, str]] = []
     warnings: list[str] = []
-    if options.effect in EVENTS:  # known of everyone, whatever became of the scan
+    if options.effect in EVENTS:  # known whether the scan is usable or not
         return [], []
     if options.status == "all" and (_review_rows(table) or 0) > 0:
         wanted.append((replace(options, status="ok"), WITHOUT_REVIEW))
     if options.effect in DIFFERENCES and stage.people["died"].any() and summaries is None:
         if options.cluster:
-            warnings.append("No worst-rank sensitivity analysis: it takes people for independent.")
+            warnings.append(
+                "No worst-rank sensitivity analysis: it assumes independent participants."
+            )
         elif options.worse or options.outcome in WORSE:
             wanted.append((as_worst_rank(options), WORST_RANK))
         else:

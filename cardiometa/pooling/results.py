@@ -31,7 +31,7 @@ class Study:
     """One trial's effect as the second stage takes it, from rows or from a publication.
 
     ``estimate`` and ``se`` on the analysis scale (ratios: log), None where the trial cannot give
-    one; ``df`` infinite where only a normal law is known; counts None where not known.
+    one; ``df`` infinite where only a normal distribution is known; counts None where not known.
     """
 
     trial: str
@@ -88,9 +88,9 @@ class EffectRow:
 
     The last five are no columns; they say as data what ``note`` says in words. ``label`` names the
     analysis where it is not the main one (``change score``). ``suppressed``: numbers of this row
-    were removed, because they are of fewer people than the least cell (``small_counts`` names the
-    counts, ``control`` or ``active`` or ``events``; empty: the row itself), or because they would
-    give such a number back. ``aggregate``: a published effect, no participants' data.
+    were removed, because they are of fewer participants than the least cell (``small_counts``
+    names the counts, ``control`` or ``active`` or ``events``; empty: the row itself), or because
+    they would give such a number back. ``aggregate``: a published effect, no participants' data.
     """
 
     analysis: str
@@ -309,7 +309,7 @@ class RegressionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRow:
-    """One row of ``compare_reported.csv``: one quantity of both sources on the same people.
+    """One row of ``compare_reported.csv``: one quantity of both sources on the same participants.
 
     ``difference`` is reported less harmonised; the limits are of one paired bootstrap. All in the
     outcome's unit.
@@ -423,7 +423,7 @@ class DeltaRow:
 class IntegrityRow:
     """One row of ``integrity.csv``: a check of one trial.
 
-    ``result`` is ``ok``, ``look`` (a person should) or ``not-checked``; ``value`` is the number
+    ``result`` is ``ok``, ``look`` (to be reviewed) or ``not-checked``; ``value`` is the number
     that decided, where the check has one. Not columns: ``other_unit``, the outcome seems to be in
     another unit; ``suppressed``, counts were removed, which ``sentence`` says after ``statement``.
     """
@@ -455,7 +455,7 @@ class Accounting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowCounts:
-    """Trials and participants for the flow diagram; None where nobody stated the count.
+    """Trials and participants for the flow diagram; None where the count is not stated.
 
     ``provided`` are those in the table, ``aggregate`` trials known by a published effect.
     """
@@ -526,6 +526,6 @@ def documents_of(rows: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Key of an order in which ``T2`` stands before ``T10``."""
+    """Key of an order in which ``T2`` is before ``T10``."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)

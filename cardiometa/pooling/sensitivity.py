@@ -3,7 +3,7 @@
 The delta-adjusted effect: what if those without an outcome did worse than the analysis assumes.
 
 A pattern mixture: in each trial those of the active arm without the outcome are taken to be
-``delta`` units away from what people like them with the outcome had. The trial's effect then moves
+``delta`` units from what similar participants with the outcome had. The trial's effect then moves
 by delta x their share, its variance by the uncertainty of that share (White, Carpenter & Horton
 2018, Stat Sin 28:1985; Cro et al. 2020, Stat Med 39:2815). Delta 0 is the analysis itself.
 """
@@ -50,7 +50,7 @@ _SEARCH = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """The share without an outcome, of ``n`` people."""
+    """The share without an outcome, of ``n`` participants."""
 
     share: float
     n: int
@@ -61,8 +61,8 @@ def delta_rows(
 ) -> tuple[DeltaRow, ...]:
     """The pooled effect of one active arm on a grid of delta, and where its conclusion turns.
 
-    The grid is in steps of a quarter of the trials' median residual SD; nothing where nobody of
-    the active arm lacks the outcome. ``people`` as `participants_by_arm` takes it.
+    The grid is in steps of a quarter of the trials' median residual SD; nothing where none
+    of the active arm lacks the outcome. ``people`` as `participants_by_arm` takes it.
     """
     arm = next(study.arm for study in studies if study.estimable)
     return delta_rows_of(studies, _missing_by_trial(people, arm, options), options)
@@ -91,7 +91,7 @@ def delta_rows_of(
 def _missing_by_trial(
     people: pd.DataFrame, arm: str, options: PoolingOptions
 ) -> dict[str, Missing]:
-    """The share without an outcome of the arm's people that the estimand is about."""
+    """The share without an outcome of the arm's participants that the estimand is about."""
     mine = compared(people)
     mine = mine[mine["arm"] == arm]
     if options.estimand == "while-alive":
@@ -111,9 +111,9 @@ def _moved(study: Study, missing: Missing | None, delta: float) -> Study:
 
 
 def _tipping_points(at: Callable[[float], EffectRow], unit: float) -> list[float]:
-    """On either side the delta nearest to 0 at which the interval comes to hold 0.
+    """On either side the delta nearest to 0 at which the interval comes to include 0.
 
-    None where the interval holds 0 as it is, or does not within five residual SDs.
+    None where the interval includes 0 as it is, or does not within five residual SDs.
     """
     start = at(0.0)
     assert start.ci_low is not None
@@ -175,12 +175,12 @@ def tipping_sentence(rows: Sequence[DeltaRow], arm: str, unit: str) -> str:
     if not points:
         return (
             f"{arm}: no shift of up to five residual SDs of those without the outcome would make "
-            "the interval hold 0."
+            "the interval include 0."
         )
     values = " or ".join(f"{row.delta:+.3g}".replace("-", "−") for row in points)
     # A difference of percentages is in points; "15 % away" would read as a ratio.
     unit = "percentage points" if unit == "%" else unit
     return (
-        f"{arm}: the interval would hold 0 if those of this arm without the outcome were on "
-        f"average {values} {unit} away from people like them who have it."
+        f"{arm}: the interval would include 0 if those of this arm without the outcome were on "
+        f"average {values} {unit} away from similar participants who have it."
     ).replace("  ", " ")

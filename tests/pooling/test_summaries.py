@@ -79,7 +79,7 @@ def test_every_wrong_row_is_named():
         {"trial": ["a", "a", "", "d"], "estimate": [1, 2, 3, None], "se": [1, 1, 1, 1]},
         PoolingOptions(),
     )
-    assert "stands there twice" in text
+    assert "appears twice" in text
     assert "no trial name" in text
     assert "trial d: estimate is empty" in text
     assert "positive" in refused({"trial": ["a"], "estimate": [1], "se": [0]}, PoolingOptions())

@@ -63,10 +63,10 @@ def with_deaths(
 WORST_RANK = "win odds, deaths the worst rank"
 _WORDS = {
     "while-alive": "Estimand: the difference among those alive at the follow-up; it compares "
-    "groups that survival may have made unlike, so deaths by arm and the worst-rank analysis stand "
-    "beside it.",
-    "hypothetical": "Estimand: the difference had nobody died before the follow-up; those who died "
-    "are taken to have had the outcomes of the living who were like them.",
+    "groups that survival may have made unlike, so deaths by arm and the worst-rank analysis are "
+    "given too.",
+    "hypothetical": "Estimand: the difference had no participant died before the follow-up; those "
+    "who died are taken to have had the outcomes of similar survivors.",
     "worst-rank": "Estimand: a death before the follow-up is the worst outcome, an earlier one "
     "the worse (Lachin 1999; Matsouaka & Betensky 2015).",
 }
@@ -214,15 +214,15 @@ def analysed_trials(
     design = design_of(eligible, endpoint, options)
     chosen = []
     for trial, part in people[people["code"] == ""].groupby("trial", sort=True):
-        everyone = design.loc[eligible.index[eligible["trial"] == trial]]
+        randomised = design.loc[eligible.index[eligible["trial"] == trial]]
         mine = design.loc[part.index]
         imputed = {
             str(name): int(mine[name].isna().sum())
             for name in mine.columns
-            if everyone[name].notna().any()
+            if randomised[name].notna().any()
         }
         # A column without any value in this trial becomes constant, and is absorbed as such.
-        filled = mine.fillna(everyone.mean()).fillna(0.0)
+        filled = mine.fillna(randomised.mean()).fillna(0.0)
         own = [name for name in ("time", "died", "death_day", "cluster") if name in part]
         rows = part[[*KEY, "arm", "outcome", "baseline", *own]].copy()
         if options.effect == "change":

@@ -527,9 +527,9 @@ def _covariate(
     known = rows[KEY].assign(value=known_text(rows, name))
     if roster is not None and name in roster:
         keys = {column: text_column(roster, column) for column in KEY}
-        person = pd.DataFrame({**keys, "value": known_text(roster, name)})
-        person.index = pd.RangeIndex(-len(person), 0)  # not a row number of a scan
-        known = pd.concat([known, person])
+        own = pd.DataFrame({**keys, "value": known_text(roster, name)})
+        own.index = pd.RangeIndex(-len(own), 0)  # not a row number of a scan
+        known = pd.concat([known, own])
     known = known[known["value"] != ""]
     changes = bool(known.drop_duplicates().duplicated(KEY).any())
     use = known.loc[known.index.isin(baseline_rows.index)] if changes else known
@@ -548,7 +548,7 @@ def _covariate(
 def _refuse_unclear_categories(name: str, values: pd.Series[str]) -> None:
     """Refuse words among numbers, and so many words that they must be numbers written wrongly.
 
-    A covariate of words enters as categories: one ``65 y`` among ages would quietly turn all of
+    A covariate of words enters as categories: one ``65 y`` among ages would silently turn all of
     them into categories. ``values`` has one known value per participant.
     """
     _, words = as_numbers(values)

@@ -131,7 +131,7 @@ def form_of(sums: ArmSums, arm: str, column: str, centres: Mapping[str, float]) 
 def whole_trial(
     sums: ArmSums, columns: Sequence[str], centres: Mapping[str, float] | None = None
 ) -> TrialSummary:
-    """The sums of a whole trial for a model's ``columns``, all arms merged."""
+    """The sums of an entire trial for a model's ``columns``, all arms merged."""
     parts = []
     for arm, summary in sums.arms.items():
         forms = np.column_stack([form_of(sums, arm, name, centres or {}) for name in columns])
@@ -166,8 +166,8 @@ _NO_RESIDUAL = 1e-12
 def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
     """One `Study` for each active arm of the trial against its control.
 
-    A comparison that the trial's data cannot give (an arm without people, an arm that a covariate
-    explains wholly, no residual degrees of freedom, an outcome without variation) has no estimate
+    A comparison that the trial's data cannot give (an empty arm, an arm that a covariate explains
+    completely, no residual degrees of freedom, an outcome without variation) has no estimate
     and a note that says why. Nothing is guessed.
     """
     arm_names = [arm_column(arm) for arm in sums.active]
@@ -239,8 +239,8 @@ def solve_effects(left: AbsorbedSums, arm_names: Sequence[str]) -> ArmFit | str:
         residual_sd=float(np.sqrt(rss / df)),
         reasons=tuple(
             "no participant analysed in the active arm"
-            if nobody
+            if is_empty
             else "the covariates explain this arm completely: no separate effect" * bool(explained)
-            for explained, nobody in zip(blocked, empty, strict=True)
+            for explained, is_empty in zip(blocked, empty, strict=True)
         ),
     )

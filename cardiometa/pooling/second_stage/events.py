@@ -4,7 +4,7 @@ Variances: odds ratio Robins, Breslow & Greenland (1986), risk ratio Greenland &
 difference Sato, Greenland & Robins (1989). One common effect. With few events inverse-variance
 weights come from the same few events as the estimates; these do not.
 
-All rows of an endpoint of events: two-stage, Mantel-Haenszel beside it, Cox in one stage.
+All rows of an endpoint of events: two-stage, Mantel-Haenszel in addition, Cox in one stage.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RARE = 0.01
 
 
 def tables_of(studies: Sequence[Study]) -> np.ndarray:
-    """``[k, 4]``: events and people of the active arm, events and people of the control."""
+    """``[k, 4]``: events and n of the active arm, events and n of the control."""
     known = [
         (s.events_active, s.n_active, s.events_control, s.n_control)
         for s in studies
@@ -220,7 +220,7 @@ def fit_stratified(
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, float] | None:
     """The Cox model over trials as strata: arms, log hazard ratios, covariance, log likelihood.
 
-    The covariates' coefficients are of each trial; they are solved for beside the arms' in every
+    The covariates' coefficients are of each trial; they are solved for with the arms' in every
     step, each trial filling its own block of one information matrix.
     """
     arms = tuple(sorted({name for trial in trials for name in trial.rows["arm"]} - {control}))

@@ -8,7 +8,7 @@ and covariates are centred by trial, so that no comparison between trials enters
 Several arms: a trial's contrasts with its control are one vector; their covariance within the trial
 comes from its own model (the shared control makes them alike), between trials it is tau² (I + J)/2,
 which gives every contrast between any two arms the same variance tau² (Higgins & Whitehead 1996;
-Salanti et al. 2008). These rows are shown beside the main analysis of each arm alone.
+Salanti et al. 2008). These rows are in addition to the main analysis of each arm.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def fit_arm(
     options: PoolingOptions,
     *,
     residual: str | None = None,
-    held: np.ndarray | None = None,
+    known: np.ndarray | None = None,
 ) -> OneStageFit:
     """The model of one arm; the other arms of a trial are its own, as in the first stage.
 
     The effect is the first coefficient, its variance the first theta (unless it is common).
-    ``held`` are residual variances that are taken as known.
+    ``known`` are residual variances that are not estimated.
     """
     residual = residual or options.residual
     common = options.tau2 == "fe"
@@ -106,7 +106,7 @@ def fit_arm(
         residual=residual,
         restricted=options.tau2 != "ml",
         common_effect=common and options.random_effects == "effect",
-        held=held,
+        held=known,
     )
 
 
@@ -279,9 +279,9 @@ def check_of(
     y, v = estimates_of(studies)
     method = likelihood_name(options)
     two = pool_estimates(y, v, method)
-    held = np.array([study.residual_sd or math.nan for study in studies]) ** 2
+    known = np.array([study.residual_sd or math.nan for study in studies]) ** 2
     plain = replace(options, tau2="fe" if method == "fe" else "reml", random_effects="effect")
-    fixed = fit_arm(sums, studies[0].arm, plain, residual="by-trial", held=held)
+    fixed = fit_arm(sums, studies[0].arm, plain, residual="by-trial", known=known)
     reference = pool_estimates(y, v, plain.tau2)
     gap = abs(float(fixed.beta[0]) - reference.estimate) / reference.se_wald
     gap = max(
@@ -304,7 +304,7 @@ def check_of(
         difference=estimate - two.estimate,
         tau2_two_stage=two.tau2,
         tau2_one_stage=effect_variance(fit, options),
-        reason=_reason(estimate - two.estimate, two.se_wald, held, options),
+        reason=_reason(estimate - two.estimate, two.se_wald, known, options),
         random_effects=options.random_effects,
         intercept_sd=deviation,
         correlation=correlation,
@@ -340,7 +340,7 @@ def _warnings(
     if check.k < FEW_TRIALS:
         found.append(
             f"{arm}: with fewer than five trials Kenward-Roger intervals can be very wide or rest "
-            "on hardly any degrees of freedom; read them beside the two-stage intervals."
+            "on hardly any degrees of freedom; compare them with the two-stage intervals."
         )
     if not check.converged:
         found.append(

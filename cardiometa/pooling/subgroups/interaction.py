@@ -274,7 +274,7 @@ _ACROSS = "across:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneStageInteraction:
-    """The fit, where in ``beta`` the within-trial interactions stand, and the across-trial ones."""
+    """The fit, where in ``beta`` the within-trial interactions are, and the across-trial ones."""
 
     fit: OneStageFit
     within: tuple[int, ...]

@@ -18,7 +18,7 @@ from ..options import EVENTS, PoolingOptions
 
 AGE = "age_years"
 LEVEL_PREFIX = "level:"
-LEAST_IN_CELL = 2  # pooling.md 2.3: fewer people of an arm and level give no effect of their own
+LEAST_IN_CELL = 2  # pooling.md 2.3: fewer per arm and level give no effect of their own
 _ORDER = {"sex": SEXES, "ethnicity": ETHNICITIES}
 # An interaction is read per so many units of the covariate.
 PER = {AGE: (10.0, "per 10 years")}
@@ -30,8 +30,8 @@ class ModifierSums:
 
     ``levels`` are empty for a number; the first is the reference. ``sums`` has a trial's columns:
     its nuisance, then ``value`` or ``level:<name>`` of each level it has, and the outcome.
-    ``counts`` are people by (trial, level, arm), level ``""`` for a number; ``left_out`` are
-    (trial, level) cells with too few people; ``unknown`` counts people without a value;
+    ``counts`` are participants by (trial, level, arm), level ``""`` for a number; ``left_out`` are
+    (trial, level) cells with too few of them; ``unknown`` counts those without a value;
     ``members`` are the rows used, by (trial, arm), where the rows are here; of events ``own`` are
     the modifier's columns of these rows, by trial.
     """
@@ -88,8 +88,8 @@ def modifier_sums(
 ) -> ModifierSums:
     """The sums for one modifier; ``values`` are the participants' texts by the rows' index.
 
-    Numbers stay numbers. Someone whose value is unknown is left out of this analysis alone, and
-    so is a level with fewer than ``least`` people in an arm of a trial.
+    Numbers stay numbers. Participants without a value are left out of this analysis alone, and so
+    is a level with fewer than ``least`` of them in an arm of a trial.
     """
     numbers = covariate_numbers(values)
     known = values != ""
@@ -100,16 +100,15 @@ def modifier_sums(
     counts: dict[tuple[str, str, str], int] = {}
     members: dict[tuple[str, str], frozenset[object]] = {}
     own: dict[str, pd.DataFrame] = {}
+    unknown = 0
     for trial in trials:
-        index = both_arms(trial, arm, options.control)
-        index = index[known.loc[index].to_numpy()]
-        part = trial.rows.loc[index]
+        part = _known_rows(trial, known, arm, options)
+        unknown += len(both_arms(trial, arm, options.control)) - len(part)
         sizes = part["arm"].value_counts()
-        x = numbers.loc[index] / unit
         if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < least:
             continue
         members |= _members(trial.trial, part["arm"])
-        own[trial.trial] = pd.DataFrame({VALUE: x})
+        own[trial.trial] = pd.DataFrame({VALUE: numbers.loc[part.index] / unit})
         chosen.append(sums_with(trial, part, name, own[trial.trial], options))
         counts |= {(trial.trial, "", a): int(sizes[a]) for a in (options.control, arm)}
     return ModifierSums(
@@ -120,10 +119,17 @@ def modifier_sums(
         sums=tuple(chosen),
         counts=counts,
         left_out=(),
-        unknown=_unknown(trials, known, arm, options),
+        unknown=unknown,
         members=members,
         own=own if options.effect in EVENTS else {},
     )
+
+
+def _known_rows(
+    trial: Analysed, known: pd.Series[bool], arm: str, options: PoolingOptions
+) -> pd.DataFrame:
+    index = both_arms(trial, arm, options.control)
+    return trial.rows.loc[index[known.loc[index].to_numpy()]]
 
 
 def _members(trial: str, arms: pd.Series[str]) -> dict[tuple[str, str], frozenset[object]]:
@@ -161,12 +167,6 @@ def both_arms(trial: Analysed, arm: str, control: str) -> pd.Index:
     return trial.rows.index[trial.rows["arm"].isin([control, arm])]
 
 
-def _unknown(
-    trials: Sequence[Analysed], known: pd.Series[bool], arm: str, options: PoolingOptions
-) -> int:
-    return sum(int((~known.loc[both_arms(trial, arm, options.control)]).sum()) for trial in trials)
-
-
 def sums_with(
     trial: Analysed, part: pd.DataFrame, name: str, own: pd.DataFrame, options: PoolingOptions
 ) -> ArmSums:
@@ -193,35 +193,37 @@ def _of_levels(
     name, arm = named
     known = values.notna()
     members: dict[tuple[str, str], frozenset[object]] = {}
-    chosen: list[tuple[Analysed, pd.DataFrame, pd.Series[str], list[str]]] = []
+    chosen: list[tuple[Analysed, pd.DataFrame, list[str]]] = []
     counts: dict[tuple[str, str, str], int] = {}
     left_out: list[tuple[str, str]] = []
+    unknown = 0
     for trial in trials:
-        index = both_arms(trial, arm, options.control)
-        index = index[known.loc[index].to_numpy()]
-        part, own = trial.rows.loc[index], values.loc[index]
+        part = _known_rows(trial, known, arm, options)
+        unknown += len(both_arms(trial, arm, options.control)) - len(part)
+        own = values.loc[part.index]
         table = pd.crosstab(own, part["arm"]).reindex(columns=[options.control, arm], fill_value=0)
         enough = table.min(axis=1) >= least
         left_out += [(trial.trial, str(level)) for level in table.index[~enough]]
         usable = [str(level) for level in table.index[enough]]
         if not usable:
             continue
-        for level in usable:
-            for a in (options.control, arm):
-                counts[trial.trial, level, a] = int(table[a][level])
-        mine = own.isin(usable)
-        members |= _members(trial.trial, part.loc[mine, "arm"])
-        chosen.append((trial, part[mine], own[mine], usable))
+        counts |= {
+            (trial.trial, level, a): int(table[a][level])
+            for level in usable
+            for a in (options.control, arm)
+        }
+        part = part[own.isin(usable)]
+        members |= _members(trial.trial, part["arm"])
+        chosen.append((trial, part, usable))
     met = Counter(level for *_, usable in chosen for level in usable)
     ranked = ordered_levels(name, met, order)
     sums = []
-    kept: dict[str, pd.DataFrame] = {}
-    for trial, part, own, usable in chosen:
+    indicators: dict[str, pd.DataFrame] = {}
+    for trial, part, usable in chosen:
+        own = values.loc[part.index]
         columns = {level_column(v): (own == v).astype(float) for v in ranked if v in usable}
-        indicators = pd.DataFrame(columns)
-        if options.effect in EVENTS:
-            kept[trial.trial] = indicators
-        sums.append(sums_with(trial, part, name, indicators, options))
+        indicators[trial.trial] = pd.DataFrame(columns)
+        sums.append(sums_with(trial, part, name, indicators[trial.trial], options))
     return ModifierSums(
         name=name,
         arm=arm,
@@ -230,10 +232,10 @@ def _of_levels(
         sums=tuple(sums),
         counts=counts,
         left_out=tuple(left_out),
-        unknown=_unknown(trials, known, arm, options),
+        unknown=unknown,
         banded=order is not None,
         members=members,
-        own=kept,
+        own=indicators if options.effect in EVENTS else {},
     )
 
 

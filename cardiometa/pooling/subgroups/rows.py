@@ -319,7 +319,7 @@ def _subgroup_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[E
 
 
 def with_holm(rows: Sequence[EffectRow], options: PoolingOptions) -> list[EffectRow]:
-    """Holm's p over all exploratory interactions of one model, beside the raw one.
+    """Holm's p over all exploratory interactions of one model, next to the raw one.
 
     A modifier with several levels counts once, by its joint test where there is one; what the plan
     names beforehand is not adjusted.

@@ -41,7 +41,7 @@ OVERALL, NON_LINEAR = "overall", "non-linear"
 COMMON = "common effect: too few trials for a between-trial covariance"
 _LEAST_TRIALS = 2
 _POINTS = 41
-_EDGE = 0.025  # the curve ends where this share of people are beyond
+_EDGE = 0.025  # the curve ends where this share of participants are beyond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def _of_number(
     }
     values = np.concatenate([part.to_numpy(dtype=float) for part in own.values()] or [np.empty(0)])
     if not len(values):
-        return "nobody has a value"
+        return "no participant has a value"
     step = _step(values)
     knots = common_knots(values, options.spline, step)
     if knots is None:
@@ -142,7 +142,7 @@ def _trial_curve(
     name, arm = named
     part = trial.rows.loc[values.index]
     if part["arm"].nunique() < 2:
-        return "nobody with a value in an arm"
+        return "no participant with a value in an arm"
     basis = restricted_cubic(values.to_numpy(dtype=float), knots)
     names = [f"{VALUE}{j}" for j in range(basis.shape[1])]
     frame = pd.DataFrame(basis, columns=pd.Index(names), index=values.index)
@@ -170,7 +170,7 @@ def _event_curve(
 ) -> tuple[np.ndarray, np.ndarray] | str:
     name, arm = named
     if not 0 < rows["outcome"].sum() < len(rows):
-        return "no events, or nobody without one"
+        return "no events, or events of everyone"
     treat = (rows["arm"] == arm).to_numpy(dtype=float)
     others = [column - column.mean() for column in frame.to_numpy(dtype=float).T]
     wanted = [treat, *(treat * column for column in others)]
