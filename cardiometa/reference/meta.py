@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -601,6 +601,37 @@ def summary_groups(rows: Sequence[SummaryRow], by: Sequence[Factor]) -> tuple[Me
     return tuple(found)
 
 
+def _chosen(
+    by_measure: Mapping[str, Sequence[SummaryRow]], options: ReferenceOptions
+) -> tuple[tuple[str, ...], tuple[Factor, ...]]:
+    """The measures and factors to use; raises TableError where the summaries do not have them."""
+    measures = options.measures or tuple(by_measure)
+    absent = [m for m in measures if m not in by_measure]
+    if absent:
+        raise TableError(f"The summaries have no measure {', '.join(absent)}.")
+    rows = [row for mine in by_measure.values() for row in mine]
+    known: dict[Factor, bool] = {
+        "sex": any(r.sex != ALL for r in rows),
+        "ethnicity": any(r.ethnicity != ALL for r in rows),
+        "age": any(r.age_low is not None for r in rows),
+    }
+    by = tuple(f for f in known if (known[f] if options.by is None else f in options.by))
+    unknown = [f for f in by if not known[f]]
+    if unknown:
+        raise TableError(f"--by {','.join(options.by or ())}: the summaries have no {unknown[0]}.")
+    wrong = [r for m in measures for r in by_measure[m] if r.mean <= 0]
+    if wrong and options.limits == "log":
+        raise TableError(
+            "--limits log needs positive means.",
+            hint="Leave it out, or name the measures that are positive with --measure.",
+            problems=[
+                Problem(where=f"{r.measure}, trial {r.trial}", what=f"mean {r.mean:g}")
+                for r in wrong
+            ],
+        )
+    return measures, by
+
+
 def summary_ranges(
     rows: Sequence[SummaryRow], options: ReferenceOptions, *, name: str, sha256: str
 ) -> ReferenceRanges:
@@ -624,29 +655,7 @@ def summary_ranges(
     if why is not None:
         raise EstimationError(f"{why}.", hint="Use --trial-effect fixed (or auto).")
     by_measure = _by_measure(rows)
-    measures = options.measures or tuple(by_measure)
-    absent = [m for m in measures if m not in by_measure]
-    if absent:
-        raise TableError(f"The summaries have no measure {', '.join(absent)}.")
-    known: dict[Factor, bool] = {
-        "sex": any(r.sex != ALL for r in rows),
-        "ethnicity": any(r.ethnicity != ALL for r in rows),
-        "age": any(r.age_low is not None for r in rows),
-    }
-    by = tuple(f for f in known if (known[f] if options.by is None else f in options.by))
-    unknown = [f for f in by if not known[f]]
-    if unknown:
-        raise TableError(f"--by {','.join(options.by or ())}: the summaries have no {unknown[0]}.")
-    wrong = [r for m in measures for r in by_measure[m] if r.mean <= 0]
-    if wrong and options.limits == "log":
-        raise TableError(
-            "--limits log needs positive means.",
-            hint="Leave it out, or name the measures that are positive with --measure.",
-            problems=[
-                Problem(where=f"{r.measure}, trial {r.trial}", what=f"mean {r.mean:g}")
-                for r in wrong
-            ],
-        )
+    measures, by = _chosen(by_measure, options)
     tables: dict[str, list[Any]] = {"warnings": []}
     participants = 0
     for measure in measures:

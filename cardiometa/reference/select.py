@@ -154,13 +154,11 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
         participant=_texts(frame, "participant_id"),
         visit=_texts(frame, "visit"),
     )
-    number, words = pd.factorize(_texts(frame, "healthy"))
-    healthy = np.array([str(word).lower() for word in words], dtype=object)[number]
     columns = {
         "visit_day": _numbers(frame, "visit_day"),
         "status": _texts(frame, "status"),
         "flags": _texts(frame, "flags"),
-        "healthy": np.where(healthy == "true", 1, np.where(healthy == "false", 0, -1)),
+        "healthy": _coded(frame, "healthy", ("false", "true"), lower=True),
         "sex": _coded(frame, "sex", SEXES),
         "ethnicity": _coded(frame, "ethnicity", ETHNICITIES),
         "age_years": _numbers(frame, "age_years"),
@@ -173,14 +171,7 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
         _drop_not_healthy(kept)
     visit_warnings = _one_visit(kept, options)
     by, warnings = _factors(kept, options)
-    if "sex" in by:
-        kept.drop(kept["sex"] < 0, "participant", "sex-unknown", "sex is unknown")
-    if "age" in by:
-        unknown = ~np.isfinite(kept["age_years"])
-        kept.drop(unknown, "participant", "age-unknown", "age is unknown")
-        first = options.age_bands[0]
-        sentence = f"younger than {first:g} years, the first age band"
-        kept.drop(kept["age_years"] < first, "participant", "age-below-bands", sentence)
+    _drop_unknown(kept, by, options)
     if not len(kept.rows):
         counts = sorted(Counter(e.code for e in kept.exclusions).items())
         raise TableError(
@@ -245,9 +236,13 @@ def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _coded(frame: pd.DataFrame, name: str, codes: Sequence[str]) -> np.ndarray:
-    texts = pd.Index(_texts(frame, name), dtype=object)
-    return np.asarray(pd.Index(list(codes), dtype=object).get_indexer(texts), dtype=np.int64)
+def _coded(
+    frame: pd.DataFrame, name: str, codes: Sequence[str], *, lower: bool = False
+) -> np.ndarray:
+    number, words = pd.factorize(_texts(frame, name))
+    known = [str(word).lower() if lower else word for word in words]
+    found = pd.Index(list(codes), dtype=object).get_indexer(pd.Index(known, dtype=object))
+    return np.asarray(found, dtype=np.int64)[number]
 
 
 def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable:
@@ -298,9 +293,11 @@ def _require_keys(frame: pd.DataFrame) -> None:
 def _drop_scans(kept: RowFilter, options: ReferenceOptions) -> None:
     kept.drop(kept["status"] == "failed", "scan", "failed", "segmentation failed")
     number, flags = pd.factorize(kept["flags"])
-    few = np.array([_FEW_PHASES in text.split(";") for text in flags], dtype=bool)[number]
+    # Tables of earlier versions have underscores in codes.
+    found = [_FEW_PHASES in text.replace("_", "-").split(";") for text in flags]
+    few = np.array(found, dtype=bool)[number]
     sentence = "cine of fewer than 12 phases, whose EDV and EF read low"
-    kept.drop(few, "scan", _FEW_PHASES.replace("_", "-"), sentence)
+    kept.drop(few, "scan", _FEW_PHASES, sentence)
     if options.status == "ok":
         review = kept["status"] == "review"
         kept.drop(review, "scan", "review", "scan asks for review (--status ok)")
@@ -320,6 +317,17 @@ def _drop_not_healthy(kept: RowFilter) -> None:
     kept.drop(unknown, "participant", "healthy-unknown", "not known to be healthy")
     sick = kept["healthy"] == 0
     kept.drop(sick, "participant", "not-healthy", "not healthy by the trial's rule")
+
+
+def _drop_unknown(kept: RowFilter, by: Sequence[Factor], options: ReferenceOptions) -> None:
+    if "sex" in by:
+        kept.drop(kept["sex"] < 0, "participant", "sex-unknown", "sex is unknown")
+    if "age" in by:
+        unknown = ~np.isfinite(kept["age_years"])
+        kept.drop(unknown, "participant", "age-unknown", "age is unknown")
+        first = options.age_bands[0]
+        sentence = f"younger than {first:g} years, the first age band"
+        kept.drop(kept["age_years"] < first, "participant", "age-below-bands", sentence)
 
 
 def _factors(kept: RowFilter, options: ReferenceOptions) -> tuple[tuple[Factor, ...], list[str]]:
