@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from ..evaluation.results import (
     OverlapSummary,
     RepeatabilityRow,
 )
-from ..evaluation.tables import GROUPINGS, add_group_columns, evaluate
+from ..evaluation.tables import ALL, GROUPINGS, add_group_columns, evaluate
 from ..files import RECORD_NAME, canonical_json, check_output, records_csv, sha256_bytes, write_all
 from ..locking import writing
 from ..manifest import (
@@ -57,9 +57,9 @@ _REASONS = {
     "failed": "The scan could not be measured.",
     "no-labels": "There are no labels of this scan.",
     "no-reported": "The trial reported no value of a measure that the model gives.",
-    "nothing-to-compare": "The labels hold no structure that can be compared.",
+    "nothing-to-compare": "The labels contain no structure that can be compared.",
 }
-# Codes that are no fault of the labels: exit 0 whatever their number.
+# Codes that are not the labels' fault: exit 0 whatever their number.
 _EXPECTED = frozenset({"failed", "no-labels", "no-reported"})
 KEYS = ("trial", "participant_id", "visit")
 
@@ -83,7 +83,7 @@ class EvaluateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a run tells its caller while it reads labels."""
+    """Callbacks while labels are read."""
 
     planned: Callable[[int], None] = lambda _: None
     read: Callable[[], None] = lambda: None
@@ -95,8 +95,16 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     Nothing is written where the input cannot be used. Raises UsageError (exit 2) and InputError
     (exit 3).
     """
-    said = _result_options(request)
-    check_output(request.out, command=COMMAND, options=said, overwrite=request.overwrite)
+    # Everything asked for that decides the result; no path, because it may contain a name.
+    options = asdict(request.options)
+    options.pop("margin")
+    options |= {
+        "margins": {name: asdict(m) for name, m in sorted(request.options.margins.items())},
+        "label_order": request.label_order,
+        "plan_sha256": request.plan_sha256,
+        "departures_from_plan": list(request.departures),
+    }
+    check_output(request.out, command=COMMAND, options=options, overwrite=request.overwrite)
     if not request.segmented.is_dir():
         raise UsageError(
             f"{request.segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
@@ -107,36 +115,40 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     if missing:
         raise InputError(f"measurements.csv has no column {', '.join(missing)}.")
     measurements = table.rows.reset_index(drop=True)
-    gone = [_exclusion(key, "failed") for key in _keys(unused)]
+    comparison = _Comparison(
+        measurements, request.options, [_exclusion(key, "failed") for key in _keys(unused)]
+    )
     if request.options.against == "labels":
-        compared = _with_labels(request, measurements, gone, watch or Watch())
+        compared = _with_labels(comparison, request, watch or Watch())
     elif request.options.against == "reported":
-        compared = _with_reported(measurements, gone, request.options)
+        compared = _with_reported(comparison)
     else:
-        blank = measurements.iloc[:0]
-        compared = _compared(blank, [], [], gone, scans_in=len(measurements) + len(gone))
+        compared = comparison.result()
     model = {
         name.removeprefix("model_"): ", ".join(values)
         for name, values in table.conventions.items()
         if name in ("model_id", "model_sha256")
     }
     result = evaluate(table.name, model, measurements, compared, request.options)
-    contents = render(result, {"measurements": table.sha256, **_label_inputs(compared)})
+    inputs = {"measurements": table.sha256}
+    if compared.labels:  # the hash over the label files' hashes, in order of hash
+        inputs["labels"] = sha256_bytes("".join(sorted(compared.labels)).encode())
+    contents = render(result, inputs)
     record = RunRecord(
         command=COMMAND,
         format_version=FORMAT_VERSION,
-        options=said,
-        inputs={"measurements": table.sha256, **_label_inputs(compared)},
+        options=options,
+        inputs=inputs,
         model=model,
         run=run_block(
             libraries=library_versions("numpy", "scipy", "pandas", "nibabel", "pydicom"),
             outputs=file_marks(contents),
         ),
     )
-    with writing(request.out, command=COMMAND, options=said, overwrite=request.overwrite):
+    with writing(request.out, command=COMMAND, options=options, overwrite=request.overwrite):
         old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
         old = [name for name in old if name not in contents]
-        # The record is last: it says that all is there.
+        # The record is last: it says that all files are there.
         write_all(request.out, {**contents, RECORD_NAME: record_text(record)}, old=old)
     return result
 
@@ -164,121 +176,110 @@ def _exclusion(key: ScanKey, code: str, sentence: str = "") -> Exclusion:
     )
 
 
-def _result_options(request: EvaluateRequest) -> dict[str, Any]:
-    """Everything asked for that decides the result; no path, because it may hold a name."""
-    options = asdict(request.options)
-    options.pop("margin")
-    return {
-        **options,
-        "margins": {name: asdict(m) for name, m in sorted(request.options.margins.items())},
-        "label_order": request.label_order,
-        "plan_sha256": request.plan_sha256,
-        "departures_from_plan": list(request.departures),
-    }
-
-
 # ------------------------------------------------------------------ comparing
 
 
-def _compared(
-    scans: pd.DataFrame,
-    found_pairs: Iterable[Mapping[str, Any]],
-    found_overlaps: Iterable[Mapping[str, Any]],
-    exclusions: Sequence[Exclusion],
-    *,
-    scans_in: int,
-) -> Compared:
-    names = [f.name for f in fields(ScanPair)]
-    overlap_names = [f.name for f in fields(ScanOverlap)]
-    overlap = pd.DataFrame(list(found_overlaps), columns=["scan", *overlap_names])
-    for name in ("dice", "hd95_mm", "assd_mm"):
-        overlap[name] = pd.to_numeric(overlap[name]).astype(float)
-    return Compared(
-        scans=scans.reset_index(drop=True),
-        pairs=pd.DataFrame(list(found_pairs), columns=["scan", *names]),
-        overlaps=overlap,
-        exclusions=tuple(
-            sorted(exclusions, key=lambda e: (e.trial, e.participant_id, e.visit, e.code))
-        ),
-        scans_in=scans_in,
-    )
+class _Comparison:
+    """Collects what is compared, scan by scan, and why the others are not."""
+
+    def __init__(
+        self, measurements: pd.DataFrame, options: EvaluationOptions, exclusions: list[Exclusion]
+    ) -> None:
+        self.measurements, self.options, self.exclusions = measurements, options, exclusions
+        self.scans_in = len(measurements) + len(exclusions)
+        self.keys = _keys(measurements)
+        self.kept: list[int] = []
+        self._pairs: list[dict[str, Any]] = []
+        self._overlaps: list[dict[str, Any]] = []
+
+    def exclude(self, number: int, code: str, sentence: str = "") -> None:
+        """Leave out the scan of row ``number``."""
+        self.exclusions.append(_exclusion(self.keys[number], code, sentence))
+
+    def add(
+        self, number: int, pairs: Iterable[ScanPair], overlaps: Iterable[ScanOverlap] = ()
+    ) -> None:
+        """Take in the scan of row ``number`` with what was compared of it."""
+        scan = len(self.kept)
+        self._pairs += [{"scan": scan, **asdict(pair)} for pair in pairs]
+        self._overlaps += [{"scan": scan, **asdict(overlap)} for overlap in overlaps]
+        self.kept.append(number)
+
+    def result(self, **more: Any) -> Compared:
+        """The tables of `Compared`; ``more`` are its other fields."""
+        names = [name for name in GROUPINGS if name != "trial"]
+        scans = add_group_columns(self.measurements, self.options.age_bands)
+        overlap = pd.DataFrame(self._overlaps, columns=["scan", *_names(ScanOverlap)])
+        for name in ("dice", "hd95_mm", "assd_mm"):
+            overlap[name] = pd.to_numeric(overlap[name]).astype(float)
+        order = sorted(self.exclusions, key=lambda e: (e.trial, e.participant_id, e.visit, e.code))
+        return Compared(
+            scans=scans[[*KEYS, "status", *names]].iloc[self.kept].reset_index(drop=True),
+            pairs=pd.DataFrame(self._pairs, columns=["scan", *_names(ScanPair)]),
+            overlaps=overlap,
+            exclusions=tuple(order),
+            scans_in=self.scans_in,
+            **more,
+        )
 
 
-def _grouped(measurements: pd.DataFrame, options: EvaluationOptions) -> pd.DataFrame:
-    """The columns of a scan that the tables need."""
-    rows = add_group_columns(measurements, options.age_bands)
-    return rows[[*KEYS, "status", *(name for name in GROUPINGS if name != "trial")]]
+def _names(row: type) -> list[str]:
+    return [field.name for field in fields(row)]
 
 
-def _with_reported(
-    measurements: pd.DataFrame, gone: list[Exclusion], options: EvaluationOptions
-) -> Compared:
-    """The model's measures beside the trials' own."""
-    both = [m.name for m in MEASURES if {m.name, f"reported_{m.name}"} <= set(measurements.columns)]
+def _with_reported(comparison: _Comparison) -> Compared:
+    """The model's measures against the trials' own."""
+    rows = comparison.measurements
+    both = [m.name for m in MEASURES if {m.name, f"reported_{m.name}"} <= set(rows.columns)]
     if not both:
         raise InputError(
             "measurements.csv has no reported_ column of a measure.",
             hint="Give the trials' own values as reported_lv_ef_percent … in the table of scans.",
         )
-    kept: list[int] = []
-    found: list[dict[str, Any]] = []
-    for number, key in enumerate(_keys(measurements)):
-        row = measurements.iloc[number]
+    for number in range(len(rows)):
+        row = rows.iloc[number]
         values = [(n, float(row[n]), float(row[f"reported_{n}"])) for n in both]
-        known = [(n, a, b) for n, a, b in values if np.isfinite(a) and np.isfinite(b)]
-        if not known:
-            gone.append(_exclusion(key, "no-reported"))
-            continue
-        found += [
-            {"scan": len(kept), "measure": n, "scope": "reported", "model": a, "reference": b}
-            for n, a, b in known
+        known = [
+            ScanPair(measure=n, scope="reported", model=a, reference=b)
+            for n, a, b in values
+            if np.isfinite(a) and np.isfinite(b)
         ]
-        kept.append(number)
-    scans = _grouped(measurements, options).iloc[kept]
-    compared = _compared(scans, found, [], gone, scans_in=len(measurements) + _failed(gone))
-    used = measurements.iloc[kept]
-    return replace(compared, papillary=_papillary(used), warnings=_other_convention(used))
-
-
-def _other_convention(rows: pd.DataFrame) -> tuple[str, ...]:
-    """A sentence for each trial whose own values follow the other papillary convention."""
-    if "reported_papillary" not in rows:
-        return ()
-    other = rows["reported_papillary"].notna() & (rows["reported_papillary"] != PAPILLARY)
-    return tuple(
-        f"{trial}: the reported values count papillary muscles as {word}, the model as "
-        f"{PAPILLARY}: part of a bias in volumes and mass is this convention."
-        for trial, word in sorted(
-            {
-                (str(t), str(w))
-                for t, w in zip(
-                    rows.loc[other, "trial"], rows.loc[other, "reported_papillary"], strict=True
-                )
-            }
-        )
+        if known:
+            comparison.add(number, known)
+        else:
+            comparison.exclude(number, "no-reported")
+    used = rows.iloc[comparison.kept]
+    words = used.get("reported_papillary", pd.Series(None, index=used.index, dtype=object))
+    # Trials whose own values follow the other papillary convention.
+    stated = words.notna()
+    other = sorted(
+        {
+            (str(trial), str(word))
+            for trial, word in zip(used["trial"][stated], words[stated], strict=True)
+            if word != PAPILLARY
+        }
+    )
+    return comparison.result(
+        papillary=dict(
+            Counter(word if isinstance(word, str) and word else "not stated" for word in words)
+        ),
+        warnings=tuple(
+            f"{trial}: the reported values count papillary muscles as {word}, the model as "
+            f"{PAPILLARY}: part of a bias in volumes and mass is due to this convention."
+            for trial, word in other
+        ),
     )
 
 
-def _papillary(rows: pd.DataFrame) -> dict[str, int]:
-    """Scans by the papillary convention of their reported values."""
-    if "reported_papillary" not in rows:
-        return {"not stated": len(rows)}
-    words = rows["reported_papillary"].astype(object).where(rows["reported_papillary"].notna())
-    return dict(Counter(str(w) if isinstance(w, str) and w else "not stated" for w in words))
-
-
-def _failed(gone: Sequence[Exclusion]) -> int:
-    return sum(e.code == "failed" for e in gone)
-
-
-def _with_labels(
-    request: EvaluateRequest, measurements: pd.DataFrame, gone: list[Exclusion], watch: Watch
-) -> Compared:
-    """The model's masks and measures beside a reader's labels."""
+def _with_labels(comparison: _Comparison, request: EvaluateRequest, watch: Watch) -> Compared:
+    """The model's masks and measures against a reader's labels."""
     assert request.labels is not None
-    keys = _keys(measurements)
+    keys = comparison.keys
     # Failed scans too: their labels are known, and a folder that could be theirs is ambiguous.
-    failed = [ScanKey(trial=e.trial, participant=e.participant_id, visit=e.visit) for e in gone]
+    failed = [
+        ScanKey(trial=e.trial, participant=e.participant_id, visit=e.visit)
+        for e in comparison.exclusions
+    ]
     labels = find_labels(request.labels, [*keys, *failed])
     watch.planned(sum(key in labels for key in keys))
     read: dict[int, tuple[SegmentedScan, ManualScan]] = {}
@@ -286,15 +287,23 @@ def _with_labels(
     for number, key in enumerate(keys):
         files = labels.get(key)
         if files is None:
-            gone.append(_exclusion(key, "no-labels"))
+            comparison.exclude(number, "no-labels")
             continue
         try:
             if isinstance(files, UnusableError):
                 raise files
             scan = read_segmented(request.segmented, key)
-            manual, orders = read_manual(files, _target(key, scan, request))
+            target = ScanTarget(
+                key=key,
+                grid=scan.grid,
+                even=scan.model.even_slices,
+                order=request.label_order,
+                series_regex=scan.series_regex,
+                segmented_frames=scan.segmented_frames,
+            )
+            manual, orders = read_manual(files, target)
         except UnusableError as error:
-            gone.append(_exclusion(key, error.code, error.sentence))
+            comparison.exclude(number, error.code, error.sentence)
         else:
             read[number] = scan, manual
             votes.update(orders)
@@ -302,53 +311,35 @@ def _with_labels(
             watch.read()
     _check_order(votes, request.label_order)
     drawn, warnings = _without_undrawn(keys, {n: manual for n, (_, manual) in read.items()})
-    kept: list[int] = []
-    found_pairs: list[dict[str, Any]] = []
-    found_overlaps: list[dict[str, Any]] = []
     for number, (scan, _) in read.items():
-        one = [asdict(o) for o in overlaps(scan.model, drawn[number])]
-        if not one:
-            gone.append(_exclusion(keys[number], "nothing-to-compare"))
-            continue
-        found_overlaps += [{"scan": len(kept), **cells} for cells in one]
-        found_pairs += [{"scan": len(kept), **asdict(p)} for p in pairs(scan.model, drawn[number])]
-        kept.append(number)
-    scans = _grouped(measurements, request.options).iloc[kept]
-    compared = _compared(
-        scans, found_pairs, found_overlaps, gone, scans_in=len(measurements) + _failed(gone)
-    )
-    digests = Counter(d for n in kept for d in drawn[n].sha256)
+        found = list(overlaps(scan.model, drawn[number]))
+        if found:
+            comparison.add(number, pairs(scan.model, drawn[number]), found)
+        else:
+            comparison.exclude(number, "nothing-to-compare")
+    kept = comparison.kept
     warnings += _scan_warnings([read[n] for n in kept], request.options.least)
-    return replace(compared, warnings=tuple(warnings), labels=digests)
-
-
-def _target(key: ScanKey, scan: SegmentedScan, request: EvaluateRequest) -> ScanTarget:
-    return ScanTarget(
-        key=key,
-        grid=scan.grid,
-        even=scan.model.even_slices,
-        order=request.label_order,
-        series_regex=scan.series_regex,
-        segmented_frames=scan.segmented_frames,
+    return comparison.result(
+        warnings=tuple(warnings), labels=Counter(d for n in kept for d in drawn[n].sha256)
     )
 
 
 def _check_order(votes: Mapping[str, int], order: LabelOrder) -> None:
-    """Refuse labels whose shapes say that LV and RV were taken for each other."""
+    """Reject labels whose shapes say that LV and RV are swapped."""
     against = sum(count for name, count in votes.items() if name != order)
     if against * 2 > sum(votes.values()):
         other = next(name for name in ("acdc", "cardiometa") if name != order)
         raise InputError(
             f"In {against} of {sum(votes.values())} label files the cavity inside the myocardium "
             f"is not the one that --label-order {order} calls the LV.",
-            hint=f"Say --label-order {other}.",
+            hint=f"Try --label-order {other}.",
         )
 
 
 def _without_undrawn(
     keys: Sequence[ScanKey], manual: Mapping[int, ManualScan]
 ) -> tuple[dict[int, ManualScan], list[str]]:
-    """Take away structures that no label of a trial has: nobody drew them there."""
+    """Without structures that no label of a trial has: they were not drawn there."""
     drawn: dict[str, set[str]] = {}
     for number, scan in manual.items():
         found = drawn.setdefault(keys[number].trial, set())
@@ -370,38 +361,20 @@ def _without_undrawn(
 
 
 def _scan_warnings(read: Sequence[tuple[SegmentedScan, ManualScan]], least: int) -> list[str]:
-    """What a reader of the page must know of some scans; a few are not counted."""
-
-    def scans(count: int) -> str:
-        return f"{count} scans" if count >= least else "Some scans"
-
-    warnings = []
-    contours = sum(manual.kind == "contours" for _, manual in read)
-    if contours:
-        warnings.append(
-            f"{scans(contours)} have contours: they are compared on the contoured slices alone, "
-            "and structures that were not contoured (the RV) are not compared."
-        )
-    uneven = sum(not scan.model.even_slices for scan, _ in read)
-    if uneven:
-        warnings.append(
-            f"{scans(uneven)} have irregular gaps between slices: their overlap is compared, "
-            "their volumes are not."
-        )
-    corrected = sum(scan.corrected for scan, _ in read)
-    if corrected:
-        warnings.append(
-            f"{scans(corrected)} were corrected by a reader: the model's own masks and measures "
-            "are compared, not the corrected ones."
-        )
-    return warnings
-
-
-def _label_inputs(compared: Compared) -> dict[str, str]:
-    """The hash over the label files' hashes, in order of hash."""
-    if not compared.labels:
-        return {}
-    return {"labels": sha256_bytes("".join(sorted(compared.labels)).encode())}
+    """What a reader of the page must know of some scans; small counts are not shown."""
+    found = {
+        "have contours: they are compared on the contoured slices only, and structures that were "
+        "not contoured (the RV) are not compared.": sum(m.kind == "contours" for _, m in read),
+        "have irregular gaps between slices: their overlap is compared, their volumes are "
+        "not.": sum(not scan.model.even_slices for scan, _ in read),
+        "were corrected by a reader: the model's own masks and measures are compared, not the "
+        "corrected ones.": sum(scan.corrected for scan, _ in read),
+    }
+    return [
+        f"{f'{count} scans' if count >= least else 'Some scans'} {words}"
+        for words, count in found.items()
+        if count
+    ]
 
 
 # ------------------------------------------------------------------ files
@@ -412,21 +385,17 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
     from ..reports.figures.evaluation import figures_of
     from ..reports.pages.evaluation import evaluation_page
 
-    compared = result.compared
+    compared, options = result.compared, result.options
     contents: dict[str, bytes | str] = {}
-    if result.options.against is not None:
+    if options.against is not None:
         contents["agreement.csv"] = records_csv(AgreementRow, result.agreement)
         contents["grades.csv"] = records_csv(GradeRow, result.grades)
         contents["equivalence.csv"] = records_csv(EquivalenceRow, result.equivalence)
-        joined = compared.pairs.join(compared.scans[[*KEYS, "status"]], on="scan")
-        names = [f.name for f in fields(ScanPair)]
-        contents["pairs.csv"] = frame_csv(joined[[*KEYS, "status", *names]])
-    if result.options.against == "labels":
-        joined = compared.overlaps.join(compared.scans[[*KEYS, "status"]], on="scan")
-        names = [f.name for f in fields(ScanOverlap)]
-        contents["overlap.csv"] = frame_csv(joined[[*KEYS, "status", *names]])
+        contents["pairs.csv"] = _scans_csv(compared, compared.pairs, ScanPair)
+    if options.against == "labels":
+        contents["overlap.csv"] = _scans_csv(compared, compared.overlaps, ScanOverlap)
         contents["overlap_summary.csv"] = records_csv(OverlapSummary, result.overlap)
-    if result.options.repeat_visits is not None:
+    if options.repeat_visits is not None:
         contents["repeatability.csv"] = records_csv(RepeatabilityRow, result.repeatability)
     contents["exclusions.csv"] = records_csv(Exclusion, compared.exclusions)
     figures = figures_of(result)
@@ -436,18 +405,23 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
     return contents
 
 
+def _scans_csv(compared: Compared, frame: pd.DataFrame, row: type) -> str:
+    joined = frame.join(compared.scans[[*KEYS, "status"]], on="scan")
+    return frame_csv(joined[[*KEYS, "status", *_names(row)]])
+
+
 def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """``evaluation.json``: where the numbers come from, the account, and the headline."""
+    """``evaluation.json``: sources of the numbers, counts of scans, and the main results."""
     compared = result.compared
     reasons = Counter(e.code for e in compared.exclusions)
-    headline: dict[str, list[dict[str, Any]]] = {}
-    kinds: tuple[tuple[Literal["agreement", "overlap", "grades"], Sequence[Any]], ...] = (
+    tables = (
         ("agreement", result.agreement),
         ("overlap", result.overlap),
         ("grades", result.grades),
     )
-    for name, rows in kinds:
-        headline[name] = [asdict(row) for row in rows if row.group_by == "all"]
+    headline: dict[str, list[dict[str, Any]]] = {
+        name: [asdict(row) for row in rows if row.group_by == ALL] for name, rows in tables
+    }
     headline["equivalence"] = [asdict(row) for row in result.equivalence]
     headline["repeatability"] = [asdict(row) for row in result.repeatability]
     return {

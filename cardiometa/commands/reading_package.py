@@ -23,7 +23,8 @@ from ..cohort.analysis_table import read_analysis_table
 from ..cohort.load import load_cohort
 from ..errors import InputError, Problem, UsageError
 from ..evaluation.overlap import STRUCTURES, dice
-from ..evaluation.tables import FLAGGED, RANDOM, RateRow, choose, rate_rows
+from ..evaluation.results import RateRow
+from ..evaluation.tables import FLAGGED, RANDOM, choose, rate_rows
 from ..files import (
     RECORD_NAME,
     canonical_json,

@@ -1,37 +1,7 @@
-"""Percentile bootstrap over people: a person comes with all their scans.
+"""Agreement of two methods: bias and limits, reliability, equivalence, repeatability, grades.
 
-Bias and limits of agreement with their intervals, one or several scans a person.
-
-One scan a person: bias with its t interval; limits bias ± 1.96 SD (Bland & Altman 1986) with the
-exact intervals of Carkeet 2015 (Optom Vis Sci 92:e71) for each limit by itself: noncentral t.
-Several: bias is the mean of the people's means, the SD is that of a single difference from the
-variance between and within people (Bland & Altman 2007, "true value varies"), and the limits'
-intervals are Zou's 2013 (Stat Methods Med Res 22:630), the method of variance estimates recovery.
-
-How large a bias may be and still not matter: margins set before the comparison.
-
-The default margins are what a second scan of the same heart changes. For volumes and mass: the
-upper end of the interstudy coefficients of variability of 20 healthy people, 20 with heart failure
-and 20 with hypertrophy (Grothues 2002, Am J Cardiol 90:29: EDV 4.9, ESV 9.2, mass 4.8 %), and for
-the right ventricle those of Grothues 2004 (Am Heart J 147:218: EDV 6.2, ESV 14.1 %), each in per
-cent of the reference mean. For ejection fractions 3 points, half of the reader-to-reader difference
-of Suinesiaputra 2015 (J Cardiovasc Magn Reson 17:63: 4.6 to 7.5 points), rounded.
-
-Equivalence of a bias to zero within a margin: two one-sided tests by their interval.
-
-The bias is equivalent to zero at 5 % where its 90 % interval lies inside ± margin (Schuirmann 1987;
-Westlake 1981). An interval that lies wholly outside is a difference beyond the margin; all else is
-not shown, whatever the p of a difference from zero.
-
-Cohen's kappa of graded values, plain and weighted, with the interval of Fleiss et al. 1969.
-
-EF is graded as the universal definition of heart failure does (Bozkurt 2021): reduced up to 40 %,
-mildly reduced above 40 and below 50 %, preserved from 50 %.
-
-Reliability of two methods: ICC(2,1), Lin's concordance, within-person CoV, from six sums.
-
-All are functions of n, Σx, Σy, Σx², Σy², Σxy, so that a bootstrap over people is a product of
-matrices.
+All intervals respect that one participant may have several scans. Bootstraps draw participants,
+each with all their scans; what they need of the scans are sums, so that they are matrix products.
 """
 
 from __future__ import annotations
@@ -47,7 +17,22 @@ import numpy as np
 
 from ..errors import UsageError
 
+LEAST_PARTICIPANTS: Final = 3
+Z: Final = 1.959963984540054  # 95 % of a normal distribution lie within ± Z
 _CELLS = 4_000_000  # of the matrix of draws that is made at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its interval; ``low`` and ``high`` None where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    se: float | None = None
+
+
+# ------------------------------------------------------------------ bootstrap over participants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +52,15 @@ def interval(
     *,
     name: str,
 ) -> tuple[float, float] | None:
-    """Percentile interval of a statistic of sums.
+    """Percentile interval of a statistic of sums; None below 3 participants.
 
     ``terms`` ``[n, k]`` are summed over the scans drawn, and ``statistic`` maps sums ``[b, k]`` to
-    values ``[b]``. ``name`` parts the random numbers of one quantity from another's, so that no
-    result depends on the order of the work. None below 3 people.
+    values ``[b]``. Each ``name`` has its own random numbers, so that no result depends on the order
+    of the work.
     """
     _, index = np.unique(people, return_inverse=True)
     n = int(index.max()) + 1 if len(index) else 0
-    if n < 3 or options.samples < 1:
+    if n < LEAST_PARTICIPANTS or options.samples < 1:
         return None
     by_person = np.zeros((n, terms.shape[1]))
     np.add.at(by_person, index, terms)
@@ -104,51 +89,44 @@ def mean_interval(
     return interval(terms, people, lambda s: s[:, 1] / s[:, 0], options, name=name)
 
 
-LEAST_PEOPLE: Final = 3
-Z: Final = 1.959963984540054  # of limits that hold 95 % of the differences
+# ------------------------------------------------------------------ bias and limits of agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlandAltman:
-    """Differences (model - reference) in words of Bland and Altman, each with its interval.
+    """Bias and limits of agreement (model - reference), each with its interval.
 
-    ``sd`` is of a single difference; ``method`` is ``carkeet-2015`` or ``zou-2013``.
+    ``sd`` is of a single difference; ``loa_method`` is ``carkeet-2015`` or ``zou-2013``.
     """
 
-    people: int
-    scans: int
     bias: float
     bias_low: float
     bias_high: float
     sd: float
-    lower: float
-    lower_low: float
-    lower_high: float
-    upper: float
-    upper_low: float
-    upper_high: float
-    method: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slope:
-    """Proportional bias: the slope of the difference on the mean of both methods."""
-
-    slope: float
-    low: float
-    high: float
+    loa_lower: float
+    loa_lower_low: float
+    loa_lower_high: float
+    loa_upper: float
+    loa_upper_low: float
+    loa_upper_high: float
+    loa_method: str
 
 
 def bland_altman(
     difference: np.ndarray, people: np.ndarray, level: float = 95.0
 ) -> BlandAltman | None:
-    """Bias and limits of differences ``[n]`` of ``people`` ``[n]``; None below 3 people.
+    """Bias and limits of differences ``[n]`` of ``people`` ``[n]``; None below 3 participants.
 
-    ``people`` are whole numbers, equal for the scans of one person.
+    ``people`` are integers, equal for the scans of one participant. One scan each: bias with its t
+    interval, limits bias ± 1.96 SD (Bland & Altman 1986), each limit's exact interval by noncentral
+    t (Carkeet 2015, Optom Vis Sci 92:e71). Several: bias is the mean of the participants' means,
+    the SD is that of a single difference from the variances between and within participants (Bland
+    & Altman 2007, "true value varies"), intervals of the limits as Zou 2013 (Stat Methods Med Res
+    22:630).
     """
     means, counts = person_means(difference, people)
     n = len(means)
-    if n < LEAST_PEOPLE:
+    if n < LEAST_PARTICIPANTS:
         return None
     alpha = 1 - level / 100
     bias, between = float(means.mean()), float(means.std(ddof=1))
@@ -160,24 +138,22 @@ def bland_altman(
         sd, outer, inner = _zou(difference, means, counts, alpha)
         method = "zou-2013"
     return BlandAltman(
-        people=n,
-        scans=len(difference),
         bias=bias,
         bias_low=bias - half,
         bias_high=bias + half,
         sd=sd,
-        lower=bias - Z * sd,
-        lower_low=bias - outer,
-        lower_high=bias - inner,
-        upper=bias + Z * sd,
-        upper_low=bias + inner,
-        upper_high=bias + outer,
-        method=method,
+        loa_lower=bias - Z * sd,
+        loa_lower_low=bias - outer,
+        loa_lower_high=bias - inner,
+        loa_upper=bias + Z * sd,
+        loa_upper_low=bias + inner,
+        loa_upper_high=bias + outer,
+        loa_method=method,
     )
 
 
 def person_means(values: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each person's mean value and number of values."""
+    """Each participant's mean value and number of values."""
     _, index = np.unique(people, return_inverse=True)
     counts = np.bincount(index)
     return np.bincount(index, weights=values) / counts, counts
@@ -199,10 +175,10 @@ def _carkeet(n: int, p: float) -> float:
 def _zou(
     difference: np.ndarray, means: np.ndarray, counts: np.ndarray, alpha: float
 ) -> tuple[float, float, float]:
-    """SD of a single difference, and how far the limit's outer and inner ends lie from the bias.
+    """SD of a single difference; distances of the limit's outer and inner ends from the bias.
 
     Zou 2013, section 3: s² = s²_means + (1 - 1/m_h) s²_within, m_h the harmonic mean of the counts;
-    each part's chi-square interval and the bias's are joined by MOVER.
+    the chi-square intervals of both parts and that of the bias are joined by MOVER.
     """
     from scipy import stats
 
@@ -228,152 +204,133 @@ def _zou(
 
 def proportional_bias(
     model: np.ndarray, reference: np.ndarray, people: np.ndarray, level: float = 95.0
-) -> Slope | None:
-    """Least-squares slope of the people's mean differences on their mean values, with t interval.
+) -> Estimate | None:
+    """Least-squares slope of participants' mean differences on their mean values, t interval.
 
-    None below 4 people or where everybody has one value. Bland & Altman 1999, section 3.2.
+    None below 4 participants or where all have one value. Bland & Altman 1999, section 3.2.
     """
     x, _ = person_means((model + reference) / 2, people)
     y, _ = person_means(model - reference, people)
     n = len(x)
     spread = float(((x - x.mean()) ** 2).sum())
-    if n < LEAST_PEOPLE + 1 or spread <= 1e-12 * max(float((x**2).sum()), 1e-300):
+    if n < LEAST_PARTICIPANTS + 1 or spread <= 1e-12 * max(float((x**2).sum()), 1e-300):
         return None
     slope = float(((x - x.mean()) * (y - y.mean())).sum() / spread)
     rest = y - y.mean() - slope * (x - x.mean())
     se = math.sqrt(float((rest**2).sum()) / (n - 2) / spread)
     half = _t(0.5 + level / 200, n - 2) * se
-    return Slope(slope=slope, low=slope - half, high=slope + half)
+    return Estimate(value=slope, low=slope - half, high=slope + half)
 
 
-USER: Final = "set by --margin"
-# Of differences in Dice between groups; there is no default, for want of a published one.
-DICE: Final = "dice"
+# ------------------------------------------------------------------ reliability
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Margin:
-    """The largest bias that does not matter: in the measure's unit, or ``percent`` of the mean."""
-
-    value: float
-    percent: bool
-    source: str
-
-    def of(self, mean_reference: float) -> float:
-        """The margin in the measure's unit, given the mean of the reference values."""
-        return abs(mean_reference) * self.value / 100 if self.percent else self.value
+def sums_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The six sums' terms of each scan, ``[n, 6]``: 1, x, y, x², y², xy."""
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
 
 
-def _percent(value: float, source: str) -> Margin:
-    return Margin(value=value, percent=True, source=source)
+def icc_from_sums(sums: np.ndarray) -> np.ndarray:
+    """ICC(2,1) of sums ``[..., 6]``: (MSR - MSE) / (MSR + MSE + 2/n (MSC - MSE)).
 
-
-def _points(value: float, source: str) -> Margin:
-    return Margin(value=value, percent=False, source=source)
-
-
-_LV, _RV, _EF = "Grothues 2002", "Grothues 2004", "Suinesiaputra 2015"
-DEFAULT_MARGINS: Final[Mapping[str, Margin]] = MappingProxyType(
-    {
-        "lv_edv_ml": _percent(4.9, _LV),
-        "lv_esv_ml": _percent(9.2, _LV),
-        "lv_mass_g": _percent(4.8, _LV),
-        "lv_ef_percent": _points(3.0, _EF),
-        "rv_edv_ml": _percent(6.2, _RV),
-        "rv_esv_ml": _percent(14.1, _RV),
-        "rv_ef_percent": _points(3.0, _EF),
-    }
-)
-
-
-def margins_of(texts: Sequence[str], known: Sequence[str]) -> dict[str, Margin]:
-    """The default margins with those of ``["lv_ef_percent=3", "lv_edv_ml=5%"]`` in their place.
-
-    Raises UsageError for anything else.
+    Mean squares between rows (scans), columns (methods) and of the error: Shrout & Fleiss 1979;
+    ICC(A,1) of McGraw & Wong 1996, table 4, with k = 2.
     """
-    margins = dict(DEFAULT_MARGINS)
-    for text in texts:
-        name, sign, number = text.partition("=")
-        name = name.strip()
-        percent = number.strip().endswith("%")
-        try:
-            value = float(number.strip().removesuffix("%"))
-        except ValueError:
-            value = -1.0
-        if not sign or not 0 < value < float("inf"):
-            raise UsageError(
-                f"--margin {text} is not MEASURE=NUMBER.",
-                hint="Say --margin lv_ef_percent=3, or --margin lv_edv_ml=5% of the mean.",
-            )
-        if name not in known:
-            raise UsageError(
-                f"--margin names the unknown measure {name}.", hint=f"Known: {', '.join(known)}."
-            )
-        margins[name] = Margin(value=value, percent=percent, source=USER)
-    return margins
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    grand = (x + y) ** 2 / (2 * n)
+    total = xx + yy - grand
+    rows = (xx + yy + 2 * xy) / 2 - grand
+    msc = (x**2 + y**2) / n - grand
+    msr, mse = rows / (n - 1), (total - rows - msc) / (n - 1)
+    below = msr + mse + 2 / n * (msc - mse)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(below > 0, (msr - mse) / below, np.nan)
 
 
-Verdict = Literal["equivalent", "not shown", "different beyond margin"]
+def icc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
+    """ICC(2,1), two methods, absolute agreement, with McGraw & Wong's interval (1996, table 7)."""
+    return icc_of_ratings(np.stack([x, y], axis=1), level)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Equivalence:
-    """An estimate with the interval of level 100 - 2 alpha, and what it says."""
-
-    estimate: float
-    low: float
-    high: float
-    verdict: Verdict
-    p: float
-
-
-def verdict_of(low: float, high: float, margin: float) -> Verdict:
-    """What an interval says about a margin."""
-    if -margin < low and high < margin:
-        return "equivalent"
-    if low > margin or high < -margin:
-        return "different beyond margin"
-    return "not shown"
-
-
-def bias_equivalence(
-    means: np.ndarray, margin: float, ci_level: float = 90.0
-) -> Equivalence | None:
-    """Mean of the people's mean differences ``[n]`` against a margin, by t; None below 3."""
-    n = len(means)
-    if n < 3:
-        return None
-    se = float(means.std(ddof=1)) / math.sqrt(n)
-    return _tested(float(means.mean()), se, n - 1, margin, ci_level)
-
-
-def difference_equivalence(
-    group: np.ndarray, rest: np.ndarray, margin: float, ci_level: float = 90.0
-) -> Equivalence | None:
-    """Mean of a group less that of the rest against a margin, by Welch's t; None below 3 each."""
-    if min(len(group), len(rest)) < 3:
-        return None
-    a, b = (float(v.var(ddof=1)) / len(v) for v in (group, rest))
-    if a + b <= 0:
-        df = float(len(group) + len(rest) - 2)
-    else:
-        df = (a + b) ** 2 / (a**2 / (len(group) - 1) + b**2 / (len(rest) - 1))
-    return _tested(float(group.mean() - rest.mean()), math.sqrt(a + b), df, margin, ci_level)
-
-
-def _tested(estimate: float, se: float, df: float, margin: float, ci_level: float) -> Equivalence:
+def icc_of_ratings(ratings: np.ndarray, level: float = 95.0) -> Estimate | None:
+    """ICC(2,1) of ratings ``[n, k]``; None below 3 rows or where nothing varies."""
     from scipy import stats
 
-    half = float(stats.t.ppf(0.5 + ci_level / 200, df)) * se
-    if se > 0:
-        p = float(stats.t.sf((margin - abs(estimate)) / se, df))
-    else:
-        p = 0.0 if abs(estimate) < margin else 1.0
-    low, high = estimate - half, estimate + half
-    return Equivalence(
-        estimate=estimate, low=low, high=high, verdict=verdict_of(low, high, margin), p=p
-    )
+    n, k = ratings.shape
+    if n < 3:
+        return None
+    centred = ratings - ratings.mean()
+    rows = k * float((centred.mean(axis=1) ** 2).sum())
+    columns = n * float((centred.mean(axis=0) ** 2).sum())
+    error = float((centred**2).sum()) - rows - columns
+    msr, msc = rows / (n - 1), columns / (k - 1)
+    mse = max(error, 0.0) / ((n - 1) * (k - 1))
+    below = msr + (k - 1) * mse + k / n * (msc - mse)
+    if below <= 0 or msr <= 0:
+        return None
+    value = (msr - mse) / below
+    if mse <= 1e-12 * msr or value >= 1:
+        return Estimate(value=value)
+    a = k * value / (n * (1 - value))
+    b = 1 + k * value * (n - 1) / (n * (1 - value))
+    v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
+    p = 0.5 + level / 200
+    f_low, f_high = stats.f.ppf(p, n - 1, v), stats.f.ppf(p, v, n - 1)
+    rest = k * msc + (k * n - k - n) * mse
+    low = n * (msr - f_low * mse) / (f_low * rest + n * msr)
+    high = n * (f_high * msr - mse) / (rest + n * f_high * msr)
+    return Estimate(value=value, low=float(low), high=float(high))
 
+
+def ccc_from_sums(sums: np.ndarray) -> np.ndarray:
+    """Lin's concordance of sums ``[..., 6]``: 2 s_xy / (s_x² + s_y² + (x̄ - ȳ)²), divisor n."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    sxx, syy, sxy = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2, xy / n - x * y / n**2
+    below = sxx + syy + ((x - y) / n) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(below > 0, 2 * sxy / below, np.nan)
+
+
+def ccc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
+    """Lin's concordance coefficient with the interval of its Fisher z (Lin 1989, corrected 2000).
+
+    None below 4 scans or where nothing varies.
+    """
+    from scipy import stats
+
+    n = len(x)
+    value = float(ccc_from_sums(sums_of(x - x.mean(), y - x.mean()).sum(axis=0))) if n > 3 else 0.0
+    sx, sy = (float(v.std()) for v in (x, y))
+    if n <= 3 or sx <= 0 or sy <= 0 or not math.isfinite(value):
+        return None
+    r = float(((x - x.mean()) * (y - y.mean())).mean()) / (sx * sy)
+    if abs(value) >= 1 - 1e-12 or r == 0:
+        return Estimate(value=value)
+    u = (float(y.mean()) - float(x.mean())) / math.sqrt(sx * sy)
+    variance = (
+        (1 - r**2) * value**2 * (1 - value**2) / r**2
+        + 2 * value**3 * (1 - value) * u**2 / r
+        - value**4 * u**4 / (2 * r**2)
+    ) / (n - 2)
+    half = float(stats.norm.ppf(0.5 + level / 200)) * math.sqrt(max(variance, 0.0))
+    half /= 1 - value**2
+    z = math.atanh(value)
+    return Estimate(value=value, low=math.tanh(z - half), high=math.tanh(z + half))
+
+
+def cov_percent(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Within-person coefficient of variation of pairs in per cent, by the root-mean-square method.
+
+    100 √ mean((d²/2) / m²), d the difference and m the mean of a pair (Quan & Shih 1996). None
+    where a pair's mean is not above 0.
+    """
+    middle = (x + y) / 2
+    if not len(x) or middle.min() <= 0:
+        return None
+    return 100 * math.sqrt(float(((x - y) ** 2 / 2 / middle**2).mean()))
+
+
+# ------------------------------------------------------------------ grades
 
 EF_SCHEME: Final = "heart-failure-2021"
 EF_GRADES: Final = ("reduced", "mildly-reduced", "preserved")
@@ -381,18 +338,12 @@ EF_GRADES: Final = ("reduced", "mildly-reduced", "preserved")
 Weights = Literal["none", "linear", "quadratic"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kappa:
-    """Agreement beyond chance; ``low`` and ``high`` None where there is no interval."""
-
-    value: float
-    se: float | None
-    low: float | None
-    high: float | None
-
-
 def ef_grade(ef_percent: np.ndarray) -> np.ndarray:
-    """The index in `EF_GRADES` of each ejection fraction in per cent."""
+    """The index in `EF_GRADES` of each ejection fraction in per cent.
+
+    The universal definition of heart failure (Bozkurt 2021): reduced up to 40 %, mildly reduced
+    above 40 and below 50 %, preserved from 50 %.
+    """
     grades: np.ndarray = np.where(ef_percent <= 40, 0, np.where(ef_percent < 50, 1, 2))
     return grades
 
@@ -414,7 +365,7 @@ def agreement_weights(grades: int, weights: Weights) -> np.ndarray:
 
 
 def kappa_value(table: np.ndarray, weights: Weights) -> float | None:
-    """Kappa of a table of counts; None where both gave everybody one and the same grade."""
+    """Kappa of a table of counts; None where both gave one and the same grade to all."""
     w = agreement_weights(len(table), weights)
     p = table / table.sum()
     chance = float((w * np.outer(p.sum(axis=1), p.sum(axis=0))).sum())
@@ -423,11 +374,10 @@ def kappa_value(table: np.ndarray, weights: Weights) -> float | None:
     return (float((w * p).sum()) - chance) / (1 - chance)
 
 
-def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> Kappa | None:
-    """Kappa of a table of counts with its large-sample standard error (Fleiss, Cohen, Everitt).
+def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> Estimate | None:
+    """Kappa of a table of counts with its large-sample standard error; None where undefined.
 
-    None where it is not defined. Equation 13 of Fleiss 1969 (weighted; plain is the case of an
-    identity matrix).
+    Equation 13 of Fleiss, Cohen & Everitt 1969 (weighted; plain is the case of an identity matrix).
     """
     from scipy import stats
 
@@ -444,125 +394,224 @@ def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> 
     spread = float((p * (w - mean * (1 - value)) ** 2).sum())
     variance = (spread - (value - chance * (1 - value)) ** 2) / (n * (1 - chance) ** 2)
     if variance <= 0:
-        return Kappa(value=value, se=None, low=None, high=None)
+        return Estimate(value=value)
     se = math.sqrt(variance)
     half = float(stats.norm.ppf(0.5 + level / 200)) * se
-    return Kappa(value=value, se=se, low=max(value - half, -1.0), high=min(value + half, 1.0))
+    return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0), se=se)
+
+
+# ------------------------------------------------------------------ equivalence
+
+USER: Final = "set by --margin"
+# Of differences in Dice between groups; there is no default, for want of a published one.
+DICE: Final = "dice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coefficient:
-    """A coefficient with its interval; ``low`` and ``high`` None where there is none."""
+class Margin:
+    """The largest bias that does not matter: in the measure's unit, or ``percent`` of the mean."""
 
     value: float
-    low: float | None
-    high: float | None
+    percent: bool
+    source: str
+
+    def of(self, mean_reference: float) -> float:
+        """The margin in the measure's unit, given the mean of the reference values."""
+        return abs(mean_reference) * self.value / 100 if self.percent else self.value
+
+    def __str__(self) -> str:
+        """Where the margin comes from, as ``margin_source`` has it."""
+        return f"{self.value:g}% of the mean, {self.source}" if self.percent else self.source
 
 
-def sums_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The six sums' terms of each scan, ``[n, 6]``: 1, x, y, x², y², xy."""
-    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+# What a second scan of the same heart changes. Volumes and mass: the upper end of the interstudy
+# coefficients of variability of 20 healthy people, 20 with heart failure and 20 with hypertrophy
+# (Grothues 2002, Am J Cardiol 90:29), for the right ventricle Grothues 2004 (Am Heart J 147:218),
+# in per cent of the reference mean. Ejection fractions: 3 points, half of the reader-to-reader
+# difference of Suinesiaputra 2015 (J Cardiovasc Magn Reson 17:63: 4.6 to 7.5 points), rounded.
+DEFAULT_MARGINS: Final[Mapping[str, Margin]] = MappingProxyType(
+    {
+        name: Margin(value=value, percent=not name.endswith("_percent"), source=source)
+        for name, value, source in (
+            ("lv_edv_ml", 4.9, "Grothues 2002"),
+            ("lv_esv_ml", 9.2, "Grothues 2002"),
+            ("lv_mass_g", 4.8, "Grothues 2002"),
+            ("lv_ef_percent", 3.0, "Suinesiaputra 2015"),
+            ("rv_edv_ml", 6.2, "Grothues 2004"),
+            ("rv_esv_ml", 14.1, "Grothues 2004"),
+            ("rv_ef_percent", 3.0, "Suinesiaputra 2015"),
+        )
+    }
+)
 
 
-def _mean_squares(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Mean squares between rows (scans), columns (methods) and of the error; and n."""
-    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    grand = (x + y) ** 2 / (2 * n)
-    total = xx + yy - grand
-    rows = (xx + yy + 2 * xy) / 2 - grand
-    columns = (x**2 + y**2) / n - grand
-    return rows / (n - 1), columns, (total - rows - columns) / (n - 1), n
+def margins_of(texts: Sequence[str], known: Sequence[str]) -> dict[str, Margin]:
+    """The default margins with those of ``["lv_ef_percent=3", "lv_edv_ml=5%"]`` in their place.
 
-
-def icc_from_sums(sums: np.ndarray) -> np.ndarray:
-    """ICC(2,1) of sums ``[..., 6]``: (MSR - MSE) / (MSR + MSE + 2/n (MSC - MSE)).
-
-    Shrout & Fleiss 1979; ICC(A,1) of McGraw & Wong 1996, table 4, with k = 2.
+    Raises UsageError for anything else.
     """
-    msr, msc, mse, n = _mean_squares(sums)
-    below = msr + mse + 2 / n * (msc - mse)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(below > 0, (msr - mse) / below, np.nan)
+    margins = dict(DEFAULT_MARGINS)
+    for text in texts:
+        name, sign, number = text.partition("=")
+        name = name.strip()
+        percent = number.strip().endswith("%")
+        try:
+            value = float(number.strip().removesuffix("%"))
+        except ValueError:
+            value = -1.0
+        if not sign or not 0 < value < float("inf"):
+            raise UsageError(
+                f"--margin {text} is not MEASURE=NUMBER.",
+                hint="For example --margin lv_ef_percent=3, or --margin lv_edv_ml=5% of the mean.",
+            )
+        if name not in known:
+            raise UsageError(
+                f"--margin names the unknown measure {name}.", hint=f"Known: {', '.join(known)}."
+            )
+        margins[name] = Margin(value=value, percent=percent, source=USER)
+    return margins
 
 
-def icc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Coefficient | None:
-    """ICC(2,1), two methods, absolute agreement, with McGraw & Wong's interval (1996, table 7)."""
-    return icc_of_ratings(np.stack([x, y], axis=1), level)
+Verdict = Literal["equivalent", "not shown", "different beyond margin"]
 
 
-def icc_of_ratings(ratings: np.ndarray, level: float = 95.0) -> Coefficient | None:
-    """ICC(2,1) of ratings ``[n, k]``; None below 3 rows or where nothing varies."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalence:
+    """An estimate with the interval of level 100 - 2 alpha, and its result; one-sided p."""
+
+    estimate: float
+    ci_low: float
+    ci_high: float
+    result: Verdict
+    p_equivalence: float
+
+
+def verdict_of(low: float, high: float, margin: float) -> Verdict:
+    """What an interval says about a margin: two one-sided tests (Schuirmann 1987; Westlake 1981).
+
+    Equivalent at 5 % where the 90 % interval lies inside ± margin; entirely outside, different
+    beyond the margin; all else is not shown, whatever the p of a difference from zero.
+    """
+    if -margin < low and high < margin:
+        return "equivalent"
+    if low > margin or high < -margin:
+        return "different beyond margin"
+    return "not shown"
+
+
+def bias_equivalence(
+    means: np.ndarray, margin: float, ci_level: float = 90.0
+) -> Equivalence | None:
+    """Mean of participants' mean differences ``[n]`` against a margin, by t; None below 3."""
+    n = len(means)
+    if n < LEAST_PARTICIPANTS:
+        return None
+    se = float(means.std(ddof=1)) / math.sqrt(n)
+    return _tested(float(means.mean()), se, n - 1, margin, ci_level)
+
+
+def difference_equivalence(
+    group: np.ndarray, rest: np.ndarray, margin: float, ci_level: float = 90.0
+) -> Equivalence | None:
+    """Mean of a group less that of the rest against a margin, by Welch's t; None below 3 each."""
+    if min(len(group), len(rest)) < LEAST_PARTICIPANTS:
+        return None
+    a, b = (float(v.var(ddof=1)) / len(v) for v in (group, rest))
+    if a + b <= 0:
+        df = float(len(group) + len(rest) - 2)
+    else:
+        df = (a + b) ** 2 / (a**2 / (len(group) - 1) + b**2 / (len(rest) - 1))
+    return _tested(float(group.mean() - rest.mean()), math.sqrt(a + b), df, margin, ci_level)
+
+
+def _tested(estimate: float, se: float, df: float, margin: float, ci_level: float) -> Equivalence:
     from scipy import stats
 
-    n, k = ratings.shape
-    if n < 3:
+    half = float(stats.t.ppf(0.5 + ci_level / 200, df)) * se
+    if se > 0:
+        p = float(stats.t.sf((margin - abs(estimate)) / se, df))
+    else:
+        p = 0.0 if abs(estimate) < margin else 1.0
+    low, high = estimate - half, estimate + half
+    return Equivalence(
+        estimate=estimate,
+        ci_low=low,
+        ci_high=high,
+        result=verdict_of(low, high, margin),
+        p_equivalence=p,
+    )
+
+
+# ------------------------------------------------------------------ repeatability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeatability:
+    """Scan-rescan of one measure: mean of both, bias (second - first) with t interval.
+
+    SEM is the within-person SD √(Σd²/2n), which includes a shift between the scans, with its
+    chi-square interval; the smallest detectable change is 1.96 √2 SEM (Bland & Altman 1996; de Vet
+    2006); CoV is the root-mean-square one.
+    """
+
+    mean: float
+    bias: float
+    bias_low: float
+    bias_high: float
+    cov_percent: float | None
+    sem: float
+    sem_low: float
+    sem_high: float
+    sdc: float
+    sdc_low: float
+    sdc_high: float
+    icc: float | None
+    icc_low: float | None
+    icc_high: float | None
+
+
+def repeatability(
+    first: np.ndarray, second: np.ndarray, level: float = 95.0
+) -> Repeatability | None:
+    """Repeatability of pairs ``[n]``, one per participant; None below 3 participants."""
+    from scipy import stats
+
+    n = len(first)
+    if n < LEAST_PARTICIPANTS:
         return None
-    centred = ratings - ratings.mean()
-    rows = k * float((centred.mean(axis=1) ** 2).sum())
-    columns = n * float((centred.mean(axis=0) ** 2).sum())
-    error = float((centred**2).sum()) - rows - columns
-    msr, msc = rows / (n - 1), columns / (k - 1)
-    mse = max(error, 0.0) / ((n - 1) * (k - 1))
-    below = msr + (k - 1) * mse + k / n * (msc - mse)
-    if below <= 0 or msr <= 0:
-        return None
-    value = (msr - mse) / below
-    if mse <= 1e-12 * msr or value >= 1:
-        return Coefficient(value=value, low=None, high=None)
-    a = k * value / (n * (1 - value))
-    b = 1 + k * value * (n - 1) / (n * (1 - value))
-    v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
+    difference = second - first
     p = 0.5 + level / 200
-    f_low, f_high = stats.f.ppf(p, n - 1, v), stats.f.ppf(p, v, n - 1)
-    rest = k * msc + (k * n - k - n) * mse
-    low = n * (msr - f_low * mse) / (f_low * rest + n * msr)
-    high = n * (f_high * msr - mse) / (rest + n * f_high * msr)
-    return Coefficient(value=value, low=float(low), high=float(high))
+    half = float(stats.t.ppf(p, n - 1)) * float(difference.std(ddof=1)) / math.sqrt(n)
+    squares = float((difference**2).sum())
+    sem = math.sqrt(squares / (2 * n))
+    low, high = (math.sqrt(squares / 2 / stats.chi2.ppf(q, n)) for q in (p, 1 - p))
+    factor = Z * math.sqrt(2)
+    bias = float(difference.mean())
+    reliability = icc(first, second, level)
+    return Repeatability(
+        mean=float((first + second).mean() / 2),
+        bias=bias,
+        bias_low=bias - half,
+        bias_high=bias + half,
+        cov_percent=cov_percent(first, second),
+        sem=sem,
+        sem_low=low,
+        sem_high=high,
+        sdc=factor * sem,
+        sdc_low=factor * low,
+        sdc_high=factor * high,
+        icc=reliability.value if reliability else None,
+        icc_low=reliability.low if reliability else None,
+        icc_high=reliability.high if reliability else None,
+    )
 
 
-def ccc_from_sums(sums: np.ndarray) -> np.ndarray:
-    """Lin's concordance of sums ``[..., 6]``: 2 s_xy / (s_x² + s_y² + (x̄ - ȳ)²), divisor n."""
-    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    sxx, syy, sxy = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2, xy / n - x * y / n**2
-    below = sxx + syy + ((x - y) / n) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(below > 0, 2 * sxy / below, np.nan)
-
-
-def ccc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Coefficient | None:
-    """Lin's concordance coefficient with the interval of its Fisher z (Lin 1989, corrected 2000).
-
-    None below 4 scans or where nothing varies.
-    """
-    from scipy import stats
-
-    n = len(x)
-    value = float(ccc_from_sums(sums_of(x - x.mean(), y - x.mean()).sum(axis=0))) if n > 3 else 0.0
-    sx, sy = (float(v.std()) for v in (x, y))
-    if n <= 3 or sx <= 0 or sy <= 0 or not math.isfinite(value):
-        return None
-    r = float(((x - x.mean()) * (y - y.mean())).mean()) / (sx * sy)
-    if abs(value) >= 1 - 1e-12 or r == 0:
-        return Coefficient(value=value, low=None, high=None)
-    u = (float(y.mean()) - float(x.mean())) / math.sqrt(sx * sy)
-    variance = (
-        (1 - r**2) * value**2 * (1 - value**2) / r**2
-        + 2 * value**3 * (1 - value) * u**2 / r
-        - value**4 * u**4 / (2 * r**2)
-    ) / (n - 2)
-    half = float(stats.norm.ppf(0.5 + level / 200)) * math.sqrt(max(variance, 0.0))
-    half /= 1 - value**2
-    z = math.atanh(value)
-    return Coefficient(value=value, low=math.tanh(z - half), high=math.tanh(z + half))
-
-
-def cov_percent(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Within-person coefficient of variation of pairs in per cent, by the root-mean-square method.
-
-    100 √ mean((d²/2) / m²), d the difference and m the mean of a pair (Quan & Shih 1996). None
-    where a pair's mean is not above 0.
-    """
-    middle = (x + y) / 2
-    if not len(x) or middle.min() <= 0:
-        return None
-    return 100 * math.sqrt(float(((x - y) ** 2 / 2 / middle**2).mean()))
+def wilson(events: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, in per cent (Wilson 1927)."""
+    p = events / n
+    middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+    # The ends are exactly 0 and 1 where none or all have the event.
+    low = 0.0 if events == 0 else max(0.0, middle - half)
+    high = 1.0 if events == n else min(1.0, middle + half)
+    return 100 * low, 100 * high

@@ -1,4 +1,4 @@
-"""Overlap of two masks: Dice, Hausdorff 95 and mean surface distance, in three dimensions.
+"""Overlap of masks in three dimensions, and a scan's masks and volumes against a reader's.
 
 The surface of a mask are its voxels with a face on the outside (also across slices and at the edge
 of the image); distances are between voxel centres in mm, slice distance included. With slices 8 to
@@ -6,16 +6,12 @@ of the image); distances are between voxel centres in mm, slice distance include
 
 Choices that differ between programs (Maier-Hein 2024, Metrics Reloaded): Hausdorff 95 is the
 larger of the two directed 95th percentiles, the mean distance pools both surfaces.
-
-What a reader drew on one scan, on the model's own grid, and how the labels are numbered.
-
-One scan compared: the overlap of each structure in each phase, and the volumes drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -56,22 +52,20 @@ def overlap(
         raise ValueError(f"masks {model.shape} and {reference.shape} do not fit together")
     ours, theirs = int(np.count_nonzero(model)), int(np.count_nonzero(reference))
     if not ours or not theirs:
+        hd95 = assd = None
         note = BOTH_EMPTY if ours == theirs else ONE_EMPTY
-        return Overlap(
-            dice=dice(model, reference),
-            hd95_mm=None,
-            assd_mm=None,
-            voxels_model=ours,
-            voxels_reference=theirs,
-            note=note,
-        )
-    to_reference, to_model = surface_distances(model, reference, spacing_mm)
+    else:
+        to_reference, to_model = surface_distances(model, reference, spacing_mm)
+        hd95 = float(max(np.percentile(to_reference, 95), np.percentile(to_model, 95)))
+        assd = float((to_reference.sum() + to_model.sum()) / (to_reference.size + to_model.size))
+        note = ""
     return Overlap(
         dice=dice(model, reference),
-        hd95_mm=float(max(np.percentile(to_reference, 95), np.percentile(to_model, 95))),
-        assd_mm=float((to_reference.sum() + to_model.sum()) / (to_reference.size + to_model.size)),
+        hd95_mm=hd95,
+        assd_mm=assd,
         voxels_model=ours,
         voxels_reference=theirs,
+        note=note,
     )
 
 
@@ -90,24 +84,17 @@ def surface_distances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances in mm from each surface voxel of either mask to the other's surface.
 
-    Both masks hold something. Model to reference first.
+    Neither mask is empty. Model to reference first.
     """
     from scipy.ndimage import distance_transform_edt
 
-    box = _box(model | reference)
+    # The smallest box around both: what lies outside it cannot change a distance.
+    found = np.nonzero(model | reference)
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in found)
     one, other = surface(model[box]), surface(reference[box])
     to_other = distance_transform_edt(~other, sampling=spacing_mm)
     to_one = distance_transform_edt(~one, sampling=spacing_mm)
     return np.asarray(to_other[one]), np.asarray(to_one[other])
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around a mask; what lies outside it cannot change a distance."""
-    box = []
-    for axis in range(mask.ndim):
-        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(int(found[0]), int(found[-1]) + 1))
-    return tuple(box)
 
 
 Phase = Literal["ED", "ES", "other"]
@@ -124,7 +111,7 @@ ORDERS: Final[Mapping[str, tuple[int, int, int, int]]] = {
     "acdc": (0, RV_CAVITY, LV_MYOCARDIUM, LV_CAVITY),
 }
 
-WHOLE: Final = "whole-stack"
+WHOLE_STACK: Final = "whole-stack"
 CONTOURED: Final = "contoured-slices"
 
 
@@ -133,7 +120,7 @@ class ManualPhase:
     """A reader's masks of one phase, on the grid of the model's mask.
 
     ``masks`` boolean ``[z, y, x]`` by structure, only of structures that were drawn; ``slices``
-    by structure: the slices in which it was looked for, None for all; ``volumes_ml`` of the drawn
+    by structure: the slices in which it was sought (absent: all); ``volumes_ml`` of the drawn
     polygons where the masks come from polygons. ``frame`` is an index into the model's mask, None
     where the labels do not say (the model's own phase is then compared).
     """
@@ -150,14 +137,14 @@ class ManualScan:
     """All phases that a reader drew of one scan; ``sha256`` of each file, in order."""
 
     phases: tuple[ManualPhase, ...]
-    scope: str = WHOLE
+    scope: str = WHOLE_STACK
     sha256: tuple[str, ...] = ()
     kind: str = "nifti"
     notes: tuple[str, ...] = ()
 
 
 def masks_of(labels: np.ndarray, order: LabelOrder) -> dict[str, np.ndarray]:
-    """Boolean masks of whole labels ``[z, y, x]`` numbered in ``order``, in our structures."""
+    """Boolean masks by structure of labels ``[z, y, x]`` numbered in ``order``."""
     ours = np.array(ORDERS[order], dtype=np.uint8)[labels]
     return {name: ours == label for name, label in STRUCTURES.items()}
 
@@ -165,7 +152,7 @@ def masks_of(labels: np.ndarray, order: LabelOrder) -> dict[str, np.ndarray]:
 def enclosure(labels: np.ndarray, cavity: int) -> float | None:
     """Share of a cavity's in-plane border that touches myocardium (label 2); None without any.
 
-    The LV cavity lies inside the myocardium, the RV beside it, so that this tells which is which.
+    The LV cavity lies inside the myocardium and the RV next to it, so this distinguishes them.
     """
     inside = labels == cavity
     padded = np.pad(labels, ((0, 0), (1, 1), (1, 1)))
@@ -191,7 +178,7 @@ class ModelScan:
     """The model's masks ``[t, z, y, x]`` of one scan and what its record says.
 
     ``spacing_mm`` (between rows, between columns); ``measures`` by the contract's names;
-    ``rv_at_lv_phases`` holds the RV's volumes at the LV's ED and ES, where the RV has its own.
+    ``rv_at_lv_phases`` are the RV's volumes at the LV's ED and ES, where the RV has its own.
     """
 
     labels: np.ndarray
@@ -206,7 +193,7 @@ class ModelScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanOverlap:
-    """The overlap of one structure in one phase of a scan."""
+    """One row of ``overlap.csv`` but its scan: the overlap of a structure in a phase."""
 
     phase: str
     frame: int
@@ -233,7 +220,7 @@ class ScanPair:
 
 
 def frame_of(phase: ManualPhase, scan: ModelScan) -> tuple[int, str]:
-    """The frame of the model's mask to compare, and who said so."""
+    """The frame of the model's mask to compare, and the source of that choice."""
     if phase.frame is not None:
         return phase.frame, "reference"
     return (scan.ed_frame if phase.phase == "ED" else scan.es_frame), "model"
@@ -244,30 +231,18 @@ def overlaps(scan: ModelScan, manual: ManualScan) -> Iterator[ScanOverlap]:
     spacing = (scan.slice_distance_mm, *scan.spacing_mm)
     for phase in manual.phases:
         frame, source = frame_of(phase, scan)
-        for name, whole in phase.masks.items():
-            drawn, ours = whole, scan.labels[frame] == STRUCTURES[name]
-            looked = phase.slices.get(name)
-            count = len(ours)
-            if looked is not None:
-                keep = np.zeros(len(ours), dtype=bool)
-                keep[looked] = True
-                ours = ours & keep[:, None, None]
-                drawn = drawn & keep[:, None, None]
-                count = int(keep.sum())
-            found = overlap(ours, drawn, spacing)
+        for name, drawn in phase.masks.items():
+            keep = np.zeros(len(drawn), dtype=bool)
+            keep[phase.slices.get(name, slice(None))] = True
+            ours = (scan.labels[frame] == STRUCTURES[name]) & keep[:, None, None]
             yield ScanOverlap(
                 phase=phase.phase,
                 frame=frame,
                 frame_source=source,
                 structure=name,
                 scope=manual.scope,
-                slices=count,
-                dice=found.dice,
-                hd95_mm=found.hd95_mm,
-                assd_mm=found.assd_mm,
-                voxels_model=found.voxels_model,
-                voxels_reference=found.voxels_reference,
-                note=found.note,
+                slices=int(keep.sum()),
+                **asdict(overlap(ours, drawn & keep[:, None, None], spacing)),
             )
 
 
@@ -282,20 +257,40 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
     on these slices and at the reader's frames.
     """
     phases = {p.phase: p for p in manual.phases if p.phase != "other"}
-    ours: dict[str, float | None]
+    voxel_ml = scan.spacing_mm[0] * scan.spacing_mm[1] * scan.slice_distance_mm / 1000
     if manual.scope == CONTOURED:
-        ours = dict(_values({n: _contoured(p, scan) for n, p in phases.items()}))
-        theirs = _values({name: dict(p.volumes_ml) for name, p in phases.items()})
-    else:
-        if not scan.even_slices:
-            return []
-        theirs = _values({name: _drawn_ml(p, scan) for name, p in phases.items()})
+        ours: dict[str, float | None] = {}
+        counted: dict[str, dict[str, float]] = {}
+        for name, phase in phases.items():
+            labels = scan.labels[frame_of(phase, scan)[0]]
+            counted[name] = {
+                structure: _volume(
+                    labels[phase.slices.get(structure, slice(None))] == STRUCTURES[structure],
+                    voxel_ml,
+                )
+                for structure in phase.masks
+            }
+        ours.update(_measures(counted))
+        theirs = _measures({name: p.volumes_ml for name, p in phases.items()})
+    elif scan.even_slices:
         ours = {**scan.measures, **_rv(scan)}
+        theirs = _measures(
+            {
+                name: {structure: _volume(m, voxel_ml) for structure, m in p.masks.items()}
+                for name, p in phases.items()
+            }
+        )
+    else:
+        return []
     return [
         ScanPair(measure=name, scope=manual.scope, model=float(mine), reference=value)
         for name, value in theirs.items()
         if (mine := ours.get(name)) is not None and np.isfinite(mine)
     ]
+
+
+def _volume(mask: np.ndarray, voxel_ml: float) -> float:
+    return float(np.count_nonzero(mask)) * voxel_ml
 
 
 def _rv(scan: ModelScan) -> dict[str, float | None]:
@@ -309,33 +304,14 @@ def _rv(scan: ModelScan) -> dict[str, float | None]:
     return {n: v for n, v in found.items() if scan.measures.get(n) is not None}
 
 
-def _voxel_ml(scan: ModelScan) -> float:
-    return scan.spacing_mm[0] * scan.spacing_mm[1] * scan.slice_distance_mm / 1000
-
-
-def _drawn_ml(phase: ManualPhase, scan: ModelScan) -> dict[str, float]:
-    return {n: float(np.count_nonzero(m)) * _voxel_ml(scan) for n, m in phase.masks.items()}
-
-
-def _contoured(phase: ManualPhase, scan: ModelScan) -> dict[str, float]:
-    """The model's volumes in the slices that the reader drew, at the reader's frame."""
-    frame, _ = frame_of(phase, scan)
-    volumes = {}
-    for name in phase.masks:
-        looked = phase.slices.get(name)
-        labels = scan.labels[frame] if looked is None else scan.labels[frame][looked]
-        volumes[name] = float(np.count_nonzero(labels == STRUCTURES[name])) * _voxel_ml(scan)
-    return volumes
-
-
-def _values(volumes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def _measures(volumes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Measures from the volumes in mL of each structure at ED and ES."""
     ed, es = volumes.get("ED", {}), volumes.get("ES", {})
     values: dict[str, Any] = {}
     for chamber, structure in (("lv", "lv_cavity"), ("rv", "rv_cavity")):
         edv, esv = ed.get(structure), es.get(structure)
         if edv is not None and edv <= 0:
-            continue  # not drawn at ED at all: nothing to compare
+            continue  # not drawn at ED: nothing to compare
         values[f"{chamber}_edv_ml"], values[f"{chamber}_esv_ml"] = edv, esv
         if edv is not None and esv is not None:
             values[f"{chamber}_sv_ml"] = edv - esv

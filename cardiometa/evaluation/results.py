@@ -28,7 +28,7 @@ class AgreementRow:
     scans_used: ScansUsed
     group_by: str
     group: str
-    n_people: int | None
+    n_people: int | None = None
     n_scans: int | None = None
     mean_reference: float | None = None
     bias: float | None = None
@@ -63,7 +63,7 @@ class AgreementRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlapSummary:
-    """One row of ``overlap_summary.csv``; the interval is of the mean, bootstrapped over people.
+    """One row of ``overlap_summary.csv``; the interval is of the mean, bootstrapped.
 
     Structures in neither mask have no Dice, those in one alone no distance: ``n_without`` counts
     the scans that thus have no value.
@@ -77,7 +77,7 @@ class OverlapSummary:
     scans_used: ScansUsed
     group_by: str
     group: str
-    n_people: int | None
+    n_people: int | None = None
     n_scans: int | None = None
     n_without: int | None = None
     mean: float | None = None
@@ -100,7 +100,7 @@ class GradeRow:
     scans_used: ScansUsed
     group_by: str
     group: str
-    n_people: int | None
+    n_people: int | None = None
     n_scans: int | None = None
     percent_agreement: float | None = None
     kappa: float | None = None
@@ -121,8 +121,8 @@ class GradeRow:
 class EquivalenceRow:
     """One row of ``equivalence.csv``: a bias, or its difference from the rest, and a margin.
 
-    ``estimate`` is of people's mean differences (model - reference); ``p_equivalence`` the larger
-    p of the two one-sided tests.
+    ``estimate`` is of participants' mean differences (model - reference); ``p_equivalence`` the
+    larger p of the two one-sided tests.
     """
 
     against: str
@@ -130,9 +130,9 @@ class EquivalenceRow:
     unit: str
     scope: str
     kind: Literal["bias", "difference from the rest"]
-    group_by: str
-    group: str
-    n_people: int | None
+    group_by: str = "all"
+    group: str = "all"
+    n_people: int | None = None
     n_rest: int | None = None
     margin: float | None = None
     margin_source: str = ""
@@ -154,7 +154,7 @@ class RepeatabilityRow:
     unit: str
     visit_a: str
     visit_b: str
-    n_people: int | None
+    n_people: int | None = None
     mean: float | None = None
     bias: float | None = None
     bias_low: float | None = None
@@ -173,13 +173,38 @@ class RepeatabilityRow:
     note: str = ""
 
 
+RateKind = Literal["correction", "failure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateRow:
+    """One row of ``rates.csv``: how often masks were corrected, or scans failed, in a group.
+
+    ``sample``: ``flagged`` (all scans for review), ``random`` (a random share of the others, which
+    represents them), or ``all`` scans for failures. ``n_people`` of ``n_scans``; the interval is
+    Wilson's over scans, at 95 %.
+    """
+
+    kind: RateKind
+    sample: str
+    group_by: str
+    group: str
+    n_people: int | None = None
+    n_scans: int | None = None
+    n_events: int | None = None
+    percent: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """What was compared, scan by scan.
 
-    ``scans`` one row a scan of OUT that was compared (trial, participant_id, visit, status, the
-    group columns); ``pairs`` and ``overlaps`` have ``scan`` (the position in ``scans``) and the
-    fields of `ScanPair` and `ScanOverlap`; ``exclusions`` hold every other scan of OUT.
+    ``scans`` has one row per compared scan of OUT (trial, participant_id, visit, status, group
+    columns); ``pairs`` and ``overlaps`` have ``scan`` (the position in ``scans``) and the fields of
+    `ScanPair` and `ScanOverlap`; ``exclusions`` are all other scans of OUT.
     """
 
     scans: pd.DataFrame
@@ -194,7 +219,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """Everything of an evaluation but its files."""
+    """An evaluation: its tables, and what they were made from."""
 
     name: str
     options: EvaluationOptions
