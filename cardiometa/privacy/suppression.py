@@ -399,22 +399,21 @@ def suppress_effects(
     A trial with fewer participants than the cell in all keeps its row, without numbers, and so does
     what is left without it; it stays among the pooled. Where one trial alone is so, the numbers of
     the next smallest are withheld too: else the pooled effect less the others would be its own.
-    The numbers of ``few_events`` (`few_event_trials`) are withheld. Where a trial's count in an arm
-    is small, the counts of its arms and of pooled rows go, and the df that gives its size.
+    The numbers of ``few_events`` (`few_event_trials`) are withheld.
     """
     sizes: dict[str, dict[str, int]] = {}
     for row in rows:
         if row.analysis == "trial" and row.se is not None and row.n_control is not None:
             sizes.setdefault(row.arm, {})[row.trial] = row.n_control + (row.n_active or 0)
-    few = {(arm, t) for arm, found in sizes.items() for t, n in found.items() if n < min_cell}
-    next_smallest = set()
+    few, next_smallest = set(), set()
     for arm, found in sizes.items():
-        if sum(a == arm for a, _ in few) == 1:
-            others = sorted((n, trial) for trial, n in found.items() if (arm, trial) not in few)
-            next_smallest |= {(arm, trial) for _, trial in others[:1]}
-    arms_with_few_events = {arm for arm, _ in few_events}
+        ordered = sorted((n, trial) for trial, n in found.items())
+        small = [trial for n, trial in ordered if n < min_cell]
+        few |= {(arm, trial) for trial in small}
+        if len(small) == 1:
+            next_smallest |= {(arm, trial) for _, trial in ordered[1:2]}
 
-    def numbers(row: Any) -> Any:
+    def shown(row: Any) -> Any:
         key, note = (row.arm, row.trial), f"n<{min_cell} (events)"
         counts = {"n_control": row.n_control, "n_active": row.n_active}
         if row.analysis == "leave-one-out":
@@ -423,37 +422,50 @@ def suppress_effects(
             return without_numbers(row, note, "events") if key in few_events else row
         if row.analysis == "trial" and key in next_smallest:
             return without_numbers(row, WITHHELD, **counts)
-        alone = row.analysis == "pooled" and row.k == 1 and row.arm in arms_with_few_events
-        if alone or (row.analysis == "trial" and key in few_events):
+        single = row.analysis == "pooled" and row.k == 1
+        if row.analysis == "trial" and key in few_events:
+            return without_numbers(row, note, "events", **counts, k=row.k)
+        if single and any(arm == row.arm for arm, _ in few_events):
             return without_numbers(row, note, "events", **counts, k=row.k)
         return row
 
-    rows = [numbers(row) for row in rows]
+    return _without_small_arms([shown(row) for row in rows], min_cell)
+
+
+def _without_small_arms(rows: Sequence[Any], min_cell: int) -> tuple[Any, ...]:
+    """The rows without a trial's counts where one arm's is small, nor pooled counts that give it.
+
+    The df goes too where it gives the size of a trial.
+    """
     small = [row for row in rows if row.analysis == "trial" and _small_arms(row, min_cell)]
     arms = {(row.arm, row.control) for row in small}
     trials = {row.trial for row in small}
-
-    def counts(row: Any) -> Any:
+    found = []
+    for row in rows:
         own = _small_arms(row, min_cell)
-        if row.analysis == "trial":
-            if row.trial not in trials:
-                return row
-            if own and (row.n_control or 0) + (row.n_active or 0) < min_cell:
-                return without_numbers(row, f"n<{min_cell}", ci_method="")
+        if (
+            row.trial in trials
+            if row.analysis == "trial"
+            else own or (row.arm, row.control) in arms
+        ):
+            by_trial = row.analysis == "trial"
+            if by_trial and own and (row.n_control or 0) + (row.n_active or 0) < min_cell:
+                found.append(without_numbers(row, f"n<{min_cell}", ci_method=""))
+                continue
             # Another arm of the trial may be the small one; the interval gives its size back.
-            note, df = f"n<{min_cell} ({', '.join(own)})" if own else WITHHELD, None
-            status = BELOW_THRESHOLD if own else row.suppressed or COMPLEMENTARY
-            few_counts = tuple(own) or row.small_counts
-        elif (row.arm, row.control) in arms or own:
-            note, df = WITHHELD, None if row.k == 1 else row.df  # the df of a single trial
-            status, few_counts = row.suppressed or COMPLEMENTARY, row.small_counts
-        else:
-            return row
-        note = "; ".join(filter(None, (note, row.note)))
-        empty = dict.fromkeys(("n_control", "n_active"))
-        return replace(row, **empty, df=df, note=note, suppressed=status, small_counts=few_counts)
-
-    return tuple(counts(row) for row in rows)
+            own = own if by_trial else []
+            note = f"n<{min_cell} ({', '.join(own)})" if own else WITHHELD
+            row = replace(  # noqa: PLW2901
+                row,
+                n_control=None,
+                n_active=None,
+                df=None if by_trial or row.k == 1 else row.df,
+                note="; ".join(filter(None, (note, row.note))),
+                suppressed=BELOW_THRESHOLD if own else row.suppressed or COMPLEMENTARY,
+                small_counts=tuple(own) or row.small_counts,
+            )
+        found.append(row)
+    return tuple(found)
 
 
 def _small_arms(row: Any, min_cell: int) -> list[str]:
