@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import combinations
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ WITHHELD = "counts withheld"
 # The values of ``suppressed`` in the rows of pooling.
 BELOW_THRESHOLD: Final = "below-threshold"
 COMPLEMENTARY: Final = "complementary"
+Result = TypeVar("Result")
 _MOST_TOGETHER = 3  # classes of participants that are few even together
 
 
@@ -93,13 +94,7 @@ class Count(int):
     left_out: int
 
     def __new__(
-        cls,
-        n: int,
-        siblings: Sequence[int] = (),
-        total: int = 0,
-        place: int = 0,
-        *,
-        left_out: int = 0,
+        cls, n: int, siblings: Sequence[int] = (), total: int = 0, place: int = 0, left_out: int = 0
     ) -> Self:
         """The count ``n``."""
         count = super().__new__(cls, n)
@@ -282,19 +277,20 @@ def _shown_trials(rows: Sequence[Any], min_cell: int, *, internal: bool) -> list
 
 
 def suppress_pooling(
-    result: Any,
+    pooled: Result,
     studies: Mapping[str, Sequence[Any]],
     level_events: Mapping[tuple[str, str, str, str, str], int],
-) -> Any:
+) -> Result:
     """A finished ``PoolingResult`` as it may be shown: the one place where pooling suppresses.
 
     ``studies`` by arm; ``level_events`` as of `suppress_levels`.
     """
+    result: Any = pooled
     min_cell = result.options.min_cell
     few_events = few_event_trials(studies, min_cell)
     main = [row for row in result.effects if row.source != "reported" and row.variant == "main"]
-    reported = [row for row in result.effects if row.source == "reported"]
-    reported = iter(suppress_small_differences(reported, main, min_cell))
+    second = [row for row in result.effects if row.source == "reported"]
+    reported = iter(suppress_small_differences(second, main, min_cell))
     effects = [next(reported) if row.source == "reported" else row for row in result.effects]
     effects = suppress_levels(effects, min_cell, level_events)
     shown = suppress_effects(effects, min_cell, few_events)
@@ -303,8 +299,14 @@ def suppress_pooling(
         for row in shown
         if row.analysis == "trial" and row.se is None
     }
-    hidden = {arm: hidden_trials(found, few_events, min_cell) for arm, found in studies.items()}
-    return replace(
+    hidden = few_events | {
+        (study.arm, study.trial)
+        for members in studies.values()
+        for study in members
+        if study.n_control is not None
+        and is_small(study.n_control + (study.n_active or 0), min_cell)
+    }
+    shown_result: Result = replace(
         result,
         effects=shown,
         by_arm=suppress_arm_counts(result.by_arm, min_cell, few_events),
@@ -321,7 +323,7 @@ def suppress_pooling(
             without_numbers(
                 row, f"{WITHHELD}: one of its trials alone is not shown", k=row.k, trials=row.trials
             )
-            if row.k > 1 and sum(trial in hidden[row.arm] for trial in row.trials) == 1
+            if row.k > 1 and sum((row.arm, trial) in hidden for trial in row.trials) == 1
             else row
             for row in result.regression
         ),
@@ -333,6 +335,7 @@ def suppress_pooling(
             and not any(is_small(count, min_cell) for count in point.counts[2:])
         ),
     )
+    return shown_result
 
 
 _IDENTITY = (
@@ -377,18 +380,6 @@ def few_event_trials(
             few += [s for s in known if s is not few[0]][:1]
         found |= {(arm, study.trial) for study in few}
     return frozenset(found)
-
-
-def hidden_trials(
-    studies: Sequence[Any], few_events: Collection[tuple[str, str]], min_cell: int
-) -> frozenset[str]:
-    """The trials of one arm whose effects are not shown: few events or few participants."""
-    return frozenset(
-        s.trial
-        for s in studies
-        if (s.arm, s.trial) in few_events
-        or (s.n_control is not None and is_small(s.n_control + (s.n_active or 0), min_cell))
-    )
 
 
 def suppress_effects(

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardiometa.privacy.suppression import (
+    Count,
     hidden_counts,
     round_outward,
     suppress_account,
+    suppress_tables,
     without_extremes,
 )
-from cardiometa.reference.results import Account
+from cardiometa.reference.results import Account, Calibration
 from cardiometa.reference.strata.limits import LimitRequest, estimate_limits
 
 REQUEST = LimitRequest(centiles=(2.5, 50.0, 97.5), ci_level=0.9)
@@ -92,3 +94,32 @@ def test_the_account_tells_no_count_of_a_few():
     assert told["ethnicity_unknown"] is None
     assert told["outliers"] == 0
     assert suppress_account(account, 1)["excluded"] == account.excluded
+
+
+def test_a_count_is_hidden_where_what_is_shown_gives_it_back():
+    sizes = [100, 30, 5]
+    hidden = [Count(n, sizes, 135, place).is_hidden(10) for place, n in enumerate(sizes)]
+    assert hidden == [False, True, True]
+    assert not Count(50).is_hidden(10)
+    assert Count(50, left_out=4).is_hidden(10)
+    assert not Count(50, left_out=14).is_hidden(10)
+    assert Count(3, left_out=4).is_few(10)
+    assert not Count(3, left_out=8).is_few(10)
+
+
+def test_a_row_of_few_says_so_and_one_that_gives_them_back_withholds_its_count():
+    columns = {"measure": "m", "unit": "ml", "method": "strata", "sex": "male", "ethnicity": "all"}
+    columns |= {"check": "fitted", "group": "all"} | dict.fromkeys(
+        ("below_percent", "above_percent", "expected_below_percent", "expected_above_percent")
+    )
+    few = Calibration(n=Count(5), notes=("n<40",), below_n=40, **columns)
+    many = Calibration(n=Count(50), **columns)
+    models = [{"n": Count(7), "n_trials": 2}, {"n": Count(70), "n_trials": 2}]
+    shown = suppress_tables(
+        {"calibration": [few, many], "strata_models": models}, 10, internal=False
+    )
+    assert [row.n for row in shown["calibration"]] == [None, 50]
+    assert [row.note for row in shown["calibration"]] == ["n<10", ""]
+    assert shown["calibration"][0].below_n == 10
+    assert [model["n"] for model in shown["strata_models"]] == [None, 70]
+    assert not any(isinstance(model["n"], Count) for model in shown["strata_models"])
