@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from ..errors import UsageError
 from ..files import canonical_json, read_json, sha256_bytes, write_bytes, write_text
+from ..segmentation.model import CLASS_LABELS, FORMAT, model_bytes
 from ..segmentation.options import TrainOptions
-
-if TYPE_CHECKING:
-    from ..segmentation.packing import Volume
-    from ..segmentation.training.data import Pack, Recipe
-
+from ..segmentation.packing import Volume, pack_bytes, phantoms, read_pairs, read_slices
+from ..segmentation.training.data import Pack, Recipe, load
+from ..segmentation.training.fit import Trainer
 
 INTENDED_USE = (
     "Research use: harmonised measurement of short-axis cine MRI of adults for pooled analyses. "
@@ -22,22 +24,10 @@ INTENDED_USE = (
 )
 
 
-def _volumes(options: TrainOptions) -> Iterable[Volume]:
-    from ..segmentation.packing import phantoms, read_pairs, read_slices
-
-    yield from read_pairs(options.pairs, options.label_order)
-    if options.slices is not None:
-        yield from read_slices(options.slices, options.hold_out, options.exclude)
-    if options.phantoms:
-        yield from phantoms(options.phantoms, seed=1, held_out=options.phantoms // 5)
-
-
 def pack(options: TrainOptions) -> Path:
     """The packed file in the run's folder; made once, kept for a resumed run."""
     if options.packed is not None:
         return options.packed
-    from ..segmentation.packing import pack_bytes
-
     plan = {
         "label_order": options.label_order,
         "hold_out": sorted(options.hold_out),
@@ -49,11 +39,16 @@ def pack(options: TrainOptions) -> Path:
     if path.exists() and note.exists():
         if read_json(note) != plan:
             raise UsageError(
-                "The folder holds slices packed with other options.",
+                "The folder contains slices packed with other options.",
                 hint="Choose another --folder for another training set.",
             )
         return path
-    write_bytes(path, pack_bytes(_volumes(options)))
+    volumes: list[Iterable[Volume]] = [read_pairs(options.pairs, options.label_order)]
+    if options.slices is not None:
+        volumes.append(read_slices(options.slices, options.hold_out, options.exclude))
+    if options.phantoms:
+        volumes.append(phantoms(options.phantoms, seed=1, held_out=options.phantoms // 5))
+    write_bytes(path, pack_bytes(itertools.chain.from_iterable(volumes)))
     write_text(note, canonical_json(plan))
     return path
 
@@ -62,10 +57,6 @@ def card_document(
     options: TrainOptions, recipe: Recipe, data: Pack, last: Mapping[str, Any], data_hash: str
 ) -> dict[str, Any]:
     """The card of a trained network: data, held-out patients, recipe, accuracy, limits."""
-    import numpy as np
-
-    from ..segmentation.model import CLASS_LABELS, FORMAT
-
     held_out = sorted(
         {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(recipe.fold, kind)]}
     )
@@ -117,13 +108,7 @@ def card_document(
 
 
 def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
-    """Pack, train (or go on), validate, write the model file; returns the last record."""
-    import torch
-
-    from ..segmentation.model import model_bytes
-    from ..segmentation.training.data import Recipe, load
-    from ..segmentation.training.fit import Trainer
-
+    """Pack, train (or resume), validate, write the model file; returns the last record."""
     try:
         recipe = Recipe.from_dict(dict(options.settings or {}))
     except (TypeError, ValueError) as error:
@@ -146,4 +131,4 @@ def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
     }
     document = card_document(options, recipe, data, last, sha256_bytes(path.read_bytes()))
     write_bytes(options.out, model_bytes(tensors, document))
-    return dict(itertools.chain(last.items(), [("model", options.out.name)]))
+    return {**last, "model": options.out.name}

@@ -36,13 +36,13 @@ _TRIAL_FACTS = (
 )
 _TYPES = frozenset(
     ["object", "str", "string", "bool", "boolean", "float64", "Float64", "int64", "Int64"]
-)  # of columns of people
+)  # of the participants' columns
 _LISTS = ("carried", "reported", "notes", "warnings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What ``cohort.json`` holds. The cohort's scans have no source and its trials no paths."""
+    """What ``cohort.json`` contains. The cohort's scans have no source and its trials no paths."""
 
     cohort: Cohort
     card: ModelCard
@@ -51,18 +51,31 @@ class Snapshot:
 
 def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
     """The text of ``cohort.json``; equal cohorts, equal bytes."""
-    people = cohort.participants
+    table = cohort.participants
     return canonical_json(
         {
             "snapshot_version": _VERSION,
             "name": cohort.name,
-            "trials": [_trial(trial) for trial in cohort.trials],
+            "trials": [
+                {name: getattr(trial, name) for name in (*_TRIAL_FACTS, "carry", "strata")}
+                for trial in cohort.trials
+            ],
             "people": {
-                str(name): {"type": str(people[name].dtype), "values": _cells(people[name])}
-                for name in people.columns
+                str(name): {
+                    "type": str(column.dtype),
+                    "values": list(column.astype(object).where(column.notna(), None)),
+                }
+                for name, column in table.items()
             },
-            "columns": [str(name) for name in people.columns],
-            "scans": [_scan(scan) for scan in cohort.scans],
+            "columns": [str(name) for name in table.columns],
+            "scans": [
+                {
+                    "key": _key(scan.key),
+                    "visit_day": scan.visit_day,
+                    "reported": dict(scan.reported),
+                }
+                for scan in cohort.scans
+            ],
             "visits_without_images": [_key(key) for key in cohort.visits_without_images],
             "not_obtained": [asdict(entry) for entry in cohort.not_obtained],
             **{name: list(getattr(cohort, name)) for name in _LISTS},
@@ -74,26 +87,8 @@ def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
     )
 
 
-def _trial(trial: Any) -> dict[str, Any]:
-    facts = {name: getattr(trial, name) for name in _TRIAL_FACTS}
-    return {**facts, "carry": list(trial.carry), "strata": list(trial.strata)}
-
-
-def _cells(column: pd.Series[Any]) -> list[Any]:
-    known = column.notna()
-    return list(column.astype(object).where(known, None))
-
-
 def _key(key: ScanKey) -> list[str]:
     return [key.trial, key.participant, key.visit]
-
-
-def _scan(scan: CohortScan) -> dict[str, Any]:
-    return {
-        "key": _key(scan.key),
-        "visit_day": scan.visit_day,
-        "reported": dict(scan.reported),
-    }
 
 
 def read_snapshot(out: Path) -> Snapshot:
@@ -101,7 +96,7 @@ def read_snapshot(out: Path) -> Snapshot:
     path = out / SNAPSHOT_NAME
     if not path.is_file():
         raise InputError(
-            f"The folder {out.name} holds no {SNAPSHOT_NAME}.",
+            f"The folder {out.name} does not contain {SNAPSHOT_NAME}.",
             hint="Give the folder that `segment --out` wrote to.",
         )
     document = read_json(path)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,54 +58,6 @@ class Watch:
     finished: Callable[[ScanResult], None]
 
 
-def _result_options(cohort: Cohort, options: SegmentOptions, model: Model) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "cohort": cohort.name,
-        "bsa": options.bsa_formula,
-        "frames": options.frames,
-        "series_regex": options.series_regex,
-    }
-    if not options.allow_mixed_models:
-        values["model_sha256"] = model.sha256
-    if options.dicom_seg is not None:
-        values["dicom_seg"] = options.dicom_seg
-    if cohort.key_check is not None:
-        # With another key all ids would change, and without one be shown.
-        values["pseudonymise"] = cohort.key_check
-    return values
-
-
-def _check_output(out: Path, cohort: Cohort, options: SegmentOptions, model: Model) -> None:
-    """Refuse an OUT that is not this run's; nothing is written."""
-    wanted = _result_options(cohort, options, model)
-    record_path = out / RECORD_NAME
-    if options.allow_mixed_models and record_path.exists():
-        # The model may differ; everything else must not.
-        found = read_json(record_path).get("options", {})
-        wanted = {**wanted, **{k: v for k, v in found.items() if k == "model_sha256"}}
-    check_output(out, command="segment", options=wanted, overwrite=options.overwrite)
-
-
-def _record(
-    cohort: Cohort,
-    options: SegmentOptions,
-    model: Model,
-    corrections: Mapping[ScanKey, Correction],
-    run: Mapping[str, Any],
-) -> RunRecord:
-    return RunRecord(
-        command="segment",
-        format_version=FORMAT_VERSION,
-        options=_result_options(cohort, options, model),
-        inputs={
-            **cohort.input_sha256,
-            **{f"correction {key}": one.sha256 for key, one in sorted(corrections.items())},
-        },
-        model={"id": model.card.model_id, "sha256": model.sha256},
-        run=run,
-    )
-
-
 def run_segment(
     cohort_path: Path,
     out: Path,
@@ -138,20 +89,15 @@ def run_segment(
                 "The cohort contains no scan.",
                 hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
             )
-        _check_output(out, cohort, options, model)
-        run = _Run(
-            out=out,
-            cohort=without_withdrawn(out, cohort),
-            options=options,
-            model=model,
-            begun=begun,
-        )
+        run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun)
+        run.check_output()
+        run = replace(run, cohort=without_withdrawn(out, cohort))
         if options.dry_run:
             return run.planned(watch)[2]
         shard = options.shard
         with OutputLock(out, (shard.number, shard.of) if shard else None) as lock:
             # What another run wrote since, too.
-            _check_output(out, cohort, options, model)
+            run.check_output()
             run = replace(run, cohort=without_withdrawn(out, cohort))
             remove_erased(out, read_withdrawals(out))
             return run.work(engine, lock, watch)
@@ -166,6 +112,35 @@ class _Run:
     options: SegmentOptions
     model: Model
     begun: float
+
+    @property
+    def result_options(self) -> dict[str, Any]:
+        """The options that matter to the result, for the record."""
+        options = self.options
+        values: dict[str, Any] = {
+            "cohort": self.cohort.name,
+            "bsa": options.bsa_formula,
+            "frames": options.frames,
+            "series_regex": options.series_regex,
+        }
+        if not options.allow_mixed_models:
+            values["model_sha256"] = self.model.sha256
+        if options.dicom_seg is not None:
+            values["dicom_seg"] = options.dicom_seg
+        if self.cohort.key_check is not None:
+            # With another key all ids would change, and without one be shown.
+            values["pseudonymise"] = self.cohort.key_check
+        return values
+
+    def check_output(self) -> None:
+        """Refuse an OUT that is not this run's; nothing is written."""
+        wanted, record = self.result_options, self.out / RECORD_NAME
+        if self.options.allow_mixed_models and record.exists():
+            # The model may differ; everything else must not.
+            found = read_json(record).get("options", {})
+            wanted |= {k: v for k, v in found.items() if k == "model_sha256"}
+        overwrite = self.options.overwrite
+        check_output(self.out, command="segment", options=wanted, overwrite=overwrite)
 
     def planned(self, watch: Watch) -> tuple[Plan, Mapping[ScanKey, Correction], SegmentOutcome]:
         """What there is to do, every corrected mask checked, and the outcome so far."""
@@ -190,8 +165,7 @@ class _Run:
         sharded = self.options.shard is not None
         if not sharded:
             remove_leftovers(self.out)
-        record = partial(_record, self.cohort, self.options, self.model, corrections)
-        self._begin(record)
+        self._begin(self._record(corrections, {"state": "shards" if sharded else "running"}))
         for key in plan.uncorrected:
             remove_correction(self.out, key)
 
@@ -237,16 +211,27 @@ class _Run:
                 models=models_of(results),
                 outputs=marks,
             )
-            write_text(self.out / RECORD_NAME, record_text(record(block)))
+            write_text(self.out / RECORD_NAME, self._record(corrections, block))
         return outcome
 
-    def _begin(self, record: Callable[[Mapping[str, Any]], RunRecord]) -> None:
-        """The record of a run under way and the cohort's snapshot."""
-        state = {"state": "running" if self.options.shard is None else "shards"}
-        text = record_text(record(state))
+    def _record(self, corrections: Mapping[ScanKey, Correction], run: Mapping[str, Any]) -> str:
+        given = {f"correction {key}": one.sha256 for key, one in sorted(corrections.items())}
+        return record_text(
+            RunRecord(
+                command="segment",
+                format_version=FORMAT_VERSION,
+                options=self.result_options,
+                inputs={**self.cohort.input_sha256, **given},
+                model={"id": self.model.card.model_id, "sha256": self.model.sha256},
+                run=run,
+            )
+        )
+
+    def _begin(self, text: str) -> None:
+        """Write the record of a run under way and the cohort's snapshot."""
         # Of shards that begin together one makes the record, and the others must fit to it.
         if not create_new(self.out / RECORD_NAME, text.encode()):
-            _check_output(self.out, self.cohort, self.options, self.model)
+            self.check_output()
             write_text(self.out / RECORD_NAME, text)
         snapshot = snapshot_text(self.cohort, self.model.card, self.model.sha256)
         if not create_new(self.out / SNAPSHOT_NAME, snapshot.encode()):
