@@ -1,7 +1,7 @@
 """The only writer: atomic replace, canonical JSON, sha256, paths that cannot escape.
 
 Every other module returns bytes or text and leaves the writing to this one, so that a run killed
-at any moment leaves whole files or none.
+at any moment leaves complete files or none.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _writing(name: str) -> Iterator[None]:
         reason = (error.strerror or type(error).__name__).lower()
         raise OutputError(
             f"{name} cannot be written: {reason}.",
-            hint="What was finished before stays whole. Make room or mend the right to write, "
-            "then run the same command again.",
+            hint="What was finished before is kept. Free disk space or fix permissions, then rerun "
+            "the command.",
         ) from error
 
 
@@ -92,7 +92,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 def _stage(path: Path, data: bytes, mode: int = 0o666) -> Path:
-    """A temporary file beside ``path`` with ``data``, on disk."""
+    """A temporary file next to ``path`` with ``data``, on disk."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with _writing(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def _stage(path: Path, data: bytes, mode: int = 0o666) -> Path:
 
 
 def _forget(temporary: Path) -> None:
-    """Take a temporary file away; where even that fails, the next run does it."""
+    """Remove a temporary file; where even that fails, the next run does it."""
     with suppress(OSError):
         temporary.unlink(missing_ok=True)
 
@@ -124,7 +124,10 @@ def _rename(temporary: Path, path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes, *, secret: bool = False) -> None:
-    """Write a file whole or not at all; a ``secret`` is for its owner alone. Raises OutputError."""
+    """Write a file completely or not at all; a ``secret`` is for its owner only.
+
+    Raises OutputError.
+    """
     temporary = _stage(path, data, 0o600 if secret else 0o666)
     try:
         _rename(temporary, path)
@@ -134,7 +137,7 @@ def write_bytes(path: Path, data: bytes, *, secret: bool = False) -> None:
 
 
 def write_text(path: Path, text: str, *, secret: bool = False) -> None:
-    """Write UTF-8 text with LF line ends, whole or not at all; raises OutputError."""
+    """Write UTF-8 text with LF line ends, completely or not at all; raises OutputError."""
     write_bytes(path, text.encode("utf-8"), secret=secret)
 
 
@@ -145,8 +148,8 @@ def write_all(
 
     ``contents`` maps a relative path (``figures/forest.svg``) to bytes or text; the last one is
     renamed last, so put the record that says "complete" there. ``old`` names files that go once all
-    is staged. Where the record is `RECORD_NAME`, one that says ``writing`` stands in its place from
-    the first rename on: a run killed between two renames is seen as unfinished, and resumes.
+    is staged. Where the record is `RECORD_NAME`, one that says ``writing`` is there from the first
+    rename on: a run killed between two renames is seen as unfinished, and resumes.
     Raises OutputError; a disk too full to stage all changes nothing.
     """
     marker, final = _unfinished(contents), len(contents)
@@ -170,17 +173,17 @@ def write_all(
 
 
 def _unfinished(contents: Mapping[str, bytes | str]) -> list[tuple[str, str]]:
-    """The record of ``contents`` as it stands while its files are put in place."""
+    """The record of ``contents`` while its files are put in place."""
     if list(contents)[-1:] != [RECORD_NAME]:
         return []
     return [(RECORD_NAME, canonical_json({**json.loads(contents[RECORD_NAME]), "run": WRITING}))]
 
 
 def create_new(path: Path, data: bytes, *, secret: bool = False) -> bool:
-    """Write a file whole that is not there yet; False, and nothing written, where it is.
+    """Write a file that does not exist yet; False, and nothing written, where it does.
 
     A hard link either gets the name or fails, on network file systems too. A ``secret`` is for its
-    owner alone to read. Raises OutputError.
+    owner only. Raises OutputError.
     """
     temporary = _stage(path, data, 0o600 if secret else 0o666)
     try:
@@ -205,13 +208,13 @@ def _link(temporary: Path, path: Path) -> bool:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing; any other stays."""
+    """Remove an empty folder; any other stays."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of ours with all it holds; links are removed, not followed.
+    """Remove a folder of ours with its contents; links are removed, not followed.
 
     What a kill leaves of it is removed by the next call. Raises OutputError.
     """
@@ -259,7 +262,7 @@ def _plain(value: Any) -> Any:
         raise TypeError("a path must not reach an output: it may hold a name")
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
-    raise TypeError(f"no JSON form for {type(value).__name__}")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def canonical_json(value: Any) -> str:
@@ -268,7 +271,7 @@ def canonical_json(value: Any) -> str:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON; a file of ours has null")
+    raise ValueError(f"{name} is not JSON; a file of ours has null")
 
 
 def read_json(path: Path) -> Any:
@@ -359,7 +362,7 @@ def check_csv(out: Path, source: Path, *, overwrite: bool) -> None:
 # ------------------------------------------------------------------ output folders
 
 RECORD_NAME = "cardiometa.json"
-STALE_NAME = "stale.json"  # of `execution.stale`: the output's input has changed since
+STALE_NAME = "stale.json"  # of `commands.outdated`: the output's input has changed since
 LOCK_PREFIX = ".cardiometa."  # of `locking`; these files are not part of the output
 WRITING = {"state": "writing"}  # the run block of a record whose files are not all in place
 
@@ -385,17 +388,17 @@ def check_output(
     except OSError as error:
         raise UsageError(
             f"The folder {folder.name} cannot be read ({error.strerror}).",
-            hint="Mend the right to read and write it, or choose another folder for --out.",
+            hint="Fix its permissions, or choose another folder for --out.",
         ) from error
     if not known:
         raise UsageError(
-            f"The folder {folder.name} holds other files.",
+            f"The folder {folder.name} contains other files.",
             hint="Choose a new or empty folder for --out.",
         )
     record = _record_of(record_path)
     if record.get("command") != command:
         raise UsageError(
-            f"The folder {folder.name} holds an output of `{record.get('command')}`.",
+            f"The folder {folder.name} contains an output of `{record.get('command')}`.",
             hint="Choose another folder for --out.",
         )
     wanted = json.loads(canonical_json(options))
@@ -428,11 +431,11 @@ def _record_of(path: Path) -> Mapping[str, Any]:
     except InputError as error:
         raise UsageError(
             f"In the folder {path.parent.name}: {error.message}",
-            hint="It says what the folder holds. Mend it, or choose another folder for --out.",
+            hint="It says what the folder contains. Repair it, or choose another folder for --out.",
         ) from error
     if not isinstance(record, dict) or not isinstance(record.get("options", {}), dict):
         raise UsageError(
             f"{path.name} in the folder {path.parent.name} is damaged.",
-            hint="It says what the folder holds. Choose another folder for --out.",
+            hint="It says what the folder contains. Choose another folder for --out.",
         )
     return record
