@@ -18,7 +18,15 @@ from ..files import RECORD_NAME, read_json, sha256_file
 from ..manifest import FORMAT_VERSION, change_of, made_from, read_run_record
 from ..pipeline.cohort_snapshot import SNAPSHOT_NAME, Snapshot, read_snapshot
 from ..pipeline.merge import RECORDS_NAME
-from ..pipeline.result_file import RESULT_NAME, read_record, record_sha256, scan_folder, shown_scans
+from ..pipeline.result_file import (
+    RESULT_NAME,
+    read_record,
+    read_result,
+    record_sha256,
+    scan_folder,
+    shown_scans,
+    used_folder,
+)
 from ..privacy.withdrawal import (
     OUTDATED,
     count_erased,
@@ -259,14 +267,21 @@ def _scans(
         if model not in (None, result.document.get("options", {}).get("model_sha256")):
             what = "the scan was segmented by another model than the output names"
             found.differs(f"{where}/{RESULT_NAME}", what)
-        for name, expected in sorted(result.document["outputs"].items()):
-            file = scan_folder(out, scan.key) / name
-            if not file.is_file():
-                found.check(f"{where}/{name}", "the file is missing")
-            else:
-                same = sha256_file(file) == expected
-                what = "" if same else f"it is not the file that its {RESULT_NAME} names"
-                found.check(f"{where}/{name}", what)
+        # Next to a reader's correction is the model's own result.
+        for folder in dict.fromkeys((used_folder(out, scan.key), scan_folder(out, scan.key))):
+            where = folder.relative_to(out).as_posix()
+            one = read_result(folder, scan.key)
+            if one is None:
+                found.differs(f"{where}/{RESULT_NAME}", "the record is missing or damaged")
+                continue
+            for name, expected in sorted(one.document["outputs"].items()):
+                file = folder / name
+                if not file.is_file():
+                    found.check(f"{where}/{name}", "the file is missing")
+                else:
+                    same = sha256_file(file) == expected
+                    what = "" if same else f"it is not the file that its {RESULT_NAME} names"
+                    found.check(f"{where}/{name}", what)
         contents[scan.key] = _content(result)
     return contents
 

@@ -342,7 +342,7 @@ def test_reported_values_and_repeat_visits(made: tuple[Path, Path, Path], tmp_pa
     ("arguments", "said"),
     [
         ([], "--out"),
-        (["--out", "x"], "nothing to compare"),
+        (["--out", "x"], "Nothing to compare"),
         (["--out", "x", "--against", "truth"], "labels, reported"),
         (["--out", "x", "--against", "labels"], "--labels"),
         (["--out", "x", "--repeat-visits", "one"], "two visits"),
