@@ -140,7 +140,7 @@ def test_summaries_of_log_normal_people_give_their_limits():
         assert row.ci_low < row.limit < row.ci_high
     with pytest.raises(TableError, match="positive means"):
         _of_summaries(rows.assign(mean="-3"), by=(), limits="log")
-    with pytest.raises(UsageError, match="--method meta has no --limits robust"):
+    with pytest.raises(UsageError, match="--method meta cannot be combined with --limits robust"):
         _options(limits="robust")
 
 

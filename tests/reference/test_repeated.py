@@ -153,7 +153,9 @@ def test_person_means():
 def test_options_that_do_not_go_together():
     with pytest.raises(UsageError, match="repeated"):
         ReferenceOptions(repeated=True, use_visit="baseline")
-    with pytest.raises(UsageError, match="one scan a person"):
+    with pytest.raises(
+        UsageError, match="--repeated cannot be combined with --method lms|resamples participants"
+    ):
         ReferenceOptions(repeated=True, method="lms")
 
 

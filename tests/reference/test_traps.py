@@ -150,7 +150,10 @@ def test_names_that_are_no_safe_path_stay_names(tmp_path):
 
 @pytest.mark.parametrize(
     ("method", "code", "words"),
-    [("lms", 5, "2 trials: differences between trials"), ("quantile", 2, "no random trial effect")],
+    [
+        ("lms", 5, "2 trials: differences between trials"),
+        ("quantile", 2, "cannot be combined with --trial-effect random"),
+    ],
 )
 def test_a_random_effect_of_two_trials_is_refused(tmp_path, method, code, words):
     found, output, out = _run(BASE, tmp_path, "--method", method, "--trial-effect", "random")
