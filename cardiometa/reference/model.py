@@ -19,12 +19,12 @@ from ..errors import InputError
 from ..records import ETHNICITIES, SEXES
 from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.order_statistics import interpolated_quantile
+from ..statistics.robust import robust_fit
 from ..validation import validate
 from .curves.curve import AgeFunction, Curve, FamilyName
 from .options import Kind, ScoreOptions
 from .select import ALL, CONVENTIONS, depends_on
 from .strata.groups import FittedCell
-from .strata.limits import robust_fit
 
 if TYPE_CHECKING:
     import pandas as pd

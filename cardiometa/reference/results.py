@@ -134,8 +134,8 @@ class PartitionTest(ResultRow):
 class Contrast(ResultRow):
     """A row of ``contrasts.csv``: a difference of means, ``group`` minus ``versus``.
 
-    ``source``: ``within-trial`` (people of one trial compared), ``between-trial`` (trials with
-    more of the group compared with trials with fewer), ``ignoring-trials`` (both mixed).
+    ``source``: ``within-trial`` (participants of one trial compared), ``between-trial`` (trials
+    with more of the group compared with trials with fewer), ``ignoring-trials`` (both mixed).
     """
 
     measure: str
@@ -159,10 +159,10 @@ class Contrast(ResultRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration(ResultRow):
-    """A row of ``calibration.csv``: the share of people outside their own group's limits.
+    """A row of ``calibration.csv``: the share of participants outside their own group's limits.
 
-    ``check``: ``fitted`` (the people the limits were made of), ``age-third`` (the same by age),
-    ``left-out-trial`` (one trial's people against the limits made without that trial).
+    ``check``: ``fitted`` (the participants that the limits were made of), ``age-third`` (the same
+    by age), ``left-out-trial`` (a trial against the limits made without it).
     """
 
     measure: str
@@ -181,7 +181,7 @@ class Calibration(ResultRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaEstimate(ResultRow):
-    """A row of ``meta.csv``: the law behind a group's meta-analytic range.
+    """A row of ``meta.csv``: the distribution behind a group's meta-analytic range.
 
     ``meta``: ``frequentist`` or ``empirical``; ``trial_effect``: ``random``, ``fixed`` (fewer than
     5 trials: no tau) or ``none``; ``sigma`` the SD within trials, ``tau`` between them with the
@@ -209,7 +209,7 @@ class MetaEstimate(ResultRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlier:
-    """A value beyond the fences of its group; names a person, so for internal use alone.
+    """A value beyond the fences of its group; names a participant, so for internal use only.
 
     ``rule``: those of ``tukey``, ``horn`` and ``dixon`` (an extreme value a third of the range
     apart) that call it an outlier; the fences are the first one's (of Dixon alone, Tukey's).

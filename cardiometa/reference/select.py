@@ -173,19 +173,13 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
     by, warnings = _factors(kept, options)
     _drop_unknown(kept, by, options)
     if not len(kept.rows):
-        counts = sorted(Counter(e.code for e in kept.exclusions).items())
-        raise TableError(
-            "No participants are left to make ranges of.",
-            hint="Check --healthy-only/--all, --status and --age-bands.",
-            problems=[Problem(where=code, what=f"{n} rows excluded") for code, n in counts],
-        )
+        raise _none_left(kept.exclusions)
     keys = keys.at(kept.rows)
     # By trial and participant, so that the order of the file does not matter.
     order = np.lexsort([pd.factorize(k, sort=True)[0] for k in (keys.participant, keys.trial)])
     rows, keys = kept.rows[order], keys.at(order)
     trial, trials = pd.factorize(keys.trial, sort=True)
-    visit, names = pd.factorize(keys.visit, sort=True)
-    counts = np.bincount(visit, minlength=len(names)).tolist()
+    visits = sorted(Counter(keys.visit.tolist()).items())
     age = columns["age_years"][rows]
     return Participants(
         frame=frame.iloc[rows],
@@ -199,7 +193,7 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
         by=by,
         rows_in=len(frame) + len(table.exclusions),
         review_rows=int(np.sum(columns["status"][rows] == "review")),
-        visits=tuple((str(n), c) for n, c in zip(names, counts, strict=True) if n),
+        visits=tuple((str(name), count) for name, count in visits if name),
         exclusions=tuple(kept.exclusions),
         warnings=(*warnings, *visit_warnings),
         person=np.asarray(keys.person()[0]) if options.repeated else None,
@@ -328,6 +322,15 @@ def _drop_unknown(kept: RowFilter, by: Sequence[Factor], options: ReferenceOptio
         first = options.age_bands[0]
         sentence = f"younger than {first:g} years, the first age band"
         kept.drop(kept["age_years"] < first, "participant", "age-below-bands", sentence)
+
+
+def _none_left(exclusions: Sequence[Exclusion]) -> TableError:
+    counts = sorted(Counter(e.code for e in exclusions).items())
+    return TableError(
+        "No participants are left to make ranges of.",
+        hint="Check --healthy-only/--all, --status and --age-bands.",
+        problems=[Problem(where=code, what=f"{n} rows excluded") for code, n in counts],
+    )
 
 
 def _factors(kept: RowFilter, options: ReferenceOptions) -> tuple[tuple[Factor, ...], list[str]]:

@@ -14,16 +14,9 @@ from cardiometa.reference.strata.checks import (
     lahti_verdict,
     within_trial_difference,
 )
-from cardiometa.reference.strata.groups import (
-    Cell,
-    StratumKey,
-    horn_fences,
-    outlying,
-    suspects,
-    symmetry_power,
-    tukey_fences,
-)
+from cardiometa.reference.strata.groups import Cell, StratumKey, outlying, suspects
 from cardiometa.statistics.lms import box_cox, box_cox_power, inverse_box_cox
+from cardiometa.statistics.robust import horn_fences, symmetry_power, tukey_fences
 
 
 def test_harris_boyd_by_hand():

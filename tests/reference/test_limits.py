@@ -15,8 +15,6 @@ from cardiometa.reference.strata.limits import (
     estimate_limits,
     is_asymmetric,
     nonparametric_min_n,
-    resampled_fits,
-    robust_fit,
 )
 from cardiometa.statistics.lms import box_cox, inverse_box_cox
 from cardiometa.statistics.order_statistics import (
@@ -24,6 +22,7 @@ from cardiometa.statistics.order_statistics import (
     rank_interval,
     rounded_rank,
 )
+from cardiometa.statistics.robust import resampled_fits, robust_fit
 
 REQUEST = LimitRequest(centiles=(2.5, 50.0, 97.5), ci_level=0.9, bootstrap=200, seed=5)
 

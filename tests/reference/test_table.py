@@ -11,8 +11,8 @@ import pytest
 from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
-from cardiometa.reference.strata.groups import dixon_extremes
 from cardiometa.reports.pages.reference import paper_table_csv, paper_table_html
+from cardiometa.statistics.robust import dixon_extremes
 from tests.kit.reference_tables import people_frame, table
 from tests.kit.report_page import assert_self_contained
 
