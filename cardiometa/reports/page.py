@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -260,8 +261,15 @@ def svg_inline(svg: str, prefix: str) -> Markup:
     if start < 0:
         raise ValueError("a figure's svg must contain an <svg> element")
     body = svg[start:].strip()
-    names = set(re.findall(r'\bid="([^"]+)"', body))
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
+    names: Counter[str] = Counter()
+
+    def unique(match: re.Match[str]) -> str:
+        """The id with the prefix; marks of one kind share a name, so repeated ones are numbered."""
+        names[match[1]] += 1
+        number = f"-{names[match[1]]}" if names[match[1]] > 1 else ""
+        return f'id="{prefix}-{match[1]}{number}"'
+
+    body = re.sub(r'\bid="([^"]+)"', unique, body)
 
     def renamed(match: re.Match[str]) -> str:
         head, name, tail = match.groups()

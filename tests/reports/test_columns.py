@@ -1,0 +1,190 @@
+"""Tables declared as columns over rows, and the texts of templates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+
+from cardiometa.reports.page import (
+    Column,
+    as_estimate,
+    as_interval,
+    as_number,
+    environment,
+    is_numeric_column,
+    make_table,
+    page_html,
+    section,
+    words,
+    yes_no,
+)
+from cardiometa.reports.style import counted, p_equals, shown_p
+from tests.kit.report_page import find_table
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+LINES = (Line("a", 1.25, 0.5, 2.0), Line("b", -0.04), Line("c"))
+
+
+def test_a_column_takes_a_field_several_fields_or_a_function():
+    columns = (
+        Column("Name", "name"),
+        Column("Estimate", "value low high", as_estimate(1)),
+        Column("Twice", lambda line: None if line.value is None else 2 * line.value, as_number(2)),
+    )
+    made = make_table("t", columns, LINES, "caption")
+    assert made.columns == ("Name", "Estimate", "Twice")
+    assert made.rows == (("a", "1.2 (0.5 to 2.0)", "2.50"), ("b", "0.0", "−0.08"), ("c", "–", "–"))
+    assert made.caption == "caption"
+
+
+def test_rows_may_be_mappings():
+    rows = [{"x": 1, "low": -2.0, "high": 3.0}]
+    made = make_table("t", (Column("X", "x"), Column("I", "low high", as_interval(0))), rows)
+    assert made.rows == (("1", "−2 to 3"),)
+
+
+def test_a_missing_value_is_empty_where_no_format_is_given():
+    assert Column("N", "value").cell(Line("a")) == ""
+    assert Column("N", "name").cell(Line("a")) == "a"
+
+
+def test_columns_without_text_are_left_out_but_never_the_first():
+    rows = [Line(""), Line("")]
+    columns = (Column("Name", "name"), Column("Note", lambda _: ""), Column("V", "value", shown_p))
+    assert make_table("t", columns, rows).columns == ("Name", "V")
+    assert make_table("t", columns, rows, empty=("", "–")).columns == ("Name",)
+    assert make_table("t", columns, rows, empty=()).columns == ("Name", "Note", "V")
+
+
+def test_a_table_without_rows_keeps_its_headings():
+    made = make_table("t", (Column("A", "name"), Column("B", "value")), [])
+    assert made.columns == ("A", "B")
+    html = page_html("p", "", [section("S", "s", made)])
+    assert find_table(html, "t").rows == [["None."]]
+
+
+def test_a_section_of_nothing_is_not_on_the_page():
+    assert section("S", "s", None, None) is None
+    html = page_html("p", "", [None, section("A", "a", None, make_table("t", (), []))])
+    assert html.count("<h2><span") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (None, None, None, "–"),
+        (None, 1.0, 2.0, "–"),
+        (3.0, None, None, "3.0"),
+        (3.0, 2.0, 4.0, "3.0 (2.0 to 4.0)"),
+        (-3.0, -4.04, -0.01, "−3.0 (−4.0 to 0.0)"),
+    ],
+)
+def test_estimates_with_and_without_their_interval(value, low, high, text):
+    assert as_estimate(1)(value, low, high) == text
+
+
+def test_yes_no_and_unknown():
+    assert [yes_no(v) for v in (True, False, None)] == ["yes", "no", "–"]
+
+
+@pytest.mark.parametrize(
+    ("p", "text", "equals"),
+    [
+        (None, "–", "= –"),
+        (0.0004, "<0.001", "< 0.001"),
+        (0.0314, "0.031", "= 0.031"),
+        (0.0999, "0.100", "= 0.100"),
+        (0.1, "0.10", "= 0.10"),
+        (1.0, "1.00", "= 1.00"),
+    ],
+)
+def test_p_values_as_journals_print_them(p, text, equals):
+    assert shown_p(p) == text
+    assert p_equals(p) == equals
+
+
+def test_counts_with_their_noun():
+    assert counted(1, "trial") == "1 trial"
+    assert counted(0, "trial") == "0 trials"
+    assert counted(12345, "scan") == "12\u202f345 scans"
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=32), st.integers(0, 4))
+def test_every_shown_number_is_set_as_a_number(value, decimals):
+    text = as_number(decimals)(value)
+    assert is_numeric_column([text])
+    assert text.replace("−", "-") == f"{float(text.replace('−', '-')):.{decimals}f}"
+
+
+# ------------------------------------------------------------------ templates
+
+
+PAGES = ("pooling", "reference", "evaluation", "segment")
+FOLDER = files("cardiometa") / "reports" / "templates"
+PACKAGE = files("cardiometa") / "reports"
+
+
+def blocks(page: str) -> set[str]:
+    return set(environment().get_template(f"{page}.txt.j2").blocks)
+
+
+def sources() -> str:
+    paths = [path for part in ("", "pages", "figures") for path in (PACKAGE / part).iterdir()]
+    return "\n".join(p.read_text(encoding="utf-8") for p in paths if p.name.endswith(".py"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_template_is_used(page):
+    code = sources()
+    used = set(re.findall(r'"([a-z_0-9]+)"', code))
+    # Captions of the tables of pooling, of figures and methods have their prefix in the code.
+    prefixes = ("table_", "figure_", "methods_")
+    unused = {
+        name
+        for name in blocks(page)
+        if name not in used and not any(name.removeprefix(p) in used for p in prefixes)
+    }
+    assert unused <= {"methods_curves"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_texts_are_plain_standard_english(page):
+    text = (FOLDER / f"{page}.txt.j2").read_text(encoding="utf-8")
+    text = re.sub(r"\{[{%#].*?[}%#]\}", " ", text, flags=re.DOTALL)
+    banned = "beside told tell tells mend mended whole wholly nobody everybody somebody people"
+    assert not {*banned.split(), "stand", "stands"} & set(re.findall(r"\w+", text.lower()))
+    assert not re.search(r"\ba (row|mark|card|dot) a \w+", text)
+
+
+def test_lines_of_a_template_are_joined_and_paragraphs_kept():
+    paragraphs = words("reference", "interpretation").split("\n\n")
+    assert len(paragraphs) == 4
+    assert not any("\n" in paragraph or "  " in paragraph for paragraph in paragraphs)
+
+
+def test_a_fact_that_is_missing_is_an_error_not_a_gap():
+    with pytest.raises(UndefinedError):
+        words("evaluation", "subtitle", reference="x")
+
+
+def test_text_of_the_user_is_escaped_once_and_only_on_the_page():
+    text = words("segment", "papillary", trials=["<b>A&B</b>"])
+    assert "<b>A&B</b>" in text
+    html = page_html("p", "", [section("S", "s", make_table("t", (Column("A", str),), [text]))])
+    assert "<b>A" not in html
+    assert "&lt;b&gt;A&amp;B&lt;/b&gt;" in html
+    assert "&amp;lt;" not in html
