@@ -309,11 +309,7 @@ def curve_svg(
     width, height = _CURVE
     left, right, top, base = 30, width - 20, 6, height - 14
     frames = max(len(lv_ml), 2)
-    # By ventricle the frames with a known volume.
-    known = {
-        name: [(n, v) for n, v in enumerate(volumes) if v is not None and math.isfinite(v)]
-        for name, volumes in (("LV", lv_ml), ("RV", rv_ml))
-    }
+    known = {"LV": _finite(lv_ml), "RV": _finite(rv_ml)}
     largest = _ceiling(max((v for points in known.values() for _, v in points), default=1.0))
 
     def place(frame: int, volume: float) -> tuple[float, float]:
@@ -329,14 +325,12 @@ def curve_svg(
         return "".join(parts)
 
     dots = [place(n, v) for frame in marked_frames for n, v in known["LV"] if n == frame]
-    circles = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="{_CURVE_COLOURS["LV"]}"/>'
-        for x, y in dots
-    )
+    fill = _CURVE_COLOURS["LV"]
+    circles = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="{fill}"/>' for x, y in dots)
     ends = {
         name: place(*points[-1])[1] + 3.0
         for name, points in known.items()
-        if points and max(v for _, v in points) > 0
+        if any(v > 0 for _, v in points)
     }
     if len(ends) == 2 and abs(ends["LV"] - ends["RV"]) < 9:  # names one line apart
         middle, upper = sum(ends.values()) / 2, min(ends, key=lambda name: (ends[name], name))
@@ -345,14 +339,13 @@ def curve_svg(
         f'<text x="{right + 3}" y="{y:.1f}" fill="{_CURVE_COLOURS[name]}">{name}</text>'
         for name, y in sorted(ends.items(), key=lambda end: end[1])
     )
-    middle_y = (top + base) / 2 + 3
     return (
         f'<svg class="curve" role="img" aria-label="{escape(label)}" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}">'
         f'<path d="M{left} {top}V{base}H{right}" fill="none" stroke="#888" stroke-width=".7"/>'
         f'<text x="{left - 3}" y="{top + 5}" text-anchor="end">{largest:g}</text>'
         f'<text x="{left - 3}" y="{base + 1}" text-anchor="end">0</text>'
-        f'<text x="{left - 3}" y="{middle_y:.1f}" text-anchor="end">mL</text>'
+        f'<text x="{left - 3}" y="{(top + base) / 2 + 3:.1f}" text-anchor="end">mL</text>'
         f'<text x="{left}" y="{height - 3}">frame 0</text>'
         f'<text x="{right}" y="{height - 3}" text-anchor="end">{frames - 1}</text>'
         f'<path d="{path(known["RV"])}" fill="none" stroke="{_CURVE_COLOURS["RV"]}" '
@@ -360,6 +353,11 @@ def curve_svg(
         f'<path d="{path(known["LV"])}" fill="none" stroke="{_CURVE_COLOURS["LV"]}" '
         f'stroke-width="1.4"/>{circles}{names}</svg>'
     )
+
+
+def _finite(volumes: Sequence[float | None]) -> list[tuple[int, float]]:
+    """The frames with a known volume."""
+    return [(n, v) for n, v in enumerate(volumes) if v is not None and math.isfinite(v)]
 
 
 def _ceiling(value: float) -> float:

@@ -1,4 +1,4 @@
-"""``report.html`` of ``pool-trials``, and its text for the terminal.
+"""``report.html`` of ``pool-trials``, and its tables.text for the terminal.
 
 The pooled effect, its trials, the flow of participants after PRISMA-IPD, and the checks.
 """
@@ -31,43 +31,22 @@ from ..page import (
     section,
 )
 from ..style import ABBREVIATIONS, counted
-from .pooling_tables import (
-    by_arm_table,
-    check_table,
-    comparison_table,
-    delta_table,
-    ecological_table,
-    excluded_reasons,
-    exclusions_table,
-    groups_table,
-    heterogeneity_table,
-    influence_table,
-    integrity_tables,
-    interaction_sentences,
-    interactions_table,
-    leave_one_out_table,
-    pooled_table,
-    regression_sentences,
-    slopes_table,
-    spline_table,
-    subgroups_table,
-    text,
-    trials_table,
-)
+from . import pooling_tables as tables
 
 _WIDTH = 100
+text = tables.text
 _Maker = Callable[[PoolingResult, str], Table | None]
 
 
 def pooling_page(
     result: PoolingResult, figures: Sequence[PoolingFigure], record: Mapping[str, Any]
 ) -> str:
-    """The complete page as text; ``figures`` as drawn, ``record`` facts of the run."""
+    """The complete page as tables.text; ``figures`` as drawn, ``record`` facts of the run."""
     sections = [
         _effect_section(result, figures),
         _reported_section(result, figures),
         _levels_section(result, figures),
-        section("Trials", "trials", *(trials_table(result, arm) for arm in result.arms)),
+        section("Trials", "trials", *(tables.trials_table(result, arm) for arm in result.arms)),
         _heterogeneity_section(result, figures),
         _between_section(result, figures),
         _participants_section(result),
@@ -105,7 +84,7 @@ def _effect_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> 
     blocks: list[Block | None] = [Paragraph(result_sentence(result, arm)) for arm in result.arms]
     blocks += [Notice(sentence) for sentence in result.warnings]
     for arm in result.arms:
-        blocks += [*_drawn(result, figures, "forest", arm), pooled_table(result, arm)]
+        blocks += [*_drawn(result, figures, "forest", arm), tables.pooled_table(result, arm)]
     note = text("review_note", options=result.options, review_rows=result.review_rows)
     return section("Pooled effect", "effect", *blocks, Paragraph(note))
 
@@ -114,7 +93,7 @@ def _reported_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -
     """Harmonised against reported values of the same participants."""
     blocks: list[Block | None] = []
     for arm in result.arms:
-        blocks += [comparison_table(result, arm), *_drawn(result, figures, "reported", arm)]
+        blocks += [tables.comparison_table(result, arm), *_drawn(result, figures, "reported", arm)]
     return section("Harmonised and reported values", "reported", *blocks)
 
 
@@ -123,12 +102,12 @@ def _levels_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> 
         return None
     blocks: list[Block | None] = []
     for arm in result.arms:
-        blocks += [Paragraph(sentence) for sentence in interaction_sentences(result, arm)]
-        blocks += [interactions_table(result, arm), subgroups_table(result, arm)]
+        blocks += [Paragraph(sentence) for sentence in tables.interaction_sentences(result, arm)]
+        blocks += [tables.interactions_table(result, arm), tables.subgroups_table(result, arm)]
         blocks += _drawn(result, figures, "levels", arm)
-        blocks.append(spline_table(result, arm))
+        blocks.append(tables.spline_table(result, arm))
         blocks += _drawn(result, figures, "spline", arm)
-        blocks.append(ecological_table(result, arm))
+        blocks.append(tables.ecological_table(result, arm))
     return section("By participants' characteristics", "by-level", *blocks)
 
 
@@ -140,12 +119,12 @@ def _heterogeneity_section(
     return section(
         "Heterogeneity and influence",
         "heterogeneity",
-        *(heterogeneity_table(result, arm) for arm in arms),
+        *(tables.heterogeneity_table(result, arm) for arm in arms),
         *(Paragraph(sentence) for sentence in small if sentence),
         *(figure for arm in arms for figure in _drawn(result, figures, "funnel", arm)),
-        check_table(result),
-        *(leave_one_out_table(result, arm) for arm in arms),
-        *(influence_table(result, arm) for arm in arms),
+        tables.check_table(result),
+        *(tables.leave_one_out_table(result, arm) for arm in arms),
+        *(tables.influence_table(result, arm) for arm in arms),
     )
 
 
@@ -153,8 +132,8 @@ def _between_section(result: PoolingResult, figures: Sequence[PoolingFigure]) ->
     """Meta-regression and groups of trials; None where none was asked for or can be had."""
     blocks: list[Block | None] = []
     for arm in result.arms:
-        blocks += [Paragraph(sentence) for sentence in regression_sentences(result, arm)]
-        blocks += [slopes_table(result, arm), groups_table(result, arm)]
+        blocks += [Paragraph(sentence) for sentence in tables.regression_sentences(result, arm)]
+        blocks += [tables.slopes_table(result, arm), tables.groups_table(result, arm)]
         blocks += _drawn(result, figures, "regression", arm)
     if not any(blocks):
         return None
@@ -170,10 +149,10 @@ def _participants_section(result: PoolingResult) -> Section | None:
         "Participants",
         "participants",
         Paragraph(text("participants_intro")),
-        by_arm_table(result),
-        *(delta_table(result, arm) for arm in result.arms),
+        tables.by_arm_table(result),
+        *(tables.delta_table(result, arm) for arm in result.arms),
         pooling_flow(result),
-        exclusions_table(result) or Paragraph(text("all_analysed", account=account)),
+        tables.exclusions_table(result) or Paragraph(text("all_analysed", account=account)),
     )
 
 
@@ -181,7 +160,7 @@ def _integrity_section(result: PoolingResult) -> Section | None:
     if not result.integrity:
         return None
     intro = Paragraph(text("integrity_intro"))
-    return section("Integrity of the data", "integrity", intro, *integrity_tables(result))
+    return section("Integrity of the data", "integrity", intro, *tables.integrity_tables(result))
 
 
 def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section | None:
@@ -213,7 +192,7 @@ def pooling_flow(result: PoolingResult) -> Figure | None:
     )
     if missing is not None and missing < result.options.min_cell:
         missing = None  # so few could be identified
-    reasons = excluded_reasons(result)
+    reasons = tables.excluded_reasons(result)
     excluded = [f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons]
     left_out = _counts(flow.provided_trials - flow.analysed_trials or None, None)
     analysed = _counts(flow.analysed_trials, flow.analysed_participants)
@@ -247,29 +226,34 @@ def _counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
     return tuple(counted(count, name) for count, name in pairs if count is not None)
 
 
-# ------------------------------------------------------------------ text for the terminal
+# ------------------------------------------------------------------ tables.text for the terminal
 
 
 def pooling_text(result: PoolingResult) -> str:
-    """Trials, pooled effects, heterogeneity, participants, methods and warnings as text."""
+    """Trials, pooled effects, heterogeneity, participants, methods and warnings as tables.text."""
     parts: list[str | Table | None] = []
     more: tuple[_Maker, ...] = (
-        interactions_table,
-        subgroups_table,
-        ecological_table,
-        spline_table,
-        slopes_table,
-        groups_table,
-        comparison_table,
+        tables.interactions_table,
+        tables.subgroups_table,
+        tables.ecological_table,
+        tables.spline_table,
+        tables.slopes_table,
+        tables.groups_table,
+        tables.comparison_table,
     )
     for arm in result.arms:
-        parts += [trials_table(result, arm), pooled_table(result, arm)]
+        parts += [tables.trials_table(result, arm), tables.pooled_table(result, arm)]
         parts.append(heterogeneity_sentence(result, arm))
         parts += [make(result, arm) for make in more]
-    parts += [by_arm_table(result), *(delta_table(result, arm) for arm in result.arms)]
+    parts += [
+        tables.by_arm_table(result),
+        *(tables.delta_table(result, arm) for arm in result.arms),
+    ]
     for arm in result.arms:
         parts.append(result_sentence(result, arm))
-        parts += interaction_sentences(result, arm) + regression_sentences(result, arm)
+        parts += tables.interaction_sentences(result, arm) + tables.regression_sentences(
+            result, arm
+        )
         parts.append(small_study_sentence(result, arm))
     parts.append(f"Methods: {result.methods}")
     parts += [f"Warning: {sentence}" for sentence in result.warnings]
@@ -280,7 +264,7 @@ def pooling_text(result: PoolingResult) -> str:
 
 
 def text_table(table: Table) -> str:
-    """A table in aligned columns: text to the left, numbers to the right."""
+    """A table in aligned columns: tables.text to the left, numbers to the right."""
     columns = list(zip(table.columns, *table.rows, strict=True))
     lines = [""] * (len(table.rows) + 1)
     for number, cells in enumerate(columns):

@@ -46,19 +46,7 @@ from ..page import (
     words,
 )
 from ..style import ABBREVIATIONS, DASH, MINUS, measure_label, measure_name, shown, shown_count
-from .reference_tables import (
-    account_table,
-    calibration_table,
-    contrast_table,
-    estimates_table,
-    fit_blocks,
-    indexing_table,
-    outlier_tables,
-    partition_table,
-    review_block,
-    rules_table,
-    trial_influence_table,
-)
+from . import reference_tables as tables
 
 TABLE_CSV: Final = "table.csv"
 TABLE_HTML: Final = "table.html"
@@ -100,10 +88,10 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             section(
                 "Participants",
                 "people",
-                account_table(result),
+                tables.account_table(result),
                 Paragraph(_text("visits", result=result)) if result.visits else None,
-                review_block(result),
-                *outlier_tables(result),
+                tables.review_block(result),
+                *tables.outlier_tables(result),
             ),
             section(
                 "Methods",
@@ -184,20 +172,23 @@ def _measures(
                 (e.measure, e.ethnicity) == (measure, ALL) for e in result.meta
             ):
                 every = [row for row in mine if row.method == META]
-                blocks += [rules_table(every, result), estimates_table(measure, label, result)]
+                blocks += [
+                    tables.rules_table(every, result),
+                    tables.estimates_table(measure, label, result),
+                ]
         yield label, blocks or [Paragraph(_text("no_limits"))]
 
 
 def _checks(result: ReferenceRanges) -> list[Block | None]:
     """Every check that these data allow."""
     return [
-        calibration_table(result),
-        *fit_blocks(result),
-        trial_influence_table(result),
-        partition_table(result),
-        contrast_table(result, "sex"),
-        contrast_table(result, "ethnicity"),
-        indexing_table(result),
+        tables.calibration_table(result),
+        *tables.fit_blocks(result),
+        tables.trial_influence_table(result),
+        tables.partition_table(result),
+        tables.contrast_table(result, "sex"),
+        tables.contrast_table(result, "ethnicity"),
+        tables.indexing_table(result),
     ]
 
 
@@ -444,7 +435,7 @@ def paper_table_csv(result: ReferenceRanges) -> str:
 
 def paper_table_html(result: ReferenceRanges) -> str:
     """The same as a page of plain tables, styled cell by cell, which word processors keep."""
-    tables = [
+    made = [
         {
             "label": _with_method(measure_label(rows[0].measure, rows[0].unit), rows[0].method),
             "heads": [ETHNICITY_NAMES[e] for e in _ethnicities(rows)],
@@ -459,7 +450,7 @@ def paper_table_html(result: ReferenceRanges) -> str:
         .render(
             title=f"{result.title}: {result.name}",
             what=_text("paper_table", result=result, options=result.options),
-            tables=tables,
+            tables=made,
             provisional=_text("provisional") if "ethnicity" in result.by else "",
             research_use=RESEARCH_USE,
         )

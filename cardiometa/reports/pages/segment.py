@@ -50,6 +50,7 @@ from ..page import (
     Html,
     Notice,
     Paragraph,
+    Section,
     as_interval,
     as_number,
     environment,
@@ -497,7 +498,6 @@ def segment_page(
     measurements = tables.measurements
     methods = methods_text(measurements, card, identity_kept=identity_kept, ed_es_alone=ed_es_alone)
     measured = (measurements["status"] != "failed").any()
-    limits = tuple(str(limit) for limit in card.document.get("limits") or ())
     counts = (
         counted(measurements["trial"].nunique(), "trial"),
         counted(len(tables.participants), "participant"),
@@ -520,9 +520,7 @@ def segment_page(
                 "measures",
                 summary_table(measurements) if measured else Notice(_text("not_measured")),
             ),
-            section(
-                "Agreement with reported values", "agreement", *_agreement(measurements, cohort)
-            ),
+            _agreement(measurements, cohort),
             section(
                 "Quality",
                 "quality",
@@ -530,13 +528,7 @@ def segment_page(
                 correction_table(measurements),
                 flag_table(items.flags, items.scans),
             ),
-            section(
-                "Methods and model",
-                "methods",
-                Paragraph(methods),
-                Facts(card_facts(card, model_sha256)),
-                *((Paragraph("Limits of the model:"), Bullets(limits)) if limits else ()),
-            ),
+            section("Methods and model", "methods", *_methods(methods, card, model_sha256)),
             section("Gallery", "gallery", Paragraph(_text("gallery")), gallery_html(items)),
         ],
         internal=True,
@@ -547,6 +539,12 @@ def segment_page(
             *cohort.warnings,
         ),
     )
+
+
+def _methods(methods: str, card: ModelCard, model_sha256: str) -> list[Block]:
+    limits = tuple(str(limit) for limit in card.document.get("limits") or ())
+    blocks: list[Block] = [Paragraph(methods), Facts(card_facts(card, model_sha256))]
+    return [*blocks, Paragraph("Limits of the model:"), Bullets(limits)] if limits else blocks
 
 
 def side_notes(tables: CohortTables, cohort: Cohort) -> SideNotes:
@@ -573,14 +571,18 @@ def side_notes(tables: CohortTables, cohort: Cohort) -> SideNotes:
     )
 
 
-def _agreement(measurements: pd.DataFrame, cohort: Cohort) -> list[Block]:
+def _agreement(measurements: pd.DataFrame, cohort: Cohort) -> Section | None:
     measures = compared_measures(measurements)
     if not measures:
-        return []
+        return None
     other = [trial.name for trial in cohort.trials if trial.papillary not in (None, PAPILLARY)]
-    warnings = [Notice(_text("papillary", trials=other))] if other else []
-    figure = agreement_figure(measurements, measures)
-    return [*warnings, figure, agreement_table(measurements, measures)]
+    return section(
+        "Agreement with reported values",
+        "agreement",
+        Notice(_text("papillary", trials=other)) if other else None,
+        agreement_figure(measurements, measures),
+        agreement_table(measurements, measures),
+    )
 
 
 def _models(measurements: pd.DataFrame) -> list[str]:
