@@ -251,7 +251,7 @@ def _limits(spec: ForestSpec) -> tuple[float, float]:
         points += [middle, max(low, middle - reach), min(high, middle + reach)]
     span = (max(points) - min(points)) or 1.0
     null = points[0]
-    # Room on both sides of the null, where the reader looks for "favours".
+    # Room on both sides of the null, for "favours".
     low = min(min(points) - 0.04 * span, null - 0.15 * span)
     high = max(max(points) + 0.04 * span, null + 0.15 * span)
     return (math.exp(low), math.exp(high)) if spec.log_scale else (low, high)

@@ -222,14 +222,17 @@ def _limit_line(
 
 
 def curve_figure(
-    lines: Sequence[CurveLine], people: Sequence[CurveParticipants], *, population_title: str = ""
+    lines: Sequence[CurveLine],
+    participants: Sequence[CurveParticipants],
+    *,
+    population_title: str = "",
 ) -> str:
-    """The SVG of one measure's curves by one method; ``people`` only for internal pages."""
+    """The SVG of one measure's curves by one method; ``participants`` only for internal pages."""
     used = headlines(lines)
 
     def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
         dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 1.6, "zorder": 0}
-        for part in (p for p in people if p.sex == sex):
+        for part in (p for p in participants if p.sex == sex):
             panel.plot(part.age, part.value, color="#b8b8b8", rasterized=True, **dots)
         for line in (line for line in used if line.sex == sex):
             _draw_curve(panel, line)

@@ -180,7 +180,7 @@ def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Sectio
 
 
 def pooling_flow(result: PoolingResult) -> Figure | None:
-    """The diagram; None for summaries and site files, which identify nobody."""
+    """The diagram; None for summaries and site files, which identify no participants."""
     flow = result.flow
     if flow is None:
         return None

@@ -548,8 +548,8 @@ def integrity_tables(result: PoolingResult) -> list[Table]:
         Column("Found", "n_found value", found),
         Column("Checked", "n_checked", shown_count),
     )
-    looks = [row for row in result.integrity if row.result == "look"]
-    tables = [make_table("Findings to review", findings, looks)] if looks else []
+    found_rows = [row for row in result.integrity if row.result == "look"]
+    tables = [make_table("Findings to review", findings, found_rows)] if found_rows else []
     counts: dict[str, Counter[str]] = {}
     for row in result.integrity:
         counts.setdefault(row.check, Counter())[row.result] += 1

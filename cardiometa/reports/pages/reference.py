@@ -87,7 +87,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             section("Checks of the limits", "checks", *_checks(result)),
             section(
                 "Participants",
-                "people",
+                "participants",
                 tables.account_table(result),
                 Paragraph(_text("visits", result=result)) if result.visits else None,
                 tables.review_block(result),
