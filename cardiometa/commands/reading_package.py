@@ -162,11 +162,9 @@ def export_package(
         if keys[n] not in sources
     ]
     if problems:
-        raise InputError(
-            "The cohort is not the one that OUT was made from.",
-            hint="Give the same COHORT (and --pseudonymise) as to `segment`.",
-            problems=problems,
-        )
+        hint = "Give the same COHORT (and --pseudonymise) as to `segment`."
+        what = "The cohort is not the one that OUT was made from."
+        raise InputError(what, hint=hint, problems=problems)
     # Another stream than the one that drew the sample: the order reveals nothing of the draw.
     order = np.random.default_rng([request.seed, 1]).permutation(len(chosen))
     planned(len(chosen))
@@ -351,7 +349,7 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
 
 def _hash(path: Path) -> str:
     if not path.is_file():
-        raise UsageError(f"There is no key {path.name}.", hint="It was written with the package.")
+        raise UsageError(f"Key {path.name} not found.", hint="It was written with the package.")
     return sha256_file(path)
 
 

@@ -20,7 +20,7 @@ from .options import SegmentOptions
 from .result_file import (
     SEGMENTATION_NAME,
     correction_folder,
-    edited_by_hand,
+    edited_in_output,
     is_corrected,
     read_finished,
     same_images,
@@ -188,5 +188,5 @@ def check_masks(out: Path, plan: Plan, options: SegmentOptions, problems: list[P
     found = check_corrections([j.correction for j in jobs.values() if j.correction], grid_of)
     if not options.restart:
         for key in (*plan.uncorrected, *(job.key for job in plan.left)):
-            found += edited_by_hand(out, key)
+            found += edited_in_output(out, key)
     refuse([*problems, *found])

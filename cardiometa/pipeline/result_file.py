@@ -287,7 +287,7 @@ def read_finished(folder: Path, key: ScanKey, *, timeout_s: float = 0.0) -> Scan
     return result
 
 
-def edited_by_hand(out: Path, key: ScanKey) -> list[Problem]:
+def edited_in_output(out: Path, key: ScanKey) -> list[Problem]:
     """The masks of a scan that someone edited inside OUT: a run would overwrite that work.
 
     A file that is complete and a mask of labels was edited; anything else is damage.

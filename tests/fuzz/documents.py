@@ -218,7 +218,7 @@ def read_result(data: bytes, folder: Path) -> None:
     assert found is None or found.key == KEY
     scan_record.is_corrected(out, KEY)
     scan_record.read_record(out, KEY)
-    scan_record.edited_by_hand(out, KEY)
+    scan_record.edited_in_output(out, KEY)
     if found is not None:
         from cardiometa.pipeline.merge import with_cohort_flags
 
