@@ -72,7 +72,7 @@ def run_block(**extra: Any) -> dict[str, Any]:
 
 
 def file_marks(contents: Mapping[str, bytes | str]) -> dict[str, dict[str, Any]]:
-    """What tells each written file from a changed one, for the run block: by name.
+    """The size and hashes of each written file, by name, for the run block.
 
     ``blocks`` has the first 8 hex digits of the SHA-256 of every `BLOCK_BYTES` bytes, so that the
     place of a change can be named without the file as it was.

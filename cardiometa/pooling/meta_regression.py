@@ -336,6 +336,7 @@ def _one_tau2_rows(
     row = replace(base, kind="difference", level=ALL_LEVELS, **_fit_cells(fit, studies, options))
     for ci in CI_METHODS:
         statistic, m, df, p = fit.test(list(range(1, len(groups))), ci)
-        cells = {"test": statistic, "test_df": m, "df": df if np.isfinite(df) else None, "p": p}
+        cells: dict[str, Any] = {"test": statistic, "test_df": m, "p": p}
+        cells["df"] = df if np.isfinite(df) else None
         rows.append(replace(row, **cells, ci_method=ci, headline=ci == options.headline_ci))
     return rows

@@ -21,8 +21,8 @@ def pool_sites(
     ``asked`` names options that the user gave although the files decide them: UsageError where
     they say something else.
     """
-    whole = join_sites(sites)
-    chosen = options_of(whole.model, options)
+    joined = join_sites(sites)
+    chosen = options_of(joined.model, options)
     other = [n for n in asked if getattr(options, n) != getattr(chosen, n)]
     if other:
         raise UsageError(
@@ -30,7 +30,7 @@ def pool_sites(
             hint="Leave these options out: the files decide them.",
         )
     studies: dict[str, list[Study]] = {}
-    for sums in sorted(whole.trials, key=lambda one: natural(one.trial)):
+    for sums in sorted(joined.trials, key=lambda one: natural(one.trial)):
         for study in effects_of_trial(sums):
             studies.setdefault(study.arm, []).append(study)
     studies = {
@@ -42,15 +42,15 @@ def pool_sites(
         raise EstimationError("No trial of the sites gives an effect.")
     mixed = [
         f"The sites mix values of {name}: {', '.join(values)}."
-        for name, values in whole.conventions.items()
+        for name, values in joined.conventions.items()
         if len(values) > 1
     ]
     return pool(
         studies,
         chosen,
-        sums=whole.trials,
-        modifiers={arm: [m for m in whole.modifiers if m.arm == arm] for arm in studies},
-        warnings=((), [*(f"A site refused: {text}" for text in whole.refused), *mixed]),
+        sums=joined.trials,
+        modifiers={arm: [m for m in joined.modifiers if m.arm == arm] for arm in studies},
+        warnings=((), [*(f"A site refused: {text}" for text in joined.refused), *mixed]),
         name=f"{len(sites)} site{'s' if len(sites) != 1 else ''}",
         methods=_methods(chosen, len(sites)),
         endpoint=f"{chosen.outcome} at {chosen.followup_visit or 'the follow-up'}",
