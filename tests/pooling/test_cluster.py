@@ -64,7 +64,7 @@ def test_the_pooled_effect_equals_metafor_and_stands_alone():
         assert getattr(row, key) == pytest.approx(want, rel=1e-5), key
     assert {r.model for r in result.effects} == {"two-stage"}
     assert not result.checks
-    assert any("the two-stage model alone is given" in w for w in result.warnings)
+    assert any("only the two-stage model is fitted" in w for w in result.warnings)
     assert "random intercept of ward" in result.methods
     assert "One-stage" not in result.methods
 
@@ -155,16 +155,16 @@ def test_clusters_that_are_missing_or_change_are_refused():
     ],
 )
 def test_what_does_not_go_with_clusters_is_refused(changes):
-    with pytest.raises(UsageError, match="--cluster does not go"):
+    with pytest.raises(UsageError, match="--cluster cannot be combined"):
         replace(OPTIONS, **changes)
 
 
-def test_a_trial_known_to_have_randomised_clusters_is_not_taken_for_persons():
+def test_a_trial_known_to_have_randomised_clusters_is_not_analysed_as_if_individuals_were():
     facts = {"AKER": TrialFacts(design="cluster-randomised"), "EINER": TrialFacts(design="cluster")}
-    with pytest.raises(TableError, match="as if persons") as caught:
+    with pytest.raises(TableError, match="as if individuals") as caught:
         pool(rows(), replace(OPTIONS, cluster=None), facts=facts)
     assert len(caught.value.problems) == 2
-    with pytest.raises(TableError, match="as if persons") as caught:
+    with pytest.raises(TableError, match="as if individuals") as caught:
         pool(rows(), facts=facts)  # EINER has no cluster
     assert "EINER" in str(caught.value.problems[0])
     facts = {"AKER": facts["AKER"], "EINER": TrialFacts(design="crossover", n_randomised=200)}

@@ -163,7 +163,7 @@ def test_long_tables_of_imputations_are_read(tmp_path):
     [
         (lambda rows: rows[rows[".imp"] <= 1], "1 completed copy"),
         (lambda rows: rows.drop(index=rows.index[-1]), "not those of"),
-        (lambda rows: rows.assign(**{".imp": rows[".imp"] + 0.5}), "no whole number"),
+        (lambda rows: rows.assign(**{".imp": rows[".imp"] + 0.5}), "not whole numbers"),
     ],
 )
 def test_imputations_that_do_not_fit_are_refused(spoil, words):
