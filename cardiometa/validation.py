@@ -33,6 +33,7 @@ STRICT: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 _EXPECTED = {
     "string_type": "text",
+    "string_pattern_mismatch": "text",
     "bool_type": "true or false",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -134,6 +135,9 @@ def _problem(error: Mapping[str, Any], record: Any, where: str) -> Problem:
         return Problem(where=where, what=f"{subject}{joint} {_EXPECTED[kind]}")
     if kind == "json_invalid":
         return Problem(where=where, what=f"it cannot be read ({limits['error']})")
+    if kind in ("greater_than_equal", "less_than_equal"):
+        bound = f"at least {limits['ge']:g}" if "ge" in limits else f"at most {limits['le']:g}"
+        return Problem(where=where, what=f"{subject}, not {bound}")
     if kind == "literal_error":
         return Problem(where=where, what=subject, fix=f"Use {limits['expected']}.")
     reason = error["msg"][0].lower() + error["msg"][1:]

@@ -1,4 +1,4 @@
-"""cohort.toml: the contract's example is read whole; each fault is said, all at once."""
+"""cohort.toml: the contract's example is read completely; each problem is reported, all at once."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_absent_counts_are_none(tmp_path):
         ('carry = ["sex"]', "collides"),
         ('carry = ["scans"]', "collides"),
         ('carry = ["reported_x"]', "collides"),
-        ('carry = ["Date_of_Birth"]', "who a person is"),
+        ('carry = ["Date_of_Birth"]', "identities"),
         ('carry = ["a", "a"]', "carried twice"),
-        ('carry = "a"', "no list"),
-        ('papillary = "mass"', "blood-pool or myocardium"),
-        ("n_sought = -1", "not a count"),
-        ("n_sought = true", "not a count"),
-        ("design = 3", "no text"),
+        ('carry = "a"', "not a list"),
+        ('papillary = "mass"', "'blood-pool' or 'myocardium'"),
+        ("n_sought = -1", "not at least 0"),
+        ("n_sought = true", "not a whole number"),
+        ("design = 3", "not text"),
     ],
 )
 def test_faults_of_a_trial(tmp_path, line, message):
@@ -96,19 +96,19 @@ def test_faults_of_a_trial(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = ", "no TOML"),
+        ("name = ", "cannot be read as TOML"),
         ('name = "x"', "defines no trial"),
         ('name = "x"\n[trials]\n', "defines no trial"),
         (trial_toml("A"), "no name"),
         ('nme = "y"\nname = "x"\n' + trial_toml("A"), "Did you mean 'name'"),
-        ('name = "x"\n' + trial_toml("A") + trial_toml("a"), "but for the case"),
+        ('name = "x"\n' + trial_toml("A") + trial_toml("a"), "upper and lower case"),
         (
             'name = "x"\n' + trial_toml("A").replace("trials.A", "trials.'A/B'"),
             "cannot be the name of a folder",
         ),
-        ('name = "x"\n[trials.A]\nrandomised = true', "no participants table"),
-        ('name = "x"\n[trials.A]\nparticipants = "p.csv"', "whether the trial is randomised"),
-        ('name = "x"\n' + trial_toml("A") + '[[not_obtained]]\ntrial = "O"', "no reason"),
+        ('name = "x"\n[trials.A]\nrandomised = true', "participants is missing"),
+        ('name = "x"\n[trials.A]\nparticipants = "p.csv"', "randomised is missing"),
+        ('name = "x"\n' + trial_toml("A") + '[[not_obtained]]\ntrial = "O"', "reason is missing"),
         (
             'name = "x"\n' + trial_toml("A") + '[[not_obtained]]\ntrial = "a"\nreason = "r"',
             "also under trials",

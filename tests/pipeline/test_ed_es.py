@@ -95,7 +95,7 @@ def test_it_matters_to_the_result_and_resumes(two: Path, cohort: Path) -> None:
     (scan(two, "P001") / MASK).unlink()
     assert run(cohort, two, frames="ed-es", workers=2).already_done == 2
     assert contents(two) == before
-    with pytest.raises(UsageError, match="--frames none is unknown"):
+    with pytest.raises(UsageError, match="--frames none is not known"):
         run(cohort, two, frames="none")
 
 

@@ -235,10 +235,10 @@ def test_an_outcome_of_words_is_refused_with_the_cells():
         ({"pi_df": "k"}, "k-1"),
         ({"missing_baseline": "locf"}, "complete"),
         ({"followup_day": 300.0}, "--window"),
-        ({"followup_day": 300.0, "window": -1.0}, "negative"),
-        ({"followup_day": 300.0, "window": 10.0, "followup_visit": "v"}, "not both"),
+        ({"followup_day": 300.0, "window": -1.0}, "less than 0"),
+        ({"followup_day": 300.0, "window": 10.0, "followup_visit": "v"}, "cannot be combined"),
         ({"level": 100.0}, "between"),
-        ({"min_cell": -1}, "negative"),
+        ({"min_cell": -1}, "less than 0"),
     ],
 )
 def test_unknown_options_list_the_known(changes, words):

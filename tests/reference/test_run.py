@@ -119,15 +119,15 @@ def test_json_is_all_that_stdout_holds(csv_path, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--method", "gamlss"), 2, "It has strata"),
-        (("--limits", "gamlss"), 2, "It has nonparametric"),
+        (("--method", "gamlss"), 2, "Use one of strata"),
+        (("--limits", "gamlss"), 2, "Use one of nonparametric"),
         (("--at-ages", "20,old"), 2, "--at-ages"),
         (("--method", "quantile", "--trial-effect", "random"), 2, "fixed"),
         (("--method", "lms", "--trial-effect", "random"), 5, "4 trials"),
         (("--method", "lms", "--at-ages", "3"), 3, "observed"),
         (("--by", "sex,shoes"), 2, "--by shoes"),
         (("--age-bands", "18,x"), 2, "--age-bands"),
-        (("--age-bands", "30,18"), 2, "must rise"),
+        (("--age-bands", "30,18"), 2, "must increase"),
         (("--level", "5"), 2, "--level 5"),
         (("--sided", "left"), 2, "two, lower, upper"),
         (("--measure", "nope"), 3, "nope"),
