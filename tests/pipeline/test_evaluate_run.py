@@ -347,7 +347,7 @@ def test_reported_values_and_repeat_visits(made: tuple[Path, Path, Path], tmp_pa
         (["--out", "x", "--against", "labels"], "--labels"),
         (["--out", "x", "--repeat-visits", "one"], "two visits"),
         (["--out", "x", "--against", "reported", "--margin", "ef=3"], "unknown measure"),
-        (["--out", "x", "--against", "reported", "--age-bands", "40,30"], "rising"),
+        (["--out", "x", "--against", "reported", "--age-bands", "40,30"], "increasing"),
         (["--export-for-reading", "x"], "--key"),
         (["--export-for-reading", "x", "--key", "k.csv"], "--cohort"),
         (["--export-for-reading", "x", "--key", "x/k.csv", "--cohort", "."], "inside the package"),
