@@ -8,26 +8,35 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ..manifest import version as program_version
 from .output import say
 
 _MAIN, _UTILITIES = "Main commands", "Utilities"
-# Command: its help panel and an example, in the order of the help page.
-_COMMANDS: dict[str, tuple[str, str]] = {
-    "segment": (_MAIN, "cohort.toml --out segmented"),
-    "reference-ranges": (_MAIN, "segmented --out ranges --by sex,ethnicity"),
-    "pool-trials": (_MAIN, "segmented --out pooled --outcome lv_ef_percent --by sex,age"),
-    "demo": (_MAIN, "--out cardiometa-demo"),
-    "init": (_UTILITIES, "data --out cohort.toml"),
-    "check": (_UTILITIES, "cohort.toml"),
-    "evaluate": (_UTILITIES, "segmented --against labels --labels readers --out evaluation"),
-    "model": (_UTILITIES, ""),
-    "score": (_UTILITIES, "ranges/reference_ranges.json patients.csv --out scores.csv"),
-    "compare-limits": (_UTILITIES, "ranges/reference_ranges.json --against published.csv"),
-    "summarise": (_UTILITIES, "segmented --out site.json --outcome lv_ef_percent"),
-    "merge": (_UTILITIES, "segmented"),
-    "withdraw": (_UTILITIES, "segmented --participant ALPHA/001"),
-    "show": (_UTILITIES, "segmented --verify"),
-    "doctor": (_UTILITIES, ""),
+# Command: its help panel, its module and an example, in the order of the help page.
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "segment": (_MAIN, "segment", "cohort.toml --out segmented"),
+    "reference-ranges": (_MAIN, "reference_ranges", "segmented --out ranges --by sex,ethnicity"),
+    "pool-trials": (
+        _MAIN,
+        "pool_trials",
+        "segmented --out pooled --outcome lv_ef_percent --by sex",
+    ),
+    "demo": (_MAIN, "first_steps", "--out cardiometa-demo"),
+    "init": (_UTILITIES, "first_steps", "data --out cohort.toml"),
+    "check": (_UTILITIES, "first_steps", "cohort.toml"),
+    "evaluate": (_UTILITIES, "evaluate", "segmented --against labels --labels readers --out found"),
+    "model": (_UTILITIES, "model", ""),
+    "score": (_UTILITIES, "score", "ranges/reference_ranges.json patients.csv --out scores.csv"),
+    "compare-limits": (
+        _UTILITIES,
+        "compare_limits",
+        "ranges/reference_ranges.json --against published.csv",
+    ),
+    "summarise": (_UTILITIES, "summarise", "segmented --out site.json --outcome lv_ef_percent"),
+    "merge": (_UTILITIES, "merge", "segmented"),
+    "withdraw": (_UTILITIES, "withdraw", "segmented --participant ALPHA/001"),
+    "show": (_UTILITIES, "show", "segmented --verify"),
+    "doctor": (_UTILITIES, "first_steps", ""),
 }
 _RENAMED = {"gather": "merge", "verify": "compare-limits"}
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -48,14 +57,15 @@ class _LazyGroup(TyperGroup):
             return None
         if name != cmd_name and not ctx.resilient_parsing:
             say(f"note: `cardiometa {cmd_name}` is now `cardiometa {name}`.")
-        panel, example = _COMMANDS[name]
-        module_name = name.replace("-", "_")
+        panel, module_name, example = _COMMANDS[name]
         module = import_module(f".{module_name}", __package__)
         app = getattr(module, "app", None)
         if app is None:
             app = typer.Typer(add_completion=False, context_settings=CONTEXT)
             line = f"cardiometa {name} {example}".strip()
-            app.command(name=name, epilog=f"Example: {line}")(getattr(module, module_name))
+            app.command(name=name, epilog=f"Example: {line}")(
+                getattr(module, name.replace("-", "_"))
+            )
         command: Any = typer.main.get_command(app)
         command.name, command.rich_help_panel = name, panel
         return command
@@ -68,9 +78,7 @@ class _LazyGroup(TyperGroup):
 
 def _print_version(value: bool) -> None:
     if value:
-        from ..manifest import version
-
-        typer.echo(f"cardiometa {version()}")
+        typer.echo(f"cardiometa {program_version()}")
         raise typer.Exit
 
 

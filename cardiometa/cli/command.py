@@ -13,7 +13,9 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from ..errors import InputError, UsageError, nearest
+from ..files import sha256_bytes
 from ..options import Declared, Options, options_of
+from ..validation import load_toml
 from .errors import handle_errors
 from .output import say
 
@@ -253,9 +255,6 @@ def _load_plan(ctx: typer.Context, value: Path | None) -> Path | None:
     """Make the file's values the defaults of this command, so that flags win."""
     if value is None or ctx.resilient_parsing:
         return value
-    from ..files import sha256_bytes
-    from ..validation import load_toml
-
     try:
         raw = value.read_bytes()
         document = load_toml(raw, value.name)

@@ -11,6 +11,8 @@ from pathlib import Path
 import typer
 
 from ..errors import CardiometaError, InputError, StoppedError
+from ..files import write_text
+from ..manifest import version
 from .output import say, show_error
 
 
@@ -48,9 +50,6 @@ def handle_errors(*, verbose: bool = False) -> Iterator[None]:
 
 def _write_log(error: BaseException) -> str:
     """The path of a log of the error: its frames and type, no message and so no data."""
-    from ..files import write_text
-    from ..manifest import version
-
     lines = [f"cardiometa {version()}: {type(error).__name__}"]
     frames = traceback.extract_tb(error.__traceback__)
     lines += [f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..files import read_json
 from ..options import Output
 from ..segmentation.options import TrainOptions
 from .app import CONTEXT
@@ -70,7 +71,6 @@ def train(
 ) -> None:
     """Train a model by the recipe; rerun the same command to resume."""
     from ..commands.train import train as run_training
-    from ..files import read_json
     from ..segmentation.inference import choose_device
 
     settings = dict(read_json(recipe)) if recipe else {}
