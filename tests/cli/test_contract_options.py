@@ -243,10 +243,10 @@ def test_the_choices_are_those_of_the_methods() -> None:
     from typing import get_args
 
     from cardiometa.evaluation.compare import LabelOrder
+    from cardiometa.statistics.mixed.trial_contrasts import RESIDUALS
 
     from cardiometa.segmentation.packing import LABEL_ORDERS
     from cardiometa.statistics.meta import METHODS
-    from cardiometa.statistics.mixed.trial_contrasts import RESIDUALS
 
     def choices(record: type[Options], field: str) -> set[Any]:
         return set(next(one.choices for one in options_of(record) if one.field == field))
