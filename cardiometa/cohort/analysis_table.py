@@ -123,11 +123,11 @@ def _locate(path: Path) -> tuple[Path, str]:
 
 
 def _check_finished(name: str, state: object) -> None:
-    """A run that goes on, or that was stopped, leaves the table of the run before: an error."""
+    """A run in progress, or a stopped one, still has the table of the run before: an error."""
     hints = {
         "running": "Run the same `segment` command to its end.",
         "writing": "Run the same `segment` command to its end.",
-        "shards": "Once all shards are done, run `cardiometa gather` on it.",
+        "shards": "Once all shards are done, run `cardiometa merge` on it.",
     }
     if isinstance(state, str) and state in hints:
         raise TableError(
@@ -161,7 +161,7 @@ def column_rules(options: TableOptions) -> tuple[dict[str, ColumnRule], list[Pro
 def _numeric_columns(
     rules: Mapping[str, ColumnRule], options: TableOptions
 ) -> Callable[[str], bool]:
-    """Tells the columns of the file that should hold nothing but numbers."""
+    """Which columns of the file should contain nothing but numbers."""
     mapped = {rule.column for rule in rules.values() if rule.map is not None}
     named = {
         rule.column
@@ -214,7 +214,7 @@ def _harmonised(
         numbers = [str(row) for row in table.index]
         data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
         warnings.append(
-            "The table has no participant_id (--participant): each row is taken as one person."
+            "The table has no participant_id (--participant): each row is taken as one participant."
         )
     warnings += _check_status(data)
     if "status" not in data:
@@ -246,8 +246,8 @@ def _needs_participants(data: Mapping[str, pd.Series], where: str) -> list[Probl
     return [
         Problem(
             where=where,
-            what="there are several visits, but no column holds the participant_id",
-            why="The visits of one person cannot be brought together.",
+            what="there are several visits, but no column contains the participant_id",
+            why="The visits of a participant cannot be linked.",
             fix="Name the column with --participant.",
         )
     ]
@@ -264,7 +264,7 @@ def _check_status(data: dict[str, pd.Series]) -> list[str]:
     own = data.pop("status")
     data["status_of_table"] = own
     held = values_text(own.dropna(), 5)
-    return [f"The column status holds {held}: it is not read as ok, review or failed."]
+    return [f"The column status contains {held}: it is not read as ok, review or failed."]
 
 
 def _other_numbers(
@@ -299,7 +299,7 @@ def _other_numbers(
 
 
 def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
-    """Rows without a trial or person, and people with two rows of one visit."""
+    """Rows without a trial or participant, and two rows of one visit."""
     problems = []
     for name in ("trial", "participant_id"):
         blank = rows[name].eq("")
@@ -313,7 +313,7 @@ def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
             )
     if "visit" not in rows:
         return problems
-    # Visits without a name are told apart by their day, where there is one.
+    # Visits without a name are distinguished by their day, where there is one.
     keys = [rows["trial"], rows["participant_id"], rows["visit"]]
     if IMPUTATION in rows:  # completed copies of one table, one below the other
         keys.append(rows[IMPUTATION])
@@ -338,7 +338,7 @@ def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
         ]
         if len(groups) > _MOST_LISTED:
             more = len(groups) - _MOST_LISTED
-            problems.append(Problem(where=where, what=f"{more} more visits stand there twice"))
+            problems.append(Problem(where=where, what=f"{more} more visits appear twice"))
     return problems
 
 

@@ -4,7 +4,7 @@ Sources: Office for National Statistics, ethnic group classification of the 2021
 Biobank field 21000; US Office of Management and Budget, Statistical Policy Directive 15 of 1997
 and of 2024; CDISC codelist RACE (C74457); Healthy Hearts Consortium (Raisi-Estabragh 2024).
 
-"Asian" of the US schemes holds East, South-East and South Asian people together. It cannot be
+"Asian" of the US schemes contains East and South-East and South Asian groups together. It cannot be
 split afterwards, so it is ``asian-unspecified``, never ``south-asian`` or ``chinese``.
 """
 
@@ -190,15 +190,15 @@ SCHEMES: Mapping[str, Mapping[str, Group]] = MappingProxyType(
     }
 )
 
-# Schemes in which one person may name several groups.
+# Schemes in which a participant may name several groups.
 _MULTI_SELECT = ("omb1997", "spd15-2024", "cdisc")
 
 
 def group_of(scheme: str, text: str) -> tuple[Group, bool]:
     """The harmonised group of a term, and whether the scheme knows the term.
 
-    Several groups named by one person (``White; Asian``) are ``mixed-other`` where the scheme
-    lets a person name several.
+    Several groups named by one participant (``White; Asian``) are ``mixed-other`` where the scheme
+    allows several.
     """
     terms = SCHEMES[scheme]
     term = _term(text)
@@ -214,17 +214,17 @@ def group_of(scheme: str, text: str) -> tuple[Group, bool]:
 def contradiction(scheme: str | None, code: str, group: Group) -> str:
     """Why a map may not turn ``code`` into ``group``; empty where it may.
 
-    A map may always say "unknown". Without a scheme only a bare "Asian" is looked at.
+    A map may always say "unknown". Without a scheme only a bare "Asian" is checked.
     """
     if group is None:
         return ""
     if scheme is None:
         if _term(code) == "asian" and group in ("south-asian", "chinese"):
-            return f"{code!r} holds several groups: it is asian-unspecified, not {group}"
+            return f"{code!r} contains several groups: it is asian-unspecified, not {group}"
         return ""
     known, found = group_of(scheme, code)
     if not found:
-        return f"{code!r} is no term of the scheme {scheme}"
+        return f"{code!r} is not a term of the scheme {scheme}"
     if known != group:
         return f"{code!r} of the scheme {scheme} is {known or 'unknown'}, not {group}"
     return ""

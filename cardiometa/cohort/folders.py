@@ -36,7 +36,7 @@ class FoundScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderTree:
-    """What folders hold: participants (also those without images), scans, lines for the log."""
+    """What folders contain: participants (also those without images), scans, lines for the log."""
 
     participants: tuple[tuple[str, str], ...]
     scans: tuple[FoundScan, ...]
@@ -83,7 +83,7 @@ def _refuse_several(path: Path) -> None:
     zips = [child for child in _listed(path) if child.suffix == ".zip"] if path.is_dir() else []
     if len(zips) > 1:
         raise CohortError(
-            f"The folder {path.name} holds {len(zips)} zips, which are several scans.",
+            f"The folder {path.name} contains {len(zips)} zips, which are several scans.",
             hint="Give one of them; or put each in a folder trial/participant/visit; or list them "
             "in the scans table of a cohort.toml.",
         )
@@ -97,7 +97,7 @@ def read_tree(path: Path, form: Form, options: CohortOptions) -> FolderTree:
         trials = [(folder.name, folder) for folder in _folders(path)]
         if options.trial_id:
             raise CohortError(
-                "--trial-id names one scan or one BIDS tree, but this folder holds trials.",
+                "--trial-id names one scan or one BIDS tree, but this folder contains trials.",
                 hint="Leave it out: the trials are named after their folders.",
             )
     trees = [read_trial_folder(folder, name) for name, folder in trials]
@@ -138,7 +138,7 @@ def read_trial_folder(folder: Path, trial: str) -> FolderTree:
         child.is_file() and not child.name.startswith(".") and child.suffix not in _SIDE_FILES
         for child in _listed(folder)
     )
-    notes = [f"{trial}: {loose} files beside the participants' folders are not read."]
+    notes = [f"{trial}: {loose} files next to the participants' folders are not read."]
     return FolderTree(
         participants=tuple(people),
         scans=tuple(scans),
@@ -177,11 +177,11 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What a folder holds, in the order of names; CohortError where it cannot be opened."""
+    """The content of a folder, in the order of names; CohortError where it cannot be opened."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        # Not its name: archives name folders after people.
+        # Not its name: archives name folders after patients.
         raise CohortError(
             f"A folder of the cohort cannot be opened ({error.strerror}).",
             hint="Ask for the right to read it (find COHORT -type d ! -readable names it), or "
@@ -234,9 +234,9 @@ def check_identities(scans: Sequence[FoundScan], options: CohortOptions) -> list
             problems.append(
                 Problem(
                     where=f"scan {number} in the order of the folders",
-                    what="a folder has the name of the person, id or birth date in its headers",
+                    what="a folder is named by the patient's name, id or birth date in its headers",
                     why="The ids of the outputs are the folders' names.",
-                    fix="Say --pseudonymise KEYFILE; or --ids-are-pseudonyms if they are.",
+                    fix="Use --pseudonymise KEYFILE, or --ids-are-pseudonyms if they are.",
                 )
             )
     return problems

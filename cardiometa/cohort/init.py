@@ -144,14 +144,14 @@ def _guess_unit(name: str, values: pd.Series) -> tuple[str, str]:
         if low <= median < high:
             remark = f"by its median {median:.4g}"
             return (f"unit = {quoted(unit)}" if unit != home else ""), f"{remark}: {unit}"
-    return "", f"the median {median:.4g} fits no unit: look at it"
+    return "", f"the median {median:.4g} fits no unit: check it"
 
 
 def _guess_sex(_name: str, values: pd.Series) -> tuple[str, str]:
     counts = _counts(values)
     if all(value.casefold() in _SEX_WORDS for value, _ in counts):
         return "", f"understood: {_listed(counts)}"
-    return _to_fill_in(counts), f"say male, female or NA for each: {_listed(counts)}"
+    return _to_fill_in(counts), f"choose male, female or NA for each: {_listed(counts)}"
 
 
 def _guess_ethnicity(_name: str, values: pd.Series) -> tuple[str, str]:
@@ -159,14 +159,14 @@ def _guess_ethnicity(_name: str, values: pd.Series) -> tuple[str, str]:
     for scheme in ("hhc", "cdisc", "ons2021", "ukb21000", "omb1997", "spd15-2024"):
         if scheme in SCHEMES and counts and all(group_of(scheme, v)[1] for v, _ in counts):
             return f"scheme = {quoted(scheme)}", f"all terms are of {scheme}: {_listed(counts)}"
-    return _to_fill_in(counts), f"say the group or NA for each: {_listed(counts)}"
+    return _to_fill_in(counts), f"choose the group or NA for each: {_listed(counts)}"
 
 
 def _guess_boolean(_name: str, values: pd.Series) -> tuple[str, str]:
     counts = _counts(values)
     if all(value.casefold() in TRUE_WORDS | FALSE_WORDS for value, _ in counts):
         return "", f"understood: {_listed(counts)}"
-    return _to_fill_in(counts), f"say true, false or NA for each: {_listed(counts)}"
+    return _to_fill_in(counts), f"choose true, false or NA for each: {_listed(counts)}"
 
 
 def _guess_arm(values: pd.Series) -> tuple[str, str]:
@@ -188,14 +188,14 @@ _IMAGE_FOLDERS = ("images", "image", "dicom", "dicoms", "nifti", "scans", "mri")
 _TRIAL_WORDS = ("participants", "participant", "roster", "subjects", "baseline", "adsl", "dm")
 _HEAD = """\
 # A first definition of this cohort, guessed from its files. Every line that ends in "guessed"
-# wants a look; then run: cardiometa check COHORT
+# needs a check; then run: cardiometa check COHORT
 """
 _EMPTY = """\
 # No table with a row for each participant was found, so no trial is defined yet.
 # Make one table a trial and fill this in:
 #
 # [trials.ALPHA]
-# participants = "alpha/participants.csv"   # one row a participant, all who were randomised
+# participants = "alpha/participants.csv"   # one row per participant, all who were randomised
 # scans        = "alpha/scans.csv"          # participant_id, visit, images
 # root         = "alpha/images"             # where the image paths start
 # randomised   = true
@@ -214,7 +214,7 @@ def first_definition(folder: Path, base: Path | None = None) -> str:
     """The text of a first cohort.toml for ``folder``; paths in it start in ``base``.
 
     Valid TOML always. Codes that cannot be guessed are ``"?"``, which `check` refuses until
-    somebody has said what they are.
+    the user has filled them in.
     """
     if not folder.is_dir():
         raise CohortError(f"There is no folder {folder.name}.", hint="Check the path.")
@@ -228,8 +228,8 @@ def first_definition(folder: Path, base: Path | None = None) -> str:
     for roster in rosters:
         name = _trial_name(roster.path, folder, names)
         names.add(name)
-        beside = [s for s in scans if s.path.parent == roster.path.parent]
-        lines += _trial_lines(name, roster, beside, base)
+        siblings = [s for s in scans if s.path.parent == roster.path.parent]
+        lines += _trial_lines(name, roster, siblings, base)
     return "\n".join(lines) + "\n"
 
 
@@ -284,7 +284,9 @@ def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> 
         f"participants = {quoted(_relative(roster.path, base))}  # {len(roster.table)} rows",
     ]
     if scans:
-        lines.append(f"scans = {quoted(_relative(scans[0].path, base))}  # guessed: beside it")
+        lines.append(
+            f"scans = {quoted(_relative(scans[0].path, base))}  # guessed: in the same folder"
+        )
         lines += [f"# also there: {quoted(_relative(s.path, base))}" for s in scans[1:]]
     else:
         lines.append("# no scans table: scans are folders participant/visit/images below root")
@@ -297,7 +299,7 @@ def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> 
         lines.append('papillary = "?"  # of the reported_ values: blood-pool or myocardium')
     used = {guess.column for guess in guesses}
     others = [str(column) for column in roster.table.columns if column not in used]
-    lines.append("carry = []  # columns that go on; the others are dropped")
+    lines.append("carry = []  # columns to keep; the others are dropped")
     if others:
         lines.append(f"# it could carry: {', '.join(quoted(column) for column in others)}")
     lines += ["", f"[trials.{toml_key(name)}.columns]"]
@@ -306,7 +308,7 @@ def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> 
 
 
 def _column_line(guess: GuessedColumn) -> str:
-    # A remark stays on one line, whatever signs the codes hold.
+    # A remark stays on one line, whatever characters the codes contain.
     remark = " ".join(guess.remark.split())
     return f"{guess.name} = {guess.text}  # guessed: {remark}"
 

@@ -144,7 +144,7 @@ def _with_roots(definition: CohortDefinition, roots: Mapping[str, Path]) -> Coho
     unknown = sorted(set(roots) - set(known))
     if unknown:
         raise UsageError(
-            f"--root names {', '.join(unknown)}, which is no trial of this cohort.",
+            f"--root names {', '.join(unknown)}, which is not a trial of this cohort.",
             hint=f"Its trials are {', '.join(known)}.",
         )
     trials = tuple(replace(t, root=roots.get(t.name, t.root)) for t in definition.trials)
@@ -347,7 +347,7 @@ def check_cohort(
     *,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> CheckReport:
-    """Read all of the cohort but the pixels; ``watch`` is told (scans looked at, all scans).
+    """Read all of the cohort but the pixels; ``watch`` gets (scans checked, all scans).
 
     Tables that cannot be used do not keep the images from being looked at.
     """

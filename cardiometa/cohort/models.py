@@ -1,4 +1,4 @@
-"""The records of a cohort: what cohort.toml says, what was read, what goes on."""
+"""The records of a cohort: its definition, options, what was read, tables."""
 
 from __future__ import annotations
 
@@ -140,12 +140,12 @@ class CohortScan:
 class Cohort:
     """A pooled dataset, checked: every id is safe as a path and every scan has a participant.
 
-    ``participants``: one row a participant, sorted, columns `PARTICIPANT_COLUMNS` then
+    ``participants``: one row per participant, sorted, columns `PARTICIPANT_COLUMNS` then
     ``carried``; unknown is NaN (numbers), None (text, booleans). ``visits_without_images``: rows
     of a scans table whose image cells are blank. ``input_sha256`` has each table's hash, by
     ``<trial>.participants``. ``notes``: lines for the log; ``warnings``: sentences to look at.
     ``key_check`` tells the key of ``--pseudonymise`` from another without telling it, None without
-    one; ``withdrawn`` counts people whose data were erased from the output, who are no rows here.
+    one; ``withdrawn`` counts participants erased from the output, who have no rows here.
     """
 
     name: str
@@ -188,7 +188,7 @@ PARTICIPANT_COLUMNS = (
 class CohortTables:
     """The joined tables of ``segment``: three frames in the contract's column order, and the flow.
 
-    ``measurements`` one row a scan, ``participants`` one row a participant, ``exclusions``
+    ``measurements`` one row per scan, ``participants`` one row per participant, ``exclusions``
     (stage, trial, participant_id, visit, code, sentence); ``flow`` is the value of flow.json.
     """
 

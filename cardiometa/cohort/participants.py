@@ -1,6 +1,6 @@
 """Find trials whose heights or weights are in another unit than they say.
 
-Read one trial's roster: one row a participant, harmonised, every problem with its rows.
+Read one trial's roster: one row per participant, harmonised, every problem with its rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .models import PARTICIPANT_COLUMNS, ColumnRule, TrialDefinition
 from .read_table import read_any_table
 from .recode import ROSTER_COLUMNS, as_numbers, as_text, harmonise, kind_of, rows_text
 
-# A person in pounds weighs 2.2 times what one in kilograms does, an inch is 0.39 of a centimetre;
+# A weight in pounds is 2.2 times that in kilograms, an inch is 0.39 of a centimetre;
 # populations differ by less than these factors (a trial of obesity against one of slim adults
 # is about 1.7).
 _FAR = {"height_cm": 1.15, "weight_kg": 1.8}
@@ -49,9 +49,9 @@ def check_body_sizes(
                 Problem(
                     where=f"{trial}, {column}",
                     what=reason,
-                    why="A wrong unit would spoil every index of the trial.",
+                    why="A wrong unit would distort every index of the trial.",
                     fix=f'Declare the unit under columns: unit = "{_UNITS[column]}", '
-                    f'or unit = "{column.rpartition("_")[2]}" if it is right as it stands.',
+                    f'or unit = "{column.rpartition("_")[2]}" if it is right as it is.',
                 )
             )
     return problems, warnings
@@ -96,7 +96,7 @@ class Roster:
 
 
 def problems_of(error: InputError, where: str) -> list[Problem]:
-    """The problems that an error holds, or the error itself as one."""
+    """The problems of an error, or the error itself as one."""
     first = Problem(where=where, what=error.message.rstrip("."), fix=error.hint)
     return list(error.problems) or [first]
 
@@ -165,7 +165,7 @@ def resolve_columns(
 ) -> tuple[dict[str, ColumnRule], list[Problem]]:
     """The rule of each harmonised column that the table has; a column named in vain is a problem.
 
-    A harmonised name that no rule speaks of is taken as it stands in the table.
+    A harmonised name without a rule is taken from the table as it is.
     """
     found: dict[str, ColumnRule] = {}
     problems = []
@@ -214,18 +214,18 @@ def check_ids(ids: pd.Series, where: str, show: Callable[[str], str]) -> list[Pr
     folded = ids[~blank].map(str.casefold)
     for _, group in folded[folded.duplicated(keep=False)].groupby(folded, sort=True):
         same = ids[group.index]
-        kind = "stands there" if len(set(same)) == 1 else "differs only in the case of letters"
+        kind = "appears" if len(set(same)) == 1 else "differs only in upper and lower case"
         problems.append(
             Problem(
                 where=f"{where}, {rows_text(group.index)}",
                 what=f"the participant_id {show(same.iloc[0])} {kind} {len(group)} times",
-                why="A roster has one row a participant.",
+                why="A roster has one row per participant.",
                 fix="Keep one row; values of visits belong into the scans table.",
             )
         )
     for row, name in ids[~blank].items():
         if name.startswith(FORMULA_SIGNS):
-            why = "A spreadsheet would take it for a formula."
+            why = "A spreadsheet would interpret it as a formula."
         elif not is_safe_name(name):
             why = "It becomes a folder's name."
         else:
@@ -245,7 +245,7 @@ def _no_id(table: pd.DataFrame, where: str) -> Problem:
     columns = [str(column) for column in table.columns]
     return Problem(
         where=where,
-        what="no column holds the participant_id",
+        what="no column contains the participant_id",
         fix=f'Add participant_id = "COLUMN" under columns; the table has {", ".join(columns)}.',
     )
 
@@ -255,12 +255,12 @@ def _check_arms(
 ) -> list[Problem]:
     if not trial.randomised or rows["arm"].notna().any():
         return []
-    what = "its column arm is empty" if "arm" in rules else "no column holds the arm"
+    what = "its column arm is empty" if "arm" in rules else "no column contains the arm"
     return [
         Problem(
             where=where,
             what=f"the trial is randomised, but {what}",
-            why="Without arms there is no effect to pool.",
+            why="Without arms no effect can be pooled.",
             fix='Add arm = "COLUMN" under columns, or say randomised = false.',
         )
     ]
@@ -274,7 +274,7 @@ def _warnings(rows: pd.DataFrame, trial: TrialDefinition, where: str) -> list[st
     if trial.n_randomised is not None and trial.randomised and len(rows) != trial.n_randomised:
         found.append(
             f"{where}: {len(rows)} rows, but n_randomised is {trial.n_randomised}; "
-            "the roster should hold all who were randomised."
+            "the roster should have all randomised participants."
         )
     arms = sorted({str(arm) for arm in rows["arm"].dropna()})
     if trial.randomised and len(arms) == 1:

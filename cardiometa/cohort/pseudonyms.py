@@ -1,7 +1,7 @@
 """Pseudonyms: an id becomes a keyed HMAC, the same for the same key, unreadable without it.
 
 RFC 2104 HMAC-SHA256 over trial and id, cut to 100 bits and written in base32 (RFC 4648): with
-a million people two would share one with a probability below 1e-18.
+a million participants two would share one with a probability below 1e-18.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def key_warning(path: Path) -> str | None:
     if os.name == "posix" and path.is_file() and path.stat().st_mode & 0o077:
         return (
             f"Others on this machine may read the key file {path.name}, and whoever has it can "
-            "link pseudonyms to people: chmod 600."
+            "link pseudonyms to participants: chmod 600."
         )
     return None
 

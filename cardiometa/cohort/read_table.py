@@ -1,7 +1,7 @@
 """Read a table of any kind a trial sends: CSV, TSV, Parquet, SAS, Stata.
 
 Cells of text files stay text (an id ``001`` stays ``001``). The index of the result is the row
-number a person sees: in text files the header is row 1 and the first record row 2; in the other
+number a user sees: in text files the header is row 1 and the first record row 2; in the other
 formats the first record is row 1.
 """
 
@@ -76,7 +76,9 @@ def _size(path: Path) -> int:
     if stat.S_ISDIR(facts.st_mode):
         raise TableError(f"{path.name} is a folder, not a table.")
     if not stat.S_ISREG(facts.st_mode):
-        raise TableError(f"{path.name} is no plain file.", hint="Save the table as a file first.")
+        raise TableError(
+            f"{path.name} is not a regular file.", hint="Save the table as a file first."
+        )
     return facts.st_size
 
 
@@ -128,7 +130,7 @@ def _utf8(data: bytes, name: str) -> bytes:
             raise TableError(f"{name} is damaged UTF-16 text.") from error
     if b"\x00" in data:
         raise TableError(
-            f"{name} is not text (it holds zero bytes).",
+            f"{name} is not text (it contains zero bytes).",
             hint="If it is a spreadsheet, save it as CSV UTF-8.",
         )
     try:
@@ -136,7 +138,7 @@ def _utf8(data: bytes, name: str) -> bytes:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise TableError(
-            f"{name} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}.",
+            f"{name} is not UTF-8: line {line} contains the byte 0x{data[error.start]:02x}.",
             hint="Letters could be read wrongly. Save the file as CSV UTF-8.",
         ) from error
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -173,7 +175,7 @@ def _check_header(header: Sequence[str], name: str) -> None:
     problems += [
         Problem(
             where=f"{name}, row 1",
-            what=f"the column {column!r} stands there {header.count(column)} times",
+            what=f"the column {column!r} appears {header.count(column)} times",
             why="It cannot be known which one is meant.",
             fix="Rename or remove one.",
         )
@@ -238,7 +240,7 @@ def _parse(
         }
         if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
             fast["float_precision"] = "round_trip"
-        # A cell that is no number: all is read as text, and the caller says which it was.
+        # A cell is not a number: all are read as text, and the caller reports which it was.
         with suppress(ValueError):
             table: pd.DataFrame = pd.read_csv(io.BytesIO(data), **fast)
             others = dict.fromkeys([name for name in header if name not in numeric], "")
@@ -266,7 +268,7 @@ def _read_binary(path: Path, suffix: str) -> pd.DataFrame:
         raise
     except MemoryError as error:
         raise TableError(
-            f"{path.name} claims more cells than this machine's memory holds.",
+            f"{path.name} claims more cells than fit into this machine's memory.",
             hint="If it is not damaged, save what is needed of it as CSV.",
         ) from error
     except Exception as error:

@@ -103,9 +103,9 @@ def _number_of(value: Any) -> float | None:
 
 
 def as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """The column as float64 (unknown is NaN), and a mask of the cells that are no number.
+    """The column as float64 (unknown is NaN), and a mask of the cells that are not numbers.
 
-    One beyond `LARGEST` is none.
+    Numbers beyond `LARGEST` are not numbers.
     """
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -155,17 +155,17 @@ def rows_text(rows: Iterable[Any], most: int = 12) -> str:
 def values_text(values: pd.Series, most: int = 20) -> str:
     """Each distinct value with its count, the most frequent first: ``'X' (12), 'Y' (3)``."""
     counts = as_text(values).value_counts()
-    # Equal counts stand in the order of the values, so that the text does not hang on row order.
+    # Equal counts are in the order of the values, so that the text does not depend on row order.
     pairs = sorted(((str(v), int(n)) for v, n in counts.items()), key=lambda p: (-p[1], p[0]))
     listed = ", ".join(f"{value!r} ({count})" for value, count in pairs[:most])
     return listed + (f" and {len(pairs) - most} more values" if len(pairs) > most else "")
 
 
 def no_number(place: str, values: pd.Series, bad: Any) -> Problem:
-    """The problem of cells that are no number: ``bad`` marks them among ``values`` of ``place``."""
+    """The problem of cells that are not numbers: those of ``values`` that ``bad`` marks."""
     return Problem(
         where=f"{place}, {rows_text(values.index[bad])}",
-        what=f"no number: {values_text(values[bad])}",
+        what=f"not a number: {values_text(values[bad])}",
         fix="Write decimals with a point; leave an unknown value blank.",
     )
 
@@ -228,7 +228,7 @@ def parse_columns(
 ) -> tuple[dict[str, ColumnRule], list[Problem]]:
     """The rules of a ``[columns]`` table and everything that is wrong with it."""
     if not isinstance(raw, Mapping):
-        return {}, [Problem(where=where, what="columns is no table", fix="See the contract.")]
+        return {}, [Problem(where=where, what="columns must be a table", fix="See the contract.")]
     rules: dict[str, ColumnRule] = {}
     problems: list[Problem] = []
     for name, value in raw.items():
@@ -290,9 +290,11 @@ def _parse_map(
     if raw is None:
         return None, []
     if not isinstance(raw, Mapping):
-        return None, [Problem(where=where, what="map is no table", fix='Write { M = "male" }.')]
+        return None, [Problem(where=where, what="map must be a table", fix='Write { M = "male" }.')]
     if kind == "id":
-        return None, [Problem(where=where, what="an id takes no map", why="Ids go on as they are.")]
+        return None, [
+            Problem(where=where, what="an id cannot have a map", why="Ids are kept as they are.")
+        ]
     codes: dict[str, str | bool | None] = {}
     problems: list[Problem] = []
     for code, target in raw.items():
@@ -323,7 +325,7 @@ def _target(target: Any, kind: Kind) -> tuple[str | bool | None, str]:
     if allowed and target not in allowed:
         return None, f'{target!r}; it can be {", ".join(allowed)} or "NA"'
     if isinstance(target, bool) or not isinstance(target, str | int | float):
-        return None, f"{target!r}, which is no text"
+        return None, f"{target!r}, which is not text"
     return text_of(target), ""
 
 
@@ -331,7 +333,7 @@ def _check_unit(unit: Any, kind: Kind, where: str) -> list[Problem]:
     if unit is None:
         return []
     if kind not in UNITS:
-        return [Problem(where=where, what="this column takes no unit")]
+        return [Problem(where=where, what="this column cannot have a unit")]
     if unit not in UNITS[kind]:
         return [
             Problem(
@@ -427,7 +429,7 @@ def _codes(
 
 
 def _decoder(rule: ColumnRule, kind: Kind) -> Callable[[str], Any]:
-    """What a text means that the map does not hold; `_UNMAPPED` where nothing knows it."""
+    """The meaning of a text that is not in the map; `_UNMAPPED` where there is none."""
     if rule.map is not None:
         return lambda _: _UNMAPPED
     if kind == "sex":
@@ -467,7 +469,7 @@ def _numbers(
     values: pd.Series, rule: ColumnRule, kind: Kind, where: str
 ) -> tuple[pd.Series, list[Problem]]:
     if rule.map is not None:
-        # A map of a number's column holds the codes among the numbers (999 = "NA").
+        # The map of a numeric column has the codes among the numbers (999 = "NA").
         codes = rule.map
         mapped = by_value(values, lambda v: codes.get(text_of(v), v))
         values = pd.Series(mapped, index=values.index, dtype=object)
@@ -508,7 +510,7 @@ def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, at: str) -> 
         Problem(
             where=f"{at}, {rows_text(found.index)}",
             what=f"{rule.name} is {span}: {', '.join(f'{v:g}' for v in found.head(12))}",
-            why="It is no adult's value; a wrong unit would spoil every index.",
+            why="It is not an adult's value; a wrong unit would distort every index.",
             fix=_unit_hint(numbers, rule, kind, low, high),
         )
     ]

@@ -38,7 +38,7 @@ class ScanList:
 def read_scans(
     trial: TrialDefinition, participants: Collection[str], *, show: Callable[[str], str] = repr
 ) -> ScanList:
-    """The scans of ``trial``, whose roster holds ``participants``."""
+    """The scans of ``trial``, whose roster has ``participants``."""
     assert trial.scans is not None
     where = f"{trial.name}: {trial.scans.name}"
     try:
@@ -86,9 +86,9 @@ def read_scans(
 
 
 def source_of(path: Path) -> ScanSource:
-    """The images at ``path``: an ED/ES pair is told, one folder below is looked into (BIDS).
+    """The images at ``path``: ED/ES pairs are recognised, one folder below is searched (BIDS).
 
-    What holds no scan comes back as it is: reading it fails with the reason, the others go on.
+    A path without a scan is returned as it is: reading it fails with the reason, others continue.
     """
     plain = ScanSource(kind="images", paths=(path,))
     if not path.is_dir():
@@ -100,7 +100,7 @@ def source_of(path: Path) -> ScanSource:
         return source
     try:
         children = sorted(path.iterdir())
-    except OSError:  # reading the scan says so, the others go on
+    except OSError:  # reading the scan reports it, the others continue
         return plain
     inner = [find_scan_source(child) for child in children if child.is_dir()]
     found = [source for source in inner if source is not None]
@@ -150,7 +150,7 @@ def _numbers(values: pd.Series, where: str) -> tuple[pd.Series, list[Problem]]:
     if not bad.any():
         return numbers, []
     at = f"{where}, {rows_text(values.index[bad])}"
-    return numbers, [Problem(where=at, what=f"no number: {values_text(values[bad])}")]
+    return numbers, [Problem(where=at, what=f"not a number: {values_text(values[bad])}")]
 
 
 def _cell(numbers: dict[str, pd.Series], name: str, row: Any) -> float | None:
@@ -183,8 +183,8 @@ def _check_keys(
                 Problem(
                     where=f"{where}, row {row}",
                     what=what,
-                    why="A scan without a person cannot be analysed.",
-                    fix="Add the participant to the roster, or mend the id.",
+                    why="A scan without a participant cannot be analysed.",
+                    fix="Add the participant to the roster, or correct the id.",
                 )
             )
     for row, visit in visits.items():
@@ -208,7 +208,7 @@ def _check_keys(
             Problem(
                 where=f"{where}, {rows_text(group.index)}",
                 what=f"{show(ids[first])} has the visit {visits[first]!r} {len(group)} times",
-                why="Only one scan a visit can be analysed.",
+                why="Only one scan per visit can be analysed.",
                 fix="Keep one row, or give the visits different names.",
             )
         )
@@ -252,7 +252,7 @@ def _sources(
             fix = "Fill images, or both ed_images and es_images."
             problems.append(Problem(where=at, what="its image cells do not fit", fix=fix))
         elif missing:
-            # Not the path itself: archives name folders after people.
+            # Not the path itself: archives name folders after patients.
             problems.append(
                 Problem(
                     where=at,
@@ -274,8 +274,8 @@ def _sources(
         Problem(
             where=f"{where}, {rows_text(rows)}",
             what="they name the same images",
-            why="One scan would stand for several.",
-            fix="Mend the paths.",
+            why="One scan would count as several.",
+            fix="Correct the paths.",
         )
         for rows in used.values()
         if len(rows) > 1

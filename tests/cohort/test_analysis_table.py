@@ -117,17 +117,17 @@ def test_config_maps_codes_and_flags_win(tmp_path):
     ("text", "message"),
     [
         ("participant_id,sex\n1,1\n2,2\n", "'1' (1), '2' (1)"),
-        ("participant_id,lv_edv_ml\n1,150\n2,low\n", "row 3: no number: 'low' (1)"),
-        ("participant_id,lv_edv_ml\n1,inf\n", "no number"),
+        ("participant_id,lv_edv_ml\n1,150\n2,low\n", "row 3: not a number: 'low' (1)"),
+        ("participant_id,lv_edv_ml\n1,inf\n", "not a number"),
         ("participant_id,age_years\n1,-4\n", "age_years is outside"),
         ("participant_id,healthy\n1,perhaps\n", "'perhaps' (1)"),
         ("participant_id,ethnicity\n1,Caucasian\n", "'Caucasian' (1)"),
         ("participant_id,visit\n1,a\n2,a\n1,a\n", "rows 2, 4: one participant has 2 rows"),
         ("trial,participant_id,x\n,1,2\nA,2,2\n", "row 2: there is no trial"),
         ("participant_id,x\n1,3\nNA,3\n", "row 3: there is no participant_id"),
-        ("visit,x\na,1\nb,2\n", "no column holds the participant_id"),
+        ("visit,x\na,1\nb,2\n", "no column contains the participant_id"),
         ("participant_id,status\n1,ok\n2,odd\n", "unknown 'odd' (1)"),
-        ("participant_id,reported_lv_edv_ml\n1,x\n", "no number: 'x' (1)"),
+        ("participant_id,reported_lv_edv_ml\n1,x\n", "not a number: 'x' (1)"),
     ],
 )
 def test_faults_of_a_table(tmp_path, text, message):
@@ -139,7 +139,7 @@ def test_faults_of_a_table(tmp_path, text, message):
 def test_columns_asked_for_must_be_there(tmp_path):
     text = "participant_id,sbp\n1,120\n2,high\n"
     (problem,) = problems_of(tmp_path, text, numeric=("sbp",))
-    assert "row 3: no number: 'high' (1)" in problem
+    assert "row 3: not a number: 'high' (1)" in problem
     assert any("'sbp'" in p for p in problems_of(tmp_path, text, numeric=("spb",)))
     (problem,) = problems_of(tmp_path, text, age="AGE")
     assert "no column 'AGE'" in problem
@@ -172,7 +172,7 @@ def test_one_participant_id_in_two_trials_is_two_people(tmp_path):
 def test_without_participants_each_row_is_one_person(tmp_path):
     table = own(tmp_path, "age,lv_edv_ml\n50,150\n60,160\n")
     assert table.rows["participant_id"].tolist() == ["2", "3"]
-    assert any("each row is taken as one person" in w for w in table.warnings)
+    assert any("each row is taken as one participant" in w for w in table.warnings)
     assert any("--age age" in w for w in table.warnings)
 
 

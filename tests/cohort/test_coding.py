@@ -152,10 +152,10 @@ def test_numbers_with_codes_among_them():
         ({"sex": {"column": "S", "map": {"1": "man"}}}, "male, female"),
         ({"healthy": {"column": "S", "map": {"1": "fine"}}}, "true, false"),
         ({"height_cm": {"column": "H", "unit": "inch"}}, "Use cm, m, mm, in, ft"),
-        ({"sex": {"column": "S", "unit": "cm"}}, "takes no unit"),
+        ({"sex": {"column": "S", "unit": "cm"}}, "cannot have a unit"),
         ({"sex": {"column": "S", "scheme": "cdisc"}}, "only ethnicity"),
         ({"ethnicity": {"column": "S", "scheme": "cdsc"}}, "unknown scheme"),
-        ({"participant_id": {"column": "S", "map": {"1": "2"}}}, "an id takes no map"),
+        ({"participant_id": {"column": "S", "map": {"1": "2"}}}, "an id cannot have a map"),
     ],
 )
 def test_rules_are_checked(raw, message):

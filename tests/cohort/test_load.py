@@ -107,13 +107,13 @@ arm = { column = "TRT", map = { A = "control", B = "active" } }
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\n002,", "\n001,", "rows 2, 3: the participant_id '001' stands there 2 times"),
+        ("\n002,", "\n001,", "rows 2, 3: the participant_id '001' appears 2 times"),
         ("\n002,", "\n,", "row 3: there is no participant_id"),
         ("\n002,", "\n=1+1,", "formula"),
         ("\n002,", "\n../x,", "folder"),
         ("\n002,", "\n-5,", "formula"),
         (",41,", ",-41,", "age_years is outside"),
-        (",41,", ",old,", "no number: 'old' (1)"),
+        (",41,", ",old,", "not a number: 'old' (1)"),
         (",F,", ",X,", "'X' (1)"),
         (",166,", ",1.66,", "height_cm is outside"),
     ],
@@ -138,7 +138,7 @@ def test_a_randomised_trial_needs_arms(tmp_path):
     path = cohort_folder(tmp_path, trials=("ALPHA",))
     persons = [{k: v for k, v in p.items() if k != "arm"} for p in people(6)]
     write(tmp_path / "ALPHA/participants.csv", roster(persons))
-    assert "no column holds the arm" in one_problem(path)
+    assert "no column contains the arm" in one_problem(path)
     edit(path, "randomised = true", "randomised = false")
     assert load_cohort(path).participants["arm"].tolist() == [None] * 6
 
@@ -208,7 +208,7 @@ def test_days_and_reported_values(tmp_path):
     assert cohort.reported == ("reported_lv_edv_ml", "reported_odd")
     assert any("reported_odd" in warning for warning in cohort.warnings)
     write(table, table.read_text().replace("102", "about 102"))
-    assert "no number: 'about 102' (1)" in one_problem(path)
+    assert "not a number: 'about 102' (1)" in one_problem(path)
 
 
 def test_a_visit_without_images_is_no_scan(tmp_path):
@@ -273,7 +273,7 @@ def test_tables_of_sorts_that_are_missing(tmp_path):
     write(tmp_path / "ALPHA/scans.csv", "participant_id,visit\n001,baseline\n")
     assert "where the images are" in one_problem(path)
     edit(tmp_path / "ALPHA/participants.csv", "participant_id", "who")
-    assert any("no column holds the participant_id" in p for p in problems_of(path))
+    assert any("no column contains the participant_id" in p for p in problems_of(path))
 
 
 # ------------------------------------------------------------------ order, pseudonyms, real hearts

@@ -60,9 +60,9 @@ def test_quoted_delimiters_and_newlines(tmp_path):
     [
         (b"id,x\n1,2\n1,2,3\n4\n", "row 3"),
         (b'id,x\n"1",2\n"1",2,3\n', "row 3"),
-        (b"id,x,x\n1,2,3\n", "'x' stands there 2 times"),
+        (b"id,x,x\n1,2,3\n", "'x' appears 2 times"),
         (b"id,,x\n1,2,3\n", "column 2 has no name"),
-        (b"id,name\n1,M\xfcller\n", "line 2 holds the byte 0xfc"),
+        (b"id,name\n1,M\xfcller\n", "line 2 contains the byte 0xfc"),
         (b"id\x00,x\n", "zero bytes"),
         (b"", "empty"),
     ],

@@ -359,10 +359,10 @@ def age_in_words(wide):
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        (text_cell, 3, "row 5: no number: '55 %' (1)"),
-        (infinite, 3, "row 5: no number: 'inf' (1)"),
+        (text_cell, 3, "row 5: not a number: '55 %' (1)"),
+        (infinite, 3, "row 5: not a number: 'inf' (1)"),
         (constant, 5, "Is lv_ef_percent the right column?"),
-        (age_in_words, 3, "row 5: no number: '65 y' (1)"),
+        (age_in_words, 3, "row 5: not a number: '65 y' (1)"),
     ],
 )
 def test_cells_that_cannot_be_used_are_named_by_row(tmp_path, change, code, words):

@@ -54,7 +54,7 @@ SOME_LITRES = _with("lv_edv_ml", slice(0, 20), BASE["lv_edv_ml"][:21] / 1000)
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (_with("lv_edv_ml", [5, 9], ["inf", "-inf"]), ("rows 7, 11", "no number", "'inf'")),
+        (_with("lv_edv_ml", [5, 9], ["inf", "-inf"]), ("rows 7, 11", "not a number", "'inf'")),
         (_with("lv_edv_ml", [9], -20.0), ("negative", "ALPHA/P000009/baseline", "-20 mL", "blank")),
         (LITRES, ("trial BETA", "half of the values are below 2 mL", "litres", "mL")),
         (SOME_LITRES, ("trial ALPHA", "values are below 2 mL", "litres")),
