@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 
 from ..errors import Problem, nearest
 from ..records import ETHNICITIES, SEXES
+from ..validation import STRICT, validate_partly
 from .ethnicity import SCHEMES, contradiction, group_of
 from .models import ColumnRule
 
@@ -246,51 +248,55 @@ def parse_columns(
     return rules, problems
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """The value of a column in ``[columns]``."""
+
+    __pydantic_config__ = STRICT
+
+    column: str = ""
+    map: Mapping[str, Any] | None = None
+    unit: str | None = None
+    scheme: str | None = None
+
+
 def _parse_rule(name: str, value: Any, where: str) -> tuple[ColumnRule | None, list[Problem]]:
-    if isinstance(value, str):
-        value = {"column": value}
-    if not isinstance(value, Mapping):
-        return None, [
-            Problem(
-                where=where,
-                what="neither the name of a column nor a table",
-                fix='Write "AGE" or { column = "AGE", ... }.',
-            )
-        ]
-    problems = [
-        Problem(where=where, what=f"unknown key {key!r}", fix=nearest(key, _RULE_KEYS))
-        for key in value
-        if key not in _RULE_KEYS
-    ]
-    column = value.get("column")
-    if not isinstance(column, str) or not column.strip():
-        return None, [*problems, Problem(where=where, what="it names no column")]
-    kind = kind_of(name)
-    codes, found = _parse_map(value.get("map"), kind, where)
-    problems += found
-    wrong_unit = _check_unit(value.get("unit"), kind, where)
-    wrong_scheme = _check_scheme(value.get("scheme"), kind, where)
-    # A wrong one is said once and then left out, so that reading can go on to the next problem.
-    rule = ColumnRule(
-        name=name,
-        column=column.strip(),
-        map=codes,
-        unit=None if wrong_unit else value.get("unit"),
-        scheme=None if wrong_scheme else value.get("scheme"),
+    if not isinstance(value, str | Mapping):
+        fix = 'Write "AGE" or { column = "AGE", ... }.'
+        what = "neither the name of a column nor a table"
+        return None, [Problem(where=where, what=what, fix=fix)]
+    rule, wrong = validate_partly(
+        _Rule, {"column": value} if isinstance(value, str) else value, where
     )
-    return rule, [*problems, *wrong_unit, *wrong_scheme]
-
-
-_RULE_KEYS = ("column", "map", "unit", "scheme")
+    problems = list(wrong)
+    if rule is None or not rule.column.strip():
+        return None, problems or [Problem(where=where, what="it names no column")]
+    kind = kind_of(name)
+    codes, found = _parse_map(rule.map, kind, where)
+    problems += found
+    # A wrong unit or scheme is reported once and then omitted, so that reading can continue.
+    chosen: dict[str, str | None] = {}
+    for key, known in (("unit", UNITS.get(kind)), ("scheme", SCHEMES)):
+        named = getattr(rule, key)
+        if named is not None and (known is None or (key == "scheme" and kind != "ethnicity")):
+            what = {
+                "unit": "this column cannot have a unit",
+                "scheme": "only ethnicity has a scheme",
+            }
+            problems.append(Problem(where=where, what=what[key]))
+        elif named is not None and known is not None and named not in known:
+            fix = f"Use {', '.join(known)}."
+            problems.append(Problem(where=where, what=f"unknown {key} {named!r}", fix=fix))
+        else:
+            chosen[key] = named
+    return ColumnRule(name=name, column=rule.column.strip(), map=codes, **chosen), problems
 
 
 def _parse_map(
-    raw: Any, kind: Kind, where: str
+    raw: Mapping[str, Any] | None, kind: Kind, where: str
 ) -> tuple[dict[str, str | bool | None] | None, list[Problem]]:
     if raw is None:
         return None, []
-    if not isinstance(raw, Mapping):
-        return None, [Problem(where=where, what="map must be a table", fix='Write { M = "male" }.')]
     if kind == "id":
         return None, [
             Problem(where=where, what="an id cannot have a map", why="Ids are kept as they are.")
@@ -327,34 +333,6 @@ def _target(target: Any, kind: Kind) -> tuple[str | bool | None, str]:
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         return None, f"{target!r}, which is not text"
     return text_of(target), ""
-
-
-def _check_unit(unit: Any, kind: Kind, where: str) -> list[Problem]:
-    if unit is None:
-        return []
-    if kind not in UNITS:
-        return [Problem(where=where, what="this column cannot have a unit")]
-    if unit not in UNITS[kind]:
-        return [
-            Problem(
-                where=where, what=f"unknown unit {unit!r}", fix=f"Use {', '.join(UNITS[kind])}."
-            )
-        ]
-    return []
-
-
-def _check_scheme(scheme: Any, kind: Kind, where: str) -> list[Problem]:
-    if scheme is None:
-        return []
-    if kind != "ethnicity":
-        return [Problem(where=where, what="only ethnicity takes a scheme")]
-    if scheme not in SCHEMES:
-        return [
-            Problem(
-                where=where, what=f"unknown scheme {scheme!r}", fix=f"Use {', '.join(SCHEMES)}."
-            )
-        ]
-    return []
 
 
 # Adults: heights of the smallest and tallest measured, weights a scanner's table can carry.
