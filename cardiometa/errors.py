@@ -44,6 +44,19 @@ class Problem:
         )
 
 
+class Problems(list[Problem]):
+    """The problems of one table or document, collected while it is read."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def add(self, what: str, *, at: str = "", why: str = "", fix: str = "") -> None:
+        """One more problem, ``at`` a place in the table."""
+        where = f"{self.where}, {at}" if at else self.where
+        self.append(Problem(where=where, what=what, why=why, fix=fix))
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """``Did you mean 'height_cm'?`` or the list of what is known."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)

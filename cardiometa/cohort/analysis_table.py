@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError, Problem, TableError, nearest
+from ..errors import InputError, Problem, Problems, TableError, nearest
 from ..files import RECORD_NAME, read_json, sha256_file
 from ..measurement.measures import COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion
@@ -66,19 +66,18 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
     options = options or TableOptions()
     file, name = _locate(path)
     where = file.name
-    rules, problems = column_rules(options)
-    numeric = _numeric_columns(rules, options)
-    table = read_any_table(file, numeric=numeric)
+    problems = Problems(where)
+    rules, found_problems = column_rules(options)
+    problems += found_problems
+    table = read_any_table(file, numeric=_numeric_columns(rules, options))
     if table.empty:
         raise TableError(f"{where} has a header, but no rows.")
     found, missing = resolve_columns(table, rules, (*COLUMN_KINDS, *_MEASURE_NAMES), where)
     problems += missing
-    rows, wrong, warnings = _harmonised(table, found, where)
-    problems += wrong
-    problems += _other_numbers(rows, table, options, where)
-    problems += _check_keys(rows, where)
-    rows, unused, exclusions, wrong = _usable(rows, options, where)
-    problems += wrong
+    rows, warnings = _harmonised(table, found, problems)
+    _other_numbers(rows, table, options, problems)
+    _check_keys(rows, problems)
+    rows, unused, exclusions = _usable(rows, options, problems)
     if problems:
         raise TableError(
             f"{where} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
@@ -198,19 +197,26 @@ def lookalikes(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str
 
 
 def _harmonised(
-    table: pd.DataFrame, rules: Mapping[str, ColumnRule], where: str
-) -> tuple[pd.DataFrame, list[Problem], list[str]]:
+    table: pd.DataFrame, rules: Mapping[str, ColumnRule], problems: Problems
+) -> tuple[pd.DataFrame, list[str]]:
     """The harmonised columns first, then all others as they are (blank is NaN)."""
-    problems: list[Problem] = []
     warnings: list[str] = []
     data: dict[str, pd.Series] = {}
     for name, rule in rules.items():
-        data[name], found = harmonise(unescaped(table[rule.column]), rule, where, adults=False)
+        data[name], found = harmonise(
+            unescaped(table[rule.column]), rule, problems.where, adults=False
+        )
         problems += found
     if "trial" not in data:
         data["trial"] = pd.Series(ONE_TRIAL, index=table.index, dtype=object)
     if "participant_id" not in data:
-        problems += _needs_participants(data, where)
+        visits = data.get("visit")
+        if visits is not None and visits.nunique() >= 2:
+            problems.add(
+                "there are several visits, but no column contains the participant_id",
+                why="The visits of a participant cannot be linked.",
+                fix="Name the column with --participant.",
+            )
         numbers = [str(row) for row in table.index]
         data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
         warnings.append(
@@ -227,7 +233,7 @@ def _harmonised(
             data[str(column)] = cells if blank is None else cells.mask(blank)
     order = [name for name in (*COLUMN_KINDS, *_MEASURE_NAMES) if name in data]
     rest = [name for name in data if name not in order]
-    return pd.DataFrame({name: data[name] for name in (*order, *rest)}), problems, warnings
+    return pd.DataFrame({name: data[name] for name in (*order, *rest)}), warnings
 
 
 def unescaped(cells: pd.Series) -> pd.Series:
@@ -237,20 +243,6 @@ def unescaped(cells: pd.Series) -> pd.Series:
     text = cells.astype("str") if cells.dtype != object else cells
     escaped = text.str.startswith(("'=", "'+", "'-", "'@")).eq(True)
     return cells.mask(escaped, text.str[1:]) if escaped.any() else cells
-
-
-def _needs_participants(data: Mapping[str, pd.Series], where: str) -> list[Problem]:
-    visits = data.get("visit")
-    if visits is None or visits.nunique() < 2:
-        return []
-    return [
-        Problem(
-            where=where,
-            what="there are several visits, but no column contains the participant_id",
-            why="The visits of a participant cannot be linked.",
-            fix="Name the column with --participant.",
-        )
-    ]
 
 
 def _check_status(data: dict[str, pd.Series]) -> list[str]:
@@ -268,18 +260,13 @@ def _check_status(data: dict[str, pd.Series]) -> list[str]:
 
 
 def _other_numbers(
-    rows: pd.DataFrame, table: pd.DataFrame, options: TableOptions, where: str
-) -> list[Problem]:
-    """Make numbers of the further columns that must be; those asked for must be there."""
-    problems = [
-        Problem(
-            where=where,
-            what=f"there is no column {name!r}",
-            fix=nearest(name, [str(column) for column in table.columns]),
-        )
-        for name in options.numeric
-        if name not in rows
-    ]
+    rows: pd.DataFrame, table: pd.DataFrame, options: TableOptions, problems: Problems
+) -> None:
+    """Make numbers of the further columns that must be; those asked for must exist."""
+    columns = [str(column) for column in table.columns]
+    for name in options.numeric:
+        if name not in rows:
+            problems.add(f"there is no column {name!r}", fix=nearest(name, columns))
     known = (*COLUMN_KINDS, *_MEASURE_NAMES)
     wanted = [
         name
@@ -290,29 +277,23 @@ def _other_numbers(
     for name in wanted:
         numbers, bad = as_numbers(rows[name])
         if bad.any():
-            problems.append(no_number(f"{where}, column {name!r}", rows[name], bad))
+            where = f"{problems.where}, column {name!r}"
+            problems.append(no_number(where, rows[name], bad))
         rows[name] = numbers
-    return problems
 
 
 # ------------------------------------------------------------------ rows
 
 
-def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
-    """Rows without a trial or participant, and two rows of one visit."""
-    problems = []
+def _check_keys(rows: pd.DataFrame, problems: Problems) -> None:
+    """Problems for rows without a trial or participant, and for two rows of one visit."""
     for name in ("trial", "participant_id"):
         blank = rows[name].eq("")
         if blank.any():
-            problems.append(
-                Problem(
-                    where=f"{where}, {rows_text(rows.index[blank])}",
-                    what=f"there is no {name}",
-                    fix="Fill it in, or remove the rows.",
-                )
-            )
+            fix = "Fill it in, or remove the rows."
+            problems.add(f"there is no {name}", at=rows_text(rows.index[blank]), fix=fix)
     if "visit" not in rows:
-        return problems
+        return
     # Visits without a name are distinguished by their day, where there is one.
     keys = [rows["trial"], rows["participant_id"], rows["visit"]]
     if IMPUTATION in rows:  # completed copies of one table, one below the other
@@ -325,41 +306,33 @@ def _check_keys(rows: pd.DataFrame, where: str) -> list[Problem]:
             keys.append(rows["visit_day"].where(unnamed, np.inf))
     codes = pd.DataFrame({n: pd.factorize(key)[0] for n, key in enumerate(keys)}, index=rows.index)
     twice = codes.duplicated(keep=False)
-    if twice.any():
-        groups = list(codes[twice].groupby(list(codes.columns), sort=False))
-        problems += [
-            Problem(
-                where=f"{where}, {rows_text(group.index)}",
-                what=f"one participant has {len(group)} rows of one visit",
-                why="It is unknown which value counts.",
-                fix="Keep one, or give the visits different names (--visit).",
-            )
-            for _, group in groups[:_MOST_LISTED]
-        ]
-        if len(groups) > _MOST_LISTED:
-            more = len(groups) - _MOST_LISTED
-            problems.append(Problem(where=where, what=f"{more} more visits appear twice"))
-    return problems
+    groups = list(codes[twice].groupby(list(codes.columns), sort=False)) if twice.any() else []
+    for _, group in groups[:_MOST_LISTED]:
+        problems.add(
+            f"one participant has {len(group)} rows of one visit",
+            at=rows_text(group.index),
+            why="It is unknown which value counts.",
+            fix="Keep one, or give the visits different names (--visit).",
+        )
+    if len(groups) > _MOST_LISTED:
+        problems.add(f"{len(groups) - _MOST_LISTED} more visits appear twice")
 
 
 _MOST_LISTED = 50
 
 
 def _usable(
-    rows: pd.DataFrame, options: TableOptions, where: str
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Exclusion], list[Problem]]:
+    rows: pd.DataFrame, options: TableOptions, problems: Problems
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Exclusion]]:
     """The rows to use, and the others with their reasons; a foreign status is a problem."""
     status = rows["status"].fillna("ok")
     foreign = ~status.isin(_STATUSES)
-    problems = []
     if foreign.any():
-        problems.append(
-            Problem(
-                where=f"{where}, column 'status', {rows_text(rows.index[foreign])}",
-                what=f"unknown {values_text(status[foreign])}",
-                why="Known are ok, review and failed; failed rows are never used.",
-                fix="Map the column status under [columns] of --config, or rename it.",
-            )
+        problems.add(
+            f"unknown {values_text(status[foreign])}",
+            at=f"column 'status', {rows_text(rows.index[foreign])}",
+            why="Known are ok, review and failed; failed rows are never used.",
+            fix="Map the column status under [columns] of --config, or rename it.",
         )
     dropped = status.eq("failed") | (status.eq("review") & (options.status == "ok"))
     gone = rows[dropped]
@@ -377,7 +350,7 @@ def _usable(
             gone["trial"], gone["participant_id"], visits, status[dropped], strict=True
         )
     ]
-    return rows[~dropped].assign(status=status[~dropped]), gone, exclusions, problems
+    return rows[~dropped].assign(status=status[~dropped]), gone, exclusions
 
 
 def _conventions(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,4 @@
-"""Find trials whose heights or weights are in another unit than they say.
-
-Read one trial's roster: one row per participant, harmonised, every problem with its rows.
-"""
+"""One trial's roster: one row per participant, harmonised; and units of heights and weights."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from itertools import product
 
 import pandas as pd
 
-from ..errors import InputError, Problem, nearest
+from ..errors import InputError, Problem, Problems, nearest
 from ..files import is_safe_name
 from .models import PARTICIPANT_COLUMNS, ColumnRule, TrialDefinition
 from .read_table import read_any_table
@@ -112,9 +109,13 @@ def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) ->
         table = read_any_table(trial.participants)
     except InputError as error:
         return Roster(rows=empty_roster(trial.carry), problems=tuple(problems_of(error, where)))
-    rules, problems = resolve_columns(table, trial.columns, ROSTER_COLUMNS, where)
+    problems = Problems(where)
+    columns = [str(column) for column in table.columns]
+    rules, found = resolve_columns(table, trial.columns, ROSTER_COLUMNS, where)
+    problems += found
     if "participant_id" not in rules:
-        problems.append(_no_id(table, where))
+        fix = f'Add participant_id = "COLUMN" under columns; the table has {", ".join(columns)}.'
+        problems.add("no column contains the participant_id", fix=fix)
         return Roster(rows=empty_roster(trial.carry), problems=tuple(problems))
     rows = empty_roster(trial.carry).reindex(table.index)
     rows["trial"] = pd.Series(trial.name, index=table.index, dtype=object)
@@ -126,17 +127,18 @@ def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) ->
         if name in table.columns:
             rows[name] = carried_cells(table[name])
         else:
-            problems.append(
-                Problem(
-                    where=where,
-                    what=f"the carried column {name!r} is not in it",
-                    fix=nearest(name, [str(column) for column in table.columns]),
-                )
-            )
-    problems += check_ids(rows["participant_id"], where, show)
-    problems += _check_arms(rows, rules, trial, where)
+            fix = nearest(name, columns)
+            problems.add(f"the carried column {name!r} is not in it", fix=fix)
+    check_ids(rows["participant_id"], problems, show)
+    if trial.randomised and not rows["arm"].notna().any():
+        what = "its column arm is empty" if "arm" in rules else "no column contains the arm"
+        problems.add(
+            f"the trial is randomised, but {what}",
+            why="Without arms no effect can be pooled.",
+            fix='Add arm = "COLUMN" under columns, or set randomised = false.',
+        )
     used = {rule.column for rule in rules.values()} | set(trial.carry)
-    dropped = [str(column) for column in table.columns if column not in used]
+    dropped = [column for column in columns if column not in used]
     notes = [f"{where}: {len(dropped)} further columns are dropped."] if dropped else []
     return Roster(
         rows=rows,
@@ -168,7 +170,7 @@ def resolve_columns(
     A harmonised name without a rule is taken from the table as it is.
     """
     found: dict[str, ColumnRule] = {}
-    problems = []
+    problems = Problems(where)
     columns = [str(column) for column in table.columns]
     for name in names:
         rule = rules.get(name)
@@ -178,13 +180,8 @@ def resolve_columns(
         elif rule.column in columns:
             found[name] = rule
         else:
-            problems.append(
-                Problem(
-                    where=where,
-                    what=f"there is no column {rule.column!r} (for {name})",
-                    fix=nearest(rule.column, columns),
-                )
-            )
+            fix = nearest(rule.column, columns)
+            problems.add(f"there is no column {rule.column!r} (for {name})", fix=fix)
     return found, problems
 
 
@@ -201,69 +198,32 @@ def carried_cells(values: pd.Series) -> pd.Series:
     return text.where(text.ne(""), None)
 
 
-def check_ids(ids: pd.Series, where: str, show: Callable[[str], str]) -> list[Problem]:
-    """Blank, repeated and unsafe ids, with their rows."""
-    problems = []
+def check_ids(ids: pd.Series, problems: Problems, show: Callable[[str], str]) -> None:
+    """Problems for blank, repeated and unsafe ids, with their rows."""
     blank = ids.eq("")
     if blank.any():
-        problems.append(
-            Problem(
-                where=f"{where}, {rows_text(ids.index[blank])}", what="there is no participant_id"
-            )
-        )
+        problems.add("there is no participant_id", at=rows_text(ids.index[blank]))
     folded = ids[~blank].map(str.casefold)
     for _, group in folded[folded.duplicated(keep=False)].groupby(folded, sort=True):
         same = ids[group.index]
         kind = "appears" if len(set(same)) == 1 else "differs only in upper and lower case"
-        problems.append(
-            Problem(
-                where=f"{where}, {rows_text(group.index)}",
-                what=f"the participant_id {show(same.iloc[0])} {kind} {len(group)} times",
-                why="A roster has one row per participant.",
-                fix="Keep one row; values of visits belong into the scans table.",
-            )
+        problems.add(
+            f"the participant_id {show(same.iloc[0])} {kind} {len(group)} times",
+            at=rows_text(group.index),
+            why="A roster has one row per participant.",
+            fix="Keep one row; values of visits belong into the scans table.",
         )
     for row, name in ids[~blank].items():
-        if name.startswith(FORMULA_SIGNS):
-            why = "A spreadsheet would interpret it as a formula."
-        elif not is_safe_name(name):
-            why = "It becomes a folder's name."
-        else:
-            continue
-        problems.append(
-            Problem(
-                where=f"{where}, row {row}",
-                what=f"the participant_id {show(name)} cannot be used",
-                why=why,
+        formula = name.startswith(FORMULA_SIGNS)
+        if formula or not is_safe_name(name):
+            problems.add(
+                f"the participant_id {show(name)} cannot be used",
+                at=f"row {row}",
+                why="A spreadsheet would interpret it as a formula."
+                if formula
+                else "It becomes the name of a folder.",
                 fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
             )
-        )
-    return problems
-
-
-def _no_id(table: pd.DataFrame, where: str) -> Problem:
-    columns = [str(column) for column in table.columns]
-    return Problem(
-        where=where,
-        what="no column contains the participant_id",
-        fix=f'Add participant_id = "COLUMN" under columns; the table has {", ".join(columns)}.',
-    )
-
-
-def _check_arms(
-    rows: pd.DataFrame, rules: Mapping[str, ColumnRule], trial: TrialDefinition, where: str
-) -> list[Problem]:
-    if not trial.randomised or rows["arm"].notna().any():
-        return []
-    what = "its column arm is empty" if "arm" in rules else "no column contains the arm"
-    return [
-        Problem(
-            where=where,
-            what=f"the trial is randomised, but {what}",
-            why="Without arms no effect can be pooled.",
-            fix='Add arm = "COLUMN" under columns, or say randomised = false.',
-        )
-    ]
 
 
 def _warnings(rows: pd.DataFrame, trial: TrialDefinition, where: str) -> list[str]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import InputError, Problem, nearest
+from ..errors import InputError, Problem, Problems, nearest
 from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
 from .models import CohortScan, TrialDefinition
 from .participants import problems_of
 from .read_table import is_there, read_any_table
-from .recode import as_numbers, as_text, rows_text, values_text
+from .recode import as_numbers, as_text, no_number, rows_text
 
 _QUESTIONS = 8  # to the file system at once
 _IMAGE_COLUMNS = ("images", "ed_images", "es_images")
@@ -45,34 +45,41 @@ def read_scans(
         table = read_any_table(trial.scans)
     except InputError as error:
         return ScanList(problems=tuple(problems_of(error, where)))
-    id_column, problems = _columns(table, trial, where)
+    problems = Problems(where)
+    id_column = _check_columns(table, trial, problems)
     if problems:
         return ScanList(problems=tuple(problems))
     reported = [str(c) for c in table.columns if str(c).startswith("reported_")]
     numbers: dict[str, pd.Series] = {}
     for name in ("visit_day", *reported):
         if name in table.columns:
-            numbers[name], found = _numbers(table[name], f"{where}, column {name!r}")
-            problems += found
+            numbers[name], bad = as_numbers(table[name])
+            if bad.any():
+                problems.append(no_number(f"{where}, column {name!r}", table[name], bad))
     ids, visits = as_text(table[id_column]), as_text(table["visit"])
-    problems += _check_keys(ids, visits, frozenset(participants), where, show)
-    sources, found = _sources(table, trial.root, where)
-    problems += found
+    _check_keys(ids, visits, frozenset(participants), problems, show)
+    sources = _sources(table, trial.root, problems)
     keys = [
         ScanKey(trial=trial.name, participant=str(p), visit=str(v))
         for p, v in zip(ids, visits, strict=True)
     ]
+
+    def cell(name: str, row: Any) -> float | None:
+        value = numbers[name].loc[row] if name in numbers else None
+        return None if pd.isna(value) else float(value)
+
     scans = tuple(
         CohortScan(
             key=key,
             source=source,
-            visit_day=_cell(numbers, "visit_day", row),
-            reported={name: _cell(numbers, name, row) for name in reported},
+            visit_day=cell("visit_day", row),
+            reported={name: cell(name, row) for name in reported},
         )
         for key, row, source in zip(keys, table.index, sources, strict=True)
         if source is not None
     )
-    blank = _blank_images(table)
+    present = [as_text(table[name]) for name in _IMAGE_COLUMNS if name in table.columns]
+    blank = [not any(cells) for cells in zip(*present, strict=True)]
     known = {id_column, "visit", "visit_day", *_IMAGE_COLUMNS, *reported}
     dropped = sum(column not in known for column in table.columns)
     return ScanList(
@@ -81,7 +88,11 @@ def read_scans(
         reported=tuple(reported),
         problems=tuple(problems),
         notes=(f"{where}: {dropped} further columns are dropped.",) if dropped else (),
-        warnings=tuple(_odd_reported(reported, where)),
+        warnings=tuple(
+            f"{where}: {name!r} is not reported_ and the name of a measure, so it is not compared."
+            for name in reported
+            if name.removeprefix("reported_") not in COLUMN_NAMES
+        ),
     )
 
 
@@ -110,117 +121,65 @@ def source_of(path: Path) -> ScanSource:
 # ------------------------------------------------------------------ the table
 
 
-def _columns(table: pd.DataFrame, trial: TrialDefinition, where: str) -> tuple[str, list[Problem]]:
-    """The column of the ids, and which columns the table lacks."""
+def _check_columns(table: pd.DataFrame, trial: TrialDefinition, problems: Problems) -> str:
+    """The column of the ids; problems for the columns that the table lacks."""
     columns = [str(column) for column in table.columns]
     rule = trial.columns.get("participant_id")
     id_column = "participant_id"
     if id_column not in columns and rule is not None and rule.column in columns:
         id_column = rule.column
-    problems = [
-        Problem(where=where, what=f"there is no column {name!r}", fix=nearest(name, columns))
-        for name in ("participant_id", "visit")
-        if (id_column if name == "participant_id" else name) not in columns
-    ]
+    for name, column in (("participant_id", id_column), ("visit", "visit")):
+        if column not in columns:
+            problems.add(f"there is no column {name!r}", fix=nearest(name, columns))
     if "images" not in columns and not {"ed_images", "es_images"} <= set(columns):
         fix = "Add the column images, or ed_images and es_images."
-        problems.append(Problem(where=where, what="no column says where the images are", fix=fix))
+        problems.add("no column says where the images are", fix=fix)
     if "reported_papillary" in columns:
-        problems.append(
-            Problem(
-                where=where,
-                what="reported_papillary is the same for a trial",
-                fix=f"Say papillary under trials.{trial.name} in the cohort.toml.",
-            )
+        problems.add(
+            "reported_papillary is the same for a trial",
+            fix=f"State papillary under trials.{trial.name} in the cohort.toml.",
         )
     elif trial.papillary is None and any(c.startswith("reported_") for c in columns):
-        problems.append(
-            Problem(
-                where=where,
-                what="it has reported_ values, but their papillary convention is not said",
-                why="It moves mass and volumes by more than most treatments do.",
-                fix='Add papillary = "blood-pool" or "myocardium" to the trial.',
-            )
+        problems.add(
+            "it has reported_ values, but their papillary convention is not stated",
+            why="It changes mass and volumes by more than most treatments do.",
+            fix='Add papillary = "blood-pool" or "myocardium" to the trial.',
         )
-    return id_column, problems
-
-
-def _numbers(values: pd.Series, where: str) -> tuple[pd.Series, list[Problem]]:
-    numbers, bad = as_numbers(values)
-    if not bad.any():
-        return numbers, []
-    at = f"{where}, {rows_text(values.index[bad])}"
-    return numbers, [Problem(where=at, what=f"not a number: {values_text(values[bad])}")]
-
-
-def _cell(numbers: dict[str, pd.Series], name: str, row: Any) -> float | None:
-    if name not in numbers:
-        return None
-    value = numbers[name].loc[row]
-    return None if pd.isna(value) else float(value)
-
-
-def _odd_reported(reported: list[str], where: str) -> list[str]:
-    return [
-        f"{where}: {name!r} is not reported_ and a measure's name, so nothing is compared with it."
-        for name in reported
-        if name.removeprefix("reported_") not in COLUMN_NAMES
-    ]
+    return id_column
 
 
 def _check_keys(
     ids: pd.Series,
     visits: pd.Series,
     participants: frozenset[str],
-    where: str,
+    problems: Problems,
     show: Callable[[str], str],
-) -> list[Problem]:
-    problems = []
+) -> None:
     for row, name in ids.items():
         if name not in participants:
-            what = f"the participant {show(name)} is not in the roster" if name else "no id"
-            problems.append(
-                Problem(
-                    where=f"{where}, row {row}",
-                    what=what,
-                    why="A scan without a participant cannot be analysed.",
-                    fix="Add the participant to the roster, or correct the id.",
-                )
+            problems.add(
+                f"the participant {show(name)} is not in the roster" if name else "no id",
+                at=f"row {row}",
+                why="A scan without a participant cannot be analysed.",
+                fix="Add the participant to the roster, or correct the id.",
             )
     for row, visit in visits.items():
         if not is_safe_name(visit):
             what = f"the visit {visit!r} cannot be the name of a folder" if visit else "no visit"
-            problems.append(
-                Problem(
-                    where=f"{where}, row {row}",
-                    what=what,
-                    fix="Use names such as baseline or followup_12m.",
-                )
-            )
-    pairs = pd.Series(
-        [f"{p}/{v}".casefold() for p, v in zip(ids, visits, strict=True)],
-        index=ids.index,
-        dtype=object,
-    )
+            fix = "Use names such as baseline or followup_12m."
+            problems.add(what, at=f"row {row}", fix=fix)
+    pairs = (ids + "/" + visits).map(str.casefold)
     for _, group in pairs[pairs.duplicated(keep=False)].groupby(pairs, sort=True):
         first = group.index[0]
-        problems.append(
-            Problem(
-                where=f"{where}, {rows_text(group.index)}",
-                what=f"{show(ids[first])} has the visit {visits[first]!r} {len(group)} times",
-                why="Only one scan per visit can be analysed.",
-                fix="Keep one row, or give the visits different names.",
-            )
+        problems.add(
+            f"{show(ids[first])} has the visit {visits[first]!r} {len(group)} times",
+            at=rows_text(group.index),
+            why="Only one scan per visit can be analysed.",
+            fix="Keep one row, or give the visits different names.",
         )
-    return problems
 
 
 # ------------------------------------------------------------------ images
-
-
-def _blank_images(table: pd.DataFrame) -> list[bool]:
-    present = [as_text(table[name]) for name in _IMAGE_COLUMNS if name in table.columns]
-    return [all(not cell for cell in cells) for cells in zip(*present, strict=True)]
 
 
 def _look_at(paths: Sequence[Path]) -> dict[Path, ScanSource]:
@@ -230,54 +189,51 @@ def _look_at(paths: Sequence[Path]) -> dict[Path, ScanSource]:
         return {path: one for path, one in zip(paths, found, strict=True) if one is not None}
 
 
-def _sources(
-    table: pd.DataFrame, root: Path, where: str
-) -> tuple[list[ScanSource | None], list[Problem]]:
-    """The images of each row (None: the cells are blank), and every path that is not there."""
+def _sources(table: pd.DataFrame, root: Path, problems: Problems) -> list[ScanSource | None]:
+    """The images of each row (None: the cells are blank); problems for paths that do not exist."""
     blank = pd.Series("", index=table.index, dtype=object)
     images, ed, es = (
         as_text(table[name]) if name in table.columns else blank for name in _IMAGE_COLUMNS
     )
-    looked_at = _look_at([root / cell for cell in images if cell])
+    found = _look_at([root / cell for cell in images if cell])
     sources: list[ScanSource | None] = []
-    problems: list[Problem] = []
+    wrong = Problems(problems.where)
     used: dict[tuple[Path, ...], list[Any]] = {}
     for row, one, first, second in zip(table.index, images, ed, es, strict=True):
-        at = f"{where}, row {row}"
         named = [pair for pair in zip(_IMAGE_COLUMNS, (one, first, second), strict=True) if pair[1]]
         paths = tuple(root / cell for _, cell in named)
         missing = [name for (name, _), path in zip(named, paths, strict=True) if not is_there(path)]
         source = None
         if bool(first) != bool(second) or (one and first):
             fix = "Fill images, or both ed_images and es_images."
-            problems.append(Problem(where=at, what="its image cells do not fit", fix=fix))
+            wrong.add("its image cells do not fit", at=f"row {row}", fix=fix)
         elif missing:
             # Not the path itself: archives name folders after patients.
-            problems.append(
-                Problem(
-                    where=at,
-                    what=f"there is no file or folder at the path in {' and '.join(missing)}",
-                    fix="Image paths start in the trial's root (segment --root TRIAL=DIR).",
-                )
+            wrong.add(
+                f"there is no file or folder at the path in {' and '.join(missing)}",
+                at=f"row {row}",
+                fix="Image paths start in the trial's root (segment --root TRIAL=DIR).",
             )
         elif named:
             used.setdefault(paths, []).append(row)
             pair = len(paths) == 2
-            source = ScanSource(kind="ed-es", paths=paths) if pair else looked_at[paths[0]]
+            source = ScanSource(kind="ed-es", paths=paths) if pair else found[paths[0]]
         sources.append(source)
-    if len(problems) > 1 and not used:
-        # A wrong root makes every path wrong: one line says so better than thousands.
-        fix = "Say root in the cohort.toml, or segment --root TRIAL=DIR."
-        what = f"none of the {len(problems)} image paths can be used below {root.name or root}"
-        problems = [replace(problems[0], fix=""), Problem(where=where, what=what, fix=fix)]
-    problems += [
-        Problem(
-            where=f"{where}, {rows_text(rows)}",
-            what="they name the same images",
-            why="One scan would count as several.",
-            fix="Correct the paths.",
+    if len(wrong) > 1 and not used:
+        # A wrong root makes every path wrong: one line is clearer than thousands.
+        problems.append(replace(wrong[0], fix=""))
+        problems.add(
+            f"none of the {len(wrong)} image paths can be used below {root.name or root}",
+            fix="State root in the cohort.toml, or use segment --root TRIAL=DIR.",
         )
-        for rows in used.values()
-        if len(rows) > 1
-    ]
-    return sources, problems
+    else:
+        problems += wrong
+    for rows in used.values():
+        if len(rows) > 1:
+            problems.add(
+                "they name the same images",
+                at=rows_text(rows),
+                why="One scan would count as several.",
+                fix="Correct the paths.",
+            )
+    return sources
