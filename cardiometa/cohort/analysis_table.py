@@ -90,7 +90,7 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
         measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
         conventions=_conventions(rows),
         exclusions=tuple(exclusions),
-        warnings=(*warnings, *lookalikes(table, found)),
+        warnings=(*warnings, *suggest_columns(table, found)),
         unused=unused,
     )
 
@@ -176,7 +176,7 @@ def _is_reported(column: str) -> bool:
     return column.startswith("reported_") and column != "reported_papillary"
 
 
-def lookalikes(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str]:
+def suggest_columns(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str]:
     """A hint for each harmonised column that the table seems to have under another name."""
     used = {rule.column for rule in found.values()}
     free = {str(column).casefold(): str(column) for column in table.columns if column not in used}
