@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from ..files import sha256_file
 from ..records import ScanKey
 from .definition import parse_definition
 from .folders import (
-    FolderTree,
     check_identities,
     folder_form,
     read_single,
@@ -30,12 +29,71 @@ from .recode import ROSTER_COLUMNS
 from .scans import ScanList, read_scans
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+@dataclass(slots=True, kw_only=True)
+class PartialCohort:
     """A cohort as far as it could be read, and everything that is wrong with it."""
 
-    cohort: Cohort | None
-    problems: tuple[Problem, ...] = ()
+    cohort: Cohort | None = None
+    frames: list[pd.DataFrame] = field(default_factory=list)
+    scans: list[CohortScan] = field(default_factory=list)
+    without_images: list[ScanKey] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
+    inputs: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, part: Roster | ScanList) -> None:
+        """Add a trial's roster or scans."""
+        self.problems += part.problems
+        self.notes += part.notes
+        self.warnings += part.warnings
+        if isinstance(part, Roster):
+            self.frames.append(part.rows)
+            return
+        self.scans += part.scans
+        self.without_images += part.without_images
+        self.reported += [name for name in part.reported if name not in self.reported]
+
+    def build(
+        self, name: str, trials: Sequence[TrialDefinition], key: bytes | None, **others: Any
+    ) -> None:
+        """Join the trials; the order of rows in their tables decides nothing."""
+        carried = tuple(dict.fromkeys(column for trial in trials for column in trial.carry))
+        cohort = Cohort(
+            name=name,
+            trials=tuple(trials),
+            participants=_join(self.frames, carried),
+            scans=tuple(self.scans),
+            visits_without_images=tuple(self.without_images),
+            carried=carried,
+            reported=tuple(self.reported),
+            input_sha256=self.inputs,
+            notes=tuple(self.notes),
+            **others,
+        )
+        declared = {
+            (trial.name, rule.name)
+            for trial in trials
+            for rule in trial.columns.values()
+            if rule.unit is not None
+        }
+        if others:  # only a definition has heights and weights
+            found, warnings = check_body_sizes(cohort.participants, declared)
+            self.problems += found
+            self.warnings += warnings
+        cohort = replace(cohort, warnings=tuple(self.warnings))
+        if key is not None:
+            cohort = _pseudonymised(cohort, key)
+        rows = cohort.participants.sort_values(
+            ["trial", "participant_id"], kind="stable", ignore_index=True
+        )
+        self.cohort = replace(
+            cohort,
+            participants=rows,
+            scans=tuple(sorted(cohort.scans, key=lambda scan: scan.key)),
+            visits_without_images=tuple(sorted(cohort.visits_without_images)),
+        )
 
 
 def load_cohort(path: Path, options: CohortOptions | None = None) -> Cohort:
@@ -54,7 +112,7 @@ def load_cohort(path: Path, options: CohortOptions | None = None) -> Cohort:
     return draft.cohort
 
 
-def draft_cohort(path: Path, options: CohortOptions) -> Draft:
+def draft_cohort(path: Path, options: CohortOptions) -> PartialCohort:
     """What can be read of the cohort at ``path``, with every problem."""
     if not path.exists():
         raise CohortError(f"There is no file or folder {path.name}.", hint="Check the path.")
@@ -63,80 +121,39 @@ def draft_cohort(path: Path, options: CohortOptions) -> Draft:
     if path.is_dir() and inner.is_file():
         path = inner
     if path.suffix.lower() == ".toml":
-        draft = _from_definition(path, options)
-    else:
-        if options.root_overrides:
-            raise UsageError("--root is for a cohort.toml.", hint="Name the folder itself.")
-        draft = _from_folder(path, options)
-    if draft.cohort is None:
-        return draft
-    cohort = draft.cohort if key is None else _pseudonymised(draft.cohort, key)
-    return replace(draft, cohort=_in_order(cohort))
+        return _from_definition(path, options, key)
+    if options.root_overrides:
+        raise UsageError("--root is for a cohort.toml.", hint="Name the folder itself.")
+    return _from_folder(path, options, key)
 
 
 # ------------------------------------------------------------------ cohort.toml
 
 
-@dataclass(slots=True, kw_only=True)
-class _Parts:
-    """What the trials of a cohort add up to while they are read."""
-
-    frames: list[pd.DataFrame] = field(default_factory=list)
-    scans: list[CohortScan] = field(default_factory=list)
-    without_images: list[ScanKey] = field(default_factory=list)
-    reported: list[str] = field(default_factory=list)
-    inputs: dict[str, str] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def add_roster(self, roster: Roster) -> None:
-        self.frames.append(roster.rows)
-        self.problems += roster.problems
-        self.notes += roster.notes
-        self.warnings += roster.warnings
-
-    def add_scans(self, scans: ScanList) -> None:
-        self.scans += scans.scans
-        self.without_images += scans.without_images
-        self.reported += [name for name in scans.reported if name not in self.reported]
-        self.problems += scans.problems
-        self.notes += scans.notes
-        self.warnings += scans.warnings
-
-
-def _from_definition(path: Path, options: CohortOptions) -> Draft:
+def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> PartialCohort:
     definition, problems = parse_definition(path)
+    parts = PartialCohort(problems=problems)
     if definition is None:
-        return Draft(cohort=None, problems=tuple(problems))
+        return parts
     definition = _with_roots(definition, options.root_overrides)
-    parts = _Parts(problems=problems, inputs={"cohort.toml": definition.sha256})
-    show = _shower(options)
+    parts.inputs["cohort.toml"] = definition.sha256
+    # An id is not put into a message at all where pseudonyms are asked for.
+    show = repr if options.pseudonymise_key is None else lambda _: "(withheld)"
     for trial in definition.trials:
-        _read_trial(trial, parts, options, show)
-    carried = tuple(dict.fromkeys(name for trial in definition.trials for name in trial.carry))
-    participants = _join(parts.frames, carried)
-    declared = {
-        (trial.name, rule.name)
-        for trial in definition.trials
-        for rule in trial.columns.values()
-        if rule.unit is not None
-    }
-    found, warnings = check_body_sizes(participants, declared)
-    cohort = Cohort(
-        name=definition.name,
-        trials=definition.trials,
-        participants=participants,
-        scans=tuple(parts.scans),
-        visits_without_images=tuple(parts.without_images),
-        not_obtained=definition.not_obtained,
-        carried=carried,
-        reported=tuple(parts.reported),
-        input_sha256=parts.inputs,
-        notes=tuple(parts.notes),
-        warnings=(*parts.warnings, *warnings),
-    )
-    return Draft(cohort=cohort, problems=(*parts.problems, *found))
+        assert trial.participants is not None
+        roster = read_roster(trial, show=show)
+        parts.add(roster)
+        ids = frozenset(roster.rows["participant_id"])
+        if trial.scans is not None:
+            parts.add(read_scans(trial, ids, show=show))
+        else:
+            parts.add(_scans_by_folder(trial, ids, options))
+        for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
+            if table is not None and is_there(table) and table.is_file():
+                with suppress(InputError):  # a table that cannot be read is among the problems
+                    parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
+    parts.build(definition.name, definition.trials, key, not_obtained=definition.not_obtained)
+    return parts
 
 
 def _with_roots(definition: CohortDefinition, roots: Mapping[str, Path]) -> CohortDefinition:
@@ -149,30 +166,6 @@ def _with_roots(definition: CohortDefinition, roots: Mapping[str, Path]) -> Coho
         )
     trials = tuple(replace(t, root=roots.get(t.name, t.root)) for t in definition.trials)
     return replace(definition, trials=trials)
-
-
-def _shower(options: CohortOptions) -> Callable[[str], str]:
-    """How an id is put into a message: not at all where pseudonyms are asked for."""
-    if options.pseudonymise_key is not None:
-        return lambda _: "(withheld)"
-    return repr
-
-
-def _read_trial(
-    trial: TrialDefinition, parts: _Parts, options: CohortOptions, show: Callable[[str], str]
-) -> None:
-    assert trial.participants is not None
-    roster = read_roster(trial, show=show)
-    parts.add_roster(roster)
-    ids = frozenset(roster.rows["participant_id"])
-    if trial.scans is not None:
-        parts.add_scans(read_scans(trial, ids, show=show))
-    else:
-        parts.add_scans(_scans_by_folder(trial, ids, options))
-    for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
-        if table is not None and is_there(table) and table.is_file():
-            with suppress(InputError):  # a table that cannot be read is among the problems
-                parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
 
 
 def _scans_by_folder(
@@ -214,13 +207,16 @@ def _join(frames: list[pd.DataFrame], carried: tuple[str, ...]) -> pd.DataFrame:
 # ------------------------------------------------------------------ folders
 
 
-def _from_folder(path: Path, options: CohortOptions) -> Draft:
+def _from_folder(path: Path, options: CohortOptions, key: bytes | None) -> PartialCohort:
     form = folder_form(path, options)
     tree = read_single(path, options) if form == "single" else read_tree(path, form, options)
-    problems = [*tree.problems, *check_identities(tree.scans, options)]
-    names = dict.fromkeys(trial for trial, _ in tree.participants)
+    parts = PartialCohort(
+        problems=[*tree.problems, *check_identities(tree.scans, options)],
+        notes=list(tree.notes),
+        scans=[CohortScan(key=scan.key, source=scan.source) for scan in tree.scans],
+    )
     if not tree.scans:
-        problems.append(
+        parts.problems.append(
             Problem(
                 where=path.name,
                 what="no scan was found",
@@ -228,30 +224,29 @@ def _from_folder(path: Path, options: CohortOptions) -> Draft:
             )
         )
     tables = dict(tree.tables)
-    parts = _Parts(problems=problems, notes=list(tree.notes))
     trials = []
-    for name in names:
+    for name in dict.fromkeys(trial for trial, _ in tree.participants):
         ids = [person for trial, person in tree.participants if trial == name]
         trial = TrialDefinition(name=name, root=path, participants=tables.get(name))
         parts.frames.append(_folder_roster(trial, ids, parts))
         trials.append(trial)
-    parts.notes.append(_form_note(form, tree))
-    cohort = Cohort(
-        # A name of bytes that are no UTF-8 could not be written again.
-        name="single scan"
-        if form == "single"
-        else path.resolve().name.encode("utf-8", "replace").decode("utf-8"),
-        trials=tuple(trials),
-        participants=_join(parts.frames, ()),
-        scans=tuple(CohortScan(key=scan.key, source=scan.source) for scan in tree.scans),
-        input_sha256=parts.inputs,
-        notes=tuple(parts.notes),
-        warnings=tuple(parts.warnings),
-    )
-    return Draft(cohort=cohort, problems=tuple(parts.problems))
+    note = "Read as one scan."
+    if form != "single":
+        shape = (
+            "BIDS-like folders" if form.startswith("bids") else "folders trial/participant/visit"
+        )
+        note = (
+            f"Read as {shape}: {len(trials)} trials, {len(tree.participants)} participants, "
+            f"{len(tree.scans)} scans."
+        )
+    parts.notes.append(note)
+    # A name of bytes that are not UTF-8 could not be written again.
+    name = path.resolve().name.encode("utf-8", "replace").decode("utf-8")
+    parts.build("single scan" if form == "single" else name, trials, key)
+    return parts
 
 
-def _folder_roster(trial: TrialDefinition, ids: list[str], parts: _Parts) -> pd.DataFrame:
+def _folder_roster(trial: TrialDefinition, ids: list[str], parts: PartialCohort) -> pd.DataFrame:
     """The ids of the folders, with age and sex of a BIDS participants.tsv where there is one."""
     rows = empty_roster().reindex(range(len(ids)))
     rows["trial"] = pd.Series(trial.name, index=rows.index, dtype=object)
@@ -283,18 +278,7 @@ def _bids_header(table: Path) -> list[str]:
     return first.decode("utf-8", errors="replace").strip("\r\ufeff").split("\t")
 
 
-def _form_note(form: str, tree: FolderTree) -> str:
-    trials = len({trial for trial, _ in tree.participants})
-    if form == "single":
-        return "Read as one scan."
-    shape = "BIDS-like folders" if form.startswith("bids") else "folders trial/participant/visit"
-    return (
-        f"Read as {shape}: {trials} trials, {len(tree.participants)} participants, "
-        f"{len(tree.scans)} scans."
-    )
-
-
-# ------------------------------------------------------------------ ids and order
+# ------------------------------------------------------------------ pseudonyms
 
 
 def _pseudonymised(cohort: Cohort, key: bytes) -> Cohort:
@@ -315,19 +299,6 @@ def _pseudonymised(cohort: Cohort, key: bytes) -> Cohort:
         scans=tuple(replace(scan, key=of(scan.key)) for scan in cohort.scans),
         visits_without_images=tuple(of(k) for k in cohort.visits_without_images),
         key_check=key_check(key),
-    )
-
-
-def _in_order(cohort: Cohort) -> Cohort:
-    """Sorted by ids, so that the order of rows in the trials' tables decides nothing."""
-    rows = cohort.participants.sort_values(
-        ["trial", "participant_id"], kind="stable", ignore_index=True
-    )
-    return replace(
-        cohort,
-        participants=rows,
-        scans=tuple(sorted(cohort.scans, key=lambda scan: scan.key)),
-        visits_without_images=tuple(sorted(cohort.visits_without_images)),
     )
 
 
