@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import CohortError, InputError
-from .ethnicity import SCHEMES, group_of
+from .ethnicity import group_of
 from .read_table import SUFFIXES, read_any_table
 from .recode import (
     FALSE_WORDS,
@@ -43,7 +43,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "reason_no_scan": ("reasonnoscan",),
 }
 _CONTROL_WORDS = frozenset({"placebo", "control", "usual care", "standard care", "standard"})
-_SEX_WORDS = frozenset({"m", "f", "male", "female"})
+# Words that need no map, and what the user chooses from otherwise.
+_UNDERSTOOD: dict[str, tuple[frozenset[str], str]] = {
+    "sex": (frozenset({"m", "f", "male", "female"}), "male, female"),
+    "boolean": (TRUE_WORDS | FALSE_WORDS, "true, false"),
+    "ethnicity": (frozenset(), "the group"),
+}
+_SCHEMES = ("hhc", "cdisc", "ons2021", "ukb21000", "omb1997", "spd15-2024")
 # Units by the median that adults have in them, and what a name may say.
 _MEDIANS: dict[str, dict[str, tuple[float, float]]] = {
     "height_cm": {"cm": (130, 210), "m": (1.3, 2.1), "in": (51, 83), "ft": (4.3, 6.9)},
@@ -101,21 +107,27 @@ def _column_of(name: str, table: pd.DataFrame) -> str | None:
 
 
 def _guess(name: str, column: str, values: pd.Series) -> GuessedColumn:
-    extra, remark = {
-        "length": _guess_unit,
-        "mass": _guess_unit,
-        "sex": _guess_sex,
-        "ethnicity": _guess_ethnicity,
-        "boolean": _guess_boolean,
-    }.get(kind_of(name), _no_extra)(name, values)
-    if name == "arm":
-        extra, remark = _guess_arm(values)
+    kind, extra, remark = kind_of(name), "", "by its name"
+    if kind in ("length", "mass"):
+        extra, remark = _guess_unit(name, values)
+    elif name == "arm":
+        extra, remark = _guess_arm(_counts(values))
+    elif kind in _UNDERSTOOD:
+        words, choices = _UNDERSTOOD[kind]
+        counts = _counts(values)
+        listed = _listed(counts)
+        fits = (s for s in _SCHEMES if counts and all(group_of(s, v)[1] for v, _ in counts))
+        scheme = next(fits, None) if kind == "ethnicity" else None
+        if scheme is not None:
+            extra, remark = f"scheme = {quoted(scheme)}", f"all terms are of {scheme}: {listed}"
+        elif words and all(value.casefold() in words for value, _ in counts):
+            remark = f"understood: {listed}"
+        else:
+            # Values that the user must give: "?" is refused until then.
+            pairs = ", ".join(f'{toml_key(value)} = "?"' for value, _ in counts[:_MOST_CODES])
+            extra, remark = f"map = {{ {pairs} }}", f"choose {choices} or NA for each: {listed}"
     text = quoted(column) if not extra else f"{{ column = {quoted(column)}, {extra} }}"
     return GuessedColumn(name=name, column=column, text=text, remark=remark)
-
-
-def _no_extra(_name: str, _values: pd.Series) -> tuple[str, str]:
-    return "", "by its name"
 
 
 def _counts(values: pd.Series) -> list[tuple[str, int]]:
@@ -126,12 +138,6 @@ def _counts(values: pd.Series) -> list[tuple[str, int]]:
 
 def _listed(counts: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{value!r} {count}" for value, count in counts[:_MOST_CODES])
-
-
-def _to_fill_in(counts: Sequence[tuple[str, int]]) -> str:
-    """A map whose values the user must give: "?" is refused until then."""
-    pairs = ", ".join(f'{toml_key(value)} = "?"' for value, _ in counts[:_MOST_CODES])
-    return f"map = {{ {pairs} }}"
 
 
 def _guess_unit(name: str, values: pd.Series) -> tuple[str, str]:
@@ -147,30 +153,7 @@ def _guess_unit(name: str, values: pd.Series) -> tuple[str, str]:
     return "", f"the median {median:.4g} fits no unit: check it"
 
 
-def _guess_sex(_name: str, values: pd.Series) -> tuple[str, str]:
-    counts = _counts(values)
-    if all(value.casefold() in _SEX_WORDS for value, _ in counts):
-        return "", f"understood: {_listed(counts)}"
-    return _to_fill_in(counts), f"choose male, female or NA for each: {_listed(counts)}"
-
-
-def _guess_ethnicity(_name: str, values: pd.Series) -> tuple[str, str]:
-    counts = _counts(values)
-    for scheme in ("hhc", "cdisc", "ons2021", "ukb21000", "omb1997", "spd15-2024"):
-        if scheme in SCHEMES and counts and all(group_of(scheme, v)[1] for v, _ in counts):
-            return f"scheme = {quoted(scheme)}", f"all terms are of {scheme}: {_listed(counts)}"
-    return _to_fill_in(counts), f"choose the group or NA for each: {_listed(counts)}"
-
-
-def _guess_boolean(_name: str, values: pd.Series) -> tuple[str, str]:
-    counts = _counts(values)
-    if all(value.casefold() in TRUE_WORDS | FALSE_WORDS for value, _ in counts):
-        return "", f"understood: {_listed(counts)}"
-    return _to_fill_in(counts), f"choose true, false or NA for each: {_listed(counts)}"
-
-
-def _guess_arm(values: pd.Series) -> tuple[str, str]:
-    counts = _counts(values)
+def _guess_arm(counts: Sequence[tuple[str, int]]) -> tuple[str, str]:
     control = [value for value, _ in counts if value.casefold() in _CONTROL_WORDS]
     if len(control) != 1 or control[0] == "control" or len(counts) > _MOST_CODES:
         return "", f"its arms: {_listed(counts)}; the reference arm should become control"
