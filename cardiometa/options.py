@@ -104,7 +104,7 @@ class Declared:
                 number = self.kind(value)
                 if is_text or number == value:
                     return number
-        if isinstance(value, self.kind) and is_bool == (self.kind is bool):
+        if self.choices or (isinstance(value, self.kind) and is_bool == (self.kind is bool)):
             return value
         noun = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
         raise UsageError(f"{self.flag} {value} is not {noun.get(self.kind, 'a path')}.")

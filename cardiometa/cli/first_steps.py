@@ -11,7 +11,7 @@ from ..cohort.models import CohortOptions
 from ..errors import UsageError
 from ..files import write_text
 from ..options import Output
-from .command import CohortArgument, Only, command
+from .command import Only, command
 from .output import ProgressCallbacks, say, show_json, show_table, show_text
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ def init(
 
 @command
 def check(
-    cohort: CohortArgument,
+    cohort: Annotated[
+        Path,
+        typer.Argument(help="cohort.toml, a folder of trials, or one scan.", metavar="COHORT"),
+    ],
     source: CohortOptions,
     output: _Printing,
 ) -> None:

@@ -89,7 +89,7 @@ def test_text_and_python_values_are_the_same(given: dict, field: str, value: obj
     [
         ({"method": "c"}, "--method c is not known. Use one of a, b."),
         ({"knots": 4}, "--knots 4 is not known. Use one of 0, 3."),
-        ({"knots": "three"}, "--knots three is not a whole number."),
+        ({"knots": "three"}, "--knots three is not known. Use one of 0, 3."),
         ({"ages": "18,old"}, "--ages old is not a number."),
         ({"count": 1}, "--count 1 is less than 2."),
         ({"count": 2.5}, "--count 2.5 is not a whole number."),

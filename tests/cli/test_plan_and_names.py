@@ -179,7 +179,7 @@ def test_json_is_alone_on_stdout(table: Path, tmp_path: Path) -> None:
         (("evaluate", "{folder}", "--import-reading", "{folder}"), 2),
         (("show", "{folder}"), 3),
         (("show", "{folder}", "--cohort", "{table}"), 2),
-        (("merge", "{folder}"), 3),
+        (("merge", "{folder}"), 2),
         (("merge",), 2),
         (("withdraw", "{folder}"), 2),
         (("init",), 2),

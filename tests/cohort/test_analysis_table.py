@@ -247,7 +247,7 @@ def test_reading_a_table_imports_no_images_and_no_network(tmp_path):
     assert done.stdout == "1\n", done.stderr
 
 
-@pytest.mark.parametrize(("state", "way"), [("running", "segment"), ("shards", "gather")])
+@pytest.mark.parametrize(("state", "way"), [("running", "segment"), ("shards", "merge")])
 def test_the_table_of_an_output_that_is_not_finished_is_refused(tmp_path, state, way):
     (tmp_path / "measurements.csv").write_text("trial,participant_id,lv_edv_ml\nA,1,150\n")
     record = {"options": {"cohort": "c"}, "run": {"state": state}}

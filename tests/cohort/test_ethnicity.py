@@ -95,7 +95,7 @@ def test_a_scheme_checks_the_map():
     _, problems = harmonised(["WHITE", "ASIAN"], scheme="cdisc", map=wrong)
     assert len(problems) == 2
     assert "asian-unspecified" in problems[0].what
-    assert "'CAUCASIAN' is no term" in problems[1].what
+    assert "'CAUCASIAN' is not a term" in problems[1].what
 
 
 def test_a_bare_asian_is_refused_without_a_scheme():

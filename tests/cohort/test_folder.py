@@ -46,7 +46,7 @@ def test_trial_participant_visit(tmp_path):
     ]
     assert len(cohort.participants) == 3
     assert cohort.participants["sex"].isna().all()
-    assert any("1 files beside" in note for note in cohort.notes)
+    assert any("1 files next to" in note for note in cohort.notes)
 
 
 def test_participants_without_visits_are_baseline(tmp_path):
@@ -127,7 +127,7 @@ def test_a_folder_named_as_the_person_is_refused(tmp_path, identity):
     with pytest.raises(CohortError) as caught:
         load_cohort(tmp_path)
     (problem,) = caught.value.problems
-    assert "name of the person" in problem.what
+    assert "patient's name" in problem.what
     assert name not in str(problem)
     assert len(keys(tmp_path, ids_are_pseudonyms=True)) == 2
     key = write(tmp_path.parent / f"{tmp_path.name}.key", "0123456789abcdef")

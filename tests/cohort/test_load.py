@@ -131,7 +131,7 @@ def test_ids_that_differ_in_case_alone_are_one_folder_on_some_systems(tmp_path):
     write(tmp_path / "ALPHA/scans.csv", PAIR + "\n")
     persons = [{**p, "participant_id": i} for p, i in zip(people(2), ("a1", "A1"), strict=True)]
     write(tmp_path / "ALPHA/participants.csv", roster(persons))
-    assert "case of letters" in one_problem(path)
+    assert "upper and lower case" in one_problem(path)
 
 
 def test_a_randomised_trial_needs_arms(tmp_path):

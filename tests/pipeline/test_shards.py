@@ -123,7 +123,7 @@ def test_a_gathered_run_is_the_one_machines_run(
     cohort: Path, whole: Path, sharded: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(sharded, tmp_path / "out"))
-    undone = cardiometa("gather", out)
+    undone = cardiometa("merge", out)
     assert undone.returncode == 3, undone.stderr
     missing = [s.key for s in load_cohort(cohort).scans if Shard(number=3, of=3).has(s.key)]
     assert missing
@@ -132,7 +132,7 @@ def test_a_gathered_run_is_the_one_machines_run(
     assert not (out / "measurements.csv").exists()
     last = cardiometa("segment", cohort, "--out", out, "--shard", "3/3", "--quiet")
     assert last.returncode in (0, 4), last.stderr
-    gathered = cardiometa("gather", out, "--json")
+    gathered = cardiometa("merge", out, "--json")
     assert gathered.returncode == 4, gathered.stderr
     told = json.loads(gathered.stdout)
     assert told["scans"] == 5
@@ -148,7 +148,7 @@ def test_a_whole_run_can_be_gathered_again(whole: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     for name in ("measurements.csv", "report.html", "flow.json"):
         (out / name).unlink()
-    assert cardiometa("gather", out, "--quiet").returncode == 4
+    assert cardiometa("merge", out, "--quiet").returncode == 4
     same_tables(whole, out)
     assert (out / "measurements.csv").read_bytes() == (whole / "measurements.csv").read_bytes()
 
@@ -162,18 +162,18 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(whole: Path, tmp_path
     record.write_text(json.dumps(document))
     (out / "scans/ALPHA/P002/baseline/overlay.png").unlink()
     (out / "scans/ALPHA/P003/baseline/result.json").write_text("{")
-    refused = cardiometa("gather", out)
+    refused = cardiometa("merge", out)
     assert refused.returncode == 3
     assert "P001/baseline: it was done with other options, body size" in refused.stderr
     assert "P002/baseline: files that its record names are missing" in refused.stderr
     assert "P003/baseline: it is not done" in refused.stderr
     assert (out / "measurements.csv").read_bytes() == before
-    assert cardiometa("gather", tmp_path).returncode == 2
+    assert cardiometa("merge", tmp_path).returncode == 2
 
 
 def test_no_gathering_while_a_shard_runs(whole: Path) -> None:
     with OutputLock(whole, (3, 16)):
-        refused = cardiometa("gather", whole)
+        refused = cardiometa("merge", whole)
     assert refused.returncode == 2
     assert "Another run is writing to the folder out in 16 shards" in refused.stderr
 

@@ -143,16 +143,16 @@ def test_a_resumed_run_does_not_bring_the_person_back(
     for more in ((), ("--restart",)):
         bench.run("segment", cohort, "--out", out, *more, code=4)
         assert tree(out) == before
-    bench.run("gather", out, code=4)
+    bench.run("merge", out, code=4)
     assert tree(out) == before
     # Shards count the people who are left.
     for shard in ("1/2", "2/2"):
         bench.run("segment", cohort, "--out", out, "--shard", shard, code=(0, 4))
-    bench.run("gather", out, code=4)
+    bench.run("merge", out, code=4)
     assert tree(out) == before
     # Without the key nobody goes on.
     key_path(out).rename(bench.top / "elsewhere")
-    for command in (("segment", cohort, "--out", out), ("gather", out)):
+    for command in (("segment", cohort, "--out", out), ("merge", out)):
         refused = bench.run(*command, code=3)
         assert "come back" in refused.text
     assert tree(out) == before
