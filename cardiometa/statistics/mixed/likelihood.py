@@ -1,13 +1,10 @@
-"""Information matrices of one-stage models: an arrow and a few rank-one terms, solved in O(k).
+"""The likelihood of one-stage Gaussian models at one value of the parameters, and its derivatives.
 
-A trial's residual variances meet those of other trials through the common fixed effects alone. So
-the information of all variance parameters is an arrow (few common parameters, a small block for
-each trial) plus terms of the rank of the fixed effects; Woodbury's identity solves it in time
-proportional to the number of trials (``pooling.md`` 7.4). Few parameters are solved as they stand.
-
-The likelihood of one-stage Gaussian models at one value of the parameters, and its derivatives.
-
-Score and information as in ``pooling.md`` 7.2 and 7.3, with what Kenward-Roger needs of them.
+Score and information as in ``pooling.md`` 7.2 and 7.3, with what Kenward-Roger needs of them. A
+trial's residual variances meet those of other trials through the common fixed effects alone, so the
+information is an arrow (few common parameters, a small block for each trial) plus terms of the rank
+of the fixed effects. It is solved as a dense matrix: time grows with the cube of the number of
+residual variances, seconds for 300.
 """
 
 from __future__ import annotations
@@ -18,10 +15,6 @@ from typing import Any
 import numpy as np
 
 from .sufficient_statistics import PaddedTrials
-
-# Up to here LAPACK on the whole matrix is as fast, and loses nothing where the arrow alone is
-# singular (two trials alike).
-DENSE_UP_TO = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,135 +122,41 @@ class Information:
         return matrix
 
     def solver(self, free: np.ndarray) -> Solver:
-        """What solves with the ``free`` ``[R]`` parameters; LinAlgError where it is singular."""
-        if self.layout.size <= DENSE_UP_TO:
-            return _dense_solver(self, free)
-        return _arrow_solver(self, free)
-
-
-class Solver:
-    """The inverse of an `Information` over its free parameters; zero for the others."""
-
-    positive: bool
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """``inverse @ right``, ``right`` ``[R]`` or ``[R, c]``."""
-        raise NotImplementedError
-
-    def local(self) -> np.ndarray:
-        """Each trial's part of the inverse, ``[k, L, L]`` over its local parameters."""
-        raise NotImplementedError
+        """The inverse over the ``free`` ``[R]`` parameters; LinAlgError where it is singular."""
+        at = np.ix_(free, free)
+        matrix = self.dense()[at]
+        try:
+            np.linalg.cholesky(matrix)
+            positive = True
+        except np.linalg.LinAlgError:
+            positive = False
+        inverse = np.zeros((len(free), len(free)))
+        inverse[at] = np.linalg.inv(matrix)
+        return Solver(layout=self.layout, inverse=inverse, positive=positive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _DenseSolver(Solver):
+class Solver:
+    """The ``inverse`` ``[R, R]`` of an `Information` over its free parameters, else zero.
+
+    ``positive`` where the information of these parameters is positive definite.
+    """
+
     layout: Layout
     inverse: np.ndarray
     positive: bool
 
     def solve(self, right: np.ndarray) -> np.ndarray:
+        """``inverse @ right``, ``right`` ``[R]`` or ``[R, c]``."""
         found: np.ndarray = self.inverse @ right
         return found
 
     def local(self) -> np.ndarray:
-        rows = self.layout.local(self.inverse)
-        return np.concatenate(
-            [
-                rows[:, :, : self.layout.top],
-                np.take_along_axis(rows, self.layout.own[:, None, :], axis=2)
-                * self.layout.used[:, None, :],
-            ],
-            axis=2,
-        )
-
-
-def _dense_solver(information: Information, free: np.ndarray) -> _DenseSolver:
-    at = np.ix_(free, free)
-    matrix = information.dense()[at]
-    try:
-        np.linalg.cholesky(matrix)
-        positive = True
-    except np.linalg.LinAlgError:
-        positive = False
-    inverse = np.zeros((len(free), len(free)))
-    inverse[at] = np.linalg.inv(matrix)
-    return _DenseSolver(layout=information.layout, inverse=inverse, positive=positive)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ArrowSolver(Solver):
-    layout: Layout
-    free: np.ndarray
-    own: np.ndarray  # inverses of the blocks
-    lever: np.ndarray  # own @ side
-    top: np.ndarray  # the inverse of the Schur complement of the blocks
-    moved: np.ndarray  # the arrow's inverse times the factor
-    core: np.ndarray  # the inverse of diag(sign) + factor' moved
-    factor: np.ndarray
-    positive: bool
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        one = right[:, None] if right.ndim == 1 else right
-        one = one * self.free[:, None]
-        found = _arrow_solve(self.layout, self.own, self.lever, self.top, one)
-        found -= self.moved @ (self.core @ (self.factor.T @ found))
-        return found[:, 0] if right.ndim == 1 else found
-
-    def local(self) -> np.ndarray:
-        k, t = len(self.lever), self.layout.top
-        cross = -self.lever @ self.top
-        corner = np.broadcast_to(self.top, (k, t, t))
-        own = self.own - cross @ self.lever.transpose(0, 2, 1)
-        upper = np.concatenate([corner, cross.transpose(0, 2, 1)], axis=2)
-        whole = np.concatenate([upper, np.concatenate([cross, own], axis=2)], axis=1)
-        moved = self.layout.local(self.moved)
-        whole -= moved @ self.core @ moved.transpose(0, 2, 1)
-        mask = self.layout.local(self.free.astype(float))
-        found: np.ndarray = whole * mask[:, :, None] * mask[:, None, :]
-        return found
-
-
-def _arrow_solve(
-    layout: Layout, own: np.ndarray, lever: np.ndarray, top: np.ndarray, right: np.ndarray
-) -> np.ndarray:
-    mine = layout.gathered(right)
-    first = top @ (right[: layout.top] - np.einsum("kgt,kgc->tc", lever, mine))
-    return layout.joined(first, own @ mine - lever @ first)
-
-
-def _arrow_solver(information: Information, free: np.ndarray) -> _ArrowSolver:
-    layout = information.layout
-    # A parameter that is not free has a row and column of the unit matrix.
-    kept = information.scaled(free.astype(float)).plus_diagonal((~free).astype(float))
-    blocks = kept.blocks.copy()
-    at = np.arange(blocks.shape[1])
-    blocks[:, at, at] += ~layout.used
-    own = np.linalg.inv(blocks)
-    lever = own @ kept.side
-    schur = kept.top - np.einsum("kgt,kgs->ts", kept.side, lever)
-    top = np.linalg.inv(schur)
-    moved = _arrow_solve(layout, own, lever, top, kept.factor)
-    capacity = np.diag(kept.sign) + kept.factor.T @ moved
-    return _ArrowSolver(
-        layout=layout,
-        free=free,
-        own=own,
-        lever=lever,
-        top=top,
-        moved=moved,
-        core=np.linalg.inv(capacity),
-        factor=kept.factor,
-        # Haynsworth: negative eigenvalues of a bordered matrix add up over Schur complements.
-        positive=_negative(blocks) + _negative(schur) + _negative(-capacity)
-        == int((kept.sign > 0).sum()),
-    )
-
-
-def _negative(matrices: np.ndarray) -> int:
-    """How many eigenvalues are below zero."""
-    if matrices.shape[-1] == 0:
-        return 0
-    return int((np.linalg.eigvalsh(matrices) < 0).sum())
+        """Each trial's part of the inverse, ``[k, L, L]`` over its local parameters."""
+        layout = self.layout
+        rows = layout.local(self.inverse)
+        own = np.take_along_axis(rows, layout.own[:, None, :], axis=2) * layout.used[:, None, :]
+        return np.concatenate([rows[:, :, : layout.top], own], axis=2)
 
 
 # Of two random effects with a covariance: variances of both, then the covariance.
