@@ -1,20 +1,167 @@
-"""The demo's cohort folder: images, each trial's own tables and codes, and ``cohort.toml``."""
+"""The demo's cohort folder: phantoms of known volumes, in each trial's own formats and codes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..files import csv_text, write_all, write_bytes
 from . import truth
-from .images import MAKERS, ImagedPerson, imaged_people, reported
+
+if TYPE_CHECKING:
+    from ..phantom.image import PhantomCine
+
+
+PEOPLE_PER_TRIAL = 3
+HEALTHY_PEOPLE = 5
+SLICE_DISTANCE_MM, FRAMES = 10.0, 20
+# LV EDV mL, LV EF %, LV mass g, RV EDV mL, RV EF %.
+TrueVolumes = tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagedPerson:
+    """One imaged participant, with the true volumes at each visit."""
+
+    trial: str
+    participant: str
+    sex: str
+    ethnicity: str
+    age_years: float
+    height_cm: float
+    weight_kg: float
+    arm: str | None
+    death_day: int | None
+    visits: Mapping[str, TrueVolumes]
+    seed: int
+
+
+def _visits(rng: np.random.Generator, effect: float | None) -> dict[str, TrueVolumes]:
+    """True volumes; ``effect`` None is a healthy heart with one visit, else EF points gained."""
+    if effect is None:
+        edv = float(rng.uniform(130, 170))
+        return {
+            "baseline": (edv, float(rng.uniform(57, 66)), edv * 0.68, edv * 1.06, 55.0),
+        }
+    edv, ef = float(rng.uniform(170, 240)), float(rng.uniform(30, 42))
+    mass, rv = float(rng.uniform(120, 160)), float(rng.uniform(140, 180))
+    later = (edv * (0.97 if effect else 1.0), ef + effect + float(rng.normal(0, 1)), mass, rv, 48.0)
+    return {"baseline": (edv, ef, mass, rv, 46.0), truth.FOLLOW_UP: later}
+
+
+def imaged_people(seed: int = 1) -> list[ImagedPerson]:
+    """All participants with images, in order of trial; one of ALPHA died before follow-up."""
+    people = []
+    trials = [*((t.name, t.effect_ef_points) for t in truth.IMAGED_TRIALS), (truth.HEALTHY, None)]
+    for number, (trial, effect) in enumerate(trials):
+        rng = np.random.default_rng([seed, 7, number])
+        count = HEALTHY_PEOPLE if effect is None else PEOPLE_PER_TRIAL
+        for index in range(count):
+            active = index % 2 == 1
+            visits = _visits(rng, None if effect is None else effect * active)
+            died = trial == "ALPHA" and index == count - 1
+            if died:
+                visits.pop(truth.FOLLOW_UP)
+            male = bool(rng.integers(2))
+            height = float(rng.normal(177 if male else 164, 6))
+            people.append(
+                ImagedPerson(
+                    trial=trial,
+                    participant=f"{trial[0]}{index + 1:03d}",
+                    sex="male" if male else "female",
+                    ethnicity=("white", "black", "south-asian", "chinese")[int(rng.integers(4))],
+                    age_years=float(np.round(rng.uniform(45, 75), 1)),
+                    height_cm=round(height, 1),
+                    weight_kg=round(float(rng.normal(25.5, 2.5)) * (height / 100) ** 2, 1),
+                    arm=None if effect is None else ("active" if active else "control"),
+                    death_day=200 if died else None,
+                    visits=visits,
+                    seed=1000 * (number + 1) + index,
+                )
+            )
+    return people
+
+
+def render_visit(person: ImagedPerson, visit: str) -> PhantomCine:
+    """The phantom cine of one visit: every trial has its own orientation and noise."""
+    from ..phantom.image import Bssfp, CineGrid, HeartPhantom, render
+
+    edv, ef, mass, rv_edv, rv_ef = person.visits[visit]
+    number = [*(t.name for t in truth.IMAGED_TRIALS), truth.HEALTHY].index(person.trial)
+    phantom = HeartPhantom(
+        lv_edv_ml=edv,
+        lv_ef_percent=ef,
+        lv_mass_g=mass,
+        rv_edv_ml=rv_edv,
+        rv_ef_percent=rv_ef,
+        heart_rate_bpm=62.0 + 2 * number,
+        seed=person.seed,
+    )
+    # One slice above the base, the cavity, and one or two below the apex.
+    slices = 2 + math.ceil((phantom.length_mm + 10) / SLICE_DISTANCE_MM)
+    grid = CineGrid(
+        slices=slices,
+        slice_distance_mm=SLICE_DISTANCE_MM,
+        thickness_mm=8.0,
+        frames=FRAMES,
+        in_plane_deg=(0.0, 35.0, -20.0, 10.0)[number],
+        apex_first=number == 1,
+    )
+    return render(phantom, grid, Bssfp(snr=(35.0, 28.0, 22.0, 40.0)[number]))
+
+
+def image_files(person: ImagedPerson, visit: str) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The files of one visit in the trial's format, and the image cells of its scans table.
+
+    ALPHA: DICOM, one file per frame; BETA: 4-D NIfTI; GAMMA: a zip of DICOM; DELTA: an ED and an ES
+    volume in NIfTI.
+    """
+    from ..phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es
+
+    cine, name = render_visit(person, visit), f"{person.participant}_{visit}"
+    if person.trial == "BETA":
+        return nifti_4d(cine, name), {"images": f"{name}.nii.gz"}
+    if person.trial == truth.HEALTHY:
+        stem = person.participant
+        cells = {"ed_images": f"{stem}_ED.nii.gz", "es_images": f"{stem}_ES.nii.gz"}
+        return nifti_ed_es(cine, stem), cells
+    header = PhantomHeader(pseudonym=f"{person.trial}-pseudonym-{person.seed}", study=visit)
+    files = dicom_files(cine, header)
+    if person.trial == "ALPHA":
+        folder = f"{person.participant}/{visit}"
+        return {f"{folder}/{name}": data for name, data in files.items()}, {"images": folder}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, data in files.items():
+            # A fixed date: equal demos are equal bytes.
+            archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data)
+    return {f"{name}.zip": buffer.getvalue()}, {"images": f"{name}.zip"}
+
+
+def reported(person: ImagedPerson, visit: str) -> dict[str, Any]:
+    """What the trial's core lab reported: the truth times its own factors."""
+    factors = {t.name: (t.edv_factor, t.esv_factor) for t in truth.TRIALS}
+    edv_factor, esv_factor = factors.get(person.trial, (1.0, 1.0))
+    edv, ef, *_ = person.visits[visit]
+    reported_edv, reported_esv = edv * edv_factor, edv * (1 - ef / 100) * esv_factor
+    return {
+        "reported_lv_edv_ml": round(reported_edv, 1),
+        "reported_lv_esv_ml": round(reported_esv, 1),
+        "reported_lv_ef_percent": round(100 * (1 - reported_esv / reported_edv), 2),
+    }
+
 
 _CDISC = {
     "white": "WHITE",
     "black": "BLACK OR AFRICAN AMERICAN",
-    # The US schemes cannot tell them apart: they become asian-unspecified.
+    # The US schemes do not distinguish them: they become asian-unspecified.
     "south-asian": "ASIAN",
     "chinese": "ASIAN",
 }
@@ -112,63 +259,55 @@ reason = "no reply"
 """
 
 
-def _alpha(person: ImagedPerson) -> dict[str, Any]:
-    return {
-        "SUBJID": person.participant,
-        "AGE": person.age_years,
-        "SEX": person.sex[0].upper(),
-        "RACE": _CDISC[person.ethnicity],
-        "HT_IN": round(person.height_cm / 2.54, 2),
-        "WT": person.weight_kg,
-        "TRT01P": "Drug 10 mg" if person.arm == "active" else "Placebo",
-        "DTHDY": person.death_day,
-    }
+def _participant_row(person: ImagedPerson) -> dict[str, Any]:
+    """A participant in the trial's own columns, units and codes."""
+    male = person.sex == "male"
+    match person.trial:
+        case "ALPHA":
+            return {
+                "SUBJID": person.participant,
+                "AGE": person.age_years,
+                "SEX": person.sex[0].upper(),
+                "RACE": _CDISC[person.ethnicity],
+                "HT_IN": round(person.height_cm / 2.54, 2),
+                "WT": person.weight_kg,
+                "TRT01P": "Drug 10 mg" if person.arm == "active" else "Placebo",
+                "DTHDY": person.death_day,
+            }
+        case "BETA":
+            return {
+                "id": person.participant,
+                "age": person.age_years,
+                "sex": 1 if male else 2,
+                "ethnic_group": _ONS[person.ethnicity],
+                "height": person.height_cm,
+                "weight_lb": round(person.weight_kg / 0.45359237, 1),
+                "group": "A" if person.arm == "active" else "B",
+                "why_no_scan": None,
+            }
+        case "GAMMA":
+            return {
+                "participant": person.participant,
+                "age": person.age_years,
+                "sex": person.sex,
+                "ethnicity": person.ethnicity,
+                "height_m": round(person.height_cm / 100, 3),
+                "weight": person.weight_kg,
+                "arm": person.arm,
+            }
+        case _:
+            return {
+                "eid": person.participant,
+                "age": person.age_years,
+                "sex": 1 if male else 0,
+                "f21000": _UKB[person.ethnicity],
+                "height": person.height_cm,
+                "weight": person.weight_kg,
+                "healthy": 1,
+            }
 
 
-def _beta(person: ImagedPerson) -> dict[str, Any]:
-    return {
-        "id": person.participant,
-        "age": person.age_years,
-        "sex": 1 if person.sex == "male" else 2,
-        "ethnic_group": _ONS[person.ethnicity],
-        "height": person.height_cm,
-        "weight_lb": round(person.weight_kg / 0.45359237, 1),
-        "group": "A" if person.arm == "active" else "B",
-        "why_no_scan": None,
-    }
-
-
-def _gamma(person: ImagedPerson) -> dict[str, Any]:
-    return {
-        "participant": person.participant,
-        "age": person.age_years,
-        "sex": person.sex,
-        "ethnicity": person.ethnicity,
-        "height_m": round(person.height_cm / 100, 3),
-        "weight": person.weight_kg,
-        "arm": person.arm,
-    }
-
-
-def _delta(person: ImagedPerson) -> dict[str, Any]:
-    return {
-        "eid": person.participant,
-        "age": person.age_years,
-        "sex": 1 if person.sex == "male" else 0,
-        "f21000": _UKB[person.ethnicity],
-        "height": person.height_cm,
-        "weight": person.weight_kg,
-        "healthy": 1,
-    }
-
-
-_ROSTERS: Mapping[str, Callable[[ImagedPerson], dict[str, Any]]] = {
-    "ALPHA": _alpha,
-    "BETA": _beta,
-    "GAMMA": _gamma,
-    "DELTA": _delta,
-}
-# A fifth participant of BETA was randomised and never scanned: the account must name why.
+# Another participant of BETA was randomised and never scanned: the flow must name the reason.
 _NEVER_SCANNED = {
     "id": "B099",
     "age": 61.0,
@@ -183,7 +322,7 @@ _NEVER_SCANNED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrueScan:
-    """What one demo scan truly holds."""
+    """The true values of one demo scan."""
 
     trial: str
     participant: str
@@ -201,15 +340,15 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def write_cohort(folder: Path, seed: int = 1) -> Iterator[TrueScan]:
     """Write the cohort below ``folder``, scan by scan; yields each scan's truth when written."""
     people = imaged_people(seed)
-    for trial, maker in MAKERS.items():
+    for trial in (*(t.name for t in truth.IMAGED_TRIALS), truth.HEALTHY):
         own = [person for person in people if person.trial == trial]
-        roster = [_ROSTERS[trial](person) for person in own]
+        roster = [_participant_row(person) for person in own]
         if trial == "BETA":
             roster.append(_NEVER_SCANNED)
         scans = []
         for person in own:
             for visit in person.visits:
-                files, cells = maker(person, visit)
+                files, cells = image_files(person, visit)
                 images = folder / trial / "images"
                 for name, data in files.items():
                     write_bytes(images.joinpath(*name.split("/")), data)

@@ -1,10 +1,10 @@
-"""The demo from end to end: cohort, segment, ranges, effects, and one page that holds the truth."""
+"""The demo from end to end: cohort, segment, ranges, effects, and one page that compares them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from ..files import RECORD_NAME, canonical_json, check_output, write_text
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from . import truth
 from .cohort import TrueScan, write_cohort
-from .table import large_draw, synthetic_measurements, true_limits
+from .truth import large_draw, synthetic_measurements, true_limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ TABLE_NAME = "synthetic_measurements.csv"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One line of the demo's end: a number that was found beside what is true."""
+    """A number that was found, and the true one."""
 
     what: str
     found: str
@@ -44,7 +44,7 @@ class DemoOutcome:
 def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) -> DemoOutcome:
     """Make the cohort, run the three commands, write ``OUT/report.html``; about two minutes."""
     options = {"seed": seed}
-    # Another seed's phantoms have files of the same size: they must not meet in one folder.
+    # Another seed's phantoms have files of the same size: they must not share a folder.
     check_output(out, command="demo", options=options, overwrite=False)
     begun = time.monotonic()
     record = RunRecord(command="demo", format_version=FORMAT_VERSION, options=options, inputs={})
@@ -68,15 +68,11 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
         ("Pooled treatment effect, from measurements", "pool-trials/report.html"),
         ("Pooled treatment effect, from the trials' own reported values", "reported/report.html"),
     )
-    write_text(out / "truth.json", canonical_json([_line(c) for c in comparisons]))
+    write_text(out / "truth.json", canonical_json([asdict(c) for c in comparisons]))
     write_text(out / "report.html", _page(reports, comparisons))
     seconds = time.monotonic() - begun
     write_text(out / RECORD_NAME, record_text(replace(record, run=run_block(seconds=seconds))))
     return DemoOutcome(reports=reports, comparisons=comparisons, seconds=seconds)
-
-
-def _line(comparison: Comparison) -> dict[str, str]:
-    return {"what": comparison.what, "found": comparison.found, "truth": comparison.truth}
 
 
 def _segment(out: Path, workers: int, say: Callable[[str], None]) -> pd.DataFrame:
@@ -184,7 +180,7 @@ def _limit_lines(limits: pd.DataFrame) -> list[Comparison]:
             inside += float(row["ci_low"]) <= target <= float(row["ci_high"])
         lines.append(
             Comparison(
-                what=f"{RANGE_MEASURE}, {sex}, by age band: 90 % intervals that hold the truth",
+                what=f"{RANGE_MEASURE}, {sex}, by age band: 90 % intervals that contain the truth",
                 found=f"{inside} of {total}",
                 truth=f"{0.9 * total:.0f} expected",
             )
@@ -215,19 +211,19 @@ def _page(reports: tuple[tuple[str, str], ...], comparisons: tuple[Comparison, .
         [
             Section("Reports", "reports", (Html(f"<ul>{links}</ul>"),)),
             Section(
-                "Found and true",
+                "Results and true values",
                 "truth",
                 (
                     Table(
-                        title="What was found beside what is true",
+                        title="Results and true values",
                         columns=("Quantity", "Found", "Truth"),
                         rows=tuple((c.what, c.found, c.truth) for c in comparisons),
-                        caption="Phantoms are simpler than hearts: their errors say that the way "
-                        "is sound, not how accurate the model is on people.",
+                        caption="Phantoms are simpler than hearts: these errors show that the "
+                        "pipeline works, not how accurate the model is in patients.",
                     ),
                     Paragraph(
-                        f"The trials' reported values carry each core lab's own factors, drawn "
-                        f"into {TABLE_NAME} and into the cohort's tables."
+                        f"The trials' reported values contain each core lab's own factors, both "
+                        f"in {TABLE_NAME} and in the cohort's tables."
                     ),
                     Bullets(
                         tuple(
@@ -239,5 +235,5 @@ def _page(reports: tuple[tuple[str, str], ...], comparisons: tuple[Comparison, .
                 ),
             ),
         ],
-        notices=("Synthetic: no image and no number on these pages is of a person.",),
+        notices=("Synthetic: no image and no number on these pages comes from a person.",),
     )
