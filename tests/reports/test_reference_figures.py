@@ -40,8 +40,8 @@ def test_every_limit_is_a_mark_and_a_suppressed_one_leaves_a_gap(ranges):
     assert drawn
     assert suppressed
     # Marks are in groups with a clip path; those of the legend and of ticks have none.
-    clipped = re.findall(r'<g clip-path="[^"]+">\s*<use [^>]*style="([^"]*)"', svg)
-    marks = [style for style in clipped if "#eef0f2" not in style]  # the grey fields
+    clipped = re.findall(r'<g clip-path="[^"]+">\s*(<use [^>]*>)', svg)
+    marks = [mark for mark in clipped if "#eef0f2" not in mark]  # without the grey fields
     assert len(marks) == len(drawn)
     ends = {(r["sex"], r["age_low"]) for r in drawn if r["ethnicity"] == "all"}
     assert len(clipped) - len(marks) == len(ends)
