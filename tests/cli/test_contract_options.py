@@ -240,10 +240,9 @@ def test_choices_are_shown_and_others_refused(command: str, option: str, choices
 
 
 def test_the_choices_are_those_of_the_methods() -> None:
-    from cardiometa.statistics.mixed.trial_contrasts import RESIDUALS
-
     from cardiometa.segmentation.packing import LABEL_ORDERS
     from cardiometa.statistics.meta import METHODS
+    from cardiometa.statistics.mixed.sufficient_statistics import RESIDUALS
 
     def choices(record: type[Options], field: str) -> set[Any]:
         return set(next(one.choices for one in options_of(record) if one.field == field))
