@@ -164,7 +164,10 @@ _NO_RESIDUAL = 1e-12
 
 
 def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:
-    """One `Study` for each active arm of the trial against its control.
+    """One `Study` per active arm of the trial against its control.
+
+    Own code, not an OLS of rows (statsmodels): the sums are all that federated pooling has, and
+    arms that cannot be estimated need a reason each.
 
     A comparison that the trial's data cannot give (an empty arm, an arm that a covariate explains
     completely, no residual degrees of freedom, an outcome without variation) has no estimate
