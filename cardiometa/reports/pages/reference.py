@@ -267,9 +267,11 @@ def _lines(rows: Sequence[ReferenceLimit]) -> list[tuple[str, _Age]]:
     return sorted(kept, key=lambda key: (sexes.index(key[0]), key[1][2] or 0.0))
 
 
-def _few_ages(rows: Sequence[ReferenceLimit], lines: list[tuple[str, _Age]]) -> list:
+def _few_ages(
+    rows: Sequence[ReferenceLimit], lines: list[tuple[str, _Age]]
+) -> list[tuple[str, _Age]]:
     """All ages of a sex's curves where there are few, else those at multiples of ten."""
-    kept = []
+    kept: list[tuple[str, _Age]] = []
     for sex in dict.fromkeys(row.sex for row in rows):
         mine = [line for line in lines if line[0] == sex]
         if _is_curve(rows) and len(mine) > _MANY_AGES:

@@ -298,14 +298,16 @@ def trial_influence_table(result: ReferenceRanges) -> Table | None:
         of_measure = [r for r in result.rows if r.measure == measure]
         used += meta_headlines(of_measure)
     pooled = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in used}
-    groups: dict[tuple[str, str, float], list[tuple[float, TrialLimit]]] = {}
+    groups: dict[tuple[str, str, float], list[tuple[float, float, TrialLimit]]] = {}
     for row in result.by_trial:
-        limit = pooled[row.measure, row.sex, row.ethnicity, row.age_low, row.centile]
-        known = limit is not None and row.limit_without is not None
-        if known and row.ethnicity == ALL and row.centile != 50:
-            groups.setdefault((row.measure, row.sex, row.centile), []).append((limit, row))
+        limit, without = pooled[row.measure, row.sex, row.ethnicity, row.age_low, row.centile], None
+        if row.ethnicity == ALL and row.centile != 50:
+            without = row.limit_without
+        if limit is not None and without is not None:
+            key = (row.measure, row.sex, row.centile)
+            groups.setdefault(key, []).append((abs(without - limit), limit, row))
     moved = [
-        max(groups[measure, sex, centile], key=lambda pair: abs(pair[1].limit_without - pair[0]))
+        max(groups[measure, sex, centile], key=lambda move: move[0])[1:]
         for measure in result.measures
         for sex in dict.fromkeys(row.sex for row in result.by_trial if row.measure == measure)
         for centile in result.options.centiles
