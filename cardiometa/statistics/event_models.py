@@ -16,7 +16,7 @@ ties (Efron 1977). The penalty is half the log determinant of the information (H
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
@@ -80,7 +80,7 @@ def maximise(
             step = step / 2.0
         beta, now = beta + step, new
         if np.max(np.abs(step)) < tolerance:
-            covariance = _inverse(now.information)
+            covariance = _solved(now.information, np.eye(len(beta)))
             if covariance is None or (np.diag(now.information) < least).any():
                 return None
             return NewtonFit(
@@ -91,10 +91,6 @@ def maximise(
                 penalised=penalised,
             )
     return None
-
-
-def _inverse(information: np.ndarray) -> np.ndarray | None:
-    return _solved(information, np.eye(len(information)))
 
 
 def _solved(information: np.ndarray, right: np.ndarray) -> np.ndarray | None:
@@ -130,13 +126,12 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, *, penalised: bool = False) -> Ne
     )
     if fit is None:
         return None
-    return NewtonFit(
+    return replace(
+        fit,
         coefficients=fit.coefficients / scale,
         covariance=fit.covariance / np.outer(scale, scale),
         # The penalty is of the information on the user's scale.
         log_likelihood=fit.log_likelihood + (np.log(scale).sum() if penalised else 0.0),
-        steps=fit.steps,
-        penalised=penalised,
     )
 
 
@@ -160,7 +155,6 @@ def _terms(x: np.ndarray, y: np.ndarray, beta: np.ndarray, *, penalised: bool) -
     return LikelihoodTerms(value=value, score=x.T @ residual, information=information)
 
 
-_PENALISED_STEPS_cox = 1000
 _MOST_THIRD_MOMENTS = 5e7
 
 
@@ -270,17 +264,7 @@ def fit_cox(strata: Sequence[RiskSets], *, penalised: bool = False) -> NewtonFit
     scale = np.sqrt(sum((one.x**2).sum(axis=0) for one in strata) / size)
     if (scale == 0).any():
         return None
-    scaled = [
-        RiskSets(
-            x=one.x / scale,
-            at=one.at,
-            last=one.last,
-            first=one.first,
-            final=one.final,
-            share=one.share,
-        )
-        for one in strata
-    ]
+    scaled = [replace(one, x=one.x / scale) for one in strata]
 
     def terms(beta: np.ndarray) -> LikelihoodTerms:
         parts = [partial_likelihood(one, beta, penalised=penalised) for one in scaled]
@@ -293,15 +277,14 @@ def fit_cox(strata: Sequence[RiskSets], *, penalised: bool = False) -> NewtonFit
     fit = maximise(
         terms,
         np.zeros(p),
-        most_steps=_PENALISED_STEPS_cox if penalised else 60,
+        most_steps=_PENALISED_STEPS if penalised else 60,
         penalised=penalised,
     )
     if fit is None:
         return None
-    return NewtonFit(
+    return replace(
+        fit,
         coefficients=fit.coefficients / scale,
         covariance=fit.covariance / np.outer(scale, scale),
         log_likelihood=fit.log_likelihood + (float(np.log(scale).sum()) if penalised else 0.0),
-        steps=fit.steps,
-        penalised=penalised,
     )

@@ -16,8 +16,8 @@ solves a whole block of samples, whose normal equations are one matrix product.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import linalg, special
@@ -334,7 +334,8 @@ def _drawn(rng: np.random.Generator, group: np.ndarray, samples: int) -> np.ndar
     """How often each person is drawn, ``[samples, n]``."""
     n = len(group)
     counts = np.zeros((samples, n))
-    for members in _members(group):
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
         size = len(members)
         drawn = rng.integers(0, size, size=(samples, size))
         drawn += np.arange(samples)[:, None] * size
@@ -351,11 +352,6 @@ def _undetermined(X: np.ndarray, counts: np.ndarray) -> np.ndarray:
     size = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
     unit = gram / np.maximum(size[:, :, None] * size[:, None, :], 1e-300)
     return np.asarray(np.linalg.eigvalsh(unit)[:, 0] < _SINGULAR)
-
-
-def _members(group: np.ndarray) -> Iterator[np.ndarray]:
-    for number in np.unique(group):
-        yield np.flatnonzero(group == number)
 
 
 def _planes(problem: QuantileProblem, counts: np.ndarray) -> np.ndarray:
@@ -457,27 +453,15 @@ def _solved(
 
 
 def _kept(now: _Block, rows: np.ndarray) -> _Block:
-    return _Block(
-        x=now.x[rows],
-        s=now.s[rows],
-        z=now.z[rows],
-        w=now.w[rows],
-        b=now.b[rows],
-        weight=now.weight[rows],
-        target=now.target[rows],
-    )
+    return _Block(**{field.name: getattr(now, field.name)[rows] for field in fields(now)})
 
 
+@np.errstate(all="ignore")
 def _advance(X: np.ndarray, products: np.ndarray, now: _Block, missing: np.ndarray) -> None:
     """One predictor-corrector step of every sample, in place.
 
     Where those taken for granted leave a sample no plane its numbers run away: it is lost as NaN.
     """
-    with np.errstate(all="ignore"):
-        _advance_all(X, products, now, missing)
-
-
-def _advance_all(X: np.ndarray, products: np.ndarray, now: _Block, missing: np.ndarray) -> None:
     p = X.shape[1]
     z_over_x, w_over_s = now.z / now.x, now.w / now.s
     q = 1 / (z_over_x + w_over_s)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -176,12 +176,7 @@ def at_boundary(model: Model, reached: OptimiserState) -> OptimiserState:
         return reached
     parameters[:2][gone] = 0.0
     parameters[2] = 0.0
-    return OptimiserState(
-        parameters=parameters,
-        terms=likelihood_terms(model, parameters),
-        decrement=reached.decrement,
-        steps=reached.steps,
-    )
+    return replace(reached, parameters=parameters, terms=likelihood_terms(model, parameters))
 
 
 def _levenberg_step(
