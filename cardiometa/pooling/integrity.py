@@ -527,7 +527,7 @@ def _stated_counts(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Ite
         away = abs(here - fact.n_randomised)
         more = "more" if here > fact.n_randomised else "fewer"
         sentence = (
-            f"{more} randomised participants than the {fact.n_randomised} stated"
+            f"randomised participants {more} than the {fact.n_randomised} stated"
             if away
             else "as many participants randomised as stated"
         )
