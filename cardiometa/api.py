@@ -271,9 +271,7 @@ class OutputFolder:
     def table(self, name: str) -> pd.DataFrame:
         """A table by its name, ids as text: ``table("effects")``."""
         if name not in self.tables:
-            raise UsageError(
-                f"There is no table {name}.", hint=f"Known are {', '.join(self.tables)}."
-            )
+            raise UsageError(f"No such table: {name}.", hint=f"Known are {', '.join(self.tables)}.")
         return pd.read_csv(self.folder / f"{name}.csv", dtype=_IDS)
 
     def _repr_html_(self) -> str:

@@ -279,11 +279,9 @@ def _parse_rule(name: str, value: Any, where: str) -> tuple[ColumnRule | None, l
     for key, known in (("unit", UNITS.get(kind)), ("scheme", SCHEMES)):
         named = getattr(rule, key)
         if named is not None and (known is None or (key == "scheme" and kind != "ethnicity")):
-            what = {
-                "unit": "this column cannot have a unit",
-                "scheme": "only ethnicity has a scheme",
-            }
-            problems.append(Problem(where=where, what=what[key]))
+            is_unit = key == "unit"
+            fault = "this column cannot have a unit" if is_unit else "only ethnicity has a scheme"
+            problems.append(Problem(where=where, what=fault))
         elif named is not None and known is not None and named not in known:
             fix = f"Use {', '.join(known)}."
             problems.append(Problem(where=where, what=f"unknown {key} {named!r}", fix=fix))

@@ -188,8 +188,7 @@ def lengths_of(nifti: NiftiHeader) -> Lengths:
                 "affine, and the first cannot be that of a short-axis stack.",
                 hint="Correct the header: a wrong voxel size is a wrong volume.",
             )
-        sizes = {"pixdim": _shown(pixdim), "affine": _shown(norms)}
-        flags.append(raised("spacing-conflict", **sizes))
+        flags.append(raised("spacing-conflict", pixdim=_shown(pixdim), affine=_shown(norms)))
     elif not _plausible(pixdim):
         raise ImageError(
             "slice-axis" if _plausible(np.sort(pixdim)) else "pixel-spacing",

@@ -134,7 +134,8 @@ class DicomPlan:
 
     def frame_at(self, phase: int, k: int) -> Frame:
         """The frame of slice ``k`` that represents a phase."""
-        return self.slices[k].frames[self.timing.order[k][self.timing.index[phase, k]]]
+        frame: Frame = self.slices[k].frames[self.timing.order[k][self.timing.index[phase, k]]]
+        return frame
 
     def read(self) -> CineStack:
         """The cine; a frame that cannot be decoded is then seen as missing."""

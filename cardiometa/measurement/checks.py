@@ -8,6 +8,7 @@ Tiers 3 and 5 may ask for a review and never remove a scan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
     yield from _severest(at_apex, ("apex-cut", "apex-at-stack-end"))
 
 
-def _severest(value: float, codes: Sequence[str], **values: float) -> Iterator[Flag]:
+def _severest(value: float, codes: Sequence[str], **values: Any) -> Iterator[Flag]:
     """The flag of the first of the codes, severest first, whose limit the value exceeds."""
     for code in codes:
         if value > limit_of(code):

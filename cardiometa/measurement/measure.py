@@ -208,7 +208,7 @@ def _details(cine: CineStack, curves: _Curves, lv: Extremes) -> dict[str, Any]:
     ed, es = lv.largest, lv.smallest
     rv_edv, rv_esv = (None if np.isnan(v) else float(v) for v in curves.volumes["rv"][[ed, es]])
     myocardium_es = curves.at("myocardium", es)
-    details = {
+    details: dict[str, Any] = {
         "base": basal_end(curves.areas, ed, es),
         "basal_slice_sensitivity": basal_slice_sensitivity(curves.areas, ed, es),
         "lv_mass_at_es_g": None if np.isnan(myocardium_es) else mass_g(myocardium_es),

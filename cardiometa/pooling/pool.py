@@ -55,7 +55,7 @@ from .second_stage.two_stage import (
     total,
 )
 from .sensitivity import delta_rows, influence_rows, tipping_sentence
-from .subgroups.interaction import ModifierSums
+from .subgroups.modifiers import ModifierSums
 from .subgroups.rows import interaction_rows, modifiers_of
 from .subgroups.spline import spline_rows
 
@@ -220,7 +220,8 @@ def pool_trials(
         warnings=(
             warnings_of_rows(table, replace(stage, studies=studies), options),
             [
-                *(text for one in (*splines, *regressions) for text in one.warnings),
+                *(text for one in splines for text in one.warnings),
+                *(text for one in regressions for text in one.warnings),
                 *findings,
                 *filter(None, tipping),
                 *([_IMPUTED] if stage.imputations and both else []),

@@ -64,7 +64,6 @@ class Study:
         """
         estimate, se, note = (None, None, found) if isinstance(found, str) else found
         trial, arm, control = named
-        counts = {"n_control": n[0], "n_active": n[1], "n": n[0] + n[1]}
         return cls(
             trial=trial,
             arm=arm,
@@ -72,7 +71,9 @@ class Study:
             estimate=estimate,
             se=se,
             note=note,
-            **counts,
+            n_control=n[0],
+            n_active=n[1],
+            n=n[0] + n[1],
             **more,
         )
 

@@ -42,7 +42,7 @@ class InferenceUNet(nn.Module):
         self.skip, self.up = nn.ModuleList(), nn.ModuleList()
         for stage in network.up:
             # The part of the convolution that sees the skip, with the bias, and the other one.
-            convolution: nn.Conv2d = stage[0]  # type: ignore[index, assignment]
+            convolution: nn.Conv2d = stage[0]  # type: ignore[index]
             out = convolution.out_channels
             enlarged = convolution.in_channels - out
             weight = convolution.weight.detach()

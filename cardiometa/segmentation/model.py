@@ -113,7 +113,7 @@ class Model:
             network.load_state_dict(state)
         except RuntimeError:
             raise ModelError("The model's weights do not fit the network of its card.") from None
-        speed = {"device": device, "batch": batch, "workers": workers}
+        speed: dict[str, Any] = {"device": device, "batch": batch, "workers": workers}
         order, context = card.label_order(), card.context_slices
         return TorchPredictor(network, order, context_slices=context, views=card.views, **speed)
 
@@ -136,7 +136,7 @@ def parse_quality(block: Any) -> QualityCalibration:
     hint = "Make the block with tests/bench/calibrate_quality.py, or leave it out."
     if not isinstance(block, Mapping) or block.get("kind") != QUALITY_KIND:
         raise ModelError(f"The card's quality block is not of the kind {QUALITY_KIND}.", hint=hint)
-    weights = block.get("weights")
+    weights: Any = block.get("weights")
     numbers = [block.get("intercept"), block.get("clip")]
     if isinstance(weights, Mapping):
         numbers += list(weights.values())

@@ -462,7 +462,7 @@ def _inverse(A: np.ndarray) -> np.ndarray:
     if wrong:
         raise EstimationError(
             "The curves cannot be estimated: the model is not determined by these people.",
-            hint="A group or trial may be nearly empty, or everybody of one age.",
+            hint="A group or trial may be nearly empty, or all its participants of one age.",
         )
     low = np.tril(inverse)
     whole = low + low.T

@@ -23,7 +23,7 @@ METHODS = ("reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe")
 _STEP = 0.2
 _NOTHING = 1e-3
 _CELLS = 200_000
-_DEPENDENT = 1e-8  # the least pivot of scaled columns that are told apart
+_DEPENDENT = 1e-8  # the least pivot of linearly independent scaled columns
 
 
 class _Sums:
@@ -462,7 +462,7 @@ def regress_estimates(
 ) -> MetaRegression | None:
     """Regress estimates ``y`` ``[k]`` with variances ``v`` on ``x`` ``[k, p]`` (with intercept).
 
-    None where the columns cannot be told apart or no degree of freedom is left.
+    None where the columns are linearly dependent or no degree of freedom is left.
     """
     y, v, x = (np.asarray(item, dtype=float) for item in (y, v, x))
     k, p = x.shape

@@ -181,7 +181,7 @@ def _solve_q(y: np.ndarray, v: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def moment_draws(trials: TrialMoments, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means and SDs ``[draws, k]`` of the same trials from other people of theirs (pivots).
+    """Means and SDs ``[draws, k]`` of the same trials with other participants (pivots).
 
     Mean = y - z·s/√n, variance = (n - 1)s²/χ²(n - 1).
     """

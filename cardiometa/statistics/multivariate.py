@@ -133,7 +133,7 @@ class MultivariateFit(LinearFit):
 def fit_parts(parts: Sequence[Part], *, method: str = "reml") -> MultivariateFit:
     """Pool the parts; ``method`` ``reml``, ``ml`` or ``fe`` (tau² = 0).
 
-    LinAlgError where the coefficients cannot be told apart.
+    LinAlgError where the coefficients are not identifiable.
     """
     tau2 = 0.0 if method == "fe" else _best_tau2(parts, restricted=method != "ml")
     information, right, square = _sums(parts, np.array([tau2]))[:3]

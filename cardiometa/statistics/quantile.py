@@ -83,8 +83,8 @@ def _interior_point(
 ) -> tuple[np.ndarray, int]:
     """The coefficients through the dual programme: max y'x with X'x = ``target``, 0 <= x <= 1.
 
-    ``share`` is a guess of the mean of x. With everybody in it the target is (1 - tau)X'1; people
-    known to lie above the plane are taken off it with x = 1, those below with x = 0.
+    ``share`` is a guess of the mean of x. With all participants in it the target is (1 - tau)X'1;
+    those known to lie above the plane are subtracted from it with x = 1, those below with x = 0.
     """
     n = len(y)
     centre, size = float(np.median(y)), float(np.abs(y - np.median(y)).mean()) or 1.0
@@ -271,7 +271,7 @@ def sandwich_covariance(X: np.ndarray, y: np.ndarray, tau: float) -> np.ndarray:
         inverse = np.linalg.inv(H)
     except np.linalg.LinAlgError:
         raise EstimationError(
-            "A quantile curve has no interval: nobody lies near it.",
+            "A quantile curve has no interval: no participant lies near it.",
             hint="Use another method, or fewer groups.",
         ) from None
     return np.asarray(tau * (1 - tau) * inverse @ (X.T @ X) @ inverse)
@@ -286,7 +286,7 @@ def bandwidth(n: int, tau: float, alpha: float = 0.05) -> float:
 
 
 _BAND = 5.0  # standard errors of the plane on each side
-_WIDER = 3.0  # by how much the band grows where somebody outside was misjudged
+_WIDER = 3.0  # by how much the band grows where a participant outside was misjudged
 _TRIES = 4
 _STEPS = 60
 _BOOTSTRAP_BACK_OFF = 0.9995
@@ -346,7 +346,7 @@ def _drawn(rng: np.random.Generator, group: np.ndarray, samples: int) -> np.ndar
 
 
 def _undetermined(X: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """True for samples whose people do not determine every coefficient, ``[samples]``."""
+    """True for samples that do not determine every coefficient, ``[samples]``."""
     p = X.shape[1]
     gram = (counts @ (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)).reshape(-1, p, p)
     size = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))

@@ -492,7 +492,7 @@ def _with_events(
             )
         people["time"] = merged(people, times).astype(float)
         people["outcome"] = people["outcome"].mask(people["time"].isna())
-    unknown = {"visit": "", "visit_day": float("nan"), "baseline": float("nan")}
+    unknown: dict[str, Any] = {"visit": "", "visit_day": float("nan"), "baseline": float("nan")}
     return people.assign(**unknown, scanned=True, came=people["outcome"].notna()), where
 
 

@@ -71,8 +71,9 @@ def cluster_studies(trial: Analysed, options: PoolingOptions) -> list[Study]:
             (n_control, int((arm == name).sum())),
             found if isinstance(found, str) else found[0],
         )
-        given = {} if isinstance(found, str) else {"df": found[1], "residual_sd": found[2]}
-        studies.append(replace(study, **given))
+        if not isinstance(found, str):
+            study = replace(study, df=found[1], residual_sd=found[2])
+        studies.append(study)
     return studies
 
 

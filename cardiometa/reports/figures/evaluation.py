@@ -85,7 +85,8 @@ def scope_words(scope: str) -> str:
 
 def figures_of(result: EvaluationResult) -> dict[str, Figure]:
     """Every figure by the name of its file, in the order of the page."""
-    several = len({row.scope for row in [*result.agreement, *result.overlap]}) > 1
+    scopes = {row.scope for row in result.agreement} | {row.scope for row in result.overlap}
+    several = len(scopes) > 1
     figures: dict[str, Figure] = {}
 
     def add(stem: str, scope: str, figure: Figure) -> None:
@@ -195,8 +196,9 @@ def _dice_by_group(result: EvaluationResult, rows: Sequence[OverlapSummary], sco
             y = places[row.group_by, row.group] + 0.22 * ((len(structures) - 1) / 2 - number)
             if row.ci_low is not None and row.ci_high is not None:
                 panel.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=1.4)
-            style = {"marker": "osD"[number % 3], "color": colour, "markersize": 3.6}
-            panel.plot([row.mean], [y], **style)
+            if row.mean is not None:
+                style: dict[str, Any] = {"marker": "osD"[number % 3], "color": colour}
+                panel.plot([row.mean], [y], markersize=3.6, **style)
         for number, structure in enumerate(structures):
             style = {"marker": "osD"[number % 3], "color": _STRUCTURE_COLOURS[structure]}
             panel.plot([], [], markersize=4, label=STRUCTURE_NAMES[structure], **style)
@@ -260,8 +262,8 @@ def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
 
 def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> None:
     """A text at the right of the plot, at the height of a value."""
-    place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
-    panel.annotate(text, (x, y), color=colour, **place)
+    where = ("axes fraction", "data")
+    panel.annotate(text, (x, y), xycoords=where, va="center", fontsize=8, color=colour)
 
 
 def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:
@@ -315,7 +317,7 @@ def _groups(row: AgreementRow, judged: Sequence[EquivalenceRow]) -> Figure:
         panel.axvspan(-margin, margin, color=PALETTE[2], alpha=0.12, linewidth=0)
         panel.axvline(0, color=SOFT, linewidth=0.5)
         for r in rows:
-            if r.ci_low is None or r.ci_high is None:
+            if r.estimate is None or r.ci_low is None or r.ci_high is None:
                 continue
             y, colour = places[r.group_by, r.group], _COLOURS.get(r.result, INK)
             panel.plot([r.ci_low, r.ci_high], [y, y], color=colour, linewidth=1.4)

@@ -471,13 +471,13 @@ def draw_comparison(result: PoolingResult, arm: str) -> Drawing:
             ForestRow(
                 label=name,
                 kind=kinds[source, bool(trial)],
-                estimate=row.estimate,
-                ci_low=row.ci_low,
-                ci_high=row.ci_high,
+                estimate=found.estimate,
+                ci_low=found.ci_low,
+                ci_high=found.ci_high,
                 indent=1,
             )
             for source, name in names.items()
-            if (row := pairs[trial].get(source)) is not None
+            if (found := pairs[trial].get(source)) is not None
         ]
     decimals = decimals_of(result) + 1
     foot = "; ".join(

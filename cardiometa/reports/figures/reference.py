@@ -209,13 +209,14 @@ def _limit_line(
     for (x, row), (after, following) in pairwise(known):
         if after - x == 1:
             alpha = 1.0 if row.ethnicity == ALL else 0.7
-            limits = [row.limit, following.limit]
+            limits: list[Any] = [row.limit, following.limit]
             panel.plot([x + offset, after + offset], limits, alpha=alpha, **line)
     for x, row in known:
         if row.ci_low is not None and row.ci_high is not None:
             ends = [row.ci_low, row.ci_high]
             panel.plot([x + offset] * 2, ends, **{**line, "linewidth": 0.9})
-        panel.plot([x + offset], [row.limit], markeredgewidth=0, **{**style, "linewidth": 1.2})
+        limits = [row.limit]
+        panel.plot([x + offset], limits, markeredgewidth=0, **{**style, "linewidth": 1.2})
 
 
 # ------------------------------------------------------------------ centile curves

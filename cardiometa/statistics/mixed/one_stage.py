@@ -325,7 +325,7 @@ def fit_one_stage(
     With the basis `CORRELATED` D is any covariance of two random effects, found through its root.
     ``common_effect`` keeps D at zero; ``held`` are residual variances taken as known. Every trial
     needs residual degrees of freedom of its own.
-    Raises ArithmeticError where the fixed effects cannot be told apart.
+    Raises ArithmeticError where the fixed effects are not identifiable.
     """
     data = pad_trials(blocks, residual=residual, restricted=restricted)
     model = Model(data=data, basis=basis, restricted=restricted)
