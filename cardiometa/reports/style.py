@@ -78,7 +78,7 @@ MINUS, DASH = "−", "–"
 
 
 def shown(value: float | None, decimals: int = 1) -> str:
-    """``-3.14`` as ``−3.1``: a true minus, no ``−0.0``; a dash where there is not a number."""
+    """``-3.14`` as ``−3.1``: a true minus, no ``−0.0``; a dash for a missing value."""
     if value is None or not math.isfinite(value):
         return DASH
     text = f"{value:.{decimals}f}"
