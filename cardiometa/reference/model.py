@@ -260,12 +260,20 @@ class _Entry:
     }
 
 
+_MOST_SEGMENTS = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Function(AgeFunction):
     """A named function of age."""
 
     __pydantic_config__: ClassVar[Any] = _Entry.__pydantic_config__
     name: str
+
+    def __post_init__(self) -> None:
+        # More knots than any fit has would take all memory at the first score.
+        if not 0 <= self.segments <= _MOST_SEGMENTS:
+            raise ValueError(f"segments is not between 0 and {_MOST_SEGMENTS}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,7 @@ def test_mixed_garbage_around_a_cine_is_counted_and_left_out(tmp_path):
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(ImageError, match="are not there") as caught:
+    with pytest.raises(ImageError, match="were not found") as caught:
         read(tmp_path / "jane_doe_1952")
     assert "jane" not in str(caught.value)
 

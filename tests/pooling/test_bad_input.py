@@ -262,9 +262,9 @@ def test_levels_with_few_events_hide_their_trial_s_other_levels_too():
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ({"mace": 2}, EVENT, "no event"),
+        ({"mace": 2}, EVENT, "not a valid event indicator"),
         ({"day": -4.0}, HAZARD, "before randomisation"),
-        ({"mace": "perhaps"}, HAZARD, "no event"),
+        ({"mace": "perhaps"}, HAZARD, "not a valid event indicator"),
     ],
 )
 def test_cells_that_are_no_event_or_time(change, options, words):

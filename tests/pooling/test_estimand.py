@@ -157,5 +157,5 @@ def test_an_outcome_of_ones_own_needs_its_bad_end():
 
 
 def test_an_event_has_no_estimand():
-    with pytest.raises(UsageError, match="not of an event"):
+    with pytest.raises(UsageError, match="events are known for all participants"):
         PoolingOptions(outcome="died", effect="odds-ratio", estimand="worst-rank")

@@ -138,7 +138,7 @@ def test_a_level_with_one_person_is_left_out_and_listed():
 
 
 def test_refusals():
-    with pytest.raises(UsageError, match="rising"):
+    with pytest.raises(UsageError, match="increasing"):
         options("age", age_bands=(60.0, 40.0))
     with pytest.raises(UsageError, match="--by"):
         options("age", effect="risk-ratio")

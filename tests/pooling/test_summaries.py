@@ -86,7 +86,7 @@ def test_every_wrong_row_is_named():
     uneven = {"trial": ["a"], "estimate": [1.0], "ci_low": [0.0], "ci_high": [9.0]}
     assert "uneven" in refused(uneven, PoolingOptions())
     outside = {"trial": ["a"], "estimate": [10.0], "ci_low": [0.0], "ci_high": [9.0]}
-    assert "does not hold" in refused(outside, PoolingOptions())
+    assert "do not contain their estimate" in refused(outside, PoolingOptions())
     part = {"trial": ["a"], "estimate": [1.0], "se": [1.0], "n": [2.5]}
     assert "whole number" in refused(part, PoolingOptions())
 
