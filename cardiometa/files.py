@@ -362,7 +362,7 @@ def check_csv(out: Path, source: Path, *, overwrite: bool) -> None:
 # ------------------------------------------------------------------ output folders
 
 RECORD_NAME = "cardiometa.json"
-STALE_NAME = "stale.json"  # of `commands.outdated`: the output's input has changed since
+STALE_NAME = "stale.json"  # of `privacy.withdrawal`: the output's input has changed since
 LOCK_PREFIX = ".cardiometa."  # of `locking`; these files are not part of the output
 WRITING = {"state": "writing"}  # the run block of a record whose files are not all in place
 

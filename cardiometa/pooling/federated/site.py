@@ -219,7 +219,6 @@ def _read_modifier(item: Mapping[str, Any]) -> ModifierSums:
         sums=tuple(_read_sums(part) for part in item["trials"]),
         counts=counts,
         left_out=(),
-        unknown=0,
         banded=bool(item["banded"]),
     )
 

@@ -31,7 +31,7 @@ class ModifierSums:
     ``levels`` are empty for a number; the first is the reference. ``sums`` has a trial's columns:
     its nuisance, then ``value`` or ``level:<name>`` of each level it has, and the outcome.
     ``counts`` are participants by (trial, level, arm), level ``""`` for a number; ``left_out`` are
-    (trial, level) cells with too few of them; ``unknown`` counts those without a value;
+    (trial, level) cells with too few of them;
     ``members`` are the rows used, by (trial, arm), where the rows are here; of events ``own`` are
     the modifier's columns of these rows, by trial.
     """
@@ -43,7 +43,6 @@ class ModifierSums:
     sums: tuple[ArmSums, ...]
     counts: Mapping[tuple[str, str, str], int]
     left_out: tuple[tuple[str, str], ...]
-    unknown: int
     banded: bool = False
     members: Mapping[tuple[str, str], frozenset[object]] = field(default_factory=dict)
     own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -100,10 +99,8 @@ def modifier_sums(
     counts: dict[tuple[str, str, str], int] = {}
     members: dict[tuple[str, str], frozenset[object]] = {}
     own: dict[str, pd.DataFrame] = {}
-    unknown = 0
     for trial in trials:
         part = _known_rows(trial, known, arm, options)
-        unknown += len(both_arms(trial, arm, options.control)) - len(part)
         sizes = part["arm"].value_counts()
         if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < least:
             continue
@@ -119,7 +116,6 @@ def modifier_sums(
         sums=tuple(chosen),
         counts=counts,
         left_out=(),
-        unknown=unknown,
         members=members,
         own=own if options.effect in EVENTS else {},
     )
@@ -196,10 +192,8 @@ def _of_levels(
     chosen: list[tuple[Analysed, pd.DataFrame, list[str]]] = []
     counts: dict[tuple[str, str, str], int] = {}
     left_out: list[tuple[str, str]] = []
-    unknown = 0
     for trial in trials:
         part = _known_rows(trial, known, arm, options)
-        unknown += len(both_arms(trial, arm, options.control)) - len(part)
         own = values.loc[part.index]
         table = pd.crosstab(own, part["arm"]).reindex(columns=[options.control, arm], fill_value=0)
         enough = table.min(axis=1) >= least
@@ -232,7 +226,6 @@ def _of_levels(
         sums=tuple(sums),
         counts=counts,
         left_out=tuple(left_out),
-        unknown=unknown,
         banded=order is not None,
         members=members,
         own=indicators if options.effect in EVENTS else {},
