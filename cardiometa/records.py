@@ -6,7 +6,7 @@ slice, row, column. This module imports numpy and the standard library alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Level = Literal["info", "review", "reject"]
 Status = Literal["ok", "review", "failed"]
+Severity = Literal["serious", "note"]
 
 BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY = 0, 1, 2, 3
 SEXES = ("male", "female")
@@ -294,7 +295,8 @@ class CohortTable:
     ``measures`` the measure columns present; ``conventions`` the facts that must not be mixed
     (model_id, model_sha256, papillary, bsa_formula, sequence), each with the values met;
     ``exclusions`` what reading left out (failed scans …), whose rows are in ``unused``, because
-    the participant's arm stays true; ``warnings`` sentences for the report.
+    the participant's arm stays true; ``warnings`` sentences for the report (`SeriousWarning`, or
+    plain strings: notes).
     """
 
     rows: pd.DataFrame
@@ -305,6 +307,30 @@ class CohortTable:
     exclusions: tuple[Exclusion, ...] = ()
     warnings: tuple[str, ...] = ()
     unused: pd.DataFrame | None = None
+
+
+# ------------------------------------------------------------------ warnings
+
+
+class SeriousWarning(str):
+    """A warning that can change what a result means; a plain string among warnings is a note.
+
+    Serious ones are printed whatever ``--quiet`` and come first on the page and in ``--json``.
+    It is a string, so that it goes wherever sentences go; f-strings and ``+`` make a note of it.
+    """
+
+    __slots__ = ()
+
+
+def severity(warning: str) -> Severity:
+    """``serious`` or ``note``."""
+    return "serious" if isinstance(warning, SeriousWarning) else "note"
+
+
+def serious_first(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Each warning once, the serious ones first, otherwise in the order given."""
+    ordered = sorted(warnings, key=lambda one: severity(one) == "note")
+    return tuple(dict.fromkeys(ordered))
 
 
 # ------------------------------------------------------------------ reports
