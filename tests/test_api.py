@@ -166,7 +166,7 @@ def test_ranges_give_the_command_s_limits(
     assert output.command == "reference-ranges"
     assert output.report.is_file()
     assert len(output.table("reference_ranges")) == len(ranges.limits)
-    with pytest.raises(UsageError, match="no table limits"):
+    with pytest.raises(UsageError, match="No such table: limits"):
         output.table("limits")
 
 

@@ -129,7 +129,7 @@ class Bench:
         else:
             # Before the program has begun to listen, the system ends it.
             allowed |= {130, -getattr(signal, kind)}
-            if ended.code == 130 and "stopped" not in ended.text:
+            if ended.code == 130 and "Stopped." not in ended.text:
                 yield f"it does not say that it was stopped: {ended.text[-300:]}"
         if ended.code not in allowed:
             yield f"exit {ended.code}: {ended.text[-300:]}"

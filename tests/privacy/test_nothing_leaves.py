@@ -107,7 +107,7 @@ def test_one_scan_and_folders_named_after_people(phantom: PhantomCine, bench: Be
     shutil.copytree(single, tree / "ALPHA" / SECRETS["patient_id"] / "baseline")
     for command in (("check", tree), ("segment", tree, "--out", out / "tree")):
         refused = bench.run(*command, code=3)
-        assert "the person" in refused.text
+        assert "the patient's name, id or birth date" in refused.text
     assert not (out / "tree").exists()
     key = write(bench.top / "key" / "pseudonyms.key", KEY)
     keyed = ("--pseudonymise", key)
