@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..cohort.plausibility import LIMITS
 from ..errors import Problem, TableError
 from ..records import CohortTable
 from .endpoint.analysis_set import compared
@@ -23,15 +24,9 @@ from .endpoint.columns import covariate_numbers, known_text, number_column, text
 from .options import EVENTS, PoolingOptions
 from .results import IntegrityRow, natural
 
-# What an adult heart can be; a value beyond is an error of unit or of reading more often than not.
+_BOUNDED = ("lv_edv_ml", "lv_esv_ml", "lv_ef_percent", "lv_mass_g")
 PLAUSIBLE = {
-    "lv_edv_ml": (30.0, 700.0),
-    "lv_esv_ml": (5.0, 650.0),
-    "lv_ef_percent": (5.0, 85.0),
-    "lv_mass_g": (25.0, 600.0),
-    "rv_edv_ml": (30.0, 700.0),
-    "rv_esv_ml": (5.0, 650.0),
-    "rv_ef_percent": (5.0, 85.0),
+    name: LIMITS[name].plausible for name in (*_BOUNDED, "rv_edv_ml", "rv_esv_ml", "rv_ef_percent")
 }
 _EF_POINTS = 1.0  # pooling.md section 6: EF = SV / EDV within 1 %
 _SV_ML = 1.0
