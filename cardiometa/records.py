@@ -296,7 +296,9 @@ class CohortTable:
     (model_id, model_sha256, papillary, bsa_formula, sequence), each with the values met;
     ``exclusions`` what reading left out (failed scans …), whose rows are in ``unused``, because
     the participant's arm stays true; ``warnings`` sentences for the report (`SeriousWarning`, or
-    plain strings: notes).
+    plain strings: notes). ``notices`` says how the table was understood: format, columns, what
+    was left out; they are printed and reported. ``columns`` has the user's name of each harmonised
+    column that has another one.
     """
 
     rows: pd.DataFrame
@@ -307,6 +309,13 @@ class CohortTable:
     exclusions: tuple[Exclusion, ...] = ()
     warnings: tuple[str, ...] = ()
     unused: pd.DataFrame | None = None
+    notices: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def name_of(self, column: str) -> str:
+        """The name in ``rows`` of a column that the user calls ``column``."""
+        own = {theirs: ours for ours, theirs in self.columns.items()}
+        return column if column in self.rows else own.get(column, column)
 
 
 # ------------------------------------------------------------------ warnings

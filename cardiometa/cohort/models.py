@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ..options import Option, Options
+from ..options import Conflict, Needs, Option, Options, is_given, options_of
 from ..records import ScanKey, ScanSource
 
 if TYPE_CHECKING:
@@ -199,19 +200,58 @@ class CohortTables:
 
 
 _COLUMNS = "Columns of the table"
+_FORMAT = "Format of the table"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableOptions(Options):
+class TableFormat(Options):
+    """How the cells of a file are to be read; None is found out from the file, and reported."""
+
+    decimal: Annotated[
+        Literal[".", ","] | None,
+        Option(help="Decimal sign of numbers (default: found in the cells).", group=_FORMAT),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        Option(help="Encoding of a text file, such as utf-8 or cp1252.", group=_FORMAT),
+    ] = None
+    separator: Annotated[
+        str | None, Option(help="Sign between the cells of a text file, or tab.", group=_FORMAT)
+    ] = None
+    sheet: Annotated[str | None, Option(help="Sheet of a spreadsheet.", group=_FORMAT)] = None
+
+    def other_problems(self) -> list[str]:
+        """An encoding that Python does not know, a separator of several signs."""
+        problems = []
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError:
+                problems.append(f"--encoding {self.encoding} is not known. For example utf-8.")
+        if self.separator is not None and len(self.separator) != 1 and self.separator != "tab":
+            problems.append(f"--separator {self.separator} is not a single sign, or tab.")
+        return problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions(TableFormat):
     """How to read a table for the statistics commands.
 
-    ``trial`` … ``visit_day`` name the user's columns (None: the harmonised name, where there is
-    one); ``columns`` is the ``[columns]`` table of ``--config``; ``numeric`` are further columns
-    that the command needs as numbers (covariates, ``--baseline``, ``--time``); ``status`` ``ok``
-    excludes the rows marked for review.
+    ``trial`` … ``visit_day`` name the user's columns (None: the harmonised name or a usual one,
+    where exactly one column fits); ``columns`` is the ``[columns]`` table of ``--config``;
+    ``numeric`` are further columns that the command needs as numbers (covariates, ``--baseline``,
+    ``--time``); ``status`` ``ok`` excludes the rows marked for review.
+
+    ``needed`` are the columns that the analysis uses, by harmonised or own name; None is all of
+    them. A recognised column that is not among them is left out, with a notice, where its cells
+    cannot be understood. Where ``trial`` is needed, a table without a trial column is refused
+    unless ``single_trial`` names its trial.
     """
 
     trial: Annotated[str | None, Option(help="Column of the trial.", group=_COLUMNS)] = None
+    single_trial: Annotated[
+        str | None, Option(help="All rows are of this one trial.", group=_COLUMNS, metavar="NAME")
+    ] = None
     participant: Annotated[
         str | None, Option(help="Column of the participant id.", group=_COLUMNS)
     ] = None
@@ -227,3 +267,17 @@ class TableOptions(Options):
     columns: Mapping[str, Any] = field(default_factory=dict)
     numeric: tuple[str, ...] = ()
     status: Literal["all", "ok"] = "all"
+    needed: tuple[str, ...] | None = None
+
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Conflict({"trial": is_given}, {"single_trial": is_given}),
+    )
+
+    def document(self) -> dict[str, Any]:
+        """What decides how the table is read, for the record of a run."""
+        names = [one.field for one in options_of(type(self))]
+        given = {name: getattr(self, name) for name in names}
+        return {
+            "columns": self.columns,
+            "column_names": {name: value for name, value in given.items() if value is not None},
+        }

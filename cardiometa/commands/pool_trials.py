@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -183,13 +183,10 @@ class PoolRequest:
 
     def document(self) -> dict[str, Any]:
         """Everything that decides the result; no path, because it may contain a name."""
-        read = asdict(self.table_options)
-        read.pop("numeric")
         also = self.also_summaries
         return {
             **self.options.document(),
-            "columns": read.pop("columns"),
-            "column_names": {name: value for name, value in read.items() if value is not None},
+            **self.table_options.document(),
             "sites": sorted(map(sha256_file, self.sites)),
             "also_summaries": None if also is None else sha256_file(also),
             "plan_sha256": self.plan_sha256,

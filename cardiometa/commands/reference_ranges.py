@@ -166,16 +166,11 @@ def _stated_rules(table: Path) -> str:
 
 def _result_options(request: ReferenceRequest) -> dict[str, Any]:
     """Everything asked for that decides the result; no path, because it may contain a name."""
-    read = asdict(request.table_options)
     options = asdict(request.options)
     options.pop("quick")  # a setting of refits, not an option
-    columns = read.pop("columns")
-    for name in ("numeric", "status"):  # both follow from the options above
-        read.pop(name)
     return {
         **options,
-        "columns": columns,
-        "column_names": {name: value for name, value in read.items() if value is not None},
+        **request.table_options.document(),
         "plan_sha256": request.plan_sha256,
         "departures_from_plan": list(request.departures),
     }
