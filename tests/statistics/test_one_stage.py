@@ -181,7 +181,7 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
     model = Model(data=fit.data, basis=fit.basis, restricted=True)
     at = np.concatenate([fit.theta, fit.variances])
     here = likelihood_terms(model, at)
-    observed = here.observed.dense()
+    observed = here.observed
     step = 1e-4 * np.maximum(at, 0.1)
     for r in range(len(at)):
         if r == 0 and fit.at_zero[0]:

@@ -159,8 +159,9 @@ def model_block(
     return trial_block(sums.trial, list(sums.arms.values()), maps, columns, residual=residual)
 
 
-# Less than this share of the outcome's sum of squares left over is rounding, not variation.
-_NO_RESIDUAL = 1e-12
+# Less than this share of the outcome's sum of squares left over is rounding, not variation: ten
+# times the share at which the sums of an arm take a column as explained by the others.
+_NO_RESIDUAL = 10 * ALIAS_TOLERANCE
 
 
 def effects_of_trial(sums: ArmSums) -> tuple[Study, ...]:

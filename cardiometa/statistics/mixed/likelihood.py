@@ -1,162 +1,85 @@
 """The likelihood of one-stage Gaussian models at one value of the parameters, and its derivatives.
 
-Score and information as in ``pooling.md`` 7.2 and 7.3, with what Kenward-Roger needs of them. A
-trial's residual variances meet those of other trials through the common fixed effects alone, so the
-information is an arrow (few common parameters, a small block for each trial) plus terms of the rank
-of the fixed effects. It is solved as a dense matrix: time grows with the cube of the number of
-residual variances, seconds for 300.
+Score and information as in ``pooling.md`` 7.2 and 7.3, with what Kenward-Roger needs of them. The
+information is a dense matrix: time grows with the cube of the number of residual variances, one
+Cholesky factor a step (a second for 600).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 from .sufficient_statistics import PaddedTrials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Which parameters are common and which a trial's own.
+    """Where a trial's parameters (thetas, then its residual variances) are among all.
 
-    The first ``top`` are common; ``own`` ``[k, g]`` numbers the trials' own where ``used``.
+    ``numbers`` ``[k, L]`` where ``used`` ``[k, L]``; ``size`` R is the number of all.
     """
 
-    top: int
-    own: np.ndarray
+    numbers: np.ndarray
     used: np.ndarray
     size: int
 
-    def gathered(self, values: np.ndarray) -> np.ndarray:
-        """Rows of ``values`` ``[R, ...]`` of each trial's own parameters, zero where unused."""
-        found: np.ndarray = values[self.own]
-        found[~self.used] = 0.0
-        return found
-
-    def joined(self, top: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Rows ``[R, ...]`` from the common ones and each trial's ``[k, g, ...]``."""
-        values = np.zeros((self.size, *top.shape[1:]))
-        values[: self.top] = top
-        values[self.own[self.used]] = own[self.used]
-        return values
-
     def summed(self, local: np.ndarray) -> np.ndarray:
-        """``local`` ``[k, top + g, ...]`` of all trials together, ``[R, ...]``."""
-        return self.joined(local[:, : self.top].sum(axis=0), local[:, self.top :])
+        """``local`` ``[k, L, ...]`` of all trials together, ``[R, ...]``."""
+        total = np.zeros((self.size, *local.shape[2:]))
+        np.add.at(total, self.numbers[self.used], local[self.used])
+        return total
 
-    def local(self, values: np.ndarray) -> np.ndarray:
-        """``values`` ``[R, ...]`` as each trial sees them, ``[k, top + g, ...]``."""
-        k = len(self.own)
-        top = np.broadcast_to(values[: self.top], (k, self.top, *values.shape[1:]))
-        return np.concatenate([top, self.gathered(values)], axis=1)
+    def matrix(self, local: np.ndarray) -> np.ndarray:
+        """The trials' ``local`` ``[k, L, L]`` in one matrix ``[R, R]``."""
+        total = np.zeros((self.size, self.size))
+        both = self.used[:, :, None] & self.used[:, None, :]
+        np.add.at(total, (self.numbers[:, :, None], self.numbers[:, None, :]), local * both)
+        return total
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Information:
-    """``arrow + factor diag(sign) factor'``, sign ±1; symmetric ``[R, R]``.
-
-    ``top`` ``[t, t]``, ``side`` ``[k, g, t]`` and ``blocks`` ``[k, g, g]`` are the arrow.
-    """
-
-    layout: Layout
-    top: np.ndarray
-    side: np.ndarray
-    blocks: np.ndarray
-    factor: np.ndarray
-    sign: np.ndarray
-
-    def scaled(self, by: np.ndarray) -> Information:
-        """Rows and columns times ``by`` ``[R]``."""
-        t, own = self.layout.top, self.layout.gathered(by)
-        return replace(
-            self,
-            top=self.top * np.outer(by[:t], by[:t]),
-            side=self.side * own[:, :, None] * by[:t],
-            blocks=self.blocks * own[:, :, None] * own[:, None, :],
-            factor=self.factor * by[:, None],
-        )
-
-    def turned(self, by: np.ndarray, plus: np.ndarray) -> Information:
-        """``J' I J + plus`` where ``by`` and ``plus`` ``[c, c]`` are of the first common ones."""
-        c, t = len(by), self.layout.top
-        whole, more = np.eye(t), np.zeros((t, t))
-        whole[:c, :c], more[:c, :c] = by, plus
-        factor = self.factor.copy()
-        factor[:t] = whole.T @ factor[:t]
-        return replace(
-            self,
-            top=whole.T @ self.top @ whole + more,
-            side=self.side @ whole,
-            factor=factor,
-        )
-
-    def plus_diagonal(self, values: np.ndarray) -> Information:
-        """With ``values`` ``[R]`` added to the diagonal."""
-        blocks = self.blocks.copy()
-        at = np.arange(blocks.shape[1])
-        blocks[:, at, at] += self.layout.gathered(values)
-        return replace(self, top=self.top + np.diag(values[: self.layout.top]), blocks=blocks)
-
-    def diagonal(self) -> np.ndarray:
-        """The diagonal ``[R]``."""
-        own = np.diagonal(self.blocks, axis1=1, axis2=2)
-        whole: np.ndarray = self.layout.joined(np.diag(self.top), own)
-        found: np.ndarray = whole + self.factor**2 @ self.sign
+    def blocks(self, matrix: np.ndarray) -> np.ndarray:
+        """Each trial's part of ``matrix`` ``[R, R]``: ``[k, L, L]``, zero where not used."""
+        both = self.used[:, :, None] & self.used[:, None, :]
+        found: np.ndarray = matrix[self.numbers[:, :, None], self.numbers[:, None, :]] * both
         return found
 
-    def dense(self) -> np.ndarray:
-        """The matrix itself."""
-        layout, t = self.layout, self.layout.top
-        matrix: np.ndarray = (self.factor * self.sign) @ self.factor.T
-        matrix[:t, :t] += self.top
-        trial, group = np.nonzero(layout.used)
-        number = layout.own[trial, group]
-        matrix[number, :t] += self.side[trial, group]
-        matrix[:t, number] += self.side[trial, group].T
-        for other in range(layout.own.shape[1]):
-            both = layout.used[trial, other]
-            first, second = number[both], layout.own[trial[both], other]
-            matrix[first, second] += self.blocks[trial[both], group[both], other]
-        return matrix
 
-    def solver(self, free: np.ndarray) -> Solver:
-        """The inverse over the ``free`` ``[R]`` parameters; LinAlgError where it is singular."""
-        at = np.ix_(free, free)
-        matrix = self.dense()[at]
-        try:
-            np.linalg.cholesky(matrix)
-            positive = True
-        except np.linalg.LinAlgError:
-            positive = False
-        inverse = np.zeros((len(free), len(free)))
-        inverse[at] = np.linalg.inv(matrix)
-        return Solver(layout=self.layout, inverse=inverse, positive=positive)
+def turned(matrix: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """``J' M J`` for ``by`` ``[c, c]``, the derivatives of the first ``c`` parameters."""
+    found = matrix.copy()
+    c = len(by)
+    found[:c] = by.T @ found[:c]
+    found[:, :c] = found[:, :c] @ by
+    return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Solver:
-    """The ``inverse`` ``[R, R]`` of an `Information` over its free parameters, else zero.
+    """The inverse of a symmetric ``matrix`` ``[R, R]`` over its ``free`` ``[R]`` parameters.
 
-    ``positive`` where the information of these parameters is positive definite.
+    Elsewhere it is zero. ``positive`` where that part of the matrix is positive definite.
     """
 
-    layout: Layout
-    inverse: np.ndarray
-    positive: bool
+    def __init__(self, matrix: np.ndarray, free: np.ndarray) -> None:
+        self._free, self._part = free, matrix[np.ix_(free, free)]
+        self._factor: Any = None
+        try:
+            self._factor = cho_factor(self._part, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            self.positive = False
+        else:
+            self.positive = True
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """``inverse @ right``, ``right`` ``[R]`` or ``[R, c]``."""
-        found: np.ndarray = self.inverse @ right
+        """``inverse @ right``, ``right`` ``[R]`` or ``[R, c]``; LinAlgError where singular."""
+        found = np.zeros(right.shape)
+        if self.positive:
+            found[self._free] = cho_solve(self._factor, right[self._free], check_finite=False)
+        else:
+            found[self._free] = np.linalg.solve(self._part, right[self._free])
         return found
-
-    def local(self) -> np.ndarray:
-        """Each trial's part of the inverse, ``[k, L, L]`` over its local parameters."""
-        layout = self.layout
-        rows = layout.local(self.inverse)
-        own = np.take_along_axis(rows, layout.own[:, None, :], axis=2) * layout.used[:, None, :]
-        return np.concatenate([rows[:, :, : layout.top], own], axis=2)
 
 
 # Of two random effects with a covariance: variances of both, then the covariance.
@@ -183,16 +106,17 @@ class LikelihoodTerms:
     """Everything of the likelihood at one value of the parameters.
 
     Local parameters of a trial are the thetas, then its residual groups. ``score`` ``[R]`` is of
-    log-likelihood; ``expected`` and ``observed`` its information; ``p_r`` ``[R, p, p]`` and
-    ``q_rs`` ``[k, L, L, p, p]`` (same trial only) the terms of ``pooling.md`` 7.3.
+    log-likelihood; ``expected`` and ``observed`` ``[R, R]`` its information; ``p_r`` ``[R, p, p]``
+    and ``q_rs`` ``[k, L, L, p, p]`` (same trial only) the terms of ``pooling.md`` 7.3.
     """
 
     criterion: float
     beta: np.ndarray
     covariance: np.ndarray
     score: np.ndarray
-    expected: Information
-    observed: Information
+    expected: np.ndarray
+    observed: np.ndarray
+    layout: Layout
     p_r: np.ndarray
     q_rs: np.ndarray
 
@@ -341,16 +265,17 @@ def likelihood_terms(model: Model, parameters: np.ndarray) -> LikelihoodTerms:
     if model.restricted:
         score += 0.5 * np.einsum("pt,rtp->r", cov, p_r)
         local = local - np.einsum("pt,krstp->krs", cov, q_rs)
-    expected = _information(layout, local, *_cross(cov, p_r, restricted=model.restricted))
+    half_cov = np.linalg.cholesky(cov)
+    expected = layout.matrix(local)
     # y'P V_r P V_s P y, P with the common fixed effects taken out too.
     seen = np.einsum("krm,kmn,ksn->krs", vd_w, vi, vd_w)
-    pulled = layout.summed(np.einsum("kmp,krm->krp", vix, vd_w)) @ np.linalg.cholesky(cov)
-    observed = _information(
-        layout,
-        seen - local,
-        np.concatenate([expected.factor, pulled], axis=1),
-        -np.ones(expected.factor.shape[1] + pulled.shape[1]),
-    )
+    pulled = layout.summed(np.einsum("kmp,krm->krp", vix, vd_w)) @ half_cov
+    observed = layout.matrix(seen - local) - pulled @ pulled.T
+    if model.restricted:  # tr(F P_r F P_s) / 2
+        cross = (half_cov.T @ p_r @ half_cov).reshape(layout.size, -1)
+        shared = 0.5 * (cross @ cross.T)
+        expected += shared
+        observed -= shared
     return LikelihoodTerms(
         criterion=least["criterion"],
         beta=least["beta"],
@@ -358,6 +283,7 @@ def likelihood_terms(model: Model, parameters: np.ndarray) -> LikelihoodTerms:
         score=score,
         expected=expected,
         observed=observed,
+        layout=layout,
         p_r=p_r,
         q_rs=q_rs,
     )
@@ -365,34 +291,10 @@ def likelihood_terms(model: Model, parameters: np.ndarray) -> LikelihoodTerms:
 
 def layout_of(data: PaddedTrials, thetas: int) -> Layout:
     """The order of the parameters: thetas, then residual variances."""
-    if data.shared:
-        none = np.zeros((len(data.y), 0), dtype=int)
-        return Layout(top=thetas + 1, own=none, used=none.astype(bool), size=thetas + 1)
-    return Layout(top=thetas, own=thetas + data.index, used=data.used, size=thetas + data.variances)
-
-
-def _information(
-    layout: Layout, local: np.ndarray, factor: np.ndarray, sign: np.ndarray
-) -> Information:
-    t = layout.top
-    return Information(
-        layout=layout,
-        top=local[:, :t, :t].sum(axis=0),
-        side=local[:, t:, :t],
-        blocks=local[:, t:, t:],
-        factor=factor,
-        sign=sign,
+    k = len(data.y)
+    top = np.broadcast_to(np.arange(thetas), (k, thetas))
+    return Layout(
+        numbers=np.concatenate([top, thetas + data.index], axis=1),
+        used=np.concatenate([np.ones((k, thetas), dtype=bool), data.used], axis=1),
+        size=thetas + data.variances,
     )
-
-
-def _cross(
-    covariance: np.ndarray, p_r: np.ndarray, *, restricted: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """``tr(F P_r F P_s) / 2`` as ``factor factor'``: the lower triangles of L' P_r L, F = L L'."""
-    if not restricted:
-        return np.zeros((len(p_r), 0)), np.zeros(0)
-    half = np.linalg.cholesky(covariance)
-    turned = half.T @ p_r @ half
-    rows, columns = np.tril_indices(len(covariance))
-    weight = np.where(rows == columns, 0.5**0.5, 1.0)
-    return turned[:, rows, columns] * weight, np.ones(len(rows))

@@ -24,7 +24,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..meta import Interval, t_interval
-from .likelihood import CORRELATED, Jacobian, LikelihoodTerms, Model, gls, likelihood_terms
+from .likelihood import (
+    CORRELATED,
+    Jacobian,
+    LikelihoodTerms,
+    Model,
+    Solver,
+    gls,
+    likelihood_terms,
+    turned,
+)
 from .sufficient_statistics import PaddedTrials, TrialBlock, pad_trials
 
 _MOST_STEPS = 200
@@ -192,12 +201,12 @@ def _levenberg_step(
     own = 1.0 / np.maximum(_typical(model, unknown)[[0, 1, 1]], 1e-300)
     scale = np.concatenate([np.ones(d), unknown[d:]])
     score = np.concatenate([slopes.T @ terms.score[:d], terms.score[d:] * unknown[d:]]) * active
-    expected = terms.expected.turned(slopes, np.zeros((d, d))).scaled(scale)
+    expected = turned(terms.expected, slopes) * np.outer(scale, scale)
     best: tuple[np.ndarray, LikelihoodTerms] | None = None
     for damping in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0):
         more = np.concatenate([damping * own, np.zeros(len(unknown) - d)])
         with suppress(FloatingPointError, np.linalg.LinAlgError):
-            move = expected.plus_diagonal(more).solver(active).solve(score)
+            move = Solver(expected + np.diag(more), active).solve(score)
             tried = _moved(model, unknown, move)
             reached = likelihood_terms(model, model.natural(tried))
             if reached.criterion < (best[1] if best else terms).criterion:
@@ -219,22 +228,20 @@ def _direction(
     d = len(slopes)
     scale = np.concatenate([np.ones(d), unknown[d:]])
     score = np.concatenate([slopes.T @ terms.score[:d], terms.score[d:] * unknown[d:]]) * active
-    curvature = np.concatenate([np.zeros(d), score[d:]])
-    expected = terms.expected.turned(slopes, np.zeros((d, d))).scaled(scale)
-    observed = terms.observed.turned(slopes, -bend).scaled(scale).plus_diagonal(-curvature)
+    expected = turned(terms.expected, slopes) * np.outer(scale, scale)
+    observed = turned(terms.observed, slopes) * np.outer(scale, scale)
+    observed[:d, :d] -= bend
+    observed[range(d, len(score)), range(d, len(score))] -= score[d:]
     step = None
     for matrix in (observed, expected):
-        try:
-            solver = matrix.solver(active)
-        except np.linalg.LinAlgError:
-            continue
+        solver = Solver(matrix, active)
         if not solver.positive:
             continue
         step = solver.solve(score)
         if matrix is expected or float(score @ step) < 4.0:
             break
     if step is None:
-        step = score / np.maximum(np.abs(expected.diagonal()), 1e-300)
+        step = score / np.maximum(np.abs(np.diag(expected)), 1e-300)
     return step, float(np.sqrt(max(float(score @ step), 0.0)))
 
 
@@ -378,9 +385,9 @@ METHODS = ("kenward-roger", "satterthwaite", "wald")
 def adjusted_covariance(fit: OneStageFit) -> np.ndarray:
     """Kenward and Roger's small-sample covariance of the fixed effects."""
     terms, f = fit.terms, fit.covariance
-    w = terms.expected.solver(fit.estimated)
-    middle = np.einsum("krs,krspt->pt", w.local(), terms.q_rs)
-    moved = w.solve(terms.p_r.reshape(len(terms.p_r), -1)).reshape(terms.p_r.shape)
+    w = Solver(terms.expected, fit.estimated).solve(np.eye(len(terms.expected)))
+    middle = np.einsum("krs,krspt->pt", terms.layout.blocks(w), terms.q_rs)
+    moved = np.tensordot(w, terms.p_r, axes=1)
     middle -= np.einsum("rpt,ts,rsa->pa", terms.p_r, f, moved, optimize=True)
     adjusted: np.ndarray = f + 2.0 * f @ middle @ f
     symmetric: np.ndarray = 0.5 * (adjusted + adjusted.T)
@@ -405,7 +412,7 @@ def contrast_interval(
     along = fit.covariance @ contrast
     gradient = np.einsum("p,rpt,t->r", along, terms.p_r, along)
     if method == "kenward-roger":
-        spread = float(gradient @ terms.expected.solver(fit.estimated).solve(gradient))
+        spread = float(gradient @ Solver(terms.expected, fit.estimated).solve(gradient))
         df = max(2.0 * plain**2 / spread, 1.0)
         se = _root(float(contrast @ adjusted_covariance(fit) @ contrast))
         return t_interval(estimate, se, _known(df), level_percent, method)
@@ -413,8 +420,9 @@ def contrast_interval(
     free = fit.estimated.copy()
     free[:d] &= jacobian.inner
     gradient = np.concatenate([jacobian.slopes.T @ gradient[:d], gradient[d:]])
-    observed = terms.observed.turned(jacobian.slopes, -jacobian.bend)
-    df = max(2.0 * plain**2 / float(gradient @ observed.solver(free).solve(gradient)), 1.0)
+    observed = turned(terms.observed, jacobian.slopes)
+    observed[:d, :d] -= jacobian.bend
+    df = max(2.0 * plain**2 / float(gradient @ Solver(observed, free).solve(gradient)), 1.0)
     return t_interval(estimate, _root(plain), _known(df), level_percent, method)
 
 
