@@ -24,6 +24,7 @@ from ..statistics.meta import q_profile
 from ..statistics.meta_range import (
     MetaRange,
     TrialMoments,
+    Weights,
     empirical_range,
     fixed_draws,
     frequentist_range,
@@ -33,6 +34,7 @@ from ..statistics.meta_range import (
     pooled_sigma2,
 )
 from .curves.fit import RANDOM_FROM, TrialPlan, plan_for, too_few_trials
+from .model import stratum_entry
 from .options import (
     NONPARAMETRIC_MIN_N,
     Factor,
@@ -49,10 +51,11 @@ from .results import (
     MetaEstimate,
     ReferenceLimit,
     ReferenceRanges,
+    Status,
     TrialLimit,
 )
 from .select import ALL, MeasureData, TextRow, text_rows
-from .strata.checks import calibrate
+from .strata.checks import TrialLimits, calibrate, trial_rows
 from .strata.groups import Cell, FittedCell, StratumKey, counts_of
 from .strata.limits import Limit, is_asymmetric
 
@@ -147,30 +150,9 @@ def participants_meta(data: MeasureData, cells: Sequence[Cell]) -> dict[str, lis
         group_of_cell(cell, trials, logs=options.limits == "log", n=n)
         for cell, n in zip(cells, counts_of(cells), strict=True)
     ]
-    tables = measure_meta(data.measure, data.unit, groups, options)
-    fitted = []
-    for cell, group in zip(cells, groups, strict=True):
-        ranges = _GroupRanges(data.measure, data.unit, group, options)
-        fitted.append(ranges.fitted(cell, trials) if ranges.enough else FittedCell(cell=cell))
-    return {**tables, "calibration": list(calibrate(data, fitted, META))}
-
-
-def measure_meta(
-    measure: str, unit: str, groups: Sequence[MetaGroup], options: ReferenceOptions
-) -> dict[str, list[Any]]:
-    """The limits of every group and what they are made of, by field of the result."""
-    tables: dict[str, list[Any]] = {"rows": [], "by_trial": [], "meta": [], "strata_models": []}
-    for group in groups:
-        ranges = _GroupRanges(measure, unit, group, options)
-        if not ranges.enough:
-            tables["rows"] += ranges.suppressed()
-            continue
-        parts = list(ranges.parts())
-        tables["rows"] += [row for part in parts for row in ranges.rows(part)]
-        tables["by_trial"] += ranges.by_trial()
-        tables["meta"] += [ranges.estimate(rule) for rule in options.meta]
-        tables["strata_models"] += [ranges.model(p) for p in parts if p.rule == options.meta[0]]
-    return tables
+    ranges = [_GroupRanges(data.measure, data.unit, group, options) for group in groups]
+    fitted = [r.fitted(cell, trials) for r, cell in zip(ranges, cells, strict=True) if r.enough]
+    return {**_tables(ranges), "calibration": list(calibrate(data, fitted, META))}
 
 
 # ------------------------------------------------------------------ one group
@@ -178,19 +160,17 @@ def measure_meta(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """Limits of one rule and kind, ``[centiles]`` each; mean and SD but for a mixture."""
+    """Limits of one rule and kind, in the measure's unit; mean and SD but for a mixture."""
 
     rule: str
     kind: Kind
-    limit: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    limits: tuple[Limit, ...]
     mean: float = math.nan
     sd: float = math.nan
 
 
 def _together(trials: TrialMoments) -> TrialMoments:
-    """All participants as one trial (``--trial-effect none``)."""
+    """All participants of these trials as one."""
     n = float(trials.n.sum())
     mean = float(trials.n @ trials.mean / n)
     squares = (trials.n - 1) @ trials.sd**2 + trials.n @ (trials.mean - mean) ** 2
@@ -220,128 +200,113 @@ class _GroupRanges:
         self.centiles = np.array(options.centiles)
         self.logs = options.limits == "log"
         self.seed = zlib.crc32(f"{options.seed}/{META}/{measure}/{group.key.text()}".encode())
+        merged = options.trial_effect == "none" and group.k > 0
+        self.moments = _together(group.moments) if merged else group.moments
 
-    @property
-    def moments(self) -> TrialMoments:
-        none = self.options.trial_effect == "none"
-        return _together(self.group.moments) if none else self.group.moments
+    def limits(self, *ends: np.ndarray) -> tuple[Limit, ...]:
+        """Limits (and both ends of their intervals) ``[centiles]`` in the measure's unit."""
+        shown = [(np.exp(e) if self.logs else e).tolist() for e in ends]
+        return tuple(
+            Limit(c, *each) for c, *each in zip(self.options.centiles, *shown, strict=True)
+        )
 
     def parts(self) -> Iterator[_Part]:
-        """The limits of every rule and kind, the headline's first."""
+        """The limits of every rule and kind, the headline's first; empty without enough.
+
+        The mixture of the trials is last.
+        """
         options, level, moments = self.options, self.options.ci_level / 100, self.moments
+        if not self.enough:
+            empty = tuple(Limit(centile, None) for centile in options.centiles)
+            yield from (_Part(rule=r, kind="population", limits=empty) for r in options.meta)
+            return
         for rule in options.meta:
             fit = _range_of(moments, rule, self.plan)
             if self.plan == "random":
-                by = "precision" if rule == "frequentist" else "people"
-                draws = pivotal_draws(moments, options.bootstrap, self.seed, by)  # type: ignore[arg-type]
+                by: Weights = "precision" if rule == "frequentist" else "people"
+                draws = pivotal_draws(moments, options.bootstrap, self.seed, by)
             else:
                 draws = fixed_draws(moments, options.bootstrap, self.seed)
             for kind in _KINDS[self.plan]:
                 marginal = kind == "marginal"
-                low, high = draws.interval(self.centiles, level, marginal=marginal)
-                limit, sd = fit.limits(self.centiles, marginal=marginal), fit.sigma
+                ends = draws.interval(self.centiles, level, marginal=marginal)
+                limits = self.limits(fit.limits(self.centiles, marginal=marginal), *ends)
                 sd = fit.sd if marginal else fit.sigma
-                yield _Part(
-                    rule=rule, kind=kind, limit=limit, low=low, high=high, mean=fit.mean, sd=sd
-                )
+                yield _Part(rule=rule, kind=kind, limits=limits, mean=fit.mean, sd=sd)
         if self.plan == "fixed":
-            low, high = mixture_interval(
+            ends = mixture_interval(
                 moments, self.centiles, level, draws=options.bootstrap, seed=self.seed
             )
-            limit = mixture_limits(moments, self.centiles)
-            yield _Part(rule=MIXTURE, kind="population", limit=limit, low=low, high=high)
+            limits = self.limits(mixture_limits(moments, self.centiles), *ends)
+            yield _Part(rule=MIXTURE, kind="population", limits=limits)
 
-    def headline(self, without: int | None = None) -> np.ndarray | None:
+    def headline(self, without: int | None = None) -> tuple[Limit, ...]:
         """The limits of the first rule and kind, of all trials or without one.
 
-        None where too few are left.
+        None at all where too few are left.
         """
-        rule, kind = self.options.meta[0], _KINDS[self.plan][0]
-        moments = self.moments
+        kind, moments = _KINDS[self.plan][0], self.moments
         if without is not None:
             moments = self.group.moments
             moments = moments.at(np.arange(moments.k) != without)
             if not moments.k or moments.n.sum() < self.options.smallest_n:
-                return None
+                return ()
             moments = _together(moments) if kind == "population" else moments
-        fit = _range_of(moments, rule, self.plan)
-        return fit.limits(self.centiles, marginal=kind == "marginal")
+        fit = _range_of(moments, self.options.meta[0], self.plan)
+        return self.limits(fit.limits(self.centiles, marginal=kind == "marginal"))
 
     def fitted(self, cell: Cell, trials: Sequence[str]) -> FittedCell:
         """The cell with the headline's limits, of all trials and without each."""
-
-        def points(values: np.ndarray) -> tuple[Limit, ...]:
-            pairs = zip(self.options.centiles, values, strict=True)
-            return tuple(Limit(centile=c, limit=self.shown(value)) for c, value in pairs)
-
-        limits = self.headline()
-        assert limits is not None
         without = {
-            trials.index(name): points(found)
+            trials.index(name): found
             for t, name in enumerate(self.group.names)
-            if (found := self.headline(t)) is not None
+            if (found := self.headline(t))
         }
-        rule: LimitsRule = "log" if self.logs else "parametric"
-        return FittedCell(cell=cell, rule=rule, limits=points(limits), without=without)
+        return FittedCell(cell=cell, rule=self.rule, limits=self.headline(), without=without)
 
-    def shown(self, value: float) -> float:
-        """A limit in the measure's unit."""
-        return float(np.exp(value)) if self.logs else float(value)
+    @property
+    def rule(self) -> LimitsRule:
+        """What is taken of the distribution within a trial."""
+        return "log" if self.logs else "parametric"
 
     def notes(self) -> tuple[str, ...]:
         """What is to know of the group."""
-        group, notes = self.group, []
-        if 1 < group.k < RANDOM_FROM:
-            notes.append(f"k<{RANDOM_FROM}: no limit of a new trial")
-        if group.left_out:
-            notes.append(CONSTANT_TRIAL if group.constant else TINY_TRIALS)
-        if group.asymmetric:
-            notes.append("asymmetric")
-        return (*notes, "log") if self.logs else tuple(notes)
-
-    def row(self, rule: str, centile: float, **values: Any) -> ReferenceLimit:
-        """A row, empty but for ``values``."""
-        empty = {"kind": "population", "limit": None, "ci_low": None, "ci_high": None}
-        return ReferenceLimit(
-            **self.columns,
-            method=META,
-            limits=rule,
-            centile=centile,
-            age=None,
-            n=self.group.n,
-            ci_level=self.options.ci_level,
-            **{"n_trials": self.group.k, **empty, **values},
-        )
-
-    def suppressed(self) -> list[ReferenceLimit]:
-        """The rows of a group without limits."""
-        bound = self.options.smallest_n
-        return [
-            self.row(rule, centile, status="suppressed", notes=(f"n<{bound}",), below_n=bound)
-            for rule in self.options.meta
-            for centile in self.options.centiles
-        ]
-
-    def rows(self, part: _Part) -> Iterator[ReferenceLimit]:
-        """The limits of one rule and kind."""
         group = self.group
-        notes = self.notes()
+        notes = {
+            f"k<{RANDOM_FROM}: no limit of a new trial": 1 < group.k < RANDOM_FROM,
+            CONSTANT_TRIAL if group.constant else TINY_TRIALS: group.left_out,
+            "asymmetric": group.asymmetric,
+            "log": self.logs,
+        }
+        return tuple(note for note, applies in notes.items() if applies)
+
+    def rows(self, parts: Sequence[_Part]) -> Iterator[ReferenceLimit]:
+        """The limits of every rule and kind; empty rows of a group with too few participants."""
+        group, options = self.group, self.options
+        columns = {**self.columns, "method": META, "age": None, "n": group.n}
+        columns |= {"n_trials": group.k, "ci_level": options.ci_level}
+        notes, few = self.notes(), None
         small, single = group.n < NONPARAMETRIC_MIN_N, group.k == 1
+        status: Status = "small-n" if small else "single-trial" if single else "ok"
         if small and single:
             notes = (*notes, "single-trial")
-        for index, centile in enumerate(self.options.centiles):
-            limit = self.shown(part.limit[index])
-            below = ("below-zero",) if limit < 0 < group.moments.mean.min() else ()
-            yield self.row(
-                part.rule,
-                centile,
-                kind=part.kind,
-                limit=limit,
-                ci_low=self.shown(part.low[index]),
-                ci_high=self.shown(part.high[index]),
-                status="small-n" if small else "single-trial" if single else "ok",
-                notes=(*notes, *below),
-            )
+        if not self.enough:
+            few, status, notes = options.smallest_n, "suppressed", (f"n<{options.smallest_n}",)
+        for part in parts:
+            for found in part.limits:
+                below = found.limit is not None and found.limit < 0 < group.moments.mean.min()
+                yield ReferenceLimit(
+                    **columns,
+                    limits=part.rule,
+                    kind=part.kind,
+                    centile=found.centile,
+                    limit=found.limit,
+                    ci_low=found.ci_low,
+                    ci_high=found.ci_high,
+                    status=status,
+                    notes=(*notes, "below-zero") if below else notes,
+                    below_n=few,
+                )
 
     def estimate(self, rule: MetaRule) -> MetaEstimate:
         """Mean, SD and tau with its Q-profile interval."""
@@ -372,61 +337,40 @@ class _GroupRanges:
 
     def by_trial(self) -> Iterator[TrialLimit]:
         """Each trial's mean + z·SD, and the headline's limits without the trial."""
-        group, options, moments = self.group, self.options, self.group.moments
-        sizes = moments.n.astype(int).tolist()
-        total = group.n + group.left_out
-        z = special.ndtri(self.centiles / 100)
-        z_ci = float(special.ndtri((1 + options.ci_level / 100) / 2))
-        without = [self.headline(t) for t in range(group.k)]
-        for index, centile in enumerate(options.centiles):
-            left = [None if w is None else self.shown(w[index]) for w in without]
-            known = [x for x in left if x is not None]
-            for t, (name, n) in enumerate(zip(group.names, sizes, strict=True)):
-                own = n >= options.smallest_n
-                limit = float(moments.mean[t] + z[index] * moments.sd[t])
-                se = moments.sd[t] * np.sqrt(1 / moments.n[t] + z[index] ** 2 / (2 * moments.n[t]))
-                ends = (limit, limit - z_ci * se, limit + z_ci * se)
-                shown = [self.shown(x) if own else None for x in ends]
-                status = "ok" if n >= NONPARAMETRIC_MIN_N else "small-n"
-                yield TrialLimit(
-                    **self.columns,
-                    centile=centile,
-                    trial=name,
-                    n=Count(n, sizes, total, t),
-                    limits="log" if self.logs else "parametric",
-                    limit=shown[0],
-                    ci_low=shown[1],
-                    ci_high=shown[2],
-                    ci_level=options.ci_level,
-                    status=status if own else "suppressed",
-                    n_without=group.n - n,
-                    limit_without=left[t],
-                    span_low=min(known, default=None),
-                    span_high=max(known, default=None),
-                    notes=() if own else (f"n<{options.smallest_n}",),
-                    below_n=None if own else options.smallest_n,
-                )
+        moments, z = self.group.moments, special.ndtri(self.centiles / 100)
+        z_ci = float(special.ndtri((1 + self.options.ci_level / 100) / 2))
+        trials = []
+        for t, name in enumerate(self.group.names):
+            n, mean, sd = (float(part[t]) for part in (moments.n, moments.mean, moments.sd))
+            limit, half = mean + z * sd, z_ci * sd * np.sqrt(1 / n + z**2 / (2 * n))
+            own = self.limits(limit, limit - half, limit + half)
+            own = own if n >= self.options.smallest_n else ()
+            trials.append(TrialLimits(name, int(n), self.rule, own, self.headline(t)))
+        total = self.group.n + self.group.left_out
+        return trial_rows(trials, self.columns, self.options, total)
 
-    def model(self, part: _Part) -> dict[str, Any]:
-        """The entry of ``reference_ranges.json``."""
-        limits = zip(self.options.centiles, part.limit, part.low, part.high, strict=True)
-        names = ("limit", "ci_low", "ci_high")
-        centiles = [
-            {"centile": c, **{n: self.shown(x) for n, x in zip(names, three, strict=True)}}
-            for c, *three in limits
-        ]
+    def models(self, parts: Sequence[_Part]) -> Iterator[dict[str, Any]]:
+        """The entries of ``reference_ranges.json``."""
         family = "log-normal" if self.logs else "normal"
-        return {
-            **self.columns,
-            "method": META,
-            "kind": part.kind,
-            "n": self.group.n,
-            "n_trials": self.group.k,
-            "limits": part.rule,
-            "centiles": centiles,
-            "score": {"family": family, "mean": part.mean, "sd": part.sd},
-            "provisional": self.group.key.ethnicity != ALL,
-        }
+        for part in parts:
+            if part.rule == self.options.meta[0]:
+                score = {"family": family, "mean": part.mean, "sd": part.sd}
+                entry = stratum_entry(
+                    self.columns, self.group.n, self.group.k, part.rule, part.limits, score
+                )
+                yield {**entry, "method": META, "kind": part.kind}
+
+
+def _tables(groups: Sequence[_GroupRanges]) -> dict[str, list[Any]]:
+    """The limits of every group and what they are made of, by field of the result."""
+    enough = [group for group in groups if group.enough]
+    parts = {group: tuple(group.parts()) for group in groups}
+    return {
+        "rows": [row for group in groups for row in group.rows(parts[group])],
+        "by_trial": [row for group in enough for row in group.by_trial()],
+        "meta": [group.estimate(rule) for group in enough for rule in group.options.meta],
+        "strata_models": [model for group in enough for model in group.models(parts[group])],
+    }
 
 
 # ------------------------------------------------------------------ summaries
@@ -662,7 +606,9 @@ def summary_ranges(
         groups = summary_groups(by_measure[measure], by)
         if options.limits == "log":
             groups = tuple(replace(g, moments=log_moments(g.moments)) for g in groups)
-        for field, more in measure_meta(measure, definition(measure).unit, groups, options).items():
+        unit = definition(measure).unit
+        ranges = [_GroupRanges(measure, unit, group, options) for group in groups]
+        for field, more in _tables(ranges).items():
             tables.setdefault(field, []).extend(more)
         of_all = [g for g in groups if g.key.ethnicity == ALL]
         participants = max(participants, sum(g.n + g.left_out for g in of_all))

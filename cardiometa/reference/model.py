@@ -25,6 +25,7 @@ from .curves.curve import AgeFunction, Curve, FamilyName
 from .options import Kind, ScoreOptions
 from .select import ALL, CONVENTIONS, depends_on
 from .strata.groups import FittedCell
+from .strata.limits import Limit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,17 +54,29 @@ def stratum_model(measure: str, unit: str, fitted: FittedCell, n: int) -> dict[s
     """One measure in one stratum, None where it has no limits that may be printed."""
     if fitted.rule is None or any(found.limit is None for found in fitted.printed):
         return None
+    columns = {"measure": measure, "unit": unit, **fitted.cell.key.columns()}
+    score = _score(fitted.rule, fitted.cell.ordered)
+    return stratum_entry(columns, n, fitted.cell.n_trials, fitted.rule, fitted.printed, score)
+
+
+def stratum_entry(
+    columns: Mapping[str, Any],
+    n: int,
+    n_trials: int,
+    rule: str,
+    limits: Sequence[Limit],
+    score: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The entry of a stratum in the document; ``columns`` say of which measure and group."""
     names = ("centile", "limit", "ci_low", "ci_high")
     return {
-        "measure": measure,
-        "unit": unit,
-        **fitted.cell.key.columns(),
+        **columns,
         "n": n,
-        "n_trials": fitted.cell.n_trials,
-        "limits": fitted.rule,
-        "centiles": [{name: getattr(f, name) for name in names} for f in fitted.printed],
-        "score": _score(fitted.rule, fitted.cell.ordered),
-        "provisional": fitted.cell.key.ethnicity != ALL,
+        "n_trials": n_trials,
+        "limits": rule,
+        "centiles": [{name: getattr(found, name) for name in names} for found in limits],
+        "score": score,
+        "provisional": columns["ethnicity"] != ALL,
     }
 
 

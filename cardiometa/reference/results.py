@@ -45,11 +45,27 @@ class ResultRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceLimit(ResultRow):
-    """One row of ``reference_ranges.csv``; None is an empty cell."""
+class MeasureRow(ResultRow):
+    """A row of one measure."""
 
     measure: str
     unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow(MeasureRow):
+    """A row of one measure in one stratum (`StratumKey`)."""
+
+    sex: str
+    ethnicity: str
+    age_low: float | None
+    age_high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceLimit(MeasureRow):
+    """One row of ``reference_ranges.csv``; None is an empty cell."""
+
     method: str
     limits: str
     kind: Literal["population", "marginal", "conditional"]
@@ -69,19 +85,13 @@ class ReferenceLimit(ResultRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialLimit(ResultRow):
+class TrialLimit(GroupRow):
     """A row of ``by_trial.csv``: one trial's own limit, and the pooled limit without this trial.
 
     ``span_low`` and ``span_high`` are the least and greatest limit when one trial is left out: the
     same on each row of a stratum and centile.
     """
 
-    measure: str
-    unit: str
-    sex: str
-    ethnicity: str
-    age_low: float | None
-    age_high: float | None
     centile: float
     trial: str
     n: int | None
@@ -98,15 +108,13 @@ class TrialLimit(ResultRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionTest(ResultRow):
+class PartitionTest(MeasureRow):
     """A row of ``partition.csv``: do two groups need limits of their own?
 
     ``z`` and ``z_critical`` of Harris & Boyd, ``sd_ratio`` larger over smaller; the percentages of
     each group below and above the 95 % limits of both together (Lahti).
     """
 
-    measure: str
-    unit: str
     factor: Factor
     group_a: str
     group_b: str
@@ -131,15 +139,13 @@ class PartitionTest(ResultRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast(ResultRow):
+class Contrast(MeasureRow):
     """A row of ``contrasts.csv``: a difference of means, ``group`` minus ``versus``.
 
     ``source``: ``within-trial`` (participants of one trial compared), ``between-trial`` (trials
     with more of the group compared with trials with fewer), ``ignoring-trials`` (both mixed).
     """
 
-    measure: str
-    unit: str
     factor: Factor
     group: str
     versus: str
@@ -158,15 +164,13 @@ class Contrast(ResultRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration(ResultRow):
+class Calibration(MeasureRow):
     """A row of ``calibration.csv``: the share of participants outside their own group's limits.
 
     ``check``: ``fitted`` (the participants that the limits were made of), ``age-third`` (the same
     by age), ``left-out-trial`` (a trial against the limits made without it).
     """
 
-    measure: str
-    unit: str
     method: str
     sex: str
     ethnicity: str
@@ -180,7 +184,7 @@ class Calibration(ResultRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetaEstimate(ResultRow):
+class MetaEstimate(GroupRow):
     """A row of ``meta.csv``: the distribution behind a group's meta-analytic range.
 
     ``meta``: ``frequentist`` or ``empirical``; ``trial_effect``: ``random``, ``fixed`` (fewer than
@@ -188,12 +192,6 @@ class MetaEstimate(ResultRow):
     Q-profile interval; ``tau_share`` = tau/√(tau² + sigma²).
     """
 
-    measure: str
-    unit: str
-    sex: str
-    ethnicity: str
-    age_low: float | None
-    age_high: float | None
     meta: str
     trial_effect: str
     n: int | None
@@ -244,14 +242,12 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allometry(ResultRow):
+class Allometry(MeasureRow):
     """A row of ``indexing.csv``: the exponent with its SE and interval; None: too few participants.
 
     ``index`` is the name to give ``--measure`` for the measure divided by size to that exponent.
     """
 
-    measure: str
-    unit: str
     size: str
     adjusted_for: str
     n: int | None

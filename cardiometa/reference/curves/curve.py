@@ -225,8 +225,6 @@ def _between_centiles(names: Sequence[str], eta: np.ndarray, values: np.ndarray)
 
 # ------------------------------------------------------------------ as a document
 
-_MOST_SEGMENTS = 1000
-
 
 def curve_document(curve: Curve) -> dict[str, Any]:
     """The curve as JSON values."""

@@ -19,7 +19,7 @@ Clin Chem 1990;36:265-70; Lahti A et al., Clin Chem 2002;48:338-52; EP28-A3c).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -31,7 +31,7 @@ from scipy import special
 from ...privacy.suppression import LIMITS_WITHHELD, Count, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.order_statistics import interpolated_quantile
-from ..options import Factor, Method, ReferenceOptions
+from ..options import NONPARAMETRIC_MIN_N, Factor, Method, ReferenceOptions
 from ..results import (
     MAY_BE_TRIALS,
     NO_SHARED_TRIAL,
@@ -45,45 +45,64 @@ from .groups import Cell, FittedCell, request_for, rule_for
 from .limits import Limit, estimate_limits
 
 
+@dataclass(frozen=True, slots=True)
+class TrialLimits:
+    """A trial's ``own`` limits by a rule, and those ``without`` it; empty where too few remain."""
+
+    name: str
+    n: int
+    rule: str
+    own: Sequence[Limit]
+    without: Sequence[Limit]
+
+
 def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
-    """A row for each trial and centile of a cell that has limits."""
+    """The rows of a cell that has limits."""
     cell, options = fitted.cell, data.options
     if fitted.rule is None:
-        return
-    counts = cell.trial_counts
+        return iter(())
     shown = tuple if options.internal else without_extremes
-    without = {t: shown(limits) for t, limits in fitted.without.items()}
     request = request_for(data.measure, cell, options).point()
-    own = {}
-    for trial, n in counts.items():
+    trials = []
+    for trial, n in cell.trial_counts.items():
+        rule, own = "", ()
         if n >= options.smallest_n:
-            mine = cell.ordered[cell.trial == trial]
-            limits = estimate_limits(mine, rule_for(n, options), request)
+            rule = rule_for(n, options)
+            own = estimate_limits(cell.ordered[cell.trial == trial], rule, request)
             if cell.person is not None:
                 # A rank interval takes values for participants' own.
-                limits = tuple(replace(found, ci_low=None, ci_high=None) for found in limits)
-            own[trial] = shown(limits)
+                own = tuple(replace(found, ci_low=None, ci_high=None) for found in own)
+        name, without = data.participants.trials[trial], shown(fitted.without.get(trial, ()))
+        trials.append(TrialLimits(name, n, rule, shown(own), without))
+    columns = {"measure": data.measure, "unit": data.unit, **cell.key.columns()}
+    return trial_rows(trials, columns, options, cell.n)
+
+
+def trial_rows(
+    trials: Sequence[TrialLimits], columns: Mapping[str, Any], options: ReferenceOptions, total: int
+) -> Iterator[TrialLimit]:
+    """A row for each centile and trial of a group of ``total`` participants."""
+    sizes = [trial.n for trial in trials]
     for index, centile in enumerate(options.centiles):
-        known = [x for rest in without.values() if (x := rest[index].limit) is not None]
-        for place, (trial, n) in enumerate(counts.items()):
-            limit = own[trial][index] if trial in own else Limit(centile=centile, limit=None)
-            few = options.below(n)
-            status = "small-n" if n < 120 else "ok"
+        rest = [t.without[index].limit if t.without else None for t in trials]
+        known = [limit for limit in rest if limit is not None]
+        for place, trial in enumerate(trials):
+            limit = trial.own[index] if trial.own else Limit(centile, None)
+            few = options.below(trial.n)
+            status = "small-n" if trial.n < NONPARAMETRIC_MIN_N else "ok"
             yield TrialLimit(
-                measure=data.measure,
-                unit=data.unit,
-                **cell.key.columns(),
+                **columns,
                 centile=centile,
-                trial=data.participants.trials[trial],
-                n=Count(n, tuple(counts.values()), cell.n, place),
-                limits=rule_for(n, options) if trial in own else "",
+                trial=trial.name,
+                n=Count(trial.n, sizes, total, place),
+                limits=trial.rule,
                 limit=limit.limit,
                 ci_low=limit.ci_low,
                 ci_high=limit.ci_high,
                 ci_level=options.ci_level,
                 status="suppressed" if limit.limit is None else status,
-                n_without=cell.n - n,
-                limit_without=without[trial][index].limit if trial in without else None,
+                n_without=sum(sizes) - trial.n,
+                limit_without=rest[place],
                 span_low=min(known, default=None),
                 span_high=max(known, default=None),
                 notes=(*([f"n<{few}"] if few else []), *limit.notes),

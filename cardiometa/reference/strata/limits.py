@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import special
@@ -47,7 +48,7 @@ class LimitRequest:
         return replace(self, bootstrap=0, person=None, of_ranks=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Limit:
     """One centile; None where the method gives nothing.
 
@@ -96,93 +97,71 @@ def estimate_limits(
 # ------------------------------------------------------------------ by rank
 
 
-def _nonparametric(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
-    """Type 6 quantiles with exact binomial rank intervals."""
-    found = []
-    for centile in request.centiles:
-        p = centile / 100
-        limit = interpolated_quantile(ordered, p)
-        # At position 1.5 the value is half the extreme participant's and half the next one's.
-        at_extreme = min(p, 1 - p) * (len(ordered) + 1) < 1.5
-        found.append(_with_ranks(ordered, centile, limit, request.ci_level, at_extreme=at_extreme))
-    return tuple(found)
+def _nonparametric(
+    ordered: np.ndarray, request: LimitRequest, *, rounded: bool = False
+) -> tuple[Limit, ...]:
+    """Type 6 quantiles with exact binomial rank intervals.
 
-
-def _nonparametric_ranks(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
-    """EP28-A3c's rounded ranks (the centre interpolated) with exact binomial rank intervals."""
+    ``rounded``: EP28-A3c's rounded ranks, the centre interpolated.
+    """
     n, found = len(ordered), []
     for centile in request.centiles:
         p = centile / 100
-        rank = rounded_rank(n, p)
-        limit = interpolated_quantile(ordered, p) if p == 0.5 else float(ordered[rank - 1])
-        at_extreme = rank in (1, n)
-        found.append(_with_ranks(ordered, centile, limit, request.ci_level, at_extreme=at_extreme))
+        limit, rank = interpolated_quantile(ordered, p), rounded_rank(n, p)
+        # At position 1.5 the value is half the extreme participant's and half the next one's.
+        at_extreme = min(p, 1 - p) * (n + 1) < 1.5
+        if rounded and p != 0.5:
+            limit, at_extreme = float(ordered[rank - 1]), rank in (1, n)
+        plain = Limit(centile, limit, limit_at_extreme=at_extreme)
+        ranks = rank_interval(n, p, request.ci_level)
+        if ranks.low is None or ranks.high is None:
+            # One end alone would read as an interval that these data cannot give.
+            found.append(replace(plain, notes=("no-rank-interval",)))
+            continue
+        found.append(
+            replace(
+                plain,
+                ci_low=float(ordered[ranks.low - 1]),
+                ci_high=float(ordered[ranks.high - 1]),
+                low_at_extreme=ranks.low == 1,
+                high_at_extreme=ranks.high == n,
+            )
+        )
     return tuple(found)
-
-
-def _with_ranks(
-    ordered: np.ndarray, centile: float, limit: float, ci_level: float, *, at_extreme: bool
-) -> Limit:
-    ranks = rank_interval(len(ordered), centile / 100, ci_level)
-    plain = Limit(centile=centile, limit=limit, limit_at_extreme=at_extreme)
-    if ranks.low is None or ranks.high is None:
-        # One end alone would read as an interval that these data cannot give.
-        return replace(plain, notes=("no-rank-interval",))
-    return replace(
-        plain,
-        ci_low=float(ordered[ranks.low - 1]),
-        ci_high=float(ordered[ranks.high - 1]),
-        low_at_extreme=ranks.low == 1,
-        high_at_extreme=ranks.high == len(ordered),
-    )
 
 
 # ------------------------------------------------------------------ by a distribution
 
 
-def _normal_limits(
-    ordered: np.ndarray, factors: Sequence[float], request: LimitRequest
+def _normal(
+    ordered: np.ndarray, request: LimitRequest, *, predict: bool = False
 ) -> tuple[Limit, ...]:
-    """Mean + factor·SD; SE(limit) = s·√(1/n + factor²/(2n)) (EP28-A3c; delta method)."""
-    n = len(ordered)
+    """Mean + factor·SD; SE(limit) = s·√(1/n + factor²/(2n)) (EP28-A3c; delta method).
+
+    The factor is z; to ``predict`` a new participant's value t(n-1)·√(1 + 1/n).
+    """
+    n, p = len(ordered), np.asarray(request.centiles) / 100
+    factors = special.stdtrit(n - 1, p) * math.sqrt(1 + 1 / n) if predict else special.ndtri(p)
     mean, sd = float(ordered.mean()), float(ordered.std(ddof=1))
     z_ci = float(special.ndtri((1 + request.ci_level) / 2))
     notes = ("asymmetric",) if is_asymmetric(ordered) else ()
     found = []
-    for factor, centile in zip(factors, request.centiles, strict=True):
+    for factor, centile in zip(factors.tolist(), request.centiles, strict=True):
         limit = mean + factor * sd
         half = z_ci * sd * math.sqrt(1 / n + factor**2 / (2 * n))
         more = (*notes, *_impossible(limit, ordered))
-        low, high = limit - half, limit + half
-        found.append(Limit(centile=centile, limit=limit, ci_low=low, ci_high=high, notes=more))
+        found.append(Limit(centile, limit, limit - half, limit + half, notes=more))
     return tuple(found)
-
-
-def _parametric(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
-    """Mean ± z·SD."""
-    return _normal_limits(ordered, [special.ndtri(c / 100) for c in request.centiles], request)
-
-
-def _prediction(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
-    """Mean ± t(n-1)·SD·√(1 + 1/n): the interval that contains a new participant's value."""
-    n = len(ordered)
-    factors = [
-        float(special.stdtrit(n - 1, c / 100)) * math.sqrt(1 + 1 / n) for c in request.centiles
-    ]
-    return _normal_limits(ordered, factors, request)
 
 
 def _log(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     """The parametric limits of the logarithms, limits and CI ends transformed back."""
     if ordered[0] <= 0:
         raise ValueError("the log of a value that is not positive")
-
-    def back(value: float | None) -> float | None:
-        return None if value is None else math.exp(value)
-
+    names = ("limit", "ci_low", "ci_high")
     return tuple(
-        replace(f, limit=back(f.limit), ci_low=back(f.ci_low), ci_high=back(f.ci_high))
-        for f in _parametric(np.log(ordered), request)
+        replace(found, **{name: math.exp(getattr(found, name)) for name in names})
+        for found in _normal(np.log(ordered), request)
     )
 
 
@@ -216,11 +195,10 @@ def _boxcox(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     for index, centile in enumerate(request.centiles):
         limit = float(inverse_box_cox(np.array(mean + z[index] * sd), power))
         if not math.isfinite(limit):
-            found.append(Limit(centile=centile, limit=None, notes=("beyond-the-power",)))
+            found.append(Limit(centile, None, notes=("beyond-the-power",)))
             continue
         reach = math.exp(z_ci * math.sqrt(gradient[index] @ covariance @ gradient[index]))
-        low, high = limit / reach, limit * reach
-        found.append(Limit(centile=centile, limit=limit, ci_low=low, ci_high=high))
+        found.append(Limit(centile, limit, limit / reach, limit * reach))
     return tuple(found)
 
 
@@ -253,8 +231,7 @@ def _robust(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     fit = robust_fit(ordered[None, :])
     notes = ("asymmetric",) if is_asymmetric(ordered) else ()
     if not np.isfinite(fit.spread[0]):
-        undefined = ("robust-undefined",)
-        return tuple(Limit(centile=c, limit=None, notes=undefined) for c in request.centiles)
+        return tuple(Limit(c, None, notes=("robust-undefined",)) for c in request.centiles)
     ends = None
     if request.bootstrap:
         again = resampled_fits(ordered, request.bootstrap, request.seed)
@@ -266,7 +243,7 @@ def _robust(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
         if ends is None:
             more = (*more, "no-bootstrap-interval")
         low, high = (None, None) if ends is None else (float(e) for e in ends[:, index])
-        found.append(Limit(centile=centile, limit=limit, ci_low=low, ci_high=high, notes=more))
+        found.append(Limit(centile, limit, low, high, notes=more))
     return tuple(found)
 
 
@@ -352,9 +329,9 @@ def participant_means(person: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 _ESTIMATORS: dict[LimitsRule, Estimator] = {
     "nonparametric": _nonparametric,
-    "nonparametric-ranks": _nonparametric_ranks,
-    "parametric": _parametric,
-    "prediction": _prediction,
+    "nonparametric-ranks": partial(_nonparametric, rounded=True),
+    "parametric": _normal,
+    "prediction": partial(_normal, predict=True),
     "log": _log,
     "boxcox": _boxcox,
     "robust": _robust,
