@@ -26,6 +26,6 @@ def test_a_sentence_that_is_serious_once_and_a_note_once_stays_serious() -> None
 
 def test_severity_survives_copies_between_processes() -> None:
     warning = SeriousWarning("mixed models")
-    assert severity(pickle.loads(pickle.dumps(warning))) == "serious"  # noqa: S301 - our own bytes
+    assert severity(pickle.loads(pickle.dumps(warning))) == "serious"
     assert severity(deepcopy(warning)) == "serious"
     assert json.dumps([warning]) == '["mixed models"]'
