@@ -40,6 +40,8 @@ _MOST_STEPS = 200
 _SCAN = 40
 _FAR = 0.1  # standard errors from where Newton's steps are good
 _NO_VARIANCE = 1e-9  # of the sampling variance of one trial's effect: zero
+# Residual variances further apart leave fewer than eight digits, and which differs by processor.
+_MOST_VARIANCE_RATIO = 1e8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,11 +334,15 @@ def fit_one_stage(
     With the basis `CORRELATED` D is any covariance of two random effects, found through its root.
     ``common_effect`` keeps D at zero; ``held`` are residual variances taken as known. Every trial
     needs residual degrees of freedom of its own.
-    Raises ArithmeticError where the fixed effects are not identifiable.
+    Raises ArithmeticError where the fixed effects are not identifiable, or where trials' residual
+    variances are more than 1e8-fold apart.
     """
     data = pad_trials(blocks, residual=residual, restricted=restricted)
     model = Model(data=data, basis=basis, restricted=restricted)
     start = start_of(model)
+    variances = start[len(basis) :]
+    if held is None and not variances.max() < _MOST_VARIANCE_RATIO * variances.min():
+        raise FloatingPointError("residual variances are too far apart")
     free = np.ones(len(start), dtype=bool)
     if common_effect:
         free[: len(basis)] = False
