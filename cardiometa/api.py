@@ -34,7 +34,6 @@ from .commands.reference_ranges import (
     ReferenceRequest,
     draw_figures,
     estimate_ranges,
-    numeric_columns,
     render,
 )
 from .commands.score import ScoreRequest, run_score
@@ -99,12 +98,11 @@ def reference_ranges(
     """
     chosen, named = split((ReferenceOptions, TableOptions), options)
     record = ReferenceOptions.of(chosen)
-    numeric = numeric_columns(record)
     with _as_file(table) as path:
         request = ReferenceRequest(
             table=path,
             options=record,
-            table_options=TableOptions.of(named, columns=columns or {}, numeric=numeric),
+            table_options=TableOptions.of(named, columns=columns or {}),
         )
         return ReferenceRanges(result=estimate_ranges(request))
 

@@ -34,16 +34,14 @@ def reference_ranges(
     from ..commands.reference_ranges import (
         ReferenceRequest,
         json_document,
-        numeric_columns,
         run_reference_ranges,
     )
 
-    numeric = numeric_columns(options)
     result = run_reference_ranges(
         ReferenceRequest(
             table=table,
             options=options,
-            table_options=replace(columns, columns=run.columns, numeric=numeric),
+            table_options=replace(columns, columns=run.columns),
             plan_sha256=run.sha256,
             departures=run.departures,
         ),

@@ -43,13 +43,12 @@ def summarise(
     """
     from ..commands.summarise import SummariseRequest, run_summarise
 
-    numeric = tuple(name for name in (options.outcome, options.baseline_column) if name)
     done = run_summarise(
         SummariseRequest(
             table=table,
             out=out,
             options=options,
-            table_options=replace(columns, columns=run.columns, numeric=numeric),
+            table_options=replace(columns, columns=run.columns),
             ledger=ledger,
             plan_sha256=run.sha256,
             overwrite=output.overwrite,

@@ -20,6 +20,7 @@ from ..measurement.measures import COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion
 from .models import ColumnRule, TableOptions
 from .participants import resolve_columns
+from .plausibility import CheckedColumns, Findings, check_plausible, declared_missing
 from .read_table import read_any_table
 from .recode import (
     COLUMN_KINDS,
@@ -74,13 +75,28 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
         raise TableError(f"{where} has a header, but no rows.")
     found, missing = resolve_columns(table, rules, (*COLUMN_KINDS, *_MEASURE_NAMES), where)
     problems += missing
+    table, declared = _without_declared(table, found, options, where)
     rows, warnings = _harmonised(table, found, problems)
     _other_numbers(rows, table, options, problems)
     _check_keys(rows, problems)
     rows, unused, exclusions = _usable(rows, options, problems)
+    if options.needed is not None:
+        check_plausible(
+            CheckedColumns(
+                rows=rows,
+                where=where,
+                needed=options.needed,
+                names={name: rule.column for name, rule in found.items()},
+                baseline_visit=options.baseline_visit,
+                time=options.time,
+            ),
+            declared,
+        )
+    problems += declared.problems
     if problems:
         raise TableError(
             f"{where} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
+            hint=declared.hint(),
             problems=problems,
         )
     return CohortTable(
@@ -90,9 +106,26 @@ def read_analysis_table(path: Path, options: TableOptions | None = None) -> Coho
         measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
         conventions=_conventions(rows),
         exclusions=tuple(exclusions),
-        warnings=(*warnings, *suggest_columns(table, found)),
+        warnings=(*declared.warnings, *warnings, *suggest_columns(table, found)),
         unused=unused,
     )
+
+
+def _without_declared(
+    table: pd.DataFrame, rules: Mapping[str, ColumnRule], options: TableOptions, where: str
+) -> tuple[pd.DataFrame, Findings]:
+    """The table without the codes of ``--missing`` in the needed columns."""
+    found = Findings(accept=options.accept)
+    if not options.missing:
+        return table, found
+    names = {rule.column: name for name, rule in rules.items()}
+    changed = {}
+    for column in map(str, table.columns):
+        name = names.get(column, column)
+        needed = options.needed is None or {name, column} & {*options.needed}
+        if needed and kind_of(name) != "id":
+            changed[column] = declared_missing(table[column], options.missing, where, found)
+    return table.assign(**changed), found
 
 
 # ------------------------------------------------------------------ which file, which columns

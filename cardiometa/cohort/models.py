@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from ..errors import nearest
 from ..options import Conflict, Needs, Option, Options, is_given, options_of
 from ..records import ScanKey, ScanSource
 
@@ -199,6 +200,19 @@ class CohortTables:
     flow: Mapping[str, Mapping[str, int | None]]
 
 
+# The checks of a table's values (`plausibility`) with the codes of --accept.
+CHECKS: Mapping[str, str] = {
+    "missing-code": "numbers that look like codes for a missing value are used as values",
+    "ambiguous-missing": "a code declared with --missing is also an ordinary value of the column",
+    "impossible-value": "values that the measure cannot have are used",
+    "unit": "the values do not fit the measure's unit",
+    "units-differ": "the unit seems to differ between trials",
+    "esv-above-edv": "end-systolic volumes are above end-diastolic ones",
+    "spelling": "names that differ only in spelling are taken as different",
+    "visit-order": "follow-up scans are dated before the baseline scan",
+    "after-death": "scans or events are later than the participant's death",
+    "modified-input": "the input was changed after a command had written it",
+}
 _COLUMNS = "Columns of the table"
 _FORMAT = "Format of the table"
 
@@ -245,7 +259,8 @@ class TableOptions(TableFormat):
     ``needed`` are the columns that the analysis uses, by harmonised or own name; None is all of
     them. A recognised column that is not among them is left out, with a notice, where its cells
     cannot be understood. Where ``trial`` is needed, a table without a trial column is refused
-    unless ``single_trial`` names its trial.
+    unless ``single_trial`` names its trial. ``baseline_visit`` and ``time`` (a column of days) are
+    for the checks of `plausibility`, which are made where ``needed`` is given.
     """
 
     trial: Annotated[str | None, Option(help="Column of the trial.", group=_COLUMNS)] = None
@@ -264,14 +279,34 @@ class TableOptions(TableFormat):
         str | None,
         Option(help="Column of the day of the visit from randomisation.", group=_COLUMNS),
     ] = None
+    missing: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Codes for missing values: -99,999 (or LVEF=999 for one column).",
+            group=_COLUMNS,
+            metavar="CODES",
+        ),
+    ] = ()
+    accept: Annotated[
+        tuple[str, ...],
+        Option(help="Continue over these checks of the input; the report says so.", group=_COLUMNS),
+    ] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
     numeric: tuple[str, ...] = ()
     status: Literal["all", "ok"] = "all"
     needed: tuple[str, ...] | None = None
+    baseline_visit: str = "baseline"
+    time: str | None = None
 
     RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
         Conflict({"trial": is_given}, {"single_trial": is_given}),
     )
+
+    def other_problems(self) -> list[str]:
+        """Those of the format, and codes of --accept that no check has."""
+        unknown = [code for code in self.accept if code not in CHECKS]
+        known = [f"--accept {code} is not known. {nearest(code, CHECKS)}" for code in unknown]
+        return [*TableFormat.other_problems(self), *known]
 
     def document(self) -> dict[str, Any]:
         """What decides how the table is read, for the record of a run."""
@@ -279,5 +314,5 @@ class TableOptions(TableFormat):
         given = {name: getattr(self, name) for name in names}
         return {
             "columns": self.columns,
-            "column_names": {name: value for name, value in given.items() if value is not None},
+            "column_names": {n: value for n, value in given.items() if value not in (None, ())},
         }

@@ -37,6 +37,7 @@ from ..manifest import (
     version,
 )
 from ..pooling.aggregate_effects import is_summaries
+from ..pooling.endpoint.columns import harmonised_name
 from ..pooling.federated.pool import pool_sites
 from ..pooling.federated.site import read_site
 from ..pooling.integrity import TrialFacts
@@ -149,6 +150,30 @@ def sought(table: Path) -> tuple[int | None, int | None]:
 # ------------------------------------------------------------------ the request and the result
 
 
+def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions:
+    """How to read participants' rows for an analysis: its numbers, and all the columns it uses."""
+    is_event = options.effect in EVENTS
+    numbers = ("" if is_event else options.outcome, options.baseline_column, options.time)
+    participant = ("participant_id", "arm", "randomised", "status", "death_day", "withdrawal_day")
+    used = [*participant, options.outcome, options.event, *numbers, options.cluster]
+    used += [
+        *options.by_columns,
+        *options.regression_columns,
+        *map(harmonised_name, options.adjust),
+    ]
+    if options.baseline_column is None:
+        used += ["visit", "visit_day"]
+    if options.compare_reported:
+        used += [f"reported_{options.outcome}", "reported_papillary"]
+    return replace(
+        columns,
+        numeric=tuple(name for name in numbers if name),
+        needed=tuple(dict.fromkeys(name for name in ("trial", *used) if name)),
+        baseline_visit=options.baseline_visit,
+        time=options.time,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRequest:
     """What is pooled, how, and how to read the table.
@@ -172,13 +197,9 @@ class PoolRequest:
         cls, table: Path, options: PoolingOptions, columns: TableOptions, **others: Any
     ) -> PoolRequest:
         """The request for a table: the outcome defaults to the event, and numbers are named."""
-        numbers = ("" if options.effect in EVENTS else options.outcome, options.baseline_column)
-        numeric = tuple(name for name in (*numbers, options.time) if name)
+        options = replace(options, outcome=options.outcome or options.event or "")
         return cls(
-            table=table,
-            options=replace(options, outcome=options.outcome or options.event or ""),
-            table_options=replace(columns, numeric=numeric),
-            **others,
+            table=table, options=options, table_options=rows_options(options, columns), **others
         )
 
     def document(self) -> dict[str, Any]:

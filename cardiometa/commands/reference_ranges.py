@@ -117,12 +117,23 @@ def run_reference_ranges(
     return result
 
 
-def numeric_columns(options: ReferenceOptions) -> tuple[str, ...]:
-    """The measures asked for that are the user's own: they have to be numbers."""
+def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptions:
+    """How to read participants' rows: the user's own measures, and all the columns in use."""
     known = {definition.name for definition in MEASURES}
-    return tuple(
-        name for name in options.measures or () if name not in known and not derived_measure(name)
-    )
+    measures = options.measures or tuple(known)
+    own = tuple(name for name in measures if name not in known and not derived_measure(name))
+    # Sizes make the indices; a table of absolute measures alone has no use for them.
+    indexed = {d.of for name in measures if (d := derived_measure(name))}
+    sizes = ("height_cm", "weight_kg", "bsa_m2")
+    if not (options.measures is None or indexed or any("_m2" in name for name in measures)):
+        sizes = ()
+    groups = options.by or ("sex", "ethnicity", "age")
+    used = ["age_years" if factor == "age" else factor for factor in groups]
+    if options.method not in ("strata", "meta"):
+        used.append("age_years")
+    rows = ("participant_id", "visit", "visit_day", "status", "healthy")
+    needed = dict.fromkeys((*rows, *used, *measures, *indexed, *sizes))
+    return replace(columns, numeric=own, needed=tuple(needed))
 
 
 def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
@@ -133,7 +144,8 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
         if is_summaries(str(column) for column in raw.columns):
             rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
             return summary_ranges(rows, chosen, name=path.stem, sha256=sha256)
-    table = with_derived(read_analysis_table(path, request.table_options), chosen.measures)
+    columns = rows_options(chosen, request.table_options)
+    table = with_derived(read_analysis_table(path, columns), chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=_stated_rules(path))
     return reference_ranges(table, chosen)

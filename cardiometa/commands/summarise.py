@@ -44,7 +44,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
     from ..cohort.analysis_table import read_analysis_table
     from ..pooling.federated.site import checked_summary, site_document
     from ..pooling.first_stage.first_stage import first_stage
-    from .pool_trials import roster_of
+    from .pool_trials import roster_of, rows_options
 
     options = request.options
     if options.effect not in DIFFERENCES:
@@ -58,8 +58,9 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         raise UsageError(
             f"{request.out.name} already exists.", hint="Another --out, or --overwrite."
         )
-    table = read_analysis_table(request.table, request.table_options)
-    roster = roster_of(request.table, request.table_options)
+    columns = rows_options(options, request.table_options)
+    table = read_analysis_table(request.table, columns)
+    roster = roster_of(request.table, columns)
     stage = first_stage(table, options, roster)
     site, sets = checked_summary(stage, table, options)
     place = request.ledger or request.out.parent / LEDGER_NAME
