@@ -16,6 +16,7 @@ from .command import Run, Segmented, command
 from .output import ProgressCallbacks, say, show_json, show_table
 
 if TYPE_CHECKING:
+    from ..evaluation.agreement import Estimate
     from ..evaluation.results import EvaluationResult
 
 _READING = "Blinded reading"
@@ -208,6 +209,11 @@ def _cell(value: float | None, decimals: int = 1) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
 
 
+def _of(estimate: Estimate | Literal[False] | None, shown: str = "{0.value:.1f}") -> str:
+    """What ``shown`` prints of an estimate; a dash where there is none."""
+    return shown.format(estimate) if estimate else "-"
+
+
 def _show(result: EvaluationResult, out: Path, *, quiet: bool) -> None:
     for warning in result.warnings:
         say(f"note: {warning}", quiet=quiet)
@@ -234,11 +240,11 @@ def _show(result: EvaluationResult, out: Path, *, quiet: bool) -> None:
             r.measure if r.scope != "contoured-slices" else f"{r.measure} ({r.scope})",
             r.scans_used,
             r.note if r.n_people is None else str(r.n_people),
-            _cell(r.bias),
-            f"{_cell(r.bias_low)} to {_cell(r.bias_high)}",
-            f"{_cell(r.loa_lower)} to {_cell(r.loa_upper)}",
-            _cell(r.mae),
-            _cell(r.icc, 3),
+            _of(r.bias),
+            _of(r.bias and r.bias.low is not None and r.bias, "{0.low:.1f} to {0.high:.1f}"),
+            f"{_of(r.loa_lower)} to {_of(r.loa_upper)}",
+            _of(r.mae),
+            _of(r.icc, "{0.value:.3f}"),
         )
         for r in result.agreement
         if r.group_by == "all"

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..cohort.analysis_table import read_analysis_table
 from ..errors import InputError, UsageError
+from ..evaluation.agreement import flat
 from ..evaluation.options import EvaluationOptions
 from ..evaluation.overlap import (
     STRUCTURES,
@@ -33,7 +34,15 @@ from ..evaluation.results import (
     RepeatabilityRow,
 )
 from ..evaluation.tables import ALL, GROUPINGS, add_group_columns, evaluate
-from ..files import RECORD_NAME, canonical_json, check_output, records_csv, sha256_bytes, write_all
+from ..files import (
+    RECORD_NAME,
+    canonical_json,
+    check_output,
+    csv_text,
+    records_csv,
+    sha256_bytes,
+    write_all,
+)
 from ..locking import writing
 from ..manifest import (
     FORMAT_VERSION,
@@ -388,21 +397,25 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
     compared, options = result.compared, result.options
     contents: dict[str, bytes | str] = {}
     if options.against is not None:
-        contents["agreement.csv"] = records_csv(AgreementRow, result.agreement)
-        contents["grades.csv"] = records_csv(GradeRow, result.grades)
-        contents["equivalence.csv"] = records_csv(EquivalenceRow, result.equivalence)
+        contents["agreement.csv"] = _rows_csv(AgreementRow, result.agreement)
+        contents["grades.csv"] = _rows_csv(GradeRow, result.grades)
+        contents["equivalence.csv"] = _rows_csv(EquivalenceRow, result.equivalence)
         contents["pairs.csv"] = _scans_csv(compared, compared.pairs, ScanPair)
     if options.against == "labels":
         contents["overlap.csv"] = _scans_csv(compared, compared.overlaps, ScanOverlap)
-        contents["overlap_summary.csv"] = records_csv(OverlapSummary, result.overlap)
+        contents["overlap_summary.csv"] = _rows_csv(OverlapSummary, result.overlap)
     if options.repeat_visits is not None:
-        contents["repeatability.csv"] = records_csv(RepeatabilityRow, result.repeatability)
+        contents["repeatability.csv"] = _rows_csv(RepeatabilityRow, result.repeatability)
     contents["exclusions.csv"] = records_csv(Exclusion, compared.exclusions)
     figures = figures_of(result)
     contents |= {f"figures/{name}.svg": str(figure.svg) for name, figure in figures.items()}
     contents["evaluation.json"] = canonical_json(document(result, inputs))
     contents["report.html"] = evaluation_page(result, figures)
     return contents
+
+
+def _rows_csv(kind: type[Any], rows: Sequence[Any]) -> str:
+    return csv_text(list(flat(kind)), [list(flat(kind, row).values()) for row in rows])
 
 
 def _scans_csv(compared: Compared, frame: pd.DataFrame, row: type) -> str:
@@ -420,10 +433,10 @@ def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, A
         ("grades", result.grades),
     )
     headline: dict[str, list[dict[str, Any]]] = {
-        name: [asdict(row) for row in rows if row.group_by == ALL] for name, rows in tables
+        name: [flat(type(row), row) for row in rows if row.group_by == ALL] for name, rows in tables
     }
-    headline["equivalence"] = [asdict(row) for row in result.equivalence]
-    headline["repeatability"] = [asdict(row) for row in result.repeatability]
+    headline["equivalence"] = [flat(type(row), row) for row in result.equivalence]
+    headline["repeatability"] = [flat(type(row), row) for row in result.repeatability]
     return {
         "format_version": FORMAT_VERSION,
         "cardiometa_version": version(),

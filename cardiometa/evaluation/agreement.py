@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -29,7 +29,20 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
-    se: float | None = None
+
+
+def flat(kind: type[Any], record: Any = None) -> dict[str, Any]:
+    """The cells of a record by column; an `Estimate` fills NAME, NAME_low and NAME_high."""
+    cells: dict[str, Any] = {}
+    for field in fields(kind):
+        value = getattr(record, field.name, None)
+        if "Estimate" in str(field.type):
+            cells[field.name] = getattr(value, "value", None)
+            cells[f"{field.name}_low"] = getattr(value, "low", None)
+            cells[f"{field.name}_high"] = getattr(value, "high", None)
+        else:
+            cells[field.name] = value
+    return cells
 
 
 # ------------------------------------------------------------------ bootstrap over participants
@@ -99,16 +112,10 @@ class BlandAltman:
     ``sd`` is of a single difference; ``loa_method`` is ``carkeet-2015`` or ``zou-2013``.
     """
 
-    bias: float
-    bias_low: float
-    bias_high: float
+    bias: Estimate
     sd: float
-    loa_lower: float
-    loa_lower_low: float
-    loa_lower_high: float
-    loa_upper: float
-    loa_upper_low: float
-    loa_upper_high: float
+    loa_lower: Estimate
+    loa_upper: Estimate
     loa_method: str
 
 
@@ -138,16 +145,10 @@ def bland_altman(
         sd, outer, inner = _zou(difference, means, counts, alpha)
         method = "zou-2013"
     return BlandAltman(
-        bias=bias,
-        bias_low=bias - half,
-        bias_high=bias + half,
+        bias=Estimate(value=bias, low=bias - half, high=bias + half),
         sd=sd,
-        loa_lower=bias - Z * sd,
-        loa_lower_low=bias - outer,
-        loa_lower_high=bias - inner,
-        loa_upper=bias + Z * sd,
-        loa_upper_low=bias + inner,
-        loa_upper_high=bias + outer,
+        loa_lower=Estimate(value=bias - Z * sd, low=bias - outer, high=bias - inner),
+        loa_upper=Estimate(value=bias + Z * sd, low=bias + inner, high=bias + outer),
         loa_method=method,
     )
 
@@ -247,15 +248,14 @@ def icc_from_sums(sums: np.ndarray) -> np.ndarray:
         return np.where(below > 0, (msr - mse) / below, np.nan)
 
 
-def icc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
-    """ICC(2,1), two methods, absolute agreement, with McGraw & Wong's interval (1996, table 7)."""
-    return icc_of_ratings(np.stack([x, y], axis=1), level)
+def icc(*methods: np.ndarray, level: float = 95.0) -> Estimate | None:
+    """ICC(2,1), absolute agreement, of the values ``[n]`` of two or more methods.
 
-
-def icc_of_ratings(ratings: np.ndarray, level: float = 95.0) -> Estimate | None:
-    """ICC(2,1) of ratings ``[n, k]``; None below 3 rows or where nothing varies."""
+    The interval is McGraw & Wong's (1996, table 7). None below 3 rows or where nothing varies.
+    """
     from scipy import stats
 
+    ratings = np.stack(methods, axis=1)
     n, k = ratings.shape
     if n < 3:
         return None
@@ -355,49 +355,39 @@ def cross_table(model: np.ndarray, reference: np.ndarray, grades: int) -> np.nda
     return table
 
 
-def agreement_weights(grades: int, weights: Weights) -> np.ndarray:
-    """1 on the diagonal; off it 0, 1 - d/(k-1) (Cicchetti) or 1 - (d/(k-1))² (Fleiss-Cohen)."""
+def kappa_values(tables: np.ndarray, weights: Weights) -> np.ndarray:
+    """Kappa of tables of counts ``[..., k, k]``; NaN where both gave one and the same grade to all.
+
+    Weights are 1 on the diagonal; off it 0, 1 - d/(k-1) (Cicchetti) or 1 - (d/(k-1))²
+    (Fleiss-Cohen).
+    """
+    grades = tables.shape[-1]
     distance = np.abs(np.subtract.outer(np.arange(grades), np.arange(grades))) / (grades - 1)
-    if weights == "none":
-        return np.asarray(distance == 0, dtype=float)
-    away = distance if weights == "linear" else distance**2
-    return np.asarray(1 - away, dtype=float)
-
-
-def kappa_value(table: np.ndarray, weights: Weights) -> float | None:
-    """Kappa of a table of counts; None where both gave one and the same grade to all."""
-    w = agreement_weights(len(table), weights)
-    p = table / table.sum()
-    chance = float((w * np.outer(p.sum(axis=1), p.sum(axis=0))).sum())
-    if chance >= 1 - 1e-12:
-        return None
-    return (float((w * p).sum()) - chance) / (1 - chance)
+    away = {"none": distance > 0, "linear": distance, "quadratic": distance**2}[weights]
+    p = tables / tables.sum(axis=(-2, -1), keepdims=True)
+    chance = np.einsum("...i,...j,ij", p.sum(axis=-1), p.sum(axis=-2), 1 - away)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = ((p * (1 - away)).sum(axis=(-2, -1)) - chance) / (1 - chance)
+    return np.where(chance < 1 - 1e-12, found, np.nan)
 
 
 def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> Estimate | None:
-    """Kappa of a table of counts with its large-sample standard error; None where undefined.
+    """Kappa of a table of counts; None where undefined.
 
-    Equation 13 of Fleiss, Cohen & Everitt 1969 (weighted; plain is the case of an identity matrix).
+    The interval is by the standard error of Fleiss, Cohen & Everitt 1969, equation 13.
     """
     from scipy import stats
+    from statsmodels.stats.inter_rater import cohens_kappa
 
-    n = float(table.sum())
-    value = kappa_value(table, weights) if n else None
-    if value is None:
+    if not table.sum() or np.isnan(kappa_values(table, weights)):
         return None
-    w = agreement_weights(len(table), weights)
-    p = table / n
-    rows, columns = p.sum(axis=1), p.sum(axis=0)
-    chance = float((w * np.outer(rows, columns)).sum())
-    row_weights, column_weights = w @ columns, rows @ w
-    mean = np.add.outer(row_weights, column_weights)
-    spread = float((p * (w - mean * (1 - value)) ** 2).sum())
-    variance = (spread - (value - chance * (1 - value)) ** 2) / (n * (1 - chance) ** 2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # its tests, where all agree
+        found = cohens_kappa(table, wt=None if weights == "none" else weights)
+    value, variance = float(found.kappa), float(found.var_kappa)
     if variance <= 0:
         return Estimate(value=value)
-    se = math.sqrt(variance)
-    half = float(stats.norm.ppf(0.5 + level / 200)) * se
-    return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0), se=se)
+    half = float(stats.norm.ppf(0.5 + level / 200)) * math.sqrt(variance)
+    return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0))
 
 
 # ------------------------------------------------------------------ equivalence
@@ -555,19 +545,11 @@ class Repeatability:
     """
 
     mean: float
-    bias: float
-    bias_low: float
-    bias_high: float
+    bias: Estimate
     cov_percent: float | None
-    sem: float
-    sem_low: float
-    sem_high: float
-    sdc: float
-    sdc_low: float
-    sdc_high: float
-    icc: float | None
-    icc_low: float | None
-    icc_high: float | None
+    sem: Estimate
+    sdc: Estimate
+    icc: Estimate | None
 
 
 def repeatability(
@@ -585,33 +567,20 @@ def repeatability(
     squares = float((difference**2).sum())
     sem = math.sqrt(squares / (2 * n))
     low, high = (math.sqrt(squares / 2 / stats.chi2.ppf(q, n)) for q in (p, 1 - p))
-    factor = Z * math.sqrt(2)
-    bias = float(difference.mean())
-    reliability = icc(first, second, level)
+    bias, factor = float(difference.mean()), Z * math.sqrt(2)
     return Repeatability(
         mean=float((first + second).mean() / 2),
-        bias=bias,
-        bias_low=bias - half,
-        bias_high=bias + half,
+        bias=Estimate(value=bias, low=bias - half, high=bias + half),
         cov_percent=cov_percent(first, second),
-        sem=sem,
-        sem_low=low,
-        sem_high=high,
-        sdc=factor * sem,
-        sdc_low=factor * low,
-        sdc_high=factor * high,
-        icc=reliability.value if reliability else None,
-        icc_low=reliability.low if reliability else None,
-        icc_high=reliability.high if reliability else None,
+        sem=Estimate(value=sem, low=low, high=high),
+        sdc=Estimate(value=factor * sem, low=factor * low, high=factor * high),
+        icc=icc(first, second, level=level),
     )
 
 
 def wilson(events: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, in per cent (Wilson 1927)."""
-    p = events / n
-    middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
-    # The ends are exactly 0 and 1 where none or all have the event.
-    low = 0.0 if events == 0 else max(0.0, middle - half)
-    high = 1.0 if events == n else min(1.0, middle + half)
-    return 100 * low, 100 * high
+    """Wilson's 95 % interval of a share, in per cent (Wilson 1927, JASA 22:209)."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(events, n, alpha=0.05, method="wilson")
+    return 100 * float(low), 100.0 if events == n else 100 * float(high)

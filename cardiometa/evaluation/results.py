@@ -1,4 +1,4 @@
-"""The rows of the evaluation's tables, in the order of their columns; None is an empty cell."""
+"""The rows of the evaluation's tables, in the order of their columns (see `agreement.flat`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..records import Exclusion
-from .agreement import Verdict
+from .agreement import Estimate, Verdict
 from .options import EvaluationOptions
 
 if TYPE_CHECKING:
@@ -31,31 +31,17 @@ class AgreementRow:
     n_people: int | None = None
     n_scans: int | None = None
     mean_reference: float | None = None
-    bias: float | None = None
-    bias_low: float | None = None
-    bias_high: float | None = None
+    bias: Estimate | None = None
     sd: float | None = None
-    loa_lower: float | None = None
-    loa_lower_low: float | None = None
-    loa_lower_high: float | None = None
-    loa_upper: float | None = None
-    loa_upper_low: float | None = None
-    loa_upper_high: float | None = None
+    loa_lower: Estimate | None = None
+    loa_upper: Estimate | None = None
     loa_method: str = ""
-    slope: float | None = None
-    slope_low: float | None = None
-    slope_high: float | None = None
-    mae: float | None = None
-    mae_low: float | None = None
-    mae_high: float | None = None
+    slope: Estimate | None = None
+    mae: Estimate | None = None
     rmse: float | None = None
     cov_percent: float | None = None
-    icc: float | None = None
-    icc_low: float | None = None
-    icc_high: float | None = None
-    ccc: float | None = None
-    ccc_low: float | None = None
-    ccc_high: float | None = None
+    icc: Estimate | None = None
+    ccc: Estimate | None = None
     reliability_ci: str = ""
     ci_level: float = 95.0
     note: str = ""
@@ -103,15 +89,9 @@ class GradeRow:
     n_people: int | None = None
     n_scans: int | None = None
     percent_agreement: float | None = None
-    kappa: float | None = None
-    kappa_low: float | None = None
-    kappa_high: float | None = None
-    kappa_linear: float | None = None
-    kappa_linear_low: float | None = None
-    kappa_linear_high: float | None = None
-    kappa_quadratic: float | None = None
-    kappa_quadratic_low: float | None = None
-    kappa_quadratic_high: float | None = None
+    kappa: Estimate | None = None
+    kappa_linear: Estimate | None = None
+    kappa_quadratic: Estimate | None = None
     kappa_ci: str = ""
     ci_level: float = 95.0
     note: str = ""
@@ -156,19 +136,11 @@ class RepeatabilityRow:
     visit_b: str
     n_people: int | None = None
     mean: float | None = None
-    bias: float | None = None
-    bias_low: float | None = None
-    bias_high: float | None = None
+    bias: Estimate | None = None
     cov_percent: float | None = None
-    sem: float | None = None
-    sem_low: float | None = None
-    sem_high: float | None = None
-    sdc: float | None = None
-    sdc_low: float | None = None
-    sdc_high: float | None = None
-    icc: float | None = None
-    icc_low: float | None = None
-    icc_high: float | None = None
+    sem: Estimate | None = None
+    sdc: Estimate | None = None
+    icc: Estimate | None = None
     ci_level: float = 95.0
     note: str = ""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
 
 from ..errors import InputError
 from ..measurement.measures import MEASURES, definition
-from ..privacy.suppression import WITHHELD, hidden_counts
+from ..privacy.suppression import Count, suppress_groups
 from ..records import ETHNICITIES, SEXES
 from .agreement import (
     DICE,
@@ -21,6 +21,8 @@ from .agreement import (
     EF_SCHEME,
     Equivalence,
     Estimate,
+    Repeatability,
+    Weights,
     bias_equivalence,
     bland_altman,
     ccc,
@@ -33,7 +35,7 @@ from .agreement import (
     icc_from_sums,
     interval,
     kappa,
-    kappa_value,
+    kappa_values,
     mean_interval,
     person_means,
     proportional_bias,
@@ -60,9 +62,11 @@ GRADED: Final = ("lv_ef_percent", "rv_ef_percent")
 METRICS: Final = (("dice", ""), ("hd95_mm", "mm"), ("assd_mm", "mm"))
 BOTH_PHASES: Final = "ED+ES"
 FEW: Final = "too few for an interval"
+BOOTSTRAP: Final = "bootstrap over people"
 FLAGGED: Final = "flagged"
 RANDOM: Final = "random"
 RATE_GROUPS: Final = ("arm", "sex", "ethnicity")
+_Row = TypeVar("_Row", EquivalenceRow, RepeatabilityRow)
 
 
 def evaluate(
@@ -83,7 +87,7 @@ def evaluate(
             f"None of the {compared.scans_in} scans can be compared ({listed}).",
             hint="Labels are matched by trial, participant_id and visit; see evaluate --help.",
         )
-    repeats = tuple(repeatability_rows(measurements, compared, options))
+    repeats = list(repeatability_rows(measurements, compared, options))
     if options.repeat_visits is not None and not repeats:
         first, second = options.repeat_visits
         visits = sorted({str(v) for v in measurements["visit"].dropna()})
@@ -99,16 +103,17 @@ def evaluate(
             "Some scans were compared on their contoured slices only, others on the full stack: "
             "they are never pooled and have rows of their own (column scope)."
         )
+    least = options.least
     return EvaluationResult(
         name=name,
         options=options,
         model=model,
         compared=compared,
-        agreement=tuple(agreement_rows(compared, options)),
-        overlap=tuple(overlap_rows(compared, options)),
-        grades=tuple(grade_rows(compared, options)),
-        equivalence=tuple(equivalence_rows(compared, options)),
-        repeatability=repeats,
+        agreement=suppress_groups(agreement_rows(compared, options), least),
+        overlap=suppress_groups(overlap_rows(compared, options), least),
+        grades=suppress_groups(grade_rows(compared, options), least),
+        equivalence=suppress_groups(equivalence_rows(compared, options), least),
+        repeatability=suppress_groups(repeats, least),
         warnings=tuple(warnings),
     )
 
@@ -118,17 +123,12 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Rows of one group: ``mask`` over the rows given.
-
-    ``hidden`` is why nothing of it is shown; ``uncounted``: its numbers are shown, not its counts.
-    """
+    """Rows of one group: ``mask`` over the rows given, and how many participants they are."""
 
     by: str
     name: str
     mask: np.ndarray
-    people: int
-    hidden: str = ""
-    uncounted: bool = False
+    people: Count
 
 
 def add_group_columns(rows: pd.DataFrame, age_bands: Sequence[float]) -> pd.DataFrame:
@@ -179,47 +179,38 @@ def _in_order(by: str, names: set[str]) -> list[str]:
 
 def groups_of(
     rows: pd.DataFrame,
-    least: int,
     groupings: Sequence[str] = GROUPINGS,
     in_order: Callable[[str, set[str]], list[str]] = _in_order,
 ) -> Iterator[Group]:
     """All participants, then each group of each of ``groupings`` that the rows are in.
 
-    ``rows`` has the columns of `add_group_columns`. A group of fewer than ``least`` participants is
-    hidden; where it could be recovered by subtraction, the smallest shown group is hidden as well.
+    ``rows`` has the columns of `add_group_columns`.
     """
     codes = person_codes(rows)
     total = len(np.unique(codes))
-    mask = np.ones(len(rows), dtype=bool)
-    yield Group(by=ALL, name=ALL, mask=mask, people=total, hidden=f"n<{least}" * (total < least))
+    yield Group(by=ALL, name=ALL, mask=np.ones(len(rows), dtype=bool), people=Count(total))
     for by in groupings:
         # A join makes NaN of an unknown None.
         values = np.array([v if isinstance(v, str) and v else None for v in rows[by]], dtype=object)
         names = in_order(by, {v for v in values if v is not None})
         masks = [values == name for name in names]
         counts = [len(np.unique(codes[mask])) for mask in masks]
-        hidden = hidden_counts(counts, total, least)
-        for name, mask, count, hide in zip(names, masks, counts, hidden, strict=True):
-            why = "" if not hide else f"n<{least}" if count < least else WITHHELD
-            yield Group(by=by, name=name, mask=mask, people=count, hidden=why)
+        for place, (name, mask) in enumerate(zip(names, masks, strict=True)):
+            people = Count(counts[place], counts, total, place)
+            yield Group(by=by, name=name, mask=mask, people=people)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AnalysisSet:
-    """The scans of one row: the key of the table, the group, and the cells that identify the row.
+    """The scans of one row, their participants' codes, and the cells that identify the row.
 
     ``name`` separates the random numbers of its bootstraps from those of other rows.
     """
 
-    key: tuple[str, ...]
     rows: pd.DataFrame
-    group: Group
+    people: np.ndarray
     cells: dict[str, Any]
     name: str
-
-    @property
-    def people(self) -> np.ndarray:
-        return person_codes(self.rows)
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """The values of model and reference."""
@@ -227,8 +218,23 @@ class _AnalysisSet:
         return model, reference
 
     @property
-    def n_scans(self) -> int | None:
-        return None if self.cells["note"] else len(self.rows)
+    def repeated(self) -> bool:
+        """True where a participant has several scans."""
+        return len(np.unique(self.people)) < len(self.people)
+
+    def redrawn(
+        self,
+        name: str,
+        found: Estimate | None,
+        terms: np.ndarray,
+        statistic: Callable[[np.ndarray], np.ndarray],
+        options: EvaluationOptions,
+    ) -> Estimate | None:
+        """The estimate, where scans are repeated with the bootstrap interval of its sums."""
+        if found is None or not self.repeated:
+            return found
+        ends = interval(terms, self.people, statistic, options.draws, name=f"{name} {self.name}")
+        return Estimate(value=found.value, low=ends and ends[0], high=ends and ends[1])
 
 
 def _tables(
@@ -250,39 +256,28 @@ def _analysis_sets(
     ``keys`` are columns of the frame and of the row, ``scope`` among them.
     """
     for key, rows in _tables(compared, frame, keys):
-        sets = [("ok+review", rows[group.mask], group) for group in groups_of(rows, options.least)]
-        settled = rows[rows["status"] != "review"]
-        if 0 < len(settled) < len(rows):
-            group = next(groups_of(settled.reset_index(drop=True), options.least))
-            codes = person_codes(rows)
-            reviewed = set(codes) - set(codes[rows["status"] != "review"])
-            # Participants whose scans are all for review could be counted by subtraction.
-            few = 0 < len(reviewed) < options.least
-            sets.append(("ok", settled, replace(group, uncounted=few)))
-        for used, part, group in sets:
-            note = group.hidden or WITHHELD * group.uncounted
+        codes = person_codes(rows)
+        sets = [("ok+review", group) for group in groups_of(rows)]
+        settled = (rows["status"] != "review").to_numpy(dtype=bool)
+        if settled.any() and not settled.all():
+            left, every = len(np.unique(codes[settled])), len(np.unique(codes))
+            people = Count(left, left_out=every - left)
+            sets.append(("ok", Group(by=ALL, name=ALL, mask=settled, people=people)))
+        for used, group in sets:
             yield _AnalysisSet(
-                key=key,
-                rows=part,
-                group=group,
+                rows=rows[group.mask],
+                people=codes[group.mask],
                 cells={
                     **dict(zip(keys, key, strict=True)),
                     "scans_used": used,
                     "group_by": group.by,
                     "group": group.name,
-                    "n_people": None if note else group.people,
+                    "n_people": group.people,
+                    "n_scans": int(group.mask.sum()),
                     "ci_level": options.ci_level,
-                    "note": note,
                 },
                 name=" ".join([*key, used, group.by, group.name]),
             )
-
-
-def _cells(name: str, found: Estimate | None) -> dict[str, Any]:
-    """The columns ``name``, ``name_low`` and ``name_high``; empty where there is no estimate."""
-    found = found or Estimate(value=math.nan)
-    value = None if math.isnan(found.value) else found.value
-    return {name: value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 # ------------------------------------------------------------------ measures
@@ -290,48 +285,36 @@ def _cells(name: str, found: Estimate | None) -> dict[str, Any]:
 
 def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[AgreementRow]:
     """Rows of ``agreement.csv``."""
+    level = options.ci_level
     for one in _analysis_sets(compared, compared.pairs, ["measure", "scope"], options):
-        unit = definition(one.key[0]).unit
-        row = AgreementRow(against=str(options.against), unit=unit, **one.cells)
-        yield row if one.group.hidden else replace(row, **_agreement(one, options))
-
-
-def _agreement(one: _AnalysisSet, options: EvaluationOptions) -> dict[str, Any]:
-    model, reference = one.both()
-    people, level = one.people, options.ci_level
-    found = bland_altman(model - reference, people, level)
-    error = np.abs(model - reference)
-    mae = mean_interval(error, people, options.draws, name=f"mae {one.name}") or (None, None)
-    return {
-        "n_scans": one.n_scans,
-        "mean_reference": float(reference.mean()),
-        **(asdict(found) if found else {"bias": float((model - reference).mean())}),
-        **_cells("slope", proportional_bias(model, reference, people, level)),
-        **_cells("mae", Estimate(value=float(error.mean()), low=mae[0], high=mae[1])),
-        "rmse": float(np.sqrt((error**2).mean())),
-        "cov_percent": cov_percent(model, reference),
-        **_reliability(one, options),
-        "note": one.cells["note"] if found else FEW,
-    }
-
-
-def _reliability(one: _AnalysisSet, options: EvaluationOptions) -> dict[str, Any]:
-    """ICC and CCC; with several scans per participant their intervals are bootstrapped."""
-    model, reference = one.both()
-    people = one.people
-    repeated = len(np.unique(people)) < len(people)
-    cells: dict[str, Any] = {
-        "reliability_ci": "bootstrap over people" if repeated else "mcgraw-wong-1996; lin-2000"
-    }
-    # Centred: the sums of squares then lose no digits.
-    middle = float(reference.mean())
-    terms = sums_of(model - middle, reference - middle)
-    for key, estimate, statistic in (("icc", icc, icc_from_sums), ("ccc", ccc, ccc_from_sums)):
-        cells |= _cells(key, estimate(model, reference, options.ci_level))
-        if repeated and cells[key] is not None:
-            ends = interval(terms, people, statistic, options.draws, name=f"{key} {one.name}")
-            cells[f"{key}_low"], cells[f"{key}_high"] = ends or (None, None)
-    return cells
+        model, reference = one.both()
+        error = np.abs(model - reference)
+        found = bland_altman(model - reference, one.people, level)
+        limits = (
+            {field.name: getattr(found, field.name) for field in fields(found)}
+            if found
+            else {"bias": Estimate(value=float((model - reference).mean())), "note": FEW}
+        )
+        mae = mean_interval(error, one.people, options.draws, name=f"mae {one.name}")
+        # Centred: the sums of squares then lose no digits.
+        middle = float(reference.mean())
+        terms = sums_of(model - middle, reference - middle)
+        yield AgreementRow(
+            against=str(options.against),
+            unit=definition(one.cells["measure"]).unit,
+            mean_reference=middle,
+            slope=proportional_bias(model, reference, one.people, level),
+            mae=Estimate(value=float(error.mean()), low=mae and mae[0], high=mae and mae[1]),
+            rmse=float(np.sqrt((error**2).mean())),
+            cov_percent=cov_percent(model, reference),
+            icc=one.redrawn(
+                "icc", icc(model, reference, level=level), terms, icc_from_sums, options
+            ),
+            ccc=one.redrawn("ccc", ccc(model, reference, level), terms, ccc_from_sums, options),
+            reliability_ci=BOOTSTRAP if one.repeated else "mcgraw-wong-1996; lin-2000",
+            **limits,
+            **one.cells,
+        )
 
 
 # ------------------------------------------------------------------ grades of EF
@@ -340,36 +323,29 @@ def _reliability(one: _AnalysisSet, options: EvaluationOptions) -> dict[str, Any
 def grade_rows(compared: Compared, options: EvaluationOptions) -> Iterator[GradeRow]:
     """Rows of ``grades.csv``."""
     pairs = compared.pairs[compared.pairs["measure"].isin(GRADED)]
+    size = len(EF_GRADES)
     for one in _analysis_sets(compared, pairs, ["measure", "scope"], options):
-        row = GradeRow(against=str(options.against), scheme=EF_SCHEME, **one.cells)
-        yield row if one.group.hidden else replace(row, **_graded(one, options))
+        model, reference = (ef_grade(values) for values in one.both())
+        table = cross_table(model, reference, size)
+        terms = np.eye(size * size)[model * size + reference]
+        kappas: dict[str, Any] = {}
+        for weights in get_args(Weights):
+            name = "kappa" if weights == "none" else f"kappa_{weights}"
 
+            def statistic(sums: np.ndarray, weights: Weights = weights) -> np.ndarray:
+                return kappa_values(sums.reshape(-1, size, size), weights)
 
-def _graded(one: _AnalysisSet, options: EvaluationOptions) -> dict[str, Any]:
-    model, reference = (ef_grade(values) for values in one.both())
-    people, size = one.people, len(EF_GRADES)
-    repeated = len(np.unique(people)) < len(people)
-    table = cross_table(model, reference, size)
-    terms = np.zeros((len(model), size * size))
-    terms[np.arange(len(model)), model * size + reference] = 1
-    cells: dict[str, Any] = {
-        "n_scans": one.n_scans,
-        "percent_agreement": 100 * float((model == reference).mean()),
-        "kappa_ci": "bootstrap over people" if repeated else "fleiss-cohen-everitt-1969",
-    }
-    for weights in ("none", "linear", "quadratic"):
-        key = "kappa" if weights == "none" else f"kappa_{weights}"
-        cells |= _cells(key, kappa(table, weights, options.ci_level))
-        if repeated and cells[key] is not None:
-
-            def statistic(sums: np.ndarray, weights: Any = weights) -> np.ndarray:
-                values = [kappa_value(s.reshape(size, size), weights) for s in sums]
-                return np.array([np.nan if v is None else v for v in values])
-
-            ends = interval(terms, people, statistic, options.draws, name=f"{key} {one.name}")
-            cells[f"{key}_low"], cells[f"{key}_high"] = ends or (None, None)
-    note = one.cells["note"] if cells["kappa"] is not None else "one grade alone"
-    return {**cells, "note": note}
+            plain = kappa(table, weights, options.ci_level)
+            kappas[name] = one.redrawn(name, plain, terms, statistic, options)
+        yield GradeRow(
+            against=str(options.against),
+            scheme=EF_SCHEME,
+            percent_agreement=100 * float((model == reference).mean()),
+            kappa_ci=BOOTSTRAP if one.repeated else "fleiss-cohen-everitt-1969",
+            note="" if kappas["kappa"] else "one grade alone",
+            **kappas,
+            **one.cells,
+        )
 
 
 def grade_table(compared: Compared, measure: str, scope: str) -> np.ndarray | None:
@@ -388,8 +364,27 @@ def overlap_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Ove
     keys = ["structure", "phase", "scope"]
     for one in _analysis_sets(compared, _with_both(compared.overlaps), keys, options):
         for metric, unit in METRICS:
-            row = OverlapSummary(metric=metric, unit=unit, **one.cells)
-            yield row if one.group.hidden else replace(row, **_overlap(one, metric, options))
+            values = one.rows[metric].to_numpy(dtype=float)
+            known = np.isfinite(values)
+            people, values = one.people[known], values[known]
+            name = f"{metric} {one.name}"
+            low, high = mean_interval(values, people, options.draws, name=name) or (None, None)
+            counts = {
+                "n_people": one.cells["n_people"].part(len(np.unique(people))),
+                "n_scans": len(values),
+                "n_without": int((~known).sum()),
+            }
+            yield OverlapSummary(
+                metric=metric,
+                unit=unit,
+                mean=float(values.mean()) if len(values) else None,
+                sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+                median=float(np.median(values)) if len(values) else None,
+                ci_low=low,
+                ci_high=high,
+                note="" if low is not None else FEW if len(values) else "no value",
+                **{**one.cells, **counts},
+            )
 
 
 def _with_both(frame: pd.DataFrame) -> pd.DataFrame:
@@ -403,30 +398,6 @@ def _with_both(frame: pd.DataFrame) -> pd.DataFrame:
     both = both[two["phase"].nunique() == 2].reset_index().assign(phase=BOTH_PHASES)
     kept = frame[[*keys, "phase", *names]]
     return pd.concat([kept, both], ignore_index=True) if len(both) else kept
-
-
-def _overlap(one: _AnalysisSet, metric: str, options: EvaluationOptions) -> dict[str, Any]:
-    values = one.rows[metric].to_numpy(dtype=float)
-    known = np.isfinite(values)
-    people, values = one.people[known], values[known]
-    count, without = len(np.unique(people)), int((~known).sum())
-    note = one.cells["note"]
-    if count < options.least:
-        why = f"n<{options.least}" if options.least > 1 else "no value"
-        return {"n_people": None, "note": why}
-    ends = mean_interval(values, people, options.draws, name=f"{metric} {one.name}")
-    low, high = ends or (None, None)
-    return {
-        "n_people": None if note else count,
-        "n_scans": None if note else len(values),
-        "n_without": None if note or 0 < without < options.least else without,
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "median": float(np.median(values)),
-        "ci_low": low,
-        "ci_high": high,
-        "note": note if ends else FEW,
-    }
 
 
 # ------------------------------------------------------------------ equivalence
@@ -451,7 +422,7 @@ def equivalence_rows(compared: Compared, options: EvaluationOptions) -> Iterator
                 margin_source=str(margins[measure]),
             )
             values = (rows["model"] - rows["reference"]).to_numpy(dtype=float)
-            yield from _equivalence(blank, rows, values, options.least)
+            yield from _equivalence(blank, rows, values)
     if DICE not in margins or compared.overlaps.empty:
         return
     both = _with_both(compared.overlaps)
@@ -467,41 +438,34 @@ def equivalence_rows(compared: Compared, options: EvaluationOptions) -> Iterator
             margin=margins[DICE].of(float(values.mean())),
             margin_source=str(margins[DICE]),
         )
-        yield from _equivalence(blank, rows, values, options.least)
+        yield from _equivalence(blank, rows, values)
 
 
 def _equivalence(
-    blank: EquivalenceRow, rows: pd.DataFrame, values: np.ndarray, least: int
+    blank: EquivalenceRow, rows: pd.DataFrame, values: np.ndarray
 ) -> Iterator[EquivalenceRow]:
     """The rows of each group, of its bias only where ``blank`` is."""
-    people = person_codes(rows)
-    for group in groups_of(rows, least):
-        row = replace(blank, group_by=group.by, group=group.name, note=group.hidden)
-        if blank.kind != "bias" and group.by == ALL:
-            continue
-        if group.hidden:
-            yield replace(row, margin=None)
-            continue
-        row = replace(row, n_people=group.people)
+    people, margin = person_codes(rows), blank.margin or 0.0
+    for group in groups_of(rows):
+        row = replace(blank, group_by=group.by, group=group.name, n_people=group.people)
         inside, _ = person_means(values[group.mask], people[group.mask])
         if blank.kind == "bias":
-            yield _judged(row, bias_equivalence(inside, row.margin or 0.0))
+            yield _judged(row, bias_equivalence(inside, margin))
         if group.by == ALL:
             continue
         row = replace(row, kind="difference from the rest")
         if group.mask.all():
             yield replace(row, note="no rest")
-            continue
-        outside, _ = person_means(values[~group.mask], people[~group.mask])
-        if len(outside) < least:
-            yield replace(row, n_people=None, margin=None, note=f"n<{least} in the rest")
         else:
-            found = difference_equivalence(inside, outside, row.margin or 0.0)
+            outside, _ = person_means(values[~group.mask], people[~group.mask])
+            found = difference_equivalence(inside, outside, margin)
             yield _judged(replace(row, n_rest=len(outside)), found)
 
 
-def _judged(row: EquivalenceRow, found: Equivalence | None) -> EquivalenceRow:
-    return replace(row, **(asdict(found) if found else {"note": FEW}))
+def _judged(row: _Row, found: Equivalence | Repeatability | None) -> _Row:
+    """The row with the fields that were found."""
+    names = () if found is None else [field.name for field in fields(found)]
+    return replace(row, **{name: getattr(found, name) for name in names} or {"note": FEW})
 
 
 # ------------------------------------------------------------------ repeat visits
@@ -532,14 +496,10 @@ def repeatability_rows(
                 unit=measure.unit,
                 visit_a=first,
                 visit_b=second,
-                n_people=len(both),
+                n_people=Count(len(both)),
                 ci_level=options.ci_level,
             )
-            if len(both) < options.least:
-                yield replace(row, n_people=None, note=f"n<{options.least}")
-                continue
-            found = repeatability(both[:, 0], both[:, 1], options.ci_level)
-            yield replace(row, **(asdict(found) if found else {"note": FEW}))
+            yield _judged(row, repeatability(both[:, 0], both[:, 1], options.ci_level))
 
 
 def _both_visits(rows: pd.DataFrame, first: str, second: str) -> np.ndarray:
@@ -567,27 +527,32 @@ def choose(status: np.ndarray, share_percent: float, seed: int) -> tuple[np.ndar
     return flagged, np.sort(drawn)
 
 
-def rate_rows(rows: pd.DataFrame, kind: RateKind, sample: str, least: int) -> Iterator[RateRow]:
+def rate_rows(rows: pd.DataFrame, kind: RateKind, sample: str, least: int) -> Sequence[RateRow]:
     """Rates of ``event`` (boolean) over scans: all participants, then by arm, sex and ethnicity.
 
     Arms are named within their trial, because one word means another treatment elsewhere.
     """
     if rows.empty:
-        return
+        return ()
     grouped = rows.assign(**{by: None for by in RATE_GROUPS if by not in rows})
     arms = zip(grouped["trial"].astype(str), grouped["arm"], strict=True)
     grouped["arm"] = [f"{t}: {arm}" if isinstance(arm, str) and arm else None for t, arm in arms]
-    for group in groups_of(grouped, least, RATE_GROUPS, lambda _, names: sorted(names)):
-        row = RateRow(
-            kind=kind, sample=sample, group_by=group.by, group=group.name, note=group.hidden
+    found = []
+    for group in groups_of(grouped, RATE_GROUPS, lambda _, names: sorted(names)):
+        n, events = int(group.mask.sum()), int(rows["event"][group.mask].sum())
+        low, high = wilson(events, n)
+        found.append(
+            RateRow(
+                kind=kind,
+                sample=sample,
+                group_by=group.by,
+                group=group.name,
+                n_people=group.people,
+                n_scans=n,
+                n_events=events,
+                percent=100 * events / n,
+                ci_low=low,
+                ci_high=high,
+            )
         )
-        if not group.hidden:
-            n, events = int(group.mask.sum()), int(rows["event"][group.mask].sum())
-            row = replace(row, n_people=group.people, n_scans=n)
-            if 0 < events < least:
-                row = replace(row, note=f"events<{least}")
-            else:
-                low, high = wilson(events, n)
-                percent = 100 * events / n
-                row = replace(row, n_events=events, percent=percent, ci_low=low, ci_high=high)
-        yield row
+    return suppress_groups(found, least)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
 from itertools import combinations
 from typing import Any, Final, Self, TypeVar
 
@@ -102,6 +102,10 @@ class Count(int):
         count.left_out = left_out
         return count
 
+    def part(self, n: int) -> Count:
+        """The count ``n`` of some of these participants."""
+        return Count(n, self.siblings, self.total, self.place, self.left_out)
+
     def is_few(self, min_cell: int) -> bool:
         """True where the group has fewer participants than the cell."""
         return self + self.left_out < min_cell
@@ -140,6 +144,48 @@ def is_disclosive(sets: Collection[frozenset[Any]], min_cell: int) -> bool:
                 if not rest.size or np.linalg.matrix_rank(rest) < rank:
                     return True
     return False
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+def suppress_groups(rows: Iterable[Result], min_cell: int) -> tuple[Result, ...]:
+    """The finished rows of an evaluation, by group; ``n_people`` is a `Count`.
+
+    A group of fewer participants than the cell, and one that the others and their total give
+    back, keeps its name and says why. Where only those left out of it are few, its numbers are
+    shown and its counts are not.
+    """
+    return tuple(_shown_group(row, min_cell) for row in rows)
+
+
+def _shown_group(row: Any, min_cell: int) -> Any:
+    n, small = row.n_people, f"n<{min_cell}"
+    rest, events = getattr(row, "n_rest", None), getattr(row, "n_events", None)
+    hidden = hidden_counts(n.siblings, n.total, min_cell)
+    if hidden and hidden[n.place] and n.siblings[n.place] >= min_cell:
+        return _without_numbers(row, WITHHELD)
+    if n < min_cell and min_cell > 1:
+        return _without_numbers(row, small)
+    if rest is not None and rest < min_cell:
+        return _without_numbers(row, f"{small} in the rest")
+    cells: dict[str, Any] = {"n_people": int(n)}
+    if is_small(n.left_out, min_cell):
+        cells = {name: None for name in ("n_people", "n_scans", "n_without") if hasattr(row, name)}
+        cells["note"] = row.note or WITHHELD
+    elif is_small(getattr(row, "n_without", None), min_cell):
+        cells["n_without"] = None
+    if is_small(events, min_cell):
+        cells |= {"n_events": None, "percent": None, "ci_low": None, "ci_high": None}
+        cells["note"] = f"events<{min_cell}"
+    return replace(row, **cells)
+
+
+def _without_numbers(row: Any, why: str) -> Any:
+    """The row with the cells that identify it alone."""
+    kept = ("group_by", "group", "ci_level", "margin_source")
+    empty = {f.name: f.default for f in fields(row) if f.default is not MISSING}
+    return replace(row, **{k: v for k, v in empty.items() if k not in kept} | {"note": why})
 
 
 # ------------------------------------------------------------------ individual extremes

@@ -24,7 +24,7 @@ from cardiometa.evaluation.agreement import (
     ef_grade,
     icc,
     kappa,
-    kappa_value,
+    kappa_values,
     margins_of,
     mean_interval,
     repeatability,
@@ -44,8 +44,8 @@ def covered(seed: int, samples: int, scans: int) -> tuple[float, float]:
         difference = 2 + generator.normal(0, 4, 25)[people] + generator.normal(0, 3, len(people))
         found = bland_altman(difference, people)
         assert found is not None
-        bias += found.bias_low <= 2 <= found.bias_high
-        limit += found.loa_upper_low <= true <= found.loa_upper_high
+        bias += found.bias.low <= 2 <= found.bias.high
+        limit += found.loa_upper.low <= true <= found.loa_upper.high
     return bias / samples, limit / samples
 
 
@@ -64,7 +64,7 @@ def test_limits_hold_95_percent_of_single_differences() -> None:
     found = bland_altman(difference, people)
     assert found is not None
     assert found.sd == pytest.approx(5, rel=0.03)
-    inside = (difference > found.loa_lower) & (difference < found.loa_upper)
+    inside = (difference > found.loa_lower.value) & (difference < found.loa_upper.value)
     assert inside.mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -80,7 +80,7 @@ def test_units_and_order_do_not_matter(pairs: list[tuple[float, float]], scale: 
     found, scaled = bland_altman(x - y, people), bland_altman(scale * (x - y), people[::-1])
     assert found is not None
     assert scaled is not None
-    assert scaled.loa_upper_high == pytest.approx(scale * found.loa_upper_high, rel=1e-6, abs=1e-6)
+    assert scaled.loa_upper.high == pytest.approx(scale * found.loa_upper.high, rel=1e-6, abs=1e-6)
     for function in (icc, ccc):
         one, other = function(x, y), function(scale * x[::-1], scale * y[::-1])
         assert (one is None) == (other is None)
@@ -120,7 +120,7 @@ def test_grades_at_their_ends() -> None:
 def test_kappa_of_one_grade_is_not_defined() -> None:
     table = cross_table(np.array([2, 2, 2]), np.array([2, 2, 2]), 3)
     assert kappa(table) is None
-    assert kappa_value(np.diag([3.0, 4.0, 5.0]), "linear") == pytest.approx(1)
+    assert kappa_values(np.diag([3.0, 4.0, 5.0]), "linear") == pytest.approx(1)
 
 
 def test_verdicts() -> None:
@@ -165,11 +165,11 @@ def test_repeatability_of_known_error() -> None:
     truth = generator.normal(60, 8, 4000)
     found = repeatability(*(truth + generator.normal(0, 2, 4000) for _ in range(2)))
     assert found is not None
-    assert found.sem == pytest.approx(2, rel=0.05)
-    assert found.sdc == pytest.approx(1.96 * math.sqrt(2) * found.sem, rel=1e-4)
-    assert found.sem_low < 2 < found.sem_high
+    assert found.sem.value == pytest.approx(2, rel=0.05)
+    assert found.sdc.value == pytest.approx(1.96 * math.sqrt(2) * found.sem.value, rel=1e-4)
+    assert found.sem.low < 2 < found.sem.high
     assert found.icc is not None
-    assert found.icc == pytest.approx(64 / 68, abs=0.02)
+    assert found.icc.value == pytest.approx(64 / 68, abs=0.02)
 
 
 # ------------------------------------------------------------------ blind reading
@@ -195,8 +195,12 @@ def test_wilson_of_newcombe_1998() -> None:
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
         (1, 29, 0.0061, 0.1718),
+        (5, 5, 0.5655, 1.0),
     ):
         assert wilson(events, n) == pytest.approx((100 * low, 100 * high), abs=0.006)
+    # The ends are exact, so that no share of 99.99 % is printed.
+    assert wilson(0, 12)[0] == 0.0
+    assert wilson(12, 12)[1] == 100.0
 
 
 def test_rates_withhold_small_groups_and_what_would_give_them_away() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cardiometa.evaluation.agreement import (
     BlandAltman,
@@ -17,9 +17,9 @@ from cardiometa.evaluation.agreement import (
     ccc,
     ccc_from_sums,
     difference_equivalence,
+    flat,
     icc,
     icc_from_sums,
-    icc_of_ratings,
     kappa,
     person_means,
     proportional_bias,
@@ -34,7 +34,7 @@ LIMITS = ("lower", "lower_low", "lower_high", "upper", "upper_low", "upper_high"
 
 def limits(found: BlandAltman) -> dict:
     """The bias and its limits by the names of R's values."""
-    return {name.removeprefix("loa_"): value for name, value in asdict(found).items()}
+    return {name.removeprefix("loa_"): value for name, value in flat(type(found), found).items()}
 
 
 def numbers(found: Estimate) -> dict:
@@ -65,8 +65,8 @@ def test_factors_of_the_limits(row: dict[str, float]) -> None:
     values = values / values.std(ddof=1)
     found = bland_altman(values, np.arange(row["n"]))
     assert found is not None
-    assert found.loa_upper_low == pytest.approx(row["low"], rel=1e-6)
-    assert found.loa_upper_high == pytest.approx(row["high"], rel=1e-6)
+    assert found.loa_upper.low == pytest.approx(row["low"], rel=1e-6)
+    assert found.loa_upper.high == pytest.approx(row["high"], rel=1e-6)
 
 
 def test_limits_of_many_people_are_near_the_approximation() -> None:
@@ -75,8 +75,8 @@ def test_limits_of_many_people_are_near_the_approximation() -> None:
     found = bland_altman(values, np.arange(len(values)))
     assert found is not None
     half = 1.96 * 1.71 * found.sd / np.sqrt(len(values))
-    assert found.loa_upper_high - found.loa_upper == pytest.approx(half, rel=0.02)
-    assert found.loa_upper - found.loa_upper_low == pytest.approx(half, rel=0.02)
+    assert found.loa_upper.high - found.loa_upper.value == pytest.approx(half, rel=0.02)
+    assert found.loa_upper.value - found.loa_upper.low == pytest.approx(half, rel=0.02)
 
 
 def test_several_scans_a_person() -> None:
@@ -113,11 +113,11 @@ def test_peak_flow_of_bland_and_altman_1986() -> None:
     wright, mini = (np.array(R["pefr"][name], dtype=float) for name in ("wright", "mini"))
     found = bland_altman(wright[:, 0] - mini[:, 0], np.arange(17))
     assert found is not None
-    assert round(found.bias, 1) == -2.1
+    assert round(found.bias.value, 1) == -2.1
     assert round(found.sd, 1) == 38.8
-    assert (round(found.bias_low, 1), round(found.bias_high, 1)) == (-22.0, 17.8)
-    assert found.bias - 2 * found.sd == pytest.approx(-79.7, abs=0.1)
-    assert found.bias + 2 * found.sd == pytest.approx(75.5, abs=0.1)
+    assert (round(found.bias.low, 1), round(found.bias.high, 1)) == (-22.0, 17.8)
+    assert found.bias.value - 2 * found.sd == pytest.approx(-79.7, abs=0.1)
+    assert found.bias.value + 2 * found.sd == pytest.approx(75.5, abs=0.1)
     for function, name in ((icc, "icc"), (ccc, "ccc")):
         coefficient = function(wright[:, 0], mini[:, 0])
         assert coefficient is not None
@@ -126,11 +126,11 @@ def test_peak_flow_of_bland_and_altman_1986() -> None:
     for meter, coefficient in ((wright, 43.2), (mini, 56.4)):
         rescan = repeatability(meter[:, 0], meter[:, 1])
         assert rescan is not None
-        assert 2 * np.sqrt(2) * rescan.sem == pytest.approx(coefficient, abs=0.1)
+        assert 2 * np.sqrt(2) * rescan.sem.value == pytest.approx(coefficient, abs=0.1)
 
 
 def test_six_targets_of_shrout_and_fleiss_1979() -> None:
-    found = icc_of_ratings(np.array(R["shrout"]["ratings"], dtype=float))
+    found = icc(*np.array(R["shrout"]["ratings"], dtype=float).T)
     assert found is not None
     assert round(found.value, 2) == 0.29
     assert numbers(found) == pytest.approx(R["shrout"]["icc"], rel=1e-6)
@@ -142,7 +142,9 @@ def test_kappa(row: dict, weights: str) -> None:
     found = kappa(np.array(row["table"], dtype=float), weights)  # type: ignore[arg-type]
     assert found is not None
     assert found.value == pytest.approx(row[weights]["value"], rel=1e-9)
-    assert found.se == pytest.approx(row[weights]["se"], rel=1e-9)
+    assert found.low is not None
+    half = stats.norm.ppf(0.975) * row[weights]["se"]
+    assert found.value - found.low == pytest.approx(half, rel=1e-9)
 
 
 def test_equivalence() -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from cardiometa.reports.figures.evaluation import (
-    agreement,
     agreement_figure,
+    agreement_of,
     compared_measures,
 )
 from cardiometa.reports.pages.segment import agreement_table
@@ -24,24 +24,19 @@ MINI = np.array([512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260
 
 
 def test_bland_and_altmans_own_figures():
-    found = agreement(WRIGHT, MINI)
-    assert found.n == 17
-    assert round(found.bias, 1) == -2.1
+    found = agreement_of(pd.DataFrame({"harmonised": WRIGHT, "reported": MINI}))
+    assert round(found.bias.value, 1) == -2.1
     assert round(found.sd, 1) == 38.8
-    assert round(found.bias_low, 1) == -22.0
-    assert round(found.bias_high, 1) == 17.8
-    assert found.bias - 2 * found.sd == pytest.approx(-79.7, abs=0.06)
-    assert found.upper - found.lower == pytest.approx(2 * 1.96 * found.sd)
+    assert (round(found.bias.low, 1), round(found.bias.high, 1)) == (-22.0, 17.8)
+    assert found.bias.value - 2 * found.sd == pytest.approx(-79.7, abs=0.06)
+    assert found.loa_upper.value - found.loa_lower.value == pytest.approx(3.92 * found.sd, rel=1e-4)
 
 
-def test_missing_pairs_are_left_out_and_too_few_give_nothing():
-    some = WRIGHT.copy()
-    some[3:] = math.nan
-    assert agreement(some, MINI).n == 3
-    some[2] = math.nan
-    few = agreement(some, MINI)
-    assert few.n == 2
-    assert few.bias is None
+def test_two_pairs_have_no_limits_and_a_dash_in_the_table():
+    data = frame().iloc[:2]
+    table = agreement_table(data, compared_measures(data))
+    assert table.rows == (("LV EDV, mL", "ALPHA", "2", "–", "–", "–", "–"),)
+    assert "2 scans." in agreement_figure(data, compared_measures(data)).svg
 
 
 def frame():

@@ -22,7 +22,6 @@ from cardiometa.reports.pages.segment import (
     segment_page,
     status_table,
     summary_table,
-    wilson_percent,
 )
 from cardiometa.segmentation.model import ModelCard
 from tests.kit.report_page import assert_self_contained, read_page
@@ -370,15 +369,6 @@ def test_ten_scans_of_one_person_are_one_person():
     frame.loc[frame["sex"] == "male", "participant_id"] = "one"
     lines = {row[:2]: row[2:] for row in correction_table(frame).rows}
     assert lines["Sex", "male"][-1] == "n<10"
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "low", "high"),
-    [(0, 10, 0.0, 27.75), (81, 263, 25.53, 36.62), (5, 5, 56.55, 100.0)],
-)
-def test_wilson_intervals(count, total, low, high):
-    """81 of 263: Newcombe 1998 (Stat Med 17:857), table I, method 3: 0.2553 to 0.3662."""
-    assert wilson_percent(count, total) == pytest.approx((low, high), abs=0.006)
 
 
 def test_scans_of_several_models_are_told_apart():

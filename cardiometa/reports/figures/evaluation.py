@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ...evaluation.agreement import BlandAltman, Estimate, bland_altman
 from ...evaluation.overlap import CONTOURED
 from ...evaluation.tables import ALL, person_codes
 from ...measurement.measures import MEASURES, MeasureDefinition
@@ -224,21 +224,17 @@ def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
     part = pairs[(pairs["measure"] == row.measure) & (pairs["scope"] == row.scope)]
     joined = part.join(result.compared.scans, on="scan")
     unit = unit_name(row.unit)
-    lines = (
-        (row.bias, row.bias_low, row.bias_high, "-"),
-        (row.loa_lower, row.loa_lower_low, row.loa_lower_high, "--"),
-        (row.loa_upper, row.loa_upper_low, row.loa_upper_high, "--"),
-    )
+    lines = ((row.bias, "-"), (row.loa_lower, "--"), (row.loa_upper, "--"))
     title = f"Bland-Altman: {measure_name(row.measure)}{scope_words(row.scope)}"
     with figure_style():
         figure = new_figure(110, 78)
         panel = figure.subplots()
         panel.axhline(0, color=SOFT, linewidth=0.5)
-        for value, low, high, dash in lines:
-            if value is not None and low is not None and high is not None:
-                panel.axhspan(low, high, color=PALETTE[0], alpha=0.13, linewidth=0)
-                panel.axhline(value, color=INK, linewidth=0.9, linestyle=dash)
-                _note_at_right(panel, 1.01, value, shown(value), INK)
+        for line, dash in lines:
+            if line is not None and line.low is not None and line.high is not None:
+                panel.axhspan(line.low, line.high, color=PALETTE[0], alpha=0.13, linewidth=0)
+                panel.axhline(line.value, color=INK, linewidth=0.9, linestyle=dash)
+                _note_at_right(panel, 1.01, line.value, shown(line.value), INK)
         if result.options.internal:
             middle = (joined["model"] + joined["reference"]) / 2
             difference = joined["model"] - joined["reference"]
@@ -250,12 +246,9 @@ def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
         panel.set_ylabel(f"Model − reference, {unit}")
         panel.set_title(measure_label(row.measure, row.unit), loc="left")
         figure.tight_layout(rect=(0, 0, 0.95, 1))
-    bias, lower, upper = (shown_estimate(value, low, high) for value, low, high, _ in lines)
+    bias, lower, upper = (shown_of(line) for line, _ in lines)
     description = f"Bias {bias} {unit}; limits of agreement {lower} and {upper}."
-    slope = None
-    if row.slope is not None:
-        slope = shown_estimate(row.slope, row.slope_low, row.slope_high, 3)
-    facts = {"row": row, "options": result.options, "slope": slope}
+    facts = {"row": row, "options": result.options, "slope": row.slope and shown_of(row.slope, 3)}
     caption = f"{description} {words('evaluation', 'figure_bland_altman', **facts)}"
     return _figure(title, caption, description, figure)
 
@@ -345,48 +338,9 @@ def _groups(row: AgreementRow, judged: Sequence[EquivalenceRow]) -> Figure:
 
 
 MOST_PANELS: Final = 6
-LEAST_PAIRS: Final = 3
 # More marks than this are drawn as one picture: 100,000 single ones make a page no browser opens.
 _MOST_MARKS: Final = 3000
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Harmonised minus reported: bias with its t interval, and the limits of agreement.
-
-    ``None`` where there are fewer than `LEAST_PAIRS` pairs.
-    """
-
-    n: int
-    bias: float | None = None
-    sd: float | None = None
-    bias_low: float | None = None
-    bias_high: float | None = None
-    lower: float | None = None
-    upper: float | None = None
-
-
-def agreement(harmonised: np.ndarray, reported: np.ndarray) -> Agreement:
-    """Bias, its 95% interval and bias ± 1.96 SD of pairs ``[n]``; NaN pairs are left out."""
-    from scipy import stats
-
-    difference = harmonised - reported
-    difference = difference[np.isfinite(difference)]
-    n = len(difference)
-    if n < LEAST_PAIRS:
-        return Agreement(n=n)
-    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-    return Agreement(
-        n=n,
-        bias=bias,
-        sd=sd,
-        bias_low=bias - half,
-        bias_high=bias + half,
-        lower=bias - 1.96 * sd,
-        upper=bias + 1.96 * sd,
-    )
 
 
 def compared_measures(measurements: pd.DataFrame) -> tuple[MeasureDefinition, ...]:
@@ -415,9 +369,17 @@ def reported_pairs(measurements: pd.DataFrame, name: str) -> pd.DataFrame:
     return pair.dropna()
 
 
-def agreement_of(pair: pd.DataFrame) -> Agreement:
-    """The agreement of `reported_pairs`."""
-    return agreement(pair["harmonised"].to_numpy(), pair["reported"].to_numpy())
+def agreement_of(pair: pd.DataFrame) -> BlandAltman | None:
+    """Bias and limits of agreement of `reported_pairs`, each scan by itself; None below 3."""
+    difference = (pair["harmonised"] - pair["reported"]).to_numpy()
+    return bland_altman(difference, np.arange(len(difference)))
+
+
+def shown_of(estimate: Estimate | None, decimals: int = 1) -> str:
+    """An estimate with its interval."""
+    if estimate is None:
+        return DASH
+    return shown_estimate(estimate.value, estimate.low, estimate.high, decimals)
 
 
 def signed(value: float | None) -> str:
@@ -444,11 +406,12 @@ def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefin
             pair = reported_pairs(measurements, measure.name)
             found = agreement_of(pair)
             _agreement_panel(panel, measure, pair, trials, found)
-            limits = DASH if found.lower is None else shown_interval(found.lower, found.upper)
-            sentences.append(
-                f"{measure_name(measure.name)}: {found.n} scans, bias {signed(found.bias)} "
-                f"{measure.unit}, limits of agreement {limits}."
-            )
+            name = f"{measure_name(measure.name)}: {len(pair)} scans"
+            if found is not None:
+                limits = shown_interval(found.loa_lower.value, found.loa_upper.value)
+                name += f", bias {signed(found.bias.value)} {measure.unit}, limits of agreement "
+                name += limits
+            sentences.append(f"{name}.")
         figure.tight_layout(rect=(0, legend_mm / height, 1, 1), w_pad=1.2, h_pad=1.4)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=min(len(trials), 5))
@@ -462,7 +425,7 @@ def _agreement_panel(
     measure: MeasureDefinition,
     pair: pd.DataFrame,
     trials: Sequence[str],
-    found: Agreement,
+    found: BlandAltman | None,
 ) -> None:
     # Six colours and seven marks distinguish 42 trials.
     for index, trial in enumerate(trials):
@@ -479,10 +442,10 @@ def _agreement_panel(
             **_DOTS,
         )
     panel.axhline(0, color=SOFT, linewidth=0.5)
-    if found.bias is not None and found.lower is not None and found.upper is not None:
-        panel.axhline(found.bias, color="black", linewidth=0.9)
-        for limit in (found.lower, found.upper):
-            panel.axhline(limit, color="black", linewidth=0.8, dashes=(4, 2.5))
+    if found is not None:
+        panel.axhline(found.bias.value, color="black", linewidth=0.9)
+        for limit in (found.loa_lower, found.loa_upper):
+            panel.axhline(limit.value, color="black", linewidth=0.8, dashes=(4, 2.5))
     panel.set_title(measure_label(measure.name, measure.unit), loc="left")
     panel.set_xlabel("Mean of both")
     panel.set_ylabel("Difference")

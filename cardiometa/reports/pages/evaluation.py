@@ -127,9 +127,10 @@ def _participants(result: EvaluationResult, value: str) -> Column:
     return Column("Participants", f"n_people {value}", show)
 
 
-def _estimate(heading: str, name: str, decimals: int = 1, value: str = "") -> Column:
-    """A value with its interval: ``Column("Bias", "bias bias_low bias_high", …)``."""
-    return Column(heading, f"{value or name} {name}_low {name}_high", as_estimate(decimals))
+def _estimate(heading: str, name: str, decimals: int = 1) -> Column:
+    """An `Estimate` with its interval."""
+    show = as_estimate(decimals)
+    return Column(heading, name, lambda e: DASH if e is None else show(e.value, e.low, e.high))
 
 
 _MEASURE: Final = Column(
@@ -238,11 +239,7 @@ def _difference_table(result: EvaluationResult) -> Table:
         ),
         Column("Result", lambda row: row.result or row.note),
     )
-    rows = [
-        row
-        for row in result.equivalence
-        if row.kind != "bias" and (row.n_people is None or row.n_rest is not None)
-    ]
+    rows = [row for row in result.equivalence if row.n_rest is not None]
     title = "Difference in bias between a group and the rest (90% intervals)."
     return make_table(title, columns, rows, _text("table_differences"))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ...evaluation.agreement import BlandAltman, wilson
 from ...manifest import version
 from ...measurement.measures import (
     MEASURES,
@@ -51,8 +52,6 @@ from ..page import (
     Notice,
     Paragraph,
     Section,
-    as_interval,
-    as_number,
     environment,
     make_table,
     page_html,
@@ -358,7 +357,7 @@ def correction_table(measurements: pd.DataFrame) -> Table | None:
         *_GROUP,
         Column("Scans", of_enough(lambda row: shown_count(len(row[2])))),
         Column("Corrected", of_enough(lambda row: _percent(*corrected(row)))),
-        Column("95 % CI", of_enough(lambda row: shown_interval(*wilson_percent(*corrected(row))))),
+        Column("95 % CI", of_enough(lambda row: shown_interval(*wilson(*corrected(row))))),
         Column("Failed", of_enough(lambda row: _percent(_with_status(row, "failed"), len(row[2])))),
         Column("Note", lambda row: "" if enough(row) else f"n<{MIN_CELL}"),
     )
@@ -372,14 +371,6 @@ def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
     if "flags" not in rows:
         return rows["status"] == ""
     return rows["flags"].map(lambda text: "corrected" in str(text or "").split(";")).astype(bool)
-
-
-def wilson_percent(count: int, total: int) -> tuple[float, float]:
-    """95 % score interval of a proportion, in percent (Wilson 1927, JASA 22:209)."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(count, total, alpha=0.05, method="wilson")
-    return 100 * float(low), 100 * float(high)
 
 
 def flag_table(flags: Iterable[FlagCount], scans: int) -> Table:
@@ -433,20 +424,22 @@ def agreement_table(measurements: pd.DataFrame, measures: Sequence[MeasureDefini
         pair = reported_pairs(measurements, measure.name)
         groups = list(pair.groupby("trial", sort=True))
         groups += [("all trials", pair)] if len(groups) > 1 else []
-        rows += [(measure, trial, agreement_of(group)) for trial, group in groups]
+        rows += [(measure, trial, len(group), agreement_of(group)) for trial, group in groups]
 
-    def found(heading: str, names: str, show: Callable[..., str]) -> Column:
-        column = Column(heading, names, show)
-        return Column(heading, lambda row: column.cell(row[2]))
+    def found(heading: str, show: Callable[[BlandAltman], str]) -> Column:
+        return Column(heading, lambda row: DASH if row[3] is None else show(row[3]))
 
     columns = (
         Column("Measure", lambda row: measure_label(row[0].name, row[0].unit)),
         Column("Trial", lambda row: row[1]),
-        found("Scans", "n", str),
-        found("Bias", "bias", signed),
-        found("95% CI of bias", "bias_low bias_high", as_interval()),
-        found("SD", "sd", as_number()),
-        found("Limits of agreement", "lower upper", as_interval()),
+        Column("Scans", lambda row: str(row[2])),
+        found("Bias", lambda f: signed(f.bias.value)),
+        found("95% CI of bias", lambda f: shown_interval(f.bias.low, f.bias.high)),
+        found("SD", lambda f: shown(f.sd)),
+        found(
+            "Limits of agreement",
+            lambda f: shown_interval(f.loa_lower.value, f.loa_upper.value),
+        ),
     )
     caption = _text("table_agreement")
     return make_table("Harmonised minus reported values.", columns, rows, caption)
