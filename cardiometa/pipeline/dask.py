@@ -201,28 +201,28 @@ class DaskEngine:
         return path.name, path.read_bytes()
 
     def _result(self, future: Any, job: ScanJob) -> ScanResult:
-        if future.status == "finished":
+        try:
+            # Waits where the worker that had it was lost: the scheduler gives it to another one.
             outcome: TaskResult = future.result()
-            if outcome.incompatible:
-                raise UsageError(f"{outcome.incompatible.capitalize()}.", hint=_SHARED)
-            if outcome.error is not None:
-                raise outcome.error
-            assert outcome.result is not None
-            return outcome.result
-        error = future.exception() if future.status == "error" else None
-        if isinstance(error, KilledWorker):
+        except KilledWorker:
             sentence = (
                 "Every worker that had this scan was lost: the file may be corrupt, memory ran "
                 "out, or machines went away. It will be retried on the next run."
             )
             failure = ScanFailure(code=KILLED_CODE, sentence=sentence)
             return slim(write_failure(self._setup.out, job, failure))
-        what = future.status if error is None else type(error).__name__
-        raise EngineError(
-            f"The cluster gave no answer for a scan ({what}).",
-            hint="The scheduler or the connection to it was lost. Scans finished so far are kept; "
-            "rerun the command to resume.",
-        )
+        except Exception as error:
+            raise EngineError(
+                f"The cluster gave no answer for a scan ({type(error).__name__}).",
+                hint="The scheduler or the connection to it was lost. Scans finished so far are "
+                "kept; rerun the command to resume.",
+            ) from error
+        if outcome.incompatible:
+            raise UsageError(f"{outcome.incompatible.capitalize()}.", hint=_SHARED)
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.result is not None
+        return outcome.result
 
 
 # ------------------------------------------------------------------ in the Dask worker

@@ -15,6 +15,12 @@ from typing import Self
 
 from tests.kit.processes import of_session
 
+# Two lost workers are enough to know a scan that kills them: each takes seconds to start again.
+_ENVIRONMENT = {
+    "PYTHONWARNINGS": "ignore",
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "2",
+}
+
 
 class Cluster:
     """``with Cluster(folder) as cluster: cluster.worker("one")``."""
@@ -52,7 +58,7 @@ class Cluster:
         with (self._folder / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "dask", kind, *where, *options],
-                env={**os.environ, "PYTHONWARNINGS": "ignore", **(env or {})},
+                env={**os.environ, **_ENVIRONMENT, **(env or {})},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

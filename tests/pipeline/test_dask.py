@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,10 @@ from cardiometa.errors import UsageError
 from cardiometa.locking import OutputLock
 from cardiometa.pipeline import dask as dask_engine
 from cardiometa.pipeline.dask import DaskEngine
-from cardiometa.pipeline.jobs import EngineSetup
+from cardiometa.pipeline.jobs import EngineSetup, ScanJob
 from cardiometa.pipeline.options import SegmentOptions
 from cardiometa.pipeline.plan import jobs_of
+from cardiometa.records import ScanResult
 from cardiometa.segmentation.model import load_model
 from tests.kit.broken_workers import at_reading, site
 from tests.kit.dask_cluster import Cluster
@@ -92,11 +94,41 @@ def engine(cluster: Cluster, tmp_path: Path) -> Iterator[DaskEngine]:
     made.close()
 
 
-def run(engine: DaskEngine, pairs: Path, **changes: object) -> None:
+def run(engine: DaskEngine, pairs: Path, **changes: object) -> list[str]:
     jobs = jobs_of(load_cohort(pairs), SegmentOptions(), load_model().sha256, {})[:1]
     jobs = [replace(job, options={**job.options, **changes}) for job in jobs]
     with OutputLock(engine._setup.out):
-        engine.run(jobs, lambda _: None)
+        return [result.status for result in engine.run(jobs, lambda _: None)]
+
+
+def test_a_result_lost_with_its_worker_is_made_again(
+    cluster: Cluster, pairs: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker dies between the end of a scan and the fetch of its result."""
+    cluster.worker("other", "--resources", "GPU=1")
+    setup = EngineSetup(out=tmp_path / "out", model=load_model(), device="cpu")
+    engine = DaskEngine(setup, cluster.address)
+    fetch, losses = engine._result, []
+
+    def lose_its_worker(future: Any, job: ScanJob) -> ScanResult:
+        client = engine._client
+        if not losses:
+            client.wait_for_workers(2, timeout=120)
+            [address] = client.who_has([future])[future.key]
+            losses.append(client.scheduler_info()["workers"][address]["name"])
+            cluster.lose(losses[0])
+            while future.status == "finished":
+                time.sleep(0.01)
+        return fetch(future, job)
+
+    monkeypatch.setattr(engine, "_result", lose_its_worker)
+    try:
+        assert run(engine, pairs) == ["review"]
+    finally:
+        engine.close()
+    assert len(losses) == 1
+    [mask] = engine._setup.out.rglob("segmentation.nii.gz")
+    assert mask.read_bytes() == (whole / mask.relative_to(engine._setup.out)).read_bytes()
 
 
 def test_another_version_is_refused(engine: DaskEngine, monkeypatch: pytest.MonkeyPatch) -> None:
