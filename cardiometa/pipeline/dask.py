@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import count
 from typing import Any
 
 import distributed
@@ -87,22 +88,25 @@ class DaskEngine:
         client.register_plugin(
             ScanPlugin(replace(self._setup, device=device), self._proof(), name), name=name
         )
-        waiting = deque(enumerate(job.with_absolute_paths() for job in jobs))
-        running: dict[str, tuple[Any, ScanJob]] = {}
+        waiting = deque(job.with_absolute_paths() for job in jobs)
+        # Lost with their workers, to be done alone when no other is left: the scheduler blames all
+        # scans that a lost worker had, those that waited there too.
+        suspects = deque[ScanJob]()
+        running: dict[str, tuple[Any, ScanJob, bool]] = {}
+        numbers = count()
         ended = _dask.as_completed(loop=client.loop, raise_errors=False)
 
-        def submit() -> None:
-            number, job = waiting.popleft()
+        def submit(job: ScanJob, *, alone: bool = False) -> None:
             # Keys appear in the scheduler's logs: numbers, no ids.
             future = client.submit(
                 run_scan,
                 TaskPayload(job),
                 name,
-                key=f"{name}-{number}",
+                key=f"{name}-{next(numbers)}",
                 resources={"GPU": 1} if device == "cuda" else None,
                 pure=False,
             )
-            running[future.key] = (future, job)
+            running[future.key] = (future, job, alone)
             ended.add(future)
 
         results: list[ScanResult] = []
@@ -111,17 +115,23 @@ class DaskEngine:
             if problems:
                 raise UsageError(f"{'; '.join(problems).capitalize()}.", hint=_SHARED)
             while waiting and len(running) < _WINDOW:
-                submit()
+                submit(waiting.popleft())
             for future in ended:
-                _, job = running.pop(future.key)
-                results.append(self._result(future, job))
+                _, job, alone = running.pop(future.key)
+                result = self._result(future, job, alone=alone)
                 future.release()
-                on_result(results[-1])
+                if result is None:
+                    suspects.append(job)
+                else:
+                    results.append(result)
+                    on_result(result)
                 if waiting:
-                    submit()
+                    submit(waiting.popleft())
+                elif suspects and not running:
+                    submit(suspects.popleft(), alone=True)
         finally:
             with suppress(Exception):
-                client.cancel([future for future, _ in running.values()], force=True)
+                client.cancel([future for future, *_ in running.values()], force=True)
             with suppress(Exception):
                 client.unregister_worker_plugin(name)
         return results
@@ -200,11 +210,14 @@ class DaskEngine:
         path = max(found, key=lambda path: path.stat().st_mtime_ns)
         return path.name, path.read_bytes()
 
-    def _result(self, future: Any, job: ScanJob) -> ScanResult:
+    def _result(self, future: Any, job: ScanJob, *, alone: bool) -> ScanResult | None:
+        """What became of a scan; None where it was lost with others and is to be done alone."""
         try:
             # Waits where the worker that had it was lost: the scheduler gives it to another one.
             outcome: TaskResult = future.result()
         except KilledWorker:
+            if not alone:
+                return None
             sentence = (
                 "Every worker that had this scan was lost: the file may be corrupt, memory ran "
                 "out, or machines went away. It will be retried on the next run."

@@ -110,7 +110,7 @@ def test_a_result_lost_with_its_worker_is_made_again(
     engine = DaskEngine(setup, cluster.address)
     fetch, losses = engine._result, []
 
-    def lose_its_worker(future: Any, job: ScanJob) -> ScanResult:
+    def lose_its_worker(future: Any, job: ScanJob, **how: bool) -> ScanResult | None:
         client = engine._client
         if not losses:
             client.wait_for_workers(2, timeout=120)
@@ -119,7 +119,7 @@ def test_a_result_lost_with_its_worker_is_made_again(
             cluster.lose(losses[0])
             while future.status == "finished":
                 time.sleep(0.01)
-        return fetch(future, job)
+        return fetch(future, job, **how)
 
     monkeypatch.setattr(engine, "_result", lose_its_worker)
     try:
