@@ -298,7 +298,7 @@ class CohortTable:
     the participant's arm stays true; ``warnings`` sentences for the report (`SeriousWarning`, or
     plain strings: notes). ``notices`` says how the table was understood: format, columns, what
     was left out; they are printed and reported. ``columns`` has the user's name of each harmonised
-    column that has another one.
+    column that has another one, ``healthy_rule`` how the trials say that healthy was defined.
     """
 
     rows: pd.DataFrame
@@ -311,6 +311,7 @@ class CohortTable:
     unused: pd.DataFrame | None = None
     notices: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    healthy_rule: str = ""
 
     def name_of(self, column: str) -> str:
         """The name in ``rows`` of a column that the user calls ``column``."""

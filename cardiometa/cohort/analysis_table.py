@@ -1,33 +1,35 @@
-"""Read a table for the statistics commands: OUT of ``segment``, its CSV, or any table.
+"""Read tables for the statistics commands: OUT of ``segment``, its CSV, or any tables.
 
-Cells are made the contract's (codes, units, ids as text); failed rows go out with their reason;
-what cannot be understood is a problem with its rows. Works by column, so that a million rows take
-seconds.
+Columns are recognised, cells are made the contract's (codes, units, ids as text); failed rows go
+out with their reason; what cannot be understood is a problem with its rows. Works by column, so
+that a million rows take seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..errors import InputError, Problem, Problems, TableError, nearest
-from ..files import RECORD_NAME, read_json, sha256_file
-from ..measurement.measures import COLUMNS, MEASURES
-from ..records import CohortTable, Exclusion
-from .models import ColumnRule, TableOptions
+from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
+from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
+from ..records import CohortTable, Exclusion, SeriousWarning
+from .definition import DEFINED_COLUMNS, parse_definition
+from .infer_columns import FLAGS, Recognised, recognise
+from .models import ColumnRule, TableOptions, TrialDefinition
 from .participants import resolve_columns
 from .plausibility import CheckedColumns, Findings, check_plausible, declared_missing
-from .read_table import read_any_table
+from .read_table import RawTable, Wanted, read_raw
 from .recode import (
-    COLUMN_KINDS,
+    CODES,
+    add_no_number,
     as_numbers,
     harmonise,
     kind_of,
-    no_number,
     parse_columns,
     rows_text,
     values_text,
@@ -44,91 +46,153 @@ _REASONS = {
     "failed": "The scan could not be measured.",
     "review": "The scan is marked for review and --status ok leaves it out.",
 }
-# Options of the commands, and names of the same thing that tables often have.
-_OPTIONS = {
-    "trial": ("--trial", ("study", "site")),
-    "participant_id": ("--participant", ("participant", "id", "subject", "patient", "subjid")),
-    "age_years": ("--age", ("age",)),
-    "sex": ("--sex", ("gender",)),
-    "ethnicity": ("--ethnicity", ("race",)),
-    "arm": ("--arm", ("treatment", "group", "trt")),
-    "visit": ("--visit", ("timepoint", "session")),
-    "visit_day": ("--visit-day", ("day",)),
+_ARGUMENTS = {
+    "trial": "trial",
+    "participant_id": "participant",
+    "age_years": "age",
+    "sex": "sex",
+    "ethnicity": "ethnicity",
+    "arm": "arm",
+    "visit": "visit",
+    "visit_day": "visit_day",
 }
 
 
-def read_analysis_table(path: Path, options: TableOptions | None = None) -> CohortTable:
-    """The harmonised table at ``path``; TableError lists every problem.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A file to read: its trial where the file does not say it, and the rules of its columns.
 
-    ``rows`` is indexed by the row numbers of the file. It always has ``trial``,
-    ``participant_id`` and ``status``; any other column only where the table has it, harmonised
-    under the contract's name. ``participant_id`` is the row number where the table has none.
+    ``definition`` is of a cohort.toml; it decides the trial.
+    """
+
+    file: Path
+    rules: Mapping[str, ColumnRule]
+    trial: str | None = None
+    definition: TrialDefinition | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Part:
+    """One file as it was understood."""
+
+    rows: pd.DataFrame
+    rules: Mapping[str, ColumnRule] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_analysis_table(
+    tables: Path | Sequence[Path], options: TableOptions | None = None
+) -> CohortTable:
+    """The harmonised table of a file, of an output of ``segment``, of a cohort.toml or of files.
+
+    ``rows`` is indexed by the row numbers of the file (``BETA.csv:7`` where there are several). It
+    always has ``trial``, ``participant_id`` and ``status``; any other column only where the table
+    has it, harmonised under the contract's name. ``participant_id`` is the row number where the
+    table has none; the trial is the file's name where several files are read and no column says
+    it. TableError lists every problem.
     """
     options = options or TableOptions()
-    file, name = _locate(path)
-    where = file.name
-    problems = Problems(where)
-    rules, found_problems = column_rules(options)
-    problems += found_problems
-    table = read_any_table(file, numeric=_numeric_columns(rules, options))
-    if table.empty:
-        raise TableError(f"{where} has a header, but no rows.")
-    found, missing = resolve_columns(table, rules, (*COLUMN_KINDS, *_MEASURE_NAMES), where)
-    problems += missing
-    table, declared = _without_declared(table, found, options, where)
-    rows, warnings = _harmonised(table, found, problems)
-    _other_numbers(rows, table, options, problems)
+    problems = Problems("--config")
+    rules = column_rules(options, problems)
+    sources, name, digest, healthy_rule = _sources(tables, rules, problems)
+    findings = Findings(accept=options.accept)
+    parts = [_read_part(source, options, problems, findings) for source in sources]
+    problems.where = sources[0].file.name if len(sources) == 1 else name
+    rows = _joined(parts, sources)
     _check_keys(rows, problems)
     rows, unused, exclusions = _usable(rows, options, problems)
+    names = {name: rule.column for part in parts for name, rule in part.rules.items()}
     if options.needed is not None:
         check_plausible(
             CheckedColumns(
                 rows=rows,
-                where=where,
+                where=problems.where,
                 needed=options.needed,
-                names={name: rule.column for name, rule in found.items()},
+                names=names,
                 baseline_visit=options.baseline_visit,
                 time=options.time,
             ),
-            declared,
+            findings,
         )
-    problems += declared.problems
-    if problems:
+    found = list(dict.fromkeys([*problems, *findings.problems]))
+    if found:
         raise TableError(
-            f"{where} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
-            hint=declared.hint(),
-            problems=problems,
+            f"{problems.where} cannot be used: {len(found)} problem{'s' * (len(found) > 1)}.",
+            hint=findings.hint(),
+            problems=found,
         )
     return CohortTable(
         rows=rows,
         name=name,
-        sha256=sha256_file(file),
+        sha256=digest,
         measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
         conventions=_conventions(rows),
         exclusions=tuple(exclusions),
-        warnings=(*declared.warnings, *warnings, *suggest_columns(table, found)),
+        warnings=(
+            *findings.warnings,
+            *dict.fromkeys(line for part in parts for line in part.warnings),
+        ),
         unused=unused,
+        notices=tuple(line for part in parts for line in part.notices),
+        columns={name: column for name, column in names.items() if name != column},
+        healthy_rule=healthy_rule,
     )
 
 
-def _without_declared(
-    table: pd.DataFrame, rules: Mapping[str, ColumnRule], options: TableOptions, where: str
-) -> tuple[pd.DataFrame, Findings]:
-    """The table without the codes of ``--missing`` in the needed columns."""
-    found = Findings(accept=options.accept)
-    if not options.missing:
-        return table, found
-    names = {rule.column: name for name, rule in rules.items()}
-    changed = {}
-    for column in map(str, table.columns):
-        name = names.get(column, column)
-        needed = options.needed is None or {name, column} & {*options.needed}
-        if needed and kind_of(name) != "id":
-            changed[column] = declared_missing(table[column], options.missing, where, found)
-    return table.assign(**changed), found
+# ------------------------------------------------------------------ which files
 
 
-# ------------------------------------------------------------------ which file, which columns
+def _sources(
+    tables: Path | Sequence[Path], rules: Mapping[str, ColumnRule], problems: Problems
+) -> tuple[list[_Source], str, str, str]:
+    """The files, the name of the cohort, the hash of all, and the trials' own healthy rules."""
+    paths = [tables] if isinstance(tables, Path) else list(tables)
+    if len(paths) == 1 and paths[0].suffix.lower() == ".toml":
+        return _defined_sources(paths[0])
+    if len(paths) == 1:
+        file, name = _locate(paths[0])
+        return [_Source(file=file, rules=rules)], name, sha256_file(file), ""
+    wrong = [path.name for path in paths if path.is_dir() or path.suffix.lower() == ".toml"]
+    if wrong:
+        raise TableError(
+            f"{', '.join(wrong)} cannot be read together with other tables.",
+            hint="Give several tables, one per trial; or one output of segment; or a cohort.toml.",
+        )
+    names = [path.stem for path in paths]
+    for twice in sorted({name for name in names if names.count(name) > 1}):
+        problems.add(f"several tables are named {twice}", fix="A table's name is its trial.")
+    sources = [_Source(file=path, rules=rules, trial=path.stem) for path in paths]
+    hashes = sorted(f"{source.trial} {sha256_file(source.file)}" for source in sources)
+    digest = sha256_bytes("\n".join(hashes).encode())
+    return sources, f"{len(paths)} tables", digest, ""
+
+
+def _defined_sources(path: Path) -> tuple[list[_Source], str, str, str]:
+    """The trials' tables of a cohort.toml without images."""
+    definition, found = parse_definition(path)
+    if definition is None or found:
+        raise TableError(f"{path.name} cannot be used.", problems=found)
+    if any(trial.scans is not None for trial in definition.trials):
+        raise TableError(
+            f"{path.name} is a cohort with images.",
+            hint="Run `cardiometa segment` on it and give its OUT folder.",
+        )
+    sources, rules = [], {}
+    for trial in definition.trials:
+        assert trial.participants is not None
+        sources.append(
+            _Source(
+                file=trial.participants, rules=trial.columns, trial=trial.name, definition=trial
+            )
+        )
+        if trial.healthy_rule:
+            rules[trial.name] = trial.healthy_rule
+    hashes = [definition.sha256, *(sha256_file(source.file) for source in sources)]
+    stated = "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
+    if len(rules) == len(sources) and len(set(rules.values())) == 1:
+        stated = next(iter(rules.values()))
+    return sources, definition.name, sha256_bytes("\n".join(hashes).encode()), stated
 
 
 def _locate(path: Path) -> tuple[Path, str]:
@@ -169,104 +233,276 @@ def _check_finished(name: str, state: object) -> None:
         )
 
 
-def column_rules(options: TableOptions) -> tuple[dict[str, ColumnRule], list[Problem]]:
+def column_rules(options: TableOptions, problems: Problems) -> dict[str, ColumnRule]:
     """The rules of ``--config``, the columns named by flags winning."""
-    allowed = (*COLUMN_KINDS, *_MEASURE_NAMES)
-    rules, problems = parse_columns(options.columns, "--config", allowed)
-    flags: Mapping[str, str | None] = {
-        "trial": options.trial,
-        "participant_id": options.participant,
-        "age_years": options.age,
-        "sex": options.sex,
-        "ethnicity": options.ethnicity,
-        "arm": options.arm,
-        "visit": options.visit,
-        "visit_day": options.visit_day,
-    }
-    for name, column in flags.items():
+    rules = parse_columns(options.columns, problems, DEFINED_COLUMNS)
+    for name, argument in _ARGUMENTS.items():
+        column = getattr(options, argument)
         if column is not None:
             rule = rules.get(name, ColumnRule(name=name, column=column))
             rules[name] = replace(rule, column=column)
-    return rules, problems
+    return rules
 
 
-def _numeric_columns(
-    rules: Mapping[str, ColumnRule], options: TableOptions
-) -> Callable[[str], bool]:
-    """Which columns of the file should contain nothing but numbers."""
-    mapped = {rule.column for rule in rules.values() if rule.map is not None}
-    named = {
-        rule.column
-        for rule in rules.values()
-        if kind_of(rule.name) in ("number", "age", "length", "mass", "day")
-    }
-    others = {rule.column for rule in rules.values()} - named
-    wanted = (named | set(options.numeric) | _NUMBER_NAMES) - mapped - others
-    return lambda column: column in wanted or _is_reported(column)
+# ------------------------------------------------------------------ which columns
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """One file while it is read: what its header said, and what the analysis needs of it."""
+
+    source: _Source
+    options: TableOptions
+    problems: Problems
+    findings: Findings
+    recognised: Recognised = field(default_factory=Recognised)
+
+    def choose(self, header: Sequence[str]) -> Wanted:
+        """The columns to read, once the header is known."""
+        given = self.source.rules
+        self.recognised = recognise(header, {n: rule.column for n, rule in given.items()})
+        rules = self.rules
+        mapped = {rule.column for rule in rules.values() if rule.map is not None}
+        numbers = {r.column for name, r in rules.items() if kind_of(name) not in CODES} - mapped
+        others = {rule.column for rule in rules.values()} - numbers
+        numbers |= {
+            c for c in header if c in self.options.numeric or c in _NUMBER_NAMES or _is_reported(c)
+        } - others
+        return Wanted(
+            columns=[column for column in header if column in others or self._is_wanted(column)],
+            numbers=numbers,
+            texts={rule.column for name, rule in rules.items() if kind_of(name) == "id"},
+        )
+
+    @property
+    def rules(self) -> dict[str, ColumnRule]:
+        """The rules given, and those of the columns recognised."""
+        return {**self.recognised.rules, **self.source.rules}
+
+    def needs(self, name: str) -> bool:
+        """True where the analysis uses a harmonised column, by this name or the user's."""
+        needed = self.options.needed
+        rule = self.rules.get(name)
+        return needed is None or name in needed or (rule is not None and rule.column in needed)
+
+    def _is_wanted(self, column: str) -> bool:
+        """All columns are read where it is not known which are needed."""
+        needed = self.options.needed
+        if needed is None or column in needed or column in self.options.numeric:
+            return True
+        used = {rule.column for rule in self.rules.values()}
+        return (
+            column in used
+            or column in COLUMN_NAMES
+            or _is_reported(column)
+            or (column in (IMPUTATION, "status"))
+        )
+
+    def fault(self, name: str, what: str, why: str = "", fix: str = "") -> list[str]:
+        """A problem where the column is needed, else a notice that it is not used."""
+        if self.needs(name):
+            self.problems.add(what, why=why, fix=fix)
+            return []
+        return [f"{self.problems.where}: {name} is not used: {what}."]
 
 
 def _is_reported(column: str) -> bool:
     return column.startswith("reported_") and column != "reported_papillary"
 
 
-def suggest_columns(table: pd.DataFrame, found: Mapping[str, ColumnRule]) -> list[str]:
-    """A hint for each harmonised column that the table seems to have under another name."""
-    used = {rule.column for rule in found.values()}
-    free = {str(column).casefold(): str(column) for column in table.columns if column not in used}
-    hints = []
-    for name, (option, words) in _OPTIONS.items():
-        if name in found:
+def _read_part(
+    source: _Source, options: TableOptions, problems: Problems, findings: Findings
+) -> _Part:
+    """One file, harmonised; its problems are added to ``problems``."""
+    own = Problems(source.file.name)
+    reader = _Reader(source=source, options=options, problems=own, findings=findings)
+    try:
+        raw = read_raw(source.file, options, reader.choose)
+    except TableError as error:
+        if source.trial is None:
+            raise
+        first = Problem(where=own.where, what=error.message.rstrip("."), fix=error.hint)
+        problems += error.problems or (first,)
+        return _Part(rows=pd.DataFrame())
+    if raw.rows.empty:
+        raise TableError(f"{own.where} has a header, but no rows.")
+    part = _Part(rows=raw.rows, notices=list(raw.notices))
+    found = resolve_columns(raw.header, reader.rules, DEFINED_COLUMNS, own)
+    _ask_which(reader, part)
+    part.notices += _recognitions(reader, found)
+    part.rules = _harmonised(raw, found, reader, part)
+    _other_numbers(part, raw, reader)
+    problems += own
+    return part
+
+
+def _ask_which(reader: _Reader, part: _Part) -> None:
+    """A column that two fit is a question; so is a trial that no column tells, where it matters."""
+    for name, columns in reader.recognised.several.items():
+        if name == "trial" and reader.source.definition is not None:
             continue
-        hints += [
-            f"The table has no column {name}, but {free[word]!r}: if that is it, say "
-            f"{option} {free[word]}."
-            for word in (name, *words)
-            if word in free
-        ][:1]
-    return hints
+        chosen = {*(reader.options.needed or ()), *reader.options.numeric}
+        if chosen.issuperset(columns):
+            continue
+        shown = " and ".join(map(repr, columns))
+        flag = FLAGS.get(name)
+        ways = [f"{flag} {column!r}" if flag else f"{name} = {column!r}" for column in columns]
+        where = "" if flag else " under [columns] of --config"
+        part.notices += reader.fault(
+            name,
+            f"{shown} could {'both' if len(columns) == 2 else 'each'} be the column {name}"
+            if len(columns) > 1
+            else f"{shown} could be the trial or the participant",
+            fix=f"Say which: {' or '.join(ways)}{where}.",
+        )
+
+
+def _recognitions(reader: _Reader, found: Mapping[str, ColumnRule]) -> list[str]:
+    """Every column that was recognised by its name, on one line."""
+    named = [
+        f"{name} = {rule.column}{f' in {rule.unit}' if rule.unit else ''}"
+        for name, rule in found.items()
+        if name not in reader.source.rules and rule.column != name
+    ]
+    return [f"{reader.problems.where}: by their names, {', '.join(named)}."] if named else []
 
 
 # ------------------------------------------------------------------ cells
 
 
 def _harmonised(
-    table: pd.DataFrame, rules: Mapping[str, ColumnRule], problems: Problems
-) -> tuple[pd.DataFrame, list[str]]:
-    """The harmonised columns first, then all others as they are (blank is NaN)."""
-    warnings: list[str] = []
+    raw: RawTable, rules: Mapping[str, ColumnRule], reader: _Reader, part: _Part
+) -> dict[str, ColumnRule]:
+    """Make the rows harmonised: these columns first, all others as they are (blank is NaN).
+
+    Gives back the rules of the columns that could be used.
+    """
+    table, where = _without_declared(raw.rows, rules, reader), reader.problems.where
     data: dict[str, pd.Series] = {}
     for name, rule in rules.items():
-        data[name], found = harmonise(
-            unescaped(table[rule.column]), rule, problems.where, adults=False
-        )
-        problems += found
-    if "trial" not in data:
-        data["trial"] = pd.Series(ONE_TRIAL, index=table.index, dtype=object)
-    if "participant_id" not in data:
-        visits = data.get("visit")
-        if visits is not None and visits.nunique() >= 2:
-            problems.add(
-                "there are several visits, but no column contains the participant_id",
-                why="The visits of a participant cannot be linked.",
-                fix="Name the column with --participant.",
-            )
-        numbers = [str(row) for row in table.index]
-        data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
-        warnings.append(
-            "The table has no participant_id (--participant): each row is taken as one participant."
-        )
-    warnings += _check_status(data)
+        found = Problems(where)
+        example = raw.ambiguous.get(rule.column)
+        if example is not None and kind_of(name) not in CODES:
+            _ask_decimal(found, rule.column, example)
+        else:
+            cells = unescaped(table[rule.column])
+            data[name] = harmonise(cells, rule, found, adults=False)
+        if found and not reader.needs(name):
+            data.pop(name, None)
+            reasons = "; ".join(problem.what for problem in found)
+            part.notices.append(f"{where}: {rule.column} ({name}) is not used: {reasons}.")
+        else:
+            reader.problems += found
+    used = {rule.column for rule in rules.values()}
+    _add_trial(data, table, reader, part)
+    _add_participants(data, table, reader, part)
+    part.warnings += _check_status(data)
     if "status" not in data:
         data["status"] = pd.Series("ok", index=table.index, dtype=object)
-    used = {rule.column for rule in rules.values()}
     for column in table.columns:
         if column not in used and column not in data:
             cells = table[column]
+            if column in raw.ambiguous and column in (reader.options.needed or ()):
+                _ask_decimal(reader.problems, str(column), raw.ambiguous[str(column)])
             blank = cells.isna() | cells.astype(object).eq("") if cells.dtype != float else None
             data[str(column)] = cells if blank is None else cells.mask(blank)
-    order = [name for name in (*COLUMN_KINDS, *_MEASURE_NAMES) if name in data]
+    order = [name for name in DEFINED_COLUMNS if name in data]
     rest = [name for name in data if name not in order]
-    return pd.DataFrame({name: data[name] for name in (*order, *rest)}), warnings
+    part.rows = pd.DataFrame({name: data[name] for name in (*order, *rest)})
+    return {name: rule for name, rule in rules.items() if name in data}
+
+
+def _without_declared(
+    table: pd.DataFrame, rules: Mapping[str, ColumnRule], reader: _Reader
+) -> pd.DataFrame:
+    """The table without the codes of ``--missing`` in the needed columns."""
+    options, where = reader.options, reader.problems.where
+    names = {rule.column: name for name, rule in rules.items()}
+    changed = {}
+    for column in map(str, table.columns) if options.missing else ():
+        name = names.get(column, column)
+        needed = options.needed is None or {name, column} & {*options.needed}
+        if needed and kind_of(name) != "id":
+            cells = table[column]
+            changed[column] = declared_missing(cells, options.missing, where, reader.findings)
+    return table.assign(**changed) if changed else table
+
+
+def _ask_decimal(problems: Problems, column: str, example: str) -> None:
+    sign = "," if "," in example else "."
+    problems.add(
+        f"{example!r} may be {example.replace(sign, '')} or {example.replace(sign, '.')}",
+        at=f"column {column!r}",
+        why="No cell of the column shows which sign is the decimal one.",
+        fix="Say it with --decimal . or --decimal , (a comma).",
+    )
+
+
+def _add_trial(
+    data: dict[str, pd.Series], table: pd.DataFrame, reader: _Reader, part: _Part
+) -> None:
+    """The trial: of the definition, a column, the file's name, ``--single-trial``, or one."""
+    source, options, problems = reader.source, reader.options, reader.problems
+    if source.definition is not None:
+        names = data["trial"].unique() if "trial" in data else ()
+        if len(names) > 1:
+            column = reader.rules["trial"].column
+            problems.add(
+                f"the table of the trial {source.trial} has {len(names)} trials in {column!r}",
+                fix="Make one table for each trial.",
+            )
+        data.pop("trial", None)
+        if source.definition.randomised is False or "randomised" not in data:
+            stated = [source.definition.randomised] * len(table)
+            data["randomised"] = pd.Series(stated, index=table.index, dtype=object)
+    if "trial" in data:
+        if options.single_trial is not None:
+            named = reader.rules["trial"].column
+            problems.add(
+                f"--single-trial {options.single_trial}, but the column {named!r} contains the "
+                "trial",
+                fix="Leave it out, or remove the column.",
+            )
+        return
+    like = ", ".join(map(repr, reader.recognised.like_trial))
+    asked = "trial" in reader.recognised.several
+    name = source.trial or options.single_trial
+    if name is not None and source.trial is not None and source.definition is None:
+        part.notices.append(f"{problems.where}: the trial is the file's name, {name}.")
+    elif name is None and not asked and options.needed and "trial" in options.needed:
+        problems.add(
+            "no column contains the trial" + (f"; {like} may be it" if like else ""),
+            why="Trials pooled as if they were one give a wrong effect and a wrong interval.",
+            fix="Name it with --trial, or state with --single-trial NAME that there is only one.",
+        )
+    elif name is None and like:
+        part.warnings.append(
+            SeriousWarning(
+                f"No column was taken for the trial, although {like} may be it: all rows are "
+                "taken as one trial. Name it with --trial."
+            )
+        )
+    data["trial"] = pd.Series(name or ONE_TRIAL, index=table.index, dtype=object)
+
+
+def _add_participants(
+    data: dict[str, pd.Series], table: pd.DataFrame, reader: _Reader, part: _Part
+) -> None:
+    """The row number as id where the table has no participants."""
+    if "participant_id" in data:
+        return
+    visits = data.get("visit")
+    if visits is not None and visits.nunique() >= 2:
+        reader.problems.add(
+            "there are several visits, but no column contains the participant_id",
+            why="The visits of a participant cannot be linked.",
+            fix="Name the column with --participant.",
+        )
+    numbers = [str(row) for row in table.index]
+    data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
+    part.warnings.append(
+        "The table has no participant_id (--participant): each row is taken as one participant."
+    )
 
 
 def unescaped(cells: pd.Series) -> pd.Series:
@@ -292,27 +528,40 @@ def _check_status(data: dict[str, pd.Series]) -> list[str]:
     return [f"The column status contains {held}: it is not read as ok, review or failed."]
 
 
-def _other_numbers(
-    rows: pd.DataFrame, table: pd.DataFrame, options: TableOptions, problems: Problems
-) -> None:
+def _other_numbers(part: _Part, raw: RawTable, reader: _Reader) -> None:
     """Make numbers of the further columns that must be; those asked for must exist."""
-    columns = [str(column) for column in table.columns]
+    rows, options, problems = part.rows, reader.options, reader.problems
+    own = {rule.column for rule in part.rules.values()}
     for name in options.numeric:
-        if name not in rows:
-            problems.add(f"there is no column {name!r}", fix=nearest(name, columns))
-    known = (*COLUMN_KINDS, *_MEASURE_NAMES)
+        if name not in rows and name not in own and name not in raw.header:
+            problems.add(f"there is no column {name!r}", fix=nearest(name, raw.header))
     wanted = [
         name
         for name in rows.columns
-        if name not in known
+        if name not in DEFINED_COLUMNS
         and (name in options.numeric or name in _NUMBER_NAMES or _is_reported(name))
     ]
     for name in wanted:
         numbers, bad = as_numbers(rows[name])
         if bad.any():
-            where = f"{problems.where}, column {name!r}"
-            problems.append(no_number(where, rows[name], bad))
+            add_no_number(problems, f"column {name!r}", rows[name], bad)
         rows[name] = numbers
+
+
+def _joined(parts: Sequence[_Part], sources: Sequence[_Source]) -> pd.DataFrame:
+    """The rows of all files; of several files each row is called by its file and its number."""
+    if len(parts) == 1:
+        return parts[0].rows
+    frames = []
+    for part, source in zip(parts, sources, strict=True):
+        if not part.rows.empty:
+            labels = [f"{source.file.name}:{row}" for row in part.rows.index]
+            frames.append(part.rows.set_axis(pd.Index(labels, dtype=object), axis=0))
+    if not frames:
+        return pd.DataFrame({name: [] for name in ("trial", "participant_id", "status")})
+    rows = pd.concat(frames)
+    rows["status"] = rows["status"].fillna("ok")
+    return rows
 
 
 # ------------------------------------------------------------------ rows

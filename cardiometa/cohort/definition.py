@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..errors import CohortError, Problem
+from ..errors import CohortError, Problem, Problems
 from ..files import is_safe_name, sha256_bytes
-from ..measurement.measures import COLUMN_NAMES
+from ..measurement.measures import COLUMN_NAMES, MEASURES
 from ..validation import STRICT, load_toml, validate_partly
 from .models import (
     PARTICIPANT_COLUMNS,
@@ -20,11 +20,13 @@ from .models import (
     Papillary,
     TrialDefinition,
 )
-from .recode import ROSTER_COLUMNS, parse_columns
+from .recode import COLUMN_KINDS, parse_columns
 
 Text = Annotated[str, Field(pattern=r"\S")]
 Count = Annotated[int, Field(ge=0)]
 
+# What a trial's table may give; measures and visits only where it has no images.
+DEFINED_COLUMNS = (*COLUMN_KINDS, *(measure.name for measure in MEASURES), "bsa_m2")
 # Names of a measurements.csv or participants.csv: a carried column may have none of them.
 RESERVED_NAMES = frozenset({*COLUMN_NAMES, *PARTICIPANT_COLUMNS, "scans"})
 # Columns that identify a participant must not get into a pooled table.
@@ -93,20 +95,22 @@ def read_definition(path: Path) -> CohortDefinition:
 def parse_definition(path: Path) -> tuple[CohortDefinition | None, list[Problem]]:
     """What can be read of a cohort.toml, and every problem found."""
     where = path.name
+    problems = Problems(where)
     try:
         raw = path.read_bytes()
         document = load_toml(raw, where, error=CohortError)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return None, [Problem(where=where, what=f"it cannot be opened ({reason})")]
+        problems.add(f"it cannot be opened ({reason})")
+        return None, problems
     except CohortError as error:
         return None, list(error.problems)
     found, wrong = validate_partly(_Document, document, where)
-    problems = list(wrong)
+    problems += wrong
     if found is None:
         return None, problems
     if "name" not in document:
-        problems.append(Problem(where=where, what="the cohort has no name", fix='name = "..."'))
+        problems.add("the cohort has no name", fix='name = "..."')
     trials = []
     for name, table in found.trials.items():
         trial, wrong_here = _trial(name, table, f"{where}, trials.{name}", path.parent)
@@ -114,19 +118,14 @@ def parse_definition(path: Path) -> tuple[CohortDefinition | None, list[Problem]
         if trial is not None:
             trials.append(trial)
     if not found.trials and "trials" not in {p.what.split(" ")[0] for p in problems}:
-        fix = "Add a table [trials.NAME] for each trial."
-        problems.append(Problem(where=where, what="it defines no trial", fix=fix))
+        problems.add("it defines no trial", fix="Add a table [trials.NAME] for each trial.")
         return None, problems
     folded = [trial.name.casefold() for trial in trials]
-    problems += [
-        Problem(where=where, what=f"two trials are named {name!r} except for upper and lower case")
-        for name in sorted({name for name in folded if folded.count(name) > 1})
-    ]
-    problems += [
-        Problem(where=where, what=f"the trial {one.trial!r} of not_obtained is also under trials")
-        for one in found.not_obtained
-        if one.trial.casefold() in folded
-    ]
+    for name in sorted({name for name in folded if folded.count(name) > 1}):
+        problems.add(f"two trials are named {name!r} except for upper and lower case")
+    for one in found.not_obtained:
+        if one.trial.casefold() in folded:
+            problems.add(f"the trial {one.trial!r} of not_obtained is also under trials")
     definition = CohortDefinition(
         name=found.name.strip() or "cohort",
         trials=tuple(trials),
@@ -142,29 +141,23 @@ def parse_definition(path: Path) -> tuple[CohortDefinition | None, list[Problem]
 def _trial(
     name: str, table: Any, where: str, folder: Path
 ) -> tuple[TrialDefinition | None, list[Problem]]:
-    problems = []
+    problems = Problems(where)
     if not is_safe_name(name):
-        problems.append(
-            Problem(
-                where=where,
-                what=f"the trial's name {name!r} cannot be the name of a folder",
-                fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
-            )
+        problems.add(
+            f"the trial's name {name!r} cannot be the name of a folder",
+            fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
         )
     trial, wrong = validate_partly(_Trial, table, where)
     problems += wrong
     if isinstance(table, Mapping) and "randomised" not in table:
-        problems.append(
-            Problem(
-                where=where,
-                what="randomised is missing",
-                fix="Add randomised = true or randomised = false (reference ranges only).",
-            )
+        problems.add(
+            "randomised is missing",
+            fix="Add randomised = true or randomised = false (reference ranges only).",
         )
     if trial is None:
         return None, problems
-    rules, wrong_rules = parse_columns(trial.columns, where, ROSTER_COLUMNS)
-    problems += [*wrong_rules, *_check_carry(trial.carry, where)]
+    rules = parse_columns(trial.columns, problems, DEFINED_COLUMNS)
+    _check_carry(trial.carry, problems)
     stated = {name: value for name, value in vars(trial).items() if name not in _READ_HERE}
     definition = TrialDefinition(
         name=name,
@@ -180,28 +173,18 @@ def _trial(
 _READ_HERE = ("root", "participants", "scans", "columns")
 
 
-def _check_carry(carry: tuple[str, ...], where: str) -> list[Problem]:
-    problems = [
-        Problem(
-            where=where,
-            what=f"the carried column {name!r} collides with a column of the output",
-            why="Two columns of the same name could not be distinguished.",
-            fix="Rename it in the table, or map it under columns.",
-        )
-        for name in carry
-        if name in RESERVED_NAMES or name.startswith("reported_")
-    ]
-    problems += [
-        Problem(where=where, what=f"the column {name!r} is carried twice")
-        for name in sorted({name for name in carry if carry.count(name) > 1})
-    ]
-    problems += [
-        Problem(
-            where=where,
-            what=f"the column {name!r} would carry identities into every output",
-            fix="Omit it, or rename it if it contains something else.",
-        )
-        for name in carry
-        if "".join(sign for sign in name.casefold() if sign.isalnum()) in _IDENTIFYING
-    ]
-    return problems
+def _check_carry(carry: tuple[str, ...], problems: Problems) -> None:
+    for name in carry:
+        if name in RESERVED_NAMES or name.startswith("reported_"):
+            problems.add(
+                f"the carried column {name!r} collides with a column of the output",
+                why="Two columns of the same name could not be distinguished.",
+                fix="Rename it in the table, or map it under columns.",
+            )
+        if "".join(sign for sign in name.casefold() if sign.isalnum()) in _IDENTIFYING:
+            problems.add(
+                f"the column {name!r} would carry identities into every output",
+                fix="Omit it, or rename it if it contains something else.",
+            )
+    for name in sorted({name for name in carry if carry.count(name) > 1}):
+        problems.add(f"the column {name!r} is carried twice")

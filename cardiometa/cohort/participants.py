@@ -111,8 +111,9 @@ def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) ->
         return Roster(rows=empty_roster(trial.carry), problems=tuple(problems_of(error, where)))
     problems = Problems(where)
     columns = [str(column) for column in table.columns]
-    rules, found = resolve_columns(table, trial.columns, ROSTER_COLUMNS, where)
-    problems += found
+    for name in sorted(set(trial.columns) - set(ROSTER_COLUMNS)):
+        problems.add(f"columns.{name} is for a cohort without images")
+    rules = resolve_columns(columns, trial.columns, ROSTER_COLUMNS, problems)
     if "participant_id" not in rules:
         fix = f'Add participant_id = "COLUMN" under columns; the table has {", ".join(columns)}.'
         problems.add("no column contains the participant_id", fix=fix)
@@ -121,8 +122,7 @@ def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) ->
     rows["trial"] = pd.Series(trial.name, index=table.index, dtype=object)
     rows["randomised"] = pd.Series([trial.randomised] * len(table), index=table.index, dtype=object)
     for name, rule in rules.items():
-        rows[name], found = harmonise(table[rule.column], rule, where)
-        problems += found
+        rows[name] = harmonise(table[rule.column], rule, problems)
     for name in trial.carry:
         if name in table.columns:
             rows[name] = carried_cells(table[name])
@@ -163,26 +163,27 @@ def empty_roster(carry: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def resolve_columns(
-    table: pd.DataFrame, rules: Mapping[str, ColumnRule], names: Sequence[str], where: str
-) -> tuple[dict[str, ColumnRule], list[Problem]]:
+    header: Sequence[str],
+    rules: Mapping[str, ColumnRule],
+    names: Sequence[str],
+    problems: Problems,
+) -> dict[str, ColumnRule]:
     """The rule of each harmonised column that the table has; a column named in vain is a problem.
 
     A harmonised name without a rule is taken from the table as it is.
     """
     found: dict[str, ColumnRule] = {}
-    problems = Problems(where)
-    columns = [str(column) for column in table.columns]
     for name in names:
         rule = rules.get(name)
         if rule is None:
-            if name in columns:
+            if name in header:
                 found[name] = ColumnRule(name=name, column=name)
-        elif rule.column in columns:
+        elif rule.column in header:
             found[name] = rule
         else:
-            fix = nearest(rule.column, columns)
+            fix = nearest(rule.column, header)
             problems.add(f"there is no column {rule.column!r} (for {name})", fix=fix)
-    return found, problems
+    return found
 
 
 def carried_cells(values: pd.Series) -> pd.Series:

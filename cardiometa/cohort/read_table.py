@@ -1,57 +1,140 @@
-"""Read a table of any kind a trial sends: CSV, TSV, Parquet, SAS, Stata.
+"""Read a table of any kind a trial sends: text, spreadsheet, Parquet, SPSS, Stata, SAS.
 
-Cells of text files stay text (an id ``001`` stays ``001``). The index of the result is the row
-number a user sees: in text files the header is row 1 and the first record row 2; in the other
-formats the first record is row 1.
+What a file does not say (separator, decimal sign, encoding, sheet) is found out and reported; what
+cannot be known is asked. Cells of text files stay text (an id ``001`` stays ``001``). The index of
+the result is the row number a user sees: in text files and spreadsheets the header is row 1 and
+the first record row 2; in the other formats the first record is row 1.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import stat
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import Problem, TableError
-from .recode import as_text, rows_text
+from ..errors import Problems, TableError
+from .decimals import plain_decimals
+from .models import TableFormat
+from .recode import UNKNOWN, as_text, rows_text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+TEXT = (".csv", ".tsv", ".tab", ".txt")
+SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
+# Endings of statistics programs, each with its reader in pyreadstat.
+_STATISTICS = {
+    ".sav": "read_sav",
+    ".zsav": "read_sav",
+    ".dta": "read_dta",
+    ".sas7bdat": "read_sas7bdat",
+    ".xpt": "read_xport",
+}
+SUFFIXES = (*TEXT, *SHEETS, ".parquet", *_STATISTICS)
+_SEPARATORS = (",", "\t", ";", "|")
+_SEPARATOR_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "|"}
+_MISSING_NUMBERS = sorted({form for word in UNKNOWN for form in (word, word.upper())} | {"NaN"})
 
-SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".sas7bdat", ".xpt", ".dta")
-_DELIMITERS = (",", "\t", ";", "|")
-_MISSING_NUMBERS = ["", "NA", "N/A", "NaN", "nan", "<NA>", ".", "null", "NULL"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which columns of a file are read; of these, which should be numbers, and which are text.
+
+    ``numbers`` come as float64 where every cell of all of them is a number, and as text otherwise;
+    ``texts`` (ids) stay as they are. In all other columns the decimal sign is found out.
+    """
+
+    columns: Sequence[str]
+    numbers: Collection[str] = ()
+    texts: Collection[str] = ()
 
 
-def read_any_table(path: Path, *, numeric: Callable[[str], bool] = lambda _: False) -> pd.DataFrame:
+Choose = Callable[[Sequence[str]], Wanted]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawTable:
+    """The cells of a file: ``rows`` indexed by row number, and ``notices`` of what was found out.
+
+    ``ambiguous`` has a cell of each column whose decimal sign cannot be known (1,234); ``header``
+    has all columns of the file, also those that were not read.
+    """
+
+    rows: pd.DataFrame
+    notices: tuple[str, ...] = ()
+    ambiguous: Mapping[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
+
+
+def read_any_table(
+    path: Path,
+    *,
+    numeric: Callable[[str], bool] = lambda _: False,
+    form: TableFormat | None = None,
+) -> pd.DataFrame:
+    """The rows of a table with all its columns; ``numeric`` tells which should be numbers."""
+
+    def choose(header: Sequence[str]) -> Wanted:
+        return Wanted(columns=header, numbers=[name for name in header if numeric(name)])
+
+    return read_raw(path, form, choose).rows
+
+
+def read_raw(path: Path, form: TableFormat | None = None, choose: Choose | None = None) -> RawTable:
     """The table at ``path``, indexed by row number; TableError where it cannot be read.
 
-    ``numeric`` tells the columns expected to be numbers: where every cell of all of them is one
-    they come as float64 (much faster for a large table), otherwise as text like the rest.
+    ``choose`` tells what is wanted of the columns in the header: all of them by default.
     """
+    chosen: list[Wanted] = []
+
+    def choose_once(header: Sequence[str]) -> Wanted:
+        _check_header(header, path.name)
+        chosen.append(Wanted(columns=header) if choose is None else choose(header))
+        return chosen[-1]
+
+    form = form or TableFormat()
     size = _size(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise TableError(
-            f"{path.name} is of no kind of table that is read here.",
-            hint=f"Known are {', '.join(SUFFIXES)}.",
+            f"{path.name}: unsupported table format.", hint=f"Known are {', '.join(SUFFIXES)}."
         )
     if size == 0:
         raise TableError(f"{path.name} is empty.")
-    if suffix in (".csv", ".tsv", ".tab", ".txt"):
-        return _read_text(path, numeric)
-    table = _read_binary(path, suffix)
-    _check_header([str(name) for name in table.columns], path.name)
-    table.columns = pd.Index([str(name) for name in table.columns])
-    table.index = pd.RangeIndex(1, len(table) + 1)
-    return table
+    notices: list[str] = []
+    if suffix in TEXT:
+        rows, header = _read_text(path, form, choose_once, notices)
+    elif suffix in SHEETS:
+        rows, header = _decoded(path, lambda: _read_sheet(path, form, choose_once, notices))
+    else:
+        reader = _read_parquet if suffix == ".parquet" else _read_statistics
+        rows, header = _decoded(path, lambda: reader(path, choose_once, notices))
+        rows.index = pd.RangeIndex(1, len(rows) + 1)
+    names = [str(name) for name in rows.columns if name not in chosen[0].texts]
+    rows, ambiguous = plain_decimals(rows, names, form.decimal, notices)
+    named = tuple(f"{path.name}: {notice}" for notice in notices)
+    return RawTable(rows=rows, notices=named, ambiguous=ambiguous, header=tuple(header))
+
+
+def table_header(path: Path, form: TableFormat | None = None) -> list[str]:
+    """The column names; no row of a text file or a Parquet file is read for them."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        with suppress(ImportError, OSError, ValueError):  # pyarrow's own errors are of these
+            from pyarrow import parquet
+
+            return [str(name) for name in parquet.read_schema(path).names]
+    if suffix in TEXT and _size(path):
+        text = _Text.read(path, form or TableFormat(), [], most=1 << 20)
+        return next(iter(text.records()), [])
+    return list(read_raw(path, form).header)
 
 
 def is_there(path: Path) -> bool:
@@ -82,150 +165,230 @@ def _size(path: Path) -> int:
     return facts.st_size
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TableError(
-            f"{path.name} cannot be opened ({error.strerror or type(error).__name__}).",
-            hint="Ask for the right to read it.",
-        ) from error
+def _check_header(header: Sequence[str], name: str) -> None:
+    problems = Problems(name)
+    blanks = [str(place) for place, column in enumerate(header, 1) if not column]
+    if blanks:
+        problems.add(f"column {', '.join(blanks)} has no name", at="row 1")
+    for column in sorted({column for column in header if column and header.count(column) > 1}):
+        problems.add(
+            f"the column {column!r} appears {header.count(column)} times",
+            at="row 1",
+            why="It cannot be known which one is meant.",
+            fix="Rename or remove one.",
+        )
+    if not header:
+        problems.add("there is no header")
+    if problems:
+        raise TableError(f"The header of {name} cannot be used.", problems=problems)
 
 
 # ------------------------------------------------------------------ text
 
 
-def _read_text(path: Path, numeric: Callable[[str], bool]) -> pd.DataFrame:
-    data = _utf8(_bytes(path), path.name)
-    first_line = data.partition(b"\n")[0].decode("utf-8")
-    delimiter = _delimiter(first_line, path.suffix.lower())
-    header = _header(data, delimiter, path.name)
-    _check_header(header, path.name)
-    _check_widths(data, delimiter, len(header), path.name)
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text file: UTF-8 with LF line ends, its separator, and the number of its first line."""
+
+    data: bytes
+    separator: str
+    first_row: int
+    name: str
+
+    @classmethod
+    def read(cls, path: Path, form: TableFormat, notices: list[str], most: int = -1) -> _Text:
+        """The file; what was found out about it goes to ``notices``."""
+        try:
+            with path.open("rb") as stream:
+                raw = stream.read(most)
+        except OSError as error:
+            raise TableError(
+                f"{path.name} cannot be opened ({error.strerror or type(error).__name__}).",
+                hint="Ask for the right to read it.",
+            ) from error
+        data = _utf8(raw, path.name, form.encoding, notices, cut=0 <= most <= len(raw))
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+        # Excel's own note of the separator, above the header.
+        stated = re.match(rb'"?sep=(.)"?\n', data)
+        separator = stated.group(1).decode() if stated else ""
+        data = data[stated.end() :] if stated else data
+        if form.separator is not None:
+            separator = "\t" if form.separator == "tab" else form.separator
+        elif not separator:
+            separator = _separator(data, path.suffix.lower())
+            if separator != ("\t" if path.suffix.lower() in (".tsv", ".tab") else ","):
+                shown = _SEPARATOR_NAMES[separator]
+                notices.append(f"the cells are separated by {shown} (--separator).")
+        return cls(data, separator, 2 if stated else 1, path.name)
+
+    def records(self) -> Iterator[list[str]]:
+        """The cells of each line, stripped in the header."""
+        text = io.TextIOWrapper(io.BytesIO(self.data), encoding="utf-8", newline="")
+        try:
+            for number, record in enumerate(csv.reader(text, delimiter=self.separator)):
+                yield [cell.strip() for cell in record] if number == 0 else record
+        except csv.Error as error:
+            raise TableError(f"{self.name} cannot be read as a table ({error}).") from error
+
+
+def _read_text(
+    path: Path, form: TableFormat, choose: Choose, notices: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    text = _Text.read(path, form, notices)
+    header = next(iter(text.records()), [])
+    _check_widths(text, len(header))
+    named = _named(header, lambda: list(text.records())[1:], notices)
+    chosen = choose([*named.values()])
+    wanted = {place: name for place, name in named.items() if name in chosen.columns}
+    # Where a cell may contain a comma, numbers have to be looked at as text.
+    fast = b"," not in text.data or (text.separator == "," and b'"' not in text.data)
+    numbers = [name for name in wanted.values() if fast and name in chosen.numbers]
     try:
-        table = _parse(data, delimiter, header, [name for name in header if numeric(name)])
+        table = _parse(text, header, wanted, numbers)
     except ValueError as error:  # of pandas: its parser and csv differ on quotes left open
         raise TableError(
             f"{path.name} cannot be read as a table.",
             hint="A double quote may be left open in it.",
         ) from error
-    table.index = pd.RangeIndex(2, len(table) + 2)
-    # Spreadsheets leave rows of empty cells at the end; they are no records.
-    blank = np.logical_and.reduce(
-        [
-            (values.isna() if values.dtype == np.float64 else values.str.strip().eq("")).to_numpy()
-            for _, values in table.items()
-        ]
-    )
-    kept: pd.DataFrame = table.loc[~blank]
+    table.index = pd.RangeIndex(text.first_row + 1, len(table) + text.first_row + 1)
+    return _without_blank_rows(table), list(named.values())
+
+
+def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Spreadsheets leave rows of empty cells at the end; they are no records."""
+    blank = np.ones(len(table), dtype=bool)
+    for column in table.columns:
+        values = table[column]
+        if not blank.any():
+            break
+        is_number = values.dtype == np.float64
+        blank &= (values.isna() if is_number else values.str.strip().eq("")).to_numpy()
+    kept: pd.DataFrame = table.loc[~blank] if blank.any() else table
     return kept
 
 
-def _utf8(data: bytes, name: str) -> bytes:
-    """The file as UTF-8 with LF line ends and no byte-order mark."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            data = data.decode("utf-16").encode("utf-8")
-        except UnicodeDecodeError as error:
-            raise TableError(f"{name} is damaged UTF-16 text.") from error
-    if b"\x00" in data:
+def _utf8(data: bytes, name: str, encoding: str | None, notices: list[str], *, cut: bool) -> bytes:
+    """The file as UTF-8 without byte-order mark; ``cut`` where only its beginning was read."""
+    found = encoding or _encoding(data, cut=cut)
+    if found is None:
         raise TableError(
             f"{name} is not text (it contains zero bytes).",
-            hint="If it is a spreadsheet, save it as CSV UTF-8.",
+            hint="If it is a spreadsheet, save it as CSV UTF-8, or with its own ending.",
         )
+    errors = "ignore" if cut else "strict"
     try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        text = data.decode(found, errors)
+    except (UnicodeDecodeError, LookupError, ValueError) as error:
+        place = getattr(error, "start", 0)
+        line = data.count(b"\n", 0, place) + 1
         raise TableError(
-            f"{name} is not UTF-8: line {line} contains the byte 0x{data[error.start]:02x}.",
-            hint="Letters could be read wrongly. Save the file as CSV UTF-8.",
+            f"{name} is not text in {found}: line {line} contains "
+            f"the byte 0x{data[place : place + 1].hex()}.",
+            hint="Save the file as CSV UTF-8, or name its encoding with --encoding.",
         ) from error
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+    if encoding is None and found != "utf-8":
+        shown = {"utf-8-sig": "UTF-8 with a byte-order mark", "cp1252": "Windows-1252"}.get(found)
+        notices.append(f"read as {shown or 'UTF-16'} (--encoding).")
+    return data if found == "utf-8" else text.removeprefix("\ufeff").encode("utf-8")
 
 
-def _delimiter(first_line: str, suffix: str) -> str:
+def _encoding(data: bytes, *, cut: bool) -> str | None:
+    """UTF-8 or UTF-16, else Windows-1252, which European spreadsheets write; None: not text."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return "utf-8-sig"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if b"\x00" in data:
+        # UTF-16 without a mark: every other byte of the header is zero.
+        head = data[:64]
+        halves = {"utf-16-le": head[1::2], "utf-16-be": head[::2]}
+        return next((e for e, half in halves.items() if half and not half.strip(b"\0")), None)
+    try:
+        data.decode("utf-8", "strict" if not cut else "surrogateescape")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def _separator(data: bytes, suffix: str) -> str:
+    """The sign that divides the first lines most evenly, quotes respected."""
     if suffix in (".tsv", ".tab"):
         return "\t"
-    counts = {sign: first_line.count(sign) for sign in _DELIMITERS}
-    best = max(_DELIMITERS, key=lambda sign: counts[sign])
-    return best if counts[best] else ","
+    lines = data[: 1 << 16].decode("utf-8", "ignore").split("\n")[:20]
+    lines = [line for line in lines if line.strip()]
+    best, score = ",", (0.0, 0)
+    for sign in _SEPARATORS:
+        with suppress(csv.Error):
+            widths = [len(record) for record in csv.reader(lines, delimiter=sign) if record]
+            if widths and widths[0] > 1:
+                even = sum(width == widths[0] for width in widths) / len(widths)
+                if (even, widths[0]) > score:
+                    best, score = sign, (even, widths[0])
+    return best
 
 
-def _records(data: bytes, delimiter: str) -> Iterator[list[str]]:
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
-    return csv.reader(text, delimiter=delimiter)
+def _named(
+    header: Sequence[str],
+    records: Callable[[], list[list[Any]]],
+    notices: list[str],
+) -> dict[int, str]:
+    """The columns with a name by their place; a nameless one is dropped where it contains nothing.
+
+    That is an empty column, or a first one that counts the rows, as R and pandas write it.
+    """
+    named = {place: column for place, column in enumerate(header) if column}
+    nameless = [place for place, column in enumerate(header) if not column]
+    if not nameless or not named:
+        return dict(enumerate(header))
+    body = records()
+    for place in nameless:
+        cells = [str(row[place]).strip() for row in body if len(row) > place]
+        counts = [str(start + n) for start in (0, 1) for n in range(len(cells))]
+        is_count = place == 0 and cells in (counts[: len(cells)], counts[len(cells) :])
+        if is_count or not any(cells):
+            notices.append(f"column {place + 1} has no name and is not read.")
+        else:
+            named[place] = ""
+    return dict(sorted(named.items()))
 
 
-def _header(data: bytes, delimiter: str, name: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(_records(data, delimiter), [])]
-    except csv.Error as error:
-        raise TableError(f"{name} cannot be read as a table ({error}).") from error
-
-
-def _check_header(header: Sequence[str], name: str) -> None:
-    problems = []
-    blanks = [str(place) for place, column in enumerate(header, 1) if not column]
-    if blanks:
-        problems.append(
-            Problem(where=f"{name}, row 1", what=f"column {', '.join(blanks)} has no name")
-        )
-    problems += [
-        Problem(
-            where=f"{name}, row 1",
-            what=f"the column {column!r} appears {header.count(column)} times",
-            why="It cannot be known which one is meant.",
-            fix="Rename or remove one.",
-        )
-        for column in sorted({column for column in header if column and header.count(column) > 1})
-    ]
-    if not header:
-        problems.append(Problem(where=name, what="there is no header"))
-    if problems:
-        raise TableError(f"The header of {name} cannot be used.", problems=problems)
-
-
-def _check_widths(data: bytes, delimiter: str, width: int, name: str) -> None:
+def _check_widths(text: _Text, width: int) -> None:
     """Refuse rows with another number of cells than the header: columns would be shifted."""
-    wrong: list[tuple[int, int]] = []
-    if b'"' in data:
-        try:
-            wrong = [
-                (row, len(record))
-                for row, record in enumerate(_records(data, delimiter), 1)
-                if record and len(record) != width
-            ]
-        except csv.Error as error:
-            raise TableError(f"{name} cannot be read as a table ({error}).") from error
+    name, first = text.name, text.first_row
+    if b'"' in text.data:
+        wrong = [
+            (row, len(record))
+            for row, record in enumerate(text.records(), first)
+            if record and len(record) != width
+        ]
     else:
-        sign = delimiter.encode()
+        sign = text.separator.encode()
         wrong = [
             (row, line.count(sign) + 1)
-            for row, line in enumerate(io.BytesIO(data), 1)
+            for row, line in enumerate(io.BytesIO(text.data), first)
             if line.count(sign) != width - 1 and line.strip()
         ]
-    if wrong:
-        problems = [
-            Problem(
-                where=f"{name}, {rows_text([row for row, found in wrong if found == cells])}",
-                what=f"{cells} cells, but the header has {width}",
-                why="Values would stand in the wrong column.",
-                fix="Put cells that contain the delimiter between double quotes.",
-            )
-            for cells in sorted({found for _, found in wrong})
-        ]
+    problems = Problems(name)
+    for cells in sorted({found for _, found in wrong}):
+        problems.add(
+            f"{cells} cells, but the header has {width}",
+            at=rows_text([row for row, found in wrong if found == cells]),
+            why="Values would stand in the wrong column.",
+            fix="Put cells that contain the separator between double quotes.",
+        )
+    if problems:
         raise TableError(f"{name} has rows of uneven length.", problems=problems)
 
 
 def _parse(
-    data: bytes, delimiter: str, header: Sequence[str], numeric: Sequence[str]
+    text: _Text, header: Sequence[str], wanted: Mapping[int, str], numeric: Sequence[str]
 ) -> pd.DataFrame:
+    names = [wanted.get(place, f"\0{place}") for place in range(len(header))]
     options: dict[str, Any] = {
-        "sep": delimiter,
+        "sep": text.separator,
         "header": 0,
-        "names": list(header),
+        "names": names,
+        "usecols": list(wanted),
         "index_col": False,
         "skip_blank_lines": False,
         "keep_default_na": False,
@@ -235,37 +398,39 @@ def _parse(
         # Since pandas 3.1 the default reads every number exactly; before it had to be asked for.
         fast = {
             **options,
-            "dtype": {name: float if name in numeric else str for name in header},
+            "dtype": {name: float if name in numeric else str for name in wanted.values()},
             "na_values": dict.fromkeys(numeric, _MISSING_NUMBERS),
         }
         if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
             fast["float_precision"] = "round_trip"
         # A cell is not a number: all are read as text, and the caller reports which it was.
         with suppress(ValueError):
-            table: pd.DataFrame = pd.read_csv(io.BytesIO(data), **fast)
-            others = dict.fromkeys([name for name in header if name not in numeric], "")
+            table: pd.DataFrame = pd.read_csv(io.BytesIO(text.data), **fast)
+            others = dict.fromkeys([name for name in table.columns if name not in numeric], "")
             return table.fillna(others) if others else table
-    text: pd.DataFrame = pd.read_csv(io.BytesIO(data), dtype=str, na_filter=False, **options)
-    return text
+    cells: pd.DataFrame = pd.read_csv(io.BytesIO(text.data), dtype=str, na_filter=False, **options)
+    return cells
 
 
 # ------------------------------------------------------------------ other formats
 
 
-def _read_binary(path: Path, suffix: str) -> pd.DataFrame:
+def _decoded(
+    path: Path, read: Callable[[], tuple[pd.DataFrame, list[str]]]
+) -> tuple[pd.DataFrame, list[str]]:
     """Any error of a decoder is a damaged file to the user: decoders raise whatever they meet."""
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": _read_parquet,
-        ".sas7bdat": _read_sas,
-        ".xpt": _read_sas,
-        ".dta": _read_stata,
-    }
+    kind = path.suffix[1:].lower()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return readers[suffix](path)
+            return read()
     except TableError:
         raise
+    except ImportError as error:
+        raise TableError(
+            f"{path.name} cannot be read: {kind} files need {error.name or 'another package'}.",
+            hint="Install it: pip install 'cardiometa[tables]'. Or save the table as CSV.",
+        ) from error
     except MemoryError as error:
         raise TableError(
             f"{path.name} claims more cells than fit into this machine's memory.",
@@ -273,47 +438,138 @@ def _read_binary(path: Path, suffix: str) -> pd.DataFrame:
         ) from error
     except Exception as error:
         raise TableError(
-            f"{path.name} cannot be read as {suffix[1:]} ({type(error).__name__}).",
+            f"{path.name} cannot be read as {kind} ({type(error).__name__}).",
             hint="The file may be damaged or of another kind than its ending says.",
         ) from error
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
+def _read_parquet(path: Path, choose: Choose, _: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Text columns that repeat their values stay codes, so that a large table fits into memory."""
+    from pyarrow import parquet
+
+    header = [str(name) for name in parquet.read_schema(path).names]
+    table = parquet.read_table(path, columns=list(choose(header).columns))
+    table.validate(full=True)  # text that is not UTF-8 would fail much later
+    return table.to_pandas(ignore_metadata=True, self_destruct=True), header
+
+
+def _read_sheet(
+    path: Path, form: TableFormat, choose: Choose, notices: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    import python_calamine as calamine
+
+    book = calamine.CalamineWorkbook.from_path(str(path))
+    name = form.sheet or _only_sheet(book, path.name, notices)
+    if name not in book.sheet_names:
         raise TableError(
-            f"{path.name} is Parquet, which needs pyarrow.",
-            hint="Install it: pip install 'cardiometa[tables]'. Or save the table as CSV.",
-        ) from error
-    frame: pd.DataFrame = parquet.read_table(path).to_pandas(ignore_metadata=True)
-    return frame
+            f"{path.name} has no sheet {name!r}.", hint=f"It has {', '.join(book.sheet_names)}."
+        )
+    cells = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+    filled = [number for number, row in enumerate(cells) if any(cell != "" for cell in row)]
+    if not filled:
+        raise TableError(f"The sheet {name!r} of {path.name} is empty.")
+    first = filled[0]
+    header = [str(as_text(pd.Series([cell], dtype=object)).iloc[0]) for cell in cells[first]]
+    named = _named(header, lambda: [cells[n] for n in filled[1:]], notices)
+    wanted = choose([*named.values()]).columns
+    rows = pd.DataFrame(
+        {
+            column: pd.Series([cells[n][place] for n in filled[1:]], dtype=object)
+            for place, column in named.items()
+            if column in wanted
+        }
+    )
+    rows.index = pd.Index([n + 1 for n in filled[1:]], dtype="int64")
+    return rows.infer_objects(), list(named.values())
 
 
-def parquet_header(path: Path) -> list[str] | None:
-    """The column names, without reading any row; None where the file cannot be read so."""
+def _only_sheet(book: Any, name: str, notices: list[str]) -> str:
+    """The one sheet that contains a table; TableError where there are several."""
+    sizes = {}
+    for sheet in book.sheets_metadata:
+        is_shown = str(sheet.visible).endswith(".Visible") and str(sheet.typ).endswith("WorkSheet")
+        part = book.get_sheet_by_name(sheet.name) if is_shown else None
+        if part is not None and part.total_height and part.total_width:
+            sizes[sheet.name] = f"{sheet.name!r} ({part.total_height} × {part.total_width} cells)"
+    if not sizes:
+        raise TableError(f"{name} has no sheet with cells.")
+    if len(sizes) > 1:
+        raise TableError(
+            f"{name} has {len(sizes)} sheets: {', '.join(sizes.values())}.",
+            hint=f"Name the one to read: --sheet {next(iter(sizes))!r}.",
+        )
+    (found,) = sizes
+    if len(book.sheet_names) > 1:
+        notices.append(f"the sheet {found!r} is read; the others are empty or hidden (--sheet).")
+    return found
+
+
+def _read_statistics(
+    path: Path, choose: Choose, notices: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """SPSS, Stata and SAS: user-missing values are missing, value labels replace their codes."""
+    import pyreadstat
+
+    read = getattr(pyreadstat, _STATISTICS[path.suffix.lower()])
+    options: dict[str, Any] = {"filename_path": str(path)}
     try:
-        from pyarrow import ArrowException, parquet
-
-        return [str(name) for name in parquet.read_schema(path).names]
-    except (ImportError, ArrowException, OSError):
-        return None
-
-
-def _read_sas(path: Path) -> pd.DataFrame:
-    kind: Any = "xport" if path.suffix.lower() == ".xpt" else "sas7bdat"
-    encoding = None if kind == "xport" else "infer"
-    frame = pd.read_sas(path, format=kind, encoding=encoding)
-    assert isinstance(frame, pd.DataFrame)
-    # Transport files give bytes; `text_of` knows their code pages.
-    return frame.assign(**{str(n): as_text(v) for n, v in frame.select_dtypes(object).items()})
-
-
-def _read_stata(path: Path) -> pd.DataFrame:
-    """Value labels where they are (``Male``), else the codes; labels given twice leave codes."""
+        _, facts = read(**options, metadataonly=True)
+    except pyreadstat.ReadstatError:
+        # Files of old versions carry the writer's code page without naming it.
+        options["encoding"] = "WINDOWS-1252"
+        _, facts = read(**options, metadataonly=True)
+        notices.append("read as Windows-1252.")
+    header = [str(name) for name in facts.column_names]
+    wanted = list(choose(header).columns)
     try:
-        return pd.read_stata(path, convert_categoricals=True, preserve_dtypes=True)
-    except ValueError as error:
-        if "label" not in str(error).lower():
+        rows, facts = read(**options, usecols=wanted)
+    except (pyreadstat.ReadstatError, UnicodeDecodeError):
+        if "encoding" in options:
             raise
-        return pd.read_stata(path, convert_categoricals=False, preserve_dtypes=True)
+        rows, facts = read(**options, usecols=wanted, encoding="WINDOWS-1252")
+        notices.append("read as Windows-1252.")
+    labels: dict[str, Mapping[Any, str]] = dict(facts.variable_value_labels)
+    if catalogue := _catalogue(path):
+        _, formats = pyreadstat.read_sas7bcat(str(catalogue))
+        notices.append(f"value labels from {catalogue.name}.")
+        for column, name in facts.variable_to_label.items():
+            labels[column] = formats.value_labels.get(name) or {}
+    return _labelled(rows[wanted], labels, notices), header
+
+
+def _catalogue(path: Path) -> Path | None:
+    """SAS keeps value labels in a file of its own, of the table's name or called formats."""
+    if path.suffix.lower() != ".sas7bdat":
+        return None
+    places = (path.with_suffix(".sas7bcat"), path.with_name("formats.sas7bcat"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _labelled(
+    rows: pd.DataFrame, labels: Mapping[str, Mapping[Any, str]], notices: list[str]
+) -> pd.DataFrame:
+    """The rows with labels for codes, where every value has a label of its own.
+
+    A measure whose label names a code among its numbers (-99 "not done") stays numbers, as does a
+    column two of whose codes have one label; both are reported.
+    """
+    replaced = []
+    for column, words in labels.items():
+        if column not in rows or not words:
+            continue
+        values = rows[column]
+        known = values.dropna().unique()
+        if not len(known):
+            continue
+        if all(value in words for value in known) and len(set(words.values())) == len(words):
+            rows = rows.assign(**{column: values.map(dict(words)).astype(object)})
+            replaced.append(column)
+        elif any(value in words for value in known):
+            shown = ", ".join(
+                f"{code:g} {word!r}" if isinstance(code, float) else f"{code} {word!r}"
+                for code, word in list(words.items())[:12]
+            )
+            notices.append(f"{column} keeps its numbers; labels say {shown}.")
+    if replaced:
+        notices.append(f"value labels are used for {', '.join(replaced)}.")
+    return rows

@@ -8,21 +8,22 @@ processed by their distinct values, so that a million rows cost as much as their
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from ..errors import Problem, nearest
+from ..errors import Problems, nearest
 from ..records import ETHNICITIES, SEXES
 from ..validation import STRICT, validate_partly
 from .ethnicity import SCHEMES, contradiction, group_of
 from .models import ColumnRule
 
-UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null"})
+UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null", "missing"})
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
 FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
 
@@ -31,6 +32,7 @@ _MANY = 1000  # distinct values, from which converting them all at once is faste
 # No quantity of medicine is larger; the square of one that is would no longer be a number.
 LARGEST = 1e100
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INTEGRAL = re.compile(r"(-?\d+)\.0+")
 
@@ -146,12 +148,22 @@ def as_booleans(values: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 
 def rows_text(rows: Iterable[Any], most: int = 12) -> str:
-    """``row 7`` or ``rows 3, 7, 12 and 40 more``: rows as a spreadsheet numbers them."""
-    listed = [str(row) for row in rows]
+    """``row 7`` or ``rows 3, 7, 12-15 and 40 more``: rows as a spreadsheet numbers them."""
+    listed = list(rows)
     if len(listed) == 1:
         return f"row {listed[0]}"
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return f"rows {', '.join(listed[:most])}{more}"
+    runs: list[list[Any]] = []
+    for row in listed:
+        is_next = bool(runs) and not isinstance(row, str) and row == runs[-1][-1] + 1
+        runs = [*runs[:-1], [*runs[-1], row]] if is_next else [*runs, [row]]
+    parts, shown = [], 0
+    for run in runs:
+        if len(parts) >= most:
+            break
+        shown += len(run)
+        parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(row) for row in run]
+    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return f"rows {', '.join(parts)}{more}"
 
 
 def values_text(values: pd.Series, most: int = 20) -> str:
@@ -163,18 +175,41 @@ def values_text(values: pd.Series, most: int = 20) -> str:
     return listed + (f" and {len(pairs) - most} more values" if len(pairs) > most else "")
 
 
-def no_number(place: str, values: pd.Series, bad: Any) -> Problem:
-    """The problem of cells that are not numbers: those of ``values`` that ``bad`` marks."""
-    return Problem(
-        where=f"{place}, {rows_text(values.index[bad])}",
-        what=f"not a number: {values_text(values[bad])}",
-        fix="Write decimals with a point; leave an unknown value blank.",
+def add_no_number(problems: Problems, at: str, values: pd.Series, bad: Any) -> None:
+    """Report cells that are not numbers, once and with all rows: those that ``bad`` marks."""
+    cells = values[bad]
+    has_comma = any("," in text and any(map(str.isdigit, text)) for text in as_text(cells).unique())
+    problems.add(
+        f"not a number: {values_text(cells)}",
+        at=f"{at}, {rows_text(cells.index, _MOST_ROWS)}",
+        fix="Use one decimal sign in the column, and --decimal to say which."
+        if has_comma
+        else "Write decimals with a point; leave an unknown value blank.",
     )
 
 
-Kind = Literal[
-    "id", "text", "sex", "ethnicity", "boolean", "number", "age", "length", "mass", "day"
-]
+_MOST_ROWS = 200  # runs of rows, for what has to be corrected one by one
+
+
+def quoted(text: str) -> str:
+    """A TOML string: its escapes are those of JSON, and it has none for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_key(text: str) -> str:
+    """A TOML key, quoted where it must be."""
+    return text if _BARE_KEY.fullmatch(text) else quoted(text)
+
+
+def map_text(codes: Mapping[str, str]) -> str:
+    """``map = { 1 = "male", 2 = "?" }``: a line to paste; ``?`` is refused until it is replaced."""
+    pairs = ", ".join(f"{toml_key(code)} = {quoted(word)}" for code, word in codes.items())
+    return f"map = {{ {pairs} }}"
+
+
+_Codes = Literal["id", "text", "sex", "ethnicity", "boolean"]
+Kind = _Codes | Literal["number", "age", "length", "mass", "day", "volume", "grams", "percent"]
+CODES: frozenset[Kind] = frozenset(get_args(_Codes))
 
 COLUMN_KINDS: Mapping[str, Kind] = {
     "trial": "id",
@@ -217,35 +252,31 @@ UNITS: Mapping[Kind, Mapping[str, float]] = {
     "mass": {"kg": 1.0, "g": 0.001, "lb": 0.45359237},
     "age": {"years": 1.0, "months": 1 / 12, "weeks": 7 / 365.25, "days": 1 / 365.25},
     "day": {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25},
+    "volume": {"ml": 1.0, "l": 1000.0},
+    "grams": {"g": 1.0, "kg": 1000.0},
+    "percent": {"percent": 1.0, "fraction": 100.0},
 }
+_MEASURE_KINDS: Mapping[str, Kind] = {"_ml": "volume", "_mass_g": "grams", "_percent": "percent"}
 
 
 def kind_of(name: str) -> Kind:
     """The kind of a harmonised column; any other name is a number (a measure)."""
-    return COLUMN_KINDS.get(name, "number")
+    ends = (kind for end, kind in _MEASURE_KINDS.items() if name.endswith(end))
+    return COLUMN_KINDS.get(name) or next(ends, "number")
 
 
-def parse_columns(
-    raw: Any, where: str, allowed: Collection[str]
-) -> tuple[dict[str, ColumnRule], list[Problem]]:
-    """The rules of a ``[columns]`` table and everything that is wrong with it."""
+def parse_columns(raw: Any, problems: Problems, allowed: Collection[str]) -> dict[str, ColumnRule]:
+    """The rules of a ``[columns]`` table; everything that is wrong with it is added."""
     if not isinstance(raw, Mapping):
-        return {}, [Problem(where=where, what="columns must be a table", fix="See the contract.")]
+        problems.add("columns must be a table", fix="See the contract.")
+        return {}
     rules: dict[str, ColumnRule] = {}
-    problems: list[Problem] = []
     for name, value in raw.items():
         if name not in allowed:
-            problems.append(
-                Problem(
-                    where=where, what=f"unknown column {name!r}", fix=nearest(str(name), allowed)
-                )
-            )
-            continue
-        rule, found = _parse_rule(str(name), value, f"{where}, columns.{name}")
-        problems += found
-        if rule is not None:
+            problems.add(f"unknown column {name!r}", fix=nearest(str(name), allowed))
+        elif (rule := _parse_rule(str(name), value, problems)) is not None:
             rules[rule.name] = rule
-    return rules, problems
+    return rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,20 +291,20 @@ class _Rule:
     scheme: str | None = None
 
 
-def _parse_rule(name: str, value: Any, where: str) -> tuple[ColumnRule | None, list[Problem]]:
+def _parse_rule(name: str, value: Any, problems: Problems) -> ColumnRule | None:
+    at = f"columns.{name}"
     if not isinstance(value, str | Mapping):
         fix = 'Write "AGE" or { column = "AGE", ... }.'
-        what = "neither the name of a column nor a table"
-        return None, [Problem(where=where, what=what, fix=fix)]
-    rule, wrong = validate_partly(
-        _Rule, {"column": value} if isinstance(value, str) else value, where
-    )
-    problems = list(wrong)
+        problems.add("neither the name of a column nor a table", at=at, fix=fix)
+        return None
+    table = {"column": value} if isinstance(value, str) else value
+    rule, wrong = validate_partly(_Rule, table, f"{problems.where}, {at}")
+    problems += wrong
     if rule is None or not rule.column.strip():
-        return None, problems or [Problem(where=where, what="it names no column")]
+        if not wrong:
+            problems.add("it names no column", at=at)
+        return None
     kind = kind_of(name)
-    codes, found = _parse_map(rule.map, kind, where)
-    problems += found
     # A wrong unit or scheme is reported once and then omitted, so that reading can continue.
     chosen: dict[str, str | None] = {}
     for key, known in (("unit", UNITS.get(kind)), ("scheme", SCHEMES)):
@@ -281,37 +312,35 @@ def _parse_rule(name: str, value: Any, where: str) -> tuple[ColumnRule | None, l
         if named is not None and (known is None or (key == "scheme" and kind != "ethnicity")):
             is_unit = key == "unit"
             fault = "this column cannot have a unit" if is_unit else "only ethnicity has a scheme"
-            problems.append(Problem(where=where, what=fault))
+            problems.add(fault, at=at)
         elif named is not None and known is not None and named not in known:
-            fix = f"Use {', '.join(known)}."
-            problems.append(Problem(where=where, what=f"unknown {key} {named!r}", fix=fix))
+            problems.add(f"unknown {key} {named!r}", at=at, fix=f"Use {', '.join(known)}.")
         else:
             chosen[key] = named
-    return ColumnRule(name=name, column=rule.column.strip(), map=codes, **chosen), problems
+    codes = _parse_map(rule.map, kind, problems, at)
+    return ColumnRule(name=name, column=rule.column.strip(), map=codes, **chosen)
 
 
 def _parse_map(
-    raw: Mapping[str, Any] | None, kind: Kind, where: str
-) -> tuple[dict[str, str | bool | None] | None, list[Problem]]:
+    raw: Mapping[str, Any] | None, kind: Kind, problems: Problems, at: str
+) -> dict[str, str | bool | None] | None:
     if raw is None:
-        return None, []
+        return None
     if kind == "id":
-        return None, [
-            Problem(where=where, what="an id cannot have a map", why="Ids are kept as they are.")
-        ]
+        problems.add("an id cannot have a map", at=at, why="Ids are kept as they are.")
+        return None
     codes: dict[str, str | bool | None] = {}
-    problems: list[Problem] = []
     for code, target in raw.items():
         key = text_of(str(code))
-        value, problem = _target(target, kind)
-        if problem:
-            problems.append(Problem(where=where, what=f"map turns {key!r} into {problem}"))
+        value, fault = _target(target, kind)
+        if fault:
+            problems.add(f"map turns {key!r} into {fault}", at=at)
             codes[key] = None  # said once: not again as a code that the map lacks
         elif key in codes:
-            problems.append(Problem(where=where, what=f"map has {key!r} twice"))
+            problems.add(f"map has {key!r} twice", at=at)
         else:
             codes[key] = value
-    return codes, problems
+    return codes
 
 
 def _target(target: Any, kind: Kind) -> tuple[str | bool | None, str]:
@@ -342,49 +371,74 @@ _OLDEST_YEARS = 120.0
 _LONGEST = max(map(len, UNKNOWN))
 _SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNMAPPED = object()
+_UNKNOWN_WORDS = frozenset({"unknown", "not known", "not reported", "not stated", "undisclosed"})
+# What usual words mean, as a proposal that the user confirms; never applied by itself.
+_USUAL_WORDS: Mapping[Kind, Mapping[str, str]] = {
+    "sex": {
+        **dict.fromkeys(("man", "men", "boy", "homme", "mann", "männlich", "h"), "male"),
+        **dict.fromkeys(("woman", "women", "girl", "femme", "frau", "weiblich", "w"), "female"),
+    },
+    "ethnicity": {
+        **dict.fromkeys(("caucasian", "european", "weiß", "weiss", "white british"), "white"),
+        **dict.fromkeys(("white european", "white other", "white irish"), "white"),
+        **dict.fromkeys(("african american", "black african", "black caribbean"), "black"),
+        **dict.fromkeys(("african", "afro-caribbean", "black british"), "black"),
+        **dict.fromkeys(("indian", "pakistani", "bangladeshi", "sri lankan"), "south-asian"),
+        **dict.fromkeys(("south asian", "asian indian"), "south-asian"),
+        **dict.fromkeys(("han chinese", "han"), "chinese"),
+        **dict.fromkeys(("mixed", "other", "mixed/other", "multiple"), "mixed-other"),
+        **dict.fromkeys(("asian", "asian or asian british"), "asian-unspecified"),
+    },
+}
+
+
+def proposed_map(name: str, codes: Iterable[str]) -> dict[str, str]:
+    """A map for the codes of a column: usual words have their group, all others ``?``."""
+    kind = kind_of(name)
+    harmonised = {"sex": SEXES, "ethnicity": ETHNICITIES}.get(kind, ())
+    words = {**dict.fromkeys(_UNKNOWN_WORDS, "NA"), **_USUAL_WORDS.get(kind, {})}
+    words |= {word: word for word in harmonised} | (_SEX_WORDS if kind == "sex" else {})
+    return {code: words.get(" ".join(code.casefold().split()), "?") for code in codes}
 
 
 def harmonise(
-    values: pd.Series, rule: ColumnRule, where: str, *, adults: bool = True
-) -> tuple[pd.Series, list[Problem]]:
+    values: pd.Series, rule: ColumnRule, problems: Problems, *, adults: bool = True
+) -> pd.Series:
     """The column by ``rule``: float64 for numbers, else object with None for unknown.
 
-    ``values`` is indexed by the row numbers that problems name; ``where`` is the file's name;
-    ``adults``: heights and weights that are no adult's are problems. Unknown ids are ``""``.
+    ``values`` is indexed by the row numbers that ``problems`` name; ``adults``: heights and
+    weights that are no adult's are problems. Unknown ids are ``""``.
     """
     kind = kind_of(rule.name)
-    if kind in ("number", "age", "length", "mass", "day"):
-        numbers, problems = _numbers(values, rule, kind, where)
+    if kind not in CODES:
+        numbers = _numbers(values, rule, kind, problems)
         if adults or rule.name not in ADULT_BOUNDS:
-            problems += _check_bounds(numbers, rule, kind, f"{where}, {_column(rule)}")
-        return numbers, problems
+            _check_bounds(numbers, rule, kind, problems)
+        return numbers
     if kind == "id":
         texts = pd.Series(by_value(values, text_of), index=values.index, dtype=object)
-        return texts.mask(texts.isin(_unknown_among(texts)), ""), []
+        return texts.mask(texts.isin(_unknown_among(texts)), "")
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
-        return coded, _unread(values[bad], rule, where, "true/false, yes/no, Y/N or 1/0")
-    return _codes(values, rule, kind, where)
+        _add_unread(problems, values[bad], rule)
+        return coded
+    return _coded(values, rule, kind, problems)
 
 
 # ------------------------------------------------------------------ codes
 
 
-def _codes(
-    values: pd.Series, rule: ColumnRule, kind: Kind, where: str
-) -> tuple[pd.Series, list[Problem]]:
-    problems = []
+def _coded(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) -> pd.Series:
     if kind == "ethnicity" and rule.map is not None:
-        problems = [
-            Problem(
-                where=f"{where}, columns.ethnicity",
-                what=reason,
-                why="A wrong group would shift the ranges of two groups.",
-                fix='Map it as the scheme says, or to "NA".',
-            )
-            for code, group in rule.map.items()
-            if (reason := contradiction(rule.scheme, code, group if group is None else str(group)))
-        ]
+        for code, group in rule.map.items():
+            reason = contradiction(rule.scheme, code, group if group is None else str(group))
+            if reason:
+                problems.add(
+                    reason,
+                    at="columns.ethnicity",
+                    why="A wrong group would shift the ranges of two groups.",
+                    fix='Map it as the scheme says, or to "NA".',
+                )
     decode = _decoder(rule, kind)
 
     def convert(value: Any) -> Any:
@@ -396,12 +450,8 @@ def _codes(
     converted = by_value(values, convert)
     unread = np.array([value is _UNMAPPED for value in converted], dtype=bool)
     converted[unread] = None
-    expected = {
-        "sex": "M, F, male or female",
-        "ethnicity": f"{', '.join(ETHNICITIES)}, or terms of a scheme",
-    }.get(kind, "")
-    problems += _unread(values[unread], rule, where, expected)
-    return pd.Series(converted, index=values.index, dtype=object), problems
+    _add_unread(problems, values[unread], rule)
+    return pd.Series(converted, index=values.index, dtype=object)
 
 
 def _decoder(rule: ColumnRule, kind: Kind) -> Callable[[str], Any]:
@@ -409,7 +459,8 @@ def _decoder(rule: ColumnRule, kind: Kind) -> Callable[[str], Any]:
     if rule.map is not None:
         return lambda _: _UNMAPPED
     if kind == "sex":
-        return lambda text: _SEX_WORDS.get(text.casefold(), _UNMAPPED)
+        words: Mapping[str, Any] = {**_SEX_WORDS, **dict.fromkeys(_UNKNOWN_WORDS)}
+        return lambda text: words.get(text.casefold(), _UNMAPPED)
     if kind == "ethnicity":
         return lambda text: _ethnicity_of(text, rule.scheme)
     return lambda text: text
@@ -420,44 +471,50 @@ def _ethnicity_of(text: str, scheme: str | None) -> Any:
         group, known = group_of(scheme, text)
         return group if known else _UNMAPPED
     folded = text.casefold()
+    if folded in _UNKNOWN_WORDS:
+        return None
     return folded if folded in ETHNICITIES else _UNMAPPED
 
 
-def _unread(cells: pd.Series, rule: ColumnRule, where: str, expected: str) -> list[Problem]:
+_UNDERSTOOD: Mapping[Kind, str] = {
+    "sex": "M, F, male or female",
+    "ethnicity": f"{', '.join(ETHNICITIES)}, or terms of a scheme",
+    "boolean": "true/false, yes/no, Y/N or 1/0",
+}
+
+
+def _add_unread(problems: Problems, cells: pd.Series, rule: ColumnRule) -> None:
     if cells.empty:
-        return []
-    lacking = "the map lacks" if rule.map is not None else "nothing says what this means:"
-    say = f"Understood without a map: {expected}. " if expected and rule.map is None else ""
-    return [
-        Problem(
-            where=f"{where}, {_column(rule)}",
-            what=f"{lacking} {values_text(cells)}",
-            why="A code is never guessed.",
-            fix=f'{say}Add each to the map of columns.{rule.name}; "NA" is unknown.',
-        )
-    ]
+        return
+    expected = _UNDERSTOOD.get(kind_of(rule.name), "")
+    pasted = map_text(proposed_map(rule.name, as_text(cells).drop_duplicates().sort_values()))
+    line = f"{rule.name} = {{ column = {quoted(rule.column)}, {pasted} }}"
+    problems.add(
+        f"{'the map lacks' if rule.map is not None else 'nothing says what this means:'} "
+        f"{values_text(cells)}",
+        at=_column(rule),
+        why="A code is never guessed.",
+        fix=f'Add each to the map of columns.{rule.name} ("NA" is unknown): {pasted}.'
+        if rule.map is not None
+        else f"{f'Understood without a map: {expected}. ' if expected else ''}"
+        f'Say it under [columns], each ? replaced ("NA" is unknown): {line}',
+    )
 
 
 # ------------------------------------------------------------------ numbers
 
 
-def _numbers(
-    values: pd.Series, rule: ColumnRule, kind: Kind, where: str
-) -> tuple[pd.Series, list[Problem]]:
+def _numbers(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) -> pd.Series:
     if rule.map is not None:
         # The map of a numeric column has the codes among the numbers (999 = "NA").
         codes = rule.map
         mapped = by_value(values, lambda v: codes.get(text_of(v), v))
         values = pd.Series(mapped, index=values.index, dtype=object)
     numbers, bad = as_numbers(values)
-    at = f"{where}, {_column(rule)}"
-    problems = []
     if bad.any():
-        problems.append(no_number(at, values, bad))
+        add_no_number(problems, _column(rule), values, bad)
     units = UNITS.get(kind)
-    if units is not None and rule.unit is not None:
-        numbers = numbers * units[rule.unit]
-    return numbers, problems
+    return numbers * units[rule.unit] if units is not None and rule.unit is not None else numbers
 
 
 def _column(rule: ColumnRule) -> str:
@@ -470,26 +527,23 @@ def _unknown_among(texts: pd.Series) -> list[str]:
     return [text for text in texts[texts.str.len() <= _LONGEST].unique() if is_unknown(text)]
 
 
-def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, at: str) -> list[Problem]:
+def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) -> None:
     low, high = {
         "age_years": (0.0, _OLDEST_YEARS),
         "death_day": (0.0, np.inf),
         "withdrawal_day": (0.0, np.inf),
         **ADULT_BOUNDS,
     }.get(rule.name, (-np.inf, np.inf))
-    outside = (numbers < low) | (numbers > high)
-    if not outside.any():
-        return []
-    found = numbers[outside]
+    found = numbers[(numbers < low) | (numbers > high)]
+    if found.empty:
+        return
     span = f"below {low:g}" if np.isinf(high) else f"outside {low:g} to {high:g}"
-    return [
-        Problem(
-            where=f"{at}, {rows_text(found.index)}",
-            what=f"{rule.name} is {span}: {', '.join(f'{v:g}' for v in found.head(12))}",
-            why="It is not an adult's value; a wrong unit would distort every index.",
-            fix=_unit_hint(numbers, rule, kind, low, high),
-        )
-    ]
+    problems.add(
+        f"{rule.name} is {span}: {', '.join(f'{v:g}' for v in found.head(12))}",
+        at=f"{_column(rule)}, {rows_text(found.index)}",
+        why="It is not an adult's value; a wrong unit would distort every index.",
+        fix=_unit_hint(numbers, rule, kind, low, high),
+    )
 
 
 def _unit_hint(numbers: pd.Series, rule: ColumnRule, kind: Kind, low: float, high: float) -> str:

@@ -17,7 +17,7 @@ from ..records import ScanKey, ScanSource
 from .models import CohortScan, TrialDefinition
 from .participants import problems_of
 from .read_table import is_there, read_any_table
-from .recode import as_numbers, as_text, no_number, rows_text
+from .recode import add_no_number, as_numbers, as_text, rows_text
 
 _QUESTIONS = 8  # to the file system at once
 _IMAGE_COLUMNS = ("images", "ed_images", "es_images")
@@ -55,7 +55,7 @@ def read_scans(
         if name in table.columns:
             numbers[name], bad = as_numbers(table[name])
             if bad.any():
-                problems.append(no_number(f"{where}, column {name!r}", table[name], bad))
+                add_no_number(problems, f"column {name!r}", table[name], bad)
     ids, visits = as_text(table[id_column]), as_text(table["visit"])
     _check_keys(ids, visits, frozenset(participants), problems, show)
     sources = _sources(table, trial.root, problems)

@@ -14,9 +14,9 @@ import pandas as pd
 
 from ..cohort.analysis_table import read_analysis_table
 from ..cohort.models import ColumnRule, TableOptions
-from ..cohort.read_table import parquet_header, read_any_table
+from ..cohort.read_table import read_any_table, table_header
 from ..cohort.recode import harmonise, parse_columns
-from ..errors import InputError, UsageError
+from ..errors import InputError, Problems, UsageError
 from ..files import (
     RECORD_NAME,
     check_output,
@@ -84,7 +84,6 @@ _ROW_TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "integrity": ("integrity", IntegrityRow),
     "exclusions": ("exclusions", Exclusion),
 }
-_TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 
 
 # ------------------------------------------------------------------ what `segment` left
@@ -109,11 +108,12 @@ def roster_of(table: Path, options: TableOptions) -> pd.DataFrame | None:
         )
     # Its arms by the same rule as the table's, where --config or --arm has one.
     wanted = {name: rule for name, rule in options.columns.items() if name == "arm"}
-    rules, _ = parse_columns(wanted, "--config", ("arm",))
+    rules = parse_columns(wanted, Problems("--config"), ("arm",))
     rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
     column = options.arm or rule.column
     arms = roster[column if column in roster.columns else "arm"]
-    values, problems = harmonise(arms, rule, PARTICIPANTS_NAME)
+    problems = Problems(PARTICIPANTS_NAME)
+    values = harmonise(arms, rule, problems)
     if problems:
         raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)
     return roster.assign(arm=values)
@@ -411,14 +411,7 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
 
 def _is_summaries_file(path: Path) -> bool:
     """Decide by the header alone, so that a large table of participants is not read twice."""
-    if path.suffix.lower() == ".parquet" and (header := parquet_header(path)) is not None:
-        return is_summaries(pd.DataFrame(columns=pd.Index(header)))
-    if path.suffix.lower() not in _TEXT_TABLES:
-        return path.suffix != "" and is_summaries(read_any_table(path))
-    with path.open("rb") as stream:
-        first = stream.readline(65536).decode("utf-8-sig", errors="replace")
-    names = [part.strip().strip('"') for part in re.split(r"[,;\t|]", first.strip())]
-    return is_summaries(pd.DataFrame(columns=pd.Index(names)))
+    return path.suffix != "" and is_summaries(pd.DataFrame(columns=pd.Index(table_header(path))))
 
 
 def _summaries(path: Path) -> SummaryTable:

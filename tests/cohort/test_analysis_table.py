@@ -173,7 +173,8 @@ def test_without_participants_each_row_is_one_person(tmp_path):
     table = own(tmp_path, "age,lv_edv_ml\n50,150\n60,160\n")
     assert table.rows["participant_id"].tolist() == ["2", "3"]
     assert any("each row is taken as one participant" in w for w in table.warnings)
-    assert any("--age age" in w for w in table.warnings)
+    assert table.rows["age_years"].tolist() == [50, 60]
+    assert any("age_years = age" in notice for notice in table.notices)
 
 
 def test_a_status_of_the_users_own_is_left_alone(tmp_path):

@@ -18,11 +18,14 @@ from cardiometa.cohort.recode import (
     parse_columns,
     text_of,
 )
+from cardiometa.errors import Problems
 
 
 def column(name, values, **rule):
     series = pd.Series(values, index=range(2, len(values) + 2), dtype=object)
-    return harmonise(series, ColumnRule(name=name, column=name.upper(), **rule), "t.csv")
+    problems = Problems("t.csv")
+    harmonised = harmonise(series, ColumnRule(name=name, column=name.upper(), **rule), problems)
+    return harmonised, problems
 
 
 def test_text_of_cells():
@@ -159,7 +162,8 @@ def test_numbers_with_codes_among_them():
     ],
 )
 def test_rules_are_checked(raw, message):
-    _, problems = parse_columns(raw, "cohort.toml", tuple(COLUMN_KINDS))
+    problems = Problems("cohort.toml")
+    parse_columns(raw, problems, tuple(COLUMN_KINDS))
     assert len(problems) == 1
     assert message in str(problems[0])
 
@@ -170,10 +174,10 @@ def test_many_ids_are_read_as_few_are(monkeypatch, dtype, odd):
     ids = pd.Series([*[f" P{i}" if i % 3 else f"00{i}" for i in range(60)], *odd], dtype=dtype)
     few = by_value(ids, text_of)
     rule = ColumnRule(name="participant_id", column="id")
-    harmonised = harmonise(ids, rule, "t.csv")[0]
+    harmonised = harmonise(ids, rule, Problems("t.csv"))
     monkeypatch.setattr(cells, "_MANY", 5)
     assert by_value(ids, text_of).tolist() == few.tolist()
-    assert harmonise(ids, rule, "t.csv")[0].tolist() == harmonised.tolist()
+    assert harmonise(ids, rule, Problems("t.csv")).tolist() == harmonised.tolist()
     assert few[0] == "000"
     if " NA " in odd:
         assert harmonised.tolist()[-3:] == ["", "", ""]

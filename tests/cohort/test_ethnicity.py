@@ -8,6 +8,7 @@ import pytest
 from cardiometa.cohort.ethnicity import SCHEMES, contradiction, group_of
 from cardiometa.cohort.models import ColumnRule
 from cardiometa.cohort.recode import harmonise
+from cardiometa.errors import Problems
 from cardiometa.records import ETHNICITIES
 
 
@@ -78,11 +79,9 @@ def test_no_us_scheme_gives_a_part_of_asia():
 
 
 def harmonised(values, **rule):
-    return harmonise(
-        pd.Series(values, dtype=object),
-        ColumnRule(name="ethnicity", column="RACE", **rule),
-        "t.csv",
-    )
+    problems = Problems("t.csv")
+    rule = ColumnRule(name="ethnicity", column="RACE", **rule)
+    return harmonise(pd.Series(values, dtype=object), rule, problems), problems
 
 
 def test_a_scheme_alone_maps():

@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pyreadstat
 import pytest
 from typer.testing import CliRunner
 
@@ -220,7 +221,7 @@ def test_a_table_that_claims_more_than_memory_is_refused(
     def greedy(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pd, "read_stata", greedy)
+    monkeypatch.setattr(pyreadstat, "read_dta", greedy)
     path = tmp_path / "t.dta"
     path.write_bytes(b"x")
     with pytest.raises(TableError, match="claims more cells"):
