@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,10 +23,15 @@ from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes
 FORMAT_VERSION = 1
 BLOCK_BYTES = 1024
 
-RESEARCH_USE = (
-    "Research use only; not a medical device. "
-    "The bundled weights were trained on ACDC and are CC BY-NC-SA 4.0."
-)
+RESEARCH_USE = "Research use only; not a medical device."
+WEIGHTS_LICENCE = "The bundled weights were trained on ACDC and are CC BY-NC-SA 4.0."
+_BUNDLED_ID = "cardiometa-sax"  # what the ids of the bundled models begin with
+
+
+def notice_for(model_ids: Iterable[object]) -> str:
+    """Research use, and the licence of the weights where a bundled model made the numbers."""
+    bundled = any(str(name).startswith(_BUNDLED_ID) for name in model_ids)
+    return f"{RESEARCH_USE} {WEIGHTS_LICENCE}" if bundled else RESEARCH_USE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,7 @@ def record_text(record: RunRecord) -> str:
     document: Mapping[str, Any] = {
         "format_version": record.format_version,
         "cardiometa_version": version(),
-        "notice": RESEARCH_USE,
+        "notice": notice_for(record.model.get("id", "").split(", ")),
         "command": record.command,
         "options": record.options,
         "inputs": record.inputs,

@@ -46,10 +46,10 @@ from ..files import (
 from ..locking import writing
 from ..manifest import (
     FORMAT_VERSION,
-    RESEARCH_USE,
     RunRecord,
     file_marks,
     library_versions,
+    notice_for,
     record_text,
     run_block,
     version,
@@ -440,7 +440,7 @@ def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, A
     return {
         "format_version": FORMAT_VERSION,
         "cardiometa_version": version(),
-        "notice": RESEARCH_USE,
+        "notice": notice_for(result.model.get("id", "").split(", ")),
         "cohort": result.name,
         "model": dict(result.model),
         "inputs": dict(inputs),

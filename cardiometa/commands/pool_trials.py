@@ -60,7 +60,7 @@ from ..pooling.results import (
 )
 from ..privacy.suppression import suppressed_counts
 from ..records import Exclusion
-from ..reports.figures.pooling import PoolingFigure, draw_figures
+from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
 from ..reports.pages.pooling import pooling_page, pooling_text
 from ..reports.style import Drawing
 
@@ -276,7 +276,7 @@ class PooledEffect:
                 "analysed": account.analysed,
                 "excluded": suppressed_counts(account.excluded, excluded, result.options.min_cell),
             }
-        findings = [row for row in result.integrity if row.result == "look"]
+        findings = [row for row in result.integrity if row.result == "review"]
         return {
             "command": COMMAND,
             "format_version": FORMAT_VERSION,
@@ -305,6 +305,11 @@ class PooledEffect:
             format_version=FORMAT_VERSION,
             options=self.request.document(),
             inputs=self.inputs,
+            model={
+                name.removeprefix("model_"): ", ".join(self.result.conventions[name])
+                for name in ("model_id", "model_sha256")
+                if self.result.conventions.get(name)
+            },
             run=run_block(
                 libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
                 outputs=file_marks(contents),
@@ -313,21 +318,28 @@ class PooledEffect:
         return {**contents, RECORD_NAME: record_text(record)}
 
     def _facts(self) -> dict[str, str]:
-        request, options = self.request, self.result.options
-        facts = {
-            "Endpoint": self.result.endpoint,
-            "Effect": options.effect,
-            "Estimand": options.estimand,
-            "Reference arm": self.result.control,
-            "Models": options.model,
-            "Residual variance of the one-stage model": options.residual,
-            "Random effects of the one-stage model": options.random_effects,
-            "Estimator of τ²": options.tau2,
-            "Headline interval": f"{options.headline_ci}, {options.level:g} %",
-            "Prediction interval": f"t with {options.pi_df} degrees of freedom",
-            "Least cell shown": str(options.min_cell),
-            "SHA-256 of the table": self.inputs["table"],
-        }
+        """What was done, by name; no setting of a model that the result has not."""
+        request, result, options = self.request, self.result, self.result.options
+        facts = {"Endpoint": result.endpoint, "Effect": options.effect}
+        if any(row.deaths_recorded for row in result.by_arm):
+            facts["Estimand"] = options.estimand
+        facts["Reference arm"] = result.control
+        if any(row.model == "one-stage" for row in result.effects):
+            facts |= {
+                "Models": options.model,
+                "Residual variance of the one-stage model": options.residual,
+                "Random effects of the one-stage model": options.random_effects,
+            }
+        if is_pooled(result):
+            facts |= {
+                "Estimator of τ²": options.tau2,
+                "Headline interval": f"{options.headline_ci}, {options.level:g} %",
+                "Prediction interval": f"t with {options.pi_df} degrees of freedom",
+            }
+        if result.conventions.get("model_id"):
+            facts["Segmentation model"] = ", ".join(result.conventions["model_id"])
+        facts["Least cell shown"] = str(options.min_cell)
+        facts["SHA-256 of the table"] = self.inputs["table"]
         if request.plan_sha256:
             facts["SHA-256 of the plan"] = request.plan_sha256
             facts["Departures from the plan"] = "; ".join(request.departures) or "none"

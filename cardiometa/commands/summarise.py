@@ -10,7 +10,7 @@ from typing import Any
 from ..cohort.models import TableOptions
 from ..errors import UsageError
 from ..files import canonical_json, sha256_bytes, write_text
-from ..manifest import RESEARCH_USE, version
+from ..manifest import notice_for, version
 from ..pooling.options import DIFFERENCES, PoolingOptions
 from ..privacy.ledger import LEDGER_NAME, check_ledger, ledger_entries, read_ledger
 
@@ -76,7 +76,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         **site_document(site),
         "cardiometa_version": version(),
         "plan_sha256": request.plan_sha256,
-        "notice": RESEARCH_USE,
+        "notice": notice_for(site.conventions.get("model_id", ())),
     }
     text = canonical_json(document)
     # The ledger first: a summary that is not in it must not exist.

@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import InputError
 from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import Count, suppress_groups
-from ..records import ETHNICITIES, SEXES
+from ..records import ETHNICITIES, SEXES, SeriousWarning
 from .agreement import (
     DICE,
     EF_GRADES,
@@ -62,7 +62,7 @@ GRADED: Final = ("lv_ef_percent", "rv_ef_percent")
 METRICS: Final = (("dice", ""), ("hd95_mm", "mm"), ("assd_mm", "mm"))
 BOTH_PHASES: Final = "ED+ES"
 FEW: Final = "too few for an interval"
-BOOTSTRAP: Final = "bootstrap over people"
+BOOTSTRAP: Final = "bootstrap over participants"
 FLAGGED: Final = "flagged"
 RANDOM: Final = "random"
 RATE_GROUPS: Final = ("arm", "sex", "ethnicity")
@@ -97,7 +97,9 @@ def evaluate(
         )
     warnings = list(compared.warnings)
     if ", " in model.get("sha256", ""):
-        warnings.append("OUT contains scans of several models: their errors are mixed here.")
+        warnings.append(
+            SeriousWarning("OUT contains scans of several models: their errors are mixed here.")
+        )
     if len(set(compared.pairs["scope"])) > 1:
         warnings.append(
             "Some scans were compared on their contoured slices only, others on the full stack: "

@@ -16,7 +16,7 @@ from ..cohort.models import Cohort
 from ..cohort.tables import build_tables
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
 from ..flags import status_of
-from ..manifest import RESEARCH_USE, file_marks
+from ..manifest import file_marks, notice_for
 from ..measurement.checks import COHORT_MEASURES, cohort_flags, visit_flags
 from ..measurement.measures import data_dictionary, definition
 from ..privacy.withdrawal import count_erased
@@ -137,7 +137,7 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort) -> str:
     stable = measurements.drop(columns="seconds")
     return canonical_json(
         {
-            "notice": RESEARCH_USE,
+            "notice": notice_for(measurements["model_id"].dropna()),
             "columns": data_dictionary([str(name) for name in measurements.columns]),
             "rows": len(measurements),
             "trials": {

@@ -91,7 +91,7 @@ def check_trials(
             arms = {str(arm): members for arm, members in part.groupby("arm", sort=True)}
             for row, sentence in _missing_outcomes(str(trial), arms, options):
                 rows.append(row)
-                sentences += [sentence] if row.result == "look" else []
+                sentences += [sentence] if row.result == "review" else []
     crossed = [t for t in sorted(set(trials)) if "cross" in _fact(facts, t).design.lower()]
     if crossed:
         sentences.append(
@@ -121,7 +121,7 @@ def _row(
     return IntegrityRow(
         trial=trial,
         check=check,
-        result="look" if look else "ok",
+        result="review" if look else "ok",
         n_checked=None if checked is None else int(checked),
         n_found=found,
         value=value,

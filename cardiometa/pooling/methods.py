@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..privacy.suppression import few_event_trials
-from ..records import CohortTable
+from ..records import CohortTable, SeriousWarning
 from .endpoint.analysis_set import estimand_sentence, worse_direction
 from .first_stage.first_stage import FirstStage
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
@@ -49,19 +49,26 @@ _FEW_TRIALS = {
 }
 
 
-def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
-    """What was done, as a paper's methods section says it."""
-    second = second_stage_sentence(options)
+def methods_of_rows(
+    stage: FirstStage, options: PoolingOptions, *, several: bool, worst_rank: bool
+) -> str:
+    """What was done, as a paper's methods section says it.
+
+    ``several``: more than one trial gives an effect, so that something was pooled; ``worst_rank``:
+    an analysis with deaths as the worst rank is among the results.
+    """
+    second = second_stage_sentence(options) if several else ""
+    estimand = estimand_sentence(options, stage.people, worst_rank=worst_rank)
     if options.effect == WIN_ODDS:
-        return f"{estimand_sentence(options)} {_win_odds_sentence(stage, options)} {second}"
+        return _joined(estimand, _win_odds_sentence(stage, options), second)
     if options.effect in EVENTS:
         parts = [_event_sentence(stage, options), _missing_sentence(stage, options), second]
-        if options.effect != "hazard-ratio":
+        if several and options.effect != "hazard-ratio":
             parts.append(
                 "The Mantel-Haenszel common effect, which corrects no cell, is also given; it is "
                 "the headline where events are few."
             )
-        elif options.model != "two-stage":
+        elif several and options.model != "two-stage":
             parts.append(
                 "One-stage analysis: one Cox model stratified by trial, with a common effect and "
                 "the covariates' effects of each trial."
@@ -73,36 +80,45 @@ def methods_of_rows(stage: FirstStage, options: PoolingOptions) -> str:
                 "Cluster-randomised trials were fitted by a mixed model with a random intercept of "
                 f"{options.cluster} (REML, Kenward & Roger 1997) in place of least squares."
             )
-        parts.append(estimand_sentence(options))
+        parts.append(estimand)
         parts += [] if options.model == "one-stage" else [second]
-        if options.model != "two-stage" and options.cluster is None:
+        if several and options.model != "two-stage" and options.cluster is None:
             parts.append(one_stage_sentence(options))
-    parts += [interaction_sentence(options)] if options.by else []
-    return " ".join([*parts, *_shape_sentences(options)])
+    parts += [interaction_sentence(options, several=several)] if options.by else []
+    begin = "Two-stage analysis. In each trial" if several else "In the trial"
+    return _joined(begin, *parts, *(_shape_sentences(options) if several else ()))
 
 
-def interaction_sentence(options: PoolingOptions) -> str:
-    """How effect modification was analysed."""
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def interaction_sentence(options: PoolingOptions, *, several: bool = True) -> str:
+    """How effect modification was analysed; ``several`` trials were pooled."""
     text = f"Effect modification by {', '.join(options.by_columns)}: each trial's own "
     if options.effect in EVENTS:
         model = "Cox" if options.effect == "hazard-ratio" else "logistic"
+        pooled = (
+            "; pooled on the log scale by REML as the main effect, several levels jointly (Jackson "
+            "& Riley 2014). Effects by level are floating (Godolphin et al. 2023)"
+        )
         return (
             f"{text}{model} model with the treatment by covariate interaction (numbers linear), of "
-            "the active arm and control alone; pooled on the log scale by REML as the main effect, "
-            "several levels jointly (Jackson & Riley 2014). Effects by level are floating "
-            "(Godolphin et al. 2023). Levels of a trial in which no or all participants had the "
-            "event are left out; where one arm has no event, Firth's penalised likelihood was "
-            "used. Two-stage only."
+            f"the active arm and control alone{pooled * several}. Levels of a trial in which no or "
+            "all participants had the event are left out; where one arm has no event, Firth's "
+            "penalised likelihood was used. Two-stage only."
         )
+    pooled = (
+        "; pooled by REML as the main effect, several levels jointly with one between-trial "
+        "variance for all contrasts, scaled as HKSJ (Jackson & Riley 2014). Effects by level are "
+        "floating (Godolphin et al. 2023): their differences are the within-trial interactions"
+    )
     text += (
         "treatment by covariate interaction (numbers linear), adjusted as the main model, of the "
-        "active arm and control alone; pooled by REML as the main effect, several levels jointly "
-        "with one between-trial variance for all contrasts, scaled as HKSJ (Jackson & Riley 2014). "
-        "Effects by level are floating (Godolphin et al. 2023): their differences are the "
-        "within-trial interactions. Participants without a value are left out of that analysis "
-        "alone."
+        f"active arm and control alone{pooled * several}. Participants without a value are left "
+        "out of that analysis alone."
     )
-    if options.model == "two-stage":
+    if options.model == "two-stage" or not several:
         return text
     return (
         f"{text} The one-stage interaction has the covariate centred by trial; the trials' means "
@@ -146,7 +162,7 @@ def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         )
         empty = "0.5 was added to each cell of a table that gives no estimate or SE without it"
     return (
-        f"Two-stage analysis. In each trial {model}{_adjusted(stage)}; the reference arm is "
+        f"{model}{_adjusted(stage)}; the reference arm is "
         f"{options.control!r}. Participants were analysed in the arm they were randomised to, "
         f"scanned or not. {empty}; the trial's row says so. Trials without any event say nothing "
         "about a ratio and are left out of it."
@@ -197,7 +213,7 @@ def _model_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         "difference divided by the SD of the outcome within the arms (Hedges' g)",
     }[options.effect]
     return (
-        f"Two-stage analysis. In each trial {terms}{_adjusted(stage)}, by ordinary least squares "
+        f"{terms}{_adjusted(stage)}, by ordinary least squares "
         f"with all arms of the trial in one model; the reference arm is {options.control!r}. "
         "Participants were analysed in the arm they were randomised to."
     )
@@ -225,7 +241,8 @@ def _missing_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         f"{stage.imputations} data sets were analysed and combined within each trial by Rubin's "
         "rules (degrees of freedom: Barnard & Rubin 1999) before pooling."
     )
-    sentence = "Participants without the outcome were left out (complete cases)."
+    lost = stage.people["code"].isin(["no-followup", "no-outcome", "died"]).any()
+    sentence = "Participants without the outcome were left out (complete cases)." * bool(lost)
     if options.missing_outcome == "impute":
         sentence = (
             "Missing outcomes were imputed within trial and arm by Bayesian normal regression on "
@@ -234,14 +251,16 @@ def _missing_sentence(stage: FirstStage, options: PoolingOptions) -> str:
     elif stage.imputations:
         sentence = f"The table's own imputations (column .imp) were used; {combined}"
     if options.missing_baseline == "complete":
-        return f"{sentence} So were those without a baseline value of the model."
+        without = bool((stage.people["code"] == "no-baseline").any())
+        return _joined(sentence, "Those without a baseline value were left out." * without)
     names = {name.partition("=")[0] for trial in stage.trials for name in trial.imputed}
     if not names:
         return sentence
     # How many is small, and may not be shown; that some were is what a reader needs.
-    return (
-        f"{sentence} Missing values of {', '.join(sorted(names))} were replaced by the mean of the "
-        "trial over all arms (White & Thompson 2005)."
+    return _joined(
+        sentence,
+        f"Missing values of {', '.join(sorted(names))} were replaced by the mean of the trial over "
+        "all arms (White & Thompson 2005).",
     )
 
 
@@ -268,7 +287,10 @@ def second_stage_sentence(options: PoolingOptions) -> str:
 def few_trials(arm: str, studies: Sequence[Study]) -> list[str]:
     """The warning about few trials, if it applies."""
     k = sum(study.estimable for study in studies)
-    return [f"{arm}: {_FEW_TRIALS[k]}"] if k in _FEW_TRIALS else []
+    if k not in _FEW_TRIALS:
+        return []
+    sentence = f"{arm}: {_FEW_TRIALS[k]}"
+    return [SeriousWarning(sentence) if k < 3 else sentence]
 
 
 def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOptions) -> list[str]:
@@ -277,7 +299,7 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
     for arm, studies in stage.studies.items():
         lost = [f"{study.trial} ({study.note})" for study in studies if not study.estimable]
         if lost:
-            found.append(f"{arm}: no estimate from {'; '.join(lost)}.")
+            found.append(SeriousWarning(f"{arm}: no estimate from {'; '.join(lost)}."))
     if len(stage.arms) > 1:
         found.append(
             f"The active arms {', '.join(stage.arms)} are pooled one by one. Where they share a "
@@ -292,7 +314,7 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
     ]
     found += _missing_warnings(stage, options)
     found += [
-        f"The rows mix values of {name}: {', '.join(values)}."
+        SeriousWarning(f"The rows mix values of {name}: {', '.join(values)}.")
         for name, values in sorted(table.conventions.items())
         if len(values) > 1
     ]
@@ -313,7 +335,8 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
     single = sorted(set(people.loc[people["code"] == "one-arm-trial", "trial"]))
     if single:
-        found.append(f"Left out, because all randomised are in one arm: {', '.join(single)}.")
+        sentence = f"Left out, because all randomised are in one arm: {', '.join(single)}."
+        found.append(SeriousWarning(sentence))
     if people["randomised"].notna().any() and compared["randomised"].isna().any():
         found.append("Participants whose randomised is empty are taken as randomised.")
     without = [t.trial for t in stage.trials if not t.rows["baseline"].notna().any()]
@@ -324,20 +347,30 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
         )
     share = int((people["code"] == "").sum()) / len(compared) if len(compared) else 0.0
     if share < 0.95:
-        why = (
-            "The others have no known event or time, or are of trials that say nothing: see "
-            "the accounting by arm."
-            if options.effect in EVENTS
-            else "Scans are missing not at random (deaths, withdrawal): see the accounting by "
-            "arm before the effect is believed."
-        )
-        found.append(f"{100 * share:.0f} % of the randomised participants are analysed. {why}")
+        if options.effect in EVENTS:
+            why = (
+                "The others have no known event or time, or are of trials that say nothing: see "
+                "the accounting by arm."
+            )
+        elif people["died"].any() or people["withdrew"].any():
+            why = (
+                "Outcomes are missing after deaths or withdrawal, so not at random: see the "
+                "accounting by arm before the effect is believed."
+            )
+        else:
+            why = (
+                "The outcome of the others is missing; if they differ from those analysed, the "
+                "effect is biased: see the accounting by arm."
+            )
+        sentence = f"{100 * share:.0f} % of the randomised participants are analysed. {why}"
+        found.append(SeriousWarning(sentence))
     return found
 
 
 def integrity_warning(rows: Sequence[IntegrityRow]) -> list[str]:
     """One sentence where checks of the data have findings."""
-    looks = list(dict.fromkeys(row.trial for row in rows if row.result == "look"))
-    if not looks:
+    trials = list(dict.fromkeys(row.trial for row in rows if row.result == "review"))
+    if not trials:
         return []
-    return [f"Checks of the data have findings to review in {', '.join(looks)}: see integrity.csv."]
+    sentence = f"Checks of the data have findings to review in {', '.join(trials)}: "
+    return [SeriousWarning(f"{sentence}see integrity.csv.")]

@@ -232,11 +232,18 @@ def pool_trials(
             ],
         ),
         name=table.name,
+        conventions=table.conventions,
         by_arm=participants_by_arm(people, options),
         integrity=integrity,
         exclusions=(*stage.endpoint.exclusions, *participant_exclusions(people)),
         accounting=stage.accounting(),
-        methods=methods_of_rows(stage, options) + _BESIDE_SUMMARIES * (summaries is not None),
+        methods=methods_of_rows(
+            stage,
+            options,
+            several=_several(studies),
+            worst_rank=any(row.label == WORST_RANK for row in sensitivity),
+        )
+        + _BESIDE_SUMMARIES * (summaries is not None),
         endpoint=f"{options.outcome} at {stage.endpoint.followup}",
         review_rows=_review_rows(first_copy(table)),
         comparison=() if compared is None else compared.rows,
@@ -270,9 +277,14 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
         options,
         name=summaries.name,
         methods="The trials' published effects were taken as they are. "
-        + second_stage_sentence(options),
+        + (second_stage_sentence(options) if _several(by_arm) else ""),
         endpoint=options.outcome or "the outcome of the summaries",
     )
+
+
+def _several(studies: Mapping[str, Sequence[Study]]) -> bool:
+    """True where the effects of two trials or more are pooled for some arm."""
+    return any(sum(one.estimable for one in members) > 1 for members in studies.values())
 
 
 def _one_stage_sums(stage: FirstStage, options: PoolingOptions) -> tuple[ArmSums, ...]:

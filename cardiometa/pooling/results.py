@@ -500,6 +500,7 @@ class PoolingResult:
     lines: tuple[RegressionLine, ...] = ()
     spline: tuple[SplineRow, ...] = ()
     flow: FlowCounts | None = None
+    conventions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of_arm(self, arm: str, analysis: str) -> list[EffectRow]:
         """The effects of one arm from one analysis (``trial``, ``pooled``, ``subgroup``, ...)."""

@@ -540,7 +540,9 @@ def suppress_levels(
         elif row.trial and any((row.arm, row.term, row.trial, one) in small for one in levels):
             row = without_numbers(row, f"n<{min_cell}", headline=True, ci_method="")  # noqa: PLW2901
         elif any((row.arm, row.term, one) in hidden for one in levels):
-            note = "; ".join(filter(None, (WITHHELD, row.note)))
+            note = (
+                row.note if WITHHELD in row.note else "; ".join(filter(None, (WITHHELD, row.note)))
+            )
             empty = {"n_control": None, "n_active": None, "suppressed": COMPLEMENTARY}
             row = replace(row, **empty, note=note)  # noqa: PLW2901
         shown.append(row)
@@ -611,7 +613,7 @@ def suppress_arm_counts(
         if row.trial in trials_with_few_events and "events" not in hidden:
             hidden.add("events")
             notes.insert(0, WITHHELD)
-        note = "; ".join(filter(None, (*notes, row.note)))
+        note = "; ".join(dict.fromkeys(filter(None, (*notes, row.note))))
         if hidden:
             status = BELOW_THRESHOLD if small else COMPLEMENTARY
             facts = {"note": note, "suppressed": status, "small_counts": tuple(small)}

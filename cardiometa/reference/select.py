@@ -20,7 +20,7 @@ from ..cohort.recode import LARGEST, rows_text
 from ..errors import Problem, TableError
 from ..measurement.indexing import derived_measure, derived_values
 from ..measurement.measures import definition
-from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion
+from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, SeriousWarning
 from .options import Factor, Method, ReferenceOptions
 
 ALL = "all"
@@ -578,7 +578,7 @@ def check_conventions(
             f"{name} " + " and ".join(f"{value} ({count} rows)" for value, count in counts.items())
             for name, counts in mixed.items()
         )
-        warnings.append(f"{measure} is left out: its rows mix {values}.")
+        warnings.append(SeriousWarning(f"{measure} is left out: its rows mix {values}."))
     return good, tuple(warnings)
 
 

@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from ..manifest import FORMAT_VERSION, RESEARCH_USE, version
-from ..records import Figure, Table
+from ..records import Figure, Table, severity
 from .style import (
     DASH,
     counted,
@@ -108,6 +108,12 @@ def section(title: str, anchor: str, *blocks: Block | None) -> Section | None:
     return Section(title, anchor, present) if present else None
 
 
+def notes_section(warnings: Iterable[str]) -> Section | None:
+    """The warnings that are not serious; None without any."""
+    notes = tuple(one for one in dict.fromkeys(warnings) if severity(one) == "note")
+    return section("Notes", "notes", Bullets(notes)) if notes else None
+
+
 def page_html(
     title: str,
     subtitle: str,
@@ -115,13 +121,15 @@ def page_html(
     *,
     internal: bool = False,
     notices: Iterable[str] = (),
+    warnings: Iterable[str] = (),
+    foot: str = RESEARCH_USE,
 ) -> str:
     """The complete page as text; sections that are None are left out.
 
-    ``notices`` are sentences above the contents; ``internal`` states at the top that the page
-    shows individuals. Raises ValueError where two sections have one anchor, an anchor is not
-    lower-case letters, digits and dashes, a table's row has another width than its heading, or a
-    figure has no picture.
+    ``notices`` and the serious ones of the ``warnings`` are above the contents (`notes_section`
+    has the others); ``internal`` states at the top that the page shows individuals. Raises
+    ValueError where two sections have one anchor, an anchor is not lower-case letters, digits and
+    dashes, a table's row has another width than its heading, or a figure has no picture.
     """
     present = [one for one in sections if one is not None]
     _check(present)
@@ -133,8 +141,8 @@ def page_html(
             subtitle=subtitle,
             sections=present,
             internal_notice=INTERNAL_NOTICE if internal else "",
-            notices=tuple(notices),
-            research_use=RESEARCH_USE,
+            notices=(*notices, *(one for one in warnings if severity(one) == "serious")),
+            foot=foot,
             version=version(),
             format_version=FORMAT_VERSION,
         )

@@ -12,7 +12,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -47,10 +47,27 @@ _OTHERS: Final = MappingProxyType(
         "weight_kg": "Weight",
     }
 )
-ABBREVIATIONS: Final = (
-    "LV left ventricle, RV right ventricle, EDV and ESV end-diastolic and end-systolic volume, "
-    "SV stroke volume, EF ejection fraction, CO cardiac output."
+_LONG_NAMES: Final = MappingProxyType(
+    {
+        "LV": "left ventricle",
+        "RV": "right ventricle",
+        "EDV": "end-diastolic volume",
+        "ESV": "end-systolic volume",
+        "SV": "stroke volume",
+        "EF": "ejection fraction",
+        "CO": "cardiac output",
+    }
 )
+
+
+def abbreviations(columns: Iterable[str]) -> str:
+    """The short names in these measures, spelt out; empty where there is none.
+
+    ``LV left ventricle, EF ejection fraction.``
+    """
+    used = {part for column in columns for part in measure_name(column).split()}
+    named = [f"{short} {name}" for short, name in _LONG_NAMES.items() if short in used]
+    return f"{', '.join(named)}." if named else ""
 
 
 def measure_name(column: str) -> str:

@@ -221,7 +221,7 @@ def test_bootstraps_do_not_depend_on_the_order_of_the_tables() -> None:
     again = next(agreement_rows(data, options()))
     other = next(agreement_rows(data, options(seed=2)))
     assert one == again
-    assert one.reliability_ci == "bootstrap over people"
+    assert one.reliability_ci == "bootstrap over participants"
     assert (one.icc_low, one.mae_low) != (other.icc_low, other.mae_low)
     assert one.icc == other.icc
 
@@ -262,7 +262,7 @@ def test_grade_rows_agree_with_their_table() -> None:
 
 def test_kappas_of_repeated_scans_are_bootstrapped() -> None:
     row = next(grade_rows(compared(scans(30, visits=2)), options()))
-    assert row.kappa_ci == "bootstrap over people"
+    assert row.kappa_ci == "bootstrap over participants"
     assert None not in (row.kappa, row.kappa_low, row.kappa_high)
 
 

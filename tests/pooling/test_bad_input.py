@@ -92,7 +92,7 @@ def test_a_huge_weight_is_looked_at_and_does_not_blow_up_the_decimals():
         first.sum()
     )
     result = pool(wide)
-    found = {(r.trial, r.check): r for r in result.integrity if r.result == "look"}
+    found = {(r.trial, r.check): r for r in result.integrity if r.result == "review"}
     assert found["T1", "followup-like-baseline"].value > 0.999
     assert np.isfinite(headline(result).se)
 

@@ -171,7 +171,7 @@ def test_a_trial_known_to_have_randomised_clusters_is_not_analysed_as_if_individ
     result = pool(rows(), facts=facts)
     assert any("Crossover by its design: EINER" in w for w in result.warnings)
     (row,) = [r for r in result.integrity if r.check == "n-randomised"]
-    assert (row.trial, row.result, row.n_checked, row.n_found) == ("EINER", "look", 180, 20)
+    assert (row.trial, row.result, row.n_checked, row.n_found) == ("EINER", "review", 180, 20)
     assert "fewer than the 200 stated" in row.sentence
 
 
@@ -196,4 +196,4 @@ def test_the_facts_are_read_beside_the_measurements(tmp_path):
     assert done.exit_code == 0, done.output
     integrity = pd.read_csv(tmp_path / "o" / "integrity.csv")
     (row,) = integrity[integrity["check"] == "n-randomised"].to_dict("records")
-    assert (row["trial"], row["result"]) == ("T1", "look")
+    assert (row["trial"], row["result"]) == ("T1", "review")

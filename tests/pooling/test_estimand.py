@@ -95,7 +95,7 @@ def test_the_sickest_without_a_scan_are_seen():
     row = next(r for r in result.by_arm if (r.trial, r.arm) == ("T2", "active"))
     assert row.no_outcome == row.randomised - row.analysed == 13
     assert row.baseline_others < row.baseline_analysed - 8
-    looks = {(r.trial, r.check) for r in result.integrity if r.result == "look"}
+    looks = {(r.trial, r.check) for r in result.integrity if r.result == "review"}
     assert ("T2", "outcome-known-by-arm") in looks
     assert ("T2", "baseline-of-the-missing-active") in looks
     assert any("T2, arm active" in w and "lower baseline" in w for w in result.warnings)

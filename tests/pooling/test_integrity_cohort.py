@@ -26,7 +26,7 @@ def rounded(people=120):
 
 def looks(rows, options=WIDE):
     result = pool_trials(cohort_table(rows), options)
-    return {(r.trial, r.check): r for r in result.integrity if r.result == "look"}, result
+    return {(r.trial, r.check): r for r in result.integrity if r.result == "review"}, result
 
 
 def test_clean_trials_have_no_finding():

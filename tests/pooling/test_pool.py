@@ -305,7 +305,7 @@ def test_integrity_finds_what_is_wrong():
 
     def looks(rows):
         found = pool_trials(cohort_table(rows), FAST).integrity
-        return {(r.trial, r.check): r.n_found for r in found if r.result == "look"}
+        return {(r.trial, r.check): r.n_found for r in found if r.result == "review"}
 
     assert looks(wide) == {}
     broken = wide.copy()

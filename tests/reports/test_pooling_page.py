@@ -241,7 +241,7 @@ def test_integrity_counts_trials_of_every_check(pooled):
         results = [row["result"] for row in rows if row["check"] == line["Check"]]
         cells = [line[f"Trials {name}"] for name in ("without findings", "with findings",
                                                      "not checked")]  # fmt: skip
-        assert cells == [str(results.count(r)) for r in ("ok", "look", "not-checked")]
+        assert cells == [str(results.count(r)) for r in ("ok", "review", "not-checked")]
     skipped = {row["check"] for row in rows} - set(table.column("Check"))
     assert all(check in table.note for check in skipped)
 

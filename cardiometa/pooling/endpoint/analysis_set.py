@@ -63,8 +63,7 @@ def with_deaths(
 WORST_RANK = "win odds, deaths the worst rank"
 _WORDS = {
     "while-alive": "Estimand: the difference among those alive at the follow-up; it compares "
-    "groups that survival may have made unlike, so deaths by arm and the worst-rank analysis are "
-    "given too.",
+    "groups that survival may have made unlike, so deaths by arm are given too",
     "hypothetical": "Estimand: the difference had no participant died before the follow-up; those "
     "who died are taken to have had the outcomes of similar survivors.",
     "worst-rank": "Estimand: a death before the follow-up is the worst outcome, an earlier one "
@@ -141,9 +140,19 @@ def refuse_without_deaths(people: pd.DataFrame, options: PoolingOptions) -> None
         )
 
 
-def estimand_sentence(options: PoolingOptions) -> str:
-    """What the effect is an effect of, for the methods."""
-    return _WORDS[options.estimand]
+def estimand_sentence(
+    options: PoolingOptions, people: pd.DataFrame, *, worst_rank: bool = False
+) -> str:
+    """What the effect is an effect of, for the methods; empty where no death is recorded.
+
+    ``worst_rank``: an analysis with deaths as the worst rank is among the rows.
+    """
+    if options.estimand != "while-alive":
+        return _WORDS[options.estimand]
+    if not people["deaths_recorded"].any():
+        return ""
+    also = ", and an analysis in which a death is the worst outcome" if worst_rank else ""
+    return f"{_WORDS['while-alive']}{also}."
 
 
 SENTENCES = {

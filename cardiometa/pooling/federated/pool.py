@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import EstimationError, UsageError
+from ...records import SeriousWarning
 from ..first_stage.arm_sums import effects_of_trial
 from ..methods import interaction_sentence, one_stage_sentence, second_stage_sentence
 from ..options import PoolingOptions
@@ -41,7 +42,7 @@ def pool_sites(
     if not studies:
         raise EstimationError("No trial of the sites gives an effect.")
     mixed = [
-        f"The sites mix values of {name}: {', '.join(values)}."
+        SeriousWarning(f"The sites mix values of {name}: {', '.join(values)}.")
         for name, values in joined.conventions.items()
         if len(values) > 1
     ]
@@ -50,7 +51,11 @@ def pool_sites(
         chosen,
         sums=joined.trials,
         modifiers={arm: [m for m in joined.modifiers if m.arm == arm] for arm in studies},
-        warnings=((), [*(f"A site refused: {text}" for text in joined.refused), *mixed]),
+        warnings=(
+            (),
+            [*(SeriousWarning(f"A site refused: {text}") for text in joined.refused), *mixed],
+        ),
+        conventions=joined.conventions,
         name=f"{len(sites)} site{'s' if len(sites) != 1 else ''}",
         methods=_methods(chosen, len(sites)),
         endpoint=f"{chosen.outcome} at {chosen.followup_visit or 'the follow-up'}",

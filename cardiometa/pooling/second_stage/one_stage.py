@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ...records import SeriousWarning
 from ...statistics.meta import Interval, pool_estimates, t_interval
 from ...statistics.mixed.one_stage import (
     CORRELATED,
@@ -343,15 +344,12 @@ def _warnings(
             "on hardly any degrees of freedom; compare them with the two-stage intervals."
         )
     if not check.converged:
-        found.append(
-            f"{arm}: the one-stage fit did not converge (gradient {check.gradient:.1e} "
-            "standard errors): do not use its numbers."
-        )
+        sentence = f"{arm}: the one-stage fit did not converge (gradient {check.gradient:.1e} "
+        found.append(SeriousWarning(f"{sentence}standard errors): do not use its numbers."))
     if check.self_check > _SELF_CHECK:
-        found.append(
-            f"{arm}: the one-stage model does not give the two-stage effect where it must (off by "
-            f"{check.self_check:.1e} standard errors): do not use its numbers."
-        )
+        sentence = f"{arm}: the one-stage model does not give the two-stage effect where it must "
+        off = f"(off by {check.self_check:.1e} standard errors): do not use its numbers."
+        found.append(SeriousWarning(sentence + off))
     if check.scan_gain > 0:
         found.append(
             f"{arm}: the likelihood of the one-stage model has several maxima; the highest is used."

@@ -81,6 +81,11 @@ def headline_of(result: PoolingResult, arm: str) -> EffectRow:
     return next(row for row in of_arm(result, arm, "pooled") if row.headline)
 
 
+def is_pooled(result: PoolingResult) -> bool:
+    """True where the effects of several trials were pooled, for some arm."""
+    return any((row.k or 0) > 1 for row in result.effects if row.analysis == "pooled")
+
+
 def modifiers_shown(result: PoolingResult, arm: str) -> list[str]:
     """The terms of one arm that have subgroups or interactions, in the file's order."""
     found = ("interaction", "subgroup")

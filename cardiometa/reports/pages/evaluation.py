@@ -12,6 +12,7 @@ import numpy as np
 from ...evaluation.agreement import EF_GRADES
 from ...evaluation.results import EquivalenceRow, EvaluationResult
 from ...evaluation.tables import ALL, grade_table
+from ...manifest import notice_for
 from ...privacy.suppression import hidden_counts, suppressed_counts
 from ...records import Figure, Table
 from ..figures.evaluation import PHASE_ORDER, STRUCTURE_NAMES, group_label, scope_words
@@ -25,11 +26,12 @@ from ..page import (
     as_estimate,
     as_number,
     make_table,
+    notes_section,
     page_html,
     section,
     words,
 )
-from ..style import ABBREVIATIONS, DASH, measure_label, measure_name, shown, shown_count
+from ..style import DASH, abbreviations, measure_label, measure_name, shown, shown_count
 
 _text = partial(words, "evaluation")
 
@@ -63,6 +65,7 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Figure]) -> 
         counts = Counter(row.result for row in result.equivalence if row.result)
         tests = Paragraph(_text("tests", tests=sum(counts.values()), counts=counts))
         groups = [tests, *drawn("groups_"), _difference_table(result)]
+    intro = [Paragraph(_text("methods_intro"))] if options.against else []
     methods = tuple(_text("methods", options=options).split("\n\n"))
     return page_html(
         f"Evaluation: {result.name}",
@@ -80,10 +83,12 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Figure]) -> 
             section("Graded ejection fraction", "grades", *_grade_tables(result)),
             section("Scan and rescan", "rescan", _rescan_table(result)),
             section("Scans", "scans", _account(result)),
-            section("Methods", "methods", Paragraph(_text("methods_intro")), Bullets(methods)),
+            notes_section(result.warnings),
+            section("Methods", "methods", *intro, Bullets(methods)),
         ],
         internal=options.internal,
-        notices=result.warnings,
+        warnings=result.warnings,
+        foot=notice_for(result.model.get("id", "").split(", ")),
     )
 
 
@@ -110,7 +115,9 @@ def _overview(result: EvaluationResult) -> list[Block]:
     rows = (row for row in result.agreement if row.group_by == ALL)
     if any(row.n_people is None and row.bias is None for row in rows):
         blocks.append(Notice(_text("withheld", options=result.options), "note"))
-    return [*blocks, Paragraph(ABBREVIATIONS)]
+    measures = [row.measure for row in (*result.agreement, *result.repeatability)]
+    named = abbreviations(["LV", "RV", *measures] if result.overlap else measures)
+    return [*blocks, Paragraph(named)] if named else blocks
 
 
 # ------------------------------------------------------------------ columns

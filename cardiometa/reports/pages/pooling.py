@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...manifest import notice_for
 from ...pooling.results import PoolingResult
 from ...records import Figure, Table
 from ..figures.flow import Box, boxes_figure
@@ -17,6 +18,7 @@ from ..figures.pooling import (
     effect_label,
     heterogeneity_sentence,
     result_sentence,
+    scaled_prediction,
     small_study_sentence,
 )
 from ..page import (
@@ -27,10 +29,11 @@ from ..page import (
     Paragraph,
     Section,
     is_numeric_column,
+    notes_section,
     page_html,
     section,
 )
-from ..style import ABBREVIATIONS, counted
+from ..style import abbreviations, counted
 from . import pooling_tables as tables
 
 _WIDTH = 100
@@ -51,6 +54,7 @@ def pooling_page(
         _between_section(result, figures),
         _participants_section(result),
         _integrity_section(result),
+        notes_section(result.warnings),
         _methods_section(result, record),
     ]
     planned = set(result.options.by_columns) & set(result.options.prespecified_columns)
@@ -64,15 +68,27 @@ def pooling_page(
         options=result.options,
         planned=len(planned),
     )
-    return page_html(f"Pooled effect: {result.name}", subtitle, sections)
+    return page_html(
+        f"{tables.effect_title(result)}: {result.name}",
+        subtitle,
+        sections,
+        warnings=result.warnings,
+        foot=notice_for(result.conventions.get("model_id", ())),
+    )
 
 
 def _drawn(
     result: PoolingResult, figures: Sequence[PoolingFigure], kind: str, arm: str
 ) -> list[Figure]:
     """The figures of a kind and arm with the caption of the template."""
-    aggregate = any(row.aggregate for row in result.effects)
-    caption = text(f"figure_{kind}", options=result.options, aggregate=aggregate)
+    own = [row for row in result.effects if row.arm == arm]
+    caption = text(
+        f"figure_{kind}",
+        options=result.options,
+        aggregate=any(row.aggregate for row in own),
+        pooled=any(row.analysis == "pooled" and (row.k or 0) > 1 for row in own),
+        prediction=any(row.headline and scaled_prediction(row) for row in own),
+    )
     return [
         Figure(title=one.drawing.title, caption=caption, svg=one.drawing.svg)
         for one in figures
@@ -82,11 +98,11 @@ def _drawn(
 
 def _effect_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
     blocks: list[Block | None] = [Paragraph(result_sentence(result, arm)) for arm in result.arms]
-    blocks += [Notice(sentence) for sentence in result.warnings]
     for arm in result.arms:
         blocks += [*_drawn(result, figures, "forest", arm), tables.pooled_table(result, arm)]
-    note = text("review_note", options=result.options, review_rows=result.review_rows)
-    return section("Pooled effect", "effect", *blocks, Paragraph(note))
+    if result.review_rows or result.options.status == "ok":
+        blocks.append(Paragraph(text("review_note", options=result.options)))
+    return section(tables.effect_title(result), "effect", *blocks)
 
 
 def _reported_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
@@ -145,10 +161,15 @@ def _participants_section(result: PoolingResult) -> Section | None:
     account = result.accounting
     if account is None:
         return None
+    intro = text(
+        "participants_intro",
+        deaths=any(row.deaths_recorded for row in result.by_arm),
+        all_analysed=account.analysed == account.participants,
+    )
     return section(
         "Participants",
         "participants",
-        Paragraph(text("participants_intro")),
+        Paragraph(intro) if intro else None,
         tables.by_arm_table(result),
         *(tables.delta_table(result, arm) for arm in result.arms),
         pooling_flow(result),
@@ -164,15 +185,16 @@ def _integrity_section(result: PoolingResult) -> Section | None:
 
 
 def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section | None:
-    notes = [text("rounding"), ABBREVIATIONS]
-    if result.options.min_cell:
+    notes = [text("rounding"), abbreviations([result.options.outcome])]
+    counted_rows = any(row.n_control is not None or row.suppressed for row in result.effects)
+    if result.options.min_cell and (result.by_arm or counted_rows):
         notes.insert(0, text("suppression", options=result.options))
     return section(
         "Methods",
         "methods",
         Paragraph(result.methods),
         Facts(tuple((name, str(value)) for name, value in record.items())),
-        Bullets(tuple(notes)),
+        Bullets(tuple(filter(None, notes))),
     )
 
 

@@ -23,6 +23,7 @@ from ..figures.pooling import (
     difference_name,
     effect_label,
     interaction_p,
+    is_pooled,
     modifiers_shown,
     of_arm,
     p_sentence,
@@ -115,6 +116,11 @@ def _versus(result: PoolingResult, arm: str) -> str:
 # ------------------------------------------------------------------ effects
 
 
+def effect_title(result: PoolingResult) -> str:
+    """What the headline is: of one trial alone nothing is pooled."""
+    return "Pooled effect" if is_pooled(result) else "Treatment effect"
+
+
 def trials_table(result: PoolingResult, arm: str) -> Table | None:
     """Each trial's own effect."""
     columns = (
@@ -130,7 +136,8 @@ def trials_table(result: PoolingResult, arm: str) -> Table | None:
     )
     rows = of_arm(result, arm, "trial")
     title = f"Each trial: {_versus(result, arm)}"
-    return _table(result, "trials", title, columns, rows, empty=("", DASH))
+    published = all(row.aggregate for row in rows)
+    return _table(result, "trials", title, columns, rows, empty=("", DASH), published=published)
 
 
 def pooled_table(result: PoolingResult, arm: str) -> Table | None:
@@ -152,7 +159,9 @@ def pooled_table(result: PoolingResult, arm: str) -> Table | None:
         _tau(result),
     )
     rows = of_arm(result, arm, "pooled")
-    return _table(result, "pooled", f"Pooled effect: {_versus(result, arm)}", columns, rows)
+    return _table(
+        result, "pooled", f"{effect_title(result)}: {_versus(result, arm)}", columns, rows
+    )
 
 
 def _analysis(row: EffectRow) -> str:
@@ -474,7 +483,8 @@ def by_arm_table(result: PoolingResult) -> Table | None:
         Column("Mean baseline, others", others),
     )
     facts = {
-        "no_deaths": any(not row.deaths_recorded for row in result.by_arm),
+        "deaths": {row.deaths_recorded for row in result.by_arm},
+        "withdrew": any(row.withdrew is not None for row in result.by_arm),
         "others": any(row.baseline_others is not None for row in result.by_arm),
     }
     title = "Participants by arm"
@@ -548,16 +558,16 @@ def integrity_tables(result: PoolingResult) -> list[Table]:
         Column("Found", "n_found value", found),
         Column("Checked", "n_checked", shown_count),
     )
-    found_rows = [row for row in result.integrity if row.result == "look"]
+    found_rows = [row for row in result.integrity if row.result == "review"]
     tables = [make_table("Findings to review", findings, found_rows)] if found_rows else []
     counts: dict[str, Counter[str]] = {}
     for row in result.integrity:
         counts.setdefault(row.check, Counter())[row.result] += 1
-    done = {check: n for check, n in counts.items() if n["ok"] or n["look"]}
+    done = {check: n for check, n in counts.items() if n["ok"] or n["review"]}
     checks = (
         Column("Check", lambda item: item[0]),
         Column("Trials without findings", lambda item: item[1]["ok"]),
-        Column("Trials with findings", lambda item: item[1]["look"]),
+        Column("Trials with findings", lambda item: item[1]["review"]),
         Column("Trials not checked", lambda item: item[1]["not-checked"]),
     )
     caption = text("table_integrity", skipped=[check for check in counts if check not in done])

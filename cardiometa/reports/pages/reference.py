@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from ...files import csv_text
-from ...manifest import RESEARCH_USE
+from ...manifest import notice_for
 from ...records import ETHNICITIES, Figure
 from ...reference.results import (
     CONSTANT_TRIAL,
@@ -41,11 +41,12 @@ from ..page import (
     Notice,
     Paragraph,
     environment,
+    notes_section,
     page_html,
     section,
     words,
 )
-from ..style import ABBREVIATIONS, DASH, MINUS, measure_label, measure_name, shown, shown_count
+from ..style import DASH, MINUS, abbreviations, measure_label, measure_name, shown, shown_count
 from . import reference_tables as tables
 
 TABLE_CSV: Final = "table.csv"
@@ -67,7 +68,7 @@ _text = partial(words, "reference")
 
 def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], str]) -> str:
     """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
-    provisional = _text("provisional") if "ethnicity" in result.by else ""
+    provisional = _provisional(result)
     notices = [_text("population")] if not result.options.healthy_only else []
     facts = _method_facts(result)
     methods = "\n\n".join(
@@ -93,17 +94,30 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 tables.review_block(result),
                 *tables.outlier_tables(result),
             ),
+            notes_section(result.warnings),
             section(
                 "Methods",
                 "methods",
                 Paragraph(methods),
                 Notice(provisional, "note") if provisional else None,
-                Bullets(tuple(_text("interpretation").split("\n\n"))),
+                Bullets(tuple(_text("interpretation", result=result).split("\n\n"))),
             ),
         ],
         internal=result.options.internal,
-        notices=(*notices, *([provisional] if provisional else []), *result.warnings),
+        notices=(*notices, *([provisional] if provisional else [])),
+        warnings=result.warnings,
+        foot=_foot(result),
     )
+
+
+def _provisional(result: ReferenceRanges) -> str:
+    """What limits by ethnicity depend on where a model measured the hearts; else empty."""
+    by_model = result.conventions.get("model_sha256") or result.conventions.get("model_id")
+    return _text("provisional") if "ethnicity" in result.by and by_model else ""
+
+
+def _foot(result: ReferenceRanges) -> str:
+    return notice_for(result.conventions.get("model_id", ()))
 
 
 def _overview(result: ReferenceRanges) -> list[Block]:
@@ -142,7 +156,7 @@ def _overview(result: ReferenceRanges) -> list[Block]:
             )
         ),
         Paragraph(_text("intervals", result=result, marginal=marginal)),
-        Paragraph(ABBREVIATIONS),
+        Paragraph(abbreviations(result.measures)),
     ]
 
 
@@ -161,7 +175,13 @@ def _measures(
             blocks.append(Html(_limits_html(rows, name, result)))
             if svg:
                 kinds = {row.kind for row in rows if row.limit is not None}
-                facts = {"options": result.options, "method": method, "kinds": kinds}
+                facts = {
+                    "options": result.options,
+                    "method": method,
+                    "kinds": kinds,
+                    "thin": any(row.status == "pooled-thin" for row in rows),
+                    "missing": any(row.limit is None for row in rows),
+                }
                 titles = {
                     STRATA: f"Limits of {label}{' by age' if 'age' in result.by else ''}.",
                     META: f"Meta-analytic limits of {label}.",
@@ -453,7 +473,7 @@ def paper_table_html(result: ReferenceRanges) -> str:
             title=f"{result.title}: {result.name}",
             what=_text("paper_table", result=result, options=result.options),
             tables=made,
-            provisional=_text("provisional") if "ethnicity" in result.by else "",
-            research_use=RESEARCH_USE,
+            provisional=_provisional(result),
+            foot=_foot(result),
         )
     )

@@ -256,8 +256,8 @@ def calibration_table(result: ReferenceRanges) -> Table | None:
         Column("Left-out trial furthest off", lambda group: furthest(of(group, "left-out-trial"))),
     )
     title = "Share of participants below / above their group's limits, %."
-    caption = _text("table_calibration", options=result.options)
-    return make_table(title, columns, groups.values(), caption)
+    caption = _text("table_calibration", options=result.options, result=result)
+    return make_table(title, columns, groups.values(), caption, empty=("", DASH))
 
 
 def fit_blocks(result: ReferenceRanges) -> list[Block]:
@@ -361,7 +361,7 @@ def partition_table(result: ReferenceRanges) -> Table | None:
         *(Column(name, partial(cell, name=name)) for name in names),
     )
     title = "Groups that need their own limits: Harris–Boyd · Lahti, of the groups tested."
-    return make_table(title, columns, result.measures, _text("table_partition"))
+    return make_table(title, columns, result.measures, _text("table_partition", result=result))
 
 
 def contrast_table(result: ReferenceRanges, factor: str) -> Table | None:
@@ -376,6 +376,8 @@ def contrast_table(result: ReferenceRanges, factor: str) -> Table | None:
         "between-trial": "Between trials",
         "ignoring-trials": "Ignoring trials",
     }
+    if len(result.trials) == 1:
+        sources = {"ignoring-trials": "Difference"}
     known = [g for g in groups.values() if any(g[s].difference is not None for s in sources)]
     if not rows:
         return None
@@ -402,7 +404,7 @@ def contrast_table(result: ReferenceRanges, factor: str) -> Table | None:
     adjusted = "adjusted for age, " if any(c.adjusted_for for c in rows) else ""
     level = f"{result.options.ci_level:g}% CI"
     title = f"Differences of means by {factor} ({adjusted}{level})."
-    return make_table(title, columns, known, _text("table_contrasts"))
+    return make_table(title, columns, known, _text("table_contrasts", result=result))
 
 
 def indexing_table(result: ReferenceRanges) -> Table | None:

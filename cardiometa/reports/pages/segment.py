@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ...evaluation.agreement import BlandAltman, wilson
-from ...manifest import version
+from ...manifest import notice_for, version
 from ...measurement.measures import (
     MEASURES,
     MYOCARDIUM_G_PER_ML,
@@ -54,14 +54,15 @@ from ..page import (
     Section,
     environment,
     make_table,
+    notes_section,
     page_html,
     section,
     words,
     yes_no,
 )
 from ..style import (
-    ABBREVIATIONS,
     DASH,
+    abbreviations,
     counted,
     measure_label,
     measure_name,
@@ -281,7 +282,7 @@ def summary_table(measurements: pd.DataFrame) -> Table:
             if name in rows and _numbers(rows[name]).size
         ),
     )
-    caption = _text("table_summary", abbreviations=ABBREVIATIONS)
+    caption = _text("table_summary", abbreviations=abbreviations(n for n, _, _ in SUMMARY_MEASURES))
     return make_table("Main measures by trial and visit.", columns, groups, caption)
 
 
@@ -521,6 +522,7 @@ def segment_page(
                 correction_table(measurements),
                 flag_table(items.flags, items.scans),
             ),
+            notes_section(cohort.warnings),
             section("Methods and model", "methods", *_methods(methods, card, model_sha256)),
             section("Gallery", "gallery", Paragraph(_text("gallery")), gallery_html(items)),
         ],
@@ -529,8 +531,9 @@ def segment_page(
             *accounting_problems(tables.flow),
             *mixed_models_notice(measurements),
             *((_text("identity_kept"),) if identity_kept else ()),
-            *cohort.warnings,
         ),
+        warnings=cohort.warnings,
+        foot=notice_for((card.model_id, *measurements.get("model_id", ()))),
     )
 
 
