@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib.resources import files
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -171,7 +172,9 @@ def test_texts_are_plain_standard_english(page):
 
 
 def test_lines_of_a_template_are_joined_and_paragraphs_kept():
-    paragraphs = words("reference", "interpretation").split("\n\n")
+    paragraphs = words(
+        "reference", "interpretation", result=SimpleNamespace(trials=("A", "B"))
+    ).split("\n\n")
     assert len(paragraphs) == 4
     assert not any("\n" in paragraph or "  " in paragraph for paragraph in paragraphs)
 

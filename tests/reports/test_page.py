@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cardiometa.manifest import FORMAT_VERSION, RESEARCH_USE, version
-from cardiometa.records import Figure, Table
+from cardiometa.records import Figure, SeriousWarning, Table
 from cardiometa.reports.page import (
     INTERNAL_NOTICE,
     Bullets,
@@ -16,6 +16,7 @@ from cardiometa.reports.page import (
     Paragraph,
     Section,
     is_numeric_column,
+    notes_section,
     page_html,
     svg_inline,
 )
@@ -190,3 +191,15 @@ def test_same_bytes_in_another_process():
     ]
     assert len(runs[0]) == 64
     assert runs[0] == runs[1]
+
+
+def test_serious_warnings_are_above_the_contents_and_notes_in_a_section_of_their_own():
+    warnings = ["a note", SeriousWarning("do not use <b>"), "a note"]
+    sections = [Section("One", "one", (Paragraph("x"),)), notes_section(warnings)]
+    html = page_html("t", "", sections, warnings=warnings)
+    head, _, rest = html.partition("Contents")
+    assert "do not use &lt;b&gt;" in head
+    assert "a note" not in head
+    assert rest.count("a note") == 1
+    assert "do not use" not in rest
+    assert notes_section([SeriousWarning("x")]) is None

@@ -28,6 +28,7 @@ def test_the_page_is_complete_and_stands_alone(pooled):
         "Meta-regression (between trials)",
         "Participants",
         "Integrity of the data",
+        "Notes",
         "Methods",
     ]
     assert "12 trials" in page.text

@@ -298,6 +298,7 @@ class _Facts:
     by = ("sex", "ethnicity", "age")
     trials = ("A", "B", "C", "D", "E")
     visits = ()
+    contrasts = ("sex",)
 
 
 def methods(block: str, method: str = "", **changes) -> str:
