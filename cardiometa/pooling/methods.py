@@ -331,7 +331,7 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
 
 def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     people = stage.people
-    found = []
+    found: list[str] = []
     compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
     single = sorted(set(people.loc[people["code"] == "one-arm-trial", "trial"]))
     if single:

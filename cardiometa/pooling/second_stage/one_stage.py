@@ -337,7 +337,7 @@ def _reason(difference: float, se: float, variances: np.ndarray, options: Poolin
 def _warnings(
     arm: str, fit: OneStageFit, check: OneStageCheck, options: PoolingOptions
 ) -> list[str]:
-    found = []
+    found: list[str] = []
     if check.k < FEW_TRIALS:
         found.append(
             f"{arm}: with fewer than five trials Kenward-Roger intervals can be very wide or rest "
