@@ -14,9 +14,17 @@ from ..errors import UsageError
 from ..files import canonical_json, read_json, sha256_bytes, write_bytes, write_text
 from ..segmentation.model import CLASS_LABELS, FORMAT, model_bytes
 from ..segmentation.options import TrainOptions
-from ..segmentation.packing import Volume, pack_bytes, phantoms, read_pairs, read_slices
-from ..segmentation.training.data import Pack, Recipe, load
-from ..segmentation.training.fit import Trainer
+from ..segmentation.training import Trainer
+from ..segmentation.training_data import (
+    Pack,
+    Recipe,
+    Volume,
+    load,
+    pack_bytes,
+    phantoms,
+    read_pairs,
+    read_slices,
+)
 
 INTENDED_USE = (
     "Research use: harmonised measurement of short-axis cine MRI of adults for pooled analyses. "

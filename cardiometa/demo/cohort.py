@@ -8,16 +8,14 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..files import csv_text, write_all, write_bytes
+from ..phantom.image import Bssfp, CineGrid, HeartPhantom, PhantomCine, render
+from ..phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es
 from . import truth
-
-if TYPE_CHECKING:
-    from ..phantom.image import PhantomCine
-
 
 PEOPLE_PER_TRIAL = 3
 HEALTHY_PEOPLE = 5
@@ -91,8 +89,6 @@ def imaged_people(seed: int = 1) -> list[ImagedPerson]:
 
 def render_visit(person: ImagedPerson, visit: str) -> PhantomCine:
     """The phantom cine of one visit: every trial has its own orientation and noise."""
-    from ..phantom.image import Bssfp, CineGrid, HeartPhantom, render
-
     edv, ef, mass, rv_edv, rv_ef = person.visits[visit]
     number = [*(t.name for t in truth.IMAGED_TRIALS), truth.HEALTHY].index(person.trial)
     phantom = HeartPhantom(
@@ -123,8 +119,6 @@ def image_files(person: ImagedPerson, visit: str) -> tuple[dict[str, bytes], dic
     ALPHA: DICOM, one file per frame; BETA: 4-D NIfTI; GAMMA: a zip of DICOM; DELTA: an ED and an ES
     volume in NIfTI.
     """
-    from ..phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es
-
     cine, name = render_visit(person, visit), f"{person.participant}_{visit}"
     if person.trial == "BETA":
         return nifti_4d(cine, name), {"images": f"{name}.nii.gz"}

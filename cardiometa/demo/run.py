@@ -6,17 +6,25 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from ..cohort.models import CohortOptions, TableOptions
+from ..commands.pool_trials import PoolRequest, run_pool_trials
+from ..commands.reference_ranges import ReferenceRequest, run_reference_ranges
 from ..files import RECORD_NAME, canonical_json, check_output, write_text
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
+from ..pipeline.merge import frame_csv
+from ..pipeline.options import SegmentOptions
+from ..pipeline.segment import Watch, run_segment
+from ..pooling.options import PoolingOptions
+from ..records import Table
+from ..reference.options import ReferenceOptions
+from ..reports.page import Bullets, Html, Paragraph, Section, page_html
 from . import truth
 from .cohort import TrueScan, write_cohort
 from .truth import large_draw, synthetic_measurements, true_limits
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 OUTCOME = "lv_ef_percent"
 RANGE_MEASURE = "lv_edvi_ml_m2"
@@ -52,8 +60,6 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
     say("1/4 a synthetic cohort: phantoms of known volumes in DICOM and NIfTI")
     scans = list(write_cohort(out / "cohort", seed))
     table = synthetic_measurements(seed)
-    from ..pipeline.merge import frame_csv
-
     write_text(out / TABLE_NAME, frame_csv(table))
     say(f"2/4 segment: {len(scans)} scans")
     measurements = _segment(out, workers, say)
@@ -76,12 +82,6 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
 
 
 def _segment(out: Path, workers: int, say: Callable[[str], None]) -> pd.DataFrame:
-    import pandas as pd
-
-    from ..cohort.models import CohortOptions
-    from ..pipeline.options import SegmentOptions
-    from ..pipeline.segment import Watch, run_segment
-
     run_segment(
         out / "cohort" / "cohort.toml",
         out / "segment",
@@ -98,12 +98,6 @@ def _segment(out: Path, workers: int, say: Callable[[str], None]) -> pd.DataFram
 
 
 def _ranges(out: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    from ..cohort.models import TableOptions
-    from ..commands.reference_ranges import ReferenceRequest, run_reference_ranges
-    from ..reference.options import ReferenceOptions
-
     folder = out / "reference-ranges"
     run_reference_ranges(
         ReferenceRequest(
@@ -116,10 +110,6 @@ def _ranges(out: Path) -> pd.DataFrame:
 
 
 def _effects(out: Path) -> dict[str, dict[str, Any]]:
-    from ..cohort.models import TableOptions
-    from ..commands.pool_trials import PoolRequest, run_pool_trials
-    from ..pooling.options import PoolingOptions
-
     headlines = {}
     for folder, outcome in (("pool-trials", OUTCOME), ("reported", f"reported_{OUTCOME}")):
         run = run_pool_trials(
@@ -201,9 +191,6 @@ def _effect_lines(pooled: dict[str, dict[str, Any]]) -> list[Comparison]:
 
 
 def _page(reports: tuple[tuple[str, str], ...], comparisons: tuple[Comparison, ...]) -> str:
-    from ..records import Table
-    from ..reports.page import Bullets, Html, Paragraph, Section, page_html
-
     links = "".join(f'<li><a href="{path}">{title}</a></li>' for title, path in reports)
     return page_html(
         "cardiometa demo",

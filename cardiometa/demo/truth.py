@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..measurement.indexing import body_surface_area_m2
 from ..records import ETHNICITIES
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +169,6 @@ def _trial_rows(trial: TrialTruth, rng: np.random.Generator) -> list[dict[str, A
 
 def synthetic_measurements(seed: int = 1) -> pd.DataFrame:
     """The large table: six randomised trials and two healthy cohorts, no images behind it."""
-    import pandas as pd
-
     parts: list[pd.DataFrame] = []
     for number, trial in enumerate(TRIALS):
         rng = np.random.default_rng([seed, number])

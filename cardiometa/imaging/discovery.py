@@ -66,8 +66,11 @@ def _folder_source(folder: Path) -> ScanSource | None:
         if len(kinds["dicom"]) == 2:
             break
     in_folder = ScanSource(kind="images", paths=(folder,))
-    if kinds["dicom"] and not _is_dicomdir(kinds["dicom"]):
-        return in_folder
+    if kinds["dicom"]:
+        # A folder whose only DICOM file is its DICOMDIR has its images elsewhere.
+        alone = _read(kinds["dicom"][0], ["Modality", "Rows"]) if len(kinds["dicom"]) == 1 else None
+        if alone is None or text(alone, "Modality"):
+            return in_folder
     images = [child for child in kinds["nifti"] if not is_mask_name(child.name)]
     pair = pair_of([child.name for child in images])
     if pair is not None and len(images) == 2:
@@ -91,12 +94,6 @@ def _read(path: Path, keywords: Sequence[str]) -> Any:
             return read_dataset(stream, keywords)
     except (OSError, DamagedFileError):
         return None
-
-
-def _is_dicomdir(paths: list[Path]) -> bool:
-    """True where the only DICOM file of a folder is its DICOMDIR."""
-    dataset = _read(paths[0], ["Modality", "Rows"]) if len(paths) == 1 else None
-    return dataset is not None and text(dataset, "Modality") == ""
 
 
 def is_single_study(folder: Path) -> bool:

@@ -313,7 +313,11 @@ def _grid_key(frame: Frame) -> tuple[int, int, float, float]:
 def grid_of(plane: Plane) -> Grid:
     """The grid of most slices of a stack, and which slices must be resampled to it."""
     frames = [item.frames[0] for item in plane.slices]
-    model = _modal_frame(frames, plane.normal)
+    # The frame along the stack's normal whose grid most others share; of equals the middle one.
+    along = [f for f in frames if float(normal_of(f) @ plane.normal) >= ANGLE_TOLERANCE]
+    votes = [sum(_is_alike(frame, other) for other in frames) for frame in along]
+    best = [frame for frame, n in zip(along, votes, strict=True) if n == max(votes)]
+    model = best[len(best) // 2]
     alike = np.array([_is_alike(frame, model) for frame in frames])
     base = frame_affine(model)
     normal = base[:3, 2].copy()
@@ -358,14 +362,6 @@ def grid_of(plane: Plane) -> Grid:
         origins=origins,
         flags=tuple(flags),
     )
-
-
-def _modal_frame(frames: Sequence[Frame], normal: np.ndarray) -> Frame:
-    """The frame along the stack's normal whose grid most others share; of equals the middle one."""
-    along = [frame for frame in frames if float(normal_of(frame) @ normal) >= ANGLE_TOLERANCE]
-    votes = [sum(_is_alike(frame, other) for other in frames) for frame in along]
-    best = [frame for frame, n in zip(along, votes, strict=True) if n == max(votes)]
-    return best[len(best) // 2]
 
 
 def _is_alike(frame: Frame, model: Frame) -> bool:

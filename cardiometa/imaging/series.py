@@ -70,7 +70,10 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
     """The short-axis cine among all frames of a source; raises ImageError where there is none."""
     refused = Counter(table.refused)
     # In an order that does not depend on file names.
-    frames = sorted(drop_copies(table.frames, files, refused), key=_canonical_order)
+    frames = sorted(
+        drop_copies(table.frames, files, refused),
+        key=lambda f: (f.position, f.row_direction, sorted(f.times.items()), f.facts.uid, f.index),
+    )
     if series_regex is not None:
         frames = _matching(frames, series_regex, refused)
     found = planes(frames, refused)
@@ -104,11 +107,6 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
     flags = tuple(_flags(best, sound))
     reason = _reason(best, candidates, by_regex=series_regex is not None)
     return ChosenStack(plane=best.plane, key=key, reason=reason, refused=refused, flags=flags)
-
-
-def _canonical_order(frame: Frame) -> Any:
-    times = sorted(frame.times.items())
-    return frame.position, frame.row_direction, times, frame.facts.uid, frame.index
 
 
 def _matching(frames: list[Frame], series_regex: str, refused: Counter[str]) -> list[Frame]:

@@ -144,8 +144,12 @@ def time_key(slices: Sequence[Sequence[Frame]]) -> str | None:
             return key
         if not all(_is_monotone(frames, v, key) for frames, v in zip(slices, known, strict=True)):
             continue
-        if key in CARDIAC_KEYS and not _is_consistent(known):
-            continue
+        if key in CARDIAC_KEYS:
+            # Other clocks run on from slice to slice: all must start within half a beat.
+            starts = np.array([v.min() for v in known])
+            spans = np.array([np.ptp(v) for v in known])
+            if np.any(np.abs(starts - np.median(starts)) > 0.5 * np.median(spans)):
+                continue
         return key
     return None
 
@@ -162,13 +166,6 @@ def _is_monotone(frames: Sequence[Frame], values: np.ndarray, key: str) -> bool:
     gaps = np.diff(np.sort(values))
     usual = np.median(gaps)
     return key in CARDIAC_KEYS and bool(gaps.max() <= 2.5 * usual and gaps.min() >= 0.3 * usual)
-
-
-def _is_consistent(values: Sequence[np.ndarray]) -> bool:
-    """True where all slices start within half a beat: other clocks run on from slice to slice."""
-    starts = np.array([v.min() for v in values])
-    spans = np.array([np.ptp(v) for v in values])
-    return bool(np.all(np.abs(starts - np.median(starts)) <= 0.5 * np.median(spans)))
 
 
 # ------------------------------------------------------------------ alignment

@@ -64,7 +64,9 @@ def find_corrections(
     found: dict[ScanKey, Correction] = {}
     problems: list[Problem] = []
     for number, (parts, names) in enumerate(_mask_folders(folder).items(), start=1):
-        key = _key(parts)
+        key = None
+        if len(parts) == 3:
+            key = ScanKey(trial=parts[0], participant=parts[1], visit=parts[2])
         masks = [name for name in _MASK_NAMES if name in names]
         problem = _layout_problem(key, masks, names, known)
         if problem is not None:
@@ -86,12 +88,6 @@ def find_corrections(
         if len(keys) > 1
     ]
     return found, problems
-
-
-def _key(parts: tuple[str, ...]) -> ScanKey | None:
-    if len(parts) != 3:
-        return None
-    return ScanKey(trial=parts[0], participant=parts[1], visit=parts[2])
 
 
 def _mask_folders(folder: Path) -> dict[tuple[str, ...], list[str]]:

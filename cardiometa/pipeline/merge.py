@@ -97,9 +97,13 @@ def frame_parquet(frame: pd.DataFrame) -> bytes | None:
     arrays, fields = [], []
     for name in frame.columns:
         column = definition(str(name))
-        numbers = column.kind == "carried" and _all_numbers(frame[name])
-        kind = pa.float64() if numbers else kinds.get(column.type, pa.float64())
         known = frame[name].notna()
+        # As text, a carried column of numbers would be taken for codes.
+        numbers = column.kind == "carried" and all(
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+            for value in frame[name][known].astype(object)
+        )
+        kind = pa.float64() if numbers and known.any() else kinds.get(column.type, pa.float64())
         values = frame[name].astype(object).where(known, None).to_list()
         if kind == pa.string():
             values = [v if v is None or isinstance(v, str) else cell(v) for v in values]
@@ -108,15 +112,6 @@ def frame_parquet(frame: pd.DataFrame) -> bytes | None:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), buffer)
     return buffer.getvalue()
-
-
-def _all_numbers(column: pd.Series[Any]) -> bool:
-    """True for a carried column of numbers, which as text would be taken for codes."""
-    known = column.dropna()
-    return len(known) > 0 and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool)
-        for value in known.astype(object)
-    )
 
 
 # What a user of the table needs of a trial's definition; never its paths.
@@ -163,7 +158,11 @@ def write_tables(
     """
     from ..reports.pages.segment import gallery_items, segment_page
 
-    cohort = _with_withdrawals(out, cohort)
+    erased = count_erased(out)
+    if erased:
+        who = "1 participant" if erased == 1 else f"{erased} participants"
+        sentence = f"{who} withdrew; their data were erased from this output and are in no count."
+        cohort = replace(cohort, withdrawn=erased, warnings=(*cohort.warnings, sentence))
     flagged = with_cohort_flags(results)
     tables = build_tables(cohort, flagged)
     pictures = {r.key: used_folder(out, r.key) / OVERLAY_NAME for r in flagged}
@@ -194,16 +193,6 @@ def write_tables(
     snapshot = {SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()}
     outputs = file_marks({**contents, **snapshot})
     return MergedTables(results=tuple(flagged), flow=tables.flow, outputs=outputs)
-
-
-def _with_withdrawals(out: Path, cohort: Cohort) -> Cohort:
-    """The cohort with the number of participants erased from OUT, which the page shows too."""
-    count = count_erased(out)
-    if not count:
-        return cohort
-    who = "1 participant" if count == 1 else f"{count} participants"
-    sentence = f"{who} withdrew; their data were erased from this output and are in no count."
-    return replace(cohort, withdrawn=count, warnings=(*cohort.warnings, sentence))
 
 
 def _complete(out: Path, gallery: Gallery) -> Gallery:

@@ -178,6 +178,9 @@ class _Run:
             page = "cardiometa.reports.pages.segment"
             threading.Thread(target=import_module, args=(page,), daemon=True).start()
         fresh = engine.run(plan.left, finished)
+        stages = Counter[str]()  # seconds, summed over the scans of this run (stages overlap)
+        for result in fresh:
+            stages.update(result.document.get("run", {}).get("stages", {}))
         results = sorted([*plan.done, *fresh], key=lambda result: result.key)
         flow: Mapping[str, Any] = {}
         marks: Mapping[str, Any] = {}
@@ -200,7 +203,7 @@ class _Run:
             flow=flow,
             notes=notes,
             seconds=time.monotonic() - self.begun,
-            stages=_stages(fresh),
+            stages=dict(stages),
         )
         if not sharded:
             block = run_block(
@@ -266,12 +269,3 @@ def models_of(results: Sequence[ScanResult]) -> list[str]:
     """The hashes of the models that the scans of OUT were segmented with."""
     known = {result.document.get("model", {}).get("sha256") for result in results}
     return sorted(str(digest) for digest in known if digest)
-
-
-def _stages(results: Sequence[ScanResult]) -> dict[str, float]:
-    """Seconds by stage, summed over the scans of this run (stages overlap)."""
-    total: dict[str, float] = {}
-    for result in results:
-        for name, seconds in result.document.get("run", {}).get("stages", {}).items():
-            total[name] = total.get(name, 0.0) + float(seconds)
-    return total

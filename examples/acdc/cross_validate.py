@@ -21,9 +21,8 @@ import torch
 from make_cohort import main as make_cohort
 
 from cardiometa.commands.train import TrainOptions, pack, train
-from cardiometa.segmentation.packing import assign_folds, read_groups
-from cardiometa.segmentation.training.data import Recipe, load
-from cardiometa.segmentation.training.fit import Trainer
+from cardiometa.segmentation.training import Trainer
+from cardiometa.segmentation.training_data import Recipe, assign_folds, load, read_groups
 
 RECIPES = Path(__file__).parent / "recipes"
 # GE patients never trained on: the three complete cines (SCD0000101, -201, -301 are SC-HF-I-01,

@@ -240,7 +240,7 @@ def test_choices_are_shown_and_others_refused(command: str, option: str, choices
 
 
 def test_the_choices_are_those_of_the_methods() -> None:
-    from cardiometa.segmentation.packing import LABEL_ORDERS
+    from cardiometa.segmentation.training_data import LABEL_ORDERS
     from cardiometa.statistics.meta import METHODS
     from cardiometa.statistics.mixed.sufficient_statistics import RESIDUALS
 

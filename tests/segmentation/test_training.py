@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cardiometa.segmentation import packing
-from cardiometa.segmentation.training.data import (
-    FULL,
-    LV_ONLY,
-    PHANTOM,
-    UNKNOWN,
-    Recipe,
-    load,
-    neighbours,
-)
-from cardiometa.segmentation.training.fit import (
+from cardiometa.segmentation import training_data as packing
+from cardiometa.segmentation.training import (
     Batches,
     Trainer,
     completed,
@@ -24,6 +15,15 @@ from cardiometa.segmentation.training.fit import (
     heart_centres,
     mean_probability,
     segmentation_loss,
+)
+from cardiometa.segmentation.training_data import (
+    FULL,
+    LV_ONLY,
+    PHANTOM,
+    UNKNOWN,
+    Recipe,
+    load,
+    neighbours,
 )
 from tests.kit.data import shared_data
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch.nn import functional
 
-from .data import Recipe
+from .training_data import Recipe
 
 
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> torch.Tensor:
@@ -45,11 +45,6 @@ def sampling_grid(
     return torch.stack([x / half - 1, y / half - 1], dim=-1)
 
 
-def _smooth_field(n: int, size: int, knots: int, rng: torch.Generator) -> torch.Tensor:
-    field = torch.randn(n, 1, knots, knots, generator=rng)
-    return functional.interpolate(field, size=(size, size), mode="bicubic", align_corners=True)
-
-
 def _sometimes(n: int, share: float, rng: torch.Generator) -> torch.Tensor:
     return (torch.rand(n, 1, 1, 1, generator=rng) < share).float()
 
@@ -70,7 +65,9 @@ def scanner(x: torch.Tensor, recipe: Recipe, rng: torch.Generator) -> torch.Tens
     """Coil sensitivity, blur, low resolution, ghosts and noise on images in 0 to 1."""
     n, _, size, _ = x.shape
     strength = _sometimes(n, 0.6, rng) * _uniform(n, 0.0, recipe.bias_field, rng).view(-1, 1, 1, 1)
-    x = x * torch.exp(strength * _smooth_field(n, size, 3, rng))
+    field = torch.randn(n, 1, 3, 3, generator=rng)
+    smooth = functional.interpolate(field, size=(size, size), mode="bicubic", align_corners=True)
+    x = x * torch.exp(strength * smooth)
     blurred = _blur(x, float(_uniform(1, 0.5, 1.4, rng)))
     mix = _sometimes(n, 0.3, rng)
     x = x * (1 - mix) + blurred * mix

@@ -1,9 +1,16 @@
-"""Labelled hearts → one packed file of slices at one spacing, for `training`.
+"""The training set: labelled hearts → one packed file of slices at one spacing, and the recipe.
 
 Sources: folders ``PATIENT/PATIENT_ED.nii.gz``, ``_ES`` with ``_gt`` labels (the layout of ACDC;
 label order by name), folders of single slices (``images/*.png``, ``labels/*.png``) of which only
 the LV cavity is labelled, and phantoms. Folds are by patient, never by slice, assigned within each
 diagnosis.
+
+A pack is a ``.npz`` with ``images`` uint8 ``[n, s, s]`` and ``labels`` uint8 ``[n, s, s]`` (0
+background, 1 LV cavity, 2 myocardium, 3 RV cavity) at one spacing; ``volume`` int ``[n]`` (slices
+of one volume are consecutive, in spatial order); ``kind`` int ``[n]`` (0 all three structures, 1 LV
+cavity only, 2 phantom); ``patient`` str ``[n]``; ``phase`` str ``[n]`` (``ED``/``ES``);
+``group`` str ``[n]``; ``fold`` int ``[n]`` (-1: always trained on, -2: never);
+``spacing_mm`` float; ``slice_mm`` float ``[n]``.
 """
 
 from __future__ import annotations
@@ -13,7 +20,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,9 +28,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..phantom.image import Bssfp, CineGrid, HeartPhantom, render
+from .network import DEFAULT_WIDTHS
 from .resample import Window, resample
-from .training.data import FULL, LV_ONLY, PHANTOM
 
+FULL, LV_ONLY, PHANTOM = 0, 1, 2
+# A pixel without a label of which the network is not sure: it counts in no loss.
+UNKNOWN = 255
 SIZE, SPACING_MM = 192, 1.5
 FOLDS = 5
 # What a data set's label values mean, as our labels 0 to 3 by position.
@@ -194,8 +205,6 @@ def _phantom_pair(seed: int) -> tuple[np.ndarray, np.ndarray, float]:
 
     Three phases are rendered with systole ending at the second.
     """
-    from ..phantom.image import Bssfp, CineGrid, HeartPhantom, render
-
     rng = np.random.default_rng([seed, 77])
     edv = float(rng.uniform(80, 280))
     phantom = HeartPhantom(
@@ -275,3 +284,105 @@ def pack_bytes(volumes: Iterable[Volume]) -> bytes:
         spacing_mm=np.float64(SPACING_MM),
     )
     return buffer.getvalue()
+
+
+# ------------------------------------------------------------------ the packed file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """The arrays of one packed file, with the row of each slice's neighbours."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    volume: np.ndarray
+    kind: np.ndarray
+    patient: np.ndarray
+    phase: np.ndarray
+    group: np.ndarray
+    fold: np.ndarray
+    slice_mm: np.ndarray
+    spacing_mm: float
+    below: np.ndarray
+    above: np.ndarray
+
+    def training_rows(self, fold: int, kind: int) -> np.ndarray:
+        """Rows to train on when ``fold`` is held out."""
+        mask = (self.kind == kind) & (self.fold != fold) & (self.fold != -2)
+        return np.flatnonzero(mask)
+
+    def held_out_rows(self, fold: int, kind: int) -> np.ndarray:
+        """Rows of patients that are not trained on when ``fold`` is held out."""
+        return np.flatnonzero((self.kind == kind) & ((self.fold == fold) | (self.fold == -2)))
+
+
+def neighbours(volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the slice before and after each slice; itself at the end of a volume."""
+    rows = np.arange(len(volume))
+    before, after = np.maximum(rows - 1, 0), np.minimum(rows + 1, len(rows) - 1)
+    below = np.where(volume[before] == volume, before, rows)
+    above = np.where(volume[after] == volume, after, rows)
+    return below, above
+
+
+def load(paths: list[Path]) -> Pack:
+    """Read and join packed files of one spacing and size (hearts, phantoms)."""
+    parts = [dict(np.load(path, allow_pickle=False)) for path in paths]
+    spacings = {float(part["spacing_mm"]) for part in parts}
+    if len(spacings) != 1:
+        raise ValueError(f"packed files differ in spacing: {sorted(spacings)} mm")
+    offset = 0
+    for part in parts:
+        part["volume"] = part["volume"] + offset
+        offset = int(part["volume"].max()) + 1
+    names = ("images", "labels", "volume", "kind", "patient", "phase", "group", "fold", "slice_mm")
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    below, above = neighbours(joined["volume"])
+    return Pack(**joined, spacing_mm=spacings.pop(), below=below, above=above)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a training run does; two runs of one recipe and seed differ only by rounding."""
+
+    widths: tuple[int, ...] = DEFAULT_WIDTHS
+    context_slices: int = 3
+    crop: int = 128
+    spacing_mm: float = 1.5
+    epochs: int = 60
+    batch: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup_fraction: float = 0.1
+    ema_decay: float = 0.998
+    fold: int = 0
+    seed: int = 1
+    # Shares of a batch by kind of label: fully labelled hearts, LV cavity only, phantoms.
+    share_partial: float = 0.12
+    share_phantom: float = 0.0
+    # From this epoch on the network's own labels complete the LV-only slices; 0: never.
+    self_label_epoch: int = 0
+    self_label_least: float = 0.75
+    # Without fully labelled hearts (pre-training on phantoms and LV-only slices).
+    pretrain: bool = False
+    bias_field: float = 0.45
+    # Geometry: the full dihedral group, so that no orientation of the source matters.
+    rotation_deg: float = 30.0
+    scale: float = 0.25
+    shift_px: float = 22.0
+    elastic_px: float = 5.0
+    away_from_heart: float = 0.06
+    drop_neighbours: float = 0.2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the checkpoint and the card."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """The recipe a checkpoint was made with; names it does not know are an error."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"recipe has unknown settings: {', '.join(unknown)}")
+        return cls(**{**values, "widths": tuple(values.get("widths", DEFAULT_WIDTHS))})

@@ -1,5 +1,8 @@
 """Losses, self-labelling and the training loop: seeded, resumable, averaged weights.
 
+``python -m cardiometa.segmentation.training PACK [PACK ...] --folder RUN`` trains from packed files
+on any machine with this package's folder, numpy, torch and safetensors.
+
 Of the LV-only slices of other scanners myocardium and RV have no labels. Half-way through a run the
 averaged network draws them, in several orientations; where the mean is sure the label is trained
 on under full augmentation, elsewhere the pixel counts nowhere, and the reader's cavity is always
@@ -8,6 +11,7 @@ kept (self-training with a noisy student: Xie 2020, doi:10.1109/CVPR42600.2020.0
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -21,9 +25,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..network import HeartUNet
 from .augment import augment
-from .data import FULL, LV_ONLY, PHANTOM, UNKNOWN, Pack, Recipe
+from .network import HeartUNet
+from .training_data import FULL, LV_ONLY, PHANTOM, UNKNOWN, Pack, Recipe, load
 
 # The orientations that are averaged: as it is, mirrored, turned by 90 and 270 degrees.
 _VIEWS = ((0, False), (0, True), (1, False), (3, False))
@@ -257,11 +261,6 @@ def validate(network: nn.Module, pack: Pack, recipe: Recipe) -> dict[str, float]
     return result
 
 
-def _fast_bf16() -> bool:
-    """True where the CPU multiplies bf16 itself: elsewhere it is 12 times slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001
-
-
 def _learning_rate(recipe: Recipe, progress: float) -> float:
     warm = recipe.warmup_fraction
     if progress < warm:
@@ -356,7 +355,10 @@ class Trainer:
         plan = self.batches.epoch(recipe.seed * 1_000_003 + self.epoch)
         self.network.train()
         total = 0.0
-        low_precision = self.device == "cuda" or _fast_bf16()
+        low_precision = self.device == "cuda" or (
+            # Where a CPU does not multiply bf16 itself it is 12 times slower than float32.
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+        )
         for number, rows in enumerate(plan):
             step = self.epoch * len(plan) + number
             rate = _learning_rate(recipe, step / (recipe.epochs * len(plan)))
@@ -395,3 +397,33 @@ class Trainer:
             short = {k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}
             print(json.dumps(short), file=sys.stderr, flush=True)
         return self.history[-1] if self.history else {}
+
+
+def main() -> None:
+    """Train, or continue training, and leave ``checkpoint.pt`` in the folder."""
+    parser = argparse.ArgumentParser(prog="python -m cardiometa.segmentation.training")
+    parser.add_argument("packs", nargs="+", type=Path, help="packed files of slices (.npz)")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--recipe", type=Path, help="JSON of the settings that differ")
+    parser.add_argument("--start-from", type=Path, help="checkpoint whose averaged weights start")
+    parser.add_argument("--fold", type=int, help="fold held out, in place of the recipe's")
+    parser.add_argument("--validate-every", type=int, default=10, help="epochs between scores")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    settings = json.loads(arguments.recipe.read_text()) if arguments.recipe else {}
+    if arguments.fold is not None:
+        settings["fold"] = arguments.fold
+    trainer = Trainer(
+        load(arguments.packs), Recipe.from_dict(settings), arguments.folder, arguments.device
+    )
+    if not trainer.resume() and arguments.start_from:
+        state = torch.load(arguments.start_from, map_location="cpu", weights_only=True)
+        trainer.start_from(state["average"])
+    print(json.dumps(trainer.run(every=arguments.validate_every)))
+
+
+if __name__ == "__main__":
+    main()
