@@ -270,7 +270,7 @@ def test_what_was_computed_is_stale_until_computed_again(out: Path, bench: Bench
         "age",
     )
     ranges = (*ranges, "--min-n", "10", "--age-bands", "18", "--use-visit", "baseline")
-    ranges = (*ranges, "--measure", "lv_edv_ml")
+    ranges = (*ranges, "--measure", "lv_edv_ml", "--accept", "unit")
     bench.run(*ranges, "--out", top / "ranges")
     bench.run(*ranges, "--internal", "--out", top / "away" / "internal")
     compare = ("evaluate", out, "--against", "reported", "--bootstrap", "50")
