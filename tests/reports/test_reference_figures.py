@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from cardiometa.reports.figures.reference import ETHNICITY_NAMES, SEX_NAMES, band_name
+import numpy as np
+import pytest
+
+from cardiometa.reference.curves.curve import CurveLimits
+from cardiometa.reference.options import ReferenceOptions
+from cardiometa.reference.results import CurveLine
+from cardiometa.reports.figures.reference import (
+    ETHNICITY_NAMES,
+    SEX_NAMES,
+    band_name,
+    curve_figure,
+    has_gap,
+)
+from cardiometa.reports.page import words
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -78,3 +91,59 @@ def test_titles_and_descriptions_name_the_measure(ranges, curves):
 def test_bands_that_do_not_end_at_whole_years_are_shown_as_they_are():
     assert band_name(17.5, 30.0) == "17.5 to <30"
     assert band_name(None, None) == "All ages"
+
+
+# ------------------------------------------------------------------ ages where no one was seen
+
+
+def line_at(ages: np.ndarray, empty: np.ndarray | None = None) -> CurveLine:
+    """A curve that is not straight; NaN at the ``empty`` ages."""
+    limit = np.stack([level + 10 * np.sin(ages / 3) for level in (100, 150, 200)], axis=1)
+    if empty is not None:
+        limit[empty] = np.nan
+    none = np.zeros(len(ages), dtype=bool)
+    return CurveLine(
+        measure="lv_edv_ml",
+        unit="mL",
+        method="lms",
+        sex="male",
+        ethnicity="all",
+        kind="population",
+        thin=False,
+        ages=ages,
+        centiles=(2.5, 50.0, 97.5),
+        limits=CurveLimits(limit=limit, low=limit - 5, high=limit + 5, repaired=none),
+    )
+
+
+def parts(line: CurveLine) -> tuple[set[int], int]:
+    """In how many parts the lines of a figure are drawn, and how many fields there are."""
+    paths = re.findall(r'<path (?:id="[^"]*" )?d="([^"]*)"', curve_figure([line], ()))
+    long = [path for path in paths if path.count("L") > 20]
+    return {p.count("M") for p in long if "z" not in p}, sum("z" in p for p in long)
+
+
+EVERY = np.arange(20.0, 80.5, 0.5)
+SEEN = (EVERY <= 40) | (EVERY >= 65)
+
+
+@pytest.mark.parametrize(
+    ("line", "gap", "lines", "fields"),
+    [
+        (line_at(EVERY), False, {1}, 2),
+        (line_at(EVERY[SEEN]), True, {2}, 4),  # the ages of the gap are not in the curve
+        (line_at(EVERY, ~SEEN), True, {2}, 4),  # or their limits are empty
+        (line_at(EVERY[::2]), False, {1}, 2),  # a coarser grid is not a gap
+    ],
+)
+def test_a_curve_breaks_where_no_one_was_observed(line, gap, lines, fields):
+    assert has_gap(line) is gap
+    assert parts(line) == (lines, fields)
+
+
+def test_the_caption_says_that_the_curve_breaks():
+    facts = {"options": ReferenceOptions(), "method": "lms", "kinds": set(), "thin": False}
+    facts["missing"] = False
+    whole, broken = (words("reference", "limits_figure", gap=g, **facts) for g in (False, True))
+    assert "break across ages" not in whole
+    assert broken.endswith("break across ages at which none was observed for 5 years or more.")

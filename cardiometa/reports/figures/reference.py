@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import numpy as np
+
 from ...records import ETHNICITIES
 from ..style import (
     PALETTE,
@@ -49,6 +51,7 @@ _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _SPREAD: Final = 0.62  # of the distance between two bands
 _HALF_BAND: Final = 0.46
 _FIELD: Final = "#eef0f2"
+_LONGEST_STEP: Final = 2.0  # years from one age of a curve to the next; a longer one is a gap
 
 _Band = tuple[float | None, float | None]
 _Item = TypeVar("_Item", "ReferenceLimit", "CurveLine")
@@ -247,19 +250,29 @@ def curve_figure(
     return _by_sex(used, (width, 92.0), draw, population_title, words)
 
 
+def has_gap(line: CurveLine) -> bool:
+    """True where the curve is not given at all ages between its ends, so that it breaks."""
+    return bool((np.diff(line.ages) > _LONGEST_STEP).any() or np.isnan(line.limits.limit).any())
+
+
 def _draw_curve(panel: Axes, line: CurveLine) -> None:
     colour, everyone = _style(line.ethnicity)["color"], line.ethnicity == ALL
+    breaks = np.flatnonzero(np.diff(line.ages) > _LONGEST_STEP) + 1
+    # A line ends at a value that is not a number.
+    ages = np.insert(line.ages, breaks, np.nan)
     for index, centile in enumerate(line.centiles):
-        limit = line.limits.limit[:, index]
+        limit, low, high = (
+            np.insert(values[:, index], breaks, np.nan)
+            for values in (line.limits.limit, line.limits.low, line.limits.high)
+        )
         if centile == 50:
             if everyone:
-                panel.plot(line.ages, limit, color=colour, linewidth=0.9, dashes=(4, 2.5))
+                panel.plot(ages, limit, color=colour, linewidth=0.9, dashes=(4, 2.5))
             continue
-        low, high = line.limits.low[:, index], line.limits.high[:, index]
         alpha = 0.16 if everyone else 0.1
-        panel.fill_between(line.ages, low, high, color=colour, alpha=alpha, linewidth=0)
+        panel.fill_between(ages, low, high, color=colour, alpha=alpha, linewidth=0)
         style: dict[str, Any] = {"linestyle": ":" if line.thin else "-"}
-        panel.plot(line.ages, limit, color=colour, linewidth=1.5 if everyone else 0.9, **style)
+        panel.plot(ages, limit, color=colour, linewidth=1.5 if everyone else 0.9, **style)
 
 
 def worm_figure(worms: Sequence[WormPlot]) -> str:

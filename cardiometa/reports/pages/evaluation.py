@@ -115,7 +115,8 @@ def _overview(result: EvaluationResult) -> list[Block]:
     rows = (row for row in result.agreement if row.group_by == ALL)
     if any(row.n_people is None and row.bias is None for row in rows):
         blocks.append(Notice(_text("withheld", options=result.options), "note"))
-    measures = [row.measure for row in (*result.agreement, *result.repeatability)]
+    measures = [row.measure for row in result.agreement]
+    measures += [row.measure for row in result.repeatability]
     named = abbreviations(["LV", "RV", *measures] if result.overlap else measures)
     return [*blocks, Paragraph(named)] if named else blocks
 

@@ -30,6 +30,7 @@ from ..figures.reference import (
     SEX_NAMES,
     STRATA,
     band_name,
+    has_gap,
     headlines,
     meta_headlines,
 )
@@ -181,6 +182,11 @@ def _measures(
                     "kinds": kinds,
                     "thin": any(row.status == "pooled-thin" for row in rows),
                     "missing": any(row.limit is None for row in rows),
+                    "gap": any(
+                        has_gap(line)
+                        for line in result.curve_lines
+                        if (line.measure, line.method) == (measure, method)
+                    ),
                 }
                 titles = {
                     STRATA: f"Limits of {label}{' by age' if 'age' in result.by else ''}.",
