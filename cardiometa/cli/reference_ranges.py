@@ -76,12 +76,12 @@ def _show(result: ReferenceRanges, out: Path, *, quiet: bool) -> None:
     empty = {
         (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
         for r in result.rows
-        if r.status == "suppressed"
+        if r.status == "suppressed" and r.age is None
     }
     say(
         f"{result.participants} participants of {len(result.trials)} "
         f"trial{'s' * (len(result.trials) > 1)}; "
-        f"{len(empty)} groups without a limit (too few participants)",
+        f"{len(empty)} groups without a limit (the notes say why)",
         quiet=quiet,
     )
     say(f"limits: {out / 'reference_ranges.csv'}", quiet=quiet)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
+from ..cohort.plausibility import possible_values
 from ..errors import EstimationError, Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import Count
@@ -57,7 +58,7 @@ from .results import (
 from .select import ALL, MeasureData, TextRow, text_rows
 from .strata.checks import TrialLimits, calibrate, trial_rows
 from .strata.groups import Cell, FittedCell, StratumKey, counts_of
-from .strata.limits import Limit, is_asymmetric
+from .strata.limits import Limit, is_asymmetric, possible_limit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ _KINDS: dict[TrialPlan, tuple[Kind, ...]] = {
     "fixed": ("conditional",),
     "random": ("marginal", "conditional"),
 }
-_FAR = 4.0  # times the other trials' mean: another unit
+_FAR, _TENFOLD = 4.0, 10.0  # SDs from the other trials, or times their mean and SD: another unit
 _SMALL_SD = 0.25  # of the others' SD: perhaps a standard error
 _WITHOUT: dict[Factor, dict[str, Any]] = {
     "sex": {"sex": ALL},
@@ -201,13 +202,16 @@ class _GroupRanges:
         self.logs = options.limits == "log"
         self.seed = zlib.crc32(f"{options.seed}/{META}/{measure}/{group.key.text()}".encode())
         merged = options.trial_effect == "none" and group.k > 0
+        self.possible = possible_values(measure)
         self.moments = _together(group.moments) if merged else group.moments
 
     def limits(self, *ends: np.ndarray) -> tuple[Limit, ...]:
         """Limits (and both ends of their intervals) ``[centiles]`` in the measure's unit."""
         shown = [(np.exp(e) if self.logs else e).tolist() for e in ends]
+        positive = bool((self.group.moments.mean > 0).all()) or self.logs
         return tuple(
-            Limit(c, *each) for c, *each in zip(self.options.centiles, *shown, strict=True)
+            possible_limit(Limit(c, *each), self.possible, positive=positive)
+            for c, *each in zip(self.options.centiles, *shown, strict=True)
         )
 
     def parts(self) -> Iterator[_Part]:
@@ -294,7 +298,6 @@ class _GroupRanges:
             few, status, notes = options.smallest_n, "suppressed", (f"n<{options.smallest_n}",)
         for part in parts:
             for found in part.limits:
-                below = found.limit is not None and found.limit < 0 < group.moments.mean.min()
                 yield ReferenceLimit(
                     **columns,
                     limits=part.rule,
@@ -303,8 +306,8 @@ class _GroupRanges:
                     limit=found.limit,
                     ci_low=found.ci_low,
                     ci_high=found.ci_high,
-                    status=status,
-                    notes=(*notes, "below-zero") if below else notes,
+                    status="suppressed" if found.limit is None else status,
+                    notes=(*notes, *found.notes),
                     below_n=few,
                 )
 
@@ -353,7 +356,8 @@ class _GroupRanges:
         """The entries of ``reference_ranges.json``."""
         family = "log-normal" if self.logs else "normal"
         for part in parts:
-            if part.rule == self.options.meta[0]:
+            given = all(found.limit is not None for found in part.limits)
+            if part.rule == self.options.meta[0] and given:
                 score = {"family": family, "mean": part.mean, "sd": part.sd}
                 entry = stratum_entry(
                     self.columns, self.group.n, self.group.k, part.rule, part.limits, score
@@ -425,19 +429,9 @@ def summary_rows(table: pd.DataFrame, where: str) -> tuple[SummaryRow, ...]:
         for key, count in counts.items()
         if count > 1
     ]
-    # A mean far from those of the other trials is in another unit (L for mL).
-    for measure, mine in _by_measure(read).items():
-        middle = float(np.median([r.mean for r in mine]))
-        problems += [
-            Problem(
-                where=f"{where}, {r.trial}",
-                what=f"the mean {r.mean:g} of {measure} is far from the median {middle:g}",
-                why="It looks like another unit.",
-                fix=f"Give {definition(measure).unit or 'one unit'} in every row.",
-            )
-            for r in mine
-            if middle > 0 and not middle / _FAR <= r.mean <= middle * _FAR
-        ]
+    problems += [
+        p for name, mine in _by_measure(read).items() for p in _other_units(name, mine, where)
+    ]
     if problems:
         raise TableError(
             f"{where} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
@@ -446,6 +440,25 @@ def summary_rows(table: pd.DataFrame, where: str) -> tuple[SummaryRow, ...]:
     if not read:
         raise TableError(f"{where} has a header, but no rows.")
     return tuple(read)
+
+
+def _other_units(measure: str, rows: Sequence[SummaryRow], where: str) -> Iterator[Problem]:
+    """Trials whose mean is in another unit (L for mL).
+
+    It lies many SDs from the others, or mean and SD are both ten times as large (or small): a
+    ratio of means alone says nothing of a measure around 0, such as a change.
+    """
+    mean, sd = (float(np.median([getattr(r, name) for r in rows])) for name in ("mean", "sd"))
+    for r in rows:
+        ratios = [r.sd / sd, r.mean / mean] if mean else []
+        scaled = all(x >= _TENFOLD for x in ratios) or all(0 < x <= 1 / _TENFOLD for x in ratios)
+        if abs(r.mean - mean) > _FAR * max(sd, r.sd) or (ratios and scaled):
+            yield Problem(
+                where=f"{where}, {r.trial}",
+                what=f"the mean {r.mean:g} of {measure} is far from the median {mean:g}",
+                why="It looks like another unit.",
+                fix=f"Give {definition(measure).unit or 'one unit'} in every row.",
+            )
 
 
 def _by_measure(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.order_statistics import interpolated_quantile
 from ..statistics.robust import robust_fit
 from ..validation import validate
-from .curves.curve import AgeFunction, Curve, FamilyName
+from .curves.curve import AgeFunction, Curve, FamilyName, gap_text, gaps_of
 from .options import Kind, ScoreOptions
 from .select import ALL, CONVENTIONS, depends_on
 from .strata.groups import FittedCell
@@ -36,6 +37,9 @@ SAMPLING_ERROR = "sampling error within these trials"
 STRATA = "strata"
 NO_VALUE = "no value"
 NO_LIMITS = "no limits for this group"
+# Nobody of a million is so far out: a value in another unit, or of a heart unlike the reference's.
+FAR_Z = 5.0
+FAR_NOTE = f"|z| > {FAR_Z:g}: check the value and its unit"
 
 # Centiles of a nonparametric stratum that a score interpolates between; none is near an extreme.
 _GRID = (2.5, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5)
@@ -143,49 +147,44 @@ class StudentDistribution:
         return np.tile(self.centre + t * self.spread, (len(ages), 1))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupDistribution:
-    """The distribution of a measure in one group between two ages, both None without age.
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What the tables of the document have in common: further keys are for other readers."""
+
+    __pydantic_config__: ClassVar[Any] = {
+        "extra": "ignore",
+        "strict": True,
+        "allow_inf_nan": False,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupDistribution(_Entry):
+    """The distribution of a measure in one group: an entry of the document.
 
     ``open_end``: ``age_high`` belongs to the next band; a curve includes both of its ends.
-    ``printed`` maps a centile to the limit printed with its interval (None: not given);
-    ``half_widths`` maps a centile to the printed ages of a curve and half its intervals there.
     """
 
+    open_end: ClassVar[bool]
     measure: str
     unit: str
-    method: str
-    kind: Kind
     sex: str
     ethnicity: str
+    method: str = STRATA
+    kind: Kind = "population"
     age_low: float | None
     age_high: float | None
-    open_end: bool
-    distribution: Distribution
-    printed: Mapping[float, tuple[float, float | None, float | None]] = field(default_factory=dict)
-    half_widths: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @cached_property
+    def distribution(self) -> Distribution:
+        """How values are distributed by age."""
+        raise NotImplementedError
 
     def limit_with_interval(
         self, age_years: float | None, centile: float
     ) -> tuple[float, float | None] | None:
-        """A limit and half its interval (None: not known); None where it is not given.
-
-        The interval of a curve is linear between the printed ages, beyond them the nearest's.
-        """
-        if self.printed:
-            found = self.printed.get(centile)
-            if found is None:
-                return None
-            limit, low, high = found
-            return limit, None if low is None or high is None else (high - low) / 2
-        if age_years is None:
-            return None
-        try:
-            limit = float(self.distribution.limits(np.array([age_years]), (centile,))[0, 0])
-        except ValueError:  # a nonparametric distribution has only its own centiles
-            return None
-        ages, halves = self.half_widths.get(centile, ((), ()))
-        return limit, float(np.interp(age_years, ages, halves)) if len(ages) else None
+        """A limit and half its interval (None: not known); None where it is not given."""
+        raise NotImplementedError
 
     def covers(self, ages: np.ndarray) -> np.ndarray:
         """True for each age ``[n]`` that the distribution is for; all where it has no ages."""
@@ -250,6 +249,10 @@ def outside(groups: Sequence[GroupDistribution], age_years: float | None) -> str
     """Why no distribution of the group is for an age."""
     if age_years is None or not math.isfinite(age_years):
         return "age unknown"
+    for group in groups:
+        for low, high in gaps_of(group.observed_ages) if isinstance(group, _Curve) else ():
+            if low < age_years < high:
+                return f"age in a gap of the reference ({gap_text(low, high)})"
     lows = [group.age_low for group in groups if group.age_low is not None]
     highs = [group.age_high for group in groups if group.age_high is not None]
     bounded = len(highs) == len(groups)  # the last band may be open
@@ -260,17 +263,6 @@ def outside(groups: Sequence[GroupDistribution], age_years: float | None) -> str
 
 
 # ------------------------------------------------------------------ reading
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """What the tables of the document have in common: further keys are for other readers."""
-
-    __pydantic_config__: ClassVar[Any] = {
-        "extra": "ignore",
-        "strict": True,
-        "allow_inf_nan": False,
-    }
 
 
 _MOST_SEGMENTS = 1000
@@ -296,52 +288,56 @@ class _Printed(_Entry):
     ci_low: tuple[tuple[float, ...], ...]
     ci_high: tuple[tuple[float, ...], ...]
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Group(_Entry):
-    measure: str
-    unit: str
-    sex: str
-    ethnicity: str
-    method: str = STRATA
-    kind: Kind = "population"
-
-    def columns(self) -> dict[str, Any]:
-        names = ("measure", "unit", "sex", "ethnicity", "method", "kind")
-        return {name: getattr(self, name) for name in names}
+    def __post_init__(self) -> None:
+        sizes = {len(rows) for rows in (self.ages, self.ci_low, self.ci_high)}
+        widths = {len(row) for row in (self.centiles, *self.ci_low, *self.ci_high)}
+        if len(sizes) > 1 or len(widths) > 1:
+            raise ValueError("ages, centiles and intervals are not of one size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Curve(_Group):
+class _Curve(GroupDistribution):
+    """A curve; ``observed_ages`` are the intervals without a gap (none in older documents)."""
+
+    open_end: ClassVar[bool] = False
     family: FamilyName
     functions: tuple[_Function, ...]
     age_low: float
     age_high: float
     tau: float
+    observed_ages: tuple[tuple[float, float], ...] = ()
     printed: _Printed | None = None
 
-    def distribution(self) -> GroupDistribution:
-        """The curve with the intervals of its printed limits."""
-        halves = {}
-        if self.printed is not None:
-            half = (np.array(self.printed.ci_high) - np.array(self.printed.ci_low)) / 2
-            ages = np.array(self.printed.ages)
-            halves = {c: (ages, half[:, i]) for i, c in enumerate(self.printed.centiles)}
-        curve = Curve(
+    @cached_property
+    def distribution(self) -> Curve:
+        return Curve(
             family=self.family,
             functions={f.name: f for f in self.functions},
             age_low=self.age_low,
             age_high=self.age_high,
+            observed=self.observed_ages,
             tau=self.tau,
         )
-        return GroupDistribution(
-            **self.columns(),
-            age_low=self.age_low,
-            age_high=self.age_high,
-            open_end=False,
-            distribution=curve,
-            half_widths=halves,
-        )
+
+    def covers(self, ages: np.ndarray) -> np.ndarray:
+        return self.distribution.is_observed(ages)
+
+    def limit_with_interval(
+        self, age_years: float | None, centile: float
+    ) -> tuple[float, float | None] | None:
+        """The interval is linear between the printed ages, beyond them the nearest's."""
+        if age_years is None:
+            return None
+        try:
+            limit = float(self.distribution.limits(np.array([age_years]), (centile,))[0, 0])
+        except ValueError:  # a nonparametric distribution has only its own centiles
+            return None
+        printed = self.printed
+        if printed is None or centile not in printed.centiles:
+            return limit, None
+        half = (np.array(printed.ci_high) - np.array(printed.ci_low)) / 2
+        at = printed.centiles.index(centile)
+        return limit, float(np.interp(age_years, printed.ages, half[:, at]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,22 +385,26 @@ def _constant(family: FamilyName, values: Mapping[str, float]) -> Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stratum(_Group):
-    age_low: float | None
-    age_high: float | None
+class _Stratum(GroupDistribution):
+    open_end: ClassVar[bool] = True
     score: _Score
     centiles: tuple[_Centile, ...]
 
-    def distribution(self) -> GroupDistribution:
-        """The stratum with its printed limits."""
-        return GroupDistribution(
-            **self.columns(),
-            age_low=self.age_low,
-            age_high=self.age_high,
-            open_end=True,
-            distribution=self.score.distribution(),
-            printed={c.centile: (c.limit, c.ci_low, c.ci_high) for c in self.centiles},
-        )
+    @cached_property
+    def distribution(self) -> Distribution:
+        return self.score.distribution()
+
+    def limit_with_interval(
+        self, age_years: float | None, centile: float
+    ) -> tuple[float, float | None] | None:
+        """As it was printed."""
+        del age_years
+        for found in self.centiles:
+            if found.centile == centile:
+                low, high = found.ci_low, found.ci_high
+                half = None if low is None or high is None else (high - low) / 2
+                return found.limit, half
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,8 +438,9 @@ def reference_model(document: Any, name: str) -> ReferenceModel:
         )
     read = validate(_Document, document, name)
     try:
-        groups = [entry.distribution() for entry in read.curves]
-        groups += [entry.distribution() for entry in read.strata]
+        groups = (*read.curves, *read.strata)
+        for group in groups:
+            group.known_ends()
     except (ValueError, IndexError, OverflowError) as error:
         raise InputError(
             f"{name} is damaged: {type(error).__name__} in its groups.",
@@ -447,7 +448,7 @@ def reference_model(document: Any, name: str) -> ReferenceModel:
         ) from error
     names = ("name", "notice", "level", "sided", "ci_level", "healthy_rule", "conventions")
     facts = {field: getattr(read, field) for field in names}
-    return ReferenceModel(groups=tuple(groups), **facts)
+    return ReferenceModel(groups=groups, **facts)
 
 
 # ------------------------------------------------------------------ scoring
@@ -537,6 +538,8 @@ def score_participants(
             remarks.append("conditional limits")
         _score_rows(groups, values, participants.age_years, rows, z, note)
         note[rows[np.isfinite(z[rows])]] = "; ".join(remarks)
+        for row in rows[np.isfinite(z[rows]) & (np.abs(z[rows]) > FAR_Z)].tolist():
+            note[row] = "; ".join([FAR_NOTE, *remarks])
     beyond = np.isinf(z)
     z[beyond] = np.nan
     return Scores(z=z, centile=100 * special.ndtr(z), note=note, beyond=beyond)

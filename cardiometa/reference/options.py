@@ -47,7 +47,8 @@ class ReferenceOptions(Options):
 
     ``measures`` and ``by`` are None where the user named none: what is absent from the table is
     then left out with a warning, where naming it is an error. ``limits`` None is the default rule
-    (nonparametric, robust below 120 participants); a name is that method for every n ≥ ``min_n``.
+    (nonparametric; below 120 participants robust, or boxcox of skewed values); a name is that
+    method for every n ≥ ``min_n``.
     ``method`` None gives strata and, where there are ages, LMS curves. ``quick`` is for refits
     that only count participants. ``level`` and ``ci_level`` are percentages.
     """
@@ -70,8 +71,8 @@ class ReferenceOptions(Options):
     limits: Annotated[
         LimitsRule | None,
         Option(
-            help="How limits are estimated (default: nonparametric, robust below 120 participants; "
-            "with --method meta: log or parametric).",
+            help="How limits are estimated (default: nonparametric; below 120 participants robust, "
+            "boxcox if skewed; with --method meta: log or parametric).",
             group=_STRATA,
         ),
     ] = None

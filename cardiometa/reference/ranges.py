@@ -146,7 +146,7 @@ def _check_ages(
     """Refuse ages at which no curve has participants; raises TableError."""
     if options.at_ages is None or not _curve_methods(methods):
         return
-    if not any(row.age is not None for row in rows):
+    if not any(row.age is not None and row.limit is not None for row in rows):
         ages = ", ".join(f"{age:g}" for age in options.at_ages)
         raise TableError(
             f"--at-ages {ages}: no curve has participants observed at these ages.",

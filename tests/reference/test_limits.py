@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -10,6 +12,7 @@ from scipy import special
 
 from cardiometa.reference.options import LIMITS
 from cardiometa.reference.strata.limits import (
+    NOT_POSSIBLE,
     LimitRequest,
     default_rule,
     estimate_limits,
@@ -186,9 +189,9 @@ def test_interval_end_at_an_extreme_is_marked():
 
 
 def test_default_rule():
-    assert default_rule(120, (2.5, 97.5)) == "nonparametric"
-    assert default_rule(119, (2.5, 97.5)) == "robust"
-    assert default_rule(599, (0.5, 99.5)) == "robust"
+    assert default_rule(_sample(120), 120, (2.5, 97.5)) == "nonparametric"
+    assert default_rule(_sample(119), 119, (2.5, 97.5)) == "robust"
+    assert default_rule(_sample(599), 599, (0.5, 99.5)) == "robust"
     assert nonparametric_min_n(0.005) == 600
     assert nonparametric_min_n(0.025) == 120
 
@@ -217,3 +220,51 @@ def test_a_limit_below_zero_of_positive_people_is_marked(rule):
     assert "below-zero" not in (*middle.notes, *high.notes)
     shifted = estimate_limits(ordered - 10, rule, REQUEST)
     assert "below-zero" not in shifted[0].notes
+
+
+@pytest.mark.parametrize("n", [40, 70, 119])
+@pytest.mark.parametrize("power", [-1.0, 0.0, 0.3])
+def test_symmetry_decides_in_small_groups(n, power):
+    """Values that a power makes normal: robust limits leave far more than 2.5 % outside."""
+    rng, chosen, outside = np.random.default_rng(7), [], []
+    for _ in range(60):
+        values = np.sort(inverse_box_cox(rng.normal(0, 0.25, n), power)) * 100
+        chosen.append(default_rule(values, n, (2.5, 97.5)))
+        assert default_rule(values - 1e6, n, (2.5, 97.5)) == "robust"  # no power of negative values
+        assert default_rule(_sample(n), n, (2.5, 97.5)) == "robust"
+        high = estimate_limits(values, chosen[-1], REQUEST.point())[2].limit
+        truth = inverse_box_cox(np.array(0.25 * special.ndtri(0.975)), power) * 100
+        # A power that reaches no such value gives no limit.
+        outside += [] if high is None else [high / truth - 1]
+    assert np.mean([rule == "boxcox" for rule in chosen]) > 0.2
+    assert abs(np.median(outside)) < 0.05
+
+
+def test_an_outlier_of_symmetric_values_is_not_skewness():
+    values = np.sort(np.append(_sample(80), [9999.0, 5000.0]))
+    assert is_asymmetric(values)
+    assert default_rule(values, 82, (2.5, 97.5)) == "robust"
+
+
+@pytest.mark.parametrize("rule", ["robust", "parametric", "prediction"])
+@pytest.mark.parametrize(("low", "high", "given"), [(0, np.inf, 2), (0, 30, 1), (-1e3, 1e3, 3)])
+def test_a_limit_that_the_measure_cannot_have_is_withheld(rule, low, high, given):
+    ordered = np.sort(np.random.default_rng(3).lognormal(2, 0.9, 100))
+    plain = estimate_limits(ordered, rule, REQUEST)
+    found = estimate_limits(ordered, rule, replace(REQUEST, possible=(low, high)))
+    assert sum(f.limit is not None for f in found) == given
+    for before, now in zip(plain, found, strict=True):
+        if low < before.limit < high:
+            assert now.limit == before.limit
+            assert low <= now.ci_low <= now.limit <= now.ci_high <= high
+        else:
+            assert (now.limit, now.ci_low, now.ci_high) == (None, None, None)
+            assert NOT_POSSIBLE in now.notes
+
+
+def test_prediction_limits_are_of_t():
+    """Mean ± t·SD·√(1 + 1/n) by hand: 2, 4, 4, 4, 5, 5, 7, 9 has mean 5 and SD √(32/7)."""
+    ordered = np.array([2.0, 4, 4, 4, 5, 5, 7, 9])
+    low, middle, high = estimate_limits(ordered, "prediction", REQUEST)
+    half = 2.364624251592785 * np.sqrt(32 / 7) * np.sqrt(9 / 8)
+    assert (low.limit, middle.limit, high.limit) == pytest.approx((5 - half, 5, 5 + half))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -71,14 +72,24 @@ class Curve:
     """A distribution by age, between ``age_low`` and ``age_high``.
 
     ``functions`` in order: ``log_m, log_s, l``; ``mean, log_sd`` or ``mean, sd``; or a function
-    named by each centile (``2.5``).
+    named by each centile (``2.5``). ``observed``: the intervals of ages with participants, where
+    there are gaps between them.
     """
 
     family: FamilyName
     functions: Mapping[str, AgeFunction]
     age_low: float
     age_high: float
+    observed: tuple[tuple[float, float], ...] = ()
     tau: float = 0.0
+
+    def is_observed(self, ages: np.ndarray) -> np.ndarray:
+        """True for each age ``[n]`` inside the curve's ages and in no gap."""
+        found = np.zeros(len(ages), dtype=bool)
+        with np.errstate(invalid="ignore"):
+            for low, high in self.observed or ((self.age_low, self.age_high),):
+                found |= (ages >= low) & (ages <= high)
+        return found
 
     def parameters(self, ages: np.ndarray) -> np.ndarray:
         """The parameters, ``[functions, ages]``."""
@@ -237,7 +248,24 @@ def curve_document(curve: Curve) -> dict[str, Any]:
             entry["powers"] = list(f.powers)
         functions.append({**entry, "coefficients": list(f.coefficients)})
     ends = {"age_low": curve.age_low, "age_high": curve.age_high}
-    return {"family": curve.family, "functions": functions, **ends, "tau": curve.tau}
+    observed = [list(ages) for ages in curve.observed or (ends.values(),)]
+    return {
+        "family": curve.family,
+        "functions": functions,
+        **ends,
+        "observed_ages": observed,
+        "tau": curve.tau,
+    }
+
+
+def gaps_of(observed: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The ages between neighbouring intervals."""
+    return [(before[1], after[0]) for before, after in pairwise(observed)]
+
+
+def gap_text(low: float, high: float) -> str:
+    """For notes and warnings."""
+    return f"almost no participants between {low:g} and {high:g} years"
 
 
 # ------------------------------------------------------------------ fitted
@@ -285,9 +313,12 @@ class GroupCurves:
     edf: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class CurveLimits:
-    """Arrays ``[ages, centiles]``; ``repaired`` ``[ages]``: crossing centiles were put in order."""
+    """Arrays ``[ages, centiles]``, NaN in a gap.
+
+    ``repaired`` ``[ages]``: crossing centiles were put in order.
+    """
 
     limit: np.ndarray
     low: np.ndarray

@@ -37,6 +37,7 @@ from .curve import AgeFunction, Curve, FamilyName, FittedCurve, GroupCurves
 TrialPlan = Literal["none", "fixed", "random"]
 RANDOM_FROM = 5  # trials: fewer say nothing of how trials differ
 KEPT_RANDOM: Final = "random-kept"  # a refit without one trial of a model that had random effects
+GAP_YEARS = 5.0  # without a participant: nothing is said of these ages
 _EDGE = 3  # participants beyond each end of a curve, so that no end is one's own age
 
 
@@ -74,15 +75,31 @@ class CurveData:
 
     def age_range(self) -> tuple[float, float]:
         """Years between which at least three participants on each side support the curve."""
+        return _supported(np.sort(self.age))
+
+    def observed_ages(self) -> tuple[tuple[float, float], ...]:
+        """The age range in intervals, parted where nobody was observed over 5 years or more.
+
+        Rounded ages leave their own distance between neighbours. Each interval ends as
+        `age_range` does; those of too few participants are left out.
+        """
         ordered = np.sort(self.age)
-        edge = min(_EDGE, len(ordered)) - 1
-        return math.ceil(ordered[edge]), math.floor(ordered[len(ordered) - 1 - edge])
+        apart = np.diff(ordered)
+        usual = float(np.median(apart[apart > 0])) if (apart > 0).any() else 0.0
+        cuts = np.flatnonzero(apart >= GAP_YEARS + (usual if usual >= 1 else 0.0)) + 1
+        parts = [_supported(p) for p in np.split(ordered, cuts) if len(p) >= 2 * _EDGE]
+        return tuple((low, high) for low, high in parts if low <= high)
 
     def group(self, ethnicity: int, **more: Any) -> GroupCurves:
         """The curves of a group of these participants."""
         low, high = self.age_range()
         more |= {"n": self.n, "trials": self.trials, "age_low": low, "age_high": high}
         return GroupCurves(ethnicity=ethnicity, **more)
+
+
+def _supported(ordered: np.ndarray) -> tuple[float, float]:
+    edge = min(_EDGE, len(ordered)) - 1
+    return math.ceil(ordered[edge]), math.floor(ordered[len(ordered) - 1 - edge])
 
 
 def curve_data(participants: Participants, values: np.ndarray, sex: int) -> CurveData:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from ...cohort.plausibility import possible_values
 from ...errors import EstimationError
 from ...privacy.suppression import Count
 from ...records import ETHNICITIES, SEXES
@@ -32,11 +33,21 @@ from ..results import (
 )
 from ..select import ALL, NEEDS_POSITIVE, MeasureData
 from ..strata.checks import age_thirds, calibration_row
-from .curve import CurveLimits, FittedCurve, GroupCurves, curve_document, curve_limits
+from ..strata.limits import Limit, possible_limit
+from .curve import (
+    CurveLimits,
+    FittedCurve,
+    GroupCurves,
+    curve_document,
+    curve_limits,
+    gap_text,
+    gaps_of,
+)
 from .fit import KEPT_RANDOM, CurveData, curve_data, location_scale_curves
 from .per_group import separate_curves
 
 _EVERY = 5.0
+_ENDS = ("limit", "low", "high")
 REARRANGED = "rearranged"
 _FAMILIES: dict[str, Any] = {"lms": "lms", "gaussian": "normal"}
 _GROUPS = 10
@@ -158,8 +169,29 @@ def estimate_groups(
         )
     method = str(options.method)
     if method in _FAMILIES:
-        return location_scale_curves(_FAMILIES[method], data, groups, options)
-    return separate_curves(method, data, groups, options)
+        found = location_scale_curves(_FAMILIES[method], data, groups, options)
+    else:
+        found = separate_curves(method, data, groups, options)
+    return tuple(_observed(group, data, options) for group in found)
+
+
+def _observed(group: GroupCurves, data: CurveData, options: ReferenceOptions) -> GroupCurves:
+    """The curves with the gaps in the ages of their participants.
+
+    A group too small for limits of its own has those of all, whose age course it shares.
+    """
+    own = group.ethnicity >= 0 and group.n >= options.min_n
+    ages = (data.at(data.ethnicity == group.ethnicity) if own else data).observed_ages()
+    low, high = group.age_low, group.age_high
+    ages = tuple((max(a, low), min(b, high)) for a, b in ages if a <= high and b >= low)
+    if not ages:
+        return group
+    low, high = ages[0][0], ages[-1][1]
+    curves = tuple(
+        replace(fitted, curve=replace(fitted.curve, age_low=low, age_high=high, observed=ages))
+        for fitted in group.curves
+    )
+    return replace(group, curves=curves, age_low=low, age_high=high)
 
 
 def _empty(ethnicity: int, data: CurveData) -> GroupCurves:
@@ -173,29 +205,24 @@ def _empty(ethnicity: int, data: CurveData) -> GroupCurves:
 
 def _limit_rows(found: SexCurves) -> Iterator[ReferenceLimit]:
     """The rows of ``reference_ranges.csv``; one empty row per centile for a group without curve."""
-    options = found.options
+    options, possible = found.options, possible_values(found.measure)
     for group, n in zip(found.groups, found.counts, strict=True):
         bound = options.smallest_n
         for centile in () if group.curves else options.centiles:
-            few = {"notes": (f"n<{bound}",), "below_n": bound}
-            yield _row(found, group, n=n, kind="population", centile=centile, **few)
+            few = Limit(centile, None, notes=(f"n<{bound}",))
+            yield _row(found, group, few, n=n, kind="population", below_n=bound)
         for fitted in group.curves:
             ages = _ages_of(group, options)
             limits: Any = found.limits(fitted, ages) if len(ages) else None
-            for index, age in enumerate(ages):
+            for index, age in enumerate(ages.tolist()):
+                gap = next((g for g in gaps_of(fitted.curve.observed) if g[0] < age < g[1]), None)
                 for number, centile in enumerate(options.centiles):
-                    yield _row(
-                        found,
-                        group,
-                        n=n,
-                        kind=fitted.kind,
-                        age=float(age),
-                        centile=centile,
-                        limit=float(limits.limit[index, number]),
-                        ci_low=float(limits.low[index, number]),
-                        ci_high=float(limits.high[index, number]),
-                        notes=(REARRANGED,) if limits.repaired[index] else (),
-                    )
+                    values = {name: float(getattr(limits, name)[index, number]) for name in _ENDS}
+                    notes = (REARRANGED,) if limits.repaired[index] else ()
+                    shown = possible_limit(Limit(centile, *values.values(), notes=notes), possible)
+                    if gap:
+                        shown = Limit(centile, None, notes=(gap_text(*gap),))
+                    yield _row(found, group, shown, n=n, kind=fitted.kind, age=age)
 
 
 def _ages_of(group: GroupCurves, options: ReferenceOptions) -> np.ndarray:
@@ -220,10 +247,10 @@ def _is_pooled(group: GroupCurves, options: ReferenceOptions) -> bool:
     return group.n < options.min_n or alone
 
 
-def _row(found: SexCurves, group: GroupCurves, **values: Any) -> ReferenceLimit:
-    options, notes = found.options, values.pop("notes")
+def _row(found: SexCurves, group: GroupCurves, limit: Limit, **values: Any) -> ReferenceLimit:
+    options = found.options
     status: Status = "ok"
-    if values.get("limit") is None:
+    if limit.limit is None:
         status = "suppressed"
     elif _is_pooled(group, options):
         status = "pooled-thin"
@@ -233,17 +260,22 @@ def _row(found: SexCurves, group: GroupCurves, **values: Any) -> ReferenceLimit:
         UNLINKED: not group.linked,
         "single-trial": status == "pooled-thin" and group.trials == 1,
     }
-    empty = dict.fromkeys(("age_low", "age_high", "age", "limit", "ci_low", "ci_high"))
     return ReferenceLimit(
         **found.columns(),
         unit=found.unit,
         limits="",
         ethnicity=_ethnicity_name(group.ethnicity),
+        age_low=None,
+        age_high=None,
         n_trials=group.trials,
+        centile=limit.centile,
+        limit=limit.limit,
+        ci_low=limit.ci_low,
+        ci_high=limit.ci_high,
         ci_level=options.ci_level,
         status=status,
-        notes=(*notes, *(note for note, applies in more.items() if applies)),
-        **{**empty, **values},
+        notes=(*limit.notes, *(note for note, applies in more.items() if applies)),
+        **{"age": None, **values},
     )
 
 
@@ -255,6 +287,13 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
             if high <= low:
                 continue
             ages = np.linspace(low, high, int(2 * (high - low)) + 1)
+            limits = found.limits(fitted, ages)
+            least, most = possible_values(found.measure)
+            drawn = fitted.curve.is_observed(ages)[:, None] & (limits.limit > least)
+            drawn &= limits.limit < most
+            ends = (
+                np.where(drawn, part, np.nan) for part in (limits.limit, limits.low, limits.high)
+            )
             yield CurveLine(
                 **found.columns(),
                 unit=found.unit,
@@ -263,7 +302,7 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
                 thin=_is_pooled(group, found.options),
                 ages=ages,
                 centiles=found.options.centiles,
-                limits=found.limits(fitted, ages),
+                limits=CurveLimits(*ends, repaired=limits.repaired),
             )
 
 
@@ -272,6 +311,7 @@ def _models(found: SexCurves) -> Iterator[dict[str, Any]]:
     for group, n in zip(found.groups, found.counts, strict=True):
         for fitted in group.curves:
             ages, printed = _ages_of(group, found.options), None
+            ages = ages[fitted.curve.is_observed(ages)]
             if len(ages):
                 limits = found.limits(fitted, ages)
                 ends = {"ci_low": limits.low.tolist(), "ci_high": limits.high.tolist()}
@@ -297,9 +337,11 @@ def _warnings(found: SexCurves) -> Iterator[str]:
         yield f"{found.measure}: too few {who} for a curve."
         return
     low, high = overall.age_low, overall.age_high
+    who = {"male": " in men", "female": " in women"}.get(found.sex, "")
+    for gap in gaps_of(overall.curves[0].curve.observed):
+        yield f"{found.measure}: the curve has a gap{who}, {gap_text(*gap)}."
     outside = [f"{age:g}" for age in found.options.at_ages or () if not low <= age <= high]
     if outside:
-        who = {"male": " in men", "female": " in women"}.get(found.sex, "")
         yield (
             f"{found.measure}: no curve at {', '.join(outside)} years{who}, where (almost) no one "
             f"was observed; observed are {low:g} to {high:g}."

@@ -67,8 +67,9 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
     for trial, n in cell.trial_counts.items():
         rule, own = "", ()
         if n >= options.smallest_n:
-            rule = rule_for(n, options)
-            own = estimate_limits(cell.ordered[cell.trial == trial], rule, request)
+            mine = cell.ordered[cell.trial == trial]
+            rule = rule_for(mine, n, options)
+            own = estimate_limits(mine, rule, request)
             if cell.person is not None:
                 # A rank interval takes values for participants' own.
                 own = tuple(replace(found, ci_low=None, ci_high=None) for found in own)

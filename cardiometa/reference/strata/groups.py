@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ...cohort.plausibility import possible_values
 from ...privacy.suppression import Count, without_extremes
 from ...records import ETHNICITIES, SEXES
 from ...statistics.robust import MIN_N, dixon_extremes, horn_fences, tukey_fences
@@ -189,7 +190,7 @@ def fit_cell(
     """
     if cell.n < options.smallest_n:
         return FittedCell(cell=cell)
-    rule, request = rule_for(cell.n, options), request_for(measure, cell, options)
+    rule, request = rule_for(cell.ordered, cell.n, options), request_for(measure, cell, options)
     limits = estimate_limits(cell.ordered, rule, request)
     without = {
         trial: estimate_limits(cell.ordered[cell.trial != trial], rule, request.point())
@@ -200,9 +201,9 @@ def fit_cell(
     return FittedCell(cell=cell, rule=rule, limits=limits, printed=printed, without=without)
 
 
-def rule_for(n: int, options: ReferenceOptions) -> LimitsRule:
-    """The rule asked for by name, or the default one for so many participants."""
-    return options.limits or default_rule(n, options.outer_centiles)
+def rule_for(ordered: np.ndarray, n: int, options: ReferenceOptions) -> LimitsRule:
+    """The rule asked for by name, or the default one for these values of ``n`` participants."""
+    return options.limits or default_rule(ordered, n, options.outer_centiles)
 
 
 def request_for(measure: str, cell: Cell, options: ReferenceOptions) -> LimitRequest:
@@ -213,6 +214,7 @@ def request_for(measure: str, cell: Cell, options: ReferenceOptions) -> LimitReq
         bootstrap=options.bootstrap,
         seed=zlib.crc32(f"{options.seed}/{measure}/{cell.key.text()}".encode()),
         person=cell.person,
+        possible=possible_values(measure),
     )
 
 

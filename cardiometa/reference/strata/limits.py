@@ -19,13 +19,16 @@ from scipy import special
 from ...statistics.lms import box_cox, box_cox_power, inverse_box_cox, lms_centile
 from ...statistics.location_scale import LmsDistribution
 from ...statistics.order_statistics import interpolated_quantile, rank_interval, rounded_rank
-from ...statistics.robust import resampled_fits, robust_fit
+from ...statistics.robust import resampled_fits, robust_fit, tukey_fences
 from ..options import NONPARAMETRIC_MIN_N, LimitsRule
 
 BY_PARTICIPANT = "resampled-by-person"
+NOT_POSSIBLE = "outside the possible values of the measure"
 # Skewness that makes a symmetric method doubtful: real (1 % level) and not trifling.
 _SKEW_Z = 2.576
 _SKEW_LEAST = 0.3
+# Box-Cox limits of symmetric values cost little, robust ones of skewed values are wrong: 5 %.
+_CHOICE_Z = 1.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,8 @@ class LimitRequest:
     """What to estimate: centiles in percent, the CI's level as a fraction, the bootstrap.
 
     ``person`` ``[n]`` numbers the participants behind the sorted values where one may have several;
-    ``of_ranks``: the rule gives participants' own values.
+    ``of_ranks``: the rule gives participants' own values; ``possible``: the open interval of values
+    that the measure can have.
     """
 
     centiles: tuple[float, ...]
@@ -42,6 +46,7 @@ class LimitRequest:
     seed: int = 1
     person: np.ndarray | None = None
     of_ranks: bool = False
+    possible: tuple[float, float] = (-math.inf, math.inf)
 
     def point(self) -> LimitRequest:
         """The same without a bootstrap: for limits that are printed without an interval."""
@@ -66,14 +71,20 @@ class Limit:
     notes: tuple[str, ...] = ()
 
 
-def default_rule(n: int, centiles: Sequence[float]) -> LimitsRule:
-    """Nonparametric with 120 participants (or a tail of three, if that is more), else robust.
+def default_rule(ordered: np.ndarray, n: int, centiles: Sequence[float]) -> LimitsRule:
+    """The rule for sorted values of ``n`` participants.
 
-    EP28-A3c asks for 120 at the 2.5th centile, whose rank is then 3; centiles further out need
-    more for the same rank.
+    Nonparametric with 120 participants (or a tail of three, if that is more): EP28-A3c asks for 120
+    at the 2.5th centile, whose rank is then 3; centiles further out need more for the same rank.
+    Else robust, which needs symmetric values; boxcox where they are skewed (and positive).
     """
     tail = min(min(c, 100 - c) for c in centiles) / 100
-    return "nonparametric" if n >= nonparametric_min_n(tail) else "robust"
+    if n >= nonparametric_min_n(tail):
+        return "nonparametric"
+    # Values beyond the fences are the robust method's business and no skewness.
+    low, high = tukey_fences(ordered)
+    inside = ordered[(ordered >= low) & (ordered <= high)]
+    return "boxcox" if ordered[0] > 0 and is_asymmetric(inside, _CHOICE_Z) else "robust"
 
 
 def nonparametric_min_n(tail: float) -> int:
@@ -90,8 +101,27 @@ def estimate_limits(
     """
     if request.person is not None:
         ranks = replace(request, of_ranks=rule.startswith("nonparametric"))
-        return _resampled_by_participant(_ESTIMATORS[rule], ordered, request.person, ranks)
-    return _ESTIMATORS[rule](ordered, request)
+        found = _resampled_by_participant(_ESTIMATORS[rule], ordered, request.person, ranks)
+    else:
+        found = _ESTIMATORS[rule](ordered, request)
+    positive = bool(ordered[0] > 0)
+    return tuple(possible_limit(limit, request.possible, positive=positive) for limit in found)
+
+
+def possible_limit(limit: Limit, possible: tuple[float, float], *, positive: bool = False) -> Limit:
+    """The limit, withheld where the measure cannot be so small or large.
+
+    An end of its interval beyond what is possible is moved there. A limit below 0 of values that
+    are all ``positive`` is marked where nothing is known of the measure.
+    """
+    low, high = possible
+    if positive and limit.limit is not None and low < limit.limit < 0:
+        limit = replace(limit, notes=(*limit.notes, "below-zero"))
+    if limit.limit is None or low < limit.limit < high:
+        ends = (limit.ci_low, limit.ci_high)
+        ends = tuple(None if e is None else min(max(e, low), high) for e in ends)
+        return replace(limit, ci_low=ends[0], ci_high=ends[1])
+    return Limit(limit.centile, None, notes=(*limit.notes, NOT_POSSIBLE))
 
 
 # ------------------------------------------------------------------ by rank
@@ -149,8 +179,7 @@ def _normal(
     for factor, centile in zip(factors.tolist(), request.centiles, strict=True):
         limit = mean + factor * sd
         half = z_ci * sd * math.sqrt(1 / n + factor**2 / (2 * n))
-        more = (*notes, *_impossible(limit, ordered))
-        found.append(Limit(centile, limit, limit - half, limit + half, notes=more))
+        found.append(Limit(centile, limit, limit - half, limit + half, notes=notes))
     return tuple(found)
 
 
@@ -202,13 +231,8 @@ def _boxcox(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     return tuple(found)
 
 
-def _impossible(limit: float, ordered: np.ndarray) -> tuple[str, ...]:
-    """A note where a symmetric method puts a limit below 0 though every value is above it."""
-    return ("below-zero",) if limit < 0 < ordered[0] else ()
-
-
-def is_asymmetric(ordered: np.ndarray) -> bool:
-    """True where the sample skewness is beyond 0.3 and differs from 0 at the 1 % level.
+def is_asymmetric(ordered: np.ndarray, z: float = _SKEW_Z) -> bool:
+    """True where the sample skewness is beyond 0.3 and differs from 0 (at the 1 % level).
 
     SE of the skewness G1 for normal data: √(6n(n-1)/((n-2)(n+1)(n+3))).
     """
@@ -219,7 +243,7 @@ def is_asymmetric(ordered: np.ndarray) -> bool:
     g1 = float(np.mean(((ordered - ordered.mean()) / sd) ** 3))
     skewness = g1 * math.sqrt(n * (n - 1)) / (n - 2)
     error = math.sqrt(6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3)))
-    return abs(skewness) > max(_SKEW_LEAST, _SKEW_Z * error)
+    return abs(skewness) > max(_SKEW_LEAST, z * error)
 
 
 # ------------------------------------------------------------------ robust
@@ -239,9 +263,7 @@ def _robust(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     found = []
     for index, centile in enumerate(request.centiles):
         limit = float(fit.centre[0] + factors[index] * fit.spread[0])
-        more = (*notes, *_impossible(limit, ordered))
-        if ends is None:
-            more = (*more, "no-bootstrap-interval")
+        more = notes if ends is not None else (*notes, "no-bootstrap-interval")
         low, high = (None, None) if ends is None else (float(e) for e in ends[:, index])
         found.append(Limit(centile, limit, low, high, notes=more))
     return tuple(found)
