@@ -29,7 +29,6 @@ from .select import (
     Participants,
     check_conventions,
     check_positive,
-    check_values,
     read_conventions,
     select_participants,
     value_counts,
@@ -188,7 +187,6 @@ def _measures(
     usable = [name for name in dict.fromkeys(wanted) if name not in empty]
     if not usable:
         raise TableError("No measure has a single value among the participants selected.")
-    check_values(participants, usable)
     check_positive(participants, usable, methods, options)
     good, warnings = check_conventions(participants, usable, by_name=options.measures is not None)
     gone = tuple(f"{name} is left out: no one has a value." for name in empty)

@@ -1,8 +1,8 @@
 """Which rows of a table the ranges are made of: one per participant, every other with its reason.
 
 Rows in = participants kept + excluded rows; each measure then leaves out the participants without
-its value. Refused before anything else: values that no heart has, values that a method cannot take,
-and facts that move a measure and must not be mixed in one range (conventions).
+its value. Refused before anything else: values that a method cannot take, and facts that move a
+measure and must not be mixed in one range (conventions).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import pandas as pd
 from ..cohort.recode import LARGEST, rows_text
 from ..errors import Problem, TableError
 from ..measurement.indexing import derived_measure, derived_values
-from ..measurement.measures import definition
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, SeriousWarning
 from .options import Factor, Method, ReferenceOptions
 
@@ -31,10 +30,6 @@ _ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")
 _BSA = "bsa_formula"
 CONVENTIONS = (*_ALWAYS, "reported_papillary", _BSA)
 SCANNERS = ("vendor", "field_strength_t")
-# A volume or mass below it is one in litres or kilograms.
-_LITRES = {"mL": 2.0, "mL/m2": 1.0, "g": 2.0, "g/m2": 1.0}
-_NEVER_NEGATIVE = (*_LITRES, "%", "bpm", "L/min", "L/min/m2", "m2", "cm", "kg")
-_FEW = 3
 _MOST_NAMED = 200
 _FEW_PHASES = "very-few-phases"  # the flag of `imaging` that is not for reference ranges
 Stage = Literal["scan", "participant"]
@@ -421,69 +416,6 @@ def _chosen_rows(keys: Keys, visit_day: np.ndarray, rank: np.ndarray) -> np.ndar
 
 
 # ------------------------------------------------------------------ values
-
-
-def check_values(participants: Participants, measures: Sequence[str]) -> None:
-    """Refuse negative values and those in litres or kilograms; raises TableError with all of them.
-
-    Of the measures known by name: a column of the user's own may contain anything.
-    """
-    negative = [p for measure in measures for p in _negative(participants, measure)]
-    if negative:
-        raise TableError(
-            "A measure has negative values.",
-            hint="Correct them, or leave them blank: an unknown value is left out and counted.",
-            problems=negative,
-        )
-    litres = [p for measure in measures for p in _litres(participants, measure)]
-    if litres:
-        raise TableError(
-            "The unit of a measure is wrong.",
-            hint="Give volumes in mL and masses in g, or map the unit in [columns] of --config.",
-            problems=litres,
-        )
-
-
-def _negative(participants: Participants, measure: str) -> Iterator[Problem]:
-    unit = definition(measure).unit
-    if unit not in _NEVER_NEGATIVE:
-        return
-    values, keys = participants.values(measure), participants.keys
-    for row in np.flatnonzero(values < 0)[:_MOST_NAMED].tolist():
-        names = (keys.trial[row], keys.participant[row], keys.visit[row])
-        yield Problem(
-            where=f"{measure}, {'/'.join(name for name in names if name)}",
-            what=f"{values[row]:g} {unit}",
-            why="It cannot be below 0.",
-        )
-
-
-def _litres(participants: Participants, measure: str) -> Iterator[Problem]:
-    """A trial's values in litres or kilograms: half of them, or some that 1,000 times would fit.
-
-    No trial of adults has a median LV or RV volume of 2 mL or a mass of 2 g.
-    """
-    unit = definition(measure).unit
-    least = _LITRES.get(unit)
-    if least is None:
-        return
-    values = participants.values(measure)
-    for number, trial in enumerate(participants.trials):
-        mine = values[(participants.trial == number) & np.isfinite(values) & (values != 0)]
-        if len(mine) < _FEW:
-            continue
-        small, rest = mine[mine < least], mine[mine >= least]
-        many = bool(np.median(mine) < least)
-        fit = 0
-        if len(rest) and not many:
-            low, high = np.quantile(rest, [0.01, 0.99])
-            fit = int(np.sum((1000 * small >= low) & (1000 * small <= high)))
-        if many or fit >= _FEW:
-            yield Problem(
-                where=f"{measure}, trial {trial}",
-                what=f"{'half of the' if many else fit} values are below {least:g} {unit}",
-                why="They look like litres or kilograms.",
-            )
 
 
 def check_positive(
