@@ -30,7 +30,7 @@ from ..manifest import (
     run_block,
 )
 from ..measurement.indexing import derived_measure
-from ..measurement.measures import MEASURES
+from ..measurement.measures import INDEX_OF, MEASURES
 from ..privacy.suppression import suppress_account
 from ..records import Exclusion
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
@@ -47,7 +47,7 @@ from ..reference.results import (
     ReferenceRanges,
     TrialLimit,
 )
-from ..reference.select import with_derived
+from ..reference.select import with_derived, with_healthy
 from ..reports.figures.reference import curve_figure, limits_figure, meta_headlines
 from ..reports.pages.reference import (
     TABLE_CSV,
@@ -124,6 +124,7 @@ def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptio
     own = tuple(name for name in measures if name not in known and not derived_measure(name))
     # Sizes make the indices; a table of absolute measures alone has no use for them.
     indexed = {d.of for name in measures if (d := derived_measure(name))}
+    indexed |= {INDEX_OF[name] for name in measures if name in INDEX_OF}
     sizes = ("height_cm", "weight_kg", "bsa_m2")
     if not (options.measures is None or indexed or any("_m2" in name for name in measures)):
         sizes = ()
@@ -145,7 +146,8 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
             rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
             return summary_ranges(rows, chosen, name=path.stem, sha256=sha256)
     columns = rows_options(chosen, request.table_options)
-    table = with_derived(read_analysis_table(path, columns), chosen.measures)
+    table = with_healthy(read_analysis_table(path, columns), chosen.healthy_rule)
+    table = with_derived(table, chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=_stated_rules(path))
     return reference_ranges(table, chosen)

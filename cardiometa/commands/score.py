@@ -18,7 +18,9 @@ from ..files import check_csv, csv_text, read_json, write_text
 from ..manifest import RESEARCH_USE
 from ..measurement.indexing import derived_measure
 from ..measurement.measures import MEASURES
+from ..records import SeriousWarning
 from ..reference.model import (
+    FAR_Z,
     NewParticipants,
     ReferenceModel,
     Scores,
@@ -81,10 +83,12 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
     model = reference_model(read_json(request.reference), request.reference.name)
     file = request.table / MEASUREMENTS_NAME if request.table.is_dir() else request.table
     raw = read_any_table(file)
-    measures = _measures(model, raw, request)
+    columns = {str(name) for name in raw.columns} | set(request.table_options.columns)
     known = {definition.name for definition in MEASURES}
-    numeric = tuple(m for m in measures if m not in known and not derived_measure(m))
+    numeric = tuple(m for m in model.measures if m in columns - known and not derived_measure(m))
     table = read_analysis_table(request.table, replace(request.table_options, numeric=numeric))
+    table = with_derived(table, None)
+    measures = _measures(model, columns | {str(name) for name in table.rows}, request)
     table = with_derived(table, measures)
     frame = table.rows
     participants = NewParticipants.of(frame)
@@ -102,14 +106,26 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
         scored={measure: scores.scored for measure, scores in found.items()},
         reasons=reasons,
         notice=model.notice,
-        warnings=(*table.warnings, *([warning] if unstated else [])),
+        warnings=(
+            *table.notices,
+            *table.warnings,
+            *_far_values(found),
+            *([warning] if unstated else []),
+        ),
     )
 
 
-def _measures(model: ReferenceModel, raw: pd.DataFrame, request: ScoreRequest) -> tuple[str, ...]:
-    """The measures of the reference that the table has, harmonised names of --config included."""
-    mapped = request.table_options.columns
-    columns = {str(c) for c in raw.columns} | set(mapped)
+def _far_values(found: Mapping[str, Scores]) -> list[SeriousWarning]:
+    counts = {m: int(np.sum(np.abs(s.z) > FAR_Z)) for m, s in found.items()}
+    return [
+        SeriousWarning(f"{measure}: {count} rows have |z| > {FAR_Z:g}: check value and unit.")
+        for measure, count in counts.items()
+        if count
+    ]
+
+
+def _measures(model: ReferenceModel, columns: set[str], request: ScoreRequest) -> tuple[str, ...]:
+    """The measures of the reference that the table has, as it stands or harmonised."""
     # An index by body size is made from its measure.
     columns |= {m for m in model.measures if (d := derived_measure(m)) and d.of in columns}
     wanted = request.measures or tuple(m for m in model.measures if m in columns)

@@ -37,7 +37,7 @@ SAMPLING_ERROR = "sampling error within these trials"
 STRATA = "strata"
 NO_VALUE = "no value"
 NO_LIMITS = "no limits for this group"
-# Nobody of a million is so far out: a value in another unit, or of a heart unlike the reference's.
+# Hardly one of a million is so far out: another unit, or a heart unlike the reference's.
 FAR_Z = 5.0
 FAR_NOTE = f"|z| > {FAR_Z:g}: check the value and its unit"
 

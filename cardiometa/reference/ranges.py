@@ -20,7 +20,15 @@ from .curves.measure import curve_limits_alone, curve_tables
 from .meta import META, participants_meta
 from .model import SAMPLING_ERROR, STRATA, stratum_model
 from .options import NONPARAMETRIC_MIN_N, Method, ReferenceOptions
-from .results import Account, Allometry, Outlier, ReferenceLimit, ReferenceRanges, Status
+from .results import (
+    EXTREME_KEPT,
+    Account,
+    Allometry,
+    Outlier,
+    ReferenceLimit,
+    ReferenceRanges,
+    Status,
+)
 from .select import (
     ALL,
     CONVENTIONS,
@@ -49,6 +57,11 @@ from .strata.limits import participant_means
 
 # A CI wider than this share of the reference interval is a common reason for a larger sample.
 _WIDE_CI = 0.2
+_FAR_OUT = 3.0  # interquartile ranges beyond the quartiles: hardly one of 400,000 normal values
+_EXTREME_KEPT = (
+    "{}: values far from all others are kept in limits, curves and contrasts (--internal lists "
+    "them, --outliers tukey leaves them out)."
+)
 SIZES = ("height", "bsa_mosteller", "bsa_dubois", "weight")
 _ABSOLUTE = ("_ml", "_g")
 
@@ -71,7 +84,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     groups = strata(participants, options.age_bands)
     found: dict[str, list[Any]] = {
         "exclusions": list(participants.exclusions),
-        "warnings": [*table.warnings, *participants.warnings, *warnings],
+        "warnings": [*table.notices, *table.warnings, *participants.warnings, *warnings],
     }
     failures: list[EstimationError | None] = []
     for measure in measures:
@@ -270,6 +283,7 @@ def _measure_tables(
         "exclusions": gone,
         "accounts": [_account(data, far, gone)],
         "strata_models": [model for model in models if model is not None],
+        "warnings": [_EXTREME_KEPT.format(measure)] if len(data.extreme) else [],
     }
     if META in methods:
         yield participants_meta(data, found)
@@ -294,7 +308,8 @@ def _without_outliers(
     pooled = [cell for cell in found if cell.key.ethnicity == ALL]
     far = np.sort(np.concatenate([none, *(outlying(cell) for cell in pooled)]))
     if rule == "list":
-        return data, found, far, none
+        extreme = np.concatenate([none, *(outlying(cell, _FAR_OUT) for cell in pooled)])
+        return replace(data, extreme=extreme), found, far, none
     values = data.values.copy()
     values[far] = np.nan
     return replace(data, values=values), cells(data.participants, groups, values), far, far
@@ -352,6 +367,7 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
         small = cell.n < NONPARAMETRIC_MIN_N or f.rule != (options.limits or "nonparametric")
         single = cell.n_trials == 1
         first = [f"n<{below_n}"] if below_n else [LIMITS_WITHHELD] if f.withheld else []
+        extreme = bool(np.isin(cell.members, data.extreme).any())
         low = next((x.limit for x in f.printed if x.centile < 50), None)
         high = next((x.limit for x in f.printed if x.centile > 50), None)
         width = None if low is None or high is None else high - low
@@ -370,6 +386,7 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
                     notes += ["ci-wide"] if wide else []
                 if limit.ci_low is not None and cell.n_trials > 1:
                     notes.append(SAMPLING_ERROR)
+                notes += [EXTREME_KEPT] if extreme else []
             yield ReferenceLimit(
                 measure=data.measure,
                 unit=data.unit,

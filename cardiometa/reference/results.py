@@ -23,6 +23,7 @@ Status = Literal["ok", "small-n", "pooled-thin", "single-trial", "suppressed"]
 NO_SHARED_TRIAL = "no trial has both groups"
 MAY_BE_TRIALS = f"{NO_SHARED_TRIAL}: the difference may be the trials'"
 UNLINKED = "level-of-all: no trial has this group and another"
+EXTREME_KEPT = "outliers-kept"  # values far from all others are among those of the row
 LEAST_PARTICIPANTS = 10  # of a trial in --method meta: with fewer its variance says nothing
 CONSTANT_TRIAL = "a trial without spread left out"
 TINY_TRIALS = f"trials of fewer than {LEAST_PARTICIPANTS} left out"

@@ -11,14 +11,21 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from ..cohort.recode import LARGEST, rows_text
 from ..errors import Problem, TableError
-from ..measurement.indexing import derived_measure, derived_values
+from ..measurement.indexing import (
+    DEFAULT_FORMULA,
+    FORMULAS,
+    body_sizes,
+    derived_measure,
+    derived_values,
+)
+from ..measurement.measures import INDEX_OF, MEASURES
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, SeriousWarning
 from .options import Factor, Method, ReferenceOptions
 
@@ -32,6 +39,7 @@ CONVENTIONS = (*_ALWAYS, "reported_papillary", _BSA)
 SCANNERS = ("vendor", "field_strength_t")
 _MOST_NAMED = 200
 _FEW_PHASES = "very-few-phases"  # the flag of `imaging` that is not for reference ranges
+_HEALTHY = ("false", "true")
 Stage = Literal["scan", "participant"]
 
 
@@ -105,13 +113,17 @@ class Participants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureData:
-    """One measure: ``values`` ``[participants]``, NaN where missing or left out."""
+    """One measure: ``values`` ``[participants]``, NaN where missing or left out.
+
+    ``extreme`` numbers the participants whose values are far from all others and kept in.
+    """
 
     measure: str
     unit: str
     participants: Participants
     values: np.ndarray
     options: ReferenceOptions
+    extreme: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(slots=True)
@@ -153,7 +165,7 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
         "visit_day": _numbers(frame, "visit_day"),
         "status": _texts(frame, "status"),
         "flags": _texts(frame, "flags"),
-        "healthy": _coded(frame, "healthy", ("false", "true"), lower=True),
+        "healthy": _coded(frame, "healthy", _HEALTHY, lower=True),
         "sex": _coded(frame, "sex", SEXES),
         "ethnicity": _coded(frame, "ethnicity", ETHNICITIES),
         "age_years": _numbers(frame, "age_years"),
@@ -235,10 +247,13 @@ def _coded(
 
 
 def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable:
-    """The table with a column for each measure among ``names`` divided by a power of body size.
+    """The table with the measures among ``names`` (None: all) that body size makes of others.
 
-    TableError where the measure or the body size that it needs is not in the table.
+    Body surface area and the measures divided by it where the table has none, which a notice says;
+    those divided by a power of body size where they are named. TableError where the measure or the
+    body size that a named one needs is not in the table.
     """
+    table = _with_indices(table, names)
     columns, problems = {}, []
     for name in names or ():
         measure = derived_measure(name)
@@ -254,6 +269,45 @@ def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable
     if problems:
         raise TableError("An index needs a column that the table does not have.", problems=problems)
     return replace(table, rows=table.rows.assign(**columns)) if columns else table
+
+
+def _with_indices(table: CohortTable, names: Sequence[str] | None) -> CohortTable:
+    rows, notices = table.rows, []
+
+    def has(name: str) -> bool:
+        return bool(np.isfinite(_numbers(rows, name)).any())
+
+    lacking = [
+        m for m, of in INDEX_OF.items() if (names is None or m in names) and has(of) and not has(m)
+    ]
+    columns: dict[str, Any] = {}
+    bsa = _numbers(rows, "bsa_m2")
+    if lacking and not has("bsa_m2"):
+        stated = {*_texts(rows, "bsa_formula")} & {*FORMULAS}
+        formula = stated.pop() if len(stated) == 1 else DEFAULT_FORMULA
+        height, weight = (_numbers(rows, name) for name in ("height_cm", "weight_kg"))
+        bsa = body_sizes(f"bsa_{formula}", height, weight)
+        columns = {"bsa_m2": bsa, "bsa_formula": np.where(np.isfinite(bsa), formula, None)}
+        notices.append(f"BSA was computed from height and weight (formula: {formula}).")
+    if not lacking or not np.isfinite(bsa).any():
+        return table
+    columns |= {name: _numbers(rows, INDEX_OF[name]) / bsa for name in lacking}
+    notices.append(f"Computed from volume or mass and BSA: {', '.join(lacking)}.")
+    found = {*table.measures, *lacking}
+    return replace(
+        table,
+        rows=rows.assign(**columns),
+        measures=tuple(m.name for m in MEASURES if m.name in found),
+        notices=(*table.notices, *notices),
+    )
+
+
+def with_healthy(table: CohortTable, rule: str) -> CohortTable:
+    """The table with every row declared healthy by ``rule``, where no row says who is."""
+    if not rule or (_coded(table.rows, "healthy", _HEALTHY, lower=True) >= 0).any():
+        return table
+    notice = f"All {len(table.rows)} rows are taken as healthy (--healthy-rule): {rule}"
+    return replace(table, rows=table.rows.assign(healthy=True), notices=(*table.notices, notice))
 
 
 # ------------------------------------------------------------------ who is not used
@@ -298,8 +352,8 @@ def _drop_not_healthy(kept: RowFilter) -> None:
             "No row says whether its participant is healthy (column healthy).",
             hint=(
                 "A reference interval needs a healthy population. Map a column to `healthy` in "
-                "[columns], or use --all for the distribution of all participants, which is titled "
-                "so."
+                "[columns]; if all rows are healthy, say by which rule: --healthy-rule TEXT; or "
+                "use --all for the distribution of all participants, which is titled so."
             ),
         )
     unknown = kept["healthy"] < 0

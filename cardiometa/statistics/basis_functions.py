@@ -226,10 +226,13 @@ def choose_powers(
     alpha: float = _ALPHA,
     degree: int = 2,
 ) -> Choice:
-    """The closed test: nothing, a line, one power or two, each against the best of two (or one).
+    """The closed test: nothing, a line, one power or two, each against the best of two.
 
+    With ``degree`` 1 upwards instead: a line against nothing, the best power against the line, so
+    that a power is chosen only where a line is needed and does not do.
     ``others`` ``[n, r]`` are columns of every model (an intercept, trials). Deviances are those of
-    a normal law; differences are judged by chi² with a degree for each power and coefficient.
+    a normal distribution; differences are judged by chi² with a degree for each power and
+    coefficient.
     """
     w = np.ones(len(y)) if weights is None else weights
     tried = [()] + [
@@ -242,18 +245,16 @@ def choose_powers(
         size: min((p for p in tried if len(p) == size), key=lambda p: found[p])
         for size in range(1, degree + 1)
     }
-    top = best[degree]
-
-    def enough(smaller: tuple[float, ...], df: int) -> bool:
-        return bool(special.chdtrc(df, max(found[smaller] - found[top], 0.0)) > alpha)
-
-    if enough((), 2 * degree):
-        return Choice(powers=(), deviances=found)
-    if enough((1.0,), 2 * degree - 1):
-        return Choice(powers=(1.0,), deviances=found)
-    if degree == 2 and enough(best[1], 2):
-        return Choice(powers=best[1], deviances=found)
-    return Choice(powers=top, deviances=found)
+    # The smaller polynomial, which is kept if p > alpha, the larger, their degrees of freedom.
+    none: tuple[float, ...] = ()
+    line, one, two = (1.0,), best[1], best[degree]
+    order = [(none, line, 1), (line, one, 1)]
+    if degree == 2:
+        order = [(none, two, 4), (line, two, 3), (one, two, 2)]
+    for smaller, larger, df in order:
+        if special.chdtrc(df, max(found[smaller] - found[larger], 0.0)) > alpha:
+            return Choice(powers=smaller, deviances=found)
+    return Choice(powers=two, deviances=found)
 
 
 def choice_weights(deviances: Mapping[tuple[float, ...], float]) -> dict[tuple[float, ...], float]:

@@ -110,11 +110,14 @@ _POWERS = (-2.0, 3.0)
 _POWER_FROM = 2000
 
 
-def tukey_fences(ordered: np.ndarray) -> tuple[float, float]:
-    """The fences of sorted values ``[n]`` on their own scale; (-inf, inf) for fewer than 20."""
+def tukey_fences(ordered: np.ndarray, reach: float = 1.5) -> tuple[float, float]:
+    """The fences of sorted values ``[n]`` on their own scale; (-inf, inf) for fewer than 20.
+
+    ``reach`` in interquartile ranges; values beyond 3 are Tukey's "far out".
+    """
     if len(ordered) < MIN_N:
         return -math.inf, math.inf
-    return _fences(ordered, symmetry_power(ordered))
+    return _fences(ordered, symmetry_power(ordered), reach)
 
 
 def horn_fences(ordered: np.ndarray) -> tuple[float, float]:
@@ -149,10 +152,10 @@ def symmetry_power(ordered: np.ndarray) -> float:
     return float(optimize.brentq(imbalance, *_POWERS, xtol=1e-12))
 
 
-def _fences(ordered: np.ndarray, power: float) -> tuple[float, float]:
+def _fences(ordered: np.ndarray, power: float, iqrs: float = 1.5) -> tuple[float, float]:
     """Tukey's fences after a power, on the values' own scale."""
     q1, q3 = (_transformed(interpolated_quantile(ordered, p), power) for p in (0.25, 0.75))
-    reach = 1.5 * (q3 - q1)
+    reach = iqrs * (q3 - q1)
 
     def back(value: float) -> float:
         if power == 1.0:  # also of values that are not positive

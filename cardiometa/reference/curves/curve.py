@@ -325,6 +325,10 @@ class CurveLimits:
     high: np.ndarray
     repaired: np.ndarray
 
+    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The limits and both ends of their intervals."""
+        return self.limit, self.low, self.high
+
 
 def curve_limits(
     fitted: FittedCurve, ages: np.ndarray, centiles: Sequence[float], ci_level: float

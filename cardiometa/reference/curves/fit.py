@@ -78,7 +78,7 @@ class CurveData:
         return _supported(np.sort(self.age))
 
     def observed_ages(self) -> tuple[tuple[float, float], ...]:
-        """The age range in intervals, parted where nobody was observed over 5 years or more.
+        """The age range in intervals, parted where 5 years or more have no participant.
 
         Rounded ages leave their own distance between neighbours. Each interval ends as
         `age_range` does; those of too few participants are left out.

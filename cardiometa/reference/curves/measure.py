@@ -47,7 +47,6 @@ from .fit import KEPT_RANDOM, CurveData, curve_data, location_scale_curves
 from .per_group import separate_curves
 
 _EVERY = 5.0
-_ENDS = ("limit", "low", "high")
 REARRANGED = "rearranged"
 _FAMILIES: dict[str, Any] = {"lms": "lms", "gaussian": "normal"}
 _GROUPS = 10
@@ -217,9 +216,9 @@ def _limit_rows(found: SexCurves) -> Iterator[ReferenceLimit]:
             for index, age in enumerate(ages.tolist()):
                 gap = next((g for g in gaps_of(fitted.curve.observed) if g[0] < age < g[1]), None)
                 for number, centile in enumerate(options.centiles):
-                    values = {name: float(getattr(limits, name)[index, number]) for name in _ENDS}
+                    limit, low, high = (float(part[index, number]) for part in limits.parts())
                     notes = (REARRANGED,) if limits.repaired[index] else ()
-                    shown = possible_limit(Limit(centile, *values.values(), notes=notes), possible)
+                    shown = possible_limit(Limit(centile, limit, low, high, notes=notes), possible)
                     if gap:
                         shown = Limit(centile, None, notes=(gap_text(*gap),))
                     yield _row(found, group, shown, n=n, kind=fitted.kind, age=age)
@@ -291,9 +290,7 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
             least, most = possible_values(found.measure)
             drawn = fitted.curve.is_observed(ages)[:, None] & (limits.limit > least)
             drawn &= limits.limit < most
-            ends = (
-                np.where(drawn, part, np.nan) for part in (limits.limit, limits.low, limits.high)
-            )
+            shown = [np.where(drawn, part, np.nan) for part in limits.parts()]
             yield CurveLine(
                 **found.columns(),
                 unit=found.unit,
@@ -302,7 +299,7 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
                 thin=_is_pooled(group, found.options),
                 ages=ages,
                 centiles=found.options.centiles,
-                limits=CurveLimits(*ends, repaired=limits.repaired),
+                limits=CurveLimits(shown[0], shown[1], shown[2], limits.repaired),
             )
 
 

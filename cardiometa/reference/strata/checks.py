@@ -33,6 +33,7 @@ from ...records import ETHNICITIES, SEXES
 from ...statistics.order_statistics import interpolated_quantile
 from ..options import NONPARAMETRIC_MIN_N, Factor, Method, ReferenceOptions
 from ..results import (
+    EXTREME_KEPT,
     MAY_BE_TRIALS,
     NO_SHARED_TRIAL,
     Calibration,
@@ -61,11 +62,12 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
     cell, options = fitted.cell, data.options
     if fitted.rule is None:
         return iter(())
+    shown: Callable[[Sequence[Limit]], tuple[Limit, ...]]
     shown = tuple if options.internal else without_extremes
     request = request_for(data.measure, cell, options).point()
     trials = []
     for trial, n in cell.trial_counts.items():
-        rule, own = "", ()
+        rule, own = "", tuple[Limit, ...]()
         if n >= options.smallest_n:
             mine = cell.ordered[cell.trial == trial]
             rule = rule_for(mine, n, options)
@@ -344,20 +346,24 @@ def _three_ways(
     sizes, count = np.bincount(trial), np.bincount(trial, group)
     has_both, met = (count > 0) & (count < sizes), int(np.sum(sizes > 0))
     columns = {**columns, "adjusted_for": "age" if has_age else ""}
+    kept = (EXTREME_KEPT,) if np.isin(rows, data.extreme).any() else ()
     inside = has_both[trial]
     if inside.all():
         inside = slice(None)  # no copy
     age_inside = None if age is None else age[inside]
     found = within_trial_difference(y[inside], group[inside], age_inside, trial[inside])
-    columns["source"] = "within-trial"
+    columns |= {"source": "within-trial", "notes": kept}
     yield _contrast(data, group[inside], found, counted, NO_SHARED_TRIAL, columns)
-    columns |= {"source": "between-trial", "notes": () if has_both.any() else (MAY_BE_TRIALS,)}
+    columns |= {
+        "source": "between-trial",
+        "notes": kept if has_both.any() else (MAY_BE_TRIALS, *kept),
+    }
     found = between_trial_difference(y, group, age, trial)
     why_not = "fewer than 3 trials, or the same share in each"
     yield _contrast(data, group, found, counted, why_not, columns)
     found = within_trial_difference(y, group, age, np.zeros_like(trial))
     # In a single trial there is no other trial to attribute the difference to.
-    columns |= {"source": "ignoring-trials", "notes": columns["notes"] if met > 1 else ()}
+    columns |= {"source": "ignoring-trials", "notes": columns["notes"] if met > 1 else kept}
     found = None if found is None else replace(found, n_trials=met)
     yield _contrast(data, group, found, counted, "only one group", columns)
 

@@ -221,9 +221,9 @@ def request_for(measure: str, cell: Cell, options: ReferenceOptions) -> LimitReq
 # ------------------------------------------------------------------ outliers
 
 
-def outlying(cell: Cell) -> np.ndarray:
-    """Members ``[outliers]`` of a cell beyond Tukey's fences."""
-    low, high = tukey_fences(cell.ordered)
+def outlying(cell: Cell, reach: float = 1.5) -> np.ndarray:
+    """Members ``[outliers]`` beyond Tukey's fences, ``reach`` interquartile ranges out."""
+    low, high = tukey_fences(cell.ordered, reach)
     return cell.members[(cell.ordered < low) | (cell.ordered > high)]
 
 
