@@ -59,7 +59,7 @@ class Bootstrap:
 
 def interval(
     terms: np.ndarray,
-    people: np.ndarray,
+    participants: np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
     options: Bootstrap,
     *,
@@ -71,19 +71,19 @@ def interval(
     values ``[b]``. Each ``name`` has its own random numbers, so that no result depends on the order
     of the work.
     """
-    _, index = np.unique(people, return_inverse=True)
+    _, index = np.unique(participants, return_inverse=True)
     n = int(index.max()) + 1 if len(index) else 0
     if n < LEAST_PARTICIPANTS or options.samples < 1:
         return None
-    by_person = np.zeros((n, terms.shape[1]))
-    np.add.at(by_person, index, terms)
+    by_participant = np.zeros((n, terms.shape[1]))
+    np.add.at(by_participant, index, terms)
     generator = np.random.default_rng([options.seed, zlib.crc32(name.encode())])
     values = []
     left = options.samples
     while left > 0:
         size = min(left, max(1, _CELLS // n))
         draws = generator.multinomial(n, np.full(n, 1 / n), size=size)
-        values.append(statistic(draws @ by_person))
+        values.append(statistic(draws @ by_participant))
         left -= size
     drawn = np.concatenate(values)
     drawn = drawn[np.isfinite(drawn)]
@@ -95,11 +95,11 @@ def interval(
 
 
 def mean_interval(
-    values: np.ndarray, people: np.ndarray, options: Bootstrap, *, name: str
+    values: np.ndarray, participants: np.ndarray, options: Bootstrap, *, name: str
 ) -> tuple[float, float] | None:
     """Percentile interval of the mean over scans."""
     terms = np.stack([np.ones_like(values), values], axis=1)
-    return interval(terms, people, lambda s: s[:, 1] / s[:, 0], options, name=name)
+    return interval(terms, participants, lambda s: s[:, 1] / s[:, 0], options, name=name)
 
 
 # ------------------------------------------------------------------ bias and limits of agreement
@@ -120,18 +120,18 @@ class BlandAltman:
 
 
 def bland_altman(
-    difference: np.ndarray, people: np.ndarray, level: float = 95.0
+    difference: np.ndarray, participants: np.ndarray, level: float = 95.0
 ) -> BlandAltman | None:
-    """Bias and limits of differences ``[n]`` of ``people`` ``[n]``; None below 3 participants.
+    """Bias and limits of agreement of differences ``[n]``; None below 3 participants.
 
-    ``people`` are integers, equal for the scans of one participant. One scan each: bias with its t
-    interval, limits bias ± 1.96 SD (Bland & Altman 1986), each limit's exact interval by noncentral
-    t (Carkeet 2015, Optom Vis Sci 92:e71). Several: bias is the mean of the participants' means,
-    the SD is that of a single difference from the variances between and within participants (Bland
-    & Altman 2007, "true value varies"), intervals of the limits as Zou 2013 (Stat Methods Med Res
-    22:630).
+    ``participants`` ``[n]`` are integers, equal for the scans of one participant. One scan each:
+    bias with its t interval, limits bias ± 1.96 SD (Bland & Altman 1986), each limit's exact
+    interval by noncentral t (Carkeet 2015, Optom Vis Sci 92:e71). Several: bias is the mean of the
+    participants' means, the SD is that of a single difference from the variances between and within
+    participants (Bland & Altman 2007, "true value varies"), intervals of the limits as Zou 2013
+    (Stat Methods Med Res 22:630).
     """
-    means, counts = person_means(difference, people)
+    means, counts = participant_means(difference, participants)
     n = len(means)
     if n < LEAST_PARTICIPANTS:
         return None
@@ -153,9 +153,11 @@ def bland_altman(
     )
 
 
-def person_means(values: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def participant_means(
+    values: np.ndarray, participants: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Each participant's mean value and number of values."""
-    _, index = np.unique(people, return_inverse=True)
+    _, index = np.unique(participants, return_inverse=True)
     counts = np.bincount(index)
     return np.bincount(index, weights=values) / counts, counts
 
@@ -204,14 +206,14 @@ def _zou(
 
 
 def proportional_bias(
-    model: np.ndarray, reference: np.ndarray, people: np.ndarray, level: float = 95.0
+    model: np.ndarray, reference: np.ndarray, participants: np.ndarray, level: float = 95.0
 ) -> Estimate | None:
     """Least-squares slope of participants' mean differences on their mean values, t interval.
 
     None below 4 participants or where all have one value. Bland & Altman 1999, section 3.2.
     """
-    x, _ = person_means((model + reference) / 2, people)
-    y, _ = person_means(model - reference, people)
+    x, _ = participant_means((model + reference) / 2, participants)
+    y, _ = participant_means(model - reference, participants)
     n = len(x)
     spread = float(((x - x.mean()) ** 2).sum())
     if n < LEAST_PARTICIPANTS + 1 or spread <= 1e-12 * max(float((x**2).sum()), 1e-300):
@@ -319,7 +321,7 @@ def ccc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
 
 
 def cov_percent(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Within-person coefficient of variation of pairs in per cent, by the root-mean-square method.
+    """Within-participant coefficient of variation of pairs in per cent (root mean square).
 
     100 √ mean((d²/2) / m²), d the difference and m the mean of a pair (Quan & Shih 1996). None
     where a pair's mean is not above 0.
@@ -539,7 +541,7 @@ def _tested(estimate: float, se: float, df: float, margin: float, ci_level: floa
 class Repeatability:
     """Scan-rescan of one measure: mean of both, bias (second - first) with t interval.
 
-    SEM is the within-person SD √(Σd²/2n), which includes a shift between the scans, with its
+    SEM is the within-participant SD √(Σd²/2n), which includes a shift between the scans, with its
     chi-square interval; the smallest detectable change is 1.96 √2 SEM (Bland & Altman 1996; de Vet
     2006); CoV is the root-mean-square one.
     """

@@ -37,7 +37,7 @@ from .agreement import (
     kappa,
     kappa_values,
     mean_interval,
-    person_means,
+    participant_means,
     proportional_bias,
     repeatability,
     sums_of,
@@ -130,7 +130,7 @@ class Group:
     by: str
     name: str
     mask: np.ndarray
-    people: Count
+    participants: Count
 
 
 def add_group_columns(rows: pd.DataFrame, age_bands: Sequence[float]) -> pd.DataFrame:
@@ -163,7 +163,7 @@ def _band(low: float, high: float) -> str:
     return f"{low:g}-{high - 1:g}" if years else f"{low:g}-<{high:g}"
 
 
-def person_codes(rows: pd.DataFrame) -> np.ndarray:
+def participant_codes(rows: pd.DataFrame) -> np.ndarray:
     """An integer for each participant of each trial, equal for all their scans."""
     keys = pd.MultiIndex.from_frame(rows[["trial", "participant_id"]].astype(str))
     return np.asarray(pd.factorize(keys)[0])
@@ -188,9 +188,9 @@ def groups_of(
 
     ``rows`` has the columns of `add_group_columns`.
     """
-    codes = person_codes(rows)
+    codes = participant_codes(rows)
     total = len(np.unique(codes))
-    yield Group(by=ALL, name=ALL, mask=np.ones(len(rows), dtype=bool), people=Count(total))
+    yield Group(by=ALL, name=ALL, mask=np.ones(len(rows), dtype=bool), participants=Count(total))
     for by in groupings:
         # A join makes NaN of an unknown None.
         values = np.array([v if isinstance(v, str) and v else None for v in rows[by]], dtype=object)
@@ -198,8 +198,8 @@ def groups_of(
         masks = [values == name for name in names]
         counts = [len(np.unique(codes[mask])) for mask in masks]
         for place, (name, mask) in enumerate(zip(names, masks, strict=True)):
-            people = Count(counts[place], counts, total, place)
-            yield Group(by=by, name=name, mask=mask, people=people)
+            participants = Count(counts[place], counts, total, place)
+            yield Group(by=by, name=name, mask=mask, participants=participants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,7 @@ class _AnalysisSet:
     """
 
     rows: pd.DataFrame
-    people: np.ndarray
+    participants: np.ndarray
     cells: dict[str, Any]
     name: str
 
@@ -222,7 +222,7 @@ class _AnalysisSet:
     @property
     def repeated(self) -> bool:
         """True where a participant has several scans."""
-        return len(np.unique(self.people)) < len(self.people)
+        return len(np.unique(self.participants)) < len(self.participants)
 
     def redrawn(
         self,
@@ -235,7 +235,9 @@ class _AnalysisSet:
         """The estimate, where scans are repeated with the bootstrap interval of its sums."""
         if found is None or not self.repeated:
             return found
-        ends = interval(terms, self.people, statistic, options.draws, name=f"{name} {self.name}")
+        ends = interval(
+            terms, self.participants, statistic, options.draws, name=f"{name} {self.name}"
+        )
         return Estimate(value=found.value, low=ends and ends[0], high=ends and ends[1])
 
 
@@ -258,23 +260,23 @@ def _analysis_sets(
     ``keys`` are columns of the frame and of the row, ``scope`` among them.
     """
     for key, rows in _tables(compared, frame, keys):
-        codes = person_codes(rows)
+        codes = participant_codes(rows)
         sets = [("ok+review", group) for group in groups_of(rows)]
         settled = (rows["status"] != "review").to_numpy(dtype=bool)
         if settled.any() and not settled.all():
             left, every = len(np.unique(codes[settled])), len(np.unique(codes))
-            people = Count(left, left_out=every - left)
-            sets.append(("ok", Group(by=ALL, name=ALL, mask=settled, people=people)))
+            participants = Count(left, left_out=every - left)
+            sets.append(("ok", Group(by=ALL, name=ALL, mask=settled, participants=participants)))
         for used, group in sets:
             yield _AnalysisSet(
                 rows=rows[group.mask],
-                people=codes[group.mask],
+                participants=codes[group.mask],
                 cells={
                     **dict(zip(keys, key, strict=True)),
                     "scans_used": used,
                     "group_by": group.by,
                     "group": group.name,
-                    "n_people": group.people,
+                    "n_people": group.participants,
                     "n_scans": int(group.mask.sum()),
                     "ci_level": options.ci_level,
                 },
@@ -291,13 +293,13 @@ def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[A
     for one in _analysis_sets(compared, compared.pairs, ["measure", "scope"], options):
         model, reference = one.both()
         error = np.abs(model - reference)
-        found = bland_altman(model - reference, one.people, level)
+        found = bland_altman(model - reference, one.participants, level)
         limits = (
             {field.name: getattr(found, field.name) for field in fields(found)}
             if found
             else {"bias": Estimate(value=float((model - reference).mean())), "note": FEW}
         )
-        mae = mean_interval(error, one.people, options.draws, name=f"mae {one.name}")
+        mae = mean_interval(error, one.participants, options.draws, name=f"mae {one.name}")
         # Centred: the sums of squares then lose no digits.
         middle = float(reference.mean())
         terms = sums_of(model - middle, reference - middle)
@@ -305,7 +307,7 @@ def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[A
             against=str(options.against),
             unit=definition(one.cells["measure"]).unit,
             mean_reference=middle,
-            slope=proportional_bias(model, reference, one.people, level),
+            slope=proportional_bias(model, reference, one.participants, level),
             mae=Estimate(value=float(error.mean()), low=mae and mae[0], high=mae and mae[1]),
             rmse=float(np.sqrt((error**2).mean())),
             cov_percent=cov_percent(model, reference),
@@ -368,11 +370,14 @@ def overlap_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Ove
         for metric, unit in METRICS:
             values = one.rows[metric].to_numpy(dtype=float)
             known = np.isfinite(values)
-            people, values = one.people[known], values[known]
+            participants, values = one.participants[known], values[known]
             name = f"{metric} {one.name}"
-            low, high = mean_interval(values, people, options.draws, name=name) or (None, None)
+            low, high = mean_interval(values, participants, options.draws, name=name) or (
+                None,
+                None,
+            )
             counts = {
-                "n_people": one.cells["n_people"].part(len(np.unique(people))),
+                "n_people": one.cells["n_people"].part(len(np.unique(participants))),
                 "n_scans": len(values),
                 "n_without": int((~known).sum()),
             }
@@ -447,10 +452,10 @@ def _equivalence(
     blank: EquivalenceRow, rows: pd.DataFrame, values: np.ndarray
 ) -> Iterator[EquivalenceRow]:
     """The rows of each group, of its bias only where ``blank`` is."""
-    people, margin = person_codes(rows), blank.margin or 0.0
+    participants, margin = participant_codes(rows), blank.margin or 0.0
     for group in groups_of(rows):
-        row = replace(blank, group_by=group.by, group=group.name, n_people=group.people)
-        inside, _ = person_means(values[group.mask], people[group.mask])
+        row = replace(blank, group_by=group.by, group=group.name, n_people=group.participants)
+        inside, _ = participant_means(values[group.mask], participants[group.mask])
         if blank.kind == "bias":
             yield _judged(row, bias_equivalence(inside, margin))
         if group.by == ALL:
@@ -459,7 +464,7 @@ def _equivalence(
         if group.mask.all():
             yield replace(row, note="no rest")
         else:
-            outside, _ = person_means(values[~group.mask], people[~group.mask])
+            outside, _ = participant_means(values[~group.mask], participants[~group.mask])
             found = difference_equivalence(inside, outside, margin)
             yield _judged(replace(row, n_rest=len(outside)), found)
 
@@ -507,7 +512,7 @@ def repeatability_rows(
 def _both_visits(rows: pd.DataFrame, first: str, second: str) -> np.ndarray:
     """The values of participants with both visits, ``[n, 2]``."""
     known = rows[np.isfinite(rows["value"].to_numpy(dtype=float))]
-    codes = person_codes(known) if len(known) else np.zeros(0, dtype=int)
+    codes = participant_codes(known) if len(known) else np.zeros(0, dtype=int)
     values = known["value"].to_numpy(dtype=float)
     masks = [(known["visit"] == visit).to_numpy(dtype=bool) for visit in (first, second)]
     by_visit = [pd.Series(values[mask], index=codes[mask]) for mask in masks]
@@ -549,7 +554,7 @@ def rate_rows(rows: pd.DataFrame, kind: RateKind, sample: str, least: int) -> Se
                 sample=sample,
                 group_by=group.by,
                 group=group.name,
-                n_people=group.people,
+                n_people=group.participants,
                 n_scans=n,
                 n_events=events,
                 percent=100 * events / n,

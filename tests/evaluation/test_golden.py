@@ -21,7 +21,7 @@ from cardiometa.evaluation.agreement import (
     icc,
     icc_from_sums,
     kappa,
-    person_means,
+    participant_means,
     proportional_bias,
     sums_of,
 )
@@ -150,7 +150,7 @@ def test_kappa(row: dict, weights: str) -> None:
 def test_equivalence() -> None:
     person, x, y = table("single.csv")
     expected = R["tost"]
-    means, _ = person_means(x - y, person)
+    means, _ = participant_means(x - y, person)
     found = bias_equivalence(means, expected["margin"])
     assert found is not None
     assert found.ci_low == pytest.approx(expected["low"], rel=1e-9)

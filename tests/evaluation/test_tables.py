@@ -128,7 +128,7 @@ def test_age_bands_with_fractions_say_their_ends() -> None:
 
 def test_a_participant_with_many_scans_is_counted_once() -> None:
     every = next(groups_of(scans(20, visits=3)))
-    assert (every.people, int(every.mask.sum())) == (20, 60)
+    assert (every.participants, int(every.mask.sum())) == (20, 60)
 
 
 def hidden(rows: pd.DataFrame, least: int) -> dict[tuple[str, str], str]:

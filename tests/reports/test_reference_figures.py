@@ -145,5 +145,5 @@ def test_the_caption_says_that_the_curve_breaks():
     facts = {"options": ReferenceOptions(), "method": "lms", "kinds": set(), "thin": False}
     facts["missing"] = False
     whole, broken = (words("reference", "limits_figure", gap=g, **facts) for g in (False, True))
-    assert "break across ages" not in whole
-    assert broken.endswith("break across ages at which none was observed for 5 years or more.")
+    assert "break across" not in whole
+    assert broken.endswith("break across 5 years or more with hardly any participant.")

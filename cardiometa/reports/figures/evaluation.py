@@ -14,7 +14,7 @@ import numpy as np
 
 from ...evaluation.agreement import BlandAltman, Estimate, bland_altman
 from ...evaluation.overlap import CONTOURED
-from ...evaluation.tables import ALL, person_codes
+from ...evaluation.tables import ALL, participant_codes
 from ...measurement.measures import MEASURES, MeasureDefinition
 from ...records import Figure
 from ..page import words
@@ -261,7 +261,7 @@ def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> N
 
 def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:
     """Means ± SD of participants sorted by size, in bins of at least ``least``."""
-    codes = person_codes(joined)
+    codes = participant_codes(joined)
     middle = ((joined["model"] + joined["reference"]) / 2).to_numpy(dtype=float)
     difference = (joined["model"] - joined["reference"]).to_numpy(dtype=float)
     count = np.bincount(codes)

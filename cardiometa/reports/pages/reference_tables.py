@@ -87,7 +87,6 @@ _RULES: Final = {
 }
 
 _MEASURE: Final = Column("Measure", "measure", measure_name)
-_MEASURE_UNIT: Final = Column("Measure", "measure unit", measure_label)
 _METHOD: Final = Column("Method", lambda row: METHOD_NAMES[row.method])
 _SEX: Final = Column("Sex", lambda row: SEX_NAMES[row.sex])
 _AGE: Final = Column("Age, years", "age_low age_high", band_name)
