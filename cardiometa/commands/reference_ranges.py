@@ -125,7 +125,7 @@ def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptio
     # Sizes make the indices; a table of absolute measures alone has no use for them.
     indexed = {d.of for name in measures if (d := derived_measure(name))}
     indexed |= {INDEX_OF[name] for name in measures if name in INDEX_OF}
-    sizes = ("height_cm", "weight_kg", "bsa_m2")
+    sizes: tuple[str, ...] = ("height_cm", "weight_kg", "bsa_m2")
     if not (options.measures is None or indexed or any("_m2" in name for name in measures)):
         sizes = ()
     groups = options.by or ("sex", "ethnicity", "age")

@@ -57,6 +57,7 @@ from .strata.limits import participant_means
 
 # A CI wider than this share of the reference interval is a common reason for a larger sample.
 _WIDE_CI = 0.2
+_USE_T = "z of a small sample: --limits prediction uses t"
 _FAR_OUT = 3.0  # interquartile ranges beyond the quartiles: hardly one of 400,000 normal values
 _EXTREME_KEPT = (
     "{}: values far from all others are kept in limits, curves and contrasts (--internal lists "
@@ -364,7 +365,8 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
     options = data.options
     for f, n in zip(fitted, counts_of([f.cell for f in fitted]), strict=True):
         cell, below_n = f.cell, options.below(f.cell.n)
-        small = cell.n < NONPARAMETRIC_MIN_N or f.rule != (options.limits or "nonparametric")
+        few = cell.n < NONPARAMETRIC_MIN_N
+        small = few or f.rule != (options.limits or "nonparametric")
         single = cell.n_trials == 1
         first = [f"n<{below_n}"] if below_n else [LIMITS_WITHHELD] if f.withheld else []
         extreme = bool(np.isin(cell.members, data.extreme).any())
@@ -387,6 +389,8 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
                 if limit.ci_low is not None and cell.n_trials > 1:
                     notes.append(SAMPLING_ERROR)
                 notes += [EXTREME_KEPT] if extreme else []
+                # z takes mean and SD for known, which few participants do not make them.
+                notes += [_USE_T] if few and f.rule == "parametric" else []
             yield ReferenceLimit(
                 measure=data.measure,
                 unit=data.unit,

@@ -287,7 +287,10 @@ def _with_indices(table: CohortTable, names: Sequence[str] | None) -> CohortTabl
         formula = stated.pop() if len(stated) == 1 else DEFAULT_FORMULA
         height, weight = (_numbers(rows, name) for name in ("height_cm", "weight_kg"))
         bsa = body_sizes(f"bsa_{formula}", height, weight)
-        columns = {"bsa_m2": bsa, "bsa_formula": np.where(np.isfinite(bsa), formula, None)}
+        columns = {
+            "bsa_m2": bsa,
+            "bsa_formula": [formula if known else None for known in np.isfinite(bsa)],
+        }
         notices.append(f"BSA was computed from height and weight (formula: {formula}).")
     if not lacking or not np.isfinite(bsa).any():
         return table

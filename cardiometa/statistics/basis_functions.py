@@ -1,18 +1,13 @@
-"""B-splines on equal knots, and what a smooth, random or fixed term is made of.
+"""Splines and fractional polynomials, and what a smooth, random or fixed term is made of.
 
 P-splines: many B-splines and a penalty on the differences of neighbouring coefficients (Eilers PHC,
 Marx BD. Stat Sci 1996;11:89-121). A random effect is a term whose penalty is a ridge.
 
-Restricted cubic splines: cubic between knots, straight beyond the outer ones.
+Restricted cubic splines: cubic between knots, straight beyond the outer ones, by the truncated
+power basis of Harrell (Regression Modeling Strategies, 2nd ed., eq. 2.24 to 2.26).
 
-The truncated power basis of Harrell (Regression Modeling Strategies, 2nd ed., eq. 2.24 to 2.26),
-on the scale of the distance of the outer knots.
-
-Fractional polynomials of age, and the closed test that chooses them.
-
-Royston P, Altman DG. Appl Stat 1994;43:429-67; the closed test: Royston P, Sauerbrei W.
-Multivariable Model-building. Wiley 2008, section 4.10.
-Royston P, Wright EM. JRSS A 1998;161:79-101: mean and SD by age, normal about them.
+Fractional polynomials: Royston P, Altman DG. Appl Stat 1994;43:429-67; the closed test that chooses
+them: Royston P, Sauerbrei W. Multivariable Model-building. Wiley 2008, section 4.10.
 """
 
 from __future__ import annotations
@@ -103,7 +98,7 @@ def smooth_term(
     """A P-spline of ``x``; differences of that order are penalised.
 
     With ``avoid_zero`` the curve is never taken for sure to be a straight line: its intervals then
-    allow for the bend that few people cannot show.
+    allow for the bend that few participants cannot show.
     """
     order = min(order, basis.size - 1)
     return Term(
@@ -183,7 +178,7 @@ def restricted_cubic(x: np.ndarray, knots: tuple[float, ...]) -> np.ndarray:
 def common_knots(values: np.ndarray, count: int, step: float) -> tuple[float, ...] | None:
     """Knots at Harrell's quantiles of all ``values``, rounded to ``step``; None if they coincide.
 
-    Rounded, because a quantile of people is a person's own value.
+    Rounded, because a quantile is a participant's own value.
     """
     found = np.quantile(values, QUANTILES[count])
     knots = tuple(float(round(q / step) * step) for q in found)

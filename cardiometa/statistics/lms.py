@@ -1,7 +1,6 @@
 """The Box-Cox power by profile likelihood (Box GEP, Cox DR. JRSS B 1964;26:211-52, eq. 8).
 
-The LMS law: after a Box-Cox power the values are normal (Cole TJ, Green PJ. Stat Med 1992).
-
+The LMS distribution (Cole TJ, Green PJ. Stat Med 1992): after a Box-Cox power values are normal.
 With w = ln(y/M): z = (exp(L·w) - 1)/(L·S), and w/S at L = 0. The density is the one of Cole &
 Green's eq. 4 (without the truncation of gamlss' BCCG, which matters where S·|L| is large).
 """
@@ -81,7 +80,7 @@ _SMALL = 1e-4
 def lms_centile(z: np.ndarray, m: np.ndarray, s: np.ndarray, ell: np.ndarray) -> np.ndarray:
     """The value whose z score is ``z``: M(1 + L·S·z)^(1/L), M·exp(S·z) at L = 0.
 
-    NaN where 1 + L·S·z is not positive: the law has no such value.
+    NaN where 1 + L·S·z is not positive: the distribution has no such value.
     """
     z, m, s, ell = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (z, m, s, ell)))
     t = ell * s * z

@@ -1,10 +1,10 @@
-"""Location, scale and shape that change smoothly: normal and LMS laws by penalised likelihood.
+"""Normal and LMS distributions that change smoothly, by penalised likelihood.
 
-Each parameter of the law (mean and log SD; log M, log S and L) has a predictor of its own, a sum of
-terms: smooths of age, random or fixed effects of trials and groups. Coefficients by Fisher scoring;
+Each parameter (mean and log SD; log M, log S and L) has a predictor of its own, a sum of terms:
+smooths of age, random or fixed effects of trials and groups. Coefficients by Fisher scoring;
 every penalty by the Fellner-Schall update (Wood SN, Fasiolo M. Biometrics 2017;73:1071-81, eq. 2),
 which for a random effect is REML's; the scale's score is adjusted for what the mean's coefficients
-cost (Smyth GK, Verbyla AP. Environmetrics 1999;10:695-709), so that a normal law with one SD gives
+cost (Smyth GK, Verbyla AP. Environmetrics 1999;10:695-709), so that a normal one with one SD gives
 the REML estimates of a linear mixed model.
 """
 
@@ -22,14 +22,14 @@ from .basis_functions import Term
 from .lms import lms_log_density_terms, lms_shape_score
 
 _MAX_PASSES = 200
-_MAX_UPDATES = 25  # of the penalties between two passes over the people
+_MAX_UPDATES = 25  # of the penalties between two passes over the data
 _HALVINGS = 12
 _MOST_LS = 0.6
 _SLOWEST = 30.0  # how much a penalty may fall from one pass to the next
 
 
 class Family(Protocol):
-    """A law: its predictors' names, and what Fisher scoring needs of it."""
+    """A distribution: its predictors' names, and what Fisher scoring needs of it."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class Family(Protocol):
         """Log density up to a constant, and its derivative by each predictor, ``[n]`` each."""
 
     def information(self, eta: Sequence[np.ndarray]) -> np.ndarray:
-        """Expected information of one person, ``[predictors, predictors, cells]``."""
+        """Expected information of one participant, ``[predictors, predictors, cells]``."""
 
     def constant(self, y: np.ndarray) -> float:
         """What `scores` leaves out of the log likelihood."""
@@ -81,7 +81,7 @@ class NormalDistribution:
 
 
 class LmsDistribution:
-    """The LMS law of `lms`; predictors log M, log S and L. ``y`` is ln of the values."""
+    """The LMS distribution; predictors log M, log S and L. ``y`` is ln of the values."""
 
     names: tuple[str, ...] = ("log_m", "log_s", "l")
 
@@ -170,7 +170,7 @@ class LocationScaleFit:
 
 @dataclass(slots=True)
 class _State:
-    """Where the fit stands after a pass over the people."""
+    """Where the fit stands after a pass over the data."""
 
     coefficients: np.ndarray
     eta: list[np.ndarray]
@@ -181,7 +181,7 @@ class _State:
 
 @dataclass(slots=True)
 class _Model:
-    """People sorted by cell, and every predictor's columns a row a cell."""
+    """Values sorted by cell, and every predictor's columns, a row per cell."""
 
     family: Family
     y: np.ndarray
@@ -209,16 +209,16 @@ def fit_location_scale(
     predictors: Sequence[Sequence[Term]],
     settings: FitSettings | None = None,
 ) -> LocationScaleFit:
-    """Fit a law to ``y`` ``[n]``; people of one ``cell`` share their predictors' rows.
+    """Fit a distribution to ``y`` ``[n]``; values of one ``cell`` share their predictors' rows.
 
-    Terms have a row a cell. Raises EstimationError where the fit does not settle.
+    Terms have a row per cell. Raises EstimationError where the fit does not settle.
     """
     settings = settings or FitSettings()
     model = _prepared(family, y, cell, predictors)
     state = _pass(model, _starting_values(model), settings)
     step2, moved = np.inf, np.inf
     for number in range(1, settings.max_passes + 1):
-        # Expected information may overshoot for ever where the law fits badly: shorter steps then.
+        # Expected information may overshoot for ever where the fit is bad: shorter steps then.
         stride = 1.0 if number <= 10 else 0.5 if number <= 40 else 0.25
         target, moved = _penalised_solution(model, state, settings, stride)
         step = stride * (target - state.coefficients)
@@ -231,7 +231,7 @@ def fit_location_scale(
         return _finished(model, state, settings.max_passes)
     raise EstimationError(
         f"The curves did not settle in {settings.max_passes} steps.",
-        hint="Too few people, or a few values far from all others: look at the outliers.",
+        hint="Too few participants, or a few values far from all others: check the outliers.",
     )
 
 
@@ -241,7 +241,7 @@ def _prepared(
     order = np.argsort(cell, kind="stable")
     counts = np.bincount(cell, minlength=len(predictors[0][0].columns))
     if (counts == 0).any():
-        raise ValueError("every cell needs people")
+        raise ValueError("every cell needs values")
     designs, places, terms, start = [], [], [], 0
     for number, parts in enumerate(predictors):
         first = start
@@ -391,7 +391,7 @@ def _update_penalties(
 
 
 def _set_leverage(model: _Model, state: _State, V: np.ndarray) -> None:
-    """The sum over each cell's people of their leverage in the mean's predictor."""
+    """The sum over each cell of the leverage in the mean's predictor."""
     place = model.places[0]
     info = model.family.information(state.eta)[0, 0]
     block = state.information[place, place] + model.penalty()[place, place]
@@ -461,7 +461,7 @@ def _inverse(A: np.ndarray) -> np.ndarray:
         inverse, wrong = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     if wrong:
         raise EstimationError(
-            "The curves cannot be estimated: the model is not determined by these people.",
+            "The curves cannot be estimated: the model is not determined by these participants.",
             hint="A group or trial may be nearly empty, or all its participants of one age.",
         )
     low = np.tril(inverse)

@@ -49,7 +49,7 @@ def rounded_rank(n: int, p: float) -> int:
     return rank if p <= 0.5 else n + 1 - rank
 
 
-@lru_cache(maxsize=8192)  # the same for every measure that has the same people
+@lru_cache(maxsize=8192)  # the same for every measure of the same participants
 def rank_interval(n: int, p: float, level: float) -> RankInterval:
     """The equal-tailed exact interval of ranks for the ``p`` quantile, any n.
 

@@ -1,16 +1,10 @@
-"""Linear quantile regression: an exact interior-point fit, and what makes it fast for many people.
+"""Linear quantile regression: an exact interior-point fit, alone or of many bootstrap samples.
 
 Koenker R, Bassett G. Econometrica 1978;46:33-50. The fit is Frisch-Newton's (Portnoy S, Koenker R.
-Stat Sci 1997;12:279-300, with Mehrotra's corrector), ended at a vertex of the linear programme; for
-many people it works on the few near the plane, the rest being added up (same paper, section 5).
-
-Quantile regression of many bootstrap samples at once.
-
-People are drawn with replacement within their trial, every trial keeping its size (Jiang et al.
-2024, whose simulations keep trials fixed and resample participants). A sample's plane lies near
-that of all, so that only people near it can change sides; the others enter as sums (Portnoy S,
-Koenker R. Stat Sci 1997;12:279-300, section 5). What is left is small, and one interior point run
-solves a whole block of samples, whose normal equations are one matrix product.
+Stat Sci 1997;12:279-300, with Mehrotra's corrector), ended at a vertex of the linear programme. Of
+many participants only those near the plane can change sides; the others enter as sums (same paper,
+section 5). Bootstrap samples draw participants within their trial (Jiang et al. 2024); their planes
+lie near that of all, so that one interior-point run solves a block of samples.
 """
 
 from __future__ import annotations
@@ -26,7 +20,7 @@ from ..errors import EstimationError
 
 _MAX_STEPS = 100
 _BACK_OFF = 0.99995
-_MANY = 20_000  # people from which the preprocessing pays
+_MANY = 20_000  # participants from which the preprocessing pays
 _MAX_REPAIRS = 30
 
 
@@ -52,7 +46,9 @@ def fit_quantile(X: np.ndarray, y: np.ndarray, tau: float) -> QuantileFit:
     X, y = np.ascontiguousarray(X, dtype=float), np.asarray(y, dtype=float)
     n, p = X.shape
     if n <= p or np.linalg.matrix_rank(X.T @ X) < p:
-        raise EstimationError(f"{n} people cannot determine a quantile curve of {p} coefficients.")
+        raise EstimationError(
+            f"{n} participants cannot determine a quantile curve of {p} coefficients."
+        )
     if n < _MANY:
         return _fit_all(X, y, tau)
     return _fit_many(X, y, tau)
@@ -162,7 +158,7 @@ def _longest(a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray) -> fl
 
 
 def _at_vertex(X: np.ndarray, y: np.ndarray, tau: float, b: np.ndarray) -> np.ndarray:
-    """The fit through p people nearest to the plane, where that is better than ``b``."""
+    """The fit through the p rows nearest to the plane, where that is better than ``b``."""
     p = X.shape[1]
     residual = y - X @ b
     near = np.argpartition(np.abs(residual), min(4 * p, len(y) - 1))[: 4 * p + 1]
@@ -197,13 +193,13 @@ def _first_independent(rows: np.ndarray, p: int) -> np.ndarray | None:
     return None
 
 
-# ------------------------------------------------------------------ many people
+# ------------------------------------------------------------------ many participants
 
 
 def _fit_many(X: np.ndarray, y: np.ndarray, tau: float) -> QuantileFit:
     """Portnoy & Koenker's preprocessing: exact, because every sign is checked at the end."""
     n, p = X.shape
-    rng = np.random.default_rng(0)  # only which people are looked at first
+    rng = np.random.default_rng(0)  # only which participants come first
     size = min(int(2 * ((p + 1) * n) ** (2 / 3)), n)
     while size < n:
         drawn = rng.choice(n, size, replace=False)
@@ -227,7 +223,7 @@ def _fit_many(X: np.ndarray, y: np.ndarray, tau: float) -> QuantileFit:
 def _repaired(
     X: np.ndarray, y: np.ndarray, tau: float, sides: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray | None:
-    """The fit with people surely below and above added up; None where too many were misjudged."""
+    """The fit with those surely below and above added up; None where too many were misjudged."""
     below, above = sides[0].copy(), sides[1].copy()
     allowed = 0.1 * np.sum(~below & ~above)
     total = (1 - tau) * X.sum(axis=0)
@@ -299,7 +295,7 @@ _BLOCK = 4_000_000  # numbers held at once
 class QuantileProblem:
     """``X`` ``[n, p]``, ``y`` ``[n]``, the quantile, its fit and the fit's covariance ``[p, p]``.
 
-    ``covariance`` says only how wide a band of people to look at.
+    ``covariance`` says only how wide a band to search.
     """
 
     X: np.ndarray
@@ -312,10 +308,10 @@ class QuantileProblem:
 def resampled_quantiles(
     problems: Sequence[QuantileProblem], group: np.ndarray, samples: int, seed: int
 ) -> tuple[np.ndarray, ...]:
-    """Each problem's planes ``[samples, p]`` of samples of people, drawn within ``group`` ``[n]``.
+    """Each problem's planes ``[samples, p]`` of samples, drawn within ``group`` ``[n]``.
 
-    The problems are of the same people, and a sample is the same for all of them. A row that its
-    people do not determine is NaN.
+    The problems are of the same participants, and a sample is the same for all of them. A row that
+    its participants do not determine is NaN.
     """
     rng = np.random.default_rng(seed)
     at_once = max(1, min(samples, _BLOCK // len(group)))
@@ -331,7 +327,7 @@ def resampled_quantiles(
 
 
 def _drawn(rng: np.random.Generator, group: np.ndarray, samples: int) -> np.ndarray:
-    """How often each person is drawn, ``[samples, n]``."""
+    """How often each participant is drawn, ``[samples, n]``."""
     n = len(group)
     counts = np.zeros((samples, n))
     for number in np.unique(group):
@@ -381,7 +377,7 @@ def _planes(problem: QuantileProblem, counts: np.ndarray) -> np.ndarray:
 
 
 def _alone(problem: QuantileProblem, counts: np.ndarray) -> np.ndarray:
-    """One sample by the ordinary fit, people repeated as often as they were drawn."""
+    """One sample by the ordinary fit, rows repeated as often as they were drawn."""
     rows = np.repeat(np.arange(len(counts)), counts.astype(int))
     try:
         return fit_quantile(problem.X[rows], problem.y[rows], problem.tau).coefficients
@@ -390,14 +386,9 @@ def _alone(problem: QuantileProblem, counts: np.ndarray) -> np.ndarray:
 
 
 @dataclass(slots=True)
-class _Block:
-    """The iterates of the samples still moving, arrays ``[samples, people]``; see `quantile`."""
+class _Block(_Iterate):
+    """The iterates of the samples still moving, arrays ``[samples, n]``."""
 
-    x: np.ndarray
-    s: np.ndarray
-    z: np.ndarray
-    w: np.ndarray
-    b: np.ndarray
     weight: np.ndarray
     target: np.ndarray
 
@@ -405,11 +396,11 @@ class _Block:
 def _solved(
     problem: QuantileProblem, counts: np.ndarray, below: np.ndarray, above: np.ndarray
 ) -> np.ndarray:
-    """The planes ``[samples, p]`` with people surely below and above taken for granted.
+    """The planes ``[samples, p]`` with those surely below and above taken for granted.
 
-    A person drawn c times is the row c·(x, y), since the check loss is homogeneous; people not
-    drawn are rows of zeros. Working on residuals of the fit of all, in units of their mean size,
-    the plane sought is a small one.
+    A participant drawn c times is the row c·(x, y), since the check loss is homogeneous; those not
+    drawn are rows of zeros. The plane is sought in residuals of the fit of all, in units of their
+    mean size.
     """
     middle = ~below & ~above
     X = problem.X[middle]
