@@ -92,8 +92,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         for tables in _measure_tables(measure, participants, groups, methods, options, failures):
             for name, rows in tables.items():
                 found.setdefault(name, []).extend(rows)
-    _raise_failures(failures, options)
-    _check_ages(found["rows"], methods, options)
+    _check_curves(found["rows"], failures, methods, options)
     by_person = ("trial", "participant_id", "visit", "code")
     found["exclusions"].sort(key=lambda e: tuple(getattr(e, name) for name in by_person))
     found["warnings"] = list(dict.fromkeys(found["warnings"]))
@@ -153,10 +152,20 @@ def _curve_methods(methods: Sequence[Method]) -> list[Method]:
     return [m for m in methods if m not in (STRATA, META)]
 
 
-def _check_ages(
-    rows: Sequence[ReferenceLimit], methods: Sequence[Method], options: ReferenceOptions
+def _check_curves(
+    rows: Sequence[ReferenceLimit],
+    failures: Sequence[EstimationError | None],
+    methods: Sequence[Method],
+    options: ReferenceOptions,
 ) -> None:
-    """Refuse ages at which no curve has participants; raises TableError."""
+    """A method asked for must work for each measure asked for, and for one of those found.
+
+    Ages asked for must have participants in a curve. ``failures`` has an entry for each curve.
+    """
+    errors = [e for e in failures if e is not None]
+    every = options.measures is not None or len(errors) == len(failures)
+    if options.method is not None and errors and every:
+        raise EstimationError(" ".join(e.message for e in errors), hint=errors[0].hint)
     if options.at_ages is None or not _curve_methods(methods):
         return
     if not any(row.age is not None and row.limit is not None for row in rows):
@@ -165,15 +174,6 @@ def _check_ages(
             f"--at-ages {ages}: no curve has participants observed at these ages.",
             hint="Nothing is given outside the observed ages; leave --at-ages out to see them.",
         )
-
-
-def _raise_failures(failures: Sequence[EstimationError | None], options: ReferenceOptions) -> None:
-    """A method asked for must work for each measure asked for, and for one of those found."""
-    errors = [e for e in failures if e is not None]
-    if options.method is None or not errors:
-        return
-    if options.measures is not None or len(errors) == len(failures):
-        raise EstimationError(" ".join(e.message for e in errors), hint=errors[0].hint)
 
 
 def _measures(
@@ -392,8 +392,7 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
                 # z takes mean and SD for known, which few participants do not make them.
                 notes += [_USE_T] if few and f.rule == "parametric" else []
             yield ReferenceLimit(
-                measure=data.measure,
-                unit=data.unit,
+                **data.columns,
                 method=STRATA,
                 limits=f.rule or "",
                 kind="population",

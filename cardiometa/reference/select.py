@@ -125,6 +125,11 @@ class MeasureData:
     options: ReferenceOptions
     extreme: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of a row that say of what it is."""
+        return {"measure": self.measure, "unit": self.unit}
+
 
 @dataclass(slots=True)
 class RowFilter:
@@ -155,7 +160,6 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
     band.
     """
     frame = table.rows
-    _require_keys(frame)
     keys = Keys(
         trial=_texts(frame, "trial"),
         participant=_texts(frame, "participant_id"),
@@ -174,7 +178,7 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
         columns=columns, keys=keys, rows=np.arange(len(frame)), exclusions=list(table.exclusions)
     )
     _drop_scans(kept, options)
-    if options.healthy_only:
+    if options.healthy_only and len(kept.rows):
         _drop_not_healthy(kept)
     visit_warnings = _one_visit(kept, options)
     by, warnings = _factors(kept, options)
@@ -314,26 +318,6 @@ def with_healthy(table: CohortTable, rule: str) -> CohortTable:
 
 
 # ------------------------------------------------------------------ who is not used
-
-
-def _require_keys(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        raise TableError("The table has no rows.", hint="Nothing can be computed from it.")
-    if "participant_id" not in frame or "trial" not in frame:
-        raise TableError(
-            "The table has no participant or no trial column.",
-            hint="Name them with --participant and --trial.",
-        )
-    missing = np.flatnonzero(_texts(frame, "participant_id") == "")
-    if len(missing):
-        raise TableError(
-            f"{len(missing)} rows have no participant id.",
-            hint="Without it, rows of one participant cannot be recognised.",
-            problems=[
-                Problem(where=f"data row {row + 1}", what="participant_id is empty")
-                for row in missing[:_MOST_NAMED]
-            ],
-        )
 
 
 def _drop_scans(kept: RowFilter, options: ReferenceOptions) -> None:

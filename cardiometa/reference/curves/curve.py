@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -21,7 +20,9 @@ from ...statistics.lms import lms_centile, scaled_power
 from ..options import Kind
 
 FamilyName = Literal["lms", "normal", "quantile"]
-_NODES = 21
+# Nodes of the standard normal distribution.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+_WEIGHTS /= _WEIGHTS.sum()
 _STEPS = 60
 _SLOPE = 1e-5
 
@@ -159,22 +160,14 @@ class Curve:
         return np.asarray(np.sqrt(sd**2 + tau**2))
 
 
-@lru_cache(maxsize=1)
-def _hermite() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the standard normal distribution."""
-    x, w = np.polynomial.hermite_e.hermegauss(_NODES)
-    return x, w / w.sum()
-
-
 def _mixed_score(w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float) -> np.ndarray:
     """The z of ln(Y/M) = w for a new trial, M varying by exp(N(0, tau²)).
 
     From the smaller tail, so that far values keep their digits.
     """
-    nodes, weights = _hermite()
     below = np.zeros_like(w)
     above = np.zeros_like(w)
-    for x, weight in zip(nodes * tau, weights, strict=True):
+    for x, weight in zip(_NODES * tau, _WEIGHTS, strict=True):
         z = scaled_power(w - x, ell) / s
         below = below + weight * special.ndtr(z)
         above = above + weight * special.ndtr(-z)

@@ -69,9 +69,13 @@ class SexCurves:
     counts: tuple[Count, ...]
     options: ReferenceOptions
 
-    def columns(self) -> dict[str, Any]:
-        """The columns of a row that say what it is of."""
-        return {"measure": self.measure, "method": str(self.options.method), "sex": self.sex}
+    def columns(self, group: GroupCurves | None = None) -> dict[str, Any]:
+        """The columns of a row that say what it is of, all or one of the groups."""
+        columns = {"measure": self.measure, "method": str(self.options.method), "sex": self.sex}
+        if group is not None:
+            ethnicity = ALL if group.ethnicity < 0 else ETHNICITIES[group.ethnicity]
+            columns |= {"unit": self.unit, "ethnicity": ethnicity}
+        return columns
 
     def limits(self, fitted: FittedCurve, ages: np.ndarray) -> CurveLimits:
         """The limits of one of the curves with their intervals."""
@@ -233,11 +237,6 @@ def _ages_of(group: GroupCurves, options: ReferenceOptions) -> np.ndarray:
     return ages[(ages >= group.age_low) & (ages <= group.age_high)]
 
 
-def _ethnicity_name(number: int) -> str:
-    """``all`` for -1."""
-    return ALL if number < 0 else ETHNICITIES[number]
-
-
 def _is_pooled(group: GroupCurves, options: ReferenceOptions) -> bool:
     """True where the group's curve is drawn to the others' because it has too few participants."""
     if group.ethnicity < 0:
@@ -260,10 +259,8 @@ def _row(found: SexCurves, group: GroupCurves, limit: Limit, **values: Any) -> R
         "single-trial": status == "pooled-thin" and group.trials == 1,
     }
     return ReferenceLimit(
-        **found.columns(),
-        unit=found.unit,
+        **found.columns(group),
         limits="",
-        ethnicity=_ethnicity_name(group.ethnicity),
         age_low=None,
         age_high=None,
         n_trials=group.trials,
@@ -292,9 +289,7 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
             drawn &= limits.limit < most
             shown = [np.where(drawn, part, np.nan) for part in limits.parts()]
             yield CurveLine(
-                **found.columns(),
-                unit=found.unit,
-                ethnicity=_ethnicity_name(group.ethnicity),
+                **found.columns(group),
                 kind=fitted.kind,
                 thin=_is_pooled(group, found.options),
                 ages=ages,
@@ -315,10 +310,8 @@ def _models(found: SexCurves) -> Iterator[dict[str, Any]]:
                 printed = {"ages": ages.tolist(), "centiles": list(found.options.centiles), **ends}
             yield {
                 "printed": printed,
-                **found.columns(),
-                "unit": found.unit,
+                **found.columns(group),
                 "kind": fitted.kind,
-                "ethnicity": _ethnicity_name(group.ethnicity),
                 "n": n,
                 "n_trials": group.trials,
                 "pooled_thin": _is_pooled(group, found.options),
@@ -360,8 +353,7 @@ def _calibrate(found: SexCurves, trials: Sequence[str]) -> Iterator[Calibration]
     for group in found.groups:
         if not group.curves:
             continue
-        columns: dict[str, Any] = {**found.columns(), "unit": found.unit}
-        columns["ethnicity"] = _ethnicity_name(group.ethnicity)
+        columns = found.columns(group)
         columns["notes"] = (_headline(group).kind,)
         mine = found.of_group(found.data, group.ethnicity)
         sides = _outside(_headline(group), mine, options)

@@ -77,7 +77,7 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
                 own = tuple(replace(found, ci_low=None, ci_high=None) for found in own)
         name, without = data.participants.trials[trial], shown(fitted.without.get(trial, ()))
         trials.append(TrialLimits(name, n, rule, shown(own), without))
-    columns = {"measure": data.measure, "unit": data.unit, **cell.key.columns()}
+    columns = {**data.columns, **cell.key.columns()}
     return trial_rows(trials, columns, options, cell.n)
 
 
@@ -126,8 +126,7 @@ def calibrate(
         has_limits, key=lambda f: (f.cell.key.sex, f.cell.key.ethnicity)
     ):
         cells = list(group)
-        columns = {"measure": data.measure, "unit": data.unit, "method": method}
-        columns |= {"sex": sex, "ethnicity": ethnicity}
+        columns = {**data.columns, "method": method, "sex": sex, "ethnicity": ethnicity}
 
         def row(check: str, name: str, outside: Any, columns: Any = columns) -> Calibration:
             n = participants.count_of(outside[0])
@@ -389,8 +388,7 @@ def _contrast(
     if found is not None:
         half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
     return Contrast(
-        measure=data.measure,
-        unit=data.unit,
+        **data.columns,
         n_group=counted[0](n_group),
         n_versus=counted[1](n_versus),
         n_trials=found.n_trials if found else None,
@@ -505,8 +503,7 @@ def _partition_test(
             f"above_percent_{side}": shares[i + 1] if shown else None,
         }
     return PartitionTest(
-        measure=data.measure,
-        unit=data.unit,
+        **data.columns,
         factor=factor,
         sex=ALL if factor == "sex" else cells[0].key.sex,
         age_low=cells[0].key.age_low,
