@@ -296,9 +296,8 @@ class CohortTable:
     (model_id, model_sha256, papillary, bsa_formula, sequence), each with the values met;
     ``exclusions`` what reading left out (failed scans …), whose rows are in ``unused``, because
     the participant's arm stays true; ``warnings`` sentences for the report (`SeriousWarning`, or
-    plain strings: notes). ``notices`` says how the table was understood: format, columns, what
-    was left out; they are printed and reported. ``columns`` has the user's name of each harmonised
-    column that has another one, ``healthy_rule`` how the trials say that healthy was defined.
+    plain strings: notes). ``columns`` has the user's name of each harmonised column that
+    has another one, ``healthy_rule`` how the trials say that healthy was defined.
     """
 
     rows: pd.DataFrame
@@ -309,7 +308,6 @@ class CohortTable:
     exclusions: tuple[Exclusion, ...] = ()
     warnings: tuple[str, ...] = ()
     unused: pd.DataFrame | None = None
-    notices: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     healthy_rule: str = ""
 
@@ -327,6 +325,15 @@ class SeriousWarning(str):
 
     Serious ones are printed whatever ``--quiet`` and come first on the page and in ``--json``.
     It is a string, so that it goes wherever sentences go; f-strings and ``+`` make a note of it.
+    """
+
+    __slots__ = ()
+
+
+class InputNotice(str):
+    """A note of how the input was understood: format, columns recognised or left out.
+
+    It is printed unless ``--quiet`` is given, and shown in the report with the other notes.
     """
 
     __slots__ = ()

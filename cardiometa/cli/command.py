@@ -69,6 +69,15 @@ Table = Annotated[
         metavar="TABLE",
     ),
 ]
+Tables = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Output folder of segment, its measurements.csv, any table (or several, one per "
+        "trial), or a cohort.toml without images.",
+        exists=True,
+        metavar="TABLE",
+    ),
+]
 CohortArgument = Annotated[
     Path,
     typer.Argument(

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from ..cohort.models import TableOptions
-from ..errors import UsageError
 from ..options import Option, Options, Output
 from ..pooling.options import MODEL_FIELDS, PoolingOptions
 from .command import Out, Run, command
@@ -35,8 +34,9 @@ def pool_trials(
     tables: Annotated[
         list[Path],
         typer.Argument(
-            help="Output folder of segment, a participant table, a table of trial estimates "
-            "(trial, estimate, se), or site summaries (*.json).",
+            help="Output folder of segment, a participant table (or several, one per trial), a "
+            "cohort.toml without images, a table of trial estimates (trial, estimate, se), or "
+            "site summaries (*.json).",
             exists=True,
             metavar="TABLE",
         ),
@@ -56,11 +56,6 @@ def pool_trials(
     from ..commands.pool_trials import PoolRequest, run_pool_trials
 
     sites = tuple(tables) if all(path.suffix.lower() == ".json" for path in tables) else ()
-    if len(tables) > 1 and not sites:
-        raise UsageError(
-            f"{len(tables)} tables were given.",
-            hint="Put all trials into one table; only site summaries (*.json) are combined.",
-        )
     by = () if run.plan is None else run.plan.prespecified.get("by", ())
     names = by.split(",") if isinstance(by, str) else by
     # The sites' summaries decide some options themselves.
@@ -70,6 +65,7 @@ def pool_trials(
             tables[0],
             replace(options, prespecified=tuple(str(name).strip() for name in names)),
             replace(columns, columns=run.columns),
+            more_tables=() if sites else tuple(tables[1:]),
             sites=sites,
             asked=tuple(asked) if sites else (),
             also_summaries=other.also_summaries,

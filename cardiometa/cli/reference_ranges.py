@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..cohort.models import TableOptions
 from ..options import Output
 from ..reference.options import ReferenceOptions
-from .command import Out, Run, Table, command
+from .command import Out, Run, Tables, command
 from .output import say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _MOST_SHOWN = 40
 
 @command
 def reference_ranges(
-    table: Table,
+    tables: Tables,
     out: Out,
     options: ReferenceOptions,
     columns: TableOptions,
@@ -39,7 +39,8 @@ def reference_ranges(
 
     result = run_reference_ranges(
         ReferenceRequest(
-            table=table,
+            table=tables[0],
+            more_tables=tuple(tables[1:]),
             options=options,
             table_options=replace(columns, columns=run.columns),
             plan_sha256=run.sha256,

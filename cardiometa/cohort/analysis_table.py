@@ -17,7 +17,7 @@ import pandas as pd
 from ..errors import InputError, Problem, Problems, TableError, nearest
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
 from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
-from ..records import CohortTable, Exclusion, SeriousWarning
+from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
 from .definition import DEFINED_COLUMNS, parse_definition
 from .infer_columns import FLAGS, Recognised, recognise
 from .models import ColumnRule, TableOptions, TrialDefinition
@@ -132,9 +132,9 @@ def read_analysis_table(
         warnings=(
             *findings.warnings,
             *dict.fromkeys(line for part in parts for line in part.warnings),
+            *(InputNotice(line) for part in parts for line in part.notices),
         ),
         unused=unused,
-        notices=tuple(line for part in parts for line in part.notices),
         columns={name: column for name, column in names.items() if name != column},
         healthy_rule=healthy_rule,
     )
@@ -444,7 +444,7 @@ def _add_trial(
     """The trial: of the definition, a column, the file's name, ``--single-trial``, or one."""
     source, options, problems = reader.source, reader.options, reader.problems
     if source.definition is not None:
-        names = data["trial"].unique() if "trial" in data else ()
+        names = sorted(set(data["trial"]) - {""}) if "trial" in data else []
         if len(names) > 1:
             column = reader.rules["trial"].column
             problems.add(

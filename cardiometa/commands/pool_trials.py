@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..cohort.analysis_table import read_analysis_table
+from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.models import ColumnRule, TableOptions
-from ..cohort.read_table import read_any_table, table_header
+from ..cohort.read_table import SUFFIXES, read_any_table, table_header
 from ..cohort.recode import harmonise, parse_columns
 from ..errors import InputError, Problems, UsageError
 from ..files import (
@@ -97,7 +97,7 @@ def _sibling(table: Path, name: str) -> Path:
 def roster_of(table: Path, options: TableOptions) -> pd.DataFrame | None:
     """``participants.csv`` of the same output of ``segment``; None for any other table."""
     path = _sibling(table, PARTICIPANTS_NAME)
-    is_output = table.is_dir() or table.name == "measurements.csv"
+    is_output = table.is_dir() or table.name == MEASUREMENTS_NAME
     if not (is_output and path.is_file() and (path.parent / RECORD_NAME).is_file()):
         return None
     roster = read_any_table(path)
@@ -178,14 +178,15 @@ def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions
 class PoolRequest:
     """What is pooled, how, and how to read the table.
 
-    ``sites`` are files of `summarise` in place of a table, ``asked`` the options that the user gave
-    although these files decide them; ``plan_sha256`` is of the file given with --config,
-    ``departures`` the options that differ from it, in words.
+    ``more_tables`` are of further trials. ``sites`` are files of `summarise` in place of a table,
+    ``asked`` the options that the user gave although these files decide them; ``plan_sha256`` is
+    of the file given with --config, ``departures`` the options that differ from it, in words.
     """
 
     table: Path
     options: PoolingOptions
     table_options: TableOptions
+    more_tables: tuple[Path, ...] = ()
     also_summaries: Path | None = None
     sites: tuple[Path, ...] = ()
     asked: tuple[str, ...] = ()
@@ -374,7 +375,7 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
     if request.sites:
         result, inputs = _pool_sites(request)
         return PooledEffect(request=request, result=result, inputs=inputs)
-    if path.is_file() and _is_summaries_file(path):
+    if path.is_file() and not request.more_tables and _is_summaries_file(path):
         if also is not None:
             raise UsageError(
                 "The table is one of summaries; --also-summaries adds to participants' rows.",
@@ -388,7 +389,8 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
             "The measure to pool is missing: --outcome.",
             hint="For example --outcome lv_ef_percent.",
         )
-    table = read_analysis_table(path, request.table_options)
+    table = read_analysis_table([path, *request.more_tables], request.table_options)
+    options = options.renamed(table.name_of)
     inputs = {"table": table.sha256}
     roster = roster_of(path, request.table_options)
     if roster is not None:
@@ -423,7 +425,8 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
 
 def _is_summaries_file(path: Path) -> bool:
     """Decide by the header alone, so that a large table of participants is not read twice."""
-    return path.suffix != "" and is_summaries(pd.DataFrame(columns=pd.Index(table_header(path))))
+    known = path.suffix.lower() in SUFFIXES
+    return known and is_summaries(pd.DataFrame(columns=pd.Index(table_header(path))))
 
 
 def _summaries(path: Path) -> SummaryTable:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.models import TableOptions
-from ..cohort.read_table import read_any_table
+from ..cohort.read_table import SUFFIXES, read_any_table
 from ..files import (
     RECORD_NAME,
     canonical_json,
@@ -63,7 +63,7 @@ _MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of participants
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRequest:
-    """What is estimated and how to read the table.
+    """What is estimated and how to read the table; ``more_tables`` are of further trials.
 
     ``plan_sha256`` is of the file given with --config, ``departures`` the options that differ
     from it, in words.
@@ -72,6 +72,7 @@ class ReferenceRequest:
     table: Path
     options: ReferenceOptions
     table_options: TableOptions
+    more_tables: tuple[Path, ...] = ()
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
 
@@ -140,16 +141,20 @@ def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptio
 def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     """The ranges, from participants' rows or from summaries."""
     path, chosen = request.table, request.options
-    if path.is_file() and path.stat().st_size <= _MOST_SUMMARIES:
+    is_small = path.suffix.lower() in SUFFIXES and path.stat().st_size <= _MOST_SUMMARIES
+    if path.is_file() and is_small and not request.more_tables:
         raw = read_any_table(path)
         if is_summaries(str(column) for column in raw.columns):
             rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
             return summary_ranges(rows, chosen, name=path.stem, sha256=sha256)
     columns = rows_options(chosen, request.table_options)
-    table = with_healthy(read_analysis_table(path, columns), chosen.healthy_rule)
+    table = read_analysis_table([path, *request.more_tables], columns)
+    if chosen.measures is not None:
+        chosen = replace(chosen, measures=tuple(map(table.name_of, chosen.measures)))
+    table = with_healthy(table, chosen.healthy_rule)
     table = with_derived(table, chosen.measures)
     if not chosen.healthy_rule:
-        chosen = replace(chosen, healthy_rule=_stated_rules(path))
+        chosen = replace(chosen, healthy_rule=table.healthy_rule or _stated_rules(path))
     return reference_ranges(table, chosen)
 
 

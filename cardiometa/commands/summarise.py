@@ -60,6 +60,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         )
     columns = rows_options(options, request.table_options)
     table = read_analysis_table(request.table, columns)
+    options = options.renamed(table.name_of)
     roster = roster_of(request.table, columns)
     stage = first_stage(table, options, roster)
     site, sets = checked_summary(stage, table, options)

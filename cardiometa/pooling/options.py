@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not
 
@@ -293,6 +294,14 @@ class PoolingOptions(Options):
                 "--age-bands must be two or more increasing ages. For example 18,40,60,70."
             )
         return problems
+
+    def renamed(self, name_of: Callable[[str], str]) -> Self:
+        """The same options with other names for the columns of the table."""
+        lists = ("adjust", "by", "meta_regression", "prespecified")
+        names = ("outcome", "baseline_column", "time", "event", "cluster")
+        changed: dict[str, Any] = {n: tuple(map(name_of, getattr(self, n))) for n in lists}
+        changed |= {n: name_of(value) for n in names if (value := getattr(self, n))}
+        return replace(self, **changed)
 
     @property
     def by_columns(self) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def test_without_participants_each_row_is_one_person(tmp_path):
     assert table.rows["participant_id"].tolist() == ["2", "3"]
     assert any("each row is taken as one participant" in w for w in table.warnings)
     assert table.rows["age_years"].tolist() == [50, 60]
-    assert any("age_years = age" in notice for notice in table.notices)
+    assert any("age_years = age" in notice for notice in table.warnings)
 
 
 def test_a_status_of_the_users_own_is_left_alone(tmp_path):
