@@ -56,26 +56,39 @@ def demo(
 
 @command
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder with the tables of the trials.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder with the tables and images of the trials; or a table, or one per trial.",
+            metavar="FOLDER|TABLE",
+        ),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File to write, such as cohort.toml.", metavar="FILE"),
+        typer.Option(
+            "--out", help="File to write, such as cohort.toml or columns.toml.", metavar="FILE"
+        ),
     ],
     output: Annotated[Output, Only("quiet", "verbose")],
 ) -> None:
-    """Print or write a first cohort.toml; every guess in it has a comment."""
-    from ..cohort.init import first_definition
+    """Print or write a first cohort.toml, or for a table a --config; every guess has a comment."""
+    from ..cohort.init import first_config, first_definition
 
+    is_folder = len(paths) == 1 and not paths[0].is_file()
     if out is not None and out.exists():
         raise UsageError(
             f"{out.name} already exists.", hint="Name another file, or remove it first."
         )
-    text = first_definition(folder, out.parent if out is not None else None)
+    if is_folder:
+        text = first_definition(paths[0], None if out is None else out.parent)
+    else:
+        text = first_config(paths, out)
     if out is None:
         show_text(text)
         return
     write_text(out, text)
-    say(f"Wrote {out.name}. Check each guess, then run: cardiometa check {out}", quiet=output.quiet)
+    then = f"run: cardiometa check {out}" if is_folder else "use it as its first lines say"
+    say(f"Wrote {out.name}. Check each guess, then {then}.", quiet=output.quiet)
 
 
 @command

@@ -234,8 +234,21 @@ def _check_finished(name: str, state: object) -> None:
 
 
 def column_rules(options: TableOptions, problems: Problems) -> dict[str, ColumnRule]:
-    """The rules of ``--config``, the columns named by flags winning."""
-    rules = parse_columns(options.columns, problems, DEFINED_COLUMNS)
+    """The rules of ``--config``, the columns named by flags winning.
+
+    A faulty rule of a column that the analysis does not use is left out.
+    """
+    faults = Problems(problems.where)
+    rules = parse_columns(options.columns, faults, DEFINED_COLUMNS)
+    spared = set(DEFINED_COLUMNS) - set(options.needed or DEFINED_COLUMNS)
+    for name in [*rules]:
+        if name in spared and any(f"columns.{name}" in fault.where for fault in faults):
+            del rules[name]
+    problems += [
+        fault
+        for fault in faults
+        if not any(fault.where.endswith(f"columns.{name}") for name in spared)
+    ]
     for name, argument in _ARGUMENTS.items():
         column = getattr(options, argument)
         if column is not None:

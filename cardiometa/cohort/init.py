@@ -1,59 +1,55 @@
-"""A first cohort.toml for a folder: columns, units and codes are guessed, each with a comment."""
+"""A first cohort.toml for a folder, or a first --config for tables: every guess has a comment."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 
 from ..errors import CohortError, InputError
+from .definition import DEFINED_COLUMNS
 from .ethnicity import group_of
-from .read_table import SUFFIXES, read_any_table
+from .infer_columns import Recognised, plain_name, recognise
+from .models import ColumnRule
+from .plausibility import CheckedColumns, Findings, check_plausible
+from .read_table import SUFFIXES, RawTable, read_any_table, read_raw
 from .recode import (
+    CODES,
     FALSE_WORDS,
     ROSTER_COLUMNS,
     TRUE_WORDS,
     UNITS,
+    Kind,
     as_numbers,
     as_text,
     is_unknown,
     kind_of,
+    map_text,
+    proposed_map,
+    quoted,
+    toml_key,
 )
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_NAMES: dict[str, tuple[str, ...]] = {
-    "participant_id": (
-        *("participantid", "participant", "subjid", "usubjid", "subjectid", "subject", "subj"),
-        *("patientid", "patient", "pid", "id", "studyid"),
-    ),
-    "age_years": ("ageyears", "age", "ageyr", "ageyrs", "ageatbaseline"),
-    "sex": ("sex", "gender"),
-    "ethnicity": ("ethnicity", "race", "ethnicgroup", "ethnic"),
-    "height_cm": ("heightcm", "height", "ht", "heightin", "htin", "heightm", "htm", "htcm"),
-    "weight_kg": ("weightkg", "weight", "wt", "weightlb", "wtlb", "weightlbs", "wtkg"),
-    "arm": ("arm", "trt01p", "trt01a", "treatment", "trt", "allocation", "armcd", "group"),
-    "healthy": ("healthy", "hvfl", "healthyvolunteer"),
-    "death_day": ("deathday",),
-    "withdrawal_day": ("withdrawalday",),
-    "reason_no_scan": ("reasonnoscan",),
-}
 _CONTROL_WORDS = frozenset({"placebo", "control", "usual care", "standard care", "standard"})
+_BASELINE_WORDS = frozenset({"bl", "base", "baseline", "baselinearm1", "pre", "v0", "m0", "month0"})
 # Words that need no map, and what the user chooses from otherwise.
-_UNDERSTOOD: dict[str, tuple[frozenset[str], str]] = {
+_UNDERSTOOD: Mapping[Kind, tuple[frozenset[str], str]] = {
     "sex": (frozenset({"m", "f", "male", "female"}), "male, female"),
     "boolean": (TRUE_WORDS | FALSE_WORDS, "true, false"),
     "ethnicity": (frozenset(), "the group"),
 }
 _SCHEMES = ("hhc", "cdisc", "ons2021", "ukb21000", "omb1997", "spd15-2024")
-# Units by the median that adults have in them, and what a name may say.
-_MEDIANS: dict[str, dict[str, tuple[float, float]]] = {
-    "height_cm": {"cm": (130, 210), "m": (1.3, 2.1), "in": (51, 83), "ft": (4.3, 6.9)},
-    "weight_kg": {"kg": (40, 130), "lb": (130, 290), "g": (40_000, 130_000)},
+# Units by the median that adults have in them.
+_MEDIANS: Mapping[Kind, Mapping[str, tuple[float, float]]] = {
+    "length": {"cm": (130, 210), "m": (1.3, 2.1), "in": (51, 83), "ft": (4.3, 6.9)},
+    "mass": {"kg": (40, 130), "lb": (130, 290), "g": (40_000, 130_000)},
+    "percent": {"percent": (5, 95), "fraction": (0.05, 0.95)},
+    "volume": {"ml": (15, 700), "l": (0.015, 0.7)},
+    "grams": {"g": (25, 600), "kg": (0.025, 0.6)},
 }
 _MOST_CODES = 30
 
@@ -67,67 +63,54 @@ class GuessedColumn:
     text: str
     remark: str
 
-
-def quoted(text: str) -> str:
-    """A TOML string: its escapes are those of JSON, and it has none for DEL."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def toml_key(text: str) -> str:
-    """A TOML key, quoted where it must be."""
-    return text if _BARE_KEY.fullmatch(text) else quoted(text)
+    def line(self) -> str:
+        """The line; a remark stays on it, whatever characters the codes contain."""
+        return f"{self.name} = {self.text}  # guessed: {' '.join(self.remark.split())}"
 
 
-def plain_name(column: str) -> str:
-    """A column's name without case and signs, as it is looked up."""
-    return "".join(sign for sign in column.casefold() if sign.isalnum())
+def guess_columns(
+    table: pd.DataFrame, found: Recognised, names: Sequence[str]
+) -> list[GuessedColumn]:
+    """A guess for each of the harmonised ``names`` that the table seems to have."""
+    return [_guess(found.rules[name], table) for name in names if name in found.rules]
 
 
-def id_column(table: pd.DataFrame) -> str | None:
-    """The column that looks like the participants' id."""
-    return _column_of("participant_id", table)
+def _recognised(table: pd.DataFrame) -> Recognised:
+    return recognise([str(column) for column in table.columns], {})
 
 
-def guess_columns(table: pd.DataFrame) -> list[GuessedColumn]:
-    """A guess for each harmonised column that the roster seems to have."""
-    guesses = []
-    taken: set[str] = set()
-    for name in ROSTER_COLUMNS:
-        column = _column_of(name, table)
-        if column is not None and column not in taken:
-            taken.add(column)
-            guesses.append(_guess(name, column, table[column]))
-    return guesses
+def _has_ids(found: Recognised) -> bool:
+    return "participant_id" in found.rules or "participant_id" in found.several
 
 
-def _column_of(name: str, table: pd.DataFrame) -> str | None:
-    # Read from the right, so that the first of two alike is taken.
-    by_plain = {plain_name(str(c)): str(c) for c in reversed(list(table.columns))}
-    return next((by_plain[word] for word in _NAMES[name] if word in by_plain), None)
-
-
-def _guess(name: str, column: str, values: pd.Series) -> GuessedColumn:
+def _guess(rule: ColumnRule, table: pd.DataFrame) -> GuessedColumn:
+    name, column, values = rule.name, rule.column, table[rule.column]
     kind, extra, remark = kind_of(name), "", "by its name"
-    if kind in ("length", "mass"):
-        extra, remark = _guess_unit(name, values)
-    elif name == "arm":
-        extra, remark = _guess_arm(_counts(values))
+    if rule.unit is not None:
+        extra, remark = f"unit = {quoted(rule.unit)}", "by its name and the unit in it"
+    elif kind in _MEDIANS:
+        extra, remark = _guess_unit(kind, values)
+    elif name in ("arm", "visit"):
+        extra, remark = _guess_names(name, _counts(values))
     elif kind in _UNDERSTOOD:
-        words, choices = _UNDERSTOOD[kind]
-        counts = _counts(values)
-        listed = _listed(counts)
-        fits = (s for s in _SCHEMES if counts and all(group_of(s, v)[1] for v, _ in counts))
-        scheme = next(fits, None) if kind == "ethnicity" else None
-        if scheme is not None:
-            extra, remark = f"scheme = {quoted(scheme)}", f"all terms are of {scheme}: {listed}"
-        elif words and all(value.casefold() in words for value, _ in counts):
-            remark = f"understood: {listed}"
-        else:
-            # Values that the user must give: "?" is refused until then.
-            pairs = ", ".join(f'{toml_key(value)} = "?"' for value, _ in counts[:_MOST_CODES])
-            extra, remark = f"map = {{ {pairs} }}", f"choose {choices} or NA for each: {listed}"
+        extra, remark = _guess_codes(name, kind, _counts(values))
     text = quoted(column) if not extra else f"{{ column = {quoted(column)}, {extra} }}"
     return GuessedColumn(name=name, column=column, text=text, remark=remark)
+
+
+def _guess_codes(name: str, kind: Kind, counts: Sequence[tuple[str, int]]) -> tuple[str, str]:
+    words, choices = _UNDERSTOOD[kind]
+    listed = _listed(counts)
+    fits = (s for s in _SCHEMES if counts and all(group_of(s, v)[1] for v, _ in counts))
+    scheme = next(fits, None) if kind == "ethnicity" else None
+    if scheme is not None:
+        return f"scheme = {quoted(scheme)}", f"all terms are of {scheme}: {listed}"
+    if words and all(value.casefold() in words for value, _ in counts):
+        return "", f"understood: {listed}"
+    # Values that the user must give: "?" is refused until then.
+    codes = proposed_map(name, (value for value, _ in counts[:_MOST_CODES]))
+    ask = f"choose {choices} or NA for each" if "?" in codes.values() else "by their words"
+    return map_text(codes), f"{ask}: {listed}"
 
 
 def _counts(values: pd.Series) -> list[tuple[str, int]]:
@@ -140,31 +123,122 @@ def _listed(counts: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{value!r} {count}" for value, count in counts[:_MOST_CODES])
 
 
-def _guess_unit(name: str, values: pd.Series) -> tuple[str, str]:
+def _guess_unit(kind: Kind, values: pd.Series) -> tuple[str, str]:
     numbers, bad = as_numbers(values)
     if bad.any() or not numbers.notna().any():
         return "", "by its name; not all cells are numbers"
     median = float(numbers.median())
-    home = next(iter(UNITS[kind_of(name)]))
-    for unit, (low, high) in _MEDIANS[name].items():
+    home = next(iter(UNITS[kind]))
+    for unit, (low, high) in _MEDIANS[kind].items():
         if low <= median < high:
             remark = f"by its median {median:.4g}"
             return (f"unit = {quoted(unit)}" if unit != home else ""), f"{remark}: {unit}"
     return "", f"the median {median:.4g} fits no unit: check it"
 
 
-def _guess_arm(counts: Sequence[tuple[str, int]]) -> tuple[str, str]:
-    control = [value for value, _ in counts if value.casefold() in _CONTROL_WORDS]
-    if len(control) != 1 or control[0] == "control" or len(counts) > _MOST_CODES:
-        return "", f"its arms: {_listed(counts)}; the reference arm should become control"
-    pairs = ", ".join(
-        f'{toml_key(value)} = "control"'
-        if value == control[0]
-        else f"{toml_key(value)} = {quoted(value)}"
-        for value, _ in counts
-    )
-    return f"map = {{ {pairs} }}", f"its arms: {_listed(counts)}"
+def _guess_names(name: str, counts: Sequence[tuple[str, int]]) -> tuple[str, str]:
+    """A map that calls the reference arm ``control``, or the first visit ``baseline``."""
+    words, wanted = _CONTROL_WORDS, "control"
+    if name == "visit":
+        words, wanted = _BASELINE_WORDS, "baseline"
+    listed = f"its {name}s: {_listed(counts)}"
+    found = [v for v, _ in counts if v.casefold() in words or plain_name(v) in words]
+    if len(found) != 1 or found[0] == wanted or len(counts) > _MOST_CODES:
+        which = "reference arm" if name == "arm" else "first visit"
+        return "", listed if found == [wanted] else f"{listed}; the {which} should become {wanted}"
+    return map_text({v: wanted if v == found[0] else v for v, _ in counts}), listed
 
+
+# ------------------------------------------------------------------ tables without images
+
+_CONFIG_HEAD = """\
+# How {table} is read, guessed from names and values.
+# Check every line that ends in "guessed" and replace each "?"; then run for example
+#   cardiometa {command}
+"""
+_POOLED = "pool-trials {table} --config {file} --outcome {outcome} --out pooled"
+_RANGES = 'reference-ranges {table} --config {file} --healthy-rule "WHO IS HEALTHY" --out ranges'
+_DEFINITION_HEAD = """\
+# One table for each trial, guessed from names and values. Check every line that ends in "guessed"
+# and replace each "?"; then give this file to reference-ranges or pool-trials.
+"""
+
+
+def first_config(tables: Sequence[Path], out: Path | None = None) -> str:
+    """The text of a first --config for one table, or of a cohort.toml for one table per trial.
+
+    Valid TOML always; ``out`` is the file that it is for. Raises TableError.
+    """
+    raws = [read_raw(path) for path in tables]
+    if len(tables) > 1:
+        lines = [_DEFINITION_HEAD, 'name = "cohort"  # guessed']
+        for path, raw in zip(tables, raws, strict=True):
+            found, where = _recognised(raw.rows), _relative(path, out.parent if out else Path())
+            randomised = "arm" in found.rules
+            lines += [
+                "",
+                f"[trials.{toml_key(path.stem)}]  # guessed: the name of the file",
+                f"participants = {quoted(where)}  # {len(raw.rows)} rows",
+                f"randomised = {str(randomised).lower()}  # guessed: whether it has arms",
+                "",
+                f"[trials.{toml_key(path.stem)}.columns]",
+                *_column_lines(raw, found, trial=False),
+            ]
+        return "\n".join(lines) + "\n"
+    (path,), (raw,) = tables, raws
+    found = _recognised(raw.rows)
+    measures = [name for name in found.rules if name.startswith(("lv_", "rv_"))]
+    outcome = measures[-1] if measures else "MEASURE"
+    command = _POOLED if "arm" in found.rules else _RANGES
+    file = "FILE" if out is None else quote(str(out))
+    command = command.format(table=quote(str(path)), file=file, outcome=outcome)
+    lines = [_CONFIG_HEAD.format(table=quoted(path.name), command=command)]
+    lines += [f"# {' '.join(notice.split())}" for notice in raw.notices]
+    lines += [
+        f'# {column!r}: {cell!r} is unclear, say decimal = "," or "."'
+        for column, cell in raw.ambiguous.items()
+    ]
+    missing = _missing_codes(raw.rows, found)
+    if missing:
+        lines.append(f"missing = {quoted(','.join(missing))}  # guessed: they look like codes")
+    return "\n".join([*lines, "", "[columns]", *_column_lines(raw, found, trial=True)]) + "\n"
+
+
+def _column_lines(raw: RawTable, found: Recognised, *, trial: bool) -> list[str]:
+    """A line for each column: those recognised, those to be asked about, and the others."""
+    names = [name for name in DEFINED_COLUMNS if trial or name != "trial"]
+    guesses = guess_columns(raw.rows, found, names)
+    lines = [guess.line() for guess in guesses]
+    lines += _questions(found, names)
+    used = {rule.column for rule in found.rules.values()}
+    others = [quoted(str(column)) for column in raw.rows.columns if column not in used]
+    if others:
+        lines.append(f"# not recognised, and used under their own names: {', '.join(others)}")
+    return lines
+
+
+def _questions(found: Recognised, names: Sequence[str]) -> list[str]:
+    return [
+        f"# {name} = {' or '.join(map(quoted, columns))}  # which one?"
+        for name, columns in found.several.items()
+        if name in names
+    ]
+
+
+def _missing_codes(table: pd.DataFrame, found: Recognised) -> list[str]:
+    """Numbers of the recognised columns that look like codes for a missing value."""
+    numbers = {
+        name: as_numbers(table[rule.column])[0]
+        for name, rule in found.rules.items()
+        if kind_of(name) not in CODES
+    }
+    findings = Findings()
+    rows = pd.DataFrame(numbers, index=table.index).assign(trial="all")
+    check_plausible(CheckedColumns(rows=rows, where=""), findings)
+    return list(dict.fromkeys(findings.missing))
+
+
+# ------------------------------------------------------------------ folders with images
 
 _DEPTH = 3
 _IMAGE_FOLDERS = ("images", "image", "dicom", "dicoms", "nifti", "scans", "mri")
@@ -229,7 +303,7 @@ def _sort_tables(folder: Path) -> tuple[list[_Found], list[_Found], list[tuple[s
         columns = {str(column) for column in table.columns}
         if columns & {"images", "ed_images"}:
             scans.append(found)
-        elif id_column(table) is not None:
+        elif _has_ids(_recognised(table)):
             rosters.append(found)
     return rosters, scans, unread
 
@@ -257,7 +331,8 @@ def _trial_name(path: Path, folder: Path, taken: set[str]) -> str:
 
 
 def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> list[str]:
-    guesses = guess_columns(roster.table)
+    found = _recognised(roster.table)
+    guesses = guess_columns(roster.table, found, ROSTER_COLUMNS)
     arm = next((guess for guess in guesses if guess.name == "arm"), None)
     randomised = arm is not None and len(set(as_text(roster.table[arm.column])) - {""}) > 1
     root = _root(roster.path.parent, scans)
@@ -286,14 +361,9 @@ def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> 
     if others:
         lines.append(f"# it could carry: {', '.join(quoted(column) for column in others)}")
     lines += ["", f"[trials.{toml_key(name)}.columns]"]
-    lines += [_column_line(guess) for guess in guesses]
+    lines += [guess.line() for guess in guesses]
+    lines += _questions(found, ROSTER_COLUMNS)
     return lines
-
-
-def _column_line(guess: GuessedColumn) -> str:
-    # A remark stays on one line, whatever characters the codes contain.
-    remark = " ".join(guess.remark.split())
-    return f"{guess.name} = {guess.text}  # guessed: {remark}"
 
 
 def _root(folder: Path, scans: list[_Found]) -> Path:

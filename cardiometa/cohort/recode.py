@@ -371,6 +371,7 @@ _OLDEST_YEARS = 120.0
 _LONGEST = max(map(len, UNKNOWN))
 _SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNMAPPED = object()
+_MOST_CODES = 40
 _UNKNOWN_WORDS = frozenset({"unknown", "not known", "not reported", "not stated", "undisclosed"})
 # What usual words mean, as a proposal that the user confirms; never applied by itself.
 _USUAL_WORDS: Mapping[Kind, Mapping[str, str]] = {
@@ -420,7 +421,7 @@ def harmonise(
         return texts.mask(texts.isin(_unknown_among(texts)), "")
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
-        _add_unread(problems, values[bad], rule)
+        _add_unread(problems, values, bad, rule)
         return coded
     return _coded(values, rule, kind, problems)
 
@@ -450,7 +451,7 @@ def _coded(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) 
     converted = by_value(values, convert)
     unread = np.array([value is _UNMAPPED for value in converted], dtype=bool)
     converted[unread] = None
-    _add_unread(problems, values[unread], rule)
+    _add_unread(problems, values, unread, rule)
     return pd.Series(converted, index=values.index, dtype=object)
 
 
@@ -483,11 +484,15 @@ _UNDERSTOOD: Mapping[Kind, str] = {
 }
 
 
-def _add_unread(problems: Problems, cells: pd.Series, rule: ColumnRule) -> None:
+def _add_unread(problems: Problems, values: pd.Series, unread: Any, rule: ColumnRule) -> None:
+    cells = values[unread]
     if cells.empty:
         return
     expected = _UNDERSTOOD.get(kind_of(rule.name), "")
-    pasted = map_text(proposed_map(rule.name, as_text(cells).drop_duplicates().sort_values()))
+    # A new map needs every code of the column, also those understood without one.
+    texts = as_text(values if rule.map is None else cells).drop_duplicates().sort_values()
+    codes = proposed_map(rule.name, (text for text in texts if not is_unknown(text)))
+    pasted = map_text(dict(list(codes.items())[:_MOST_CODES]))
     line = f"{rule.name} = {{ column = {quoted(rule.column)}, {pasted} }}"
     problems.add(
         f"{'the map lacks' if rule.map is not None else 'nothing says what this means:'} "
@@ -497,7 +502,7 @@ def _add_unread(problems: Problems, cells: pd.Series, rule: ColumnRule) -> None:
         fix=f'Add each to the map of columns.{rule.name} ("NA" is unknown): {pasted}.'
         if rule.map is not None
         else f"{f'Understood without a map: {expected}. ' if expected else ''}"
-        f'Say it under [columns], each ? replaced ("NA" is unknown): {line}',
+        f'Say it under [columns], each ? replaced and each word checked ("NA" is unknown): {line}',
     )
 
 
