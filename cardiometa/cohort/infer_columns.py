@@ -48,7 +48,6 @@ def _measure_names() -> dict[str, tuple[str, ...]]:
         index: tuple(form.format(name) for name in names[of] for form in _INDEX_WORDS)
         for index, of in INDEX_OF.items()
     }
-    names["lv_massi_g_m2"] += ("lvmi",)
     names["heart_rate_bpm"] = ("heartrate", "hr")
     names["lv_co_l_min"] = ("cardiacoutput", "lvco")
     return names
@@ -62,7 +61,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "protocolid",
         "participant_id": (
             *(f"{who}{what}" for who in _IDS for what in _NUMBERS),
-            *("usubjid", "subjid", "ptid", "pid", "id", "recordid", "studyid"),
+            *("usubjid", "ptid", "pid", "id", "recordid", "studyid"),
         ),
         "visit": "visit visitname visitcode avisit studyvisit timepoint session redcapeventname "
         "eventname",
@@ -148,13 +147,14 @@ def candidates(column: str) -> dict[str, str | None]:
 
 def _readings(column: str) -> Iterable[tuple[str, str | None]]:
     """The name with and without a unit at its end."""
-    yield plain_name(column), None
     bracketed = _BRACKETED.search(column)
     if bracketed:
         unit = "%" if "%" in bracketed[1] else plain_name(bracketed[1].replace("²", "2"))
-        yield plain_name(column[: bracketed.start()]), _UNIT_WORDS.get(unit, "?")
-    if column.rstrip().endswith("%"):
+        if unit in _UNIT_WORDS:
+            yield plain_name(column[: bracketed.start()]), _UNIT_WORDS[unit]
+    elif column.rstrip().endswith("%"):
         yield plain_name(column), "percent"
+    yield plain_name(column), None
     words = [plain_name(word) for word in re.split(r"[\W_]+", column) if word]
     for number in (1, 2):
         unit = "".join(words[-number:])

@@ -489,8 +489,8 @@ def _only_sheet(book: Any, name: str, notices: list[str]) -> str:
     for sheet in book.sheets_metadata:
         is_shown = str(sheet.visible).endswith(".Visible") and str(sheet.typ).endswith("WorkSheet")
         part = book.get_sheet_by_name(sheet.name) if is_shown else None
-        if part is not None and part.total_height and part.total_width:
-            sizes[sheet.name] = f"{sheet.name!r} ({part.total_height} × {part.total_width} cells)"
+        if part is not None and part.height and part.width:
+            sizes[sheet.name] = f"{sheet.name!r} ({part.height} × {part.width} cells)"
     if not sizes:
         raise TableError(f"{name} has no sheet with cells.")
     if len(sizes) > 1:
