@@ -20,7 +20,7 @@ from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
 from .definition import DEFINED_COLUMNS, parse_definition
 from .infer_columns import FLAGS, Recognised, recognise
-from .models import ColumnRule, TableOptions, TrialDefinition
+from .models import CohortDefinition, ColumnRule, TableOptions, TrialDefinition
 from .participants import resolve_columns
 from .plausibility import CheckedColumns, Findings, check_plausible, declared_missing
 from .read_table import RawTable, Wanted, read_raw
@@ -95,7 +95,7 @@ def read_analysis_table(
     options = options or TableOptions()
     problems = Problems("--config")
     rules = column_rules(options, problems)
-    sources, name, digest, healthy_rule = _sources(tables, rules, problems)
+    sources, name, definition = _sources(tables, rules, problems)
     findings = Findings(accept=options.accept)
     parts = [_read_part(source, options, problems, findings) for source in sources]
     problems.where = sources[0].file.name if len(sources) == 1 else name
@@ -125,7 +125,7 @@ def read_analysis_table(
     return CohortTable(
         rows=rows,
         name=name,
-        sha256=digest,
+        sha256=_digest(sources, definition),
         measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
         conventions=_conventions(rows),
         exclusions=tuple(exclusions),
@@ -136,7 +136,7 @@ def read_analysis_table(
         ),
         unused=unused,
         columns={name: column for name, column in names.items() if name != column},
-        healthy_rule=healthy_rule,
+        healthy_rule="" if definition is None else _healthy_rule(definition),
     )
 
 
@@ -145,14 +145,14 @@ def read_analysis_table(
 
 def _sources(
     tables: Path | Sequence[Path], rules: Mapping[str, ColumnRule], problems: Problems
-) -> tuple[list[_Source], str, str, str]:
-    """The files, the name of the cohort, the hash of all, and the trials' own healthy rules."""
+) -> tuple[list[_Source], str, CohortDefinition | None]:
+    """The files, the name of the cohort, and its cohort.toml where that is the table."""
     paths = [tables] if isinstance(tables, Path) else list(tables)
     if len(paths) == 1 and paths[0].suffix.lower() == ".toml":
         return _defined_sources(paths[0])
     if len(paths) == 1:
         file, name = _locate(paths[0])
-        return [_Source(file=file, rules=rules)], name, sha256_file(file), ""
+        return [_Source(file=file, rules=rules)], name, None
     wrong = [path.name for path in paths if path.is_dir() or path.suffix.lower() == ".toml"]
     if wrong:
         raise TableError(
@@ -163,12 +163,27 @@ def _sources(
     for twice in sorted({name for name in names if names.count(name) > 1}):
         problems.add(f"several tables are named {twice}", fix="A table's name is its trial.")
     sources = [_Source(file=path, rules=rules, trial=path.stem) for path in paths]
+    return sources, f"{len(paths)} tables", None
+
+
+def _digest(sources: Sequence[_Source], definition: CohortDefinition | None) -> str:
+    """The SHA-256 of a file, or of the hashes of all and the names of their trials."""
+    if definition is None and len(sources) == 1:
+        return sha256_file(sources[0].file)
     hashes = sorted(f"{source.trial} {sha256_file(source.file)}" for source in sources)
-    digest = sha256_bytes("\n".join(hashes).encode())
-    return sources, f"{len(paths)} tables", digest, ""
+    stated = [] if definition is None else [definition.sha256]
+    return sha256_bytes("\n".join([*stated, *hashes]).encode())
 
 
-def _defined_sources(path: Path) -> tuple[list[_Source], str, str, str]:
+def _healthy_rule(definition: CohortDefinition) -> str:
+    """The trials' own rules of who is healthy, each with its trial unless all are one."""
+    rules = {trial.name: trial.healthy_rule for trial in definition.trials if trial.healthy_rule}
+    if len(rules) == len(definition.trials) and len(set(rules.values())) == 1:
+        return next(iter(rules.values()))
+    return "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
+
+
+def _defined_sources(path: Path) -> tuple[list[_Source], str, CohortDefinition]:
     """The trials' tables of a cohort.toml without images."""
     definition, found = parse_definition(path)
     if definition is None or found:
@@ -178,7 +193,7 @@ def _defined_sources(path: Path) -> tuple[list[_Source], str, str, str]:
             f"{path.name} is a cohort with images.",
             hint="Run `cardiometa segment` on it and give its OUT folder.",
         )
-    sources, rules = [], {}
+    sources = []
     for trial in definition.trials:
         assert trial.participants is not None
         sources.append(
@@ -186,13 +201,7 @@ def _defined_sources(path: Path) -> tuple[list[_Source], str, str, str]:
                 file=trial.participants, rules=trial.columns, trial=trial.name, definition=trial
             )
         )
-        if trial.healthy_rule:
-            rules[trial.name] = trial.healthy_rule
-    hashes = [definition.sha256, *(sha256_file(source.file) for source in sources)]
-    stated = "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
-    if len(rules) == len(sources) and len(set(rules.values())) == 1:
-        stated = next(iter(rules.values()))
-    return sources, definition.name, sha256_bytes("\n".join(hashes).encode()), stated
+    return sources, definition.name, definition
 
 
 def _locate(path: Path) -> tuple[Path, str]:

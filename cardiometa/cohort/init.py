@@ -101,8 +101,10 @@ def _guess(rule: ColumnRule, table: pd.DataFrame) -> GuessedColumn:
 def _guess_codes(name: str, kind: Kind, counts: Sequence[tuple[str, int]]) -> tuple[str, str]:
     words, choices = _UNDERSTOOD[kind]
     listed = _listed(counts)
-    fits = (s for s in _SCHEMES if counts and all(group_of(s, v)[1] for v, _ in counts))
-    scheme = next(fits, None) if kind == "ethnicity" else None
+    fits = (s for s in _SCHEMES if all(group_of(s, v)[1] for v, _ in counts))
+    # A single digit is in the scheme of UK Biobank, and in everyone's own codes.
+    is_telling = kind == "ethnicity" and any(len(value) > 1 for value, _ in counts)
+    scheme = next(fits, None) if is_telling else None
     if scheme is not None:
         return f"scheme = {quoted(scheme)}", f"all terms are of {scheme}: {listed}"
     if words and all(value.casefold() in words for value, _ in counts):
