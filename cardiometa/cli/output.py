@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from ..errors import CardiometaError, InputError, OutputError
 from ..files import canonical_json
+from ..records import InputNotice
 
 MAX_PROBLEMS_SHOWN = 200
 
@@ -39,6 +40,13 @@ def say(text: str = "", *, quiet: bool = False) -> None:
         # With stderr closed or full the work still continues.
         with suppress(OSError):
             print(escape_control(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
+
+
+def show_notices(warnings: Iterable[str], *, quiet: bool) -> None:
+    """How the input was understood, on stderr."""
+    for warning in warnings:
+        if isinstance(warning, InputNotice):
+            say(f"note: {warning}", quiet=quiet)
 
 
 def show_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from ..cohort.models import TableOptions
 from ..options import Option, Options, Output
 from ..pooling.options import MODEL_FIELDS, PoolingOptions
 from .command import Out, Run, command
-from .output import say, show_json, show_text
+from .output import say, show_json, show_notices, show_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,7 @@ def pool_trials(
     )
     quiet = output.quiet
     run.report(quiet=quiet)
+    show_notices(found.warnings, quiet=quiet)
     if output.json:
         show_json(found.document())
     elif not quiet:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError, Problem, Problems, TableError, nearest
+from ..errors import InputError, Problem, Problems, TableError, UsageError, nearest
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
 from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
@@ -95,7 +95,7 @@ def read_analysis_table(
     options = options or TableOptions()
     problems = Problems("--config")
     rules = column_rules(options, problems)
-    sources, name, definition = _sources(tables, rules, problems)
+    sources, name, definition = _sources(tables, rules)
     findings = Findings(accept=options.accept)
     parts = [_read_part(source, options, problems, findings) for source in sources]
     problems.where = sources[0].file.name if len(sources) == 1 else name
@@ -144,7 +144,7 @@ def read_analysis_table(
 
 
 def _sources(
-    tables: Path | Sequence[Path], rules: Mapping[str, ColumnRule], problems: Problems
+    tables: Path | Sequence[Path], rules: Mapping[str, ColumnRule]
 ) -> tuple[list[_Source], str, CohortDefinition | None]:
     """The files, the name of the cohort, and its cohort.toml where that is the table."""
     paths = [tables] if isinstance(tables, Path) else list(tables)
@@ -160,8 +160,12 @@ def _sources(
             hint="Give several tables, one per trial; or one output of segment; or a cohort.toml.",
         )
     names = [path.stem for path in paths]
-    for twice in sorted({name for name in names if names.count(name) > 1}):
-        problems.add(f"several tables are named {twice}", fix="A table's name is its trial.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"Several tables are named {', '.join(twice)}.",
+            hint="A table's name is its trial: give each trial's table a name of its own.",
+        )
     sources = [_Source(file=path, rules=rules, trial=path.stem) for path in paths]
     return sources, f"{len(paths)} tables", None
 

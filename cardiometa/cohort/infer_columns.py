@@ -54,35 +54,36 @@ def _measure_names() -> dict[str, tuple[str, ...]]:
 
 
 # Names as letters and digits alone, without a unit.
+_WORDS: Mapping[str, str | tuple[str, ...]] = {
+    "trial": "trial trialid trialname trialcode study studyid studyname studycode protocol "
+    "protocolid",
+    "participant_id": (
+        *(f"{who}{what}" for who in _IDS for what in _NUMBERS),
+        *("usubjid", "ptid", "pid", "id", "recordid", "studyid"),
+    ),
+    "visit": "visit visitname visitcode avisit studyvisit timepoint session redcapeventname "
+    "eventname",
+    "visit_day": "visitday visitdy studyday ady daysfromrandomisation daysfromrandomization "
+    "dayssincerandomisation dayssincerandomization",
+    "age_years": "age ageyr ageatbaseline baselineage ageatenrolment ageatenrollment "
+    "ageatrandomisation ageatrandomization ageatscan",
+    "sex": "sex gender sexatbirth",
+    "ethnicity": "ethnicity race ethnic ethnicgroup ethnicorigin",
+    "height_cm": "height ht bodyheight",
+    "weight_kg": "weight wt bodyweight",
+    "arm": "arm trt trt01p treatment treatmentarm treatmentgroup group allocation "
+    "allocatedarm randomisedarm randomizedarm studyarm armname",
+    "randomised": "randomised randomized randfl",
+    "healthy": "healthy hvfl healthyvolunteer healthycontrol",
+    "death_day": "deathday",
+    "withdrawal_day": "withdrawalday",
+    "reason_no_scan": "reasonnoscan",
+    "bsa_m2": "bsa bodysurfacearea",
+    **_measure_names(),
+}
 NAMES: Mapping[str, tuple[str, ...]] = {
     name: tuple(words.split()) if isinstance(words, str) else words
-    for name, words in {
-        "trial": "trial trialid trialname trialcode study studyid studyname studycode protocol "
-        "protocolid",
-        "participant_id": (
-            *(f"{who}{what}" for who in _IDS for what in _NUMBERS),
-            *("usubjid", "ptid", "pid", "id", "recordid", "studyid"),
-        ),
-        "visit": "visit visitname visitcode avisit studyvisit timepoint session redcapeventname "
-        "eventname",
-        "visit_day": "visitday visitdy studyday ady daysfromrandomisation daysfromrandomization "
-        "dayssincerandomisation dayssincerandomization",
-        "age_years": "age ageyr ageatbaseline baselineage ageatenrolment ageatenrollment "
-        "ageatrandomisation ageatrandomization ageatscan",
-        "sex": "sex gender sexatbirth",
-        "ethnicity": "ethnicity race ethnic ethnicgroup ethnicorigin",
-        "height_cm": "height ht bodyheight",
-        "weight_kg": "weight wt bodyweight",
-        "arm": "arm trt trt01p treatment treatmentarm treatmentgroup group allocation "
-        "allocatedarm randomisedarm randomizedarm studyarm armname",
-        "randomised": "randomised randomized randfl",
-        "healthy": "healthy hvfl healthyvolunteer healthycontrol",
-        "death_day": "deathday",
-        "withdrawal_day": "withdrawalday",
-        "reason_no_scan": "reasonnoscan",
-        "bsa_m2": "bsa bodysurfacearea",
-        **_measure_names(),
-    }.items()
+    for name, words in _WORDS.items()
 }
 _BY_NAME: dict[str, tuple[str, ...]] = {}
 for _name, _forms in NAMES.items():

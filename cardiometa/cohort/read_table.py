@@ -485,7 +485,7 @@ def _read_sheet(
 
 def _only_sheet(book: Any, name: str, notices: list[str]) -> str:
     """The one sheet that contains a table; TableError where there are several."""
-    sizes = {}
+    sizes: dict[str, str] = {}
     for sheet in book.sheets_metadata:
         is_shown = str(sheet.visible).endswith(".Visible") and str(sheet.typ).endswith("WorkSheet")
         part = book.get_sheet_by_name(sheet.name) if is_shown else None
@@ -498,7 +498,7 @@ def _only_sheet(book: Any, name: str, notices: list[str]) -> str:
             f"{name} has {len(sizes)} sheets: {', '.join(sizes.values())}.",
             hint=f"Name the one to read: --sheet {next(iter(sizes))!r}.",
         )
-    (found,) = sizes
+    found = next(iter(sizes))
     if len(book.sheet_names) > 1:
         notices.append(f"the sheet {found!r} is read; the others are empty or hidden (--sheet).")
     return found

@@ -156,7 +156,8 @@ def rows_text(rows: Iterable[Any], most: int = 12) -> str:
     for row in listed:
         is_next = bool(runs) and not isinstance(row, str) and row == runs[-1][-1] + 1
         runs = [*runs[:-1], [*runs[-1], row]] if is_next else [*runs, [row]]
-    parts, shown = [], 0
+    parts: list[str] = []
+    shown = 0
     for run in runs:
         if len(parts) >= most:
             break
@@ -261,8 +262,10 @@ _MEASURE_KINDS: Mapping[str, Kind] = {"_ml": "volume", "_mass_g": "grams", "_per
 
 def kind_of(name: str) -> Kind:
     """The kind of a harmonised column; any other name is a number (a measure)."""
+    if name in COLUMN_KINDS:
+        return COLUMN_KINDS[name]
     ends = (kind for end, kind in _MEASURE_KINDS.items() if name.endswith(end))
-    return COLUMN_KINDS.get(name) or next(ends, "number")
+    return next(ends, "number")
 
 
 def parse_columns(raw: Any, problems: Problems, allowed: Collection[str]) -> dict[str, ColumnRule]:

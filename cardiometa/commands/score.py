@@ -107,7 +107,6 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
         reasons=reasons,
         notice=model.notice,
         warnings=(
-            *table.notices,
             *table.warnings,
             *_far_values(found),
             *([warning] if unstated else []),

@@ -85,7 +85,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     groups = strata(participants, options.age_bands)
     found: dict[str, list[Any]] = {
         "exclusions": list(participants.exclusions),
-        "warnings": [*table.notices, *table.warnings, *participants.warnings, *warnings],
+        "warnings": [*table.warnings, *participants.warnings, *warnings],
     }
     failures: list[EstimationError | None] = []
     for measure in measures:

@@ -26,7 +26,7 @@ from ..measurement.indexing import (
     derived_values,
 )
 from ..measurement.measures import INDEX_OF, MEASURES
-from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, SeriousWarning
+from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, InputNotice, SeriousWarning
 from .options import Factor, Method, ReferenceOptions
 
 ALL = "all"
@@ -305,7 +305,7 @@ def _with_indices(table: CohortTable, names: Sequence[str] | None) -> CohortTabl
         table,
         rows=rows.assign(**columns),
         measures=tuple(m.name for m in MEASURES if m.name in found),
-        notices=(*table.notices, *notices),
+        warnings=(*table.warnings, *map(InputNotice, notices)),
     )
 
 
@@ -313,8 +313,10 @@ def with_healthy(table: CohortTable, rule: str) -> CohortTable:
     """The table with every row declared healthy by ``rule``, where no row says who is."""
     if not rule or (_coded(table.rows, "healthy", _HEALTHY, lower=True) >= 0).any():
         return table
-    notice = f"All {len(table.rows)} rows are taken as healthy (--healthy-rule): {rule}"
-    return replace(table, rows=table.rows.assign(healthy=True), notices=(*table.notices, notice))
+    notice = InputNotice(
+        f"All {len(table.rows)} rows are taken as healthy (--healthy-rule): {rule}"
+    )
+    return replace(table, rows=table.rows.assign(healthy=True), warnings=(*table.warnings, notice))
 
 
 # ------------------------------------------------------------------ who is not used

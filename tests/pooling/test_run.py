@@ -108,13 +108,18 @@ def test_refusals_say_what_to_do_and_write_nothing(tmp_path, long_csv, arguments
     assert not (tmp_path / "out").exists()
 
 
-def test_a_table_without_arms_names_the_column_and_its_look_alike(tmp_path, long_csv):
-    rows = pd.read_csv(long_csv).rename(columns={"arm": "treatment"})
-    rows.to_csv(tmp_path / "t.csv", index=False)
+def test_a_usual_name_of_the_arm_is_recognised_and_another_asked_for(tmp_path, long_csv):
+    rows = pd.read_csv(long_csv)
+    words = ("--out", tmp_path / "usual", "--outcome", "lv_ef_percent")
+    rows.rename(columns={"arm": "Treatment"}).to_csv(tmp_path / "u.csv", index=False)
+    usual = run(tmp_path / "u.csv", *words)
+    assert usual.exit_code == 0, usual.output
+    assert "arm = Treatment" in usual.stderr
+    assert "arm = Treatment" not in run(tmp_path / "u.csv", *words, "--overwrite", "--quiet").stderr
+    rows.rename(columns={"arm": "rx"}).to_csv(tmp_path / "t.csv", index=False)
     done = run(tmp_path / "t.csv", "--out", tmp_path / "out", "--outcome", "lv_ef_percent")
     assert done.exit_code == 3
     assert "no column arm" in done.stderr
-    assert "--arm treatment" in done.stderr
     named = run(
         tmp_path / "t.csv",
         "--out",
@@ -122,7 +127,7 @@ def test_a_table_without_arms_names_the_column_and_its_look_alike(tmp_path, long
         "--outcome",
         "lv_ef_percent",
         "--arm",
-        "treatment",
+        "rx",
     )
     assert named.exit_code == 0
 

@@ -46,8 +46,8 @@ def test_indices_are_made_of_height_and_weight_and_it_is_said():
     np.testing.assert_allclose(rows["bsa_m2"] ** 2 * 3600, rows["height_cm"] * rows["weight_kg"])
     np.testing.assert_allclose(rows["lv_edvi_ml_m2"] * rows["bsa_m2"], rows["lv_edv_ml"])
     assert set(rows["bsa_formula"]) == {"mosteller"}
-    assert "height and weight" in found.notices[0]
-    assert "lv_edvi_ml_m2" in found.notices[1]
+    assert "height and weight" in found.warnings[0]
+    assert "lv_edvi_ml_m2" in found.warnings[1]
 
 
 @pytest.mark.parametrize("formula", ["dubois", "haycock"])
@@ -63,7 +63,7 @@ def test_an_own_bsa_is_used_and_an_own_index_is_left():
     found = with_derived(_table(frame), None)
     np.testing.assert_allclose(found.rows["lv_edvi_ml_m2"], frame["lv_edv_ml"] / 2)
     assert "bsa_formula" not in found.rows
-    assert len(found.notices) == 1
+    assert len(found.warnings) == 1
     own = frame.assign(lv_edvi_ml_m2=80.0)
     assert with_derived(_table(own), None).rows is own
 
@@ -80,7 +80,7 @@ def test_an_own_bsa_is_used_and_an_own_index_is_left():
 def test_without_a_body_size_there_is_no_index(frame):
     found = with_derived(_table(frame), None)
     assert "lv_edvi_ml_m2" not in found.measures
-    assert found.notices == ()
+    assert found.warnings == ()
 
 
 def test_only_named_measures_are_made():
@@ -91,7 +91,7 @@ def test_only_named_measures_are_made():
 def test_a_rule_declares_all_rows_healthy_only_where_no_row_says_so():
     found = with_healthy(_table(_frame()), "no known disease")
     assert found.rows["healthy"].all()
-    assert "no known disease" in found.notices[0]
+    assert "no known disease" in found.warnings[0]
     frame = _frame()
     frame["healthy"] = [None, False, *[True] * (len(frame) - 2)]
     assert with_healthy(_table(frame), "a rule").rows is frame
