@@ -109,6 +109,12 @@ def shown_interval(low: float | None, high: float | None, decimals: int = 1) -> 
     return f"{shown(low, decimals)} to {shown(high, decimals)}"
 
 
+def shown_range(values: Iterable[float | None], decimals: int = 1) -> str:
+    """``82–171``; ``−3 to 4`` where a number is negative."""
+    texts = [shown(value, decimals) for value in values]
+    return (" to " if any(MINUS in text for text in texts) else "–").join(texts)
+
+
 def shown_estimate(
     estimate: float | None, low: float | None, high: float | None, decimals: int = 1
 ) -> str:

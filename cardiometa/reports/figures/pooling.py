@@ -162,8 +162,8 @@ def decimals_of(result: PoolingResult) -> int:
     return int(min(max(known, needed, 0), 6))
 
 
-def effect_label(result: PoolingResult) -> str:
-    """``Mean difference in LV EF, %``."""
+def effect_label(result: PoolingResult, space: str = " ") -> str:
+    """``Mean difference in LV EF, %``; ``space`` between the words of the measure and its unit."""
     effect = EFFECT_NAMES[result.options.effect]
     name = effect[0].upper() + effect[1:]
     if not result.options.outcome:
@@ -173,15 +173,8 @@ def effect_label(result: PoolingResult) -> str:
     if result.options.effect in (WIN_ODDS, STANDARDISED):
         return f"{name}, {measure_name(result.options.outcome)}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
-    return f"{name} {joint} {measure_label(result.options.outcome, result.unit)}"
-
-
-def _unbroken(label: str) -> str:
-    """A measure's label whose name and unit are not separated where the line is broken."""
-    head, joint, rest = label.rpartition(" in ")
-    if not joint:
-        head, joint, rest = label.rpartition(" of ")
-    return head + joint + rest.replace(" ", "\N{NO-BREAK SPACE}") if joint else label
+    measure = measure_label(result.options.outcome, result.unit).replace(" ", space)
+    return f"{name} {joint} {measure}"
 
 
 def difference_name(result: PoolingResult) -> str:
@@ -358,7 +351,7 @@ def _scale(result: PoolingResult) -> dict[str, Any]:
     """The arguments of a `ForestSpec` that follow from the effect measure."""
     ratio = result.options.effect in RATIOS
     return {
-        "effect_label": _unbroken(effect_label(result)),
+        "effect_label": effect_label(result, "\N{NO-BREAK SPACE}"),
         "null_value": 1.0 if ratio else 0.0,
         "log_scale": ratio,
         "decimals": decimals_of(result),

@@ -1,4 +1,4 @@
-"""``report.html`` of ``pool-trials``, and its tables.text for the terminal.
+"""``report.html`` of ``pool-trials``, and its text for the terminal.
 
 The pooled effect, its trials, the flow of participants after PRISMA-IPD, and the checks.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ...manifest import notice_for
-from ...pooling.results import PoolingResult
+from ...pooling.results import Accounting, PoolingResult
 from ...records import Figure, Table
 from ..figures.flow import Box, boxes_figure
 from ..figures.pooling import (
@@ -44,28 +45,78 @@ _Maker = Callable[[PoolingResult, str], Table | None]
 def pooling_page(
     result: PoolingResult, figures: Sequence[PoolingFigure], record: Mapping[str, Any]
 ) -> str:
-    """The complete page as tables.text; ``figures`` as drawn, ``record`` facts of the run."""
+    """The complete page as text; ``figures`` as drawn, ``record`` facts of the run."""
+    arms = partial(_by_arm, result, figures)
+    account, options = result.accounting, result.options
+    reviewed = bool(result.review_rows) or options.status == "ok"
+    between = arms(tables.regression_sentences, tables.slopes_table, tables.groups_table)
     sections = [
-        _effect_section(result, figures),
-        _reported_section(result, figures),
-        _levels_section(result, figures),
-        section("Trials", "trials", *(tables.trials_table(result, arm) for arm in result.arms)),
-        _heterogeneity_section(result, figures),
-        _between_section(result, figures),
-        _participants_section(result),
-        _integrity_section(result),
+        section(
+            tables.effect_title(result),
+            "effect",
+            *arms(result_sentence),
+            *arms("forest", tables.pooled_table),
+            Paragraph(text("review_note", options=options)) if reviewed else None,
+        ),
+        section(
+            "Harmonised and reported values",
+            "reported",
+            *arms(tables.comparison_table, "reported"),
+        ),
+        section(
+            "By participants' characteristics",
+            "by-level",
+            *arms(
+                tables.interaction_sentences,
+                tables.interactions_table,
+                tables.subgroups_table,
+                "levels",
+                tables.spline_table,
+                "spline",
+                tables.ecological_table,
+            ),
+        ),
+        section("Trials", "trials", *arms(tables.trials_table)),
+        section(
+            "Heterogeneity and influence",
+            "heterogeneity",
+            *arms(tables.heterogeneity_table),
+            *arms(small_study_sentence),
+            *arms("funnel"),
+            tables.check_table(result),
+            *arms(tables.leave_one_out_table),
+            *arms(tables.influence_table),
+        ),
+        section(
+            "Meta-regression (between trials)",
+            "between-trials",
+            Notice(text("between_notice"), kind="note"),
+            *between,
+            *arms("regression"),
+        )
+        if between
+        else None,
+        None if account is None else _participants_section(result, account),
+        section(
+            "Integrity of the data",
+            "integrity",
+            Paragraph(text("integrity_intro")),
+            *tables.integrity_tables(result),
+        )
+        if result.integrity
+        else None,
         notes_section(result.warnings),
         _methods_section(result, record),
     ]
-    planned = set(result.options.by_columns) & set(result.options.prespecified_columns)
+    planned = set(options.by_columns) & set(options.prespecified_columns)
     subtitle = text(
         "subtitle",
         label=effect_label(result),
         trials=len({row.trial for row in result.effects if row.analysis == "trial"}),
-        accounting=result.accounting,
+        accounting=account,
         # How many were tested is what a p value must be read against.
         arms=len(result.arms),
-        options=result.options,
+        options=options,
         planned=len(planned),
     )
     return page_html(
@@ -96,71 +147,26 @@ def _drawn(
     ]
 
 
-def _effect_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
-    blocks: list[Block | None] = [Paragraph(result_sentence(result, arm)) for arm in result.arms]
+def _by_arm(
+    result: PoolingResult, figures: Sequence[PoolingFigure], *parts: str | Callable[..., Any]
+) -> list[Block]:
+    """Of each arm its ``parts``: the figures of a kind, or what a function of the arm gives."""
+    blocks: list[Block] = []
     for arm in result.arms:
-        blocks += [*_drawn(result, figures, "forest", arm), tables.pooled_table(result, arm)]
-    if result.review_rows or result.options.status == "ok":
-        blocks.append(Paragraph(text("review_note", options=result.options)))
-    return section(tables.effect_title(result), "effect", *blocks)
+        for part in parts:
+            if isinstance(part, str):
+                blocks += _drawn(result, figures, part, arm)
+                continue
+            found = part(result, arm)
+            blocks += [
+                Paragraph(one) if isinstance(one, str) else one
+                for one in (found if isinstance(found, list) else [found])
+                if one
+            ]
+    return blocks
 
 
-def _reported_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
-    """Harmonised against reported values of the same participants."""
-    blocks: list[Block | None] = []
-    for arm in result.arms:
-        blocks += [tables.comparison_table(result, arm), *_drawn(result, figures, "reported", arm)]
-    return section("Harmonised and reported values", "reported", *blocks)
-
-
-def _levels_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
-    if not result.options.by:
-        return None
-    blocks: list[Block | None] = []
-    for arm in result.arms:
-        blocks += [Paragraph(sentence) for sentence in tables.interaction_sentences(result, arm)]
-        blocks += [tables.interactions_table(result, arm), tables.subgroups_table(result, arm)]
-        blocks += _drawn(result, figures, "levels", arm)
-        blocks.append(tables.spline_table(result, arm))
-        blocks += _drawn(result, figures, "spline", arm)
-        blocks.append(tables.ecological_table(result, arm))
-    return section("By participants' characteristics", "by-level", *blocks)
-
-
-def _heterogeneity_section(
-    result: PoolingResult, figures: Sequence[PoolingFigure]
-) -> Section | None:
-    arms = result.arms
-    small = [small_study_sentence(result, arm) for arm in arms]
-    return section(
-        "Heterogeneity and influence",
-        "heterogeneity",
-        *(tables.heterogeneity_table(result, arm) for arm in arms),
-        *(Paragraph(sentence) for sentence in small if sentence),
-        *(figure for arm in arms for figure in _drawn(result, figures, "funnel", arm)),
-        tables.check_table(result),
-        *(tables.leave_one_out_table(result, arm) for arm in arms),
-        *(tables.influence_table(result, arm) for arm in arms),
-    )
-
-
-def _between_section(result: PoolingResult, figures: Sequence[PoolingFigure]) -> Section | None:
-    """Meta-regression and groups of trials; None where none was asked for or can be had."""
-    blocks: list[Block | None] = []
-    for arm in result.arms:
-        blocks += [Paragraph(sentence) for sentence in tables.regression_sentences(result, arm)]
-        blocks += [tables.slopes_table(result, arm), tables.groups_table(result, arm)]
-        blocks += _drawn(result, figures, "regression", arm)
-    if not any(blocks):
-        return None
-    notice = Notice(text("between_notice"), kind="note")
-    return section("Meta-regression (between trials)", "between-trials", notice, *blocks)
-
-
-def _participants_section(result: PoolingResult) -> Section | None:
-    account = result.accounting
-    if account is None:
-        return None
+def _participants_section(result: PoolingResult, account: Accounting) -> Section | None:
     intro = text(
         "participants_intro",
         deaths=any(row.deaths_recorded for row in result.by_arm),
@@ -175,13 +181,6 @@ def _participants_section(result: PoolingResult) -> Section | None:
         pooling_flow(result),
         tables.exclusions_table(result) or Paragraph(text("all_analysed", account=account)),
     )
-
-
-def _integrity_section(result: PoolingResult) -> Section | None:
-    if not result.integrity:
-        return None
-    intro = Paragraph(text("integrity_intro"))
-    return section("Integrity of the data", "integrity", intro, *tables.integrity_tables(result))
 
 
 def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section | None:
@@ -248,11 +247,11 @@ def _counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
     return tuple(counted(count, name) for count, name in pairs if count is not None)
 
 
-# ------------------------------------------------------------------ tables.text for the terminal
+# ------------------------------------------------------------------ text for the terminal
 
 
 def pooling_text(result: PoolingResult) -> str:
-    """Trials, pooled effects, heterogeneity, participants, methods and warnings as tables.text."""
+    """Trials, pooled effects, heterogeneity, participants, methods and warnings as text."""
     parts: list[str | Table | None] = []
     more: tuple[_Maker, ...] = (
         tables.interactions_table,
@@ -286,7 +285,7 @@ def pooling_text(result: PoolingResult) -> str:
 
 
 def text_table(table: Table) -> str:
-    """A table in aligned columns: tables.text to the left, numbers to the right."""
+    """A table in aligned columns: text to the left, numbers to the right."""
     columns = list(zip(table.columns, *table.rows, strict=True))
     lines = [""] * (len(table.rows) + 1)
     for number, cells in enumerate(columns):

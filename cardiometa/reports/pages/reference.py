@@ -47,7 +47,7 @@ from ..page import (
     section,
     words,
 )
-from ..style import DASH, MINUS, abbreviations, measure_label, measure_name, shown, shown_count
+from ..style import DASH, abbreviations, measure_label, measure_name, shown_count, shown_range
 from . import reference_tables as tables
 
 TABLE_CSV: Final = "table.csv"
@@ -74,7 +74,10 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
     facts = _method_facts(result)
     methods = "\n\n".join(
         [_text("methods", **facts)]
-        + [_text(_method_block(m), method=m, **facts) for m in result.methods]
+        + [
+            _text(f"methods_{m if m in (STRATA, META) else 'curves'}", method=m, **facts)
+            for m in result.methods
+        ]
         + [_text("methods_end", **facts)]
     )
     return page_html(
@@ -86,7 +89,17 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 section(label, f"limits-{number}", *blocks)
                 for number, (label, blocks) in enumerate(_measures(result, figures), start=1)
             ),
-            section("Checks of the limits", "checks", *_checks(result)),
+            section(
+                "Checks of the limits",
+                "checks",
+                tables.calibration_table(result),
+                *tables.fit_blocks(result),
+                tables.trial_influence_table(result),
+                tables.partition_table(result),
+                tables.contrast_table(result, "sex"),
+                tables.contrast_table(result, "ethnicity"),
+                tables.indexing_table(result),
+            ),
             section(
                 "Participants",
                 "participants",
@@ -205,24 +218,7 @@ def _measures(
         yield label, blocks or [Paragraph(_text("no_limits"))]
 
 
-def _checks(result: ReferenceRanges) -> list[Block | None]:
-    """Every check that these data allow."""
-    return [
-        tables.calibration_table(result),
-        *tables.fit_blocks(result),
-        tables.trial_influence_table(result),
-        tables.partition_table(result),
-        tables.contrast_table(result, "sex"),
-        tables.contrast_table(result, "ethnicity"),
-        tables.indexing_table(result),
-    ]
-
-
 # ------------------------------------------------------------------ methods
-
-
-def _method_block(method: str) -> str:
-    return f"methods_{method if method in (STRATA, META) else 'curves'}"
 
 
 def _method_facts(result: ReferenceRanges) -> dict[str, Any]:
@@ -321,16 +317,10 @@ def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
     return 0 if middle >= 20 else 1 if middle >= 2 else 2
 
 
-def _joined(values: Iterable[float | None], decimals: int) -> str:
-    """``82–171``; ``−3 to 4`` where a number is negative."""
-    texts = [shown(value, decimals) for value in values]
-    return (" to " if any(MINUS in text for text in texts) else "–").join(texts)
-
-
 def _range(found: Sequence[ReferenceLimit], decimals: int) -> str:
     """Lower–upper limit; empty where one is missing."""
     outer = [row.limit for row in found if row.centile != 50]
-    return "" if not outer or None in outer else _joined(outer, decimals)
+    return "" if not outer or None in outer else shown_range(outer, decimals)
 
 
 def _n(row: ReferenceLimit, missing: str = DASH) -> str:
@@ -350,7 +340,7 @@ def _cell(found: Sequence[ReferenceLimit], decimals: int, result: ReferenceRange
     marks = _MARKS["small"] * (first.status in ("small-n", "pooled-thin"))
     marks += _MARKS["one_trial"] * (len(result.trials) > 1 and _of_one_trial(first))
     intervals = tuple(
-        f"({_joined((row.ci_low, row.ci_high), decimals)})"
+        f"({shown_range((row.ci_low, row.ci_high), decimals)})"
         + _MARKS["moved"] * ("ci-at-extreme" in row.notes)
         for row in found
         if limits and row.centile != 50 and row.ci_low is not None and row.ci_high is not None

@@ -50,6 +50,7 @@ from ..style import (
     measure_name,
     shown,
     shown_count,
+    shown_range,
 )
 
 _text = partial(words, "reference")
@@ -155,8 +156,7 @@ def review_block(result: ReferenceRanges) -> Block | None:
         mine = [r for r in group if (r.age_low, r.age_high) == band and r.centile != 50]
         if not mine or any(r.limit is None for r in mine):
             return DASH
-        values = [shown(r.limit) for r in mine]
-        return (" to " if any(MINUS in v for v in values) else "–").join(values)
+        return shown_range(r.limit for r in mine)
 
     groups: dict[tuple[str, str], list[ReferenceLimit]] = {}
     for row in overall:
