@@ -81,7 +81,7 @@ def pool_trials(
     with _as_file(table) as path:
         return pool_effect(
             PoolRequest.of_rows(
-                path,
+                [path],
                 PoolingOptions.of(chosen),
                 TableOptions.of(named, columns=columns or {}),
                 also_summaries=None if also_summaries is None else Path(also_summaries),
@@ -100,7 +100,7 @@ def reference_ranges(
     record = ReferenceOptions.of(chosen)
     with _as_file(table) as path:
         request = ReferenceRequest(
-            table=path,
+            tables=(path,),
             options=record,
             table_options=TableOptions.of(named, columns=columns or {}),
         )

@@ -85,13 +85,24 @@ class UsageError(CardiometaError):
 
 
 class InputError(CardiometaError):
-    """Input that cannot be used; ``problems`` lists all of them, nothing was written."""
+    """Input that cannot be used; ``problems`` lists all of them, nothing was written.
+
+    ``missing`` are codes that seem to be of missing values, for ``--missing``.
+    """
 
     exit_code = 3
 
-    def __init__(self, message: str, *, hint: str = "", problems: Iterable[Problem] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        problems: Iterable[Problem] = (),
+        missing: Iterable[str] = (),
+    ) -> None:
         super().__init__(message, hint=hint)
         self.problems = tuple(problems)
+        self.missing = tuple(missing)
 
 
 class CohortError(InputError):

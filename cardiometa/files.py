@@ -368,12 +368,17 @@ WRITING = {"state": "writing"}  # the run block of a record whose files are not 
 
 
 def check_output(
-    folder: Path, *, command: str, options: Mapping[str, Any], overwrite: bool
+    folder: Path,
+    *,
+    command: str,
+    options: Mapping[str, Any],
+    overwrite: bool,
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse an OUT that another command, or this one with other options, has written.
+    """Refuse an OUT that another command, or this one with other options or inputs, has written.
 
     A folder that is absent, empty (but for what a killed run left), or made with the same options
-    passes. Raises UsageError.
+    and ``inputs`` (name to SHA-256; None: not yet known) passes. Raises UsageError.
     """
     record_path = folder / RECORD_NAME
     try:
@@ -409,6 +414,15 @@ def check_output(
             f"The folder {folder.name} was made with other options ({', '.join(names)}).",
             hint="Choose another folder, or say --overwrite to replace it.",
         )
+    made_from = record.get("inputs", {})
+    # What a withdrawal marked is to be computed again, from the input as it is now.
+    if inputs is not None and not overwrite and not (folder / STALE_NAME).exists():
+        names = sorted(k for k in {*inputs, *made_from} if inputs.get(k) != made_from.get(k))
+        if names:
+            raise UsageError(
+                f"The folder {folder.name} was made from another input ({', '.join(names)}).",
+                hint="Choose another folder, or say --overwrite to replace it.",
+            )
 
 
 def _is_empty(folder: Path) -> bool:

@@ -30,7 +30,12 @@ _SHARD_LOCK = re.compile(re.escape(files.LOCK_PREFIX) + r"shard-\d+-of-(\d+)\.lo
 
 @contextmanager
 def writing(
-    out: Path, *, command: str, options: Mapping[str, Any], overwrite: bool
+    out: Path,
+    *,
+    command: str,
+    options: Mapping[str, Any],
+    overwrite: bool,
+    inputs: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Lock OUT while all of an output is put in place; raises UsageError as `check_output` does.
 
@@ -38,7 +43,9 @@ def writing(
     seen, and two that end together do not mix their files.
     """
     with OutputLock(out):
-        files.check_output(out, command=command, options=options, overwrite=overwrite)
+        files.check_output(
+            out, command=command, options=options, overwrite=overwrite, inputs=inputs
+        )
         files.remove_leftovers(out)
         yield
 

@@ -17,8 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, Problem
 from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes
+from .records import SeriousWarning
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 1024
@@ -135,6 +136,41 @@ def made_from(folder: Path, tables: Collection[str]) -> bool:
     except InputError:
         return False
     return not set(tables).isdisjoint(map(str, record["inputs"].values()))
+
+
+def refuse_modified(files: Iterable[Path], accept: Collection[str]) -> tuple[str, ...]:
+    """Serious warnings about files that were changed after a command had written them.
+
+    A file is known by the record of the folder it lies in; any other is the user's own. Raises
+    InputError unless ``accept`` has ``modified-input``.
+    """
+    problems = []
+    for path in files:
+        try:
+            marks = read_run_record(path.parent).get("run", {}).get("outputs", {})
+        except InputError:
+            continue
+        mark = marks.get(path.name) if isinstance(marks, dict) else None
+        change = change_of(path, mark) if isinstance(mark, dict) else ""
+        if change:
+            where = f"{path.parent.name}/{path.name}"
+            problems.append(
+                Problem(
+                    where=where,
+                    what=f"it was changed after it had been written: {change}",
+                    why="The results would not be of what the command measured.",
+                    fix="Run the command that wrote it again, or copy the file to another folder.",
+                )
+            )
+    if problems and "modified-input" not in accept:
+        raise InputError(
+            "An input was changed by hand.",
+            hint="To continue all the same, which the report then says: --accept modified-input",
+            problems=problems,
+        )
+    return tuple(
+        SeriousWarning(f"Accepted, modified-input: {p.where}: {p.what}.") for p in problems
+    )
 
 
 def change_of(path: Path, mark: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import typer
 from ..errors import UsageError
 from ..options import Option, Options, Output
 from .command import Reference, command
-from .output import say, show_json, show_table
+from .output import say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..commands.compare_limits import CompareOutcome
@@ -39,6 +39,10 @@ class ComparisonOptions(Options):
     same_conventions: Annotated[
         bool, Option(help="Assume the other side's conventions where one side states none.")
     ] = False
+    accept: Annotated[
+        tuple[Literal["modified-input"], ...],
+        Option(help="Continue with a reference that was changed by hand."),
+    ] = ()
 
     def source(self, folder: Path | None) -> Path:
         """The file or folder of published limits; raises UsageError."""
@@ -80,9 +84,11 @@ def compare_limits(
             out=options.out,
             kind=options.kind,
             same_conventions=options.same_conventions,
+            accept=options.accept,
             overwrite=output.overwrite,
         )
     )
+    show_warnings(found.warnings, quiet=output.quiet)
     if output.json:
         show_json(found.document())
     else:

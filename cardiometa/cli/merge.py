@@ -8,7 +8,7 @@ import typer
 
 from ..options import Output
 from .command import Only, Segmented, command
-from .output import say, show_json, show_table
+from .output import say, show_json, show_table, show_warnings
 
 
 @command
@@ -32,8 +32,7 @@ def merge(out: Segmented, output: Annotated[Output, Only("json", "quiet", "verbo
         )
     for note in found.notes:
         say(note, quiet=quiet)
-    for warning in found.warnings:
-        say(f"note: {warning}", quiet=quiet)
+    show_warnings(found.warnings, quiet=quiet)
     cells = (*(str(getattr(found, name)) for name in names), f"{found.seconds:.1f}")
     show_table((*names, "seconds"), [cells], quiet=quiet)
     say(f"measurements: {out / 'measurements.csv'}", quiet=quiet)

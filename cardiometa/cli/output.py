@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +14,7 @@ from typing import Any, Self
 
 from ..errors import CardiometaError, InputError, OutputError
 from ..files import canonical_json
-from ..records import InputNotice
+from ..records import InputNotice, serious_first, severity
 
 MAX_PROBLEMS_SHOWN = 200
 
@@ -30,6 +32,7 @@ def escape_control(text: str) -> str:
     )
 
 
+_MOST_NOTICES = 4
 # Control and format characters, halves of a character.
 _CONTROL = ("Cc", "Cf", "Cs")
 
@@ -42,11 +45,30 @@ def say(text: str = "", *, quiet: bool = False) -> None:
             print(escape_control(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
 
 
-def show_notices(warnings: Iterable[str], *, quiet: bool) -> None:
-    """How the input was understood, on stderr."""
-    for warning in warnings:
-        if isinstance(warning, InputNotice):
+def show_warnings(warnings: Iterable[str], *, quiet: bool, verbose: bool = True) -> None:
+    """Warnings on stderr: serious ones always, the others by ``quiet`` and ``verbose``.
+
+    How the input was understood is said in a few lines of three, in full with ``verbose``.
+    """
+    notices = 0
+    for warning in serious_first(warnings):
+        if severity(warning) == "serious":
+            say(f"warning: {warning}")
+        elif verbose:
             say(f"note: {warning}", quiet=quiet)
+        elif isinstance(warning, InputNotice):
+            notices += 1
+            width = terminal_width()
+            text = textwrap.shorten(f"note: {warning}", 3 * width, placeholder="…")
+            shown = textwrap.fill(text, width, subsequent_indent="  ")
+            say(shown, quiet=quiet or notices > _MOST_NOTICES)
+    if notices > _MOST_NOTICES:
+        say(f"… and {notices - _MOST_NOTICES} more lines with --verbose", quiet=quiet)
+
+
+def terminal_width(least: int = 60, most: int = 100) -> int:
+    """Columns of the terminal; 80 where there is none."""
+    return max(least, min(most, shutil.get_terminal_size().columns))
 
 
 def show_json(value: Any) -> None:

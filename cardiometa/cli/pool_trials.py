@@ -12,7 +12,7 @@ from ..cohort.models import TableOptions
 from ..options import Option, Options, Output
 from ..pooling.options import MODEL_FIELDS, PoolingOptions
 from .command import Out, Run, command
-from .output import say, show_json, show_notices, show_text
+from .output import say, show_json, show_text, show_warnings, terminal_width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,32 +55,26 @@ def pool_trials(
     """
     from ..commands.pool_trials import PoolRequest, run_pool_trials
 
-    sites = tuple(tables) if all(path.suffix.lower() == ".json" for path in tables) else ()
     by = () if run.plan is None else run.plan.prespecified.get("by", ())
     names = by.split(",") if isinstance(by, str) else by
     # The sites' summaries decide some options themselves.
     asked = (name for name in MODEL_FIELDS if {name, name.removesuffix("_column")} & run.given)
-    found = run_pool_trials(
-        PoolRequest.of_rows(
-            tables[0],
-            replace(options, prespecified=tuple(str(name).strip() for name in names)),
-            replace(columns, columns=run.columns),
-            more_tables=() if sites else tuple(tables[1:]),
-            sites=sites,
-            asked=tuple(asked) if sites else (),
-            also_summaries=other.also_summaries,
-            plan_sha256=run.sha256,
-            departures=run.departures,
-        ),
-        out,
-        overwrite=output.overwrite,
+    request = PoolRequest.of_rows(
+        tables,
+        replace(options, prespecified=tuple(str(name).strip() for name in names)),
+        replace(columns, columns=run.columns),
+        asked=tuple(asked),
+        also_summaries=other.also_summaries,
+        plan_sha256=run.sha256,
+        departures=run.departures,
     )
+    found = run_pool_trials(request, out, overwrite=output.overwrite)
     quiet = output.quiet
     run.report(quiet=quiet)
-    show_notices(found.warnings, quiet=quiet)
+    show_warnings(found.warnings, quiet=quiet, verbose=False)
     if output.json:
         show_json(found.document())
     elif not quiet:
-        show_text(found.summary())
+        show_text(found.text(verbose=output.verbose, width=terminal_width()))
     say(f"effects: {out / 'effects.csv'}", quiet=quiet)
     say(f"report:  {out / 'report.html'}", quiet=quiet)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..cohort.models import TableOptions
 from ..options import Output
+from ..records import severity
 from ..reference.options import ReferenceOptions
 from .command import Out, Run, Tables, command
-from .output import say, show_json, show_table
+from .output import say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..reference.results import ReferenceLimit, ReferenceRanges
 
-_MOST_SHOWN = 40
+_MOST_SHOWN = 12
 
 
 @command
@@ -39,8 +40,7 @@ def reference_ranges(
 
     result = run_reference_ranges(
         ReferenceRequest(
-            table=tables[0],
-            more_tables=tuple(tables[1:]),
+            tables=tuple(tables),
             options=options,
             table_options=replace(columns, columns=run.columns),
             plan_sha256=run.sha256,
@@ -50,15 +50,14 @@ def reference_ranges(
         overwrite=output.overwrite,
     )
     run.report(quiet=output.quiet)
+    show_warnings(result.warnings, quiet=output.quiet, verbose=output.verbose)
     if output.json:
         show_json(json_document(result))
     else:
-        _show(result, out, quiet=output.quiet)
+        _show(result, out, quiet=output.quiet, most=None if output.verbose else _MOST_SHOWN)
 
 
-def _show(result: ReferenceRanges, out: Path, *, quiet: bool) -> None:
-    for warning in result.warnings:
-        say(f"note: {warning}", quiet=quiet)
+def _show(result: ReferenceRanges, out: Path, *, quiet: bool, most: int | None) -> None:
     # Where there are no marginal limits, the conditional ones are the headline.
     conditional = not any(row.kind == "marginal" for row in result.rows)
     groups: dict[tuple[Any, ...], list[ReferenceLimit]] = {}
@@ -68,12 +67,12 @@ def _show(result: ReferenceRanges, out: Path, *, quiet: bool) -> None:
             groups.setdefault(key, []).append(row)
     show_table(
         ("measure", "method", "sex", "age", "n", "limits", "status"),
-        [_line(rows) for rows in list(groups.values())[:_MOST_SHOWN]],
+        [_line(rows) for rows in list(groups.values())[:most]],
         title=result.title,
         quiet=quiet,
     )
-    if len(groups) > _MOST_SHOWN:
-        say(f"… and {len(groups) - _MOST_SHOWN} more groups in the table", quiet=quiet)
+    if most is not None and len(groups) > most:
+        say(f"… and {len(groups) - most} more groups in the table, or --verbose", quiet=quiet)
     empty = {
         (r.measure, r.method, r.sex, r.ethnicity, r.age_low)
         for r in result.rows
@@ -85,6 +84,10 @@ def _show(result: ReferenceRanges, out: Path, *, quiet: bool) -> None:
         f"{len(empty)} groups without a limit (the notes say why)",
         quiet=quiet,
     )
+    notes = sum(severity(one) == "note" for one in set(result.warnings))
+    if notes and most is not None:
+        more = "see the report, or --verbose"
+        say(f"{notes} note{'s' * (notes > 1)}: {more}", quiet=quiet)
     say(f"limits: {out / 'reference_ranges.csv'}", quiet=quiet)
     say(f"report: {out / 'report.html'}", quiet=quiet)
 

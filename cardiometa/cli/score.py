@@ -11,7 +11,7 @@ from ..cohort.models import TableOptions
 from ..options import Output
 from ..reference.options import ScoreOptions
 from .command import OutFile, Reference, Run, Table, command
-from .output import say, show_json, show_table
+from .output import say, show_json, show_table, show_warnings
 
 
 @command
@@ -51,8 +51,7 @@ def score(
         show_json(found.document())
         return
     quiet = output.quiet
-    for warning in found.warnings:
-        say(f"note: {warning}", quiet=quiet)
+    show_warnings(found.warnings, quiet=quiet)
     if found.notice:
         say(f"note: the reference is a {found.notice}.", quiet=quiet)
     show_table(

@@ -12,7 +12,7 @@ from ..cohort.models import CohortOptions
 from ..options import Output
 from ..pipeline.options import DicomOutput, SegmentOptions
 from .command import CohortArgument, Out, Run, command
-from .output import ProgressCallbacks, say, show_json, show_table
+from .output import ProgressCallbacks, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..pipeline.segment import SegmentOutcome
@@ -69,8 +69,7 @@ def segment(
 def _show(outcome: SegmentOutcome, out: Path, *, shard: str | None, quiet: bool) -> None:
     for note in outcome.notes:
         say(note, quiet=quiet)
-    for warning in outcome.warnings:
-        say(f"note: {warning}", quiet=quiet)
+    show_warnings(outcome.warnings, quiet=quiet)
     counts = (outcome.scans, outcome.ok, outcome.review, outcome.failed, outcome.already_done)
     show_table(
         ("scans", "ok", "review", "failed", "already done", "seconds"),

@@ -12,7 +12,7 @@ from ..cohort.models import TableOptions
 from ..options import Output
 from ..pooling.options import MODEL_FIELDS, PoolingOptions
 from .command import Only, Run, Table, command
-from .output import say, show_json, show_text
+from .output import say, show_json, show_text, show_warnings
 
 _Summarised = Annotated[PoolingOptions, Only(*MODEL_FIELDS, "min_cell", required=("outcome",))]
 
@@ -54,6 +54,7 @@ def summarise(
             overwrite=output.overwrite,
         )
     )
+    show_warnings(done.warnings, quiet=output.quiet)
     if output.json:
         show_json(done.document)
     elif not output.quiet:

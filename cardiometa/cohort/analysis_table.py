@@ -121,6 +121,7 @@ def read_analysis_table(
             f"{problems.where} cannot be used: {len(found)} problem{'s' * (len(found) > 1)}.",
             hint=findings.hint(),
             problems=found,
+            missing=findings.missing,
         )
     return CohortTable(
         rows=rows,

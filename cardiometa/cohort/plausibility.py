@@ -21,7 +21,7 @@ from ..measurement.indexing import HEIGHT_CM, WEIGHT_KG
 from ..measurement.measures import definition
 from ..records import SeriousWarning
 from .models import CHECKS
-from .recode import ADULT_BOUNDS, COLUMN_KINDS, as_numbers, as_text, kind_of, rows_text
+from .recode import ADULT_BOUNDS, COLUMN_KINDS, UNITS, as_numbers, as_text, kind_of, rows_text
 
 Span = tuple[float, float]
 _POSITIVE: Span = (0.0, float("inf"))
@@ -139,9 +139,9 @@ class Findings:
     def add(self, code: str, where: str, what: str, why: str, fix: str = "") -> None:
         """A problem of the check ``code``, or a serious warning where that is accepted."""
         if code in self.accept:
-            self.warnings.append(
-                SeriousWarning(f"Accepted, {code} ({CHECKS[code]}): {where}: {what}.")
-            )
+            # On pages for release: no row and no value of a participant.
+            place = where.partition(", row")[0]
+            self.warnings.append(SeriousWarning(f"Accepted, {code}: {CHECKS[code]} ({place})."))
             return
         self.problems.append(Problem(where=where, what=what, why=why, fix=fix))
         if code not in self.codes:
@@ -402,13 +402,15 @@ def _check_units(
         medians = ", ".join(f"{m:.3g} in {trial}" for trial, m in odd["median"].items())
         if len(facts) == 1:
             medians = f"{odd['median'].iloc[0]:.3g}"
-        cause = _cause(float(odd["median"].median()), limits, limits.median)
+        middle = float(odd["median"].median())
+        cause = _cause(middle, limits, limits.median)
         found.add(
             "unit",
             columns.place(name),
             f"the median is {medians}",
             f"{measure} has medians of {low:g} to {high:g} {unit} in adults{cause}.",
-            f"Give the values in {unit}, or name the right column.",
+            _unit_fix(columns, name, middle, limits.median)
+            or f"Give the values in {unit}, or name the right column.",
         )
     rest = values[~trials.isin(odd.index)]
     strange = rest[~rest.between(*limits.plausible)]
@@ -423,6 +425,18 @@ def _check_units(
             f"Give the values in {unit}.",
         )
     return rest.drop(strange.index[strange.isin(likely)])
+
+
+def _unit_fix(columns: CheckedColumns, name: str, middle: float, span: Span) -> str:
+    """The line of [columns] that converts the unit, where the column can have one."""
+    if name not in LIMITS:
+        return ""
+    for unit, factor in UNITS.get(kind_of(name), {}).items():
+        if factor != 1 and span[0] <= middle * factor <= span[1]:
+            column = columns.names.get(name, name)
+            line = f'{name} = {{ column = "{column}", unit = "{unit}" }}'
+            return f"If all trials use it, add under [columns] of --config: {line}"
+    return ""
 
 
 def _cause(value: float, limits: MeasureLimits, span: Span, least: float = 1.0) -> str:

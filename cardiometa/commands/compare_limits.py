@@ -10,7 +10,7 @@ from typing import Any
 from ..cohort.read_table import read_any_table
 from ..errors import Problem, TableError
 from ..files import check_csv, read_json, records_csv, write_text
-from ..manifest import RESEARCH_USE
+from ..manifest import RESEARCH_USE, refuse_modified
 from ..reference.compare_published import (
     HHC2024,
     LEVEL,
@@ -35,6 +35,7 @@ class CompareRequest:
     out: Path | None = None
     kind: Kind = "marginal"
     same_conventions: bool = False
+    accept: tuple[str, ...] = ()
     overwrite: bool = False
 
 
@@ -45,6 +46,7 @@ class CompareOutcome:
     rows: tuple[Comparison, ...]
     level: float
     notice: str
+    warnings: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Intervals by verdict."""
@@ -61,6 +63,7 @@ class CompareOutcome:
             "not_compared": self.reasons(),
             "rows": [asdict(row) for row in self.rows],
             "notice": self.notice,
+            "warnings": self.warnings,
             "research_use": RESEARCH_USE,
         }
 
@@ -76,6 +79,7 @@ def run_compare_limits(request: CompareRequest) -> CompareOutcome:
         file = file / f"{request.preset}.csv"
     if out is not None:
         check_csv(out, file, overwrite=request.overwrite)
+    accepted = refuse_modified([request.reference], request.accept)
     model = reference_model(read_json(request.reference), request.reference.name)
     table = read_any_table(file)
     read = hhc2024 if request.preset == HHC2024 else published_limits
@@ -88,7 +92,7 @@ def run_compare_limits(request: CompareRequest) -> CompareOutcome:
     rows = compare_limits(
         model, published, kind=request.kind, same_conventions=request.same_conventions
     )
-    found = CompareOutcome(rows=rows, level=model.level, notice=model.notice)
+    found = CompareOutcome(rows=rows, level=model.level, notice=model.notice, warnings=accepted)
     _check_any(found, request, {row.measure for row in published})
     if out is not None:
         write_text(out, records_csv(Comparison, rows))

@@ -154,7 +154,13 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
             outputs=file_marks(contents),
         ),
     )
-    with writing(request.out, command=COMMAND, options=options, overwrite=request.overwrite):
+    with writing(
+        request.out,
+        command=COMMAND,
+        options=options,
+        overwrite=request.overwrite,
+        inputs=inputs,
+    ):
         old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
         old = [name for name in old if name not in contents]
         # The record is last: it says that all files are there.

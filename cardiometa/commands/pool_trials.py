@@ -12,11 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
-from ..cohort.models import ColumnRule, TableOptions
+from ..cohort.models import TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
-from ..cohort.recode import harmonise, parse_columns
-from ..errors import InputError, Problems, UsageError
+from ..errors import UsageError
 from ..files import (
     RECORD_NAME,
     check_output,
@@ -37,11 +35,10 @@ from ..manifest import (
     version,
 )
 from ..pooling.aggregate_effects import is_summaries
-from ..pooling.endpoint.columns import harmonised_name
 from ..pooling.federated.pool import pool_sites
 from ..pooling.federated.site import read_site
 from ..pooling.integrity import TrialFacts
-from ..pooling.options import EVENTS, PoolingOptions
+from ..pooling.options import PoolingOptions
 from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
 from ..pooling.results import (
     ArmCount,
@@ -59,15 +56,13 @@ from ..pooling.results import (
     documents_of,
 )
 from ..privacy.suppression import suppressed_counts
-from ..records import Exclusion
+from ..records import Exclusion, SeriousWarning, serious_first, severity
 from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
-from ..reports.pages.pooling import pooling_page, pooling_text
+from ..reports.pages.pooling import pooling_brief, pooling_page, pooling_text
 from ..reports.style import Drawing
+from .pooling_input import read_rows, rows_options
 
 COMMAND = "pool-trials"
-PARTICIPANTS_NAME = "participants.csv"
-FLOW_NAME = "flow.json"
-DICTIONARY_NAME = "measurements.json"
 # Tables in their order; those after the second are written only where they have rows.
 _TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "effects": ("effects", EffectRow),
@@ -86,122 +81,44 @@ _ROW_TABLES: Mapping[str, tuple[str, type[Any]]] = {
 }
 
 
-# ------------------------------------------------------------------ what `segment` left
-
-
-def _sibling(table: Path, name: str) -> Path:
-    """A file of the output of ``segment`` that ``table`` is, or lies in."""
-    return (table if table.is_dir() else table.parent) / name
-
-
-def roster_of(table: Path, options: TableOptions) -> pd.DataFrame | None:
-    """``participants.csv`` of the same output of ``segment``; None for any other table."""
-    path = _sibling(table, PARTICIPANTS_NAME)
-    is_output = table.is_dir() or table.name == MEASUREMENTS_NAME
-    if not (is_output and path.is_file() and (path.parent / RECORD_NAME).is_file()):
-        return None
-    roster = read_any_table(path)
-    if not {"trial", "participant_id", "arm"} <= set(roster.columns):
-        raise InputError(
-            f"{PARTICIPANTS_NAME} of the output lacks trial, participant_id or arm.",
-            hint="Make it again with `cardiometa segment`, or copy the table to another folder.",
-        )
-    # Its arms by the same rule as the table's, where --config or --arm has one.
-    wanted = {name: rule for name, rule in options.columns.items() if name == "arm"}
-    rules = parse_columns(wanted, Problems("--config"), ("arm",))
-    rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
-    column = options.arm or rule.column
-    arms = roster[column if column in roster.columns else "arm"]
-    problems = Problems(PARTICIPANTS_NAME)
-    values = harmonise(arms, rule, problems)
-    if problems:
-        raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)
-    return roster.assign(arm=values)
-
-
-def facts_of_trials(table: Path) -> dict[str, TrialFacts]:
-    """What the cohort's definition states, where ``segment`` wrote it with its table."""
-    path = _sibling(table, DICTIONARY_NAME)
-    document = read_json(path) if path.is_file() else None
-    trials = document.get("trials") if isinstance(document, dict) else None
-    found = {}
-    for name, stated in trials.items() if isinstance(trials, dict) else ():
-        if isinstance(stated, dict):
-            design, count = stated.get("design"), stated.get("n_randomised")
-            found[str(name)] = TrialFacts(
-                design=design if isinstance(design, str) else "",
-                n_randomised=count if isinstance(count, int) else None,
-            )
-    return found
-
-
-def sought(table: Path) -> tuple[int | None, int | None]:
-    """Trials and participants sought, from ``flow.json`` of an output of ``segment``."""
-    path = _sibling(table, FLOW_NAME)
-    flow = read_json(path) if path.is_file() else None
-    found: list[int | None] = []
-    for unit in ("trials", "participants"):
-        counts = flow.get(unit) if isinstance(flow, dict) else None
-        count = counts.get("sought") if isinstance(counts, dict) else None
-        found.append(count if isinstance(count, int) else None)
-    return found[0], found[1]
-
-
 # ------------------------------------------------------------------ the request and the result
-
-
-def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions:
-    """How to read participants' rows for an analysis: its numbers, and all the columns it uses."""
-    is_event = options.effect in EVENTS
-    numbers = ("" if is_event else options.outcome, options.baseline_column, options.time)
-    participant = ("participant_id", "arm", "randomised", "status", "death_day", "withdrawal_day")
-    used = [*participant, options.outcome, options.event, *numbers, options.cluster]
-    used += [
-        *options.by_columns,
-        *options.regression_columns,
-        *map(harmonised_name, options.adjust),
-    ]
-    if options.baseline_column is None:
-        used += ["visit", "visit_day"]
-    if options.compare_reported:
-        used += [f"reported_{options.outcome}", "reported_papillary"]
-    return replace(
-        columns,
-        numeric=tuple(name for name in numbers if name),
-        needed=tuple(dict.fromkeys(name for name in ("trial", *used) if name)),
-        baseline_visit=options.baseline_visit,
-        time=options.time,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRequest:
-    """What is pooled, how, and how to read the table.
+    """What is pooled, how, and how to read the tables (one per trial, or one of all).
 
-    ``more_tables`` are of further trials. ``sites`` are files of `summarise` in place of a table,
-    ``asked`` the options that the user gave although these files decide them; ``plan_sha256`` is
-    of the file given with --config, ``departures`` the options that differ from it, in words.
+    ``tables`` may be files of `summarise` (``*.json``), for which ``asked`` are the options that
+    the user gave although these files decide them; ``plan_sha256`` is of the file given with
+    --config, ``departures`` the options that differ from it, in words.
     """
 
-    table: Path
+    tables: tuple[Path, ...]
     options: PoolingOptions
     table_options: TableOptions
-    more_tables: tuple[Path, ...] = ()
     also_summaries: Path | None = None
-    sites: tuple[Path, ...] = ()
     asked: tuple[str, ...] = ()
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(
-        cls, table: Path, options: PoolingOptions, columns: TableOptions, **others: Any
+        cls,
+        tables: Sequence[Path],
+        options: PoolingOptions,
+        columns: TableOptions,
+        **others: Any,
     ) -> PoolRequest:
-        """The request for a table: the outcome defaults to the event, and numbers are named."""
+        """The request for tables: the outcome defaults to the event, and columns are named."""
         options = replace(options, outcome=options.outcome or options.event or "")
-        return cls(
-            table=table, options=options, table_options=rows_options(options, columns), **others
-        )
+        columns = rows_options(options, columns)
+        return cls(tables=tuple(tables), options=options, table_options=columns, **others)
+
+    @property
+    def sites(self) -> tuple[Path, ...]:
+        """Files of `summarise` in place of tables."""
+        is_sites = all(path.suffix.lower() == ".json" for path in self.tables)
+        return self.tables if is_sites else ()
 
     def document(self) -> dict[str, Any]:
         """Everything that decides the result; no path, because it may contain a name."""
@@ -236,7 +153,7 @@ class PooledEffect:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before the result is used."""
-        return tuple(self.result.warnings)
+        return serious_first(self.result.warnings)
 
     def table(self, name: str) -> pd.DataFrame:
         """One of `tables` by the name of its CSV; empty where there is nothing to report."""
@@ -244,9 +161,16 @@ class PooledEffect:
         rows = [cells_of(row) for row in getattr(self.result, attribute)]
         return pd.DataFrame(rows, columns=list(columns_of(record)))
 
-    def summary(self) -> str:
-        """The table for a paper that the command prints."""
-        return pooling_text(self.result)
+    def summary(self, *, verbose: bool = False, width: int = 80) -> str:
+        """What the command prints: a screen of text, with ``verbose`` all tables and methods."""
+        serious = [w for w in serious_first(self.warnings) if severity(w) == "serious"]
+        return "\n".join(
+            [*(f"Warning: {w}\n" for w in serious), self.text(verbose=verbose, width=width)]
+        )
+
+    def text(self, *, verbose: bool, width: int) -> str:
+        """The summary without its serious warnings, which the command prints on stderr."""
+        return pooling_text(self.result) if verbose else pooling_brief(self.result, width)
 
     @cached_property
     def figures(self) -> list[PoolingFigure]:
@@ -293,7 +217,8 @@ class PooledEffect:
                 name: documents_of(getattr(result, attribute))
                 for name, (attribute, _) in _TABLES.items()
             },
-            "warnings": result.warnings,
+            "warnings": serious_first(result.warnings),
+            "serious_warnings": [w for w in result.warnings if severity(w) == "serious"],
         }
 
     def files(self) -> dict[str, bytes | str]:
@@ -360,7 +285,7 @@ def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False)
     optional = [f"{name}.csv" for name in (*_TABLES, *_ROW_TABLES)]
     kinds = ("forest", "funnel", "regression", "spline")
     drawn = [f"figures/{p.name}" for kind in kinds for p in (out / "figures").glob(f"{kind}*")]
-    with writing(out, command=COMMAND, options=options, overwrite=overwrite):
+    with writing(out, command=COMMAND, options=options, overwrite=overwrite, inputs=pooled.inputs):
         old = [name for name in (*drawn, *optional) if name not in contents]
         write_all(out, contents, old=old)
     return pooled
@@ -371,43 +296,34 @@ def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False)
 
 def pool_effect(request: PoolRequest) -> PooledEffect:
     """Read and pool; nothing is written. Raises UsageError, InputError and EstimationError."""
-    path, options, also = request.table, request.options, request.also_summaries
+    options, also = request.options, request.also_summaries
     if request.sites:
         result, inputs = _pool_sites(request)
         return PooledEffect(request=request, result=result, inputs=inputs)
-    if path.is_file() and not request.more_tables and _is_summaries_file(path):
+    first = request.tables[0]
+    if len(request.tables) == 1 and first.is_file() and _is_summaries_file(first):
         if also is not None:
             raise UsageError(
                 "The table is one of summaries; --also-summaries adds to participants' rows.",
                 hint="Put all summaries into one table.",
             )
-        inputs = {"table": sha256_file(path)}
-        result = pool_summaries(_summaries(path), options)
+        inputs = {"table": sha256_file(first)}
+        result = pool_summaries(_summaries(first), options)
         return PooledEffect(request=request, result=result, inputs=inputs)
-    if not options.outcome:
-        raise UsageError(
-            "The measure to pool is missing: --outcome.",
-            hint="For example --outcome lv_ef_percent.",
-        )
-    table = read_analysis_table([path, *request.more_tables], request.table_options)
-    options = options.renamed(table.name_of)
+    table, options, output = read_rows(request.tables, options, request.table_options)
     inputs = {"table": table.sha256}
-    roster = roster_of(path, request.table_options)
-    if roster is not None:
-        inputs["participants"] = sha256_file(_sibling(path, PARTICIPANTS_NAME))
+    roster = output.roster(request.table_options)
+    facts: dict[str, TrialFacts] = {}
+    if output.roster_file is not None:
+        inputs["participants"] = sha256_file(output.roster_file)
+        facts = {name: TrialFacts.of(stated) for name, stated in output.trials.items()}
     if also is not None:
         inputs["summaries"] = sha256_file(also)
-    result = pool_trials(
-        table,
-        options,
-        roster=roster,
-        summaries=None if also is None else _summaries(also),
-        facts=facts_of_trials(path) if roster is not None else None,
-    )
+    summaries = None if also is None else _summaries(also)
+    result = pool_trials(table, options, roster=roster, summaries=summaries, facts=facts)
     if roster is not None and result.flow is not None:
-        trials, participants = sought(path)
-        flow = replace(result.flow, sought_trials=trials, sought_participants=participants)
-        result = replace(result, flow=flow)
+        counts = {f"sought_{unit}": output.sought(unit) for unit in ("trials", "participants")}
+        result = replace(result, flow=replace(result.flow, **counts))
     return PooledEffect(request=request, result=result, inputs=inputs)
 
 
@@ -417,10 +333,17 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     if request.also_summaries is not None:
         raise UsageError("--also-summaries cannot be combined with site summaries.")
     hashes = [sha256_file(path) for path in request.sites]
-    sites = [read_site(read_json(path), path.name) for path in request.sites]
+    documents = [(path.name, read_json(path)) for path in request.sites]
+    sites = [read_site(document, name) for name, document in documents]
     inputs = {f"site-{number}": value for number, value in enumerate(hashes, start=1)}
     inputs["table"] = sha256_bytes("".join(sorted(hashes)).encode())
-    return pool_sites(sites, request.options, asked=request.asked), inputs
+    result = pool_sites(sites, request.options, asked=request.asked)
+    accepted = [
+        SeriousWarning(f"{name}: {text}")
+        for name, document in documents
+        for text in map(str, document.get("accepted", ()))
+    ]
+    return replace(result, warnings=(*accepted, *result.warnings)), inputs
 
 
 def _is_summaries_file(path: Path) -> bool:

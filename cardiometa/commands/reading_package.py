@@ -333,7 +333,13 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
         inputs={"key": key_sha256},
         run=run_block(),
     )
-    with writing(request.out, command="evaluate", options=said, overwrite=request.overwrite):
+    with writing(
+        request.out,
+        command="evaluate",
+        options=said,
+        overwrite=request.overwrite,
+        inputs=run.inputs,
+    ):
         write_all(request.out, {**files, RECORD_NAME: record_text(run)})
     return {
         "read": len(readings),

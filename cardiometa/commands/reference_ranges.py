@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
+from ..cohort.analysis_table import read_analysis_table
 from ..cohort.models import TableOptions
-from ..cohort.read_table import SUFFIXES, read_any_table
+from ..cohort.read_table import SUFFIXES, read_any_table, table_header
+from ..cohort.segment_output import SegmentOutput
 from ..files import (
     RECORD_NAME,
     canonical_json,
     check_output,
-    read_json,
     record_columns,
     records_csv,
     sha256_file,
@@ -27,12 +27,13 @@ from ..manifest import (
     file_marks,
     library_versions,
     record_text,
+    refuse_modified,
     run_block,
 )
 from ..measurement.indexing import derived_measure
 from ..measurement.measures import INDEX_OF, MEASURES
 from ..privacy.suppression import suppress_account
-from ..records import Exclusion
+from ..records import Exclusion, serious_first, severity
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
 from ..reference.options import ReferenceOptions
 from ..reference.ranges import reference_ranges
@@ -58,21 +59,19 @@ from ..reports.pages.reference import (
 )
 
 COMMAND = "reference-ranges"
-_MOST_SUMMARIES = 2_000_000  # bytes: larger tables are of participants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRequest:
-    """What is estimated and how to read the table; ``more_tables`` are of further trials.
+    """What is estimated and how to read the tables (one per trial, or one of all).
 
     ``plan_sha256`` is of the file given with --config, ``departures`` the options that differ
     from it, in words.
     """
 
-    table: Path
+    tables: tuple[Path, ...]
     options: ReferenceOptions
     table_options: TableOptions
-    more_tables: tuple[Path, ...] = ()
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
 
@@ -104,7 +103,7 @@ def run_reference_ranges(
             outputs=file_marks(contents),
         ),
     )
-    with writing(out, command=COMMAND, options=asked, overwrite=overwrite):
+    with writing(out, command=COMMAND, options=asked, overwrite=overwrite, inputs=record.inputs):
         # The record is last: it says that every file is in place.
         files = {**contents, RECORD_NAME: record_text(record)}
         # A list of outliers by name, or a figure under another title, must not remain.
@@ -140,47 +139,23 @@ def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptio
 
 def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     """The ranges, from participants' rows or from summaries."""
-    path, chosen = request.table, request.options
-    is_small = path.suffix.lower() in SUFFIXES and path.stat().st_size <= _MOST_SUMMARIES
-    if path.is_file() and is_small and not request.more_tables:
-        raw = read_any_table(path)
-        if is_summaries(str(column) for column in raw.columns):
-            rows, sha256 = summary_rows(raw, path.name), sha256_file(path)
-            return summary_ranges(rows, chosen, name=path.stem, sha256=sha256)
+    first, chosen = request.tables[0], request.options
+    is_file = first.is_file() and first.suffix.lower() in SUFFIXES
+    if is_file and len(request.tables) == 1 and is_summaries(table_header(first)):
+        rows, sha256 = summary_rows(read_any_table(first), first.name), sha256_file(first)
+        return summary_ranges(rows, chosen, name=first.stem, sha256=sha256)
+    output = SegmentOutput.of(request.tables)
     columns = rows_options(chosen, request.table_options)
-    table = read_analysis_table([path, *request.more_tables], columns)
+    table = read_analysis_table(list(request.tables), columns)
+    accepted = refuse_modified(output.read_files, columns.accept)
+    table = replace(table, warnings=(*accepted, *table.warnings))
     if chosen.measures is not None:
         chosen = replace(chosen, measures=tuple(map(table.name_of, chosen.measures)))
     table = with_healthy(table, chosen.healthy_rule)
     table = with_derived(table, chosen.measures)
     if not chosen.healthy_rule:
-        chosen = replace(chosen, healthy_rule=table.healthy_rule or _stated_rules(path))
+        chosen = replace(chosen, healthy_rule=table.healthy_rule or output.healthy_rule)
     return reference_ranges(table, chosen)
-
-
-def _stated_rules(table: Path) -> str:
-    """The trials' own healthy rules, where ``segment`` wrote them with its table.
-
-    A table of another name in the same folder is of other participants.
-    """
-    if table.is_file() and table.name != MEASUREMENTS_NAME:
-        return ""
-    folder = table if table.is_dir() else table.parent
-    path = folder / "measurements.json"
-    if not path.is_file():
-        return ""
-    document = read_json(path)
-    trials = document.get("trials") if isinstance(document, dict) else None
-    if not isinstance(trials, dict):
-        return ""
-    rules: dict[str, str] = {
-        name: facts["healthy_rule"]
-        for name, facts in trials.items()
-        if isinstance(facts, dict) and isinstance(facts.get("healthy_rule"), str)
-    }
-    if len(set(rules.values())) == 1:
-        return next(iter(rules.values()))
-    return "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
 
 
 def _result_options(request: ReferenceRequest) -> dict[str, Any]:
@@ -203,7 +178,8 @@ def json_document(result: ReferenceRanges) -> dict[str, Any]:
         "title": result.title,
         "people": result.participants,
         "trials": list(result.trials),
-        "warnings": list(result.warnings),
+        "warnings": list(serious_first(result.warnings)),
+        "serious_warnings": [w for w in result.warnings if severity(w) == "serious"],
         "limits": [{name: getattr(row, name) for name in names} for row in result.rows],
         "accounting": [suppress_account(account, few) for account in result.accounts],
     }

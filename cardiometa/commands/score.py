@@ -15,7 +15,7 @@ from ..cohort.models import TableOptions
 from ..cohort.read_table import read_any_table
 from ..errors import Problem, TableError
 from ..files import check_csv, csv_text, read_json, write_text
-from ..manifest import RESEARCH_USE
+from ..manifest import RESEARCH_USE, refuse_modified
 from ..measurement.indexing import derived_measure
 from ..measurement.measures import MEASURES
 from ..records import SeriousWarning
@@ -80,8 +80,9 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
     """
     out = request.out
     check_csv(out, request.table, overwrite=request.overwrite)
-    model = reference_model(read_json(request.reference), request.reference.name)
     file = request.table / MEASUREMENTS_NAME if request.table.is_dir() else request.table
+    accepted = refuse_modified([request.reference, file], request.table_options.accept)
+    model = reference_model(read_json(request.reference), request.reference.name)
     raw = read_any_table(file)
     columns = {str(name) for name in raw.columns} | set(request.table_options.columns)
     known = {definition.name for definition in MEASURES}
@@ -107,6 +108,7 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
         reasons=reasons,
         notice=model.notice,
         warnings=(
+            *accepted,
             *table.warnings,
             *_far_values(found),
             *([warning] if unstated else []),

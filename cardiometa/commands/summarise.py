@@ -11,8 +11,12 @@ from ..cohort.models import TableOptions
 from ..errors import UsageError
 from ..files import canonical_json, sha256_bytes, write_text
 from ..manifest import notice_for, version
+from ..pooling.federated.site import checked_summary, site_document
+from ..pooling.first_stage.first_stage import first_stage
 from ..pooling.options import DIFFERENCES, PoolingOptions
 from ..privacy.ledger import LEDGER_NAME, check_ledger, ledger_entries, read_ledger
+from ..records import severity
+from .pooling_input import read_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class SummariseOutcome:
 
     document: Mapping[str, Any]
     text: str
+    warnings: tuple[str, ...] = ()
 
 
 def run_summarise(request: SummariseRequest) -> SummariseOutcome:
@@ -41,11 +46,6 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
 
     Raises UsageError (2), InputError (3) and EstimationError (5); then nothing is written.
     """
-    from ..cohort.analysis_table import read_analysis_table
-    from ..pooling.federated.site import checked_summary, site_document
-    from ..pooling.first_stage.first_stage import first_stage
-    from .pool_trials import roster_of, rows_options
-
     options = request.options
     if options.effect not in DIFFERENCES:
         raise UsageError(
@@ -58,10 +58,10 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         raise UsageError(
             f"{request.out.name} already exists.", hint="Another --out, or --overwrite."
         )
-    columns = rows_options(options, request.table_options)
-    table = read_analysis_table(request.table, columns)
-    options = options.renamed(table.name_of)
-    roster = roster_of(request.table, columns)
+    table, options, output = read_rows(
+        [request.table], options, request.table_options, command="summarise"
+    )
+    roster = output.roster(request.table_options)
     stage = first_stage(table, options, roster)
     site, sets = checked_summary(stage, table, options)
     place = request.ledger or request.out.parent / LEDGER_NAME
@@ -77,6 +77,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         **site_document(site),
         "cardiometa_version": version(),
         "plan_sha256": request.plan_sha256,
+        "accepted": [w for w in table.warnings if severity(w) == "serious"],
         "notice": notice_for(site.conventions.get("model_id", ())),
     }
     text = canonical_json(document)
@@ -85,7 +86,8 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         ledger["summaries"].append({"sha256": sha256_bytes(text.encode()), "sets": entries})
         write_text(place, canonical_json(ledger), secret=True)
     write_text(request.out, text)
-    return SummariseOutcome(document=document, text=_text(document, place.name, begun=begun))
+    shown = _text(document, place.name, begun=begun)
+    return SummariseOutcome(document=document, text=shown, warnings=table.warnings)
 
 
 def _text(document: Mapping[str, Any], ledger: str, *, begun: bool) -> str:

@@ -101,7 +101,7 @@ def _ranges(out: Path) -> pd.DataFrame:
     folder = out / "reference-ranges"
     run_reference_ranges(
         ReferenceRequest(
-            table=out / TABLE_NAME, options=ReferenceOptions(), table_options=TableOptions()
+            tables=(out / TABLE_NAME,), options=ReferenceOptions(), table_options=TableOptions()
         ),
         folder,
         overwrite=True,
@@ -112,11 +112,9 @@ def _ranges(out: Path) -> pd.DataFrame:
 def _effects(out: Path) -> dict[str, dict[str, Any]]:
     headlines = {}
     for folder, outcome in (("pool-trials", OUTCOME), ("reported", f"reported_{OUTCOME}")):
-        run = run_pool_trials(
-            PoolRequest.of_rows(out / TABLE_NAME, PoolingOptions(outcome=outcome), TableOptions()),
-            out / folder,
-            overwrite=True,
-        )
+        options = PoolingOptions(outcome=outcome)
+        request = PoolRequest.of_rows([out / TABLE_NAME], options, TableOptions())
+        run = run_pool_trials(request, out / folder, overwrite=True)
         rows = run.document()["effects"]
         headlines[folder] = next(
             row for row in rows if row["analysis"] == "pooled" and row["headline"]

@@ -134,13 +134,23 @@ class _Run:
 
     def check_output(self) -> None:
         """Refuse an OUT that is not this run's; nothing is written."""
-        wanted, record = self.result_options, self.out / RECORD_NAME
-        if self.options.allow_mixed_models and record.exists():
-            # The model may differ; everything else must not.
-            found = read_json(record).get("options", {})
-            wanted |= {k: v for k, v in found.items() if k == "model_sha256"}
-        overwrite = self.options.overwrite
-        check_output(self.out, command="segment", options=wanted, overwrite=overwrite)
+        wanted, inputs = self.result_options, dict(self.cohort.input_sha256)
+        if (self.out / RECORD_NAME).exists():
+            found = read_json(self.out / RECORD_NAME)
+            if self.options.allow_mixed_models:
+                # The model may differ; everything else must not.
+                model = found.get("options", {}).get("model_sha256")
+                wanted |= {} if model is None else {"model_sha256": model}
+            # Corrections are made of the output itself, and may come and go.
+            given = found.get("inputs", {}).items()
+            inputs |= {k: v for k, v in given if k.startswith("correction ")}
+        check_output(
+            self.out,
+            command="segment",
+            options=wanted,
+            overwrite=self.options.overwrite,
+            inputs=inputs,
+        )
 
     def planned(self, watch: Watch) -> tuple[Plan, Mapping[ScanKey, Correction], SegmentOutcome]:
         """What there is to do, every corrected mask checked, and the outcome so far."""

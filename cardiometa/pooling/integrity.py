@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from scipy import stats
 
 from ..cohort.plausibility import LIMITS
 from ..errors import Problem, TableError
-from ..records import CohortTable
+from ..records import CohortTable, SeriousWarning
 from .endpoint.analysis_set import compared
 from .endpoint.columns import covariate_numbers, known_text, number_column, text_column
 from .options import EVENTS, PoolingOptions
@@ -53,6 +54,15 @@ class TrialFacts:
 
     design: str = ""
     n_randomised: int | None = None
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> TrialFacts:
+        """The facts as `segment` wrote them; what has another type is unknown."""
+        design, count = stated.get("design"), stated.get("n_randomised")
+        return cls(
+            design=design if isinstance(design, str) else "",
+            n_randomised=count if isinstance(count, int) else None,
+        )
 
 
 def check_trials(
@@ -95,13 +105,17 @@ def check_trials(
     crossed = [t for t in sorted(set(trials)) if "cross" in _fact(facts, t).design.lower()]
     if crossed:
         sentences.append(
-            f"Crossover by its design: {', '.join(crossed)}. Participants are compared with each "
-            "other here, which is right for the first period alone; a paired analysis can enter "
-            "as a summary (--also-summaries)."
+            SeriousWarning(
+                f"Crossover by its design: {', '.join(crossed)}. Participants are compared with "
+                "each other here, which is right for the first period alone; a paired analysis "
+                "can enter as a summary (--also-summaries)."
+            )
         )
     sentences += [
-        f"{row.trial}: the outcome's spread is {row.value:.3g} times that of the other trials, and "
-        "so is its mean: is it in another unit? Pooling it as it is would make no sense."
+        SeriousWarning(
+            f"{row.trial}: the outcome's spread is {row.value:.3g} times that of the other trials, "
+            "and so is its mean: is it in another unit? Pooling it as it is would make no sense."
+        )
         for row in spreads
         if row.other_unit
     ]

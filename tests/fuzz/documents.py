@@ -262,11 +262,11 @@ def read_cohort_json(data: bytes, folder: Path) -> None:
 
 
 def read_rules(data: bytes, folder: Path) -> None:
-    from cardiometa.commands.reference_ranges import _stated_rules
+    from cardiometa.cohort.segment_output import SegmentOutput
 
     (folder / "measurements.json").write_bytes(data)
     (folder / "measurements.csv").touch()
-    assert isinstance(_stated_rules(folder), str)
+    assert isinstance(SegmentOutput.of([folder]).healthy_rule, str)
 
 
 def rules_seeds() -> list[bytes]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cardiometa.commands.reference_ranges import _stated_rules
+from cardiometa.cohort.segment_output import SegmentOutput
 from cardiometa.files import canonical_json
 
 
@@ -21,9 +21,9 @@ def test_the_trials_own_rules_are_taken_from_the_output(
     tmp_path: Path, trials: object, wanted: str
 ) -> None:
     (tmp_path / "measurements.json").write_text(canonical_json({"trials": trials}))
-    assert _stated_rules(tmp_path) == wanted
-    assert _stated_rules(tmp_path / "measurements.csv") == wanted
-    assert _stated_rules(tmp_path / "elsewhere" / "own.csv") == ""
+    assert SegmentOutput.of([tmp_path]).healthy_rule == wanted
+    assert SegmentOutput.of([tmp_path / "measurements.csv"]).healthy_rule == wanted
+    assert SegmentOutput.of([tmp_path / "elsewhere" / "own.csv"]).healthy_rule == ""
     own = tmp_path / "own.csv"
     own.write_text("trial\n")
-    assert _stated_rules(own) == ""
+    assert SegmentOutput.of([own]).healthy_rule == ""

@@ -157,7 +157,7 @@ def test_every_shown_estimate_is_a_rounding_of_the_files(tmp_path):
     rows = simulate_wide(6, 2, people=90, tau=2)
     rows.to_csv(tmp_path / "people.csv", index=False)
     out = tmp_path / "out"
-    command = ["pool-trials", str(tmp_path / "people.csv"), "--out", str(out)]
+    command = ["pool-trials", str(tmp_path / "people.csv"), "--out", str(out), "--verbose"]
     options = ["--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--by", "sex,age"]
     printed = CliRunner().invoke(app, [*command, *options])
     assert printed.exit_code == 0, printed.output

@@ -328,7 +328,7 @@ def test_the_command_writes_events_in_the_forest_plot(tmp_path):
 
 def command(tmp_path, rows, *more):
     rows.to_csv(tmp_path / "t.csv", index=False)
-    words = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o"), *more]
+    words = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o"), "-v", *more]
     return CliRunner().invoke(app, [*words, "--baseline", "lv_ef_baseline", "--min-cell", "0"])
 
 
@@ -395,8 +395,12 @@ def test_a_trial_in_another_unit_is_named(tmp_path):
     third = wide["trial"] == "T3"
     wide.loc[third, ["lv_ef_percent", "lv_ef_baseline"]] /= 100
     done = command(tmp_path, wide, *OUTCOME)
+    assert done.exit_code == 3, done.output
+    assert "fractions instead of percent" in done.output
+    done = command(tmp_path, wide, *OUTCOME, "--accept", "unit", "--quiet")
     assert done.exit_code == 0, done.output
-    assert "T3: the outcome's spread is 0.0115 times that of the other trials" in done.output
+    assert "warning: Accepted, unit" in done.stderr
+    assert "T3: the outcome's spread is 0.0115 times that of the other trials" in done.stderr
 
 
 def test_the_sickest_of_one_arm_without_a_scan_are_seen_in_the_table_by_arm(tmp_path):

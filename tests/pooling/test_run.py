@@ -96,7 +96,7 @@ def test_a_second_run_gives_the_same_bytes_and_other_options_are_refused(tmp_pat
         (["--outcome", "lvef"], 3, "lvef"),
         (["--outcome", "lv_ef_percent", "--adjust", "diabetes"], 3, "diabetes"),
         (["--outcome", "lv_ef_percent", "--control", "placebo"], 3, "active, control"),
-        (["--outcome", "lv_ef_percent", "--baseline-visit", "before"], 3, "several follow-up"),
+        (["--outcome", "lv_ef_percent", "--baseline-visit", "before"], 3, "called 'before'"),
         (["--outcome", "lv_ef_percent", "--status", "good"], 2, "all, ok"),
     ],
 )

@@ -185,7 +185,7 @@ def test_words_have_no_spline_and_options_are_refused():
 def test_the_command_draws_it(tmp_path):
     curved(5, bend=0.05).to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "o"
-    command = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(out), "--by", "age"]
+    command = ["pool-trials", str(tmp_path / "t.csv"), "--out", str(out), "--by", "age", "-v"]
     command += ["--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--spline", "3"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output

@@ -234,7 +234,7 @@ def test_everybody_without_sex_and_age(tmp_path, columns):
     path = tmp_path / "measurements.csv"
     rows.to_csv(path, index=False)
     out = tmp_path / "out"
-    done = _run(path, "--out", out, "--all")
+    done = _run(path, "--out", out, "--all", "--verbose")
     assert done.exit_code == 0, done.output
     limits = pd.read_csv(out / "reference_ranges.csv", dtype=str, keep_default_na=False)
     assert set(limits["sex"]) == {"all"}

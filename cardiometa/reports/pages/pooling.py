@@ -12,7 +12,7 @@ from typing import Any
 
 from ...manifest import notice_for
 from ...pooling.results import Accounting, PoolingResult
-from ...records import Figure, Table
+from ...records import Figure, Table, severity
 from ..figures.flow import Box, boxes_figure
 from ..figures.pooling import (
     PoolingFigure,
@@ -251,7 +251,7 @@ def _counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
 
 
 def pooling_text(result: PoolingResult) -> str:
-    """Trials, pooled effects, heterogeneity, participants, methods and warnings as text."""
+    """Trials, pooled effects, heterogeneity, participants and methods as tables and text."""
     parts: list[str | Table | None] = []
     more: tuple[_Maker, ...] = (
         tables.interactions_table,
@@ -271,15 +271,47 @@ def pooling_text(result: PoolingResult) -> str:
         *(tables.delta_table(result, arm) for arm in result.arms),
     ]
     for arm in result.arms:
-        parts.append(result_sentence(result, arm))
-        parts += tables.interaction_sentences(result, arm) + tables.regression_sentences(
-            result, arm
-        )
-        parts.append(small_study_sentence(result, arm))
+        parts += [*_found(result, arm), small_study_sentence(result, arm)]
     parts.append(f"Methods: {result.methods}")
-    parts += [f"Warning: {sentence}" for sentence in result.warnings]
+    notes = [one for one in dict.fromkeys(result.warnings) if severity(one) == "note"]
+    parts += [f"Note: {sentence}" for sentence in notes]
+    return _joined(parts, _WIDTH)
+
+
+def pooling_brief(result: PoolingResult, width: int = _WIDTH) -> str:
+    """What fits on a screen: headline, heterogeneity, participants, the number of notes."""
+    parts: list[str | Table | None] = []
+    for arm in result.arms:
+        parts += [*_found(result, arm), heterogeneity_sentence(result, arm)]
+    flow = result.flow
+    if flow is not None:
+        analysed = counted(flow.analysed_participants, "participant")
+        trials = counted(flow.analysed_trials, "trial")
+        reasons = tables.excluded_reasons(result)
+        excluded = "; ".join(f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons)
+        parts.append(
+            f"Participants: {analysed} of {trials} analysed, of {flow.provided_participants} in "
+            f"the table.{f' Not analysed: {excluded}.' if excluded else ''}"
+        )
+    notes = sum(severity(one) == "note" for one in set(result.warnings))
+    if notes:
+        parts.append(f"{counted(notes, 'note')}: see the report, or --verbose.")
+    return _joined(parts, width)
+
+
+def _found(result: PoolingResult, arm: str) -> list[str]:
+    """The headline of an arm, its interactions and meta-regressions, a sentence each."""
+    sentences = tables.interaction_sentences(result, arm) + tables.regression_sentences(result, arm)
+    return [result_sentence(result, arm), *sentences]
+
+
+def _joined(parts: Sequence[str | Table | None], width: int) -> str:
     texts = (
-        text_table(part) if isinstance(part, Table) else _wrapped(part) for part in parts if part
+        text_table(part)
+        if isinstance(part, Table)
+        else textwrap.fill(part, width, break_long_words=False, break_on_hyphens=False)
+        for part in parts
+        if part
     )
     return "\n\n".join(texts) + "\n"
 
@@ -296,7 +328,3 @@ def text_table(table: Table) -> str:
     lines = [line.rstrip() for line in lines]
     rule = "-" * max(map(len, lines))
     return "\n".join([table.title, rule, lines[0], rule, *lines[1:], rule])
-
-
-def _wrapped(sentence: str) -> str:
-    return textwrap.fill(sentence, _WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,103 @@
+"""What `segment` wrote next to its table: participants, the trials' facts, the flow, healthy rules.
+
+A table of another name, or one that was copied away, is the user's own and has none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import InputError, Problems
+from ..files import RECORD_NAME, read_json
+from .analysis_table import MEASUREMENTS_NAME
+from .models import ColumnRule, TableOptions
+from .read_table import read_any_table
+from .recode import harmonise, parse_columns
+
+PARTICIPANTS_NAME = "participants.csv"
+_FLOW_NAME = "flow.json"
+_DICTIONARY_NAME = "measurements.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentOutput:
+    """The files of the statistics commands' input; ``folder`` None where no command wrote them."""
+
+    files: tuple[Path, ...]
+    folder: Path | None
+
+    @classmethod
+    def of(cls, tables: Sequence[Path]) -> SegmentOutput:
+        """The output of which ``tables`` is the folder or the table."""
+        files = tuple(path / MEASUREMENTS_NAME if path.is_dir() else path for path in tables)
+        is_output = len(files) == 1 and files[0].name == MEASUREMENTS_NAME
+        return cls(files=files, folder=files[0].parent if is_output else None)
+
+    def roster(self, options: TableOptions) -> pd.DataFrame | None:
+        """``participants.csv`` with its arms harmonised; None for any other table."""
+        if self.roster_file is None:
+            return None
+        roster = read_any_table(self.roster_file)
+        if not {"trial", "participant_id", "arm"} <= set(roster.columns):
+            raise InputError(
+                f"{PARTICIPANTS_NAME} of the output lacks trial, participant_id or arm.",
+                hint="Make it again with `cardiometa segment`, or copy the table to another "
+                "folder.",
+            )
+        # Its arms by the same rule as the table's, where --config or --arm has one.
+        wanted = {name: rule for name, rule in options.columns.items() if name == "arm"}
+        rules = parse_columns(wanted, Problems("--config"), ("arm",))
+        rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
+        column = options.arm or rule.column
+        problems = Problems(PARTICIPANTS_NAME)
+        arms = roster[column if column in roster.columns else "arm"]
+        values = harmonise(arms, rule, problems)
+        if problems:
+            raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)
+        return roster.assign(arm=values)
+
+    @property
+    def roster_file(self) -> Path | None:
+        """``participants.csv`` of a finished output."""
+        if self.folder is None or not (self.folder / RECORD_NAME).is_file():
+            return None
+        path = self.folder / PARTICIPANTS_NAME
+        return path if path.is_file() else None
+
+    @property
+    def read_files(self) -> tuple[Path, ...]:
+        """Every file that decides a result."""
+        return (*self.files, *([self.roster_file] if self.roster_file else ()))
+
+    @property
+    def trials(self) -> dict[str, Mapping[str, Any]]:
+        """What the cohort's definition states of each trial."""
+        trials = self._document(_DICTIONARY_NAME).get("trials")
+        if not isinstance(trials, dict):
+            return {}
+        return {str(name): facts for name, facts in trials.items() if isinstance(facts, dict)}
+
+    @property
+    def healthy_rule(self) -> str:
+        """The trials' own healthy rules, one for all or one by trial."""
+        stated = {name: facts.get("healthy_rule") for name, facts in self.trials.items()}
+        rules = {name: rule for name, rule in sorted(stated.items()) if isinstance(rule, str)}
+        if len(set(rules.values())) == 1:
+            return next(iter(rules.values()))
+        return "; ".join(f"{name}: {rule}" for name, rule in rules.items())
+
+    def sought(self, unit: str) -> int | None:
+        """Trials or participants sought."""
+        counts = self._document(_FLOW_NAME).get(unit)
+        count = counts.get("sought") if isinstance(counts, dict) else None
+        return count if isinstance(count, int) else None
+
+    def _document(self, name: str) -> dict[str, Any]:
+        path = None if self.folder is None else self.folder / name
+        document = read_json(path) if path is not None and path.is_file() else None
+        return document if isinstance(document, dict) else {}
