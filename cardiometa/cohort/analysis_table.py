@@ -133,7 +133,7 @@ def read_analysis_table(
         warnings=(
             *findings.warnings,
             *dict.fromkeys(line for part in parts for line in part.warnings),
-            *(InputNotice(line) for part in parts for line in part.notices),
+            *_notices(parts, sources),
         ),
         unused=unused,
         columns={name: column for name, column in names.items() if name != column},
@@ -330,7 +330,7 @@ class _Reader:
         if self.needs(name):
             self.problems.add(what, why=why, fix=fix)
             return []
-        return [f"{self.problems.where}: {name} is not used: {what}."]
+        return [f"{name} is not used: {what}."]
 
 
 def _is_reported(column: str) -> bool:
@@ -391,7 +391,7 @@ def _recognitions(reader: _Reader, found: Mapping[str, ColumnRule]) -> list[str]
         for name, rule in found.items()
         if name not in reader.source.rules and rule.column != name
     ]
-    return [f"{reader.problems.where}: by their names, {', '.join(named)}."] if named else []
+    return [f"by their names, {', '.join(named)}."] if named else []
 
 
 # ------------------------------------------------------------------ cells
@@ -416,8 +416,10 @@ def _harmonised(
             data[name] = harmonise(cells, rule, found, adults=False)
         if found and not reader.needs(name):
             data.pop(name, None)
-            reasons = "; ".join(problem.what for problem in found)
-            part.notices.append(f"{where}: {rule.column} ({name}) is not used: {reasons}.")
+            # Not which values: the page may be released.
+            part.notices.append(
+                f"{rule.column} ({name}) is not used: some of its cells are not understood."
+            )
         else:
             reader.problems += found
     used = {rule.column for rule in rules.values()}
@@ -495,7 +497,7 @@ def _add_trial(
     asked = "trial" in reader.recognised.several
     name = source.trial or options.single_trial
     if name is not None and source.trial is not None and source.definition is None:
-        part.notices.append(f"{problems.where}: the trial is the file's name, {name}.")
+        part.notices.append(f"the trial is the file's name, {name}.")
     elif name is None and not asked and options.needed and "trial" in options.needed:
         problems.add(
             "no column contains the trial" + (f"; {like} may be it" if like else ""),
@@ -573,6 +575,15 @@ def _other_numbers(part: _Part, raw: RawTable, reader: _Reader) -> None:
         if bad.any():
             add_no_number(problems, f"column {name!r}", rows[name], bad)
         rows[name] = numbers
+
+
+def _notices(parts: Sequence[_Part], sources: Sequence[_Source]) -> list[InputNotice]:
+    """Each notice once, after the files that it is true of."""
+    files: dict[str, list[str]] = {}
+    for part, source in zip(parts, sources, strict=True):
+        for line in part.notices:
+            files.setdefault(line, []).append(source.file.name)
+    return [InputNotice(f"{', '.join(names)}: {line}") for line, names in files.items()]
 
 
 def _joined(parts: Sequence[_Part], sources: Sequence[_Source]) -> pd.DataFrame:

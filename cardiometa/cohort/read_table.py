@@ -119,8 +119,7 @@ def read_raw(path: Path, form: TableFormat | None = None, choose: Choose | None 
         rows.index = pd.RangeIndex(1, len(rows) + 1)
     names = [str(name) for name in rows.columns if name not in chosen[0].texts]
     rows, ambiguous = plain_decimals(rows, names, form.decimal, notices)
-    named = tuple(f"{path.name}: {notice}" for notice in notices)
-    return RawTable(rows=rows, notices=named, ambiguous=ambiguous, header=tuple(header))
+    return RawTable(rows=rows, notices=tuple(notices), ambiguous=ambiguous, header=tuple(header))
 
 
 def table_header(path: Path, form: TableFormat | None = None) -> list[str]:
