@@ -49,8 +49,19 @@ def values_of(cine: CineStack, labels: LabelStack) -> dict[str, float | None]:
     return {measure.name: measure.value for measure in measured.measures}
 
 
+@pytest.fixture(scope="module")
+def sunnybrook(model: Model, predictor: TorchPredictor) -> dict[str, tuple[CineStack, LabelStack]]:
+    """Each GE heart's cine and the labels of all its phases."""
+    found = {}
+    for case in SUNNYBROOK:
+        path = shared_data() / "sunnybrook" / f"{case}.zip"
+        cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
+        found[case] = cine, segment_cine(cine, predictor, model.card, model.sha256)
+    return found
+
+
 @pytest.mark.data
-def test_ge_dicom_hearts(model: Model, predictor: TorchPredictor) -> None:
+def test_ge_dicom_hearts(sunnybrook: dict[str, tuple[CineStack, LabelStack]]) -> None:
     """Another vendor: the LV on the slices the reader drew, an RV that can be one, whole volumes.
 
     There are no RV labels: a volume of an adult's RV is plausibility, not accuracy.
@@ -58,10 +69,8 @@ def test_ge_dicom_hearts(model: Model, predictor: TorchPredictor) -> None:
     bias = []
     ef_errors = []
     for case, (slices, edv, esv, ef) in SUNNYBROOK.items():
-        path = shared_data() / "sunnybrook" / f"{case}.zip"
-        cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
+        cine, labels = sunnybrook[case]
         assert cine.pixels.shape[:2] == (20, slices)
-        labels = segment_cine(cine, predictor, model.card, model.sha256)
         found = values_of(cine, labels)
         assert found["ed_frame"] in {0, 17, 18, 19}
         assert found["es_frame"] in {6, 7, 8}
@@ -81,11 +90,12 @@ def test_ge_dicom_hearts(model: Model, predictor: TorchPredictor) -> None:
 
 
 @pytest.mark.data
-def test_ed_and_es_alone_measure_as_the_whole_cine(model: Model, predictor: TorchPredictor) -> None:
+def test_ed_and_es_alone_measure_as_the_whole_cine(
+    model: Model, predictor: TorchPredictor, sunnybrook: dict[str, tuple[CineStack, LabelStack]]
+) -> None:
     """``--frames ed-es`` on a GE heart, its phases found by one view of the network."""
-    path = shared_data() / "sunnybrook" / "SCD0000301.zip"
-    cine = read_cine(ScanSource(kind="images", paths=(path,)), ReadOptions())
-    whole = values_of(cine, segment_cine(cine, predictor, model.card, model.sha256))
+    cine, labels = sunnybrook["SCD0000301"]
+    whole = values_of(cine, labels)
 
     def choose(labels: np.ndarray) -> tuple[int, int]:
         found = lv_extremes(cine, labels)
