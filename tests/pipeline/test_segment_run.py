@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,19 +18,9 @@ import pytest
 
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es
-from tests.kit.pairs import same_tables
+from tests.kit.pairs import cardiometa, same_tables
 
 EDV = {"P001": 160.0, "P002": 220.0, "P003": 130.0}
-
-
-def cardiometa(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cardiometa", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
 
 
 def phantom_files(participant: str, form: str) -> dict[str, bytes]:
