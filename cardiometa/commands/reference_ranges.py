@@ -151,7 +151,7 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     table = replace(table, warnings=(*accepted, *table.warnings))
     if chosen.measures is not None:
         chosen = replace(chosen, measures=tuple(map(table.name_of, chosen.measures)))
-    table = with_healthy(table, chosen.healthy_rule)
+    table = with_healthy(table, chosen.healthy_rule if chosen.healthy_only else "")
     table = with_derived(table, chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=table.healthy_rule or output.healthy_rule)

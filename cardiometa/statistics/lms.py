@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize
 
 POWERS = (-5.0, 7.0)
-_STEP = 0.05
+_STEP = 0.25
 _ZERO = 1e-9
 _CHUNK = 50_000  # numbers held at once
 
@@ -42,7 +42,7 @@ def profile_log_likelihood(values: np.ndarray, power: float) -> float:
 
 
 def box_cox_power(values: np.ndarray) -> float:
-    """The power of the highest profile, from a fine grid of -5 to 7, then polished.
+    """The power of the highest profile, from a grid of -5 to 7, then polished.
 
     ``values`` ``[n]`` positive and not all equal.
     """

@@ -120,6 +120,13 @@ def test_first_indexed_range_of_a_plain_table(tmp_path):
     assert document["healthy_rule"] == "volunteers"
 
 
+def test_all_rows_are_not_called_healthy(tmp_path):
+    found = cardiometa.reference_ranges(
+        _frame(), by=["sex"], method="strata", healthy_rule="volunteers", healthy_only=False
+    )
+    assert not any("taken as healthy" in text for text in found.result.warnings)
+
+
 def test_the_api_makes_them_too():
     found = cardiometa.reference_ranges(
         _frame(), by=["sex"], method="strata", healthy_rule="volunteers"

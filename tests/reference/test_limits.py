@@ -17,6 +17,7 @@ from cardiometa.reference.strata.limits import (
     default_rule,
     estimate_limits,
     is_asymmetric,
+    is_skewed,
     nonparametric_min_n,
 )
 from cardiometa.statistics.lms import box_cox, inverse_box_cox
@@ -243,7 +244,21 @@ def test_symmetry_decides_in_small_groups(n, power):
 def test_an_outlier_of_symmetric_values_is_not_skewness():
     values = np.sort(np.append(_sample(80), [9999.0, 5000.0]))
     assert is_asymmetric(values)
+    assert is_skewed(values)
     assert default_rule(values, 82, (2.5, 97.5)) == "robust"
+
+
+@pytest.mark.parametrize("n", [40, 119])
+def test_symmetric_values_are_rarely_called_skewed(n):
+    samples = [np.random.default_rng(seed).normal(150, 25, n) for seed in range(200)]
+    assert sum(is_skewed(np.sort(values)) for values in samples) <= 20  # 5 % of 200, and 3 SD
+    skewed = [np.sort(np.exp(values / 75)) for values in samples]  # log-normal, SD 1/3
+    assert sum(map(is_skewed, skewed)) >= (80 if n == 40 else 170)
+
+
+@pytest.mark.parametrize("values", [[0.0, *range(1, 60)], [5.0] * 60, range(1, 8)])
+def test_what_no_power_can_judge_is_not_called_skewed(values):
+    assert not is_skewed(np.array(values, dtype=float))
 
 
 @pytest.mark.parametrize("rule", ["robust", "parametric", "prediction"])
