@@ -8,7 +8,6 @@ down, ethnicity across, lower–upper and n.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -183,10 +182,9 @@ def _measures(
         label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
         blocks: list[Block] = []
         for method in dict.fromkeys(row.method for row in mine):
-            rows = _printed([row for row in mine if row.method == method])
-            svg = figures.get((measure, method))
-            name = _with_method(label, method)
-            blocks.append(Html(_limits_html(rows, name, result)))
+            table = _LimitsTable([row for row in mine if row.method == method], result)
+            rows, svg = table.rows, figures.get((measure, method))
+            blocks.append(Html(table.html()))
             if svg:
                 kinds = {row.kind for row in rows if row.limit is not None}
                 facts = {
@@ -205,7 +203,7 @@ def _measures(
                     STRATA: f"Limits of {label}{' by age' if 'age' in result.by else ''}.",
                     META: f"Meta-analytic limits of {label}.",
                 }
-                title = titles.get(method, f"Centiles of {name} by age.")
+                title = titles.get(method, f"Centiles of {table.label} by age.")
                 blocks.append(Figure(title=title, caption=_text("limits_figure", **facts), svg=svg))
             if method == META and any(
                 (e.measure, e.ethnicity) == (measure, ALL) for e in result.meta
@@ -237,74 +235,7 @@ def _method_facts(result: ReferenceRanges) -> dict[str, Any]:
 
 
 _Age = tuple[float | None, float | None, float | None]  # of a band, or a curve's age
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A group's limits as printed: the range with its marks, each limit's interval, n."""
-
-    limits: str
-    marks: str
-    intervals: tuple[str, ...]
-    n: str
-
-
-def _with_method(label: str, method: str) -> str:
-    return label if method == STRATA else f"{label}, {METHOD_NAMES[method]}"
-
-
-def _printed(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
-    """Of each group the rows that the tables show."""
-    if not rows or rows[0].method == STRATA:
-        return list(rows)
-    return meta_headlines(rows) if rows[0].method == META else headlines(rows)
-
-
-def _is_curve(rows: Sequence[ReferenceLimit]) -> bool:
-    return rows[0].method not in (STRATA, META)
-
-
-def _ethnicities(rows: Sequence[ReferenceLimit]) -> list[str]:
-    found = {row.ethnicity for row in rows}
-    return [e for e in (ALL, *ETHNICITIES) if e in found]
-
-
-def _by_group(
-    rows: Sequence[ReferenceLimit],
-) -> dict[tuple[str, _Age, str], list[ReferenceLimit]]:
-    groups: dict[tuple[str, _Age, str], list[ReferenceLimit]] = {}
-    for row in rows:
-        age = (row.age_low, row.age_high, row.age)
-        groups.setdefault((row.sex, age, row.ethnicity), []).append(row)
-    return groups
-
-
-def _lines(rows: Sequence[ReferenceLimit]) -> list[tuple[str, _Age]]:
-    """Sex and age of each line: bands, or a curve's ages; a group without a curve has no line."""
-    found = dict.fromkeys((row.sex, (row.age_low, row.age_high, row.age)) for row in rows)
-    if not any(row.age is not None for row in rows):
-        return list(found)
-    sexes = list(dict.fromkeys(row.sex for row in rows))
-    kept = [key for key in found if key[1][2] is not None]
-    return sorted(kept, key=lambda key: (sexes.index(key[0]), key[1][2] or 0.0))
-
-
-def _few_ages(
-    rows: Sequence[ReferenceLimit], lines: list[tuple[str, _Age]]
-) -> list[tuple[str, _Age]]:
-    """All ages of a sex's curves where there are few, else those at multiples of ten."""
-    kept: list[tuple[str, _Age]] = []
-    for sex in dict.fromkeys(row.sex for row in rows):
-        mine = [line for line in lines if line[0] == sex]
-        if _is_curve(rows) and len(mine) > _MANY_AGES:
-            tens = [line for line in mine if (line[1][2] or 0.0) % 10 == 0]
-            mine = tens or mine[::2]
-        kept += mine or [(sex, (None, None, None))]
-    return kept
-
-
-def _age_text(age: _Age) -> str:
-    return f"{age[2]:g}" if age[2] is not None else band_name(age[0], age[1])
+_NO_AGE: Final = (None, None, None)
 
 
 def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
@@ -317,12 +248,6 @@ def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
     return 0 if middle >= 20 else 1 if middle >= 2 else 2
 
 
-def _range(found: Sequence[ReferenceLimit], decimals: int) -> str:
-    """Lower–upper limit; empty where one is missing."""
-    outer = [row.limit for row in found if row.centile != 50]
-    return "" if not outer or None in outer else shown_range(outer, decimals)
-
-
 def _n(row: ReferenceLimit, missing: str = DASH) -> str:
     """The number of participants, ``<10`` where it is small."""
     if row.n is not None:
@@ -330,145 +255,174 @@ def _n(row: ReferenceLimit, missing: str = DASH) -> str:
     return missing if row.below_n is None else f"<{row.below_n}"
 
 
-def _of_one_trial(row: ReferenceLimit) -> bool:
-    return row.status == "single-trial" or "single-trial" in row.notes
+def _age_text(age: _Age) -> str:
+    return f"{age[2]:g}" if age[2] is not None else band_name(age[0], age[1])
 
 
-def _cell(found: Sequence[ReferenceLimit], decimals: int, result: ReferenceRanges) -> _Cell:
-    first = found[0]
-    limits = _range(found, decimals)
-    marks = _MARKS["small"] * (first.status in ("small-n", "pooled-thin"))
-    marks += _MARKS["one_trial"] * (len(result.trials) > 1 and _of_one_trial(first))
-    intervals = tuple(
-        f"({shown_range((row.ci_low, row.ci_high), decimals)})"
-        + _MARKS["moved"] * ("ci-at-extreme" in row.notes)
-        for row in found
-        if limits and row.centile != 50 and row.ci_low is not None and row.ci_high is not None
-    )
-    return _Cell(limits, marks if limits else "", intervals, _n(first))
+class _LimitsTable:
+    """The limits of one measure by one method as printed: sex and age down, ethnicity across."""
 
+    def __init__(self, rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> None:
+        first = rows[0]
+        self.result, self.measure, self.unit = result, first.measure, first.unit
+        self.method = first.method
+        self.is_curve = self.method not in (STRATA, META)
+        shown = meta_headlines if self.method == META else headlines
+        self.rows = list(rows) if self.method == STRATA else shown(rows)
+        self.decimals = decimals_of(self.rows)
+        found = {row.ethnicity for row in self.rows}
+        self.ethnicities = [e for e in (ALL, *ETHNICITIES) if e in found]
+        self.groups: dict[tuple[str, _Age, str], list[ReferenceLimit]] = {}
+        for row in self.rows:
+            key = (row.sex, (row.age_low, row.age_high, row.age), row.ethnicity)
+            self.groups.setdefault(key, []).append(row)
 
-def _footnote(rows: Sequence[ReferenceLimit], result: ReferenceRanges, *, brackets: bool) -> str:
-    """What the table's dashes and marks mean; ``brackets``: it shows the limits' intervals."""
-    unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
-    return _text(
-        "footnote",
-        brackets=brackets,
-        options=result.options,
-        marks=_MARKS,
-        curve=_is_curve(rows),
-        method=rows[0].method,
-        kinds={r.kind for r in rows if r.limit is not None},
-        statuses={r.status for r in rows},
-        notes={note for r in rows for note in r.notes},
-        unlinked=", ".join(dict.fromkeys(unlinked)),
-        one_trial=len(result.trials) > 1 and any(map(_of_one_trial, rows)),
-        n_withheld=any(r.n is None and r.limit is not None for r in rows),
-    )
+    @property
+    def label(self) -> str:
+        """The measure, and the method but for strata."""
+        label = measure_label(self.measure, self.unit)
+        return label if self.method == STRATA else f"{label}, {METHOD_NAMES[self.method]}"
 
+    def lines(self) -> list[tuple[str, _Age]]:
+        """Sex and age of each line: bands, or a curve's ages, but of groups without a curve."""
+        found = dict.fromkeys((sex, age) for sex, age, _ in self.groups)
+        sexes = list(dict.fromkeys(sex for sex, _ in found))
+        if not any(age[2] is not None for _, age in found):
+            return list(found)
+        kept = [line for line in found if line[1][2] is not None]
+        return sorted(kept, key=lambda line: (sexes.index(line[0]), line[1][2] or 0.0))
 
-def _table_lines(
-    rows: Sequence[ReferenceLimit],
-    lines: Sequence[tuple[str, _Age]],
-    result: ReferenceRanges,
-    *,
-    fill: bool,
-) -> list[dict[str, Any]]:
-    """The lines of a table: name of the sex where it begins, age, a cell or None by ethnicity.
+    def few_lines(self) -> list[tuple[str, _Age]]:
+        """All ages of a sex's curves where there are few, else those at multiples of ten."""
+        kept: list[tuple[str, _Age]] = []
+        for sex in dict.fromkeys(row.sex for row in self.rows):
+            mine = [line for line in self.lines() if line[0] == sex]
+            if self.is_curve and len(mine) > _MANY_AGES:
+                mine = [line for line in mine if (line[1][2] or 0.0) % 10 == 0] or mine[::2]
+            kept += mine or [(sex, _NO_AGE)]
+        return kept
 
-    A curve's n is of all its ages and printed once per group. ``fill``: a group without a curve
-    has the same cell at each age.
-    """
-    groups, decimals = _by_group(rows), decimals_of(rows)
-    counted: set[tuple[str, str]] = set()
-    made, before = [], ""
-    for sex, age in lines:
-        cells: list[_Cell | None] = []
-        for ethnicity in _ethnicities(rows):
-            found = groups.get((sex, age, ethnicity))
-            if not found and fill:
-                found = groups.get((sex, (None, None, None), ethnicity))
-            cell = _cell(found, decimals, result) if found else None
-            if cell is not None and found and found[0].age is not None:
-                if (sex, ethnicity) in counted:
-                    cell = _Cell(cell.limits, cell.marks, cell.intervals, "")
-                counted.add((sex, ethnicity))
-            cells.append(cell)
-        no_age = _is_curve(rows) and age[2] is None
-        made.append(
-            {
-                "sex": SEX_NAMES[sex] if sex != before else "",
-                "age": DASH if no_age else _age_text(age),
-                "cells": cells,
-            }
+    def range_of(self, found: Sequence[ReferenceLimit]) -> str:
+        """Lower–upper limit; empty where one is missing."""
+        outer = [row.limit for row in found if row.centile != 50]
+        return "" if not outer or None in outer else shown_range(outer, self.decimals)
+
+    def of_one_trial(self, row: ReferenceLimit) -> bool:
+        """True where all participants of a limit come from one of several trials."""
+        single = row.status == "single-trial" or "single-trial" in row.notes
+        return single and len(self.result.trials) > 1
+
+    def cell(self, found: Sequence[ReferenceLimit]) -> dict[str, Any]:
+        """A group's limits as printed: the range with its marks, each limit's interval, n."""
+        first, limits = found[0], self.range_of(found)
+        marks = _MARKS["small"] * (first.status in ("small-n", "pooled-thin"))
+        marks += _MARKS["one_trial"] * self.of_one_trial(first)
+        intervals = [
+            f"({shown_range((row.ci_low, row.ci_high), self.decimals)})"
+            + _MARKS["moved"] * ("ci-at-extreme" in row.notes)
+            for row in found
+            if limits and row.centile != 50 and row.ci_low is not None and row.ci_high is not None
+        ]
+        marks = marks if limits else ""
+        return {"limits": limits, "marks": marks, "intervals": intervals, "n": _n(first)}
+
+    def printed(self, lines: Sequence[tuple[str, _Age]], *, fill: bool) -> list[dict[str, Any]]:
+        """The lines: name of the sex where it begins, age, a cell or None by ethnicity.
+
+        A curve's n is of all its ages and printed once per group. ``fill``: a group without a
+        curve has the same cell at each age.
+        """
+        counted: set[tuple[str, str]] = set()
+        made, before = [], ""
+        for sex, age in lines:
+            cells: list[dict[str, Any] | None] = []
+            for ethnicity in self.ethnicities:
+                found = self.groups.get((sex, age, ethnicity))
+                if not found and fill:
+                    found = self.groups.get((sex, _NO_AGE, ethnicity))
+                cell = self.cell(found) if found else None
+                if cell and found and found[0].age is not None:
+                    cell["n"] = "" if (sex, ethnicity) in counted else cell["n"]
+                    counted.add((sex, ethnicity))
+                cells.append(cell)
+            no_age = self.is_curve and age[2] is None
+            name = SEX_NAMES[sex] if sex != before else ""
+            made.append({"sex": name, "age": DASH if no_age else _age_text(age), "cells": cells})
+            before = sex
+        return made
+
+    def facts(self, lines: Sequence[tuple[str, _Age]], *, on_page: bool) -> dict[str, Any]:
+        """What the templates show; ``on_page`` with the limits' intervals."""
+        rows = self.rows
+        unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
+        footnote = _text(
+            "footnote",
+            brackets=on_page,
+            options=self.result.options,
+            marks=_MARKS,
+            curve=self.is_curve,
+            method=self.method,
+            kinds={r.kind for r in rows if r.limit is not None},
+            statuses={r.status for r in rows},
+            notes={note for r in rows for note in r.notes},
+            unlinked=", ".join(dict.fromkeys(unlinked)),
+            one_trial=any(map(self.of_one_trial, rows)),
+            n_withheld=any(r.n is None and r.limit is not None for r in rows),
         )
-        before = sex
-    return made
+        return {
+            "label": self.label,
+            "heads": [ETHNICITY_NAMES[e] for e in self.ethnicities],
+            "lines": self.printed(lines, fill=on_page),
+            "footnote": footnote,
+        }
 
-
-def _limits_html(rows: Sequence[ReferenceLimit], label: str, result: ReferenceRanges) -> str:
-    """Sex and age band down, ethnicity across: lower–upper, the CI of each limit, n."""
-    lines = _few_ages(rows, _lines(rows))
-    return (
-        environment()
-        .get_template("limits.html.j2")
-        .render(
-            label=label,
-            heads=[ETHNICITY_NAMES[e] for e in _ethnicities(rows)],
-            lines=_table_lines(rows, lines, result, fill=True),
-            caption=_text("limits_caption", options=result.options),
-            footnote=_footnote(rows, result, brackets=True),
-        )
-    )
+    def html(self) -> str:
+        """The table of the page: lower–upper, the interval of each limit, n."""
+        facts = self.facts(self.few_lines(), on_page=True)
+        caption = _text("limits_caption", options=self.result.options)
+        return environment().get_template("limits.html.j2").render(caption=caption, **facts)
 
 
 # ------------------------------------------------------------------ the table of a paper
 
 
-def _tables(result: ReferenceRanges) -> list[list[ReferenceLimit]]:
-    """The printed rows of each measure and method."""
-    keys = dict.fromkeys((row.measure, row.method) for row in result.rows)
-    return [_printed([r for r in result.rows if (r.measure, r.method) == key]) for key in keys]
+def _tables(result: ReferenceRanges) -> list[_LimitsTable]:
+    """The printed table of each measure and method."""
+    groups: dict[tuple[str, str], list[ReferenceLimit]] = {}
+    for row in result.rows:
+        groups.setdefault((row.measure, row.method), []).append(row)
+    return [_LimitsTable(rows, result) for rows in groups.values()]
 
 
 def paper_table_csv(result: ReferenceRanges) -> str:
     """A row for each measure, method, sex and age; the range and n of each ethnicity as columns."""
-    ethnicities = _ethnicities(result.rows)
+    found = {row.ethnicity for row in result.rows}
+    ethnicities = [e for e in (ALL, *ETHNICITIES) if e in found]
     columns = ["measure", "unit", "method", "sex", "age"]
     columns += [name for e in ethnicities for name in (e, f"{e}_n")]
     note = "" if result.options.healthy_only else result.title
     lines = []
-    for rows in _tables(result):
-        first, groups, decimals = rows[0], _by_group(rows), decimals_of(rows)
-        for sex, age in _lines(rows):
-            cells: list[str | None] = [first.measure, first.unit, first.method, sex, _age_text(age)]
+    for table in _tables(result):
+        for sex, age in table.lines():
+            cells: list[str | None] = [table.measure, table.unit, table.method, sex, _age_text(age)]
             for ethnicity in ethnicities:
-                found = groups.get((sex, age, ethnicity), [])
-                n = found[0].n if found else None
-                count = str(n) if n is not None else _n(found[0], "") if found else ""
-                cells += [_range(found, decimals) or None, count or None]
+                group = table.groups.get((sex, age, ethnicity), [])
+                n = group[0].n if group else None
+                count = str(n) if n is not None else _n(group[0], "") if group else ""
+                cells += [table.range_of(group) or None, count or None]
             lines.append((*cells, note))
     return csv_text([*columns, "note"], lines)
 
 
 def paper_table_html(result: ReferenceRanges) -> str:
     """The same as a page of plain tables, styled cell by cell, which word processors keep."""
-    made = [
-        {
-            "label": _with_method(measure_label(rows[0].measure, rows[0].unit), rows[0].method),
-            "heads": [ETHNICITY_NAMES[e] for e in _ethnicities(rows)],
-            "lines": _table_lines(rows, _lines(rows), result, fill=False),
-            "footnote": _footnote(rows, result, brackets=False),
-        }
-        for rows in _tables(result)
-    ]
     return (
         environment()
         .get_template("table.html.j2")
         .render(
             title=f"{result.title}: {result.name}",
             what=_text("paper_table", result=result, options=result.options),
-            tables=made,
+            tables=[table.facts(table.lines(), on_page=False) for table in _tables(result)],
             provisional=_provisional(result),
             foot=_foot(result),
         )
