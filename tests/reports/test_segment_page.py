@@ -14,7 +14,7 @@ from cardiometa.reports.figures.overlay import curve_svg, overlay_png
 from cardiometa.reports.page import INTERNAL_NOTICE
 from cardiometa.reports.pages.segment import (
     correction_table,
-    flag_counts,
+    flag_table,
     gallery_html,
     gallery_items,
     methods_text,
@@ -90,11 +90,11 @@ def test_flags_are_counted_once_a_scan_worst_first():
         flags=(REVIEW, REVIEW),
         document={},
     )
-    counts = flag_counts([result(1, "failed"), result(2), result(3), twice])
-    assert [(flag.code, flag.scans) for flag in counts] == [
-        ("no-images", 1),
-        ("sv-mismatch", 1),
-        ("rv-unvalidated", 2),
+    table = flag_table([result(1, "failed"), result(2), result(3), twice])
+    assert [row[:3] for row in table.rows] == [
+        ("no-images", "reject", "1 (25.0%)"),
+        ("sv-mismatch", "review", "1 (25.0%)"),
+        ("rv-unvalidated", "info", "2 (50.0%)"),
     ]
 
 

@@ -8,7 +8,7 @@ limit are not all shown; the page says how many are not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -118,23 +118,13 @@ class GalleryItem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlagCount:
-    """How many scans carry a flag; ``example`` is the sentence of the first."""
-
-    code: str
-    level: str
-    scans: int
-    example: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """The cards that are shown, and what is known of all scans."""
+    """The cards that are shown, how many by status are not, and the flags of all scans."""
 
     items: tuple[GalleryItem, ...]
     scans: int
     hidden: Mapping[str, int]
-    flags: tuple[FlagCount, ...]
+    flags: Table
 
 
 def gallery_items(
@@ -164,27 +154,12 @@ def gallery_items(
         items=items,
         scans=len(ordered),
         hidden=dict(Counter(result.status for result in ordered[limit:])),
-        flags=flag_counts(results),
+        flags=flag_table(results),
     )
 
 
 def _correction(result: ScanResult) -> Flag | None:
     return next((flag for flag in result.flags if flag.code == "corrected"), None)
-
-
-def flag_counts(results: Sequence[ScanResult]) -> tuple[FlagCount, ...]:
-    """Scans by flag, worst level first, then the most frequent."""
-    first: dict[str, Flag] = {}
-    scans: Counter[str] = Counter()
-    for result in sorted(results, key=lambda result: result.key):
-        for flag in {flag.code: flag for flag in result.flags}.values():
-            first.setdefault(flag.code, flag)
-            scans[flag.code] += 1
-    counts = (
-        FlagCount(code=code, level=flag.level, scans=scans[code], example=flag.sentence)
-        for code, flag in first.items()
-    )
-    return tuple(sorted(counts, key=lambda flag: (_LEVELS[flag.level], -flag.scans, flag.code)))
 
 
 def gallery_html(gallery: Gallery) -> Html:
@@ -374,15 +349,21 @@ def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
     return rows["flags"].map(lambda text: "corrected" in str(text or "").split(";")).astype(bool)
 
 
-def flag_table(flags: Iterable[FlagCount], scans: int) -> Table:
-    """Flags by code: how many scans, and one sentence as an example."""
+def flag_table(results: Sequence[ScanResult]) -> Table:
+    """Scans by flag, worst level first, then the most frequent; the first sentence as example."""
+    first: dict[str, Flag] = {}
+    scans: Counter[str] = Counter()
+    for result in sorted(results, key=lambda result: result.key):
+        scans.update({flag.code for flag in result.flags})
+        first = {flag.code: flag for flag in reversed(result.flags)} | first
     columns = (
         Column("Code", "code"),
         Column("Level", "level"),
-        Column("Scans", "scans", lambda n: _percent(n, scans)),
-        Column("Example", "example"),
+        Column("Scans", "code", lambda code: _percent(scans[code], len(results))),
+        Column("Example", "sentence"),
     )
-    return make_table("Flags.", columns, flags, _text("table_flags"))
+    rows = sorted(first.values(), key=lambda f: (_LEVELS[f.level], -scans[f.code], f.code))
+    return make_table("Flags.", columns, rows, _text("table_flags"))
 
 
 def exclusion_table(exclusions: pd.DataFrame) -> Table:
@@ -520,7 +501,7 @@ def segment_page(
                 "quality",
                 status_table(measurements),
                 correction_table(measurements),
-                flag_table(items.flags, items.scans),
+                items.flags,
             ),
             notes_section(cohort.warnings),
             section("Methods and model", "methods", *_methods(methods, card, model_sha256)),
