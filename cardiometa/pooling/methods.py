@@ -50,7 +50,7 @@ _FEW_TRIALS = {
 
 
 def methods_of_rows(
-    stage: FirstStage, options: PoolingOptions, *, several: bool, worst_rank: bool
+    stage: FirstStage, options: PoolingOptions, *, several: bool = True, worst_rank: bool = False
 ) -> str:
     """What was done, as a paper's methods section says it.
 
