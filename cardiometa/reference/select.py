@@ -126,7 +126,7 @@ class MeasureData:
     extreme: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, Any]:
         """The columns of a row that say of what it is."""
         return {"measure": self.measure, "unit": self.unit}
 

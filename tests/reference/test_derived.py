@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 import cardiometa
@@ -15,7 +16,14 @@ from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.select import with_derived, with_healthy
+from tests.frozen.runs import draw_nothing
 from tests.kit.reference_tables import table
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes half the time of a run, and no test here looks at a figure."""
+    monkeypatch.setattr(Figure, "savefig", draw_nothing)
 
 
 def _frame(n=300, seed=2):

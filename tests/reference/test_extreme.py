@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
@@ -17,9 +18,16 @@ from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.results import EXTREME_KEPT
 from cardiometa.statistics.basis_functions import choose_powers
+from tests.frozen.runs import draw_nothing
 from tests.kit.reference_tables import people_frame, table
 
 MEASURE = "lv_ef_percent"
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes half the time of a run, and no test here looks at a figure."""
+    monkeypatch.setattr(Figure, "savefig", draw_nothing)
 
 
 def _ranges(frame, **options):
