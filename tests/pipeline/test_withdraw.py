@@ -235,7 +235,8 @@ def test_no_new_data_keeps_rows_and_adds_nothing(out: Path, cohort: Path, bench:
         cells[at] = str(float(cells[at]) + 1)
         changed.append(",".join(cells))
     people.write_text("\n".join(changed) + "\n")
-    bench.run("segment", grown, "--out", out, "--quiet", code=4)
+    bench.run("segment", grown, "--out", out, "--quiet", code=2)
+    bench.run("segment", grown, "--out", out, "--quiet", "--overwrite", code=4)
     after = tree(out)
     rows = {(r["trial"], r["participant_id"], r["visit"]): r for r in after["measurements.csv"]}
     assert ("BETA", "006", "followup_24m") in rows
