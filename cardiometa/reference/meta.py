@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,7 @@ _KINDS: dict[TrialPlan, tuple[Kind, ...]] = {
 }
 _FAR, _TENFOLD = 4.0, 10.0  # SDs from the other trials, or times their mean and SD: another unit
 _SMALL_SD = 0.25  # of the others' SD: perhaps a standard error
+# The columns of a group over all levels of a factor.
 _WITHOUT: dict[Factor, dict[str, Any]] = {
     "sex": {"sex": ALL},
     "ethnicity": {"ethnicity": ALL},
@@ -382,14 +384,11 @@ def _tables(groups: Sequence[_GroupRanges]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryRow:
-    """One trial's participants of one group; ages None where it has no bounds."""
+    """One trial's participants of one group."""
 
     trial: str
     measure: str
-    sex: str
-    ethnicity: str
-    age_low: float | None
-    age_high: float | None
+    key: StratumKey
     n: int
     mean: float
     sd: float
@@ -416,17 +415,13 @@ def summary_rows(table: pd.DataFrame, where: str) -> tuple[SummaryRow, ...]:
         found = _summary_row(row)
         read += [found] if found else []
         problems += row.problems
-    counts: dict[SummaryRow, int] = {}
-    for one in read:
-        key = replace(one, n=0, mean=0.0, sd=0.0)
-        counts[key] = counts.get(key, 0) + 1
     problems += [
         Problem(
-            where=f"{where}, {key.trial}",
-            what=f"{count} rows of {key.measure} for one group",
+            where=f"{where}, {trial}",
+            what=f"{count} rows of {measure} for one group",
             why="It is unknown which counts.",
         )
-        for key, count in counts.items()
+        for (trial, measure, _), count in Counter((r.trial, r.measure, r.key) for r in read).items()
         if count > 1
     ]
     problems += [
@@ -486,35 +481,34 @@ def _summary_row(row: TextRow) -> SummaryRow | None:
     return SummaryRow(
         trial=row.texts["trial"],
         measure=row.texts["measure"],
-        sex=sex,
-        ethnicity=ethnicity,
-        age_low=low,
-        age_high=high,
+        key=StratumKey(sex=sex, ethnicity=ethnicity, age_low=low, age_high=high),
         n=int(n),
         mean=mean,
         sd=sd,
     )
 
 
+def _moments(rows: Sequence[SummaryRow]) -> TrialMoments:
+    """The rows as arrays."""
+    parts = ([float(getattr(r, name)) for r in rows] for name in ("n", "mean", "sd"))
+    return TrialMoments(**dict(zip(("n", "mean", "sd"), map(np.array, parts), strict=True)))
+
+
 def _without_factor(rows: Sequence[SummaryRow], factor: Factor) -> list[SummaryRow]:
     """Each trial's rows over all levels of a factor: its own such row, else its parts as one."""
-    groups: dict[SummaryRow, list[SummaryRow]] = {}
+    groups: dict[tuple[str, StratumKey], list[SummaryRow]] = {}
     for row in rows:
-        key = replace(row, n=0, mean=0.0, sd=0.0, **_WITHOUT[factor])
-        groups.setdefault(key, []).append(row)
+        key = replace(row.key, **_WITHOUT[factor])
+        groups.setdefault((row.trial, key), []).append(row)
     found = []
-    for mine in groups.values():
-        complete = [r for r in mine if replace(r, **_WITHOUT[factor]) == r]
+    for (_, key), mine in groups.items():
+        complete = [r for r in mine if r.key == key]
         if complete:
             found.append(complete[0])
             continue
-        n = np.array([r.n for r in mine], dtype=float)
-        mean = np.array([r.mean for r in mine])
-        total = n.sum()
-        centre = float(n @ mean / total)
-        squares = float((n - 1) @ np.array([r.sd for r in mine]) ** 2 + n @ (mean - centre) ** 2)
-        sd = math.sqrt(squares / (total - 1))
-        found.append(replace(mine[0], n=int(total), mean=centre, sd=sd, **_WITHOUT[factor]))
+        one = _together(_moments(mine))
+        n, mean, sd = int(one.n[0]), float(one.mean[0]), float(one.sd[0])
+        found.append(replace(mine[0], key=key, n=n, mean=mean, sd=sd))
     return found
 
 
@@ -527,16 +521,13 @@ def summary_groups(rows: Sequence[SummaryRow], by: Sequence[Factor]) -> tuple[Me
         if factor not in by:
             rows = _without_factor(rows, factor)
     if "ethnicity" in by:
-        rows = [*_without_factor(rows, "ethnicity"), *(r for r in rows if r.ethnicity != ALL)]
-    if "sex" in by:
-        rows = [r for r in rows if r.sex != ALL]
-    if "age" in by:
-        rows = [r for r in rows if r.age_low is not None]
-    names = ("sex", "ethnicity", "age_low", "age_high")
+        split = [r for r in rows if r.key.ethnicity != ALL]
+        rows = [*_without_factor(rows, "ethnicity"), *split]
     groups: dict[StratumKey, list[SummaryRow]] = {}
     for row in rows:
-        key = StratumKey(**{name: getattr(row, name) for name in names})
-        groups.setdefault(key, []).append(row)
+        if ("sex" in by and row.key.sex == ALL) or ("age" in by and row.key.age_low is None):
+            continue
+        groups.setdefault(row.key, []).append(row)
 
     def order(key: StratumKey) -> tuple[float, ...]:
         low = -1.0 if key.age_low is None else key.age_low
@@ -547,14 +538,9 @@ def summary_groups(rows: Sequence[SummaryRow], by: Sequence[Factor]) -> tuple[Me
     found = []
     for key in sorted(groups, key=order):
         used = sorted((r for r in groups[key] if r.n >= LEAST_PARTICIPANTS), key=lambda r: r.trial)
-        moments = TrialMoments(
-            n=np.array([r.n for r in used], dtype=float),
-            mean=np.array([r.mean for r in used]),
-            sd=np.array([r.sd for r in used]),
-        )
         left_out = sum(r.n for r in groups[key] if r.n < LEAST_PARTICIPANTS)
-        names_used = tuple(r.trial for r in used)
-        found.append(MetaGroup(key=key, names=names_used, moments=moments, left_out=left_out))
+        names = tuple(r.trial for r in used)
+        found.append(MetaGroup(key=key, names=names, moments=_moments(used), left_out=left_out))
     return tuple(found)
 
 
@@ -568,9 +554,9 @@ def _chosen(
         raise TableError(f"The summaries have no measure {', '.join(absent)}.")
     rows = [row for mine in by_measure.values() for row in mine]
     known: dict[Factor, bool] = {
-        "sex": any(r.sex != ALL for r in rows),
-        "ethnicity": any(r.ethnicity != ALL for r in rows),
-        "age": any(r.age_low is not None for r in rows),
+        "sex": any(r.key.sex != ALL for r in rows),
+        "ethnicity": any(r.key.ethnicity != ALL for r in rows),
+        "age": any(r.key.age_low is not None for r in rows),
     }
     by = tuple(f for f in known if (known[f] if options.by is None else f in options.by))
     unknown = [f for f in by if not known[f]]

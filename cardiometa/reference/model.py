@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from scipy import special
 
-from ..cohort.recode import as_text
 from ..errors import InputError
 from ..records import ETHNICITIES, SEXES
 from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
@@ -24,7 +23,7 @@ from ..statistics.robust import robust_fit
 from ..validation import validate
 from .curves.curve import AgeFunction, Curve, FamilyName, gap_text, gaps_of
 from .options import Kind, ScoreOptions
-from .select import ALL, CONVENTIONS, depends_on
+from .select import ALL, CONVENTIONS, depends_on, numbers_of, texts_of
 from .strata.groups import FittedCell
 from .strata.limits import Limit
 
@@ -469,18 +468,12 @@ class NewParticipants:
     @classmethod
     def of(cls, frame: pd.DataFrame) -> NewParticipants:
         """The rows of a table with harmonised columns."""
-
-        def text(name: str) -> np.ndarray:
-            if name not in frame:
-                return np.full(len(frame), "", dtype=object)
-            return as_text(frame[name]).to_numpy(dtype=object)
-
-        ages = np.full(len(frame), np.nan)
-        if "age_years" in frame:
-            ages = frame["age_years"].to_numpy(dtype=np.float64, na_value=np.nan)
-        conventions = {name: text(name) for name in CONVENTIONS if name in frame}
-        sex, ethnicity = text("sex"), text("ethnicity")
-        return cls(sex=sex, ethnicity=ethnicity, age_years=ages, conventions=conventions)
+        return cls(
+            sex=texts_of(frame, "sex"),
+            ethnicity=texts_of(frame, "ethnicity"),
+            age_years=numbers_of(frame, "age_years"),
+            conventions={name: texts_of(frame, name) for name in CONVENTIONS if name in frame},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ..cohort.recode import LARGEST, rows_text
+from ..cohort.recode import LARGEST, as_text, rows_text
 from ..errors import Problem, TableError
 from ..measurement.indexing import (
     DEFAULT_FORMULA,
@@ -108,7 +108,7 @@ class Participants:
 
     def values(self, measure: str) -> np.ndarray:
         """A measure's values ``[participants]`` as float64, NaN where there is none."""
-        return _numbers(self.frame, measure)
+        return numbers_of(self.frame, measure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,18 +161,18 @@ def select_participants(table: CohortTable, options: ReferenceOptions) -> Partic
     """
     frame = table.rows
     keys = Keys(
-        trial=_texts(frame, "trial"),
-        participant=_texts(frame, "participant_id"),
-        visit=_texts(frame, "visit"),
+        trial=texts_of(frame, "trial"),
+        participant=texts_of(frame, "participant_id"),
+        visit=texts_of(frame, "visit"),
     )
     columns = {
-        "visit_day": _numbers(frame, "visit_day"),
-        "status": _texts(frame, "status"),
-        "flags": _texts(frame, "flags"),
+        "visit_day": numbers_of(frame, "visit_day"),
+        "status": texts_of(frame, "status"),
+        "flags": texts_of(frame, "flags"),
         "healthy": _coded(frame, "healthy", _HEALTHY, lower=True),
         "sex": _coded(frame, "sex", SEXES),
         "ethnicity": _coded(frame, "ethnicity", ETHNICITIES),
-        "age_years": _numbers(frame, "age_years"),
+        "age_years": numbers_of(frame, "age_years"),
     }
     kept = RowFilter(
         columns=columns, keys=keys, rows=np.arange(len(frame)), exclusions=list(table.exclusions)
@@ -220,19 +220,14 @@ def age_band(age_years: np.ndarray, bands: Sequence[float]) -> np.ndarray:
 # ------------------------------------------------------------------ columns
 
 
-def _texts(frame: pd.DataFrame, name: str) -> np.ndarray:
+def texts_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column as text, "" where missing or absent."""
     if name not in frame:
         return np.full(len(frame), "", dtype=object)
-    column = frame[name]
-    cells = column.to_numpy(dtype=object)
-    missing = column.isna().to_numpy()
-    if pd.api.types.infer_dtype(column, skipna=True) != "string":
-        cells = np.asarray([str(cell) for cell in cells], dtype=object)
-    return np.where(missing, "", cells)
+    return as_text(frame[name]).to_numpy(dtype=object)
 
 
-def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
+def numbers_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column as float64, NaN where missing, absent or not finite."""
     if name not in frame:
         return np.full(len(frame), np.nan)
@@ -244,7 +239,7 @@ def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
 def _coded(
     frame: pd.DataFrame, name: str, codes: Sequence[str], *, lower: bool = False
 ) -> np.ndarray:
-    number, words = pd.factorize(_texts(frame, name))
+    number, words = pd.factorize(texts_of(frame, name))
     known = [str(word).lower() if lower else word for word in words]
     found = pd.Index(list(codes), dtype=object).get_indexer(pd.Index(known, dtype=object))
     return np.asarray(found, dtype=np.int64)[number]
@@ -268,7 +263,7 @@ def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable
             what = f"the table has no column {' and no '.join(missing)}"
             problems.append(Problem(where=name, what=what))
             continue
-        parts = (_numbers(table.rows, c) for c in (measure.of, "height_cm", "weight_kg"))
+        parts = (numbers_of(table.rows, c) for c in (measure.of, "height_cm", "weight_kg"))
         columns[name] = derived_values(measure, *parts)
     if problems:
         raise TableError("An index needs a column that the table does not have.", problems=problems)
@@ -279,17 +274,17 @@ def _with_indices(table: CohortTable, names: Sequence[str] | None) -> CohortTabl
     rows, notices = table.rows, []
 
     def has(name: str) -> bool:
-        return bool(np.isfinite(_numbers(rows, name)).any())
+        return bool(np.isfinite(numbers_of(rows, name)).any())
 
     lacking = [
         m for m, of in INDEX_OF.items() if (names is None or m in names) and has(of) and not has(m)
     ]
     columns: dict[str, Any] = {}
-    bsa = _numbers(rows, "bsa_m2")
+    bsa = numbers_of(rows, "bsa_m2")
     if lacking and not has("bsa_m2"):
-        stated = {*_texts(rows, "bsa_formula")} & {*FORMULAS}
+        stated = {*texts_of(rows, "bsa_formula")} & {*FORMULAS}
         formula = stated.pop() if len(stated) == 1 else DEFAULT_FORMULA
-        height, weight = (_numbers(rows, name) for name in ("height_cm", "weight_kg"))
+        height, weight = (numbers_of(rows, name) for name in ("height_cm", "weight_kg"))
         bsa = body_sizes(f"bsa_{formula}", height, weight)
         columns = {
             "bsa_m2": bsa,
@@ -298,7 +293,7 @@ def _with_indices(table: CohortTable, names: Sequence[str] | None) -> CohortTabl
         notices.append(f"BSA was computed from height and weight (formula: {formula}).")
     if not lacking or not np.isfinite(bsa).any():
         return table
-    columns |= {name: _numbers(rows, INDEX_OF[name]) / bsa for name in lacking}
+    columns |= {name: numbers_of(rows, INDEX_OF[name]) / bsa for name in lacking}
     notices.append(f"Computed from volume or mass and BSA: {', '.join(lacking)}.")
     found = {*table.measures, *lacking}
     return replace(

@@ -338,7 +338,7 @@ def _penalised_solution(
     model.lambdas = before * (model.lambdas / np.where(before > 0, before, 1.0)) ** stride
     V = _inverse(G + model.penalty())
     if settings.adjust:
-        _set_leverage(model, state, V)
+        _set_leverage(model, state)
     penalised = model.lambdas > 0
     moved = np.abs(np.log(model.lambdas[penalised] / before[penalised]))
     return V @ g, float((moved * model.used[penalised]).max(initial=0.0))
@@ -390,12 +390,11 @@ def _update_penalties(
     return change
 
 
-def _set_leverage(model: _Model, state: _State, V: np.ndarray) -> None:
+def _set_leverage(model: _Model, state: _State) -> None:
     """The sum over each cell of the leverage in the mean's predictor."""
     place = model.places[0]
     info = model.family.information(state.eta)[0, 0]
     block = state.information[place, place] + model.penalty()[place, place]
-    del V
     inverse = _inverse(block)
     X = model.designs[0]
     model.leverage = model.counts * info * np.einsum("ij,ij->i", X @ inverse, X)
