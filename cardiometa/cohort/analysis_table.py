@@ -495,8 +495,9 @@ def _add_trial(
         return
     like = ", ".join(map(repr, reader.recognised.like_trial))
     asked = "trial" in reader.recognised.several
-    name = source.trial or options.single_trial
-    if name is not None and source.trial is not None and source.definition is None:
+    name = options.single_trial if source.definition is None else None
+    name = name or source.trial
+    if name is not None and name == source.trial and source.definition is None:
         part.notices.append(f"the trial is the file's name, {name}.")
     elif name is None and not asked and options.needed and "trial" in options.needed:
         problems.add(

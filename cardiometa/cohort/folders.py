@@ -15,7 +15,7 @@ from typing import Literal
 from ..errors import CohortError, Problem
 from ..files import is_safe_name
 from ..records import ScanKey, ScanSource
-from .models import CohortOptions
+from .models import CohortOptions, ReadingLog
 from .scans import source_of
 
 Form = Literal["single", "tree", "bids", "bids-trials"]
@@ -36,13 +36,11 @@ class FoundScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderTree:
-    """What folders contain: participants (also those without images), scans, lines for the log."""
+    """What folders contain: participants (also those without images), scans, rosters of BIDS."""
 
     participants: tuple[tuple[str, str], ...]
     scans: tuple[FoundScan, ...]
     tables: tuple[tuple[str, Path], ...] = ()
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def folder_form(path: Path, options: CohortOptions) -> Form:
@@ -89,7 +87,7 @@ def _refuse_several(path: Path) -> None:
         )
 
 
-def read_tree(path: Path, form: Form, options: CohortOptions) -> FolderTree:
+def read_tree(path: Path, form: Form, options: CohortOptions, log: ReadingLog) -> FolderTree:
     """Every trial of a folder."""
     if form == "bids":
         trials = [(options.trial_id or path.resolve().name, path)]
@@ -100,31 +98,29 @@ def read_tree(path: Path, form: Form, options: CohortOptions) -> FolderTree:
                 "--trial-id names one scan or one BIDS tree, but this folder contains trials.",
                 hint="Leave it out: the trials are named after their folders.",
             )
-    trees = [read_trial_folder(folder, name) for name, folder in trials]
+    trees = [read_trial_folder(folder, name, log) for name, folder in trials]
     return FolderTree(
         participants=tuple(person for tree in trees for person in tree.participants),
         scans=tuple(scan for tree in trees for scan in tree.scans),
         tables=tuple(table for tree in trees for table in tree.tables),
-        problems=tuple(problem for tree in trees for problem in tree.problems),
-        notes=tuple(note for tree in trees for note in tree.notes),
     )
 
 
-def read_trial_folder(folder: Path, trial: str) -> FolderTree:
+def read_trial_folder(folder: Path, trial: str, log: ReadingLog) -> FolderTree:
     """The participants and scans below one trial's folder."""
     children = _folders(folder)
     bids = [child for child in children if child.name.startswith("sub-")]
-    people, scans, problems = [], [], []
+    people, scans = [], []
     if not is_safe_name(trial):
-        problems.append(_unsafe("a trial's folder", trial))
+        log.problems.append(_unsafe("a trial's folder", trial))
     for person in bids or children:
         if not is_safe_name(person.name):
-            problems.append(_unsafe(f"{trial}: a participant's folder", person.name))
+            log.problems.append(_unsafe(f"{trial}: a participant's folder", person.name))
             continue
         people.append((trial, person.name))
         for visit, place in _visits(person):
             if not is_safe_name(visit):
-                problems.append(_unsafe(f"{trial}: a visit's folder", visit))
+                log.problems.append(_unsafe(f"{trial}: a visit's folder", visit))
                 continue
             scans.append(
                 FoundScan(
@@ -138,13 +134,12 @@ def read_trial_folder(folder: Path, trial: str) -> FolderTree:
         child.is_file() and not child.name.startswith(".") and child.suffix not in _SIDE_FILES
         for child in _listed(folder)
     )
-    notes = [f"{trial}: {loose} files next to the participants' folders are not read."]
+    if loose:
+        log.notes.append(f"{trial}: {loose} files next to the participants' folders are not read.")
     return FolderTree(
         participants=tuple(people),
         scans=tuple(scans),
         tables=((trial, table),) if bids and table.is_file() else (),
-        problems=tuple(problems),
-        notes=tuple(notes) if loose else (),
     )
 
 
@@ -210,16 +205,15 @@ def _unsafe(where: str, name: str) -> Problem:
 # ------------------------------------------------------------------ who is in the headers
 
 
-def check_identities(scans: Sequence[FoundScan], options: CohortOptions) -> list[Problem]:
-    """Folder names that are a name, id or birth date in the images' headers.
+def check_identities(scans: Sequence[FoundScan], options: CohortOptions, log: ReadingLog) -> None:
+    """Problems for folder names that are a name, id or birth date in the images' headers.
 
     The problem names the place by number, never by the name itself.
     """
     if options.ids_are_pseudonyms:
-        return []
+        return
     from ..imaging.discovery import identity_values
 
-    problems = []
     for number, scan in enumerate(scans, 1):
         # A participant's name is replaced by --pseudonymise; the others are not.
         names = [
@@ -231,7 +225,7 @@ def check_identities(scans: Sequence[FoundScan], options: CohortOptions) -> list
             continue
         known = {form for value in identity_values(scan.source) for form in _forms(value)}
         if any(form in known for name in names for form in _forms(name)):
-            problems.append(
+            log.problems.append(
                 Problem(
                     where=f"scan {number} in the order of the folders",
                     what="a folder is named by the patient's name, id or birth date in its headers",
@@ -239,7 +233,6 @@ def check_identities(scans: Sequence[FoundScan], options: CohortOptions) -> list
                     fix="Use --pseudonymise KEYFILE, or --ids-are-pseudonyms if they are.",
                 )
             )
-    return problems
 
 
 def _forms(value: str) -> set[str]:

@@ -21,16 +21,24 @@ from .folders import (
     read_tree,
     read_trial_folder,
 )
-from .models import Cohort, CohortDefinition, CohortOptions, CohortScan, ColumnRule, TrialDefinition
-from .participants import Roster, check_body_sizes, empty_roster, read_roster
+from .models import (
+    Cohort,
+    CohortDefinition,
+    CohortOptions,
+    CohortScan,
+    ColumnRule,
+    ReadingLog,
+    TrialDefinition,
+)
+from .participants import check_body_sizes, empty_roster, read_roster
 from .pseudonyms import key_check, pseudonym, read_key
-from .read_table import is_there
+from .read_table import is_there, table_header
 from .recode import ROSTER_COLUMNS
 from .scans import ScanList, read_scans
 
 
 @dataclass(slots=True, kw_only=True)
-class PartialCohort:
+class PartialCohort(ReadingLog):
     """A cohort as far as it could be read, and everything that is wrong with it."""
 
     cohort: Cohort | None = None
@@ -39,18 +47,9 @@ class PartialCohort:
     without_images: list[ScanKey] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
-    def add(self, part: Roster | ScanList) -> None:
-        """Add a trial's roster or scans."""
-        self.problems += part.problems
-        self.notes += part.notes
-        self.warnings += part.warnings
-        if isinstance(part, Roster):
-            self.frames.append(part.rows)
-            return
+    def add_scans(self, part: ScanList) -> None:
+        """Add a trial's scans."""
         self.scans += part.scans
         self.without_images += part.without_images
         self.reported += [name for name in part.reported if name not in self.reported]
@@ -79,9 +78,7 @@ class PartialCohort:
             if rule.unit is not None
         }
         if others:  # only a definition has heights and weights
-            found, warnings = check_body_sizes(cohort.participants, declared)
-            self.problems += found
-            self.warnings += warnings
+            check_body_sizes(cohort.participants, declared, self)
         cohort = replace(cohort, warnings=tuple(self.warnings))
         if key is not None:
             cohort = _pseudonymised(cohort, key)
@@ -141,13 +138,13 @@ def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> P
     show = repr if options.pseudonymise_key is None else lambda _: "(withheld)"
     for trial in definition.trials:
         assert trial.participants is not None
-        roster = read_roster(trial, show=show)
-        parts.add(roster)
-        ids = frozenset(roster.rows["participant_id"])
+        roster = read_roster(trial, parts, show=show)
+        parts.frames.append(roster)
+        ids = frozenset(roster["participant_id"])
         if trial.scans is not None:
-            parts.add(read_scans(trial, ids, show=show))
+            parts.add_scans(read_scans(trial, ids, parts, show=show))
         else:
-            parts.add(_scans_by_folder(trial, ids, options))
+            _add_folders(trial, ids, options, parts)
         for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
             if table is not None and is_there(table) and table.is_file():
                 with suppress(InputError):  # a table that cannot be read is among the problems
@@ -168,28 +165,28 @@ def _with_roots(definition: CohortDefinition, roots: Mapping[str, Path]) -> Coho
     return replace(definition, trials=trials)
 
 
-def _scans_by_folder(
-    trial: TrialDefinition, ids: frozenset[str], options: CohortOptions
-) -> ScanList:
+def _add_folders(
+    trial: TrialDefinition, ids: frozenset[str], options: CohortOptions, parts: PartialCohort
+) -> None:
     """The scans of a trial without a scans table: ``participant/visit/images`` below its root."""
     where = f"{trial.name}: the folder {trial.root.name}"
     if not (is_there(trial.root) and trial.root.is_dir()):
-        return ScanList(problems=(Problem(where=where, what="it does not exist"),))
-    tree = read_trial_folder(trial.root, trial.name)
+        parts.problems.append(Problem(where=where, what="it does not exist"))
+        return
+    tree = read_trial_folder(trial.root, trial.name, parts)
     # A folder that belongs to no participant is as often another kind of data: counted, not used.
     known = [scan for scan in tree.scans if scan.key.participant in ids]
     others = len({name for _, name in tree.participants} - ids)
-    problems = [*tree.problems, *check_identities(known, options)]
+    check_identities(known, options, parts)
     if not known:
         fix = 'Add scans = "FILE" to the trial, or name the folders after the participants.'
-        problems.append(Problem(where=where, what="no folder is named as a participant", fix=fix))
-    note = f"{where}: {others} folders are named as no participant and are not read."
-    return ScanList(
-        scans=tuple(CohortScan(key=scan.key, source=scan.source) for scan in known),
-        problems=tuple(problems),
-        notes=tree.notes,
-        warnings=(note,) if others else (),
-    )
+        what = "no folder is named as a participant"
+        parts.problems.append(Problem(where=where, what=what, fix=fix))
+    if others:
+        parts.warnings.append(
+            f"{where}: {others} folders are named as no participant and are not read."
+        )
+    parts.scans += [CohortScan(key=scan.key, source=scan.source) for scan in known]
 
 
 def _join(frames: list[pd.DataFrame], carried: tuple[str, ...]) -> pd.DataFrame:
@@ -209,12 +206,11 @@ def _join(frames: list[pd.DataFrame], carried: tuple[str, ...]) -> pd.DataFrame:
 
 def _from_folder(path: Path, options: CohortOptions, key: bytes | None) -> PartialCohort:
     form = folder_form(path, options)
-    tree = read_single(path, options) if form == "single" else read_tree(path, form, options)
-    parts = PartialCohort(
-        problems=[*tree.problems, *check_identities(tree.scans, options)],
-        notes=list(tree.notes),
-        scans=[CohortScan(key=scan.key, source=scan.source) for scan in tree.scans],
-    )
+    parts = PartialCohort()
+    is_single = form == "single"
+    tree = read_single(path, options) if is_single else read_tree(path, form, options, parts)
+    check_identities(tree.scans, options, parts)
+    parts.scans = [CohortScan(key=scan.key, source=scan.source) for scan in tree.scans]
     if not tree.scans:
         parts.problems.append(
             Problem(
@@ -255,27 +251,22 @@ def _folder_roster(trial: TrialDefinition, ids: list[str], parts: PartialCohort)
         return rows
     # BIDS: age in years, sex as M, F or words; a table without these columns gives the ids alone.
     names = pd.Series(ids, dtype=object)
-    header = _bids_header(trial.participants)
+    header: list[str] = []
+    with suppress(InputError):  # a table that cannot be read is among the problems
+        header = table_header(trial.participants)
     rules = {
         name: ColumnRule(name=name, column=column)
         for name, column in (("age_years", "age"), ("sex", "sex"))
         if column in header
     }
-    roster = read_roster(replace(trial, columns=rules, randomised=None))
-    parts.problems += roster.problems
-    parts.notes += roster.notes
+    roster = read_roster(replace(trial, columns=rules, randomised=None), parts)
     parts.inputs[f"{trial.name}.participants"] = sha256_file(trial.participants)
-    listed = roster.rows.set_index("participant_id")
+    listed = roster.set_index("participant_id")
     if listed.index.has_duplicates:
         return rows
     for name in ROSTER_COLUMNS[1:]:
         rows[name] = listed[name].reindex(names).to_numpy()
     return rows
-
-
-def _bids_header(table: Path) -> list[str]:
-    first = table.read_bytes().partition(b"\n")[0]
-    return first.decode("utf-8", errors="replace").strip("\r\ufeff").split("\t")
 
 
 # ------------------------------------------------------------------ pseudonyms

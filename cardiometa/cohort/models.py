@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ..errors import nearest
+from ..errors import Problem, nearest
 from ..options import Conflict, Needs, Option, Options, is_given, options_of
 from ..records import ScanKey, ScanSource
 
@@ -167,6 +167,15 @@ class Cohort:
     def trial(self, name: str) -> TrialDefinition:
         """The definition of the named trial."""
         return next(trial for trial in self.trials if trial.name == name)
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadingLog:
+    """What is found while a cohort is read: ``notes`` for the log, ``warnings`` to look at."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 PARTICIPANT_COLUMNS = (

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import pandas as pd
 
 from ..errors import InputError, Problem, Problems, nearest
 from ..files import is_safe_name
-from .models import PARTICIPANT_COLUMNS, ColumnRule, TrialDefinition
+from .models import PARTICIPANT_COLUMNS, ColumnRule, ReadingLog, TrialDefinition
 from .read_table import read_any_table
 from .recode import ROSTER_COLUMNS, as_numbers, as_text, harmonise, kind_of, rows_text
 
@@ -27,11 +26,9 @@ _BMI = (14.0, 48.0)
 
 
 def check_body_sizes(
-    participants: pd.DataFrame, declared: Collection[tuple[str, str]]
-) -> tuple[list[Problem], list[str]]:
+    participants: pd.DataFrame, declared: Collection[tuple[str, str]], log: ReadingLog
+) -> None:
     """Problems, and warnings for columns whose unit was ``declared`` (trial, column)."""
-    problems: list[Problem] = []
-    warnings: list[str] = []
     groups = {str(name): rows for name, rows in participants.groupby("trial", sort=True)}
     for (trial, rows), column in product(groups.items(), _FAR):
         reason = _far_from_others(rows[column], participants, trial, column)
@@ -40,9 +37,9 @@ def check_body_sizes(
         if not reason:
             continue
         if (trial, column) in declared:
-            warnings.append(f"{trial}: {reason}; taken as it is, since its unit is declared.")
+            log.warnings.append(f"{trial}: {reason}; taken as it is, since its unit is declared.")
         else:
-            problems.append(
+            log.problems.append(
                 Problem(
                     where=f"{trial}, {column}",
                     what=reason,
@@ -51,7 +48,6 @@ def check_body_sizes(
                     f'or unit = "{column.rpartition("_")[2]}" if it is right as it is.',
                 )
             )
-    return problems, warnings
 
 
 def _far_from_others(values: pd.Series, participants: pd.DataFrame, trial: str, column: str) -> str:
@@ -82,33 +78,27 @@ def _odd_bmi(rows: pd.DataFrame) -> str:
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roster:
-    """One trial's participants (`PARTICIPANT_COLUMNS`, then carried) on the file's row numbers."""
-
-    rows: pd.DataFrame
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 def problems_of(error: InputError, where: str) -> list[Problem]:
     """The problems of an error, or the error itself as one."""
     first = Problem(where=where, what=error.message.rstrip("."), fix=error.hint)
     return list(error.problems) or [first]
 
 
-def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) -> Roster:
-    """The roster of ``trial``; where it cannot be read at all it is empty, with the problems.
+def read_roster(
+    trial: TrialDefinition, log: ReadingLog, *, show: Callable[[str], str] = repr
+) -> pd.DataFrame:
+    """The participants of ``trial`` (`PARTICIPANT_COLUMNS`, then carried) on the row numbers.
 
-    ``show`` puts an id into a message (it may withhold it).
+    Where the roster cannot be read at all it is empty. ``show`` puts an id into a message (it may
+    withhold it).
     """
     assert trial.participants is not None
     where = f"{trial.name}: {trial.participants.name}"
     try:
         table = read_any_table(trial.participants)
     except InputError as error:
-        return Roster(rows=empty_roster(trial.carry), problems=tuple(problems_of(error, where)))
+        log.problems += problems_of(error, where)
+        return empty_roster(trial.carry)
     problems = Problems(where)
     columns = [str(column) for column in table.columns]
     for name in sorted(set(trial.columns) - set(ROSTER_COLUMNS)):
@@ -117,7 +107,8 @@ def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) ->
     if "participant_id" not in rules:
         fix = f'Add participant_id = "COLUMN" under columns; the table has {", ".join(columns)}.'
         problems.add("no column contains the participant_id", fix=fix)
-        return Roster(rows=empty_roster(trial.carry), problems=tuple(problems))
+        log.problems += problems
+        return empty_roster(trial.carry)
     rows = empty_roster(trial.carry).reindex(table.index)
     rows["trial"] = pd.Series(trial.name, index=table.index, dtype=object)
     rows["randomised"] = pd.Series([trial.randomised] * len(table), index=table.index, dtype=object)
@@ -139,13 +130,10 @@ def read_roster(trial: TrialDefinition, *, show: Callable[[str], str] = repr) ->
         )
     used = {rule.column for rule in rules.values()} | set(trial.carry)
     dropped = [column for column in columns if column not in used]
-    notes = [f"{where}: {len(dropped)} further columns are dropped."] if dropped else []
-    return Roster(
-        rows=rows,
-        problems=tuple(problems),
-        notes=tuple(notes),
-        warnings=tuple(_warnings(rows, trial, where)),
-    )
+    log.problems += problems
+    log.notes += [f"{where}: {len(dropped)} further columns are dropped."] if dropped else []
+    log.warnings += _warnings(rows, trial, where)
+    return rows
 
 
 def empty_roster(carry: Sequence[str] = ()) -> pd.DataFrame:

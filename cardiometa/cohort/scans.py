@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import InputError, Problem, Problems, nearest
+from ..errors import InputError, Problems, nearest
 from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
-from .models import CohortScan, TrialDefinition
+from .models import CohortScan, ReadingLog, TrialDefinition
 from .participants import problems_of
 from .read_table import is_there, read_any_table
 from .recode import add_no_number, as_numbers, as_text, rows_text
@@ -25,18 +25,19 @@ _IMAGE_COLUMNS = ("images", "ed_images", "es_images")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanList:
-    """One trial's scans and what was wrong with their table."""
+    """One trial's scans, the visits without images, and the ``reported_`` columns."""
 
     scans: tuple[CohortScan, ...] = ()
     without_images: tuple[ScanKey, ...] = ()
     reported: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def read_scans(
-    trial: TrialDefinition, participants: Collection[str], *, show: Callable[[str], str] = repr
+    trial: TrialDefinition,
+    participants: Collection[str],
+    log: ReadingLog,
+    *,
+    show: Callable[[str], str] = repr,
 ) -> ScanList:
     """The scans of ``trial``, whose roster has ``participants``."""
     assert trial.scans is not None
@@ -44,11 +45,13 @@ def read_scans(
     try:
         table = read_any_table(trial.scans)
     except InputError as error:
-        return ScanList(problems=tuple(problems_of(error, where)))
+        log.problems += problems_of(error, where)
+        return ScanList()
     problems = Problems(where)
     id_column = _check_columns(table, trial, problems)
     if problems:
-        return ScanList(problems=tuple(problems))
+        log.problems += problems
+        return ScanList()
     reported = [str(c) for c in table.columns if str(c).startswith("reported_")]
     numbers: dict[str, pd.Series] = {}
     for name in ("visit_day", *reported):
@@ -82,17 +85,17 @@ def read_scans(
     blank = [not any(cells) for cells in zip(*present, strict=True)]
     known = {id_column, "visit", "visit_day", *_IMAGE_COLUMNS, *reported}
     dropped = sum(column not in known for column in table.columns)
+    log.problems += problems
+    log.notes += [f"{where}: {dropped} further columns are dropped."] if dropped else []
+    log.warnings += [
+        f"{where}: {name!r} is not reported_ and the name of a measure, so it is not compared."
+        for name in reported
+        if name.removeprefix("reported_") not in COLUMN_NAMES
+    ]
     return ScanList(
         scans=scans,
         without_images=tuple(key for key, empty in zip(keys, blank, strict=True) if empty),
         reported=tuple(reported),
-        problems=tuple(problems),
-        notes=(f"{where}: {dropped} further columns are dropped.",) if dropped else (),
-        warnings=tuple(
-            f"{where}: {name!r} is not reported_ and the name of a measure, so it is not compared."
-            for name in reported
-            if name.removeprefix("reported_") not in COLUMN_NAMES
-        ),
     )
 
 
