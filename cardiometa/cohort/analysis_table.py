@@ -119,7 +119,7 @@ def read_analysis_table(
     if found:
         raise TableError(
             f"{problems.where} cannot be used: {len(found)} problem{'s' * (len(found) > 1)}.",
-            hint=findings.hint(),
+            hint="\n  ".join(filter(None, (findings.hint(), _config_hint(found, sources)))),
             problems=found,
             missing=findings.missing,
         )
@@ -138,6 +138,16 @@ def read_analysis_table(
         unused=unused,
         columns={name: column for name, column in names.items() if name != column},
         healthy_rule="" if definition is None else _healthy_rule(definition),
+    )
+
+
+def _config_hint(problems: Sequence[Problem], sources: Sequence[_Source]) -> str:
+    """Who writes the lines that some problems ask for."""
+    if not any("[columns]" in problem.fix for problem in problems) or sources[0].definition:
+        return ""
+    return (
+        f"`cardiometa init {sources[0].file.name} --out columns.toml` writes the lines of "
+        "[columns]; check them, then add --config columns.toml."
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..cohort.models import TableOptions
+from ..cohort.models import TableFormat, TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
 from ..errors import UsageError
 from ..files import (
@@ -300,15 +300,15 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
     if request.sites:
         result, inputs = _pool_sites(request)
         return PooledEffect(request=request, result=result, inputs=inputs)
-    first = request.tables[0]
-    if len(request.tables) == 1 and first.is_file() and _is_summaries_file(first):
+    first, form = request.tables[0], request.table_options
+    if len(request.tables) == 1 and first.is_file() and _is_summaries_file(first, form):
         if also is not None:
             raise UsageError(
                 "The table is one of summaries; --also-summaries adds to participants' rows.",
                 hint="Put all summaries into one table.",
             )
         inputs = {"table": sha256_file(first)}
-        result = pool_summaries(_summaries(first), options)
+        result = pool_summaries(_summaries(first, form), options)
         return PooledEffect(request=request, result=result, inputs=inputs)
     table, options, output = read_rows(request.tables, options, request.table_options)
     inputs = {"table": table.sha256}
@@ -346,14 +346,14 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     return replace(result, warnings=(*accepted, *result.warnings)), inputs
 
 
-def _is_summaries_file(path: Path) -> bool:
+def _is_summaries_file(path: Path, form: TableFormat) -> bool:
     """Decide by the header alone, so that a large table of participants is not read twice."""
     known = path.suffix.lower() in SUFFIXES
-    return known and is_summaries(pd.DataFrame(columns=pd.Index(table_header(path))))
+    return known and is_summaries(pd.DataFrame(columns=pd.Index(table_header(path, form))))
 
 
-def _summaries(path: Path) -> SummaryTable:
-    return SummaryTable(rows=read_any_table(path), name=path.name)
+def _summaries(path: Path, form: TableFormat | None = None) -> SummaryTable:
+    return SummaryTable(rows=read_any_table(path, form=form), name=path.name)
 
 
 # ------------------------------------------------------------------ files

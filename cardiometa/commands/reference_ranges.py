@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..cohort.analysis_table import read_analysis_table
+from ..cohort.infer_columns import recognise
 from ..cohort.models import TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
 from ..cohort.segment_output import SegmentOutput
+from ..errors import Problem, TableError
 from ..files import (
     RECORD_NAME,
     canonical_json,
@@ -139,14 +141,18 @@ def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptio
 
 def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     """The ranges, from participants' rows or from summaries."""
-    first, chosen = request.tables[0], request.options
+    first, chosen, form = request.tables[0], request.options, request.table_options
     is_file = first.is_file() and first.suffix.lower() in SUFFIXES
-    if is_file and len(request.tables) == 1 and is_summaries(table_header(first)):
-        rows, sha256 = summary_rows(read_any_table(first), first.name), sha256_file(first)
+    if is_file and len(request.tables) == 1 and is_summaries(table_header(first, form)):
+        raw, sha256 = read_any_table(first, form=form), sha256_file(first)
+        rows = summary_rows(raw, first.name)
         return summary_ranges(rows, chosen, name=first.stem, sha256=sha256)
     output = SegmentOutput.of(request.tables)
     columns = rows_options(chosen, request.table_options)
-    table = read_analysis_table(list(request.tables), columns)
+    try:
+        table = read_analysis_table(list(request.tables), columns)
+    except TableError as error:
+        raise _with_proposals(error, request) from None
     accepted = refuse_modified(output.read_files, columns.accept)
     table = replace(table, warnings=(*accepted, *table.warnings))
     if chosen.measures is not None:
@@ -156,6 +162,34 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=table.healthy_rule or output.healthy_rule)
     return reference_ranges(table, chosen)
+
+
+def _with_proposals(error: TableError, request: ReferenceRequest) -> TableError:
+    """The error with what else the command lacks, and with ways to go on."""
+    if not error.problems:  # the file itself cannot be read
+        return error
+    first, options = request.tables[0], request.options
+    is_file = first.is_file() and first.suffix.lower() in SUFFIXES
+    header = table_header(first, request.table_options) if is_file else ["healthy"]
+    known = {*request.table_options.columns, *recognise(header, {}).rules}
+    problems, hints = list(error.problems), [error.hint]
+    if options.healthy_only and not options.healthy_rule and "healthy" not in known:
+        problems.append(
+            Problem(
+                where="--healthy-rule",
+                what="no column says who is healthy",
+                fix='State how all rows are: --healthy-rule "TEXT"; or --all for a population.',
+            )
+        )
+    if options.by is None and any("(ethnicity)" in one.where for one in problems):
+        hints.append("Or leave ethnicity out: --by sex,age")
+    name = first.name if len(request.tables) == 1 else f"{len(request.tables)} tables"
+    return TableError(
+        f"{name} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
+        hint="\n  ".join(filter(None, hints)),
+        problems=problems,
+        missing=error.missing,
+    )
 
 
 def _result_options(request: ReferenceRequest) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
     file = request.table / MEASUREMENTS_NAME if request.table.is_dir() else request.table
     accepted = refuse_modified([request.reference, file], request.table_options.accept)
     model = reference_model(read_json(request.reference), request.reference.name)
-    raw = read_any_table(file)
+    raw = read_any_table(file, form=request.table_options)
     columns = {str(name) for name in raw.columns} | set(request.table_options.columns)
     known = {definition.name for definition in MEASURES}
     numeric = tuple(m for m in model.measures if m in columns - known and not derived_measure(m))

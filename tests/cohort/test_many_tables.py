@@ -5,7 +5,9 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from typer.testing import CliRunner
 
+from cardiometa.cli.main import app
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.init import first_config
 from cardiometa.cohort.models import TableOptions
@@ -157,6 +159,19 @@ def test_a_first_config_asks_for_what_it_cannot_know(tmp_path):
     assert "# 'mass': '1,234' is unclear" in written
     assert "reference-ranges" in written
     tomllib.loads(written)
+
+
+def test_the_first_refusal_of_ranges_says_all_that_the_second_command_needs(tmp_path):
+    rows = "".join(f"{n},{'MF'[n % 2]},{30 + n % 40},Han Chinese,{120 + n}\n" for n in range(90))
+    path = write(tmp_path / "t.csv", f"Patient ID,Gender,Age (years),Ethnicity,LVEDV (ml)\n{rows}")
+    done = CliRunner().invoke(app, ["reference-ranges", str(path), "--out", str(tmp_path / "o")])
+    assert done.exit_code == 3
+    for said in ("2 problems", "--healthy-rule", "--by sex,age", "init t.csv", '= "chinese"'):
+        assert said in done.stderr
+    assert not (tmp_path / "o").exists()
+    config = tomllib.loads(first_config([path]))
+    table = read_analysis_table(path, TableOptions(columns=config["columns"]))
+    assert set(table.rows["ethnicity"]) == {"chinese"}
 
 
 def test_a_first_definition_of_several_tables(tmp_path):
