@@ -183,13 +183,22 @@ class Column(NamedTuple):
     show: Callable[..., str] = lambda value: "" if value is None else str(value)
 
     def cell(self, row: Any) -> str:
-        """The shown text of one row."""
+        """The shown text of one row; a list is a group of rows that share the fields named."""
         if not isinstance(self.source, str):
             return self.show(self.source(row))
         names = self.source.split()
+        row = row[0] if isinstance(row, list) else row
         if isinstance(row, Mapping):
             return self.show(*(row[name] for name in names))
         return self.show(*(getattr(row, name) for name in names))
+
+
+def grouped(rows: Iterable[Any], names: str) -> dict[tuple[Any, ...], list[Any]]:
+    """The rows by the values of the fields named, in the order in which these are met."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        groups.setdefault(tuple(getattr(row, name) for name in names.split()), []).append(row)
+    return groups
 
 
 def as_number(decimals: int = 1) -> Callable[[float | None], str]:

@@ -454,28 +454,18 @@ def draw_comparison(result: PoolingResult, arm: str) -> Drawing:
     for row in result.compared:
         if row.arm == arm:
             pairs.setdefault(row.trial, {})[row.source] = row
-    kinds: dict[tuple[str, bool], RowKind] = {
-        ("harmonised", True): "trial",
-        ("harmonised", False): "pooled",
-        ("reported", True): "aggregate",
-        ("reported", False): "subgroup-pooled",
-    }
-    names = {"harmonised": "Harmonised", "reported": "As reported"}
+    sources: tuple[tuple[str, str, RowKind, RowKind], ...] = (
+        ("harmonised", "Harmonised", "trial", "pooled"),
+        ("reported", "As reported", "aggregate", "subgroup-pooled"),
+    )
     rows: list[ForestRow] = []
     # Trials with both sources, then the pooled effects, whose trial is empty.
     for trial in [*(name for name, pair in pairs.items() if name and len(pair) == 2), ""]:
         rows.append(ForestRow(label=trial or "All trials", kind="subgroup-heading"))
         rows += [
-            ForestRow(
-                label=name,
-                kind=kinds[source, bool(trial)],
-                estimate=found.estimate,
-                ci_low=found.ci_low,
-                ci_high=found.ci_high,
-                indent=1,
-            )
-            for source, name in names.items()
-            if (found := pairs[trial].get(source)) is not None
+            _forest_row(result, pairs[trial][source], name, kind if trial else pooled, indent=1)
+            for source, name, kind, pooled in sources
+            if source in pairs[trial]
         ]
     decimals = decimals_of(result) + 1
     foot = "; ".join(
@@ -487,13 +477,11 @@ def draw_comparison(result: PoolingResult, arm: str) -> Drawing:
     return forest_plot(
         ForestSpec(
             rows=tuple(rows),
-            effect_label=effect_label(result),
             left_label=f"Lower with {arm}",
             right_label=f"Higher with {arm}",
-            decimals=decimals_of(result),
-            level_percent=result.options.level,
             heterogeneity_text=f"The same participants: {foot}." if foot else "",
             title=f"Harmonised and reported values: {arm} versus {result.control}",
+            **_scale(result),
         )
     )
 

@@ -82,6 +82,14 @@ def _spread(show: Callable[..., str]) -> Callable[[Any], str]:
     return lambda values: show(*values)
 
 
+def _counts(result: PoolingResult, arm: str) -> tuple[Column, Column]:
+    """How many participants of the control and of the active arm."""
+    return (
+        Column(f"n {result.control}", partial(count_text, result, field="n_control")),
+        Column(f"n {arm}", partial(count_text, result, field="n_active")),
+    )
+
+
 def _of_log(result: PoolingResult) -> str:
     return " of log" if result.options.effect in RATIOS else ""
 
@@ -125,8 +133,7 @@ def trials_table(result: PoolingResult, arm: str) -> Table | None:
     """Each trial's own effect."""
     columns = (
         Column("Trial", "trial"),
-        Column(f"n {result.control}", lambda row: count_text(result, row, "n_control")),
-        Column(f"n {arm}", lambda row: count_text(result, row, "n_active")),
+        *_counts(result, arm),
         _estimate(result),
         _se(result),
         Column("df", "df", as_number(0)),
@@ -313,8 +320,7 @@ def subgroups_table(result: PoolingResult, arm: str) -> Table | None:
         _MODIFIER,
         Column("Level", "level"),
         _TRIALS,
-        Column(f"n {result.control}", lambda row: count_text(result, row, "n_control")),
-        Column(f"n {arm}", lambda row: count_text(result, row, "n_active")),
+        *_counts(result, arm),
         _estimate(result, "Effect"),
         _NOTE,
     )

@@ -41,6 +41,7 @@ from ..page import (
     Notice,
     Paragraph,
     environment,
+    grouped,
     notes_section,
     page_html,
     section,
@@ -388,10 +389,7 @@ class _LimitsTable:
 
 def _tables(result: ReferenceRanges) -> list[_LimitsTable]:
     """The printed table of each measure and method."""
-    groups: dict[tuple[str, str], list[ReferenceLimit]] = {}
-    for row in result.rows:
-        groups.setdefault((row.measure, row.method), []).append(row)
-    return [_LimitsTable(rows, result) for rows in groups.values()]
+    return [_LimitsTable(rows, result) for rows in grouped(result.rows, "measure method").values()]
 
 
 def paper_table_csv(result: ReferenceRanges) -> str:

@@ -40,6 +40,7 @@ from ..page import (
     as_estimate,
     as_interval,
     as_number,
+    grouped,
     make_table,
     words,
 )
@@ -88,8 +89,9 @@ _RULES: Final = {
 }
 
 _MEASURE: Final = Column("Measure", "measure", measure_name)
-_METHOD: Final = Column("Method", lambda row: METHOD_NAMES[row.method])
-_SEX: Final = Column("Sex", lambda row: SEX_NAMES[row.sex])
+_MEASURE_UNIT: Final = Column("Measure", "measure unit", measure_label)
+_METHOD: Final = Column("Method", "method", METHOD_NAMES.__getitem__)
+_SEX: Final = Column("Sex", "sex", SEX_NAMES.__getitem__)
 _AGE: Final = Column("Age, years", "age_low age_high", band_name)
 _N: Final = Column("n", "n", shown_count)
 
@@ -158,16 +160,15 @@ def review_block(result: ReferenceRanges) -> Block | None:
             return DASH
         return shown_range(r.limit for r in mine)
 
-    groups: dict[tuple[str, str], list[ReferenceLimit]] = {}
-    for row in overall:
-        groups.setdefault((row.measure, row.sex), []).append(row)
     columns = (
-        Column("Measure", lambda group: measure_label(group[0].measure, group[0].unit)),
-        Column("Sex", lambda group: SEX_NAMES[group[0].sex]),
+        _MEASURE_UNIT,
+        _SEX,
         *(Column(band_name(*band), partial(limits, band=band)) for band in bands),
     )
     title = f"Limits without the scans marked for review (used in the ranges: {count})."
-    return make_table(title, columns, groups.values(), _text("table_review"))
+    return make_table(
+        title, columns, grouped(overall, "measure sex").values(), _text("table_review")
+    )
 
 
 def outlier_tables(result: ReferenceRanges) -> list[Table]:
@@ -215,12 +216,9 @@ def outlier_tables(result: ReferenceRanges) -> list[Table]:
 
 def calibration_table(result: ReferenceRanges) -> Table | None:
     """Shares outside the limits: all, by age third, and of the trial furthest off."""
-    groups: dict[tuple[str, str, str], list[Calibration]] = {}
-    for row in result.calibration:
-        if row.ethnicity == ALL:
-            groups.setdefault((row.measure, row.method, row.sex), []).append(row)
     if not result.calibration:
         return None
+    groups = grouped((r for r in result.calibration if r.ethnicity == ALL), "measure method sex")
 
     def of(group: Sequence[Calibration], check: str) -> list[Calibration]:
         return [row for row in group if row.check == check]
@@ -246,9 +244,9 @@ def calibration_table(result: ReferenceRanges) -> Table | None:
         return DASH if worst is None else f"{worst.group}: {shares(worst)}"
 
     columns = (
-        Column("Measure", lambda group: measure_name(group[0].measure)),
-        Column("Method", lambda group: METHOD_NAMES[group[0].method]),
-        Column("Sex", lambda group: SEX_NAMES[group[0].sex]),
+        _MEASURE,
+        _METHOD,
+        _SEX,
         Column("n", lambda group: next((shown_count(r.n) for r in of(group, "fitted")), DASH)),
         Column("All", lambda group: joined(of(group, "fitted"))),
         Column("Youngest · middle · oldest third", lambda group: joined(of(group, "age-third"))),
@@ -296,34 +294,36 @@ def trial_influence_table(result: ReferenceRanges) -> Table | None:
     for measure in result.measures if META in result.methods else ():
         of_measure = [r for r in result.rows if r.measure == measure]
         used += meta_headlines(of_measure)
-    pooled = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in used}
-    groups: dict[tuple[str, str, float], list[tuple[float, float, TrialLimit]]] = {}
-    for row in result.by_trial:
-        limit, without = pooled[row.measure, row.sex, row.ethnicity, row.age_low, row.centile], None
-        if row.ethnicity == ALL and row.centile != 50:
-            without = row.limit_without
-        if limit is not None and without is not None:
-            key = (row.measure, row.sex, row.centile)
-            groups.setdefault(key, []).append((abs(without - limit), limit, row))
-    moved = [
-        max(groups[measure, sex, centile], key=lambda move: move[0])[1:]
-        for measure in result.measures
-        for sex in dict.fromkeys(row.sex for row in result.by_trial if row.measure == measure)
-        for centile in result.options.centiles
-        if (measure, sex, centile) in groups
+    limits = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in used}
+
+    def pooled(row: TrialLimit) -> float | None:
+        return limits[row.measure, row.sex, row.ethnicity, row.age_low, row.centile]
+
+    def distance(row: TrialLimit) -> float:
+        return abs((row.limit_without or 0.0) - (pooled(row) or 0.0))
+
+    def shown_as(row: TrialLimit, number: float | None) -> str:
+        return shown(number, 2 if abs(pooled(row) or 0.0) < 20 else 1)
+
+    known = [
+        row
+        for row in result.by_trial
+        if row.ethnicity == ALL and row.centile != 50
+        if row.limit_without is not None and pooled(row) is not None
     ]
-
-    def value(limit: float, number: float | None) -> str:
-        return shown(number, 2 if abs(limit) < 20 else 1)
-
+    sexes = list(dict.fromkeys(row.sex for row in known))
+    moved = sorted(
+        (max(group, key=distance) for group in grouped(known, "measure sex centile").values()),
+        key=lambda row: (result.measures.index(row.measure), sexes.index(row.sex), row.centile),
+    )
     columns = (
-        Column("Measure", lambda pair: measure_label(pair[1].measure, pair[1].unit)),
-        Column("Sex", lambda pair: SEX_NAMES[pair[1].sex]),
-        Column("Age, years", lambda pair: band_name(pair[1].age_low, pair[1].age_high)),
-        Column("Limit", lambda pair: "lower" if pair[1].centile < 50 else "upper"),
-        Column("All trials", lambda pair: value(pair[0], pair[0])),
-        Column("Without", lambda pair: pair[1].trial),
-        Column("Limit then", lambda pair: value(pair[0], pair[1].limit_without)),
+        _MEASURE_UNIT,
+        _SEX,
+        _AGE,
+        Column("Limit", lambda row: "lower" if row.centile < 50 else "upper"),
+        Column("All trials", lambda row: shown_as(row, pooled(row))),
+        Column("Without", "trial"),
+        Column("Limit then", lambda row: shown_as(row, row.limit_without)),
     )
     title = "Influence of single trials: the age band where leaving one out moves the limit most."
     return make_table(title, columns, moved, _text("table_trial_influence"))
@@ -413,7 +413,7 @@ def indexing_table(result: ReferenceRanges) -> Table | None:
     few = f"<{result.options.min_cell}"
     columns = (
         _MEASURE,
-        Column("Body size", lambda row: _SIZES[row.size]),
+        Column("Body size", "size", _SIZES.__getitem__),
         Column("n", "n", lambda n: few if n is None else shown_count(n)),
         Column("Exponent", "exponent", as_number(2)),
         Column("SE", "se", as_number(3)),
@@ -430,11 +430,10 @@ def indexing_table(result: ReferenceRanges) -> Table | None:
 
 def rules_table(rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> Table:
     """The limits by every rule and kind, all ethnicities together."""
-    groups: dict[tuple[object, ...], list[ReferenceLimit]] = {}
-    for row in rows:
-        if row.ethnicity == ALL and row.limit is not None and row.centile != 50:
-            key = (row.sex, row.age_low, row.age_high, row.limits, row.kind)
-            groups.setdefault(key, []).append(row)
+    known = (
+        row for row in rows if row.ethnicity == ALL and row.limit is not None and row.centile != 50
+    )
+    groups = grouped(known, "sex age_low age_high limits kind")
     centiles = [c for c in result.options.centiles if c != 50]
     estimate = as_estimate()
 
@@ -442,10 +441,10 @@ def rules_table(rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> Tabl
         return estimate(group[at].limit, group[at].ci_low, group[at].ci_high)
 
     columns = (
-        Column("Sex", lambda group: SEX_NAMES[group[0].sex]),
-        Column("Age, years", lambda group: band_name(group[0].age_low, group[0].age_high)),
-        Column("Rule", lambda group: _RULES[group[0].limits]),
-        Column("For a participant of", lambda group: _KINDS[group[0].kind]),
+        _SEX,
+        _AGE,
+        Column("Rule", "limits", _RULES.__getitem__),
+        Column("For a participant of", "kind", _KINDS.__getitem__),
         *(Column(f"Centile {c:g}", partial(limit, at=at)) for at, c in enumerate(centiles)),
     )
     title = (
@@ -461,7 +460,7 @@ def estimates_table(measure: str, label: str, result: ReferenceRanges) -> Table:
     columns = (
         _SEX,
         _AGE,
-        Column("Rule", lambda row: _RULES[row.meta]),
+        Column("Rule", "meta", _RULES.__getitem__),
         Column("Trials", "n_trials", shown_count),
         _N,
         Column("Mean", "mean", as_number()),
