@@ -80,7 +80,7 @@ def pooled(folder: Path) -> Run:
     path = folder / "trials.csv"
     trials_frame().to_csv(path, index=False)
     asked = ("--by", "sex,age_years", "--spline", "3", "--meta-regression", "year,region")
-    return run("pool-trials", path, *OUTCOME, *asked, out=folder / "pooled")
+    return run("pool-trials", path, *OUTCOME, *asked, "-v", out=folder / "pooled")
 
 
 @pytest.fixture(scope="session")
