@@ -28,6 +28,7 @@ def _run(frame, folder, *options):
     frame.to_csv(path, index=False)
     out = folder / "ranges"
     arguments = ["reference-ranges", str(path), "--out", str(out), "--bootstrap", "200", *options]
+    arguments.append("--verbose")  # notes too
     done = CliRunner().invoke(app, arguments)
     # A wide terminal or a narrow one: the words are the same.
     return done.exit_code, " ".join(done.output.split()), out

@@ -137,9 +137,11 @@ def possible_limit(limit: Limit, possible: tuple[float, float], *, positive: boo
     if positive and limit.limit is not None and low < limit.limit < 0:
         limit = replace(limit, notes=(*limit.notes, "below-zero"))
     if limit.limit is None or low < limit.limit < high:
-        ends = (limit.ci_low, limit.ci_high)
-        ends = tuple(None if e is None else min(max(e, low), high) for e in ends)
-        return replace(limit, ci_low=ends[0], ci_high=ends[1])
+        ci_low, ci_high = (
+            None if end is None else min(max(end, low), high)
+            for end in (limit.ci_low, limit.ci_high)
+        )
+        return replace(limit, ci_low=ci_low, ci_high=ci_high)
     return Limit(limit.centile, None, notes=(*limit.notes, NOT_POSSIBLE))
 
 
@@ -206,10 +208,13 @@ def _log(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     """The parametric limits of the logarithms, limits and CI ends transformed back."""
     if ordered[0] <= 0:
         raise ValueError("the log of a value that is not positive")
-    names = ("limit", "ci_low", "ci_high")
+
+    def back(value: float | None) -> float | None:
+        return None if value is None else math.exp(value)
+
     return tuple(
-        replace(found, **{name: math.exp(getattr(found, name)) for name in names})
-        for found in _normal(np.log(ordered), request)
+        replace(f, limit=back(f.limit), ci_low=back(f.ci_low), ci_high=back(f.ci_high))
+        for f in _normal(np.log(ordered), request)
     )
 
 
