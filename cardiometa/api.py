@@ -15,7 +15,7 @@ Python lists. Every error is one of `cardiometa.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +47,18 @@ from .reference.options import ReferenceOptions, ScoreOptions
 from .reference.results import ReferenceRanges as RangesResult
 
 Table = str | Path | pd.DataFrame
+Tables = Table | Sequence[str | Path]
 _IDS = {"trial": str, "participant_id": str, "visit": str}
+
+
+@contextmanager
+def _as_files(tables: Tables) -> Iterator[list[Path]]:
+    """The path of a table, or the paths of several, one per trial."""
+    if isinstance(tables, str | Path | pd.DataFrame):
+        with _as_file(tables) as path:
+            yield [path]
+    else:
+        yield [Path(table) for table in tables]
 
 
 @contextmanager
@@ -65,7 +76,7 @@ def _as_file(table: Table) -> Iterator[Path]:
 
 
 def pool_trials(
-    table: Table,
+    table: Tables,
     *,
     columns: Mapping[str, Any] | None = None,
     also_summaries: str | Path | None = None,
@@ -73,15 +84,16 @@ def pool_trials(
 ) -> PooledEffect:
     """Pool a randomised treatment effect over trials: `pool-trials` without writing files.
 
-    ``table`` is a data frame, a table's path or an output of `segment`; ``columns`` the
-    ``[columns]`` table of a ``--config``; ``options`` those of the command, such as
-    ``outcome="lv_ef_percent", baseline="ef0", by=["sex"], trial="STUDY"``.
+    ``table`` is a data frame, a path (table, output of `segment`, cohort.toml without images), or
+    the paths of tables, one per trial; ``columns`` the ``[columns]`` table of a ``--config``;
+    ``options`` those of the command, such as ``outcome="lv_ef_percent", baseline="ef0",
+    by=["sex"], trial="STUDY"``.
     """
     chosen, named = split((PoolingOptions, TableOptions), options)
-    with _as_file(table) as path:
+    with _as_files(table) as paths:
         return pool_effect(
             PoolRequest.of_rows(
-                [path],
+                paths,
                 PoolingOptions.of(chosen),
                 TableOptions.of(named, columns=columns or {}),
                 also_summaries=None if also_summaries is None else Path(also_summaries),
@@ -90,7 +102,7 @@ def pool_trials(
 
 
 def reference_ranges(
-    table: Table, *, columns: Mapping[str, Any] | None = None, **options: Any
+    table: Tables, *, columns: Mapping[str, Any] | None = None, **options: Any
 ) -> ReferenceRanges:
     """Estimate reference ranges: `reference-ranges` without writing files.
 
@@ -98,9 +110,9 @@ def reference_ranges(
     """
     chosen, named = split((ReferenceOptions, TableOptions), options)
     record = ReferenceOptions.of(chosen)
-    with _as_file(table) as path:
+    with _as_files(table) as paths:
         request = ReferenceRequest(
-            tables=(path,),
+            tables=tuple(paths),
             options=record,
             table_options=TableOptions.of(named, columns=columns or {}),
         )
@@ -297,12 +309,12 @@ def load(folder: str | Path) -> OutputFolder:
 
 
 def read_table(
-    table: Table, *, columns: Mapping[str, Any] | None = None, **options: Any
+    table: Tables, *, columns: Mapping[str, Any] | None = None, **options: Any
 ) -> pd.DataFrame:
     """A table with harmonised columns, codes and units, as the commands read it.
 
     ``options`` name columns: ``trial="STUDY", age="AGE"``. TableError lists every problem.
     """
     (named,) = split((TableOptions,), options)
-    with _as_file(table) as path:
-        return read_analysis_table(path, TableOptions.of(named, columns=columns or {})).rows
+    with _as_files(table) as paths:
+        return read_analysis_table(paths, TableOptions.of(named, columns=columns or {})).rows

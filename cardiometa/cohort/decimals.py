@@ -1,7 +1,7 @@
 """The decimal sign of numbers that are text: each column's own cells decide, or the user is asked.
 
 ``35,5`` can only be a decimal comma and ``1,234,567`` only thousands; ``1,234`` may be either, and
-is not read until another cell of its column or ``--decimal`` decides.
+is not read until another cell of its column (``0,961`` or ``1,234.5``) or ``--decimal`` decides.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _EITHER: dict[Sign, re.Pattern[str]] = {
     ".": re.compile(_LEAD + r"\.\d{3}"),
     ",": re.compile(_LEAD + r",\d{3}"),
 }
+_SAMPLE = 300  # distinct cells that show whether a column is of words
 _DIGITS = re.compile(r"[+-]?\d+")
 
 
@@ -50,13 +51,13 @@ def plain_decimals(
     ambiguous: dict[str, str] = {}
     signs: dict[str, Sign] = {}
     for name, cells in texts.items():
-        commas = [cell for cell in cells if "," in cell]
+        unclear = [] if decimal else _unclear(cells, proofs[name])
         # Next to decimal commas in other columns, 1.234 may be thousands.
-        doubted = commas or ({","} in proofs.values() and _EITHER["."].fullmatch(cells[0]))
-        if len(proofs[name]) == 1:
+        doubted = any("," in cell for cell in unclear) or {","} in proofs.values()
+        if unclear and (proofs[name] or doubted):
+            ambiguous[name] = min(unclear)
+        elif len(proofs[name]) == 1:
             signs[name] = next(iter(proofs[name]))
-        elif not proofs[name] and doubted:
-            ambiguous[name] = min(commas or cells)
     converted = {
         name: _with_points(rows[name], sign)
         for name, sign in signs.items()
@@ -74,15 +75,20 @@ def _texts(values: pd.Series) -> list[str]:
     if pd.api.types.is_numeric_dtype(values) or isinstance(values.dtype, pd.CategoricalDtype):
         return []
     distinct = [str(cell).strip() for cell in values.unique() if isinstance(cell, str)]
+    if not _are_numbers(distinct[:_SAMPLE]):
+        return []
     marked = [cell for cell in distinct if "," in cell or "." in cell]
     if not any("," in cell for cell in marked) and not any(
         _EITHER["."].fullmatch(cell) for cell in marked
     ):
         return []
-    numbers = [cell for cell in distinct if _is_number(cell)]
-    known = [cell for cell in distinct if not is_unknown(cell)]
-    found = [cell for cell in marked if _is_number(cell)]
-    return found if 2 * len(numbers) > len(known) else []
+    return [cell for cell in marked if _is_number(cell)] if _are_numbers(distinct) else []
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    """True where more than half of the cells that are not blank are numbers."""
+    known = [cell for cell in cells if not is_unknown(cell)]
+    return 2 * sum(map(_is_number, known)) > len(known)
 
 
 def _is_number(cell: str) -> bool:
@@ -96,6 +102,20 @@ def _certain(cell: str, sign: Sign) -> bool:
 def _proofs(cells: list[str]) -> set[Sign]:
     """The decimal signs that some cell can only have."""
     return {sign for sign in _IS_SURE if any(_certain(cell, sign) for cell in cells)}
+
+
+def _unclear(cells: list[str], proofs: set[Sign]) -> list[str]:
+    """The cells such as 1,234 that no cell of the column explains as thousands or as decimals."""
+    if len(proofs) > 1:  # mixed: left as it is
+        return []
+    sign = next(iter(proofs), None)
+    if sign is None:
+        commas = [cell for cell in cells if "," in cell]
+        return commas or cells
+    other: Sign = "." if sign == "," else ","
+    if any(other in cell and _certain(cell, sign) for cell in cells):
+        return []
+    return [cell for cell in cells if _EITHER[other].fullmatch(cell)]
 
 
 def _with_points(values: pd.Series, sign: Sign) -> pd.Series:

@@ -8,6 +8,7 @@ the first record row 2; in the other formats the first record is row 1.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -303,7 +304,7 @@ def _encoding(data: bytes, *, cut: bool) -> str | None:
         halves = {"utf-16-le": head[1::2], "utf-16-be": head[::2]}
         return next((e for e, half in halves.items() if half and not half.strip(b"\0")), None)
     try:
-        data.decode("utf-8", "strict" if not cut else "surrogateescape")
+        codecs.getincrementaldecoder("utf-8")().decode(data, final=not cut)
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8"

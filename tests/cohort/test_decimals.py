@@ -54,6 +54,20 @@ def test_what_may_be_thousands_is_asked(tmp_path, cells):
         assert read(tmp_path, cells, decimal=sign).rows["lv_mass_g"].iloc[0] == value
 
 
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        (["36.5", "36,125"], "'36,125' may be 36125 or 36.125"),
+        (["35,5", "45.125"], "'45.125' may be 45125 or 45.125"),
+        (["567.8", "1,234"], "'1,234' may be 1234 or 1.234"),
+    ],
+)
+def test_a_cell_that_its_column_does_not_explain_is_asked(tmp_path, cells, shown):
+    with pytest.raises(TableError) as caught:
+        read(tmp_path, cells)
+    assert shown in str(caught.value.problems[0])
+
+
 def test_points_beside_decimal_commas_are_asked(tmp_path):
     """1.234 next to 35,5 in another column is as likely 1234."""
     with pytest.raises(TableError, match="1 problem") as caught:

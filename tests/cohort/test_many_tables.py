@@ -7,6 +7,7 @@ import tomllib
 import pytest
 from typer.testing import CliRunner
 
+from cardiometa.api import read_table
 from cardiometa.cli.main import app
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.init import first_config
@@ -37,6 +38,11 @@ def test_the_files_name_is_the_trial_where_no_column_says_it(tmp_path, other, tr
     assert table.rows["lv_ef_percent"].between(50, 56).all()
     assert list(table.rows.index) == ["ALPHA.csv:2", "ALPHA.csv:3", "BETA.csv:2", "BETA.csv:3"]
     assert any("the trial is the file's name, ALPHA" in line for line in table.warnings)
+
+
+def test_the_python_functions_take_several_paths(tmp_path):
+    rows = read_table(files(tmp_path, ALPHA=ROWS, BETA=ROWS))
+    assert rows["trial"].tolist() == ["ALPHA", "ALPHA", "BETA", "BETA"]
 
 
 def test_the_order_of_the_files_decides_nothing_but_the_order_of_rows(tmp_path):
