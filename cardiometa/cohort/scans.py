@@ -52,13 +52,8 @@ def read_scans(
     if problems:
         log.problems += problems
         return ScanList()
-    reported = [str(c) for c in table.columns if str(c).startswith("reported_")]
-    numbers: dict[str, pd.Series] = {}
-    for name in ("visit_day", *reported):
-        if name in table.columns:
-            numbers[name], bad = as_numbers(table[name])
-            if bad.any():
-                add_no_number(problems, f"column {name!r}", table[name], bad)
+    numbers = _numbers(table, problems)
+    reported = [name for name in numbers if name != "visit_day"]
     ids, visits = as_text(table[id_column]), as_text(table["visit"])
     _check_keys(ids, visits, frozenset(participants), problems, show)
     sources = _sources(table, trial.root, problems)
@@ -149,6 +144,17 @@ def _check_columns(table: pd.DataFrame, trial: TrialDefinition, problems: Proble
             fix='Add papillary = "blood-pool" or "myocardium" to the trial.',
         )
     return id_column
+
+
+def _numbers(table: pd.DataFrame, problems: Problems) -> dict[str, pd.Series]:
+    """The day of the visit and the trial's own values."""
+    numbers: dict[str, pd.Series] = {}
+    for name in map(str, table.columns):
+        if name == "visit_day" or name.startswith("reported_"):
+            numbers[name], bad = as_numbers(table[name])
+            if bad.any():
+                add_no_number(problems, f"column {name!r}", table[name], bad)
+    return numbers
 
 
 def _check_keys(
