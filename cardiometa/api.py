@@ -29,6 +29,7 @@ import pandas as pd
 from .cohort.analysis_table import read_analysis_table
 from .cohort.load import load_cohort
 from .cohort.models import Cohort, CohortOptions, TableOptions
+from .cohort.plausibility import CheckedColumns, Findings, check_plausible
 from .commands.pool_trials import PooledEffect, PoolRequest, pool_effect
 from .commands.reference_ranges import (
     ReferenceRequest,
@@ -37,7 +38,7 @@ from .commands.reference_ranges import (
     render,
 )
 from .commands.score import ScoreRequest, run_score
-from .errors import InputError, UsageError
+from .errors import InputError, TableError, UsageError
 from .files import RECORD_NAME, canonical_json, read_json, write_all, write_text
 from .options import split
 from .pipeline.options import SegmentOptions
@@ -317,4 +318,14 @@ def read_table(
     """
     (named,) = split((TableOptions,), options)
     with _as_files(table) as paths:
-        return read_analysis_table(paths, TableOptions.of(named, columns=columns or {})).rows
+        chosen = TableOptions.of(named, columns=columns or {})
+        # What the commands refuse in the columns they use is refused in all of them here.
+        read = read_analysis_table(paths, chosen)
+        found = Findings(accept=chosen.accept)
+        columns_read = CheckedColumns(rows=read.rows, where=read.name, names=read.columns)
+        check_plausible(columns_read, found)
+        if found.problems:
+            message = f"{read.name} cannot be used."
+            problems, hint = found.problems, found.hint()
+            raise TableError(message, problems=problems, hint=hint, missing=found.missing)
+        return read.rows

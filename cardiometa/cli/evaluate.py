@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..evaluation.options import EvaluationOptions
 from ..options import Conflict, Needs, Option, Options, Output, is_given
 from .command import Run, Segmented, command
-from .output import ProgressCallbacks, say, show_json, show_table
+from .output import ProgressCallbacks, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Estimate
@@ -38,6 +38,10 @@ class ReadingOptions(Options):
         Literal["cardiometa", "acdc"],
         Option(help="cardiometa: 1 LV, 2 myocardium, 3 RV; acdc: 1 RV, 3 LV."),
     ] = "cardiometa"
+    accept: Annotated[
+        tuple[Literal["modified-input"], ...],
+        Option(help="Continue with a table that was changed by hand."),
+    ] = ()
     export_for_reading: Annotated[
         Path | None,
         Option(help="Export a blinded reading package.", group=_READING, metavar="FOLDER"),
@@ -131,10 +135,12 @@ def _compare(
         label_order=reading.label_order,
         plan_sha256=run.sha256,
         departures=run.departures,
+        accept=reading.accept,
         overwrite=output.overwrite,
     )
     with ProgressCallbacks("labels", quiet=output.quiet) as progress:
         result = run_evaluate(request, Watch(planned=progress.planned, read=progress.done))
+    show_warnings(result.warnings, quiet=output.quiet)
     if output.json:
         show_json(document(result, {}))
     else:
@@ -215,8 +221,6 @@ def _of(estimate: Estimate | Literal[False] | None, shown: str = "{0.value:.1f}"
 
 
 def _show(result: EvaluationResult, out: Path, *, quiet: bool) -> None:
-    for warning in result.warnings:
-        say(f"note: {warning}", quiet=quiet)
     compared = result.compared
     say(
         f"scans: {compared.scans_in} in, {len(compared.scans)} compared, "

@@ -95,7 +95,9 @@ def init(
 def check(
     cohort: Annotated[
         Path,
-        typer.Argument(help="cohort.toml, a folder of trials, or one scan.", metavar="COHORT"),
+        typer.Argument(
+            help="cohort.toml, a folder of trials, one scan, or a table.", metavar="COHORT"
+        ),
     ],
     source: CohortOptions,
     output: _Printing,

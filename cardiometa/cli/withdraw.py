@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +49,6 @@ def withdraw(
     """
     from ..commands.withdraw import run_withdraw
 
-    quiet = output.quiet
     done = run_withdraw(
         out,
         participant,
@@ -58,6 +58,10 @@ def withdraw(
     )
     if output.json:
         show_json(done)
+    _show(done, out, quiet=output.quiet)
+
+
+def _show(done: Mapping[str, Any], out: Path, *, quiet: bool) -> None:
     if done["mode"] == "no-new-data":
         say(f"{done['people']} marked: their rows stay, nothing new is added", quiet=quiet)
     else:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import CohortError, InputError, Problem, UsageError
+from ..errors import CohortError, InputError, Problem, TableError, UsageError
 from ..files import sha256_file
+from ..measurement.measures import MEASURES
 from ..records import ScanKey
+from .analysis_table import read_analysis_table
 from .definition import parse_definition
 from .folders import (
     check_identities,
@@ -28,12 +30,14 @@ from .models import (
     CohortScan,
     ColumnRule,
     ReadingLog,
+    TableOptions,
     TrialDefinition,
 )
 from .participants import check_body_sizes, empty_roster, read_roster
+from .plausibility import CheckedColumns, Findings, check_plausible
 from .pseudonyms import key_check, pseudonym, read_key
-from .read_table import is_there, table_header
-from .recode import ROSTER_COLUMNS
+from .read_table import SUFFIXES, is_there, table_header
+from .recode import COLUMN_KINDS, ROSTER_COLUMNS
 from .scans import ScanList, read_scans
 
 
@@ -311,9 +315,12 @@ def check_cohort(
 ) -> CheckReport:
     """Read all of the cohort but the pixels; ``watch`` gets (scans checked, all scans).
 
-    Tables that cannot be used do not keep the images from being looked at.
+    Tables that cannot be used do not keep the images from being looked at. A table of its own is
+    checked as the statistics commands check it, with all of its columns.
     """
     options = options or CohortOptions()
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _check_table(path)
     try:
         draft = draft_cohort(path, options)
     except CohortError as error:
@@ -324,12 +331,28 @@ def check_cohort(
     if cohort is None:
         return CheckReport(problems=tuple(problems))
     problems += _header_problems(cohort, watch)
+    findings = Findings()
+    columns = CheckedColumns(rows=cohort.participants, where=path.name, needed=("arm", "age_years"))
+    check_plausible(columns, findings)
+    problems += findings.problems
     return CheckReport(
         problems=tuple(problems),
         warnings=cohort.warnings,
         notes=cohort.notes,
         summary=_summary(cohort),
     )
+
+
+def _check_table(path: Path) -> CheckReport:
+    try:
+        measures = (measure.name for measure in MEASURES)
+        # A table without trials is one of volunteers, as far as is known here.
+        needed = {*COLUMN_KINDS, *measures, *table_header(path)} - {"trial"}
+        table = read_analysis_table(path, TableOptions(needed=tuple(needed)))
+    except TableError as error:
+        single = Problem(where=path.name, what=error.message.rstrip("."), fix=error.hint)
+        return CheckReport(problems=error.problems or (single,))
+    return CheckReport(problems=(), warnings=table.warnings)
 
 
 def _header_problems(cohort: Cohort, watch: Callable[[int, int], None]) -> list[Problem]:

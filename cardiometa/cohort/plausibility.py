@@ -20,6 +20,7 @@ from ..errors import Problem
 from ..measurement.indexing import HEIGHT_CM, WEIGHT_KG
 from ..measurement.measures import definition
 from ..records import SeriousWarning
+from .infer_columns import measure_of
 from .models import CHECKS
 from .recode import ADULT_BOUNDS, COLUMN_KINDS, UNITS, as_numbers, as_text, kind_of, rows_text
 
@@ -319,7 +320,8 @@ def _times(count: int) -> str:
 def _codes_among(values: pd.Series, outside: pd.Series, measure: str) -> list[float]:
     """The values that look like codes for a missing one."""
     impossible = values[outside].value_counts()
-    codes = {float(v) for v, count in impossible.items() if v in _CODES or count >= 3}
+    repeated = impossible.index[(impossible >= 3) | impossible.index.isin(_CODES)]
+    codes = {float(value) for value in repeated.to_numpy()}
     inside = values[~outside]
     counts = inside[inside.isin(_CODES)].value_counts()
     others = inside[~inside.isin(counts.index)]
@@ -330,52 +332,31 @@ def _codes_among(values: pd.Series, outside: pd.Series, measure: str) -> list[fl
     span = max(high - low, 1e-9 * abs(high))
     many = max(_FEW, 4 * int(others.value_counts().iloc[0]))
     is_day = kind_of(measure) == "day"
-    for value, count in counts.items():
+    for value, count in zip(counts.index.astype(float), counts, strict=True):
         gap = max(low - value, value - high)
-        repeated = count > 1 and gap > span / 2
-        far = repeated or (gap > 3 * span and abs(value) > 9)
+        far = (count > 1 and gap > span / 2) or (gap > 3 * span and abs(value) > 9)
         lone_sign = value < 0 < low and not is_day
         # Amid the others, but far more frequent than any of them.
         frequent = set(f"{value:g}") <= {"9", "."} and count >= many and not is_day
         frequent = frequent and others.nunique() > _CONTINUOUS
         if far or lone_sign or frequent or not plausible[0] <= value <= plausible[1]:
-            codes.add(float(value))
+            codes.add(value)
     return sorted(codes)
 
 
 # ------------------------------------------------------------------ units
 
-_QUANTITIES = {
-    "ef": "ef_percent",
-    "edv": "edv_ml",
-    "esv": "esv_ml",
-    "edvi": "edvi_ml_m2",
-    "esvi": "esvi_ml_m2",
-    "svi": "svi_ml_m2",
-}
-# Words after which the number is of another scale than the measure.
-_OTHER_SCALE = re.compile(
-    r"change|delta|diff|chg|log|ln|ratio|rank|centile|score|frac|z|sd|se|var|slope|cat|group|class"
-)
-
 
 def measure_behind(column: str, name: str = "") -> str:
     """The measure that a column is of: ``EF_M12`` is ``lv_ef_percent``; else ``name``.
 
-    A change, a score or a logarithm is not on the measure's scale.
+    A change, a logarithm or a fraction by its name is not on the measure's scale.
     """
     name = (name or column).removeprefix("reported_")
-    if name in LIMITS:
+    if name in LIMITS or re.search(r"frac|proportion", column.casefold()):
         return name
-    words = re.findall(r"[a-z]+", column.casefold())
-    if any(_OTHER_SCALE.fullmatch(word) for word in words):
-        return name
-    side = "rv" if any(word.startswith("rv") for word in words) else "lv"
-    for word in words:
-        quantity = _QUANTITIES.get(word.removeprefix("lv").removeprefix("rv"))
-        if quantity is not None:
-            return f"{side}_{quantity}"
-    return name
+    # ef0: the number of a visit.
+    return measure_of(column) or measure_of(re.sub(r"(?<=[a-zA-Z])\d+$", "", column)) or name
 
 
 def _check_units(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..cohort.analysis_table import read_analysis_table
+from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..errors import InputError, UsageError
 from ..evaluation.agreement import flat
 from ..evaluation.options import EvaluationOptions
@@ -51,6 +51,7 @@ from ..manifest import (
     library_versions,
     notice_for,
     record_text,
+    refuse_modified,
     run_block,
     version,
 )
@@ -87,7 +88,19 @@ class EvaluateRequest:
     label_order: LabelOrder = "cardiometa"
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
     overwrite: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """Everything that decides the result; no path, because it may contain a name."""
+        options = asdict(self.options)
+        options.pop("margin")
+        return options | {
+            "margins": {name: asdict(m) for name, m in sorted(self.options.margins.items())},
+            "label_order": self.label_order,
+            "plan_sha256": self.plan_sha256,
+            "departures_from_plan": list(self.departures),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,20 +117,13 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     Nothing is written where the input cannot be used. Raises UsageError (exit 2) and InputError
     (exit 3).
     """
-    # Everything asked for that decides the result; no path, because it may contain a name.
-    options = asdict(request.options)
-    options.pop("margin")
-    options |= {
-        "margins": {name: asdict(m) for name, m in sorted(request.options.margins.items())},
-        "label_order": request.label_order,
-        "plan_sha256": request.plan_sha256,
-        "departures_from_plan": list(request.departures),
-    }
+    options = request.document()
     check_output(request.out, command=COMMAND, options=options, overwrite=request.overwrite)
     if not request.segmented.is_dir():
         raise UsageError(
             f"{request.segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
         )
+    accepted = refuse_modified([request.segmented / MEASUREMENTS_NAME], request.accept)
     table = read_analysis_table(request.segmented)
     unused = table.unused if table.unused is not None else table.rows.iloc[:0]
     missing = [name for name in KEYS if name not in table.rows]
@@ -139,6 +145,7 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
         if name in ("model_id", "model_sha256")
     }
     result = evaluate(table.name, model, measurements, compared, request.options)
+    result = replace(result, warnings=(*accepted, *result.warnings))
     inputs = {"measurements": table.sha256}
     if compared.labels:  # the hash over the label files' hashes, in order of hash
         inputs["labels"] = sha256_bytes("".join(sorted(compared.labels)).encode())

@@ -322,8 +322,9 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
     summaries = None if also is None else _summaries(also)
     result = pool_trials(table, options, roster=roster, summaries=summaries, facts=facts)
     if roster is not None and result.flow is not None:
-        counts = {f"sought_{unit}": output.sought(unit) for unit in ("trials", "participants")}
-        result = replace(result, flow=replace(result.flow, **counts))
+        trials, participants = output.sought("trials"), output.sought("participants")
+        flow = replace(result.flow, sought_trials=trials, sought_participants=participants)
+        result = replace(result, flow=flow)
     return PooledEffect(request=request, result=result, inputs=inputs)
 
 

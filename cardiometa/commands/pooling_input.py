@@ -251,8 +251,8 @@ def _ask_outcome(found: _Proposal) -> None:
     known = {*names, *map(str, found.frame.columns)}
     measures = {measure.name for measure in MEASURES}
     visits = sorted(found.texts("visit").unique()) if "visit" in names else []
-    likely = [n for n in numbers if (measure_of(names.get(n, n)) or n) in measures]
-    likely.sort(key=lambda n: "ef_percent" not in (measure_of(names.get(n, n)) or n))
+    likely = [n for n in numbers if _measure(found, n) in measures]
+    likely.sort(key=lambda n: "ef_percent" not in _measure(found, n))
     if len(visits) < 2:  # one row per participant: the outcome is not the baseline
         likely.sort(key=_is_baseline)
     if options.outcome not in known:
@@ -301,13 +301,17 @@ def _ask_visits(found: _Proposal, options: PoolingOptions, visits: Sequence[str]
     return options
 
 
+def _measure(found: _Proposal, name: str) -> str:
+    return measure_of(found.names.get(name, name)) or name
+
+
 def _ask_baseline(
     found: _Proposal, options: PoolingOptions, numbers: Sequence[str]
 ) -> PoolingOptions:
     """One row per participant: the column of the baseline, or an effect without one."""
-    measure = measure_of(found.names.get(options.outcome, options.outcome))
+    measure = _measure(found, options.outcome)
     likely = [n for n in numbers if n != options.outcome and _is_baseline(n)]
-    likely.sort(key=lambda n: measure_of(found.names.get(n, n)) != measure)
+    likely.sort(key=lambda n: _measure(found, n) != measure)
     shown = ", ".join(_shown_name(n, found.names) for n in likely[:_MOST_SHOWN])
     found.ask(
         "--baseline",

@@ -138,6 +138,20 @@ def test_one_table_per_trial_gives_the_numbers_of_one_table(tmp_path: Path) -> N
     assert results[0] == results[1]
 
 
+def test_check_and_read_table_refuse_what_the_commands_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    with_codes(1).to_csv(path, index=False)
+    checked = CliRunner().invoke(app, ["check", str(path)])
+    assert checked.exit_code == 3
+    assert "-99 appears 3 times" in checked.stderr
+    with pytest.raises(TableError) as caught:
+        cm.read_table(path)
+    assert caught.value.missing == ("-99",)
+    assert cm.read_table(path, missing=["-99"])["lv_ef_percent"].min() > 0
+    spreadsheet_long(1).to_csv(path, index=False)
+    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 0
+
+
 def test_the_python_api_says_the_same(tmp_path: Path) -> None:
     rows = with_codes(1)
     with pytest.raises(UsageError, match="--outcome: the measure to pool is missing"):

@@ -184,7 +184,7 @@ def test_json_is_alone_on_stdout(table: Path, tmp_path: Path) -> None:
         (("withdraw", "{folder}"), 2),
         (("init",), 2),
         (("init", "{folder}", "--out", "{table}"), 2),
-        (("check", "{table}"), 3),
+        (("check", "{table}"), 0),
         (("model", "train"), 2),
         (("model", "show", "{table}"), 3),
         (("--nothing",), 2),
