@@ -11,14 +11,15 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, Problem
-from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes
+from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes, write_all
+from .locking import writing
 from .records import SeriousWarning
 
 FORMAT_VERSION = 1
@@ -40,11 +41,17 @@ class RunRecord:
     """What made an output: the part that matters to the result, and the rest in ``run``."""
 
     command: str
-    format_version: int
     options: Mapping[str, Any]
     inputs: Mapping[str, str]
+    format_version: int = FORMAT_VERSION
     model: Mapping[str, str] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
+
+
+def model_of(conventions: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The segmentation model of a table's rows, for the record; empty where none is named."""
+    found = {name: ", ".join(conventions.get(f"model_{name}", ())) for name in ("id", "sha256")}
+    return {name: value for name, value in found.items() if value}
 
 
 def version() -> str:
@@ -109,6 +116,31 @@ def record_text(record: RunRecord) -> str:
         "run": record.run,
     }
     return canonical_json(document)
+
+
+def write_output(
+    out: Path,
+    contents: Mapping[str, bytes | str],
+    record: RunRecord,
+    *,
+    overwrite: bool,
+    old: Iterable[str] = (),
+) -> None:
+    """Put all of an output in place under its lock, the record with the files' hashes last.
+
+    ``old`` are files of an earlier run with other options, which go unless they are written again.
+    Raises UsageError as `check_output` does, and OutputError.
+    """
+    record = replace(record, run={**record.run, "outputs": file_marks(contents)})
+    ordered = {**contents, RECORD_NAME: record_text(record)}
+    with writing(
+        out,
+        command=record.command,
+        options=record.options,
+        inputs=record.inputs,
+        overwrite=overwrite,
+    ):
+        write_all(out, ordered, old=sorted({*old} - {*ordered}))
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:

@@ -35,25 +35,22 @@ from ..evaluation.results import (
 )
 from ..evaluation.tables import ALL, GROUPINGS, add_group_columns, evaluate
 from ..files import (
-    RECORD_NAME,
     canonical_json,
     check_output,
     csv_text,
     records_csv,
     sha256_bytes,
-    write_all,
 )
-from ..locking import writing
 from ..manifest import (
     FORMAT_VERSION,
     RunRecord,
-    file_marks,
     library_versions,
+    model_of,
     notice_for,
-    record_text,
     refuse_modified,
     run_block,
     version,
+    write_output,
 )
 from ..measurement.measures import MEASURES, PAPILLARY
 from ..pipeline.merge import frame_csv
@@ -139,39 +136,23 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
         compared = _with_reported(comparison)
     else:
         compared = comparison.result()
-    model = {
-        name.removeprefix("model_"): ", ".join(values)
-        for name, values in table.conventions.items()
-        if name in ("model_id", "model_sha256")
-    }
+    model = model_of(table.conventions)
     result = evaluate(table.name, model, measurements, compared, request.options)
     result = replace(result, warnings=(*accepted, *result.warnings))
     inputs = {"measurements": table.sha256}
     if compared.labels:  # the hash over the label files' hashes, in order of hash
         inputs["labels"] = sha256_bytes("".join(sorted(compared.labels)).encode())
-    contents = render(result, inputs)
+    libraries = library_versions("numpy", "scipy", "pandas", "nibabel", "pydicom")
     record = RunRecord(
         command=COMMAND,
-        format_version=FORMAT_VERSION,
         options=options,
         inputs=inputs,
         model=model,
-        run=run_block(
-            libraries=library_versions("numpy", "scipy", "pandas", "nibabel", "pydicom"),
-            outputs=file_marks(contents),
-        ),
+        run=run_block(libraries=libraries),
     )
-    with writing(
-        request.out,
-        command=COMMAND,
-        options=options,
-        overwrite=request.overwrite,
-        inputs=inputs,
-    ):
-        old = [f"figures/{p.name}" for p in sorted(request.out.glob("figures/*.svg"))]
-        old = [name for name in old if name not in contents]
-        # The record is last: it says that all files are there.
-        write_all(request.out, {**contents, RECORD_NAME: record_text(record)}, old=old)
+    old = [f"figures/{p.name}" for p in request.out.glob("figures/*.svg")]
+    contents = render(result, inputs)
+    write_output(request.out, contents, record, overwrite=request.overwrite, old=old)
     return result
 
 

@@ -16,7 +16,6 @@ from ..cohort.models import TableFormat, TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
 from ..errors import UsageError
 from ..files import (
-    RECORD_NAME,
     check_output,
     csv_text,
     read_json,
@@ -24,15 +23,14 @@ from ..files import (
     sha256_file,
     write_all,
 )
-from ..locking import writing
 from ..manifest import (
     FORMAT_VERSION,
     RunRecord,
-    file_marks,
     library_versions,
-    record_text,
+    model_of,
     run_block,
     version,
+    write_output,
 )
 from ..pooling.aggregate_effects import is_summaries
 from ..pooling.federated.pool import pool_sites
@@ -222,26 +220,11 @@ class PooledEffect:
         }
 
     def files(self) -> dict[str, bytes | str]:
-        """Every file of the output by name, the record last: it says that all is there."""
+        """Every file of the output but its record, by name."""
         contents: dict[str, bytes | str] = dict(_csv_files(self.result))
         contents |= figure_files(self.result.arms, self.figures)
         contents["report.html"] = pooling_page(self.result, self.figures, self._facts())
-        record = RunRecord(
-            command=COMMAND,
-            format_version=FORMAT_VERSION,
-            options=self.request.document(),
-            inputs=self.inputs,
-            model={
-                name.removeprefix("model_"): ", ".join(self.result.conventions[name])
-                for name in ("model_id", "model_sha256")
-                if self.result.conventions.get(name)
-            },
-            run=run_block(
-                libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
-                outputs=file_marks(contents),
-            ),
-        )
-        return {**contents, RECORD_NAME: record_text(record)}
+        return contents
 
     def _facts(self) -> dict[str, str]:
         """What was done, by name; no setting of a model that the result has not."""
@@ -280,14 +263,18 @@ def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False)
     options = request.document()
     check_output(out, command=COMMAND, options=options, overwrite=overwrite)
     pooled = pool_effect(request)
-    contents = pooled.files()
     # Figures and tables that an earlier run with other options had.
     optional = [f"{name}.csv" for name in (*_TABLES, *_ROW_TABLES)]
     kinds = ("forest", "funnel", "regression", "spline")
     drawn = [f"figures/{p.name}" for kind in kinds for p in (out / "figures").glob(f"{kind}*")]
-    with writing(out, command=COMMAND, options=options, overwrite=overwrite, inputs=pooled.inputs):
-        old = [name for name in (*drawn, *optional) if name not in contents]
-        write_all(out, contents, old=old)
+    record = RunRecord(
+        command=COMMAND,
+        options=options,
+        inputs=pooled.inputs,
+        model=model_of(pooled.result.conventions),
+        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
+    )
+    write_output(out, pooled.files(), record, overwrite=overwrite, old=(*drawn, *optional))
     return pooled
 
 

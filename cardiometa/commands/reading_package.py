@@ -26,7 +26,6 @@ from ..evaluation.overlap import STRUCTURES, dice
 from ..evaluation.results import RateRow
 from ..evaluation.tables import FLAGGED, RANDOM, choose, rate_rows
 from ..files import (
-    RECORD_NAME,
     canonical_json,
     check_output,
     csv_text,
@@ -41,8 +40,7 @@ from ..files import (
 )
 from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
-from ..locking import writing
-from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
+from ..manifest import FORMAT_VERSION, RunRecord, run_block, write_output
 from ..pipeline.corrections import CORRECTED
 from ..pipeline.result_file import SEGMENTATION_NAME, read_segmented, scan_folder
 from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
@@ -326,21 +324,8 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
     files["readings.csv"] = records_csv(ReadingRow, readings)
     files["rates.csv"] = records_csv(RateRow, rates)
     files["labels.csv"] = csv_text((*KEYS, "phase", "labels"), label_rows)
-    run = RunRecord(
-        command="evaluate",
-        format_version=FORMAT_VERSION,
-        options=said,
-        inputs={"key": key_sha256},
-        run=run_block(),
-    )
-    with writing(
-        request.out,
-        command="evaluate",
-        options=said,
-        overwrite=request.overwrite,
-        inputs=run.inputs,
-    ):
-        write_all(request.out, {**files, RECORD_NAME: record_text(run)})
+    run = RunRecord(command="evaluate", options=said, inputs={"key": key_sha256}, run=run_block())
+    write_output(request.out, files, run, overwrite=request.overwrite)
     return {
         "read": len(readings),
         "changed": sum(r.changed for r in readings),

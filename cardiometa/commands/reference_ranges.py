@@ -14,23 +14,19 @@ from ..cohort.read_table import SUFFIXES, read_any_table, table_header
 from ..cohort.segment_output import SegmentOutput
 from ..errors import Problem, TableError
 from ..files import (
-    RECORD_NAME,
     canonical_json,
     check_output,
     record_columns,
     records_csv,
     sha256_file,
-    write_all,
 )
-from ..locking import writing
 from ..manifest import (
-    FORMAT_VERSION,
     RunRecord,
-    file_marks,
     library_versions,
-    record_text,
+    model_of,
     refuse_modified,
     run_block,
+    write_output,
 )
 from ..measurement.indexing import derived_measure
 from ..measurement.measures import INDEX_OF, MEASURES
@@ -89,33 +85,18 @@ def run_reference_ranges(
     asked = _result_options(request)
     check_output(out, command=COMMAND, options=asked, overwrite=overwrite)
     result = estimate_ranges(request)
-    contents = render(result)
     record = RunRecord(
         command=COMMAND,
-        format_version=FORMAT_VERSION,
         options=asked,
         inputs={"table": result.input_sha256},
-        model={
-            name.removeprefix("model_"): ", ".join(values)
-            for name, values in result.conventions.items()
-            if name in ("model_id", "model_sha256")
-        },
-        run=run_block(
-            libraries=library_versions("numpy", "scipy", "pandas", "matplotlib"),
-            outputs=file_marks(contents),
-        ),
+        model=model_of(result.conventions),
+        run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
-    with writing(out, command=COMMAND, options=asked, overwrite=overwrite, inputs=record.inputs):
-        # The record is last: it says that every file is in place.
-        files = {**contents, RECORD_NAME: record_text(record)}
-        # A list of outliers by name, or a figure under another title, must not remain.
-        figures = (
-            f"figures/{p.name}"
-            for k in ("limits", "curves")
-            for p in out.glob(f"figures/{k}_*.svg")
-        )
-        old = sorted({*(name for name, *_ in _TABLES), *figures} - set(files))
-        write_all(out, files, old=old)
+    # A list of outliers by name, or a figure under another title, must not remain.
+    kinds = ("limits", "curves")
+    figures = (f"figures/{p.name}" for k in kinds for p in out.glob(f"figures/{k}_*.svg"))
+    old = (*(name for name, *_ in _TABLES), *figures)
+    write_output(out, render(result), record, overwrite=overwrite, old=old)
     return result
 
 
