@@ -310,7 +310,7 @@ def test_reported_values_and_repeat_visits(made: tuple[Path, Path, Path], tmp_pa
     assert bias["ALPHA"]["loa_method"] == "carkeet-2015"
     # BETA's people have two scans each: the interval is of people.
     assert bias["BETA"]["loa_method"] == "zou-2013"
-    assert bias["BETA"]["reliability_ci"] == "bootstrap over people"
+    assert bias["BETA"]["reliability_ci"] == "bootstrap over participants"
     assert int(bias["BETA"]["n_scans"]) == 2 * int(bias["BETA"]["n_people"])
     margin = next(r for r in rows(out / "equivalence.csv") if r["measure"] == "lv_edv_ml")
     assert (float(margin["margin"]), margin["margin_source"]) == (2.0, "set by --margin")
