@@ -14,7 +14,7 @@ from ..errors import EstimationError, TableError
 from ..measurement.indexing import body_sizes
 from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import LIMITS_WITHHELD, Count
-from ..records import CohortTable, Exclusion
+from ..records import CohortTable, Exclusion, SeriousWarning
 from .curves.fit import too_few_trials
 from .curves.measure import curve_limits_alone, curve_tables
 from .meta import META, participants_meta
@@ -58,11 +58,8 @@ from .strata.limits import participant_means
 # A CI wider than this share of the reference interval is a common reason for a larger sample.
 _WIDE_CI = 0.2
 _USE_T = "z of a small sample: --limits prediction uses t"
-_FAR_OUT = 3.0  # interquartile ranges beyond the quartiles: hardly one of 400,000 normal values
-_EXTREME_KEPT = (
-    "{}: values far from all others are kept in limits, curves and contrasts (--internal lists "
-    "them, --outliers tukey leaves them out)."
-)
+# Interquartile ranges beyond the quartiles: hardly one of 400,000 normal values; not a heart.
+_FAR_OUT, _SURELY_WRONG = 3.0, 10.0
 SIZES = ("height", "bsa_mosteller", "bsa_dubois", "weight")
 _ABSOLUTE = ("_ml", "_g")
 
@@ -284,7 +281,7 @@ def _measure_tables(
         "exclusions": gone,
         "accounts": [_account(data, far, gone)],
         "strata_models": [model for model in models if model is not None],
-        "warnings": [_EXTREME_KEPT.format(measure)] if len(data.extreme) else [],
+        "warnings": _extreme_warnings(data, found),
     }
     if META in methods:
         yield participants_meta(data, found)
@@ -314,6 +311,19 @@ def _without_outliers(
     values = data.values.copy()
     values[far] = np.nan
     return replace(data, values=values), cells(data.participants, groups, values), far, far
+
+
+def _extreme_warnings(data: MeasureData, found: Sequence[Cell]) -> list[str]:
+    """What is said of values far from all others that are kept, by how far out they are."""
+    if not len(data.extreme):
+        return []
+    text = (
+        f"{data.measure}: values far from all others are kept in limits, curves and contrasts "
+        "(--internal lists them, --outliers tukey leaves them out)."
+    )
+    pooled = (cell for cell in found if cell.key.ethnicity == ALL)
+    wrong = any(len(outlying(cell, _SURELY_WRONG)) for cell in pooled)
+    return [SeriousWarning(text) if wrong else text]
 
 
 def _outliers(data: MeasureData, groups: Strata) -> list[Outlier]:
