@@ -22,7 +22,7 @@ from ..errors import Problem, TableError
 from ..records import CohortTable, SeriousWarning
 from .endpoint.analysis_set import compared
 from .endpoint.columns import covariate_numbers, known_text, number_column, text_column
-from .options import EVENTS, PoolingOptions
+from .options import DIFFERENCES, EVENTS, PoolingOptions
 from .results import IntegrityRow, natural
 
 _BOUNDED = ("lv_edv_ml", "lv_esv_ml", "lv_ef_percent", "lv_mass_g")
@@ -101,7 +101,7 @@ def check_trials(
             arms = {str(arm): members for arm, members in part.groupby("arm", sort=True)}
             for row, sentence in _missing_outcomes(str(trial), arms, options):
                 rows.append(row)
-                sentences += [sentence] if row.result == "review" else []
+                sentences += [SeriousWarning(sentence)] if row.result == "review" else []
     crossed = [t for t in sorted(set(trials)) if "cross" in _fact(facts, t).design.lower()]
     if crossed:
         sentences.append(
@@ -378,6 +378,11 @@ def _missing_outcomes(
             p = float(stats.fisher_exact(counts)[1])
         else:
             p = float(stats.chi2_contingency(counts)[1])
+    read = ["the table by arm"]
+    if any(members["died"].any() for members in arms.values()):
+        read.append("the analysis in which a death is the worst outcome")
+    read += ["the delta-adjusted analysis"] * (options.effect in DIFFERENCES)
+    further = " and ".join((", ".join(read[:-1]), read[-1])) if len(read) > 1 else read[0]
     percent = {arm: f"{100 * m['outcome'].isna().mean():.0f} %" for arm, m in arms.items()}
     if any(0 < lack < options.min_cell for _, lack in counts):
         numbers = "too few in an arm for the numbers to be shown"
@@ -394,8 +399,8 @@ def _missing_outcomes(
             value=max(shares) - min(shares),
         ),
         (
-            f"{trial}: the arms differ in how many have no outcome ({numbers}). The effect is of "
-            "those who came: read the table by arm, the worst-rank and the delta-adjusted analysis."
+            f"{trial}: the arms differ in how many have no outcome ({numbers}). The effect is that "
+            f"in participants who have one: read {further} with it."
         ),
     )
     for arm, members in arms.items():

@@ -35,11 +35,18 @@ def with_missing() -> pd.DataFrame:
     return WIDE.assign(lv_ef_percent=WIDE["lv_ef_percent"].mask(missing), **BY_MODEL)
 
 
+def with_one_arm_missing() -> pd.DataFrame:
+    """Most outcomes of the active arm of one trial are missing."""
+    active = WIDE.index[(WIDE["trial"] == "T1") & (WIDE["arm"] == "active")]
+    return WIDE.assign(lv_ef_percent=WIDE["lv_ef_percent"].mask(WIDE.index.isin(active[:15])))
+
+
 POOLED = {
     "complete": (WIDE, OUTCOME),
     "single": (WIDE[WIDE["trial"] == "T1"], OUTCOME),
     "deaths": (with_deaths(), ("--outcome", "lv_ef_percent")),
     "by-model": (with_missing(), OUTCOME),
+    "one-arm-missing": (with_one_arm_missing(), OUTCOME),
     "own-model": (WIDE.assign(model_id="our-net", model_sha256="cd" * 32), OUTCOME),
     "published": (
         pd.DataFrame({"trial": list("ABC"), "estimate": [1, 2, 1.5], "se": [0.5, 0.6, 0.4]}),
@@ -100,6 +107,12 @@ POOLING = ("Pooled effect", "Effects were pooled", "prediction interval for the 
             (WEIGHTS_LICENCE, "cardiometa-sax-0.2", "participants who attended", "complete cases",
              "if they differ from those analysed"),
             (*DEATHS, "at random"),
+        ),
+        (
+            "one-arm-missing",
+            ("T1: the arms differ in how many have no outcome",
+             "read the table by arm and the delta-adjusted analysis with it"),
+            (*DEATHS, "a death"),
         ),
         ("own-model", ("our-net", RESEARCH_USE), (WEIGHTS_LICENCE,)),
         (
