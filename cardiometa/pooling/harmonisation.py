@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,26 +33,29 @@ _SHOWN = ("trial", "pooled")
 QUANTITIES = ("pooled effect", "standard error", "residual SD", "tau")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Comparison:
     """Rows of ``effects.csv`` from the reported values, and the comparison of both sources.
 
     ``compared`` are the trials and headlines of both sources, for the figure.
     """
 
-    effects: tuple[EffectRow, ...]
-    compared: tuple[EffectRow, ...]
-    rows: tuple[ComparisonRow, ...]
-    warnings: tuple[str, ...]
+    effects: list[EffectRow] = field(default_factory=list)
+    compared: list[EffectRow] = field(default_factory=list)
+    rows: list[ComparisonRow] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def compare_reported(
     table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
 ) -> Comparison:
-    """Both analyses of those who have both values.
+    """Both analyses of those who have both values; nothing without ``--compare-reported``.
 
     TableError where the table has no reported values of the outcome (or of its baseline).
     """
+    both = Comparison()
+    if not options.compare_reported:
+        return both
     if options.effect not in DIFFERENCES or options.missing_outcome != "complete":
         raise UsageError(
             "--compare-reported is for mean-difference, change and follow-up of complete cases."
@@ -60,35 +63,26 @@ def compare_reported(
     tables = paired_tables(table, options)
     plain = replace(options, by=(), spline=0, meta_regression=(), leave_one_out=False)
     stages = [first_stage(one, plain, roster) for one in tables]
-    effects: list[EffectRow] = []
-    compared: list[EffectRow] = []
-    rows: list[ComparisonRow] = []
     for arm in [arm for arm in stages[0].arms if arm in stages[1].arms]:
         for stage, source in zip(stages, ("harmonised", "reported"), strict=True):
             found = list(effect_rows(stage.studies[arm], plain))
             if options.model != "two-stage":
                 found += one_stage(stage.sums, stage.studies[arm], plain).rows
             found = [replace(row, source=source) for row in found if row.analysis in _SHOWN]
-            effects += found if source == "reported" else []
-            compared += [row for row in found if row.headline and row.model == "two-stage"]
-        rows += _comparison(stages, arm, plain)
+            both.effects += found if source == "reported" else []
+            both.compared += [row for row in found if row.headline and row.model == "two-stage"]
+        both.rows += _comparison(stages, arm, plain)
     people = stages[0].people
     in_two_arms = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
     lost = set(in_two_arms["trial"]) - {trial.trial for trial in stages[0].trials}
-    warnings = []
     if lost:
-        warnings.append(
+        both.warnings.append(
             "Harmonised and reported values are compared without "
             f"{', '.join(sorted(lost))}, where no two arms have both."
         )
     if options.tau2 != "reml":
-        warnings.append("The bootstrap of harmonised against reported values uses REML for tau².")
-    return Comparison(
-        effects=tuple(effects),
-        compared=tuple(compared),
-        rows=tuple(rows),
-        warnings=tuple(warnings),
-    )
+        both.warnings.append("The bootstrap of harmonised and reported values uses REML for tau².")
+    return both
 
 
 def paired_tables(table: CohortTable, options: PoolingOptions) -> tuple[CohortTable, CohortTable]:

@@ -111,58 +111,60 @@ _LEAST = 4  # two degrees of freedom are the least that inform
 FEW = 10  # Cochrane Handbook 10.11.5.1: fewer trials than this per covariate are too few
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class TrialRegression:
-    """The rows of every covariate of one arm, the points of the figures, and sentences."""
+    """The rows of every arm and covariate, the points and lines of the figures, and sentences."""
 
-    rows: tuple[RegressionRow, ...]
-    points: tuple[TrialPoint, ...]
-    lines: tuple[RegressionLine, ...]
-    warnings: tuple[str, ...]
+    rows: list[RegressionRow] = field(default_factory=list)
+    points: list[TrialPoint] = field(default_factory=list)
+    lines: list[RegressionLine] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def trial_regression(
-    studies: Sequence[Study], people: pd.DataFrame, options: PoolingOptions
+    studies: Mapping[str, Sequence[Study]], people: pd.DataFrame, options: PoolingOptions
 ) -> TrialRegression:
-    """Each covariate of ``--meta-regression`` by itself, over the trials of one arm."""
-    usable = [study for study in studies if study.estimable]
-    rows: list[RegressionRow] = []
-    points: list[TrialPoint] = []
-    lines: list[RegressionLine] = []
-    warnings: list[str] = []
-    for name in options.regression_columns:
-        values = trial_values(people, name, usable[0].arm, options)
-        known = values.numbers or values.words
-        chosen = [study for study in usable if study.trial in known and not study.aggregate]
-        lost = [study.trial for study in usable if study not in chosen]
-        found = (
-            _slope_rows(chosen, values, options)
-            if values.numbers
-            else _group_rows(chosen, values, options)
+    """Each covariate of ``--meta-regression`` by itself, over the trials of each active arm."""
+    regression = TrialRegression()
+    for arm, members in studies.items():
+        for name in options.regression_columns:
+            usable = [study for study in members if study.estimable]
+            _add(regression, usable, trial_values(people, name, arm, options), options)
+    return regression
+
+
+def _add(
+    regression: TrialRegression,
+    usable: Sequence[Study],
+    values: TrialValues,
+    options: PoolingOptions,
+) -> None:
+    """Add the rows of one arm and covariate, and what is to be said of them."""
+    name, arm = values.name, usable[0].arm
+    known = values.numbers or values.words
+    chosen = [study for study in usable if study.trial in known and not study.aggregate]
+    lost = [study.trial for study in usable if study not in chosen]
+    found = (_slope_rows if values.numbers else _group_rows)(chosen, values, options)
+    if not found:
+        regression.warnings.append(
+            f"{arm}: no meta-regression on {name}: too few trials, or trials that do not differ "
+            "in it."
         )
-        if lost and found:
-            warnings.append(
-                f"{usable[0].arm}: not in the meta-regression on {name}, because it is not known "
-                f"there: {', '.join(lost)}."
-            )
-        if not found:
-            warnings.append(
-                f"{usable[0].arm}: no meta-regression on {name}: too few trials, or trials that do "
-                "not differ in it."
-            )
-            continue
-        if len(chosen) < FEW:
-            warnings.append(
-                f"{usable[0].arm}: the meta-regression on {name} rests on {len(chosen)} trials; "
-                f"with fewer than {FEW} trials per covariate, chance findings are likely."
-            )
-        rows += found
-        if values.numbers:
-            points += _points(chosen, values, options)
-            lines.append(_line(chosen, values, options))
-    return TrialRegression(
-        rows=tuple(rows), points=tuple(points), lines=tuple(lines), warnings=tuple(warnings)
-    )
+        return
+    if lost:
+        regression.warnings.append(
+            f"{arm}: not in the meta-regression on {name}, because it is not known there: "
+            f"{', '.join(lost)}."
+        )
+    if len(chosen) < FEW:
+        regression.warnings.append(
+            f"{arm}: the meta-regression on {name} rests on {len(chosen)} trials; with fewer than "
+            f"{FEW} trials per covariate, chance findings are likely."
+        )
+    regression.rows += found
+    if values.numbers:
+        regression.points += _points(chosen, values, options)
+        regression.lines.append(_line(chosen, values, options))
 
 
 def _base(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionRow:

@@ -41,9 +41,7 @@ from .results import EffectRow, FlowCounts, OneStageCheck, PoolingResult, Study
 from .second_stage.events import event_rows
 from .second_stage.one_stage import (
     FEW_TRIALS,
-    joint_fit,
-    joint_one_stage_rows,
-    joint_rows,
+    all_arm_rows,
     one_stage,
 )
 from .second_stage.two_stage import (
@@ -54,7 +52,7 @@ from .second_stage.two_stage import (
     sensitivity_row,
     total,
 )
-from .sensitivity import delta_rows, influence_rows, tipping_sentence
+from .sensitivity import delta_rows, influence_rows
 from .subgroups.modifiers import ModifierSums
 from .subgroups.rows import interaction_rows, modifiers_of
 from .subgroups.spline import spline_rows
@@ -86,24 +84,22 @@ _BESIDE_SUMMARIES = (
 )
 
 
-def pool(  # noqa: PLR0913 - the sections of one result
+def pool(
     studies: Mapping[str, Sequence[Study]],
     options: PoolingOptions,
     *,
     sums: Sequence[ArmSums] = (),
     trials: Sequence[Analysed] = (),
     modifiers: Mapping[str, Sequence[ModifierSums]] | None = None,
-    sensitivity: Sequence[EffectRow] = (),
-    reported: Sequence[EffectRow] = (),
+    extra: Sequence[EffectRow] = (),
     warnings: tuple[Sequence[str], Sequence[str]] = ((), ()),
     **about: Any,
 ) -> PoolingResult:
     """The second stage of ``studies`` by active arm, and the one-stage models of ``sums``.
 
     ``trials`` are the analysed rows, which events need; ``modifiers`` by arm those of ``--by``;
-    ``sensitivity`` and ``reported`` rows of other analyses of the same trials, ``reported`` on
-    subsets of their participants. ``warnings`` come before and after those of the models;
-    ``about`` are further fields of the result. Small counts are suppressed here.
+    ``extra`` rows of other analyses of the same trials. ``warnings`` come before and after those
+    of the models; ``about`` are further fields of the result. Small counts are suppressed here.
     """
     arms = [arm for arm, members in studies.items() if any(s.estimable for s in members)]
     effects: list[EffectRow] = []
@@ -126,30 +122,20 @@ def pool(  # noqa: PLR0913 - the sections of one result
             found += single.warnings
         effects += rows
     effects += [row for arm in arms for row in source_rows(studies[arm], options)]
-    if sums:
-        joint = joint_rows(joint_fit(sums, studies, options), options)
-        if options.model != "two-stage":
-            joint += joint_one_stage_rows(sums, studies, options)
-        effects += joint
-        found += [_JOINT_MODEL] if joint else []
-    effects += sensitivity
-    effects += reported
+    joint = all_arm_rows(sums, studies, options) if sums else []
+    found += [_JOINT_MODEL] if joint else []
     by_level = [interaction_rows((modifiers or {}).get(arm, ()), options, trials) for arm in arms]
-    effects += [row for one in by_level for row in one.rows]
+    levels = [row for one in by_level for row in one.rows]
+    spread = [row for arm in arms for row in heterogeneity_rows(studies[arm], options)]
+    left_out = arms if options.leave_one_out else ()
     result = PoolingResult(
         options=options,
         unit="" if options.effect == STANDARDISED else definition(options.outcome).unit,
         control=options.control,
         arms=tuple(arms),
-        effects=tuple(effects),
-        heterogeneity=tuple(
-            row for arm in arms for row in heterogeneity_rows(studies[arm], options)
-        ),
-        influence=tuple(
-            row
-            for arm in (arms if options.leave_one_out else ())
-            for row in influence_rows(studies[arm], options)
-        ),
+        effects=(*effects, *joint, *extra, *levels),
+        heterogeneity=tuple(spread),
+        influence=tuple(row for arm in left_out for row in influence_rows(studies[arm], options)),
         checks=tuple(checks),
         warnings=(*found, *(text for one in by_level for text in one.warnings), *warnings[1]),
         **about,
@@ -190,47 +176,29 @@ def pool_trials(
             "in this version."
         )
     studies = _with_summaries(stage, summaries, options)
-    compared = compare_reported(table, options, roster) if options.compare_reported else None
+    own = {arm: studies[arm] for arm in arms}
+    modifiers = {arm: modifiers_of(stage.trials, people, arm, options) for arm in arms}
+    reported = compare_reported(table, options, roster)
     sensitivity, not_done = _sensitivity(table, options, roster, stage, summaries)
-    splines = [
-        spline_rows(stage.trials, people, arm, options) for arm in (arms if options.spline else ())
-    ]
-    regressions = [
-        trial_regression(studies[arm], people, options)
-        for arm in (arms if options.meta_regression else ())
-    ]
+    splines = [spline_rows(stage.trials, people, arm, options) for arm in arms]
+    regression = trial_regression(own, people, options)
     integrity, findings = check_trials(first_copy(table), people, options, facts)
-    delta = [
-        row
-        for arm in (arms if options.effect in DIFFERENCES else ())
-        for row in delta_rows(stage.studies[arm], people, options)
+    delta, tipping = delta_rows({arm: stage.studies[arm] for arm in arms}, people, options)
+    after = [
+        *(text for _, sentences in splines for text in sentences),
+        *(*regression.warnings, *findings, *tipping),
+        *([_IMPUTED] if stage.imputations and options.model == "both" else []),
+        *([_CLUSTERS] if options.cluster and options.model == "both" else []),
+        *(*not_done, *reported.warnings, *integrity_warning(integrity)),
     ]
-    tipping = [tipping_sentence(delta, arm, definition(options.outcome).unit) for arm in arms]
-    both = options.model == "both"
     return pool(
         studies,
         options,
         sums=_one_stage_sums(stage, options),
         trials=stage.trials,
-        modifiers={arm: modifiers_of(stage.trials, people, arm, options) for arm in arms}
-        if options.by
-        else None,
-        sensitivity=sensitivity,
-        reported=() if compared is None else compared.effects,
-        warnings=(
-            warnings_of_rows(table, replace(stage, studies=studies), options),
-            [
-                *(text for one in splines for text in one.warnings),
-                *(text for one in regressions for text in one.warnings),
-                *findings,
-                *filter(None, tipping),
-                *([_IMPUTED] if stage.imputations and both else []),
-                *([_CLUSTERS] if options.cluster and both else []),
-                *not_done,
-                *(() if compared is None else compared.warnings),
-                *integrity_warning(integrity),
-            ],
-        ),
+        modifiers=modifiers,
+        extra=[*sensitivity, *reported.effects],
+        warnings=(warnings_of_rows(table, replace(stage, studies=studies), options), after),
         name=table.name,
         conventions=table.conventions,
         by_arm=participants_by_arm(people, options),
@@ -246,14 +214,14 @@ def pool_trials(
         + _BESIDE_SUMMARIES * (summaries is not None),
         endpoint=f"{options.outcome} at {stage.endpoint.followup}",
         review_rows=_review_rows(first_copy(table)),
-        comparison=() if compared is None else compared.rows,
-        compared=() if compared is None else tuple(compared.compared),
+        comparison=tuple(reported.rows),
+        compared=tuple(reported.compared),
         delta=tuple(delta),
         flow=_flow_counts(people, studies),
-        spline=tuple(row for one in splines for row in one.rows),
-        regression=tuple(row for one in regressions for row in one.rows),
-        points=tuple(point for one in regressions for point in one.points),
-        lines=tuple(line for one in regressions for line in one.lines),
+        spline=tuple(row for rows, _ in splines for row in rows),
+        regression=tuple(regression.rows),
+        points=tuple(regression.points),
+        lines=tuple(regression.lines),
     )
 
 

@@ -137,17 +137,23 @@ class EffectRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeterogeneityRow:
+class ComparisonCells:
+    """The first columns of most tables: which comparison a row is of."""
+
+    outcome: str
+    effect: str
+    arm: str
+    control: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeterogeneityRow(ComparisonCells):
     """One row of ``heterogeneity.csv``: one tau² estimator for one arm.
 
     The Q-profile limits do not depend on the estimator; they are repeated so that each row can
     be read alone. ``i2_q_percent`` is the older I² from Q.
     """
 
-    outcome: str
-    effect: str
-    arm: str
-    control: str
     k: int
     tau2_method: str
     headline: bool
@@ -172,16 +178,12 @@ class HeterogeneityRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InfluenceRow:
+class InfluenceRow(ComparisonCells):
     """One row of ``influence.csv``: what one trial does to the pooled effect (metafor's names).
 
     Of the model with Wald tests; cells are empty where the trial may not be shown.
     """
 
-    outcome: str
-    effect: str
-    arm: str
-    control: str
     trial: str
     k: int
     rstudent: float | None = None
@@ -197,7 +199,7 @@ class InfluenceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegressionRow:
+class RegressionRow(ComparisonCells):
     """One row of ``meta_regression.csv``: the trials' effects by a covariate of the trials.
 
     ``kind`` is ``slope`` (of a number), ``level`` (pooled effect of the trials of one word) or
@@ -206,10 +208,6 @@ class RegressionRow:
     is of the same trials without the covariate. ``q`` is the residual one. ``trials`` of a level.
     """
 
-    outcome: str
-    effect: str
-    arm: str
-    control: str
     covariate: str
     kind: str
     level: str
@@ -241,7 +239,7 @@ class RegressionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SplineRow:
+class SplineRow(ComparisonCells):
     """One row of ``spline.csv``: the effect over a number, from within the trials.
 
     ``kind`` ``curve``: the effect at ``value`` less that at ``reference``; ``test``: that the
@@ -249,10 +247,6 @@ class SplineRow:
     ``test`` on ``test_df`` and ``df``. ``knots`` are common to all trials.
     """
 
-    outcome: str
-    effect: str
-    arm: str
-    control: str
     covariate: str
     kind: str
     level: str
@@ -399,16 +393,12 @@ class ArmCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeltaRow:
+class DeltaRow(ComparisonCells):
     """One row of ``delta_adjusted.csv``: the pooled effect with the active arm's missing shifted.
 
     ``delta`` in the outcome's unit; ``kind`` is ``grid`` or ``tipping-point``.
     """
 
-    outcome: str
-    effect: str
-    arm: str
-    control: str
     kind: str
     delta: float
     estimate: float | None

@@ -10,17 +10,20 @@ by delta x their share, its variance by the uncertainty of that share (White, Ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from ..measurement.measures import definition
 from ..statistics.meta import LEAST_TRIALS_INFLUENCE, influence
 from .endpoint.analysis_set import compared
-from .options import PoolingOptions
-from .results import DeltaRow, EffectRow, InfluenceRow, Study
+from .options import DIFFERENCES, PoolingOptions
+from .results import DeltaRow, EffectRow, InfluenceRow, Study, columns_of
 from .second_stage.two_stage import comparison_cells, estimates_of, pooled_rows
 
 
@@ -48,66 +51,55 @@ _FARTHEST_SD = 5.0
 _SEARCH = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """The share without an outcome, of ``n`` participants."""
-
-    share: float
-    n: int
-
-
 def delta_rows(
-    studies: Sequence[Study], people: pd.DataFrame, options: PoolingOptions
-) -> tuple[DeltaRow, ...]:
-    """The pooled effect of one active arm on a grid of delta, and where its conclusion turns.
+    studies: Mapping[str, Sequence[Study]], people: pd.DataFrame, options: PoolingOptions
+) -> tuple[list[DeltaRow], list[str]]:
+    """The pooled effect of each active arm on a grid of delta, and where its conclusion turns.
 
     The grid is in steps of a quarter of the trials' median residual SD; nothing where none
-    of the active arm lacks the outcome. ``people`` as `participants_by_arm` takes it.
+    of the active arm lacks the outcome. ``studies`` by arm; ``people`` as `participants_by_arm`
+    takes it. The sentences say what the tipping points mean.
     """
-    arm = next(study.arm for study in studies if study.estimable)
-    return delta_rows_of(studies, _missing_by_trial(people, arm, options), options)
-
-
-def delta_rows_of(
-    studies: Sequence[Study], missing: Mapping[str, Missing], options: PoolingOptions
-) -> tuple[DeltaRow, ...]:
-    """The same, given who lacks the outcome in each trial's active arm."""
-    usable = [study for study in studies if study.estimable]
-    spreads = [study.residual_sd for study in usable if study.residual_sd]
-    if not spreads or not any(
-        missing[study.trial].share > 0 for study in usable if study.trial in missing
-    ):
-        return ()
-    unit = float(np.median(spreads))
-
-    def at(delta: float) -> EffectRow:
-        moved = [_moved(study, missing.get(study.trial), delta) for study in usable]
-        return next(row for row in pooled_rows(moved, options) if row.headline)
-
-    grid = [_row(at(step * unit), step * unit, "grid") for step in _STEPS]
-    return (*grid, *(_row(at(d), d, "tipping-point") for d in _tipping_points(at, unit)))
-
-
-def _missing_by_trial(
-    people: pd.DataFrame, arm: str, options: PoolingOptions
-) -> dict[str, Missing]:
-    """The share without an outcome of the arm's participants that the estimand is about."""
-    mine = compared(people)
-    mine = mine[mine["arm"] == arm]
+    rows: list[DeltaRow] = []
+    sentences: list[str] = []
+    if options.effect not in DIFFERENCES:
+        return rows, sentences
+    about = compared(people)  # the participants that the estimand is about
     if options.estimand == "while-alive":
-        mine = mine[~mine["died"]]
-    return {
-        str(trial): Missing(share=float(part["outcome"].isna().mean()), n=len(part))
-        for trial, part in mine.groupby("trial")
-    }
+        about = about[~about["died"]]
+    shared = [name for name in columns_of(DeltaRow) if name in columns_of(EffectRow)]
+    for arm, members in studies.items():
+        mine = about[about["arm"] == arm]
+        missing = mine["outcome"].isna().groupby(mine["trial"].astype(str)).agg(["mean", "size"])
+        usable = [study for study in members if study.estimable]
+        spreads = [study.residual_sd for study in usable if study.residual_sd]
+        known = missing[missing.index.isin([study.trial for study in usable])]
+        if not spreads or not (known["mean"] > 0).any():
+            continue
+        unit = float(np.median(spreads))
+        at = partial(_shifted, usable, known, options)
+        points = _tipping_points(at, unit)
+        places = [(step * unit, "grid") for step in _STEPS]
+        places += [(delta, "tipping-point") for delta in points]
+        for delta, kind in places:
+            cells = {name: getattr(at(delta), name) for name in shared}
+            rows.append(DeltaRow(delta=delta, kind=kind, **cells))
+        sentences += _sentences(at(0.0), points, options)
+    return rows, sentences
 
 
-def _moved(study: Study, missing: Missing | None, delta: float) -> Study:
-    if missing is None or study.estimate is None or study.se is None:
-        return study
-    share = missing.share
-    variance = study.se**2 + delta**2 * share * (1.0 - share) / missing.n
-    return replace(study, estimate=study.estimate + delta * share, se=float(np.sqrt(variance)))
+def _shifted(
+    studies: Sequence[Study], missing: pd.DataFrame, options: PoolingOptions, delta: float
+) -> EffectRow:
+    """The headline with the active arm's missing outcomes moved by ``delta``."""
+    moved = []
+    for study in studies:
+        if study.trial in missing.index and study.estimate is not None and study.se is not None:
+            share, n = (float(value) for value in missing.loc[study.trial, ["mean", "size"]])
+            se = math.sqrt(study.se**2 + delta**2 * share * (1.0 - share) / n)
+            study = replace(study, estimate=study.estimate + delta * share, se=se)  # noqa: PLW2901
+        moved.append(study)
+    return next(row for row in pooled_rows(moved, options) if row.headline)
 
 
 def _tipping_points(at: Callable[[float], EffectRow], unit: float) -> list[float]:
@@ -115,72 +107,44 @@ def _tipping_points(at: Callable[[float], EffectRow], unit: float) -> list[float
 
     None where the interval includes 0 as it is, or does not within five residual SDs.
     """
-    start = at(0.0)
-    assert start.ci_low is not None
-    assert start.ci_high is not None
-    if start.ci_low <= 0 <= start.ci_high:
-        return []
-    positive = start.ci_low > 0
 
-    def inner(delta: float) -> float:
+    def inner(delta: float, sign: float) -> float:
+        """The limit nearer to 0, positive while the interval excludes it."""
         row = at(delta)
-        limit = row.ci_low if positive else row.ci_high
+        limit = row.ci_low if sign > 0 else row.ci_high
         assert limit is not None
-        return limit if positive else -limit
+        return sign * limit
 
+    sign = next((sign for sign in (1.0, -1.0) if inner(0.0, sign) > 0), None)
     found = []
-    for side in (-1.0, 1.0):
+    for side in (-1.0, 1.0) if sign is not None else ():
         before = 0.0
         for step in np.linspace(0, _FARTHEST_SD * unit, _SEARCH)[1:]:
             here = float(side * step)
-            if inner(here) <= 0:
+            if inner(here, sign) <= 0:
                 low, high = sorted((before, here))
-                found.append(float(brentq(inner, low, high, xtol=1e-10 * unit)))
+                found.append(float(brentq(inner, low, high, args=(sign,), xtol=1e-10 * unit)))
                 break
             before = here
     return found
 
 
-def _row(row: EffectRow, delta: float, kind: str) -> DeltaRow:
-    return DeltaRow(
-        outcome=row.outcome,
-        effect=row.effect,
-        arm=row.arm,
-        control=row.control,
-        kind=kind,
-        delta=delta,
-        estimate=row.estimate,
-        se=row.se,
-        ci_low=row.ci_low,
-        ci_high=row.ci_high,
-        p=row.p,
-        k=row.k,
-        ci_method=row.ci_method,
-    )
-
-
-def tipping_sentence(rows: Sequence[DeltaRow], arm: str, unit: str) -> str:
-    """What the tipping points say, in words; empty where there is no such analysis."""
-    mine = [row for row in rows if row.arm == arm]
-    if not mine:
-        return ""
-    points = [row for row in mine if row.kind == "tipping-point"]
-    start = next(row for row in mine if row.delta == 0)
-    if (
-        start.ci_low is not None
-        and start.ci_high is not None
-        and start.ci_low <= 0 <= start.ci_high
-    ):
-        return ""
+def _sentences(start: EffectRow, points: Sequence[float], options: PoolingOptions) -> list[str]:
+    """What the tipping points say, in words; none where the interval includes 0 as it is."""
+    if start.ci_low is None or start.ci_high is None or start.ci_low <= 0 <= start.ci_high:
+        return []
     if not points:
-        return (
-            f"{arm}: no shift of up to five residual SDs of those without the outcome would make "
-            "the interval include 0."
+        sentence = (
+            f"{start.arm}: no shift of up to five residual SDs of those without the outcome would "
+            "make the interval include 0."
         )
-    values = " or ".join(f"{row.delta:+.3g}".replace("-", "−") for row in points)
+        return [sentence]
+    values = " or ".join(f"{delta:+.3g}".replace("-", "−") for delta in points)
     # A difference of percentages is in points; "15 % away" would read as a ratio.
+    unit = definition(options.outcome).unit
     unit = "percentage points" if unit == "%" else unit
-    return (
-        f"{arm}: the interval would include 0 if those of this arm without the outcome were on "
-        f"average {values} {unit} away from similar participants who have it."
-    ).replace("  ", " ")
+    sentence = (
+        f"{start.arm}: the interval would include 0 if those of this arm without the outcome were "
+        f"on average {values} {unit} away from similar participants who have it."
+    )
+    return [sentence.replace("  ", " ")]

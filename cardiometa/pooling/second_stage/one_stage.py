@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ...records import SeriousWarning
-from ...statistics.meta import Interval, pool_estimates, t_interval
+from ...statistics.meta import Interval, pool_estimates
 from ...statistics.mixed.one_stage import (
     CORRELATED,
     METHODS,
@@ -48,6 +48,7 @@ from ..results import EffectRow, OneStageCheck, Study
 from .two_stage import (
     as_sensitivity,
     comparison_cells,
+    contrast_interval_of,
     estimates_of,
     interval_cells,
     prediction_of,
@@ -468,49 +469,42 @@ def joint_model(
     return _joint({trial: sorted(own) for trial, own in given.items()}, fit)
 
 
-def joint_rows(joint: JointModel | None, options: PoolingOptions) -> list[EffectRow]:
-    """Each arm against the control, and the active arms against each other, in two stages."""
-    if joint is None:
-        return []
-    fit: MultivariateFit = joint.fit
-    covariance = fit.scaled(options.headline_ci)
-    df = float("inf") if options.headline_ci == "wald" else float(fit.df)
-
-    def interval(contrast: np.ndarray) -> Interval:
-        estimate = float(contrast @ fit.coefficients)
-        se = float(np.sqrt(contrast @ covariance @ contrast))
-        return t_interval(estimate, se, df, options.level, options.headline_ci)
-
-    return _contrast_rows(joint, fit.coefficients, interval, options, tau2=fit.tau2)
-
-
-def joint_one_stage_rows(
+def all_arm_rows(
     sums: Sequence[ArmSums], studies: Mapping[str, Sequence[Study]], options: PoolingOptions
 ) -> list[EffectRow]:
-    """Each arm against the shared control, and the arms against each other, in one stage.
+    """Each arm against the shared control, and the arms against each other, in two stages and one.
 
-    Of the trials with participants' data; no rows unless a trial has two active arms, or where the
-    model cannot be fitted.
+    One stage is of the trials with participants' data. No rows unless a trial has two active arms,
+    or where the model cannot be fitted.
     """
+    rows: list[EffectRow] = []
+    joint = joint_fit(sums, studies, options)
+    if joint is not None:
+        two: MultivariateFit = joint.fit
+
+        def by_two(contrast: np.ndarray) -> Interval:
+            return contrast_interval_of(two, contrast, options.headline_ci, options)[1]
+
+        rows += _contrast_rows(joint, two.coefficients, by_two, options, tau2=two.tau2)
     given: dict[str, set[str]] = {}
-    for arm, members in studies.items():
+    for arm, members in studies.items() if options.model != "two-stage" else ():
         for study in members:
             if study.estimable and not study.aggregate:
                 given.setdefault(study.trial, set()).add(arm)
     try:
         joint = joint_model(sums, given, options)
     except (ArithmeticError, np.linalg.LinAlgError):
-        return []
-    if joint is None or not joint.fit.checks.converged:
-        return []
-    fit: OneStageFit = joint.fit
-    method = headline_method(fit, options)
+        return rows
+    if joint is not None and joint.fit.checks.converged:
+        fit: OneStageFit = joint.fit
+        method = headline_method(fit, options)
 
-    def interval(contrast: np.ndarray) -> Interval:
-        return contrast_interval(fit, contrast, method, options.level)
+        def by_one(contrast: np.ndarray) -> Interval:
+            return contrast_interval(fit, contrast, method, options.level)
 
-    cells = {"model": "one-stage", "tau2": float(fit.theta[0])}
-    return _contrast_rows(joint, fit.beta, interval, options, **cells)
+        cells = {"model": "one-stage", "tau2": float(fit.theta[0])}
+        rows += _contrast_rows(joint, fit.beta, by_one, options, **cells)
+    return rows
 
 
 def _contrast_rows(

@@ -13,7 +13,7 @@ from ...statistics.meta import (
     CI_METHODS,
     LEAST_TRIALS_EGGER,
     Interval,
-    MetaRegression,
+    LinearFit,
     RandomEffects,
     egger,
     pool_estimates,
@@ -24,7 +24,6 @@ from ...statistics.meta import (
     tau2_standard_error,
 )
 from ...statistics.meta import METHODS as TAU2_METHODS
-from ...statistics.multivariate import MultivariateFit
 from ..options import RATIOS, PoolingOptions
 from ..results import EffectRow, HeterogeneityRow, Study
 
@@ -127,14 +126,22 @@ def comparison_cells(options: PoolingOptions, arm: str, control: str) -> dict[st
     return {"outcome": options.outcome, "effect": options.effect, "arm": arm, "control": control}
 
 
+def contrast_interval_of(
+    fit: LinearFit, contrast: np.ndarray, ci: str, options: PoolingOptions
+) -> tuple[float, Interval]:
+    """Estimate and interval of a contrast of a model of the trials' effects."""
+    se = float(np.sqrt(contrast @ fit.scaled(ci) @ contrast))
+    df = float("inf") if ci == "wald" else fit.df
+    estimate = float(contrast @ fit.coefficients)
+    return estimate, t_interval(estimate, se, df, options.level, ci)
+
+
 def coefficient_cells(
-    fit: MetaRegression | MultivariateFit, place: int, ci: str, options: PoolingOptions
+    fit: LinearFit, place: int, ci: str, options: PoolingOptions
 ) -> dict[str, Any]:
     """The cells of one coefficient of a model of the trials' effects, its interval by ``ci``."""
-    estimate = float(fit.coefficients[place])
-    se = float(np.sqrt(fit.scaled(ci)[place, place]))
-    df = float("inf") if ci == "wald" else fit.df
-    return interval_cells(estimate, t_interval(estimate, se, df, options.level, ci), options)
+    contrast = np.eye(len(fit.coefficients))[place]
+    return interval_cells(*contrast_interval_of(fit, contrast, ci, options), options)
 
 
 def heterogeneity_cells(fit: RandomEffects) -> dict[str, Any]:

@@ -117,30 +117,37 @@ def pool_interaction(
 
 def trial_interaction(sums: ArmSums, modifier: ModifierSums) -> TrialInteraction:
     """One trial's own model: ``outcome ~ treat * x + baseline + covariates``."""
-    arm = modifier.arm
+    levels = () if modifier.numeric else modifier.levels_of(sums)
+    found = TrialInteraction(trial=sums.trial, levels=levels)
     if modifier.numeric:
-        wanted = [arm_column(arm), f"{PRODUCT}{VALUE}"]
-        nuisance = [*sums.nuisance, VALUE]
-        centres = {VALUE: centre(sums, VALUE)}
-        levels: tuple[str, ...] = ()
+        fit = products_with_numbers(sums, [VALUE], modifier.arm)
     else:
-        levels = modifier.levels_of(sums)
         wanted = [f"{PRODUCT}{level_column(level)}" for level in levels]
         nuisance = [*sums.nuisance, *map(level_column, levels[1:])]
-        centres = {}
+        left = absorb(whole_trial(sums, [*nuisance, *wanted, OUTCOME]), nuisance)
+        fit = solve_effects(left, wanted)
+        if isinstance(fit, ArmFit) and any(fit.reasons):
+            fit = next(filter(None, fit.reasons))
+    if not isinstance(fit, ArmFit):
+        return replace(found, note=fit or "the covariate does not vary enough")
+    return replace(found, estimates=fit.estimates, covariance=fit.covariance, df=fit.df)
+
+
+def products_with_numbers(sums: ArmSums, names: Sequence[str], arm: str) -> ArmFit | str:
+    """The products of treatment with the numbers ``names``, centred in the trial.
+
+    The reason where there is no fit; empty where a number varies too little.
+    """
+    wanted = [arm_column(arm), *(f"{PRODUCT}{name}" for name in names)]
+    nuisance = [*sums.nuisance, *names]
+    centres = {name: centre(sums, name) for name in names}
     left = absorb(whole_trial(sums, [*nuisance, *wanted, OUTCOME], centres), nuisance)
     fit = solve_effects(left, wanted)
-    found = TrialInteraction(trial=sums.trial, levels=levels)
     if not isinstance(fit, ArmFit):
-        return replace(found, note=fit)
-    blocked = [reason for reason in fit.reasons if reason]
-    if modifier.numeric and (fit.reasons[1] or VALUE in left.aliased):
-        return replace(found, note="the covariate does not vary enough")
-    if blocked and not modifier.numeric:
-        return replace(found, note=blocked[0])
-    first = int(modifier.numeric)  # of a number the first column is the treatment itself
-    estimates, covariance = fit.estimates[first:], fit.covariance[first:, first:]
-    return replace(found, estimates=estimates, covariance=covariance, df=fit.df)
+        return fit
+    if any(fit.reasons[1:]) or set(names) & set(left.aliased):
+        return ""
+    return replace(fit, estimates=fit.estimates[1:], covariance=fit.covariance[1:, 1:])
 
 
 def connected_levels(
@@ -199,21 +206,38 @@ def _event_interaction(
     found = TrialInteraction(trial=trial.trial, levels=levels)
     if not len(rows) or not _varies(rows["outcome"]):
         return replace(found, note="no events, or events of everyone, at its levels")
-    treat = (rows["arm"] == modifier.arm).to_numpy(dtype=float)
-    if modifier.numeric:
-        x = columns[""].loc[rows.index].to_numpy(dtype=float)
-        x = x - x.mean()
-        wanted, others = [treat, treat * x], [x]
-    else:
-        own = [columns[v].loc[rows.index].to_numpy(dtype=float) for v in levels]
-        wanted, others = [treat * one for one in own], own[1:]
     nuisance = nuisance_of(trial, rows, modifier.name)
-    fit = fit_event_columns(rows, (wanted, others), nuisance, options)
+    if modifier.numeric:
+        number = columns[""].loc[rows.index].to_frame()
+        fit = fit_event_numbers(rows, number, modifier.arm, nuisance, options)
+    else:
+        treat = (rows["arm"] == modifier.arm).to_numpy(dtype=float)
+        own = [columns[v].loc[rows.index].to_numpy(dtype=float) for v in levels]
+        fit = fit_event_columns(rows, ([treat * one for one in own], own[1:]), nuisance, options)
     if fit is None:
         note = "the interaction cannot be separated from arms and covariates"
         return replace(found, note=note)
-    at = [1] if modifier.numeric else list(range(len(levels)))
-    return replace(found, estimates=fit[0][at], covariance=fit[1][np.ix_(at, at)], note=fit[2])
+    size = max(len(levels), 1)
+    covariance = fit[1][:size, :size]
+    return replace(found, estimates=fit[0][:size], covariance=covariance, note=fit[2])
+
+
+def fit_event_numbers(
+    rows: pd.DataFrame,
+    numbers: pd.DataFrame,
+    arm: str,
+    nuisance: list[np.ndarray],
+    options: PoolingOptions,
+) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """The products of treatment with ``numbers``, their covariance and a note; None without."""
+    treat = (rows["arm"] == arm).to_numpy(dtype=float)
+    own = [column - column.mean() for column in numbers.to_numpy(dtype=float).T]
+    wanted = [treat, *(treat * column for column in own)]
+    fit = fit_event_columns(rows, (wanted, own), nuisance, options)
+    if fit is None:
+        return None
+    at = slice(1, 1 + len(own))
+    return fit[0][at], fit[1][at, at], fit[2]
 
 
 def _varies(outcome: pd.Series[float]) -> bool:
