@@ -12,11 +12,16 @@ import numpy as np
 import pandas as pd
 
 from ..errors import Problem, TableError
-from ..statistics.multivariate import MultivariateFit, Part, fit_parts
+from ..statistics.meta import MetaRegression, regress_estimates
 from .endpoint.columns import number_column, text_column
 from .options import RATIOS, PoolingOptions
 from .results import EffectRow, Study
-from .second_stage.two_stage import coefficient_cells, comparison_cells, sensitivity_row
+from .second_stage.two_stage import (
+    coefficient_cells,
+    comparison_cells,
+    estimates_of,
+    sensitivity_row,
+)
 
 _KNOWN = {"trial", "estimate", "se", "n", "ci_low", "ci_high", "arm"}
 _Z95 = 1.959963984540054
@@ -219,7 +224,7 @@ DIFFERENCE = "participants' data less published effects"
 _LEAST = 3
 
 
-def source_fit(studies: Sequence[Study], method: str) -> MultivariateFit | None:
+def source_fit(studies: Sequence[Study], method: str) -> MetaRegression | None:
     """Meta-regression on the source: mean of the published effects, then the difference.
 
     None where a source has no trial, or there are fewer than three in all.
@@ -227,16 +232,8 @@ def source_fit(studies: Sequence[Study], method: str) -> MultivariateFit | None:
     usable = [study for study in studies if study.estimable]
     if len(usable) < _LEAST or len({study.aggregate for study in usable}) < 2:
         return None
-    parts = [
-        Part(
-            y=np.array([study.estimate], dtype=float),
-            within=np.array([[study.se]], dtype=float) ** 2,
-            between=np.eye(1),
-            x=np.array([[1.0, float(not study.aggregate)]]),
-        )
-        for study in usable
-    ]
-    return fit_parts(parts, method=method)
+    x = np.array([[1.0, float(not study.aggregate)] for study in usable])
+    return regress_estimates(*estimates_of(usable), x, method)
 
 
 def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
@@ -262,7 +259,7 @@ def source_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
             level=LEVEL,
             **coefficient_cells(fit, 1, options.headline_ci, options),
             tau2=fit.tau2,
-            k=fit.df + 2,
+            k=fit.k,
             tau2_method=method,
             headline=True,
             variant="source-difference",

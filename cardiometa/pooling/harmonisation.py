@@ -19,7 +19,7 @@ import pandas as pd
 from ..errors import TableError, UsageError
 from ..records import CohortTable
 from ..statistics.meta import pooled_batch, reml_batch
-from .endpoint.analysis_set import Analysed
+from .endpoint.analysis_set import Analysed, in_two_arms
 from .endpoint.columns import number_column
 from .first_stage.first_stage import FirstStage, first_stage
 from .options import DIFFERENCES, PoolingOptions
@@ -72,9 +72,7 @@ def compare_reported(
             both.effects += found if source == "reported" else []
             both.compared += [row for row in found if row.headline and row.model == "two-stage"]
         both.rows += _comparison(stages, arm, plain)
-    people = stages[0].people
-    in_two_arms = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
-    lost = set(in_two_arms["trial"]) - {trial.trial for trial in stages[0].trials}
+    lost = set(in_two_arms(stages[0].people)["trial"]) - {trial.trial for trial in stages[0].trials}
     if lost:
         both.warnings.append(
             "Harmonised and reported values are compared without "

@@ -9,8 +9,9 @@ others, and whether participants without a follow-up are like those with one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy import stats
 from ..cohort.plausibility import LIMITS
 from ..errors import Problem, TableError
 from ..records import CohortTable, SeriousWarning
-from .endpoint.analysis_set import compared
+from .endpoint.analysis_set import compared, in_two_arms
 from .endpoint.columns import covariate_numbers, known_text, number_column, text_column
 from .options import DIFFERENCES, EVENTS, PoolingOptions
 from .results import IntegrityRow, natural
@@ -77,32 +78,25 @@ def check_trials(
     """
     randomised = compared(people)
     trials = text_column(table.rows, "trial")
-    names = sorted(set(trials), key=natural)
     parts = {str(trial): part for trial, part in table.rows.groupby(trials.to_numpy())}
     of_trial = {str(trial): part for trial, part in people.groupby("trial")}
     none = people.iloc[:0]
     rows: list[IntegrityRow] = []
-    for trial in names:
+    for trial in sorted(parts, key=natural):
         rows += _value_checks(trial, parts[trial], table.measures)
         rows += _balance(trial, of_trial.get(trial, none))
-    spreads = list(_spreads(randomised, options))
-    rows += [*spreads, *_duplicates(table, options)]
-    for trial in names:
+    rows += [*_spreads(randomised, options), *_duplicates(table, options)]
+    for trial in sorted(parts, key=natural):
         mine = of_trial.get(trial, none)
         rows += _allocation(trial, compared(mine))
         rows += _copied_followup(trial, compared(mine))
         rows += _days(trial, parts[trial], mine, options)
         rows += _last_digits(trial, parts[trial], options)
     rows += _stated_counts(people, facts)
-    sentences: list[str] = []
-    if options.effect not in EVENTS:
-        for trial in sorted(set(randomised["trial"]), key=natural):
-            part = compared(of_trial[trial])
-            arms = {str(arm): members for arm, members in part.groupby("arm", sort=True)}
-            for row, sentence in _missing_outcomes(str(trial), arms, options):
-                rows.append(row)
-                sentences += [SeriousWarning(sentence)] if row.result == "review" else []
-    crossed = [t for t in sorted(set(trials)) if "cross" in _fact(facts, t).design.lower()]
+    for trial in sorted(set(randomised["trial"]), key=natural):
+        rows += _missing_outcomes(trial, compared(of_trial[trial]), options)
+    sentences = [row.warning for row in rows if row.result == "review" and row.warning]
+    crossed = [t for t in sorted(parts) if "cross" in _fact(facts, t).design.lower()]
     if crossed:
         sentences.append(
             SeriousWarning(
@@ -111,47 +105,31 @@ def check_trials(
                 "can enter as a summary (--also-summaries)."
             )
         )
-    sentences += [
-        SeriousWarning(
-            f"{row.trial}: the outcome's spread is {row.value:.3g} times that of the other trials, "
-            "and so is its mean: is it in another unit? Pooling it as it is would make no sense."
-        )
-        for row in spreads
-        if row.other_unit
-    ]
     return tuple(rows), sentences
 
 
-def _row(
+def _row(  # noqa: PLR0913 - the columns of a row
     trial: str,
     check: str,
     sentence: str,
     *,
-    look: bool,
+    look: bool | None,
+    alarm: str = "",
+    warning: str = "",
     checked: float | None = None,
     found: int | None = None,
     value: float | None = None,
 ) -> IntegrityRow:
+    """One check: ``look`` None where it could not be made; ``alarm`` is added to a finding."""
     return IntegrityRow(
         trial=trial,
         check=check,
-        result="review" if look else "ok",
+        result={None: "not-checked", True: "review", False: "ok"}[look],
         n_checked=None if checked is None else int(checked),
         n_found=found,
         value=value,
-        sentence=sentence,
-    )
-
-
-def _not_checked(trial: str, check: str, reason: str) -> IntegrityRow:
-    return IntegrityRow(
-        trial=trial,
-        check=check,
-        result="not-checked",
-        n_checked=None,
-        n_found=None,
-        value=None,
-        sentence=reason,
+        sentence=f"{sentence}: {alarm}" if look and alarm else sentence,
+        warning=warning,
     )
 
 
@@ -173,36 +151,28 @@ def _value_checks(
     values = values.dropna()
     if len(values.columns) < _LEAST_MEASURES or values.empty:
         reason = f"fewer than {_LEAST_MEASURES} measures to compare rows by"
-        yield _not_checked(trial, "repeated-rows", reason)
+        yield _row(trial, "repeated-rows", reason, look=None)
     else:
         found = int(values.duplicated(keep=False).sum())
-        sentence = "rows that equal another row in every measure"
-        yield _row(
-            trial, "repeated-rows", sentence, look=found > 0, checked=len(values), found=found
-        )
+        words = "rows that equal another row in every measure"
+        yield _row(trial, "repeated-rows", words, look=found > 0, checked=len(values), found=found)
     checks: list[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str]] = []
     for side in ("lv", "rv"):
         edv, esv, sv, ef = (f"{side}_{x}" for x in ("edv_ml", "esv_ml", "sv_ml", "ef_percent"))
-        name = side.upper()
+        above = f"{side.upper()} EDV is not above ESV"
+        stroke = f"{side.upper()} SV differs from EDV - ESV by more than {_SV_ML:g} mL"
+        share = (
+            f"{side.upper()} EF differs from (EDV - ESV) / EDV by more than {_EF_POINTS:g} point"
+        )
         checks += [
-            (
-                f"{side}-edv-above-esv",
-                (edv, esv),
-                lambda edv, esv: edv <= esv,
-                f"{name} EDV is not above ESV",
-            ),
+            (f"{side}-edv-above-esv", (edv, esv), np.less_equal, above),
             (
                 f"{side}-sv-consistent",
                 (edv, esv, sv),
                 lambda edv, esv, sv: np.abs(sv - (edv - esv)) > _SV_ML,
-                f"{name} SV differs from EDV - ESV by more than {_SV_ML:g} mL",
+                stroke,
             ),
-            (
-                f"{side}-ef-consistent",
-                (edv, esv, ef),
-                _ef_differs,
-                f"{name} EF differs from (EDV - ESV) / EDV by more than {_EF_POINTS:g} point",
-            ),
+            (f"{side}-ef-consistent", (edv, esv, ef), _ef_differs, share),
         ]
     checks += [
         (
@@ -219,12 +189,11 @@ def _value_checks(
             values = _numbers(rows, columns).dropna()
             missing = [] if len(values) else list(columns)
         if missing:
-            yield _not_checked(trial, check, f"no values of {', '.join(missing)}")
+            yield _row(trial, check, f"no values of {', '.join(missing)}", look=None)
             continue
         found = int(is_wrong(*(values[name].to_numpy() for name in columns)).sum())
-        yield _row(
-            trial, check, f"rows where {words}", look=found > 0, checked=len(values), found=found
-        )
+        words = f"rows where {words}"
+        yield _row(trial, check, words, look=found > 0, checked=len(values), found=found)
 
 
 def _numbers(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
@@ -273,12 +242,12 @@ def _last_digits(trial: str, rows: pd.DataFrame, options: PoolingOptions) -> Ite
         if rounded is None or len(values) < _LEAST_DIGITS:
             continue
         counts = np.bincount(np.round(np.abs(rounded)).astype(np.int64) % 10, minlength=10)
-        look = float(stats.chisquare(counts).pvalue) < _UNLIKELY
         yield _row(
             trial,
             f"last-digits-{name.replace('_', '-')}",
-            f"share of the commonest last digit of {name}" + ": some digits are preferred" * look,
-            look=look,
+            f"share of the commonest last digit of {name}",
+            look=float(stats.chisquare(counts).pvalue) < _UNLIKELY,
+            alarm="some digits are preferred",
             value=float(counts.max() / counts.sum()),
             checked=len(values),
         )
@@ -289,7 +258,7 @@ def _last_digits(trial: str, rows: pd.DataFrame, options: PoolingOptions) -> Ite
 
 def _balance(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
     """The largest standardised difference between arms of the randomised, before treatment."""
-    randomised = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    randomised = in_two_arms(people)
     if randomised.empty:
         return
     columns = {"outcome": randomised["baseline"]}
@@ -305,28 +274,29 @@ def _balance(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
             for arm in sorted(set(randomised["arm"]))
         ]
         if min(len(group) for group in groups) < _FEW:
-            yield _not_checked(trial, check, f"fewer than {_FEW} values in an arm")
+            yield _row(trial, check, f"fewer than {_FEW} values in an arm", look=None)
             continue
         worst, worst_z = 0.0, 0.0
-        for i, first in enumerate(groups):
-            for second in groups[i + 1 :]:
-                pooled = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
-                if pooled == 0:
-                    continue
-                difference = float(first.mean() - second.mean()) / pooled
-                z = difference / math.sqrt(1 / len(first) + 1 / len(second))
-                if abs(z) > abs(worst_z):
-                    worst, worst_z = difference, z
-        look = abs(worst_z) > _BALANCE_Z
+        for first, second in combinations(groups, 2):
+            difference, z = _standardised(first, second)
+            if abs(z) > abs(worst_z):
+                worst, worst_z = difference, z
         yield _row(
             trial,
             check,
-            "largest standardised difference between arms before treatment"
-            + ": larger than chance gives in one of 1000 trials" * look,
-            look=look,
+            "largest standardised difference between arms before treatment",
+            look=abs(worst_z) > _BALANCE_Z,
+            alarm="larger than chance gives in one of 1000 trials",
             checked=sum(map(len, groups)),
             value=abs(worst),
         )
+
+
+def _standardised(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The difference of means in SDs, and in its own standard errors; 0 without scatter."""
+    spread = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
+    difference = float(first.mean() - second.mean()) / spread if spread > 0 else 0.0
+    return difference, difference / math.sqrt(1 / len(first) + 1 / len(second))
 
 
 def _copied_followup(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
@@ -335,10 +305,15 @@ def _copied_followup(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]
     if len(both) < _FEW or both["baseline"].std() == 0 or both["outcome"].std() == 0:
         return
     r = float(both["baseline"].corr(both["outcome"]))
-    look = r > _COPIED
-    sentence = "correlation of baseline and follow-up"
-    sentence += ": were values carried forward or copied?" * look
-    yield _row(trial, "followup-like-baseline", sentence, look=look, value=r, checked=len(both))
+    yield _row(
+        trial,
+        "followup-like-baseline",
+        "correlation of baseline and follow-up",
+        look=r > _COPIED,
+        alarm="were values carried forward or copied?",
+        value=r,
+        checked=len(both),
+    )
 
 
 def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
@@ -351,86 +326,76 @@ def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
     else:
         first, n = int(counts.iloc[0]), int(counts.sum())
         p = max(float(stats.binomtest(first, n, a / (a + b)).pvalue) for a, b in _RATIOS)
-    look = p < _UNLIKELY
-    sentence = "largest arm over smallest"
-    sentence += ": no usual allocation ratio gives such numbers by chance" * look
-    ratio = float(counts.max() / counts.min())
-    yield _row(trial, "allocation", sentence, look=look, value=ratio, checked=counts.sum())
+    yield _row(
+        trial,
+        "allocation",
+        "largest arm over smallest",
+        look=p < _UNLIKELY,
+        alarm="no usual allocation ratio gives such numbers by chance",
+        value=float(counts.max() / counts.min()),
+        checked=counts.sum(),
+    )
 
 
 def _missing_outcomes(
-    trial: str, arms: dict[str, pd.DataFrame], options: PoolingOptions
-) -> Iterator[tuple[IntegrityRow, str]]:
+    trial: str, people: pd.DataFrame, options: PoolingOptions
+) -> Iterable[IntegrityRow]:
     """The share with the outcome over the arms, and the baseline of those without it in each arm.
 
-    A trial in which the sickest of one arm are missing has an effect of its own making. Each row
-    comes with its sentence for the report.
+    A trial in which the sickest of one arm are missing has an effect of its own making.
     """
-    if len(arms) < 2:
+    known = people["outcome"].notna()
+    counts = pd.crosstab(people["arm"], known).reindex(columns=[True, False], fill_value=0)
+    if options.effect in EVENTS or len(counts) < 2:
         return
-    counts = [
-        (int(m["outcome"].notna().sum()), int(m["outcome"].isna().sum())) for m in arms.values()
-    ]
-    shares = [have / (have + lack) for have, lack in counts]
     p = 1.0
-    if any(lack for _, lack in counts) and any(have for have, _ in counts):
-        if len(counts) == 2:
-            p = float(stats.fisher_exact(counts)[1])
-        else:
-            p = float(stats.chi2_contingency(counts)[1])
+    if (counts.sum() > 0).all():
+        test = stats.fisher_exact if len(counts) == 2 else stats.chi2_contingency
+        p = float(test(counts.to_numpy())[1])
+    lack = counts[False]
+    missing = lack / counts.sum(axis=1)
+    numbers = ", ".join(f"{arm} {100 * share:.0f} %" for arm, share in missing.items())
+    if ((lack > 0) & (lack < options.min_cell)).any():
+        numbers = "too few in an arm for the numbers to be shown"
     read = ["the table by arm"]
-    if any(members["died"].any() for members in arms.values()):
+    if people["died"].any():
         read.append("the analysis in which a death is the worst outcome")
     read += ["the delta-adjusted analysis"] * (options.effect in DIFFERENCES)
-    further = " and ".join((", ".join(read[:-1]), read[-1])) if len(read) > 1 else read[0]
-    percent = {arm: f"{100 * m['outcome'].isna().mean():.0f} %" for arm, m in arms.items()}
-    if any(0 < lack < options.min_cell for _, lack in counts):
-        numbers = "too few in an arm for the numbers to be shown"
-    else:
-        numbers = ", ".join(f"{arm} {share}" for arm, share in percent.items())
-    yield (
-        _row(
-            trial,
-            "outcome-known-by-arm",
-            "difference between arms in the share whose outcome is known"
-            + ": larger than chance gives in one of 100 trials" * (p < _UNLIKELY_MISSING),
-            look=p < _UNLIKELY_MISSING,
-            checked=sum(have + lack for have, lack in counts),
-            value=max(shares) - min(shares),
-        ),
-        (
+    further = " and ".join(filter(None, [", ".join(read[:-1]), read[-1]]))
+    yield _row(
+        trial,
+        "outcome-known-by-arm",
+        "difference between arms in the share whose outcome is known",
+        look=p < _UNLIKELY_MISSING,
+        alarm="larger than chance gives in one of 100 trials",
+        checked=len(people),
+        value=float(missing.max() - missing.min()),
+        warning=SeriousWarning(
             f"{trial}: the arms differ in how many have no outcome ({numbers}). The effect is that "
             f"in participants who have one: read {further} with it."
         ),
     )
-    for arm, members in arms.items():
-        known = members[members["baseline"].notna()]
-        lack = known.loc[known["outcome"].isna(), "baseline"]
-        have = known.loc[known["outcome"].notna(), "baseline"]
-        if min(len(lack), len(have)) < _FEW_MISSING:
+    for arm, members in people[people["baseline"].notna()].groupby("arm", sort=True):
+        has = members["outcome"].notna()
+        without, having = (members.loc[at, "baseline"].to_numpy() for at in (~has, has))
+        if min(len(without), len(having)) < _FEW_MISSING:
             continue
-        spread = math.sqrt((have.var(ddof=1) + lack.var(ddof=1)) / 2)
-        difference = (lack.mean() - have.mean()) / spread if spread > 0 else 0.0
-        z = difference / math.sqrt(1 / len(lack) + 1 / len(have))
-        numbers = (
-            ""
-            if len(lack) < options.min_cell
-            else f" ({lack.mean():.4g} against {have.mean():.4g}, {percent[arm]} of the arm)"
-        )
-        yield (
-            _row(
-                trial,
-                f"baseline-of-the-missing-{arm}",
-                f"standardised baseline difference in arm {arm} between those without "
-                "the outcome and those with it",
-                look=abs(difference) > _LARGE and abs(z) > _LARGE_Z,
-                checked=len(known),
-                value=abs(float(difference)),
-            ),
-            (
+        difference, z = _standardised(without, having)
+        means = f"{without.mean():.4g} against {having.mean():.4g}"
+        share = f" ({means}, {100 * missing[arm]:.0f} % of the arm)"
+        yield _row(
+            trial,
+            f"baseline-of-the-missing-{arm}",
+            f"standardised baseline difference in arm {arm} between those without the outcome and "
+            "those with it",
+            look=abs(difference) > _LARGE and abs(z) > _LARGE_Z,
+            checked=len(members),
+            value=abs(difference),
+            warning=SeriousWarning(
                 f"{trial}, arm {arm}: those without the outcome had a "
-                f"{'lower' if lack.mean() < have.mean() else 'higher'} baseline than those with "
-                f"it{numbers}: by their baseline they are not missing at random."
+                f"{'lower' if difference < 0 else 'higher'} baseline than those with it"
+                f"{share * (len(without) >= options.min_cell)}: by their baseline they are not "
+                "missing at random."
             ),
         )
 
@@ -458,16 +423,20 @@ def _spreads(people: pd.DataFrame, options: PoolingOptions) -> Iterable[Integrit
         shift = mean[trial] / middle if middle else math.nan
         look = ratio > _SPREAD or ratio < 1 / _SPREAD
         unit = look and all(x > _UNIT or 0 < x < 1 / _UNIT for x in (ratio, shift))
-        row = _row(
+        warning = SeriousWarning(
+            f"{trial}: the outcome's spread is {ratio:.3g} times that of the other trials, and so "
+            "is its mean: is it in another unit? Pooling it as it is would make no sense."
+        )
+        yield _row(
             trial,
             "sd-ratio",
-            "SD of the outcome within arms, over the median of the other trials"
-            + ": another unit?" * unit,
+            "SD of the outcome within arms, over the median of the other trials",
             look=look,
+            alarm="another unit?" * unit,
+            warning=warning if unit else "",
             value=ratio,
             checked=size[trial],
         )
-        yield replace(row, other_unit=unit)
 
 
 def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[IntegrityRow]:
@@ -483,16 +452,9 @@ def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[Integri
     keys = values.assign(trial=trials[values.index])
     several = keys.groupby(list(values.columns))["trial"].transform("nunique") > 1
     for trial, part in several.groupby(keys["trial"]):
-        found = int(part.sum())
-        sentence = "rows that are in another trial too, number for number"
-        yield _row(
-            str(trial),
-            "duplicates-across-trials",
-            sentence,
-            look=found > 0,
-            checked=len(part),
-            found=found,
-        )
+        found, name = int(part.sum()), "duplicates-across-trials"
+        words = "rows that are in another trial too, number for number"
+        yield _row(str(trial), name, words, look=found > 0, checked=len(part), found=found)
 
 
 # ------------------------------------------------------------------ what the cohort states

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..privacy.suppression import few_event_trials
 from ..records import CohortTable, SeriousWarning
-from .endpoint.analysis_set import estimand_sentence, worse_direction
+from .endpoint.analysis_set import estimand_sentence, in_two_arms, worse_direction
 from .first_stage.first_stage import FirstStage
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .results import IntegrityRow, Study
@@ -332,7 +332,7 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
 def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     people = stage.people
     found: list[str] = []
-    compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    compared = in_two_arms(people)
     single = sorted(set(people.loc[people["code"] == "one-arm-trial", "trial"]))
     if single:
         sentence = f"Left out, because all randomised are in one arm: {', '.join(single)}."

@@ -415,8 +415,8 @@ class IntegrityRow:
     """One row of ``integrity.csv``: a check of one trial.
 
     ``result`` is ``ok``, ``look`` (to be reviewed) or ``not-checked``; ``value`` is the number
-    that decided, where the check has one. Not columns: ``other_unit``, the outcome seems to be in
-    another unit; ``suppressed``, counts were removed, which ``sentence`` says after ``statement``.
+    that decided, where the check has one. Not columns: ``warning``, what the report says of a
+    finding; ``suppressed``, counts were removed, which ``sentence`` says after ``statement``.
     """
 
     trial: str
@@ -426,7 +426,7 @@ class IntegrityRow:
     n_found: int | None
     value: float | None
     sentence: str
-    other_unit: bool = field(default=False, metadata=_NOT_A_COLUMN)
+    warning: str = field(default="", metadata=_NOT_A_COLUMN)
     suppressed: Suppressed = field(default="", metadata=_NOT_A_COLUMN)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 from scipy.optimize import brentq
 
-from .meta import between_trial_variance, likelihood_se
+from .meta import between_trial_variance
 
 Weights = Literal["precision", "people"]
 _STEPS = 50  # bisections of tau² between 0 and its bound
@@ -103,20 +103,6 @@ def mixture_limits(trials: TrialMoments, centiles: np.ndarray) -> np.ndarray:
 
 
 # ------------------------------------------------------------------ intervals
-
-
-def delta_se(trials: TrialMoments, fit: MetaRange, centiles: np.ndarray) -> np.ndarray:
-    """SE of each marginal frequentist limit by the delta method.
-
-    √(Var(mean) + z²Var(T)/(4T)), T = tau² + sigma²;
-    Var(tau²) from the REML information, Var(sigma²) = 2sigma⁴/Σ(n - 1).
-    """
-    v = trials.sd**2 / trials.n
-    var_mean = 1 / float((1 / (v + fit.tau**2)).sum())
-    se_tau2 = likelihood_se(v, fit.tau**2, "reml") or 0.0 if trials.k > 1 else 0.0
-    var_total = se_tau2**2 + 2 * fit.sigma**4 / float((trials.n - 1).sum())
-    z = special.ndtri(centiles / 100)
-    return np.asarray(np.sqrt(var_mean + z**2 * var_total / (4 * fit.sd**2)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

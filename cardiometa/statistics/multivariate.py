@@ -1,13 +1,9 @@
-"""Several estimates a trial with an unstructured between-trial covariance, by REML or ML.
+"""Several estimates per trial, pooled together.
 
-For the coefficients of a curve, whose scales have nothing in common (Jackson, Riley & White 2011,
-Stat Med 30:2481). The covariance is a Cholesky product, so it cannot leave its bounds; the gradient
-is exact; several starts are tried and the highest likelihood wins.
-
-Several estimates a trial, pooled together: contrasts between levels, and floating effects.
-
-Interactions are pooled from within-trial contrasts alone; the effects of the levels are then
-placed around them so that their differences are the pooled interactions (Godolphin et al. 2023,
+`fit_parts` has one between-trial variance: contrasts between levels and arms. `fit_unstructured`
+has a between-trial covariance: coefficients of a curve, whose scales have nothing in common
+(Jackson, Riley & White 2011, Stat Med 30:2481). `floating_effects` places the effects of the levels
+around the interactions, which come from within trials alone (Godolphin et al. 2023,
 doi:10.1002/jrsm.1590; ``pooling.md`` 2.3).
 """
 
@@ -40,7 +36,8 @@ class UnstructuredFit(LinearFit):
 def fit_unstructured(y: np.ndarray, within: np.ndarray, method: str = "reml") -> UnstructuredFit:
     """Pool ``y`` ``[k, p]`` with ``within`` covariances ``[k, p, p]``; k >= 2.
 
-    ``method`` ``reml``, ``ml`` or ``fe``; with fewer than p + 3 trials as ``fe``.
+    ``method`` ``reml``, ``ml`` or ``fe``; with fewer than p + 3 trials as ``fe``. The covariance is
+    a Cholesky product, so it cannot leave its bounds; the highest of several optima is taken.
     """
     k, p = y.shape
     # Columns on one scale, so that one start serves all of them.
@@ -114,7 +111,7 @@ _GRID = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class StudyEstimates:
     """One trial: ``y`` ``[m]`` ~ N(x coefficients, within + tau2 * between), ``x`` ``[m, p]``."""
 
     y: np.ndarray
@@ -130,7 +127,7 @@ class MultivariateFit(LinearFit):
     tau2: float
 
 
-def fit_parts(parts: Sequence[Part], *, method: str = "reml") -> MultivariateFit:
+def fit_parts(parts: Sequence[StudyEstimates], *, method: str = "reml") -> MultivariateFit:
     """Pool the parts; ``method`` ``reml``, ``ml`` or ``fe`` (tau² = 0).
 
     LinAlgError where the coefficients are not identifiable.
@@ -152,7 +149,7 @@ def fit_parts(parts: Sequence[Part], *, method: str = "reml") -> MultivariateFit
 
 
 def _sums(
-    parts: Sequence[Part], tau2: np.ndarray
+    parts: Sequence[StudyEstimates], tau2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``X'WX``, ``X'Wy``, ``y'Wy`` and log|V| at each tau²."""
     p = parts[0].x.shape[1]
@@ -168,14 +165,16 @@ def _sums(
     return information, right, square, log_det
 
 
-def _criterion(parts: Sequence[Part], tau2: np.ndarray, *, restricted: bool) -> np.ndarray:
+def _criterion(
+    parts: Sequence[StudyEstimates], tau2: np.ndarray, *, restricted: bool
+) -> np.ndarray:
     information, right, square, log_det = _sums(parts, tau2)
     solved = np.linalg.solve(information, right[:, :, None])[:, :, 0]
     value: np.ndarray = log_det + square - np.einsum("gp,gp->g", right, solved)
     return value + np.linalg.slogdet(information)[1] if restricted else value
 
 
-def _score(parts: Sequence[Part], tau2: float, *, restricted: bool) -> float:
+def _score(parts: Sequence[StudyEstimates], tau2: float, *, restricted: bool) -> float:
     """The derivative of the log-likelihood in tau²."""
     information, right, _, _ = _sums(parts, np.array([tau2]))
     covariance = np.linalg.inv(information[0])
@@ -191,7 +190,7 @@ def _score(parts: Sequence[Part], tau2: float, *, restricted: bool) -> float:
     return 0.5 * total
 
 
-def _best_tau2(parts: Sequence[Part], *, restricted: bool) -> float:
+def _best_tau2(parts: Sequence[StudyEstimates], *, restricted: bool) -> float:
     """The highest maximum over tau² >= 0: a grid brackets each one, Brent finds it."""
     spread = np.concatenate([part.y for part in parts])
     size = max(float(np.trace(part.within)) / len(part.y) for part in parts)
@@ -231,7 +230,7 @@ class LevelEffects:
     covariance: np.ndarray
 
 
-def contrasts_of(effects: LevelEffects, count: int) -> Part | None:
+def contrasts_of(effects: LevelEffects, count: int) -> StudyEstimates | None:
     """The trial's contrasts against its first level, in terms of the ``count`` - 1 interactions.
 
     Their true values differ between trials as if each level's effect did so independently, with
@@ -241,7 +240,7 @@ def contrasts_of(effects: LevelEffects, count: int) -> Part | None:
     if m < 2:
         return None
     difference = np.column_stack([-np.ones(m - 1), np.eye(m - 1)])
-    return Part(
+    return StudyEstimates(
         y=difference @ effects.b,
         within=difference @ effects.covariance @ difference.T,
         between=0.5 * difference @ difference.T,
@@ -287,7 +286,7 @@ def floating_effects(
         z = levels_matrix(trial.levels, count)
         maps.append(z)
         parts.append(
-            Part(
+            StudyEstimates(
                 y=trial.b - z @ interaction.coefficients,
                 within=trial.covariance + 0.5 * interaction.tau2 * np.eye(m),
                 between=np.ones((m, m)),
@@ -297,12 +296,12 @@ def floating_effects(
     tau2 = 0.0 if method == "fe" else _best_tau2(parts, restricted=method != "ml")
     total, weighted, sums, square = 0.0, np.zeros(count - 1), 0.0, 0.0
     for part, z in zip(parts, maps, strict=True):
-        w = np.linalg.inv(part.within + tau2 * part.between)
-        row = w.sum(axis=0)
+        row = np.linalg.inv(part.within + tau2 * part.between).sum(axis=0)
+        own = float(row @ part.y)
         total += float(row.sum())
         weighted += row @ z
-        sums += float(row @ part.y)
-        square += _mean_square(part, tau2)
+        sums += own
+        square += own**2 / float(row.sum())
     theta = sums / total
     k = len(parts)
     spread = square - theta * sums  # of the trials' own means, one each
@@ -319,9 +318,3 @@ def floating_effects(
         tau2_mean=tau2,
         df=max(df, 1),
     )
-
-
-def _mean_square(part: Part, tau2: float) -> float:
-    """The weighted square of one trial's own best mean."""
-    row = np.linalg.inv(part.within + tau2 * part.between).sum(axis=0)
-    return float(row @ part.y) ** 2 / float(row.sum())

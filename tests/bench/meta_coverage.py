@@ -14,10 +14,10 @@ from scipy import special
 
 from cardiometa.statistics.meta_range import (
     TrialMoments,
-    delta_se,
     frequentist_range,
     pivotal_draws,
 )
+from tests.kit.delta_method import delta_se
 
 OUTER = np.array([2.5, 97.5])
 SIGMA, LEVEL = 25.0, 0.9

@@ -15,7 +15,6 @@ from scipy import special
 from cardiometa.statistics.meta import generalised_q
 from cardiometa.statistics.meta_range import (
     TrialMoments,
-    delta_se,
     empirical_range,
     fixed_draws,
     frequentist_range,
@@ -23,6 +22,7 @@ from cardiometa.statistics.meta_range import (
     mixture_limits,
     pivotal_draws,
 )
+from tests.kit.delta_method import delta_se
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "reference" / "meta"
 OUTER = np.array([2.5, 97.5])

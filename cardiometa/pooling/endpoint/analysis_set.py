@@ -211,6 +211,11 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     return people
 
 
+def in_two_arms(people: pd.DataFrame) -> pd.DataFrame:
+    """Those of ``people`` (as `classify` gives them) who are randomised in a trial of two arms."""
+    return people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+
+
 def analysed_trials(
     people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions
 ) -> tuple[Analysed, ...]:
@@ -219,7 +224,7 @@ def analysed_trials(
     A missing baseline or covariate is replaced by the mean of all randomised participants of the
     trial, both arms together (White & Thompson 2005): valid because it cannot depend on the arm.
     """
-    eligible = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    eligible = in_two_arms(people)
     design = design_of(eligible, endpoint, options)
     chosen = []
     for trial, part in people[people["code"] == ""].groupby("trial", sort=True):

@@ -48,34 +48,39 @@ def trial_design(trial: Analysed, control: str) -> TrialDesign:
     """Indicators of the active arms and the covariates of ``trial``, without an intercept."""
     arm = trial.rows["arm"].to_numpy()
     active = tuple(sorted(set(arm) - {control}))
-    columns = [(arm == name).astype(float) for name in active]
-    dropped = []
-    # Each covariate is compared with the arms and the covariates already in, the mean out.
-    for name in trial.nuisance.columns:
-        values = trial.nuisance[name].to_numpy(dtype=float)
-        if is_explained(values, columns):
-            dropped.append(str(name))
-        else:
-            columns.append(values)
-    names = ", ".join(dropped)
+    indicators = np.column_stack([np.empty((len(arm), 0)), *(arm == name for name in active)])
+    covariates = trial.nuisance.to_numpy(dtype=float)
+    kept, dropped = independent(covariates, indicators)
+    names = ", ".join(str(trial.nuisance.columns[place]) for place in dropped)
     return TrialDesign(
-        x=np.column_stack(columns) if columns else np.empty((len(arm), 0)),
+        x=np.column_stack([indicators, covariates[:, kept]]),
         active=active,
         note=f"not adjusted for {names} (constant or explained by the others here)" * bool(names),
     )
 
 
-def is_explained(values: np.ndarray, columns: list[np.ndarray]) -> bool:
-    """True for a column that is constant, or a combination of ``columns`` and a constant."""
-    centred = values - values.mean()
-    size = float(np.linalg.norm(centred))
-    if size <= _DEPENDENT * max(float(np.linalg.norm(values)), 1e-300):
-        return True
-    if not columns:
-        return False
-    others = np.column_stack([column - column.mean() for column in columns])
-    rest = centred - others @ np.linalg.lstsq(others, centred, rcond=None)[0]
-    return float(np.linalg.norm(rest)) <= _DEPENDENT * size
+def independent(x: np.ndarray, given: np.ndarray | None = None) -> tuple[list[int], list[int]]:
+    """The columns of ``x`` ``[n, p]`` that vary on their own, and the others.
+
+    Each is compared, the mean taken out, with ``given`` ``[n, q]`` and the columns before it.
+    """
+    basis = np.empty((len(x), 0))
+    kept: list[int] = []
+    dropped: list[int] = []
+    start = 0 if given is None else given.shape[1]
+    for place, column in enumerate(np.column_stack([x[:, :0] if given is None else given, x]).T):
+        rest = column - column.mean()
+        size = float(np.linalg.norm(rest))
+        for _ in range(2):  # once more for what rounding left
+            rest = rest - basis @ (basis.T @ rest)
+        varies = size > _DEPENDENT * max(float(np.linalg.norm(column)), 1e-300)
+        left = float(np.linalg.norm(rest))
+        if varies and left > _DEPENDENT * size:
+            basis = np.column_stack([basis, rest / left])
+            kept += [place - start] * (place >= start)
+        else:
+            dropped += [place - start] * (place >= start)
+    return kept, dropped
 
 
 # ------------------------------------------------------------------ 2 x 2 tables

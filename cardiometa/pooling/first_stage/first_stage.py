@@ -19,12 +19,20 @@ import pandas as pd
 
 from ...errors import EstimationError, Problem, TableError
 from ...records import CohortTable
-from ..endpoint.analysis_set import Analysed, analysed_trials, classify, design_of, with_deaths
+from ..endpoint.analysis_set import (
+    Analysed,
+    analysed_trials,
+    classify,
+    design_of,
+    in_two_arms,
+    with_deaths,
+)
 from ..endpoint.columns import KEY, merged, number_column
 from ..endpoint.endpoint import Endpoint, build_endpoint
 from ..options import EVENTS, PoolingOptions
 from ..results import Accounting, Study, natural
 from .arm_sums import ArmSums
+from .events import independent
 from .trial_models import studies_of, sums_of
 
 # Below this share of missing information the degrees of freedom are as good as complete (mice).
@@ -75,7 +83,6 @@ def combine(studies: Sequence[Study], note: str) -> Study:
 
 IMPUTED = "outcomes imputed"
 _TOO_FEW = "too few outcomes in an arm to impute: complete cases"
-_DEPENDENT = 1e-9
 _LEAST_DF = 2
 
 
@@ -131,7 +138,7 @@ def draw_outcomes(
     Columns that are constant or dependent among those observed are left out. None with fewer
     than two residual degrees of freedom.
     """
-    keep = _independent(x)
+    keep, _ = independent(x)
     design = np.column_stack([np.ones(len(y)), x[:, keep]])
     target = np.column_stack([np.ones(len(x_missing)), x_missing[:, keep]])
     df = len(y) - design.shape[1]
@@ -147,22 +154,6 @@ def draw_outcomes(
         coefficients = beta + sigma * (root @ generator.standard_normal(len(beta)))
         drawn[number] = target @ coefficients + sigma * generator.standard_normal(len(target))
     return drawn
-
-
-def _independent(x: np.ndarray) -> list[int]:
-    """Columns that are neither constant nor explained by those before them."""
-    kept: list[int] = []
-    basis: list[np.ndarray] = []
-    for place in range(x.shape[1]):
-        column = x[:, place] - x[:, place].mean()
-        size = float(np.linalg.norm(column))
-        for one in basis:
-            column = column - (one @ column) * one
-        rest = float(np.linalg.norm(column))
-        if rest > _DEPENDENT * max(size, float(np.linalg.norm(x[:, place])), 1e-300):
-            basis.append(column / rest)
-            kept.append(place)
-    return kept
 
 
 def _impute(
@@ -297,7 +288,7 @@ def _by_arm(
     people: pd.DataFrame, found: Mapping[tuple[str, str], Study], options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
     """Each active arm's trials, those that lost an arm to missing values included."""
-    compared = people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    compared = in_two_arms(people)
     sizes = people[people["code"] == ""].groupby(["trial", "arm"]).size()
     pairs = {(str(a), str(t)) for a, t in zip(compared["arm"], compared["trial"], strict=True)}
     studies: dict[str, tuple[Study, ...]] = {}

@@ -31,7 +31,7 @@ from ...statistics.mixed.one_stage import (
     fit_one_stage,
 )
 from ...statistics.mixed.sufficient_statistics import RESIDUALS, ModelColumns, TrialBlock, absorb
-from ...statistics.multivariate import MultivariateFit, Part, fit_parts
+from ...statistics.multivariate import MultivariateFit, StudyEstimates, fit_parts
 from ..first_stage.arm_sums import (
     INTERCEPT,
     OUTCOME,
@@ -409,7 +409,7 @@ def joint_fit(
         if within is None:
             within = np.diag([float(found[trial, arm].se or 0.0) ** 2 for arm in own])
         parts.append(
-            Part(
+            StudyEstimates(
                 y=np.array([found[trial, arm].estimate for arm in own], dtype=float),
                 within=within,
                 between=(np.eye(len(own)) + 1.0) / 2.0,

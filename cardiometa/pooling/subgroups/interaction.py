@@ -22,7 +22,6 @@ from ...statistics.multivariate import (
     FloatingEffects,
     LevelEffects,
     MultivariateFit,
-    Part,
     contrasts_of,
     fit_parts,
     floating_effects,
@@ -40,7 +39,7 @@ from ..first_stage.arm_sums import (
     solve_effects,
     whole_trial,
 )
-from ..first_stage.events import FIRTH, is_explained
+from ..first_stage.events import FIRTH, independent
 from ..options import PoolingOptions
 from ..results import natural
 from .modifiers import VALUE, ModifierSums, level_column
@@ -63,10 +62,10 @@ class TrialInteraction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PooledInteraction:
-    """The interactions of one modifier; ``contrasts`` name them, in the order of ``fit``.
+    """The interactions of one modifier from ``k`` trials.
 
-    ``floating`` are the effects of ``levels``; None for a number. ``apart`` are levels that no
-    trial compares with the reference.
+    ``fit`` has the contrasts of ``levels`` with the first, ``floating`` their effects; both None
+    for a number. ``apart`` are levels that no trial compares with the reference.
     """
 
     modifier: ModifierSums
@@ -95,10 +94,7 @@ def pool_interaction(
         if trial.estimates is not None and trial.covariance is not None
     ]
     if modifier.numeric:
-        one = np.ones((1, 1))
-        parts = [Part(y=b, within=v, between=one, x=one) for _, b, v in given]
-        fit = fit_parts(parts, method=method) if parts else None
-        return replace(found, fit=fit, k=len(parts))
+        return replace(found, k=len(given))
     levels, apart = connected_levels(modifier.levels, [own for own, *_ in given])
     found = replace(found, levels=levels, apart=apart)
     effects = []
@@ -264,15 +260,11 @@ def fit_event_columns(
     ``columns`` are those wanted and their main effects; None where they cannot be separated: a
     column that the interaction needs is explained by the others, or there is no fit.
     """
-    chosen: list[np.ndarray] = []
-    for column in (*columns[0], *columns[1]):
-        if is_explained(column, chosen):
-            return None
-        chosen.append(column)
-    for column in nuisance:
-        if not is_explained(column, chosen):
-            chosen.append(column)
-    design = np.column_stack(chosen)
+    needed = np.column_stack([*columns[0], *columns[1]])
+    if independent(needed)[1]:
+        return None
+    others = np.column_stack([needed[:, :0], *nuisance])
+    design = np.column_stack([needed, others[:, independent(others, needed)[0]]])
     y = rows["outcome"].to_numpy(dtype=float)
     if options.effect == "hazard-ratio":
         sets = [risk_sets(rows["time"].to_numpy(dtype=float), y > 0, design)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ...statistics.meta import CI_METHODS, pool_estimates, pooled_interval, t_interval
 from ..endpoint.analysis_set import Analysed
@@ -169,34 +168,32 @@ def _counts(
 
 def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
     """Every contrast by every interval, and one test of all where there are several."""
-    fit = pooled.fit
-    if fit is None:
+    if not pooled.k:
         return []
     common = {**_common(pooled, options, "interaction"), **_counts(pooled.modifier)}
     names = _contrast_names(pooled)
     if len(names) == 1:
         return _scalar_rows(pooled, {**common, "level": names[0]}, options)
+    fit = pooled.fit
+    assert fit is not None
     common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": likelihood_name(options)}
+    headline = options.headline_ci if fit.df > 0 else "wald"
     rows = []
     for j, name in enumerate(names):
         for ci in CI_METHODS if fit.df > 0 else ("wald",):
             cells = coefficient_cells(fit, j, ci, options)
-            head = ci == (options.headline_ci if fit.df > 0 else "wald")
-            rows.append(EffectRow(**common, level=name, **cells, headline=head))
+            rows.append(EffectRow(**common, level=name, **cells, headline=ci == headline))
     # Whether any level differs: F of the scaled covariance, or chi² of the Wald one.
-    ci = options.headline_ci if fit.df > 0 else "wald"
-    p = len(fit.coefficients)
-    square = float(fit.coefficients @ np.linalg.solve(fit.scaled(ci), fit.coefficients))
-    wald = ci == "wald"
+    test, m, df, p = fit.test(list(range(len(names))), headline)
     rows.append(
         EffectRow(
             **common,
             level=ALL_LEVELS,
-            q=square,
-            q_df=p,
-            p=float(stats.chi2.sf(square, p) if wald else stats.f.sf(square / p, p, fit.df)),
-            df=None if wald else fit.df,
-            ci_method=ci,
+            q=test if headline == "wald" else test * m,
+            q_df=m,
+            p=p,
+            df=None if headline == "wald" else df,
+            ci_method=headline,
             headline=True,
             variant="joint-test",
             note="test that the effect is the same at all levels",
@@ -352,7 +349,7 @@ def _warnings(pooled: PooledInteraction) -> list[str]:
         return []
     name, arm = modifier.name, modifier.arm
     found: list[str] = []
-    if pooled.fit is None:
+    if not pooled.k:
         found.append(f"{arm}: no trial gives an interaction with {name}.")
     elif pooled.k == 1:
         found.append(f"{arm}: one trial alone gives an interaction with {name}.")
