@@ -192,8 +192,8 @@ def _value_checks(
             yield _row(trial, check, f"no values of {', '.join(missing)}", look=None)
             continue
         found = int(is_wrong(*(values[name].to_numpy() for name in columns)).sum())
-        words = f"rows where {words}"
-        yield _row(trial, check, words, look=found > 0, checked=len(values), found=found)
+        sentence = f"rows where {words}"
+        yield _row(trial, check, sentence, look=found > 0, checked=len(values), found=found)
 
 
 def _numbers(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
