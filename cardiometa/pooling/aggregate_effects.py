@@ -27,6 +27,8 @@ _KNOWN = {"trial", "estimate", "se", "n", "ci_low", "ci_high", "arm"}
 _Z95 = 1.959963984540054
 # Both halves of an interval may differ by rounding; beyond this share it is another scale.
 _UNEVEN = 0.1
+# Beyond these a square has no digits, or there is no such trial.
+_LEAST_NUMBER, _MOST_NUMBER, _MOST_RATIO = 1e-100, 1e100, 1e5
 
 
 def is_summaries(rows: pd.DataFrame) -> bool:
@@ -72,13 +74,7 @@ def read_summaries(
     if problems:
         raise TableError(f"{name} cannot be used.", problems=problems)
     estimates, errors = _on_analysis_scale(frame, options, name)
-    wrong = [
-        Problem(where=f"{name}, trial {trial}", what="its standard error is not a positive number")
-        for trial, se in zip(frame["trial"], errors, strict=True)
-        if not (math.isfinite(se) and se > 0)
-    ]
-    if wrong:
-        raise TableError(f"{name} cannot be used.", problems=wrong)
+    _refuse_impossible(frame["trial"], estimates, errors, name)
     counts = frame["n"] if "n" in frame else pd.Series(np.nan, index=frame.index)
     return tuple(
         Study(
@@ -94,6 +90,46 @@ def read_summaries(
             frame["trial"], frame["arm"], estimates, errors, counts, strict=True
         )
     )
+
+
+def _refuse_impossible(
+    trials: pd.Series[str], estimates: np.ndarray, errors: np.ndarray, name: str
+) -> None:
+    """TableError for standard errors that no trial has, and for numbers beyond what can be squared.
+
+    An SE 1e5 times smaller or larger than the median is an error of unit or of typing.
+    """
+    usual = errors[np.isfinite(errors) & (errors > 0)]
+    middle = float(np.median(usual)) if len(usual) else 1.0
+    problems = []
+    for trial, estimate, se in zip(trials, estimates, errors, strict=True):
+        where = f"{name}, trial {trial}"
+        if not (math.isfinite(se) and se > 0):
+            problems.append(
+                Problem(where=where, what="its standard error is not a positive number")
+            )
+        elif not (_LEAST_NUMBER < se < _MOST_NUMBER and abs(estimate) < _MOST_NUMBER):
+            problems.append(
+                Problem(
+                    where=where,
+                    what=f"estimate {estimate:g}, standard error {se:g}",
+                    why="Numbers of this size cannot be computed with.",
+                    fix="Give them in another unit.",
+                )
+            )
+        elif not middle / _MOST_RATIO < se < middle * _MOST_RATIO:
+            size = "smaller" if se < middle else "larger"
+            ratio = middle / se if se < middle else se / middle
+            problems.append(
+                Problem(
+                    where=where,
+                    what=f"its standard error {se:g} is {ratio:.1g} times {size} than the median",
+                    why="One trial would have all the weight, or none.",
+                    fix="Check its unit, and that it is a standard error.",
+                )
+            )
+    if problems:
+        raise TableError(f"{name} cannot be used.", problems=problems)
 
 
 def _arms(rows: pd.DataFrame, arms: tuple[str, ...], name: str) -> pd.Series[str]:

@@ -337,6 +337,14 @@ def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     if single:
         sentence = f"Left out, because all randomised are in one arm: {', '.join(single)}."
         found.append(SeriousWarning(sentence))
+    other = people[people["code"] == "no-control"]
+    if len(other):
+        arms = ", ".join(
+            f"{trial} ({', '.join(sorted(set(part)))})"
+            for trial, part in other.groupby("trial")["arm"]
+        )
+        sentence = f"Left out, because no arm is called {options.control!r} (--control): {arms}."
+        found.append(SeriousWarning(f"{sentence} Map their arms if one of them is the control."))
     if people["randomised"].notna().any() and compared["randomised"].isna().any():
         found.append("Participants whose randomised is empty are taken as randomised.")
     without = [t.trial for t in stage.trials if not t.rows["baseline"].notna().any()]

@@ -304,6 +304,11 @@ class PoolingOptions(Options):
         return replace(self, **changed)
 
     @property
+    def adjust_columns(self) -> tuple[str, ...]:
+        """The columns of ``--adjust`` by their full names."""
+        return tuple(ALIASES.get(name, name) for name in self.adjust)
+
+    @property
     def by_columns(self) -> tuple[str, ...]:
         """The columns of ``--by`` by their full names, each once."""
         return tuple(dict.fromkeys(ALIASES.get(name, name) for name in self.by))

@@ -159,22 +159,12 @@ def pool_trials(
     Raises TableError (exit 3) for input that cannot be compared, EstimationError (exit 5) where
     no trial gives an effect, UsageError for an effect that rows cannot give.
     """
-    if options.effect == "hazard-ratio" and not options.time:
-        raise UsageError(
-            "--effect hazard-ratio of participants' rows needs --time and --event.",
-            hint="For example --time mace_day --event mace.",
-        )
     facts = facts or {}
     refuse_unmodelled(table, facts, options)
     options = with_estimand(options, summaries is not None)
     stage = analysis_stage(table, options, roster)
     people, arms = stage.people, stage.arms
     refuse_without_deaths(people, options)
-    if stage.imputations and (options.by or options.model == "one-stage"):
-        raise UsageError(
-            f"{'--by' if options.by else '--model one-stage'} does not go with imputed outcomes "
-            "in this version."
-        )
     studies = _with_summaries(stage, summaries, options)
     own = {arm: studies[arm] for arm in arms}
     modifiers = {arm: modifiers_of(stage.trials, people, arm, options) for arm in arms}

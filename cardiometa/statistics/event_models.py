@@ -1,16 +1,12 @@
-"""Newton's method with step halving, for log-likelihoods that are concave or nearly so.
+"""Models of events by Newton's method with step halving: logistic, and Cox with Efron's ties.
 
-Logistic regression by Newton's method, plain or with Firth's penalty.
+Plain maximum likelihood does not exist where an arm or a covariate predicts the outcome perfectly
+("separation": an arm without events). Firth's penalised likelihood, with half the log determinant
+of the information, has a finite maximum and is nearly unbiased (Firth 1993, Biometrika 80:27;
+Heinze & Schemper 2001, Biometrics 57:114, and 2002, Stat Med 21:2409).
 
-Plain maximum likelihood does not exist where an arm or a covariate tells the outcome wholly
-("separation": an arm without events). Firth's penalised likelihood has a finite maximum and is
-nearly unbiased (Firth 1993, Biometrika 80:27; Heinze & Schemper 2002, Stat Med 21:2409).
-
-The Cox model with Efron's ties: partial likelihood of strata, plain or with Firth's penalty.
-
-Written for cumulative sums: one sort a stratum, then each evaluation costs O(n p²) whatever the
-ties (Efron 1977). The penalty is half the log determinant of the information (Heinze & Schemper
-2001, Biometrics 57:114), for arms without events, where plain estimates are infinite.
+The partial likelihood is written for cumulative sums: one sort per stratum, then each evaluation
+costs O(n p²) whatever the ties (Efron 1977).
 """
 
 from __future__ import annotations
@@ -23,6 +19,8 @@ from scipy.special import expit
 
 _LARGEST_STEP = 5.0
 _HALVINGS = 40
+_MOST_STEPS = 60
+_DIFFERENCE = 1e-4  # for second derivatives; columns are scaled to a root mean square of 1
 # Less than this share of the information at the start left: the maximum is at infinity, and only
 # rounding made the steps small.
 _NO_INFORMATION = 1e-8
@@ -55,7 +53,6 @@ def maximise(
     terms: Callable[[np.ndarray], LikelihoodTerms],
     start: np.ndarray,
     *,
-    most_steps: int = 60,
     tolerance: float = 1e-10,
     penalised: bool = False,
 ) -> NewtonFit | None:
@@ -63,13 +60,17 @@ def maximise(
 
     Coefficients are compared with ``tolerance`` as they are: the caller scales its columns. A
     likelihood without a finite maximum (separation) moves on by about one unit a step for ever,
-    or its information becomes singular: both give None.
+    or its information becomes singular: both give None. The information lacks the curvature of a
+    penalty, which is as large where events are few: ``penalised``, it is taken from the score.
     """
     beta = np.asarray(start, dtype=float)
     now = terms(beta)
     least = _NO_INFORMATION * np.diag(now.information)
-    for number in range(1, most_steps):
-        step = _solved(now.information, now.score)
+    for number in range(1, _MOST_STEPS):
+        curvature = _curvature(terms, beta) if penalised else now.information
+        step = _solved(curvature, now.score)
+        if step is None or (penalised and step @ now.score < 0):
+            step = _solved(now.information, now.score)
         if step is None:
             return None
         step = step * min(1.0, _LARGEST_STEP / max(float(np.max(np.abs(step))), 1e-300))
@@ -93,6 +94,15 @@ def maximise(
     return None
 
 
+def _curvature(terms: Callable[[np.ndarray], LikelihoodTerms], beta: np.ndarray) -> np.ndarray:
+    """The negative second derivatives, by central differences of the score."""
+    p = len(beta)
+    moves = _DIFFERENCE * np.eye(p)
+    slopes = [terms(beta + move).score - terms(beta - move).score for move in moves]
+    matrix = np.array(slopes) / (-2.0 * _DIFFERENCE)
+    return 0.5 * (matrix + matrix.T)
+
+
 def _solved(information: np.ndarray, right: np.ndarray) -> np.ndarray | None:
     diagonal = np.diag(information)
     if not (np.isfinite(information).all() and (diagonal > 0).all()):
@@ -103,10 +113,6 @@ def _solved(information: np.ndarray, right: np.ndarray) -> np.ndarray | None:
         return None
     solution: np.ndarray = (np.linalg.solve(scaled, (right.T * scale).T).T * scale).T
     return solution
-
-
-# Firth's steps use the information without the penalty's own curvature: more, smaller steps.
-_PENALISED_STEPS = 1000
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray, *, penalised: bool = False) -> NewtonFit | None:
@@ -121,7 +127,6 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, *, penalised: bool = False) -> Ne
     fit = maximise(
         lambda b: _terms(z, y, b, penalised=penalised),
         np.zeros(x.shape[1]),
-        most_steps=_PENALISED_STEPS if penalised else 60,
         penalised=penalised,
     )
     if fit is None:
@@ -156,6 +161,7 @@ def _terms(x: np.ndarray, y: np.ndarray, beta: np.ndarray, *, penalised: bool) -
 
 
 _MOST_THIRD_MOMENTS = 5e7
+_TIED = np.finfo(float).eps ** 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +188,7 @@ class RiskSets:
 
 def risk_sets(time: np.ndarray, event: np.ndarray, x: np.ndarray) -> RiskSets:
     """Sort one stratum: ``time`` ``[n]``, ``event`` ``[n]`` true or false, ``x`` ``[n, p]``."""
+    time = without_rounding(time)
     order = np.argsort(-time, kind="stable")
     time, event = time[order], event[order].astype(bool)
     x = x[order] - x.mean(axis=0)
@@ -192,6 +199,22 @@ def risk_sets(time: np.ndarray, event: np.ndarray, x: np.ndarray) -> RiskSets:
     final = np.searchsorted(-when, -when, side="right") - 1
     share = (np.arange(len(when)) - first) / (final - first + 1.0)
     return RiskSets(x=x, at=event, last=last, first=first, final=final, share=share)
+
+
+def without_rounding(values: np.ndarray) -> np.ndarray:
+    """``values`` ``[n]`` with those that differ by rounding made equal (3 × 0.1 and 0.3).
+
+    The rule of R's `survival::aeqSurv`: neighbours within 1.5e-8, absolutely or of the mean size of
+    the distinct values, are one value.
+    """
+    distinct = np.unique(values)
+    if len(distinct) < 2:
+        return values
+    gaps = np.diff(distinct)
+    tied = np.minimum(gaps, gaps / np.abs(distinct).mean()) <= _TIED
+    starts = distinct[np.concatenate([[True], ~tied])]
+    found: np.ndarray = starts[np.searchsorted(starts, values, side="right") - 1]
+    return found
 
 
 def partial_likelihood(
@@ -274,12 +297,7 @@ def fit_cox(strata: Sequence[RiskSets], *, penalised: bool = False) -> NewtonFit
             information=np.sum([part.information for part in parts], axis=0),
         )
 
-    fit = maximise(
-        terms,
-        np.zeros(p),
-        most_steps=_PENALISED_STEPS if penalised else 60,
-        penalised=penalised,
-    )
+    fit = maximise(terms, np.zeros(p), penalised=penalised)
     if fit is None:
         return None
     return replace(

@@ -267,17 +267,21 @@ class FloatingEffects:
     beta: np.ndarray
     covariance: np.ndarray
     tau2_mean: float
-    df: int
+    df: float
 
 
 def floating_effects(
-    trials: Sequence[LevelEffects], interaction: MultivariateFit, *, method: str = "reml"
+    trials: Sequence[LevelEffects],
+    interaction: MultivariateFit,
+    *,
+    method: str = "reml",
+    ci: str = "hksj-truncated",
 ) -> FloatingEffects:
     """Step 2 of Godolphin et al. 2023, given the interactions of step 1.
 
     The between-trial covariance of a trial's levels is a 11' + (tau²/2) I: its contrasts are those
-    of step 1, and ``a``, which no contrast tells, is found here by REML. Covariances are scaled as
-    HKSJ, truncated; ``df`` is the smaller of both steps'.
+    of step 1, and ``a``, which no contrast tells, is found here by REML. Covariances are scaled by
+    ``ci`` as `LinearFit.scaled` does; ``df`` is the smaller of both steps', infinite for ``wald``.
     """
     count = len(interaction.coefficients) + 1
     parts, maps = [], []
@@ -305,16 +309,16 @@ def floating_effects(
     theta = sums / total
     k = len(parts)
     spread = square - theta * sums  # of the trials' own means, one each
-    ratio = max(1.0, spread / (k - 1)) if k > 1 else 1.0
-    variance = ratio / total
+    ratio = spread / (k - 1) if k > 1 else 1.0
+    variance = {"wald": 1.0, "hksj": ratio, "hksj-truncated": max(1.0, ratio)}[ci] / total
     every = levels_matrix(range(count), count)
     a = every - np.outer(np.ones(count), weighted / total)
     covariance = variance * np.ones((count, count))
-    covariance += a @ interaction.scaled("hksj-truncated") @ a.T
+    covariance += a @ interaction.scaled(ci) @ a.T
     df = min(k - 1, interaction.df) if interaction.df > 0 else k - 1
     return FloatingEffects(
         beta=theta + every @ interaction.coefficients,
         covariance=covariance,
         tau2_mean=tau2,
-        df=max(df, 1),
+        df=float("inf") if ci == "wald" else max(df, 1),
     )

@@ -12,7 +12,7 @@ from cardiometa.pooling.first_stage.first_stage import first_stage
 from cardiometa.pooling.methods import methods_of_rows
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.records import Exclusion
+from cardiometa.records import Exclusion, severity
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline")
@@ -87,11 +87,26 @@ def test_no_arm_column_and_no_two_arms():
 
 def test_a_control_by_another_name_is_not_guessed():
     wide = simulate_wide(2)
-    wide.loc[wide["trial"] == "T2", "arm"] = wide["arm"].replace({"control": "placebo"})
+    wide["arm"] = wide["arm"].replace({"control": "placebo"})
     with pytest.raises(TableError) as caught:
         first_stage(cohort_table(wide), WIDE)
-    assert [p.where for p in caught.value.problems] == ["trial T2"]
-    assert "active, placebo" in caught.value.problems[0].what
+    assert [p.where for p in caught.value.problems] == ["trial T1", "trial T2"]
+    assert "active, placebo" in caught.value.problems[1].what
+
+
+@pytest.mark.parametrize("arms", [("low", "high"), ("placebo", "active"), ("a", "b", "c")])
+def test_a_trial_without_the_control_of_the_others_is_left_out_with_a_serious_warning(arms):
+    wide = simulate_wide(3)
+    third = wide["trial"] == "T3"
+    wide.loc[third, "arm"] = [arms[i % len(arms)] for i in range(third.sum())]
+    result = pool_trials(cohort_table(wide), WIDE)
+    (warning,) = [w for w in result.warnings if severity(w) == "serious"]
+    assert f"T3 ({', '.join(sorted(arms))})" in warning
+    assert {e.code for e in result.exclusions} == {"no-control"}
+    assert len(result.exclusions) == third.sum()
+    without = pool_trials(cohort_table(wide[~third]), WIDE)
+    assert result.headline("active").estimate == without.headline("active").estimate
+    assert result.arms == ("active",)
 
 
 def test_every_participant_has_one_reason_and_the_account_closes():

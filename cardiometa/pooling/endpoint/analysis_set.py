@@ -159,6 +159,7 @@ SENTENCES = {
     "not-randomised": "The participant was not randomised.",
     "no-arm": "The arm is not known.",
     "one-arm-trial": "All randomised participants of the trial are in one arm.",
+    "no-control": "No arm of the trial is the control of the other trials.",
     "died": "The participant died before the follow-up scan.",
     "no-followup": "There is no usable scan at the follow-up.",
     "no-outcome": "The outcome is missing at the follow-up.",
@@ -192,8 +193,10 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
 
     mark(people["randomised"].eq(False), "not-randomised")
     mark(people["arm"] == "", "no-arm")
-    single = {trial for trial, names in arms_by_trial(people).items() if len(names) < 2}
-    mark(people["trial"].isin(single), "one-arm-trial")
+    arms = arms_by_trial(people)
+    mark(people["trial"].isin([t for t, own in arms.items() if len(own) < 2]), "one-arm-trial")
+    other = [trial for trial, own in arms.items() if options.control not in own]
+    mark(people["trial"].isin(other), "no-control")
     ranked = people["died"] & (options.effect == WIN_ODDS)
     if options.effect not in EVENTS:
         mark(people["died"] & ~ranked, "died")
@@ -212,8 +215,8 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
 
 
 def in_two_arms(people: pd.DataFrame) -> pd.DataFrame:
-    """Those of ``people`` (as `classify` gives them) who are randomised in a trial of two arms."""
-    return people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial"])]
+    """Those of ``people`` (as `classify` gives them) randomised in a trial that is compared."""
+    return people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial", "no-control"])]
 
 
 def analysed_trials(

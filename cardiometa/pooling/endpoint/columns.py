@@ -8,7 +8,6 @@ import pandas as pd
 
 from ...cohort.recode import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
 from ...errors import Problem, TableError
-from ..options import ALIASES
 
 KEY = ["trial", "participant_id"]
 _MOST_LISTED = 20
@@ -76,11 +75,6 @@ def require_columns(rows: pd.DataFrame, names: Sequence[str], option: str) -> No
             f"The table has no column {', '.join(missing)} ({option}).",
             hint=f"It has: {present}.",
         )
-
-
-def harmonised_name(name: str) -> str:
-    """The column that a short covariate name means (``age``: ``age_years``)."""
-    return ALIASES.get(name, name)
 
 
 # ------------------------------------------------------------------ one value per participant

@@ -12,12 +12,11 @@ from typing import Any
 import pandas as pd
 
 from ...cohort.recode import as_booleans, as_numbers, values_text
-from ...errors import Problem, TableError
+from ...errors import Problem, TableError, UsageError
 from ...records import CohortTable, Exclusion
 from ..options import EVENTS, PoolingOptions
 from .columns import (
     KEY,
-    harmonised_name,
     known_text,
     merged,
     number_column,
@@ -64,14 +63,14 @@ def build_endpoint(
     """
     rows = table.rows
     is_event = options.effect in EVENTS
-    covariates = tuple(harmonised_name(name) for name in options.adjust)
-    if not is_event:
-        require_columns(rows, [options.outcome], "--outcome")
-    require_columns(rows, covariates, "--adjust")
-    require_columns(rows, options.by_columns, "--by")
-    require_columns(rows, options.regression_columns, "--meta-regression")
-    if options.baseline_column:
-        require_columns(rows, [options.baseline_column], "--baseline")
+    wanted = {
+        "--adjust": options.adjust_columns,
+        "--by": options.by_columns,
+        "--meta-regression": options.regression_columns,
+    }
+    needed = {"--outcome": [] if is_event else [options.outcome], **wanted}
+    for option, names in {**needed, "--baseline": filter(None, [options.baseline_column])}.items():
+        require_columns(rows, list(names), option)
     if "arm" not in rows and (roster is None or "arm" not in roster):
         raise TableError(
             "The table has no column arm, so no trial has two arms to compare.",
@@ -106,19 +105,16 @@ def build_endpoint(
         # Without visits a row is a participant, not a scan: with an outcome they were scanned.
         has_scan = people["scanned"] if _visits(rows) else people["outcome"].notna()
         people["came"] = has_scan | _failed_then(people, exclusions, options, followup)
-    asked = {"--by": options.by_columns, "--meta-regression": options.regression_columns}
-    named: dict[str, str] = {}  # each covariate with the first option that names it
-    for option, names in {"--adjust": covariates, **asked}.items():
+    for option, names in wanted.items():
         for name in names:
-            named.setdefault(name, option)
-    for name, option in named.items():
-        people[f"covariate {name}"] = _covariate(people, rows, baseline_rows, name, roster, option)
+            if (column := f"covariate {name}") not in people:
+                people[column] = _covariate(people, rows, baseline_rows, name, roster, option)
     has_baseline = bool(people["baseline"].notna().any())
     if options.needs_baseline and not has_baseline:
         raise _no_baseline(rows, options)
     return Endpoint(
         people=people,
-        covariates=covariates,
+        covariates=options.adjust_columns,
         followup=followup,
         baseline=baseline,
         has_baseline=has_baseline,
@@ -297,8 +293,9 @@ def arms_by_trial(people: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
-    """Refuse what cannot be compared: no arms at all, or a control under another name.
+    """Refuse what cannot be compared: no arms at all, or no control in any trial.
 
+    A trial without the control among others that have it is left out later, with a warning.
     ``people`` has ``trial``, ``arm`` and ``randomised``; TableError names every trial.
     """
     arms = arms_by_trial(people)
@@ -321,21 +318,20 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
             f"cohort.toml; call the reference arm {options.control!r} or name it with --control.",
             problems=problems,
         )
-    problems = [
-        Problem(
-            where=f"trial {trial}",
-            what=f"the arms are {', '.join(names)}",
-            why="Which arm is the reference cannot be guessed.",
-        )
-        for trial, names in arms.items()
-        if len(names) >= 2 and options.control not in names
-    ]
-    if problems:
+    several = {trial: names for trial, names in arms.items() if len(names) >= 2}
+    if not any(options.control in names for names in several.values()):
         raise TableError(
             f"Trials with several arms have none called {options.control!r} (--control).",
             hint="Map the arms to common names under [columns] of --config, or name the reference "
             "arm with --control; a trial that must stay out gets randomised = false.",
-            problems=problems,
+            problems=[
+                Problem(
+                    where=f"trial {trial}",
+                    what=f"the arms are {', '.join(names)}",
+                    why="Which arm is the reference cannot be guessed.",
+                )
+                for trial, names in several.items()
+            ],
         )
 
 
@@ -458,6 +454,11 @@ def _with_events(
     """
     sources = [s for s in (table.rows, table.unused, roster) if s is not None]
     hazard = options.effect == "hazard-ratio"
+    if hazard and options.time is None:
+        raise UsageError(
+            "--effect hazard-ratio of participants' rows needs --time and --event.",
+            hint="For example --time mace_day --event mace.",
+        )
 
     def values(name: str, option: str, read: Any) -> pd.DataFrame:
         if not any(name in source for source in sources):

@@ -4,12 +4,10 @@ Within an arm the treatment is constant, so the sums of baseline, covariates and
 the treatment, its products with any covariate, and models of any coding, exactly. The same sums
 feed the two-stage and one-stage models and the files of federated pooling.
 
-The first stage: each trial's own model, from its sums alone.
-
-ANCOVA ``follow-up ~ arm + baseline + covariates`` with all arms of the trial in one model, so
-that comparisons with a shared control use one residual variance. The same as R's ``lm`` on the
-rows: intercept, baseline and covariates are absorbed (Frisch, Waugh, Lovell), then the arms are
-solved for.
+The first stage is each trial's ANCOVA ``follow-up ~ arm + baseline + covariates``, all arms of a
+trial in one model, so that comparisons with a shared control use one residual variance. The same as
+R's ``lm`` on the rows: intercept, baseline and covariates are absorbed (Frisch, Waugh, Lovell),
+then the arms are solved for.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ import pandas as pd
 
 from ...statistics.mixed.sufficient_statistics import (
     ALIAS_TOLERANCE,
+    INTERCEPT,
     AbsorbedSums,
     ModelColumns,
     TrialBlock,
@@ -39,7 +38,6 @@ from ..results import Study
 OUTCOME = "outcome"
 ARM_PREFIX = "arm:"
 PRODUCT = "treat*"
-INTERCEPT = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

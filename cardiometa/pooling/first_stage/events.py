@@ -21,6 +21,7 @@ from ...statistics.event_models import (
     partial_likelihood,
     risk_sets,
 )
+from ...statistics.mixed.sufficient_statistics import CONSTANT_TOLERANCE
 from ..endpoint.analysis_set import Analysed
 from ..options import PoolingOptions
 from ..results import Study
@@ -52,8 +53,10 @@ def trial_design(trial: Analysed, control: str) -> TrialDesign:
     covariates = trial.nuisance.to_numpy(dtype=float)
     kept, dropped = independent(covariates, indicators)
     names = ", ".join(str(trial.nuisance.columns[place]) for place in dropped)
+    # Centred, so that large values that hardly vary keep their digits.
+    centred = covariates[:, kept] - covariates[:, kept].mean(axis=0)
     return TrialDesign(
-        x=np.column_stack([indicators, covariates[:, kept]]),
+        x=np.column_stack([indicators, centred]),
         active=active,
         note=f"not adjusted for {names} (constant or explained by the others here)" * bool(names),
     )
@@ -73,7 +76,7 @@ def independent(x: np.ndarray, given: np.ndarray | None = None) -> tuple[list[in
         size = float(np.linalg.norm(rest))
         for _ in range(2):  # once more for what rounding left
             rest = rest - basis @ (basis.T @ rest)
-        varies = size > _DEPENDENT * max(float(np.linalg.norm(column)), 1e-300)
+        varies = size > CONSTANT_TOLERANCE * max(float(np.linalg.norm(column)), 1e-300)
         left = float(np.linalg.norm(rest))
         if varies and left > _DEPENDENT * size:
             basis = np.column_stack([basis, rest / left])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ...errors import EstimationError, Problem, TableError
+from ...errors import EstimationError, Problem, TableError, UsageError
 from ...records import CohortTable
 from ..endpoint.analysis_set import (
     Analysed,
@@ -346,6 +346,11 @@ def analysis_stage(
     if IMP not in table.rows:
         return first_stage(table, options, roster, endpoint)
     copies = imputed_copies(table)
+    if options.by or options.model == "one-stage":
+        raise UsageError(
+            f"{'--by' if options.by else '--model one-stage'} does not go with imputed outcomes "
+            "in this version."
+        )
     if options.missing_outcome == "impute":
         raise TableError(
             f"The table has imputations ({IMP}): --missing-outcome impute does not go with it.",

@@ -11,13 +11,19 @@ import pandas as pd
 from scipy.special import gammaln
 from scipy.stats import rankdata
 
+from ...statistics.event_models import without_rounding
 from ...statistics.mixed.one_stage import contrast_interval, fit_one_stage
-from ...statistics.mixed.sufficient_statistics import ModelColumns, summarise_rows, trial_block
+from ...statistics.mixed.sufficient_statistics import (
+    INTERCEPT,
+    ModelColumns,
+    summarise_rows,
+    trial_block,
+)
 from ..endpoint.analysis_set import Analysed, worse_direction
 from ..endpoint.endpoint import CLUSTER
 from ..options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from ..results import Study
-from .arm_sums import INTERCEPT, OUTCOME, ArmSums, arm_column, arm_sums, effects_of_trial
+from .arm_sums import OUTCOME, ArmSums, arm_column, arm_sums, effects_of_trial
 from .events import TrialDesign, binary_studies, hazard_studies, trial_design
 
 _SINGULAR = "the model with clusters could not be fitted"
@@ -206,10 +212,11 @@ def worst_rank_scores(rows: pd.DataFrame, worse: str) -> np.ndarray:
     """Scores ``[n]``, higher is better: deaths first by day, then survivors by outcome."""
     died = rows["died"].to_numpy(dtype=bool)
     value = rows["outcome"].to_numpy(dtype=float) * (1.0 if worse == "lower" else -1.0)
+    value = value / max(float(np.abs(value[~died]).mean() if not died.all() else 1.0), 1e-300)
+    day = rows["death_day"].to_numpy(dtype=float)
     score = np.empty(len(rows))
-    if died.any():
-        score[died] = rankdata(rows["death_day"].to_numpy(dtype=float)[died], method="dense")
-    score[~died] = len(rows) + rankdata(value[~died], method="dense")
+    score[died] = rankdata(without_rounding(day[died]), method="dense")
+    score[~died] = len(rows) + rankdata(without_rounding(value[~died]), method="dense")
     return score
 
 

@@ -30,10 +30,15 @@ from ...statistics.mixed.one_stage import (
     contrast_interval,
     fit_one_stage,
 )
-from ...statistics.mixed.sufficient_statistics import RESIDUALS, ModelColumns, TrialBlock, absorb
+from ...statistics.mixed.sufficient_statistics import (
+    INTERCEPT,
+    RESIDUALS,
+    ModelColumns,
+    TrialBlock,
+    absorb,
+)
 from ...statistics.multivariate import MultivariateFit, StudyEstimates, fit_parts
 from ..first_stage.arm_sums import (
-    INTERCEPT,
     OUTCOME,
     ArmFit,
     ArmSums,

@@ -112,7 +112,7 @@ def _egger_rows(usable: Sequence[Study], options: PoolingOptions) -> list[Effect
         EffectRow(
             analysis="small-study",
             **comparison_cells(options, usable[0].arm, usable[0].control),
-            **interval_cells(estimate, interval, replace(options, effect="mean-difference")),
+            **interval_cells(estimate, interval, options, ratio=False),
             k=len(usable),
             headline=True,
             variant="small-study",
@@ -158,8 +158,13 @@ def _exp(value: float) -> float | None:
         return None
 
 
-def interval_cells(estimate: float, interval: Interval, options: PoolingOptions) -> dict[str, Any]:
-    """The cells of a row that an estimate and its interval fill."""
+def interval_cells(
+    estimate: float, interval: Interval, options: PoolingOptions, *, ratio: bool = True
+) -> dict[str, Any]:
+    """The cells of a row that an estimate and its interval fill.
+
+    Without ``ratio`` the estimate is not the log of one, whatever the effect measure.
+    """
     cells = {
         "estimate": estimate,
         "se": interval.se,
@@ -169,7 +174,7 @@ def interval_cells(estimate: float, interval: Interval, options: PoolingOptions)
         "p": interval.p,
         "ci_method": interval.method,
     }
-    if options.effect in RATIOS:
+    if ratio and options.effect in RATIOS:
         cells["exp_estimate"] = _exp(estimate)
         cells["exp_ci_low"] = _exp(interval.low)
         cells["exp_ci_high"] = _exp(interval.high)

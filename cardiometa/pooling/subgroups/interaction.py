@@ -17,7 +17,13 @@ import pandas as pd
 
 from ...statistics.event_models import fit_cox, fit_logistic, risk_sets
 from ...statistics.mixed.one_stage import OneStageFit, fit_one_stage
-from ...statistics.mixed.sufficient_statistics import ModelColumns, TrialBlock, absorb, trial_block
+from ...statistics.mixed.sufficient_statistics import (
+    INTERCEPT,
+    ModelColumns,
+    TrialBlock,
+    absorb,
+    trial_block,
+)
 from ...statistics.multivariate import (
     FloatingEffects,
     LevelEffects,
@@ -28,7 +34,6 @@ from ...statistics.multivariate import (
 )
 from ..endpoint.analysis_set import Analysed
 from ..first_stage.arm_sums import (
-    INTERCEPT,
     OUTCOME,
     PRODUCT,
     ArmFit,
@@ -78,9 +83,13 @@ class PooledInteraction:
 
 
 def pool_interaction(
-    modifier: ModifierSums, method: str, trials: tuple[TrialInteraction, ...] | None = None
+    modifier: ModifierSums,
+    method: str,
+    trials: tuple[TrialInteraction, ...] | None = None,
+    *,
+    ci: str = "hksj-truncated",
 ) -> PooledInteraction:
-    """Both stages for one modifier; ``method`` as in `fit_parts`.
+    """Both stages for one modifier; ``method`` as in `fit_parts`, ``ci`` in `floating_effects`.
 
     ``trials`` are the first stage where the sums do not give it (events).
     """
@@ -107,7 +116,7 @@ def pool_interaction(
     if len(levels) < 2 or not contrasts:
         return found
     fit = fit_parts(contrasts, method=method)
-    floating = floating_effects(effects, fit, method=method)
+    floating = floating_effects(effects, fit, method=method, ci=ci)
     return replace(found, fit=fit, floating=floating, k=len(contrasts))
 
 
@@ -264,7 +273,8 @@ def fit_event_columns(
     if independent(needed)[1]:
         return None
     others = np.column_stack([needed[:, :0], *nuisance])
-    design = np.column_stack([needed, others[:, independent(others, needed)[0]]])
+    others = others[:, independent(others, needed)[0]]
+    design = np.column_stack([needed, others - others.mean(axis=0)])
     y = rows["outcome"].to_numpy(dtype=float)
     if options.effect == "hazard-ratio":
         sets = [risk_sets(rows["time"].to_numpy(dtype=float), y > 0, design)]
@@ -325,7 +335,8 @@ def one_stage_interaction(
     across = [] if len(sums) < 3 + 2 * len(names) else [f"{_ACROSS}{name}" for name in names]
     if across and _flat(sums, names):
         across = []
-    blocks = [_block(one, pooled, names, across, options.residual) for one in sums]
+    centres = {name: float(np.mean([_mean(one, name) for one in sums])) for name in names}
+    blocks = [_block(one, pooled, centres, across, options.residual) for one in sums]
     size = len(names)
     basis = np.zeros((2, 1 + size, 1 + size))
     basis[0, 0, 0] = 1.0
@@ -349,9 +360,10 @@ def _flat(sums: list[ArmSums], names: list[str]) -> bool:
     """True where the trials' means do not differ, so that nothing is between them."""
     means = np.array([[_mean(one, name) for name in names] for one in sums])
     centred = means - means.mean(axis=0)
-    return int(np.linalg.matrix_rank(centred, tol=1e-8 * max(1.0, float(np.abs(means).max())))) < (
-        len(names)
-    )
+    size = np.linalg.norm(centred, axis=0)
+    if (size <= 1e-10 * np.abs(means).max(axis=0)).any():
+        return True
+    return int(np.linalg.matrix_rank(centred / size, tol=1e-8)) < len(names)
 
 
 def _mean(sums: ArmSums, name: str) -> float:
@@ -361,14 +373,15 @@ def _mean(sums: ArmSums, name: str) -> float:
 def _block(
     sums: ArmSums,
     pooled: PooledInteraction,
-    names: list[str],
+    centres: dict[str, float],
     across: list[str],
     residual: str,
 ) -> TrialBlock:
+    """A trial's block; ``centres`` of the trials' means, which are taken out of what is across."""
     treat = arm_column(pooled.modifier.arm)
-    own = [name for name in names if name in sums.columns]
-    means = {name: _mean(sums, name) for name in names}
-    products = [f"{PRODUCT}{name}" for name in names]
+    own = [name for name in centres if name in sums.columns]
+    means = {name: _mean(sums, name) for name in centres}
+    products = [f"{PRODUCT}{name}" for name in centres]
     columns = ModelColumns(
         nuisance=(INTERCEPT, *sums.nuisance, *own),
         fixed=(treat, *products, *across),
@@ -376,16 +389,17 @@ def _block(
         outcome=OUTCOME,
     )
     every = {*columns.nuisance, *columns.fixed, OUTCOME}
-    maps = [{name: _form(sums, arm, name, means) for name in every} for arm in sums.arms]
+
+    def form(arm: str, column: str) -> np.ndarray:
+        """Like `form_of`, with the trial's means times treatment, and zeros for levels it lacks."""
+        found = np.zeros(1 + len(sums.columns))
+        if column.startswith(_ACROSS):
+            name = column.removeprefix(_ACROSS)
+            found[0] = means[name] - centres[name] if arm != sums.control else 0.0
+            return found
+        if column.startswith(PRODUCT) and column.removeprefix(PRODUCT) not in sums.columns:
+            return found
+        return form_of(sums, arm, column, means if column.startswith(PRODUCT) else {})
+
+    maps = [{name: form(arm, name) for name in every} for arm in sums.arms]
     return trial_block(sums.trial, list(sums.arms.values()), maps, columns, residual=residual)
-
-
-def _form(sums: ArmSums, arm: str, column: str, means: dict[str, float]) -> np.ndarray:
-    """Like `form_of`, with the trial's means times treatment, and zeros for levels it lacks."""
-    if column.startswith(_ACROSS):
-        form = np.zeros(1 + len(sums.columns))
-        form[0] = means[column.removeprefix(_ACROSS)] if arm != sums.control else 0.0
-        return form
-    if column.startswith(PRODUCT) and column.removeprefix(PRODUCT) not in sums.columns:
-        return np.zeros(1 + len(sums.columns))
-    return form_of(sums, arm, column, means if column.startswith(PRODUCT) else {})

@@ -86,7 +86,8 @@ def interaction_rows(
             first, counts = event_modifier(modifier, trials, options)
             term = f"treatment:{modifier.name}"
             events |= {(modifier.arm, term, *key): n for key, n in counts.items()}
-        pooled = pool_interaction(modifier, likelihood_name(options), first)
+        method, ci = likelihood_name(options), options.headline_ci
+        pooled = pool_interaction(modifier, method, first, ci=ci)
         warnings += _warnings(pooled)
         if not modifier.banded:
             rows += _trial_rows(pooled, options)
@@ -304,10 +305,10 @@ def _subgroup_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[E
         else:
             j = pooled.levels.index(level)
             se = math.sqrt(float(floating.covariance[j, j]))
-            interval = t_interval(
-                float(floating.beta[j]), se, floating.df, options.level, "hksj-truncated"
+            beta, ci = float(floating.beta[j]), options.headline_ci
+            cells = interval_cells(
+                beta, t_interval(beta, se, floating.df, options.level, ci), options
             )
-            cells = interval_cells(float(floating.beta[j]), interval, options)
             rows.append(replace(row, **(cells | {"p": None}), tau2_method=likelihood_name(options)))
     return rows
 

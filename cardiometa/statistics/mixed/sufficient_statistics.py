@@ -26,6 +26,7 @@ import numpy as np
 ALIAS_TOLERANCE = 1e-11
 # A column is constant when its standard deviation is below this share of its mean: rounding.
 CONSTANT_TOLERANCE = 1e-13
+INTERCEPT = ""  # its name among a model's columns
 
 
 def summarise_rows(trial: str, columns: Sequence[str], values: np.ndarray) -> TrialSummary:
@@ -196,7 +197,7 @@ RESIDUALS = ("by-trial", "common", "by-trial-and-arm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelColumns:
-    """The columns of a model by role; ``""`` is the intercept.
+    """The columns of a model by role; `INTERCEPT` is one of them.
 
     ``nuisance`` is the trial's own and taken out, ``fixed`` is common to all trials, ``random``
     varies between them.
@@ -272,16 +273,29 @@ def trial_block(
     columns). ``residual`` is one of `RESIDUALS`. Nuisance columns that others explain are dropped.
     """
     names = (*columns.nuisance, *columns.fixed, *columns.random, columns.outcome)
+    a, p, q = len(columns.nuisance), len(columns.fixed), len(columns.random)
     parts, group_of = [], []
+    sizes = np.zeros(len(names))
     for index, (summary, forms) in enumerate(zip(arms, maps, strict=True)):
         base = rows_of_sums(summary)
-        parts.append(base @ np.column_stack([forms[name] for name in names]))
+        matrix = np.column_stack([forms[name] for name in names])
+        parts.append(base @ matrix)
         group_of += [index if residual == "by-trial-and-arm" else 0] * len(base)
+        sizes += summary.n * (np.abs(matrix[0]) + np.abs(summary.means) @ np.abs(matrix[1:])) ** 2
     rows, groups = np.vstack(parts), np.array(group_of)
+    if INTERCEPT in columns.nuisance:
+        # Centring what goes with an intercept changes nothing but the digits: a column of large
+        # values that hardly vary would look like the intercept. Random columns stay (z_full).
+        first = columns.nuisance.index(INTERCEPT)
+        ones = rows[:, first]
+        means = ones @ rows / (ones @ ones)
+        means[[first, *range(a, a + p + q)]] = 0.0
+        rows = rows - np.outer(ones, means)
+    is_rounding = (rows[:, :a] ** 2).sum(axis=0) <= CONSTANT_TOLERANCE**2 * sizes[:a]
+    rows[:, :a][:, is_rounding] = 0.0
     counts = np.zeros(int(groups.max()) + 1, dtype=int)
     for index, summary in enumerate(arms):
         counts[index if residual == "by-trial-and-arm" else 0] += summary.n
-    a, p, q = len(columns.nuisance), len(columns.fixed), len(columns.random)
     basis, log_nuisance, rank = _complement(rows[:, :a])
     kept = basis.T @ rows[:, a:]
     spread = np.stack([(basis.T * (groups == g)) @ basis for g in range(len(counts))])
