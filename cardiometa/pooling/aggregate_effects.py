@@ -1,7 +1,4 @@
-"""Trials known by their published effect only: estimate with SE, or with its 95 % interval.
-
-Participants' data against published effects: do the trials of the two sources differ?
-"""
+"""Trials known by what was published of them, and whether they differ from participants' data."""
 
 from __future__ import annotations
 
@@ -15,6 +12,13 @@ from ..errors import Problem, TableError
 from ..statistics.meta import MetaRegression, regress_estimates
 from .endpoint.columns import number_column, text_column
 from .options import RATIOS, PoolingOptions
+from .published_tables import (
+    effects_of_arms,
+    form_of_table,
+    harmonised,
+    is_log,
+    with_measure,
+)
 from .results import EffectRow, Study
 from .second_stage.two_stage import (
     coefficient_cells,
@@ -23,82 +27,80 @@ from .second_stage.two_stage import (
     sensitivity_row,
 )
 
-_KNOWN = {"trial", "estimate", "se", "n", "ci_low", "ci_high", "arm"}
 _Z95 = 1.959963984540054
 # Both halves of an interval may differ by rounding; beyond this share it is another scale.
 _UNEVEN = 0.1
+# A median log ratio above this means that half of the trials have a ratio above 1.6.
+_COULD_BE_RATIO = 0.5
 # Beyond these a square has no digits, or there is no such trial.
 _LEAST_NUMBER, _MOST_NUMBER, _MOST_RATIO = 1e-100, 1e100, 1e5
 
 
 def is_summaries(rows: pd.DataFrame) -> bool:
-    """True for a table with just the columns of summaries: trial, estimate and se or an interval.
-
-    Any other column makes it a table of participants.
-    """
-    names = set(map(str, rows.columns))
-    return (
-        names <= _KNOWN
-        and {"trial", "estimate"} <= names
-        and bool({"se"} <= names or {"ci_low", "ci_high"} <= names)
-    )
+    """True for a table of published trials in one of the forms of `published_tables`."""
+    return form_of_table(rows.columns) != ""
 
 
 def read_summaries(
     rows: pd.DataFrame, options: PoolingOptions, *, name: str, arms: tuple[str, ...] = ()
 ) -> tuple[Study, ...]:
-    """The studies of a table ``trial, estimate, se[, n]`` or ``trial, estimate, ci_low, ci_high``.
+    """The studies of a table of published trials.
 
-    With ``se`` ratios are on the log scale, with an interval on the natural one; an interval that
-    fits neither or both is refused. ``arms`` are those of the participants' data: a summary joins
-    the only one, else it must name its own. TableError lists every problem.
+    With ``se`` ratios are on the log scale, with an interval on the natural one; numbers that could
+    be on either are refused. ``arms`` are those of the participants' data: a summary joins the only
+    one, else it must name its own. TableError lists every problem.
     """
-    if not is_summaries(rows):
+    form = form_of_table(rows.columns)
+    if not form:
         raise TableError(
             f"{name} is not a table of summaries.",
-            hint="Its columns must be trial, estimate and se (or ci_low and ci_high), with n and "
-            f"arm if known, and no others. They are: {', '.join(map(str, rows.columns[:30]))}.",
+            hint="It needs a trial, and estimate and se (yi and vi, TE and seTE, or ci_low and "
+            "ci_high), events and n of each arm, mean, sd and n of each arm, or O - E and V. Its "
+            f"columns are: {', '.join(map(str, rows.columns[:30]))}.",
         )
     if rows.empty:
         raise TableError(f"{name} has a header, but no rows.")
-    rows = rows.set_axis([str(column) for column in rows.columns], axis=1)
-    frame = pd.DataFrame(
-        {
-            column: number_column(rows, column)
-            for column in ("estimate", "se", "ci_low", "ci_high", "n")
-            if column in rows
-        },
-        index=rows.index,
-    ).assign(trial=text_column(rows, "trial"), arm=_arms(rows, arms, name))
-    problems = _row_problems(frame, name)
+    measure = with_measure(form, options, name).effect
+    if measure != options.effect:
+        raise TableError(f"{name} has {form} of an {measure}, not of a {options.effect}.")
+    logs = is_log(rows)
+    rows = harmonised(rows, name)
+    frame = rows.assign(trial=text_column(rows, "trial"), arm=_arms(rows, arms, name))
+    if form == "effects":
+        for column in ("estimate", "se", "variance", "ci_low", "ci_high"):
+            if column in frame:
+                frame[column] = number_column(rows, column)
+    counts = number_column(rows, "n") if "n" in rows else pd.Series(np.nan, index=frame.index)
+    problems = _row_problems(frame.assign(n=counts), name, form)
     if problems:
         raise TableError(f"{name} cannot be used.", problems=problems)
-    estimates, errors = _on_analysis_scale(frame, options, name)
-    _refuse_impossible(frame["trial"], estimates, errors, name)
-    counts = frame["n"] if "n" in frame else pd.Series(np.nan, index=frame.index)
+    if form == "effects":
+        estimates, errors = _on_analysis_scale(frame, options, name, logs=logs)
+        cells = pd.DataFrame({"estimate": estimates, "se": errors}, index=frame.index)
+    else:
+        cells = effects_of_arms(form, frame, options, name)
+    known = cells["estimate"].notna() if form == "counts" else pd.Series(True, index=cells.index)
+    _refuse_impossible(frame["trial"][known], cells[known], name)
+    if "n_active" in cells and "n" not in rows:
+        counts = cells["n_active"] + cells["n_control"]
+    own = cells.assign(trial=frame["trial"], arm=frame["arm"], n=counts).astype(object)
+    own = own.where(own.notna(), None)
     return tuple(
         Study(
-            trial=trial,
-            arm=arm,
             control=options.control,
-            estimate=float(estimate),
-            se=float(se),
-            n=None if math.isnan(n) else int(n),
             aggregate=True,
+            **{**row, "n": None if row["n"] is None else int(row["n"])},
         )
-        for trial, arm, estimate, se, n in zip(
-            frame["trial"], frame["arm"], estimates, errors, counts, strict=True
-        )
+        for row in own.to_dict("records")
     )
 
 
-def _refuse_impossible(
-    trials: pd.Series[str], estimates: np.ndarray, errors: np.ndarray, name: str
-) -> None:
+def _refuse_impossible(trials: pd.Series[str], cells: pd.DataFrame, name: str) -> None:
     """TableError for standard errors that no trial has, and for numbers beyond what can be squared.
 
     An SE 1e5 times smaller or larger than the median is an error of unit or of typing.
     """
+    estimates, errors = (cells[c].to_numpy(dtype=float) for c in ("estimate", "se"))
     usual = errors[np.isfinite(errors) & (errors > 0)]
     middle = float(np.median(usual)) if len(usual) else 1.0
     problems = []
@@ -153,10 +155,14 @@ def _arms(rows: pd.DataFrame, arms: tuple[str, ...], name: str) -> pd.Series[str
     return pd.Series(arms[0] if arms else "active", index=rows.index)
 
 
-def _row_problems(frame: pd.DataFrame, name: str) -> list[Problem]:
+def _row_problems(frame: pd.DataFrame, name: str, form: str) -> list[Problem]:
     problems = []
-    for column in ("estimate", "se", "ci_low", "ci_high"):
-        if column in frame and (missing := frame["trial"][frame[column].isna()]).size:
+    for column in ("estimate", "se", "variance", "ci_low", "ci_high"):
+        if (
+            form == "effects"
+            and column in frame
+            and (missing := frame["trial"][frame[column].isna()]).size
+        ):
             problems += [
                 Problem(where=f"{name}, trial {t}", what=f"{column} is empty") for t in missing
             ]
@@ -171,21 +177,33 @@ def _row_problems(frame: pd.DataFrame, name: str) -> list[Problem]:
         )
         for trial in sorted(set(twice))
     ]
-    if "n" in frame:
-        wrong = frame["n"].notna() & ((frame["n"] < 1) | (frame["n"] % 1 != 0))
-        problems += [
-            Problem(where=f"{name}, trial {t}", what="n is not a whole number of participants")
-            for t in frame["trial"][wrong]
-        ]
+    wrong = frame["n"].notna() & ((frame["n"] < 1) | (frame["n"] % 1 != 0))
+    problems += [
+        Problem(where=f"{name}, trial {t}", what="n is not a whole number of participants")
+        for t in frame["trial"][wrong]
+    ]
     return problems
 
 
 def _on_analysis_scale(
-    frame: pd.DataFrame, options: PoolingOptions, name: str
+    frame: pd.DataFrame, options: PoolingOptions, name: str, *, logs: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates and standard errors; ratios as logs."""
+    """Estimates and standard errors; ratios as logs.
+
+    ``logs`` where the column's name says so; without it positive estimates around 1 are refused.
+    """
     estimate = frame["estimate"].to_numpy(dtype=float)
     if "ci_low" not in frame or "ci_high" not in frame:
+        is_ratio = options.effect in RATIOS and not logs and len(estimate)
+        if is_ratio and (estimate > 0).all() and np.median(estimate) > _COULD_BE_RATIO:
+            raise TableError(
+                f"{name}: the estimates could be ratios or their logs.",
+                hint="estimate and se are read as logs. If they are, call the column yi (or TE, or "
+                "log_estimate); if they are ratios, give ci_low and ci_high.",
+            )
+        if "variance" in frame and "se" not in frame:
+            with np.errstate(invalid="ignore"):
+                return estimate, np.sqrt(frame["variance"].to_numpy(dtype=float))
         return estimate, frame["se"].to_numpy(dtype=float)
     low, high = frame["ci_low"].to_numpy(dtype=float), frame["ci_high"].to_numpy(dtype=float)
     if "se" in frame:

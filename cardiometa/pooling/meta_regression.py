@@ -6,7 +6,7 @@ show where trials differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,8 +24,10 @@ from ..statistics.meta import (
     regress_estimates,
     t_interval,
 )
-from .endpoint.columns import covariate_numbers
+from .endpoint.columns import covariate_numbers, known_text, text_column
+from .endpoint.endpoint import refuse_unclear_categories
 from .options import PoolingOptions
+from .published_tables import plain
 from .results import RegressionLine, RegressionRow, Study, TrialPoint
 from .second_stage.two_stage import (
     coefficient_cells,
@@ -58,7 +60,36 @@ class TrialValues:
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def trial_values(people: pd.DataFrame, name: str, arm: str, options: PoolingOptions) -> TrialValues:
+def values_of_table(rows: pd.DataFrame, name: str, table: str) -> TrialValues:
+    """A covariate of published trials: ``rows`` has one per trial, with a column ``trial``.
+
+    TableError where there is no such column, whatever its case, or it mixes numbers and words.
+    """
+    named = {plain(column): column for column in rows.columns}
+    column = named.get(plain(name)) or named.get(plain(name.removesuffix("_years")))
+    if column is None:
+        raise TableError(
+            f"{table} has no column {name} (--meta-regression).",
+            hint=f"It has: {', '.join(map(str, rows.columns[:60]))}.",
+        )
+    text = known_text(rows, column)
+    known = text != ""
+    refuse_unclear_categories(f"--meta-regression {name}", text[known])
+    trials = text_column(rows, "trial")[known]
+    numbers = covariate_numbers(text[known])
+    found = TrialValues(name=name, what=name)
+    if numbers is None:
+        return replace(found, words=dict(zip(trials, text[known], strict=True)))
+    return replace(
+        found,
+        numbers={trial: float(x) for trial, x in zip(trials, numbers, strict=True)},
+        unit=PER.get(name, (1.0, ""))[0],
+        per=per_text(name),
+        counts=dict.fromkeys(trials, ()),
+    )
+
+
+def trial_values(people: pd.DataFrame, options: PoolingOptions, name: str, arm: str) -> TrialValues:
     """The values of one covariate; TableError for words that differ within trials.
 
     Numbers become means. Words that are constant in each trial divide the trials into groups; two
@@ -122,14 +153,20 @@ class TrialRegression:
 
 
 def trial_regression(
-    studies: Mapping[str, Sequence[Study]], people: pd.DataFrame, options: PoolingOptions
+    studies: Mapping[str, Sequence[Study]],
+    values_of: Callable[[str, str], TrialValues],
+    options: PoolingOptions,
 ) -> TrialRegression:
-    """Each covariate of ``--meta-regression`` by itself, over the trials of each active arm."""
+    """Each covariate of ``--meta-regression`` by itself, over the trials of each active arm.
+
+    ``values_of`` a covariate and arm gives the trials' values.
+    """
     regression = TrialRegression()
     for arm, members in studies.items():
         for name in options.regression_columns:
             usable = [study for study in members if study.estimable]
-            _add(regression, usable, trial_values(people, name, arm, options), options)
+            if usable:
+                _add(regression, usable, values_of(name, arm), options)
     return regression
 
 
@@ -142,7 +179,7 @@ def _add(
     """Add the rows of one arm and covariate, and what is to be said of them."""
     name, arm = values.name, usable[0].arm
     known = values.numbers or values.words
-    chosen = [study for study in usable if study.trial in known and not study.aggregate]
+    chosen = [study for study in usable if study.trial in known]
     lost = [study.trial for study in usable if study not in chosen]
     found = (_slope_rows if values.numbers else _group_rows)(chosen, values, options)
     if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -25,10 +26,10 @@ from .endpoint.analysis_set import (
 )
 from .endpoint.columns import text_column
 from .first_stage.arm_sums import ArmSums
-from .first_stage.first_stage import FirstStage, analysis_stage, first_copy
+from .first_stage.first_stage import FirstStage, analysis_stage, first_copy, no_effect
 from .harmonisation import compare_reported
 from .integrity import TrialFacts, check_trials, refuse_unmodelled
-from .meta_regression import trial_regression
+from .meta_regression import trial_regression, trial_values, values_of_table
 from .methods import (
     few_trials,
     integrity_warning,
@@ -37,6 +38,7 @@ from .methods import (
     warnings_of_rows,
 )
 from .options import DIFFERENCES, EVENTS, STANDARDISED, PoolingOptions
+from .published_tables import form_of_table, harmonised, recognised, with_measure
 from .results import EffectRow, FlowCounts, OneStageCheck, PoolingResult, Study
 from .second_stage.events import event_rows
 from .second_stage.one_stage import (
@@ -78,6 +80,10 @@ _IMPUTED = (
     "With imputed outcomes the trials' estimates are combined by Rubin's rules before pooling: "
     "only the two-stage model is fitted."
 )
+_PUBLISHED = {
+    True: "The trials' published effects were taken as they are. ",
+    False: "Each trial's effect was computed from its published numbers by arm. ",
+}
 _BESIDE_SUMMARIES = (
     " Trials without participants' data entered with their published effect; the pooled effect "
     "of the trials with participants' data alone is given as well."
@@ -171,7 +177,7 @@ def pool_trials(
     reported = compare_reported(table, options, roster)
     sensitivity, not_done = _sensitivity(table, options, roster, stage, summaries)
     splines = [spline_rows(stage.trials, people, arm, options) for arm in arms]
-    regression = trial_regression(own, people, options)
+    regression = trial_regression(own, partial(trial_values, people, options), options)
     integrity, findings = check_trials(first_copy(table), people, options, facts)
     delta, tipping = delta_rows({arm: stage.studies[arm] for arm in arms}, people, options)
     after = [
@@ -216,27 +222,49 @@ def pool_trials(
 
 
 def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingResult:
-    """Pool a table ``trial, estimate, se[, n]``: the second stage alone."""
+    """Pool published trials: the second stage alone.
+
+    Counts without an effect measure are pooled as odds ratios, log-rank sums as hazard ratios.
+    What is published is not suppressed.
+    """
     if options.model == "one-stage":
         raise UsageError(
             "--model one-stage needs participants' rows, not summaries.",
             hint="Use --model two-stage.",
         )
-    if options.adjust or options.baseline_column or options.meta_regression:
-        raise UsageError(
-            "--adjust, --baseline and --meta-regression need participants' rows, not summaries."
-        )
+    if options.adjust or options.baseline_column or options.by:
+        raise UsageError("--adjust, --baseline and --by need participants' rows, not summaries.")
+    rows, name = summaries.rows, summaries.name
+    form = form_of_table(rows.columns)
+    asked, options = options.effect, replace(with_measure(form, options, name), min_cell=0)
     by_arm: dict[str, list[Study]] = {}
-    studies = read_summaries(summaries.rows, options, name=summaries.name)
+    studies = read_summaries(rows, options, name=name)
     for study in sorted(studies, key=lambda item: item.arm):  # trials in the order of the file
         by_arm.setdefault(study.arm, []).append(study)
+    if not any(study.estimable for study in studies):
+        raise no_effect({arm: tuple(members) for arm, members in by_arm.items()}, options)
+    values = {
+        column: values_of_table(harmonised(rows, name), column, name)
+        for column in options.regression_columns
+    }
+    regression = trial_regression(by_arm, lambda column, _: values[column], options)
+    found = [*filter(None, [recognised(rows)]), *regression.warnings]
+    if options.effect != asked:
+        found.append(
+            f"{name} has {form}: the {options.effect} is pooled, the active arm against the "
+            "control. Another effect measure is asked for with --effect."
+        )
     return pool(
         by_arm,
         options,
-        name=summaries.name,
-        methods="The trials' published effects were taken as they are. "
+        warnings=((), found),
+        name=name,
+        methods=_PUBLISHED[form == "effects"]
         + (second_stage_sentence(options) if _several(by_arm) else ""),
         endpoint=options.outcome or "the outcome of the summaries",
+        regression=tuple(regression.rows),
+        points=tuple(regression.points),
+        lines=tuple(regression.lines),
     )
 
 

@@ -24,7 +24,7 @@ from ..statistics.meta import LEAST_TRIALS_INFLUENCE, influence
 from .endpoint.analysis_set import compared
 from .options import DIFFERENCES, PoolingOptions
 from .results import DeltaRow, EffectRow, InfluenceRow, Study, columns_of
-from .second_stage.two_stage import comparison_cells, estimates_of, pooled_rows
+from .second_stage.two_stage import comparison_cells, deleted_fits, estimates_of, pooled_rows
 
 
 def influence_rows(studies: Sequence[Study], options: PoolingOptions) -> list[InfluenceRow]:
@@ -33,7 +33,9 @@ def influence_rows(studies: Sequence[Study], options: PoolingOptions) -> list[In
     if len(usable) < LEAST_TRIALS_INFLUENCE:
         return []
     rows = []
-    for study, one in zip(usable, influence(*estimates_of(usable), options.tau2), strict=True):
+    deleted = deleted_fits(tuple(usable), options.tau2)
+    found = influence(*estimates_of(usable), options.tau2, deleted)
+    for study, one in zip(usable, found, strict=True):
         cells = {name: getattr(one, name) for name in one.__slots__}
         rows.append(
             InfluenceRow(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from scipy.optimize import brentq
 
 METHODS = ("reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe")
@@ -122,29 +122,40 @@ def solve_q(
     return _root(lambda t: sums.q(t) - target, 0.0, high)
 
 
-def _maximum_likelihood(sums: _Sums, spread: float, *, restricted: bool) -> float:
+def _grid_of_tau2(v: np.ndarray, spread: float) -> np.ndarray:
+    """The grid on which no maximum of the likelihood is missed.
+
+    ``spread`` is the least-squares residual variance. In log tau² the weights are logistic curves
+    some four units wide, so that steps of a fifth miss no maximum; below a hundredth of the least
+    variance they no longer change.
+    """
+    # Above both, w lies within 1/(2 tau²) and 1/tau², and the score's bound by them is negative.
+    high = max(float(v.max()), 4.0 * spread)
+    low = min(float(v.min()), high) * _NOTHING
+    count = 2 + math.ceil(math.log(high / low) / _STEP)
+    return np.concatenate([[0.0], np.geomspace(low, high, count)])
+
+
+def _scores(sums: _Sums, grid: np.ndarray, *, restricted: bool) -> np.ndarray:
+    parts = np.array_split(grid, 1 + len(grid) * sums.k // _CELLS)
+    return np.concatenate([sums.score(part, restricted=restricted) for part in parts])
+
+
+def _maximum_likelihood(
+    sums: _Sums, grid: np.ndarray, scores: np.ndarray, *, restricted: bool
+) -> float:
     """The global maximum of the (restricted) likelihood over tau2 >= 0.
 
-    ``spread`` is the least-squares residual variance. Several maxima exist in some data, so a grid
-    over the whole range brackets each change of the score from plus to minus; Brent finds every one
-    and the highest wins. In log tau² the weights are logistic curves some four units wide, so that
-    steps of a fifth miss no maximum; below a hundredth of the least variance they no longer change.
+    Several maxima exist in some data: each change of the ``scores`` on the ``grid`` from plus to
+    minus brackets one, Brent finds it, and the highest wins.
     """
 
     def score(t: float) -> float:
         return float(sums.score(np.array([t]), restricted=restricted)[0])
 
-    # Above both, w lies within 1/(2 tau²) and 1/tau², and the score's bound by them is negative.
-    high = max(float(sums.v.max()), 4.0 * spread)
-    low = min(float(sums.v.min()), high) * _NOTHING
-    count = 2 + math.ceil(math.log(high / low) / _STEP)
-    grid = np.concatenate([[0.0], np.geomspace(low, high, count)])
-    parts = np.array_split(grid, 1 + len(grid) * sums.k // _CELLS)
-    scores = np.concatenate([sums.score(part, restricted=restricted) for part in parts])
     maxima = [0.0] if scores[0] <= 0 else []
-    for a, b, left, right in zip(grid, grid[1:], scores, scores[1:], strict=False):
-        if left > 0 >= right:
-            maxima.append(_root(score, float(a), float(b)))
+    falls = np.flatnonzero((scores[:-1] > 0) & (scores[1:] <= 0))
+    maxima += [_root(score, float(grid[i]), float(grid[i + 1])) for i in falls]
     if len(maxima) == 1:
         return maxima[0]
     return max(maxima, key=lambda t: sums.log_likelihood(t, restricted=restricted))
@@ -173,7 +184,9 @@ def between_trial_variance(
     spread = float(residual @ residual) / free
     match method:
         case "reml" | "ml":
-            value = _maximum_likelihood(sums, spread, restricted=method == "reml")
+            grid, restricted = _grid_of_tau2(v, spread), method == "reml"
+            scores = _scores(sums, grid, restricted=restricted)
+            value = _maximum_likelihood(sums, grid, scores, restricted=restricted)
         case "dl":
             value = (sums.q(0.0) - free) / sums.trace()
         case "pm" | "eb":
@@ -188,6 +201,40 @@ def between_trial_variance(
         case _:
             raise ValueError(f"unknown estimator {method!r}: one of {', '.join(METHODS)}")
     return max(0.0, float(value))
+
+
+def leave_one_out(y: np.ndarray, v: np.ndarray, method: str) -> Sequence[RandomEffects]:
+    """The ``k`` >= 3 trials pooled without each in turn.
+
+    For the likelihood the scores of all deletions on one grid come from the sums over all trials
+    less the trial's own terms, which makes thousands of trials a matter of seconds; where a trial
+    has most of the weight, its subtraction would leave no digits, and each fit stands alone.
+    """
+    y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
+    k = len(y)
+    shared = method in ("reml", "ml") and 2.0 * (1.0 / v).max() < (1.0 / v).sum()
+    if shared:
+        restricted = method == "reml"
+        # Of the deletions no residual variance is larger, and no variance outside the range.
+        grid = _grid_of_tau2(v, float(y.var()) * k / (k - 2))
+        z = y - float((y / v).sum() / (1.0 / v).sum())
+        scores = np.empty((len(grid), k))
+        for place, tau2 in enumerate(grid):
+            w = 1.0 / (v + tau2)
+            one, two = w.sum() - w, (w**2).sum() - w**2
+            wz, w2z = w @ z - w * z, w**2 @ z - w**2 * z
+            mu = wz / one
+            loss = w**2 @ z**2 - (w * z) ** 2 - 2.0 * mu * w2z + mu**2 * two
+            scores[place] = -0.5 * (one - (two / one if restricted else 0.0) - loss)
+    fits = []
+    for i in range(k):
+        rest, errors = np.delete(y, i), np.delete(v, i)
+        tau2 = None
+        if shared:
+            sums = _Sums(rest, errors)
+            tau2 = _maximum_likelihood(sums, grid, scores[:, i], restricted=restricted)
+        fits.append(pool_estimates(rest, errors, method, tau2))
+    return fits
 
 
 def likelihood_se(v: np.ndarray, tau2: float, method: str) -> float | None:
@@ -311,15 +358,18 @@ def typical_variance(v: np.ndarray) -> float:
     return (len(v) - 1) / _Sums(np.zeros_like(v), v).trace()
 
 
-def pool_estimates(y: np.ndarray, v: np.ndarray, method: str) -> RandomEffects:
-    """Pool estimates ``y`` ``[k]`` with variances ``v`` ``[k]``; tau² by ``method``."""
+def pool_estimates(
+    y: np.ndarray, v: np.ndarray, method: str, tau2: float | None = None
+) -> RandomEffects:
+    """Pool estimates ``y`` ``[k]`` with variances ``v``; tau² by ``method`` unless it is given."""
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
     k = len(y)
-    tau2 = between_trial_variance(y, v, method)
+    tau2 = between_trial_variance(y, v, method) if tau2 is None else tau2
     w = 1.0 / (v + tau2)
     total = float(w.sum())
     mu = float((w @ y) / total)
-    q = generalised_q(y, v, 0.0)
+    sums = _Sums(y, v)
+    q = sums.q(0.0)
     i2: float | None = None
     h2: float | None = None
     if k > 1:
@@ -327,7 +377,7 @@ def pool_estimates(y: np.ndarray, v: np.ndarray, method: str) -> RandomEffects:
             h2 = q / (k - 1)
             i2 = 100.0 * max(0.0, 1.0 - 1.0 / h2) if h2 > 0 else 0.0
         else:
-            s2 = typical_variance(v)
+            s2 = (k - 1) / sums.trace()
             i2, h2 = 100.0 * tau2 / (tau2 + s2), (tau2 + s2) / s2
     return RandomEffects(
         estimate=mu,
@@ -338,11 +388,17 @@ def pool_estimates(y: np.ndarray, v: np.ndarray, method: str) -> RandomEffects:
         weights=w / total,
         q=q,
         q_df=k - 1,
-        q_p=float(stats.chi2.sf(q, k - 1)) if k > 1 else None,
+        q_p=float(special.chdtrc(k - 1, q)) if k > 1 else None,
         i2_percent=i2,
         h2=h2,
         k=k,
     )
+
+
+def _t_quantile(level_percent: float, df: float) -> float:
+    """The two-sided quantile of Student's t; of the normal distribution for infinite ``df``."""
+    p = 0.5 + level_percent / 200.0
+    return float(special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p))
 
 
 def t_interval(
@@ -352,9 +408,11 @@ def t_interval(
 
     An SE of 0 (all estimates equal, plain HKSJ) has an interval without width and no p.
     """
-    # Student's t with infinite df is the normal law in scipy, to the last digit.
-    half = float(stats.t.ppf(0.5 + level_percent / 200.0, df)) * se
-    p = float(2.0 * stats.t.sf(abs(estimate) / se, df)) if se > 0 else None
+    half = _t_quantile(level_percent, df) * se
+    p = None
+    if se > 0:
+        ratio = -abs(estimate) / se
+        p = 2.0 * float(special.ndtr(ratio) if math.isinf(df) else special.stdtr(df, ratio))
     return Interval(method=method, se=se, df=df, low=estimate - half, high=estimate + half, p=p)
 
 
@@ -384,7 +442,7 @@ def prediction_interval(
     if fit.k < 3 or fit.tau2_method == "fe":
         return None
     df = {"k-1": fit.k - 1, "k-2": fit.k - 2}[pi_df]
-    half = float(stats.t.ppf(0.5 + level_percent / 200.0, df)) * (fit.tau2 + se**2) ** 0.5
+    half = _t_quantile(level_percent, df) * (fit.tau2 + se**2) ** 0.5
     return fit.estimate - half, fit.estimate + half
 
 
@@ -557,13 +615,18 @@ class Influence:
     influential: bool
 
 
-def influence(y: np.ndarray, v: np.ndarray, method: str) -> Sequence[Influence]:
-    """The measures of each of ``k`` >= 3 trials, tau² estimated anew without it."""
+def influence(
+    y: np.ndarray, v: np.ndarray, method: str, deleted: Sequence[RandomEffects] | None = None
+) -> Sequence[Influence]:
+    """The measures of each of ``k`` >= 3 trials, tau² estimated anew without it.
+
+    ``deleted`` are the fits of `leave_one_out` where they are already there.
+    """
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
     whole = pool_estimates(y, v, method)
     return [
-        _of_trial(i, y, v, whole, pool_estimates(np.delete(y, i), np.delete(v, i), method))
-        for i in range(whole.k)
+        _of_trial(i, y, v, whole, without)
+        for i, without in enumerate(deleted or leave_one_out(y, v, method))
     ]
 
 
@@ -589,7 +652,7 @@ def _of_trial(
         dfbetas=dfbetas,
         influential=bool(
             abs(dffits) > 3.0 * (1.0 / (k - 1)) ** 0.5
-            or stats.chi2.cdf(cook_d, 1) > 0.5
+            or special.chdtr(1, cook_d) > 0.5
             or hat > 3.0 / k
             or abs(dfbetas) > 1.0
         ),

@@ -95,7 +95,8 @@ def test_only_the_columns_of_summaries_make_summaries():
     table, _ = bcg()
     assert is_summaries(table)
     assert is_summaries(table.assign(n=100))
-    assert not is_summaries(table.assign(age=60))
+    assert is_summaries(table.assign(age=60))  # a covariate of the trials
+    assert not is_summaries(table.assign(participant_id=60))
     assert not is_summaries(table.drop(columns="se"))
 
 

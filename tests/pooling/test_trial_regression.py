@@ -189,14 +189,14 @@ def test_influence_stands_out_where_a_trial_does():
     assert not quiet.influence
 
 
-def test_summaries_have_influence_but_no_covariates():
+def test_summaries_have_influence_and_only_their_own_covariates():
     draw = np.random.default_rng(3)
     rows = pd.DataFrame(
         {"trial": [f"S{i}" for i in range(12)], "estimate": draw.normal(1, 1, 12), "se": 0.5}
     )
     result = pool_summaries(SummaryTable(rows=rows, name="s"), PoolingOptions())
     assert len(result.influence) == 12
-    with pytest.raises(UsageError, match="--meta-regression"):
+    with pytest.raises(TableError, match="--meta-regression"):
         pool_summaries(SummaryTable(rows=rows, name="s"), PoolingOptions(meta_regression=("age",)))
 
 

@@ -542,11 +542,11 @@ def _covariate(
             if changes
             else "Every cell of the column is empty.",
         )
-    _refuse_unclear_categories(f"{option} {name}", values["value"])
+    refuse_unclear_categories(f"{option} {name}", values["value"])
     return merged(people, values).fillna("")
 
 
-def _refuse_unclear_categories(name: str, values: pd.Series[str]) -> None:
+def refuse_unclear_categories(name: str, values: pd.Series[str]) -> None:
     """Refuse words among numbers, and so many words that they must be numbers written wrongly.
 
     A covariate of words enters as categories: one ``65 y`` among ages would silently turn all of

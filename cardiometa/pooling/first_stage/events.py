@@ -139,6 +139,12 @@ def binary_studies(trial: Analysed, options: PoolingOptions) -> tuple[Study, ...
     return tuple(studies)
 
 
+def table_effect(a: int, n1: int, c: int, n2: int, *, effect: str) -> _Found:
+    """Estimate, SE and note of a 2 × 2 table, the active arm first; or why there is none."""
+    table = Table(a=a, n1=n1, c=c, n2=n2)
+    return _nothing_known(table, effect) or _ESTIMATES[effect](table)
+
+
 def _nothing_known(table: Table, effect: str) -> str:
     """Why nothing can be estimated, empty where something can."""
     if table.n1 == 0:

@@ -142,7 +142,7 @@ def _standardised(trials: Sequence[Analysed], studies: Sequence[Study]) -> list[
     """The studies with estimate and SE in SDs of the outcome within their two arms (Hedges' g).
 
     g = J b / s with b the trial's (ANCOVA) difference, s the SD of the outcome within the two arms
-    and J(m) = Γ(m/2) / (√(m/2) Γ((m - 1)/2)), exact; variance (SE of b / s)² + g² / 2N. Without a
+    and J of `hedges_factor`; variance (SE of b / s)² + g² / 2N. Without a
     baseline this is metafor's ``SMD`` to the last digit (Hedges & Olkin 1985, p. 86). Trials that
     measure in another unit become comparable, and trials with more varied participants get smaller
     effects: a sensitivity analysis, not a rescue.
@@ -162,12 +162,15 @@ def _standardised(trials: Sequence[Analysed], studies: Sequence[Study]) -> list[
             continue
         squares = sum(float(((one - one.mean()) ** 2).sum()) for one in arms)
         spread = math.sqrt(squares / (n - 2))
-        half = (n - 2) / 2
-        j = float(np.exp(gammaln(half) - gammaln(half - 0.5)) / math.sqrt(half))
-        g = j * study.estimate / spread
+        g = hedges_factor(n - 2) * study.estimate / spread
         variance = (study.se / spread) ** 2 + g**2 / (2 * n)
         found.append(replace(study, estimate=g, se=math.sqrt(variance), df=float("inf")))
     return found
+
+
+def hedges_factor(m: float) -> float:
+    """J(m) = Γ(m/2) / (√(m/2) Γ((m - 1)/2)) of ``m`` degrees of freedom, exact."""
+    return float(np.exp(gammaln(m / 2) - gammaln(m / 2 - 0.5)) / math.sqrt(m / 2))
 
 
 # ------------------------------------------------------------------ deaths as the worst outcome

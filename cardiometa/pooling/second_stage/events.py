@@ -138,7 +138,7 @@ def event_rows(
         return rows, []
     warnings = []
     sparse = is_sparse(studies)
-    aggregates = any(study.aggregate and study.estimable for study in studies)
+    aggregates = any(s.estimable and s.events_active is None for s in studies)
     if sparse and not aggregates and not options.adjust:
         pooled = ("pooled", "leave-one-out")
         rows = [replace(row, headline=False) if row.analysis in pooled else row for row in rows]

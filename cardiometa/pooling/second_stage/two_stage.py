@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ...statistics.meta import (
     LinearFit,
     RandomEffects,
     egger,
+    leave_one_out,
     pool_estimates,
     pooled_interval,
     prediction_interval,
@@ -32,6 +34,7 @@ COMMON_EFFECT = "common effect (tau2 = 0)"
 WITHOUT_REVIEW = "without rows marked for review"
 PARTICIPANTS_ONLY = "trials with participants' data only"
 SMALL_STUDY = "Egger's test: change of the effect per unit of its standard error"
+_COUNTS = ("n_control", "n_active")
 NO_WIDTH = "estimates equal: the interval has no width and must not be used"
 
 
@@ -55,20 +58,35 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
     if len(usable) > 1 and options.tau2 != "fe":
         common = pool_estimates(*estimates_of(usable), "fe")
         interval = pooled_interval(common, "wald", options.level)
-        rows.append(as_sensitivity(_pooled_row(usable, common, interval, options), COMMON_EFFECT))
+        row = _pooled_row(usable[0], common, interval, options)
+        rows.append(as_sensitivity(replace(row, **_counts(usable)), COMMON_EFFECT))
     with_rows = [study for study in usable if not study.aggregate]
     if 0 < len(with_rows) < len(usable):
         rows.append(sensitivity_row(with_rows, options, PARTICIPANTS_ONLY))
     if len(usable) >= LEAST_TRIALS_EGGER:
         rows += _egger_rows(usable, options)
     if options.leave_one_out and len(usable) >= 3:
-        for study in usable:
-            others = [other for other in usable if other is not study]
+        n = {name: [getattr(s, name) for s in usable] for name in _COUNTS}
+        lacking = {name: counts.count(None) for name, counts in n.items()}
+        known = {name: sum(filter(None, counts)) for name, counts in n.items()}
+        for study, without in zip(usable, deleted_fits(tuple(usable), options.tau2), strict=True):
+            own = {name: getattr(study, name) for name in _COUNTS}
+            cells = {
+                name: known[name] - (count or 0) if lacking[name] == (count is None) else None
+                for name, count in own.items()
+            }
+            cells |= {"analysis": "leave-one-out", "trial": study.trial}
             rows += [
-                replace(row, analysis="leave-one-out", trial=study.trial, pi_low=None, pi_high=None)
-                for row in pooled_rows(others, options)
+                replace(row, **cells, pi_low=None, pi_high=None)
+                for row in _rows_of_fit(without, study, options)
             ]
     return tuple(rows)
+
+
+@lru_cache(maxsize=8)
+def deleted_fits(usable: tuple[Study, ...], tau2: str) -> Sequence[RandomEffects]:
+    """The fits without each study in turn: of the leave-one-out rows and of the influence."""
+    return leave_one_out(*estimates_of(usable), tau2)
 
 
 def sensitivity_row(studies: Sequence[Study], options: PoolingOptions, label: str) -> EffectRow:
@@ -90,15 +108,27 @@ def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     """
     usable = [study for study in studies if study.estimable]
     fit = pool_estimates(*estimates_of(usable), options.tau2)
+    counts = _counts(usable)
     if fit.k == 1:
         own = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
-        return [_pooled_row(usable, fit, own, options, headline=True, note=ONE_TRIAL)]
+        row = _pooled_row(usable[0], fit, own, options)
+        return [replace(row, **counts, headline=True, note=ONE_TRIAL)]
+    return [replace(row, **counts) for row in _rows_of_fit(fit, usable[0], options)]
+
+
+def _counts(studies: Sequence[Study]) -> dict[str, int | None]:
+    """Participants of both arms."""
+    return {name: total([getattr(s, name) for s in studies]) for name in _COUNTS}
+
+
+def _rows_of_fit(fit: RandomEffects, of: Study, options: PoolingOptions) -> list[EffectRow]:
+    """One row for each interval of a fit of several studies like ``of``, without their counts."""
     rows = []
     for method in CI_METHODS:
         interval = pooled_interval(fit, method, options.level)
+        row = _pooled_row(of, fit, interval, options)
         note = NO_WIDTH if interval.se == 0 else ""
-        headline = method == options.headline_ci
-        rows.append(_pooled_row(usable, fit, interval, options, headline=headline, note=note))
+        rows.append(replace(row, headline=method == options.headline_ci, note=note))
     return rows
 
 
@@ -222,26 +252,16 @@ def total(counts: Sequence[int | None]) -> int | None:
 
 
 def _pooled_row(
-    usable: Sequence[Study],
-    fit: RandomEffects,
-    interval: Interval,
-    options: PoolingOptions,
-    *,
-    headline: bool = False,
-    note: str = "",
+    of: Study, fit: RandomEffects, interval: Interval, options: PoolingOptions
 ) -> EffectRow:
     limits = prediction_interval(fit, interval.se, options.pi_df, options.level)
     return EffectRow(
         analysis="pooled",
-        **comparison_cells(options, usable[0].arm, usable[0].control),
-        n_control=total([study.n_control for study in usable]),
-        n_active=total([study.n_active for study in usable]),
+        **comparison_cells(options, of.arm, of.control),
         **interval_cells(fit.estimate, interval, options),
         pi_low=None if limits is None else limits[0],
         pi_high=None if limits is None else limits[1],
         **(heterogeneity_cells(fit) if fit.k > 1 else {"k": 1}),
-        headline=headline,
-        note=note,
     )
 
 
