@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.errors import TableError, UsageError
+from cardiometa.errors import TableError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_summaries, pool_trials
 from cardiometa.statistics.meta import regress_estimates
