@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,14 +86,12 @@ def read_summaries(
         counts = cells["n_active"] + cells["n_control"]
     own = cells.assign(trial=frame["trial"], arm=frame["arm"], n=counts).astype(object)
     own = own.where(own.notna(), None)
-    return tuple(
-        Study(
-            control=options.control,
-            aggregate=True,
-            **{**row, "n": None if row["n"] is None else int(row["n"])},
-        )
-        for row in own.to_dict("records")
-    )
+    studies = []
+    for values in own.itertuples(index=False):
+        row: dict[str, Any] = values._asdict()
+        row["n"] = None if row["n"] is None else int(row["n"])
+        studies.append(Study(control=options.control, aggregate=True, **row))
+    return tuple(studies)
 
 
 def _refuse_impossible(trials: pd.Series[str], cells: pd.DataFrame, name: str) -> None:

@@ -84,6 +84,8 @@ _PUBLISHED = {
     True: "The trials' published effects were taken as they are. ",
     False: "Each trial's effect was computed from its published numbers by arm. ",
 }
+# Besides ANCOVA: other effects of the same endpoint, and the label of their rows.
+UNADJUSTED = {"change": "change score", "follow-up": "follow-up only"}
 _BESIDE_SUMMARIES = (
     " Trials without participants' data entered with their published effect; the pooled effect "
     "of the trials with participants' data alone is given as well."
@@ -339,8 +341,8 @@ def _sensitivity(
     if options.missing_outcome == "impute":
         wanted.append((replace(options, missing_outcome="complete"), "complete cases"))
     if options.effect == "mean-difference" and summaries is None:
-        wanted.append((replace(options, effect="change"), "change score"))
-        wanted.append((replace(options, effect="follow-up"), "follow-up only"))
+        changes: list[dict[str, Any]] = [{"effect": name} for name in UNADJUSTED]
+        wanted += [(replace(options, **one), UNADJUSTED[one["effect"]]) for one in changes]
     rows: list[EffectRow] = []
     for other, label in wanted:
         try:
@@ -356,16 +358,18 @@ def _sensitivity(
         studies = _with_summaries(again, summaries, other)
         for arm in again.arms:
             if arm in stage.arms:
-                rows += _headlines(again, studies[arm], other, label)
+                rows += headlines(_one_stage_sums(again, other), studies[arm], other, label)
     return rows, warnings
 
 
-def _headlines(
-    stage: FirstStage, studies: Sequence[Study], options: PoolingOptions, label: str
+def headlines(
+    sums: Sequence[ArmSums], studies: Sequence[Study], options: PoolingOptions, label: str
 ) -> list[EffectRow]:
-    """The headline of each model asked for, marked as a sensitivity analysis."""
+    """The headline of each model asked for, marked as a sensitivity analysis.
+
+    Without ``sums`` there is no one-stage model.
+    """
     two_stage = sensitivity_row(studies, options, label)
-    sums = _one_stage_sums(stage, options)
     if options.model == "two-stage" or not sums:
         return [two_stage]
     single = [row for row in one_stage(sums, studies, options).rows if row.headline]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -123,7 +124,8 @@ def with_measure(form: str, options: PoolingOptions, name: str) -> PoolingOption
     if possible is None or options.effect in possible:
         return options
     if options.effect == "mean-difference":
-        return replace(options, effect=possible[0])
+        changes: dict[str, Any] = {"effect": possible[0]}
+        return replace(options, **changes)
     raise TableError(
         f"{name} has {form}, which give no {options.effect}.",
         hint=f"Use --effect {', '.join(possible[:-1])} or {possible[-1]}."
@@ -173,14 +175,15 @@ def effects_of_arms(
     found = [effect(row) for _, row in numbers.iterrows()]
     cells = [(math.nan, math.nan, one) if isinstance(one, str) else one for one in found]
     estimates = pd.DataFrame(cells, columns=["estimate", "se", "note"], index=frame.index)
-    kept = [c for c in numbers if c.startswith(("n_", "events_"))]
+    kept = [c for c in map(str, numbers) if c.startswith(("n_", "events_"))]
     return estimates.join(numbers[kept].astype(int))
 
 
 def _impossible(form: str, numbers: pd.DataFrame) -> dict[str, pd.Series[bool]]:
     """What cannot be, and in which rows."""
-    found = {f"{c.replace('_', ' ')} is empty": numbers[c].isna() for c in numbers}
-    for c in numbers:
+    columns = list(map(str, numbers))
+    found = {f"{c.replace('_', ' ')} is empty": numbers[c].isna() for c in columns}
+    for c in columns:
         if c.startswith(("n_", "events_", "free_")):
             wrong = numbers[c].notna() & ((numbers[c] < 0) | (numbers[c] % 1 != 0))
             found[f"{c.replace('_', ' ')} is not a count"] = wrong

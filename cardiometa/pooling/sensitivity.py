@@ -97,9 +97,9 @@ def _shifted(
     moved = []
     for study in studies:
         if study.trial in missing.index and study.estimate is not None and study.se is not None:
-            share, n = (float(value) for value in missing.loc[study.trial, ["mean", "size"]])
-            se = math.sqrt(study.se**2 + delta**2 * share * (1.0 - share) / n)
-            study = replace(study, estimate=study.estimate + delta * share, se=se)  # noqa: PLW2901
+            share, n = missing.loc[study.trial, ["mean", "size"]].to_numpy(dtype=float)
+            se = math.sqrt(study.se**2 + delta**2 * float(share * (1.0 - share) / n))
+            study = replace(study, estimate=study.estimate + delta * float(share), se=se)  # noqa: PLW2901
         moved.append(study)
     return next(row for row in pooled_rows(moved, options) if row.headline)
 
@@ -117,9 +117,9 @@ def _tipping_points(at: Callable[[float], EffectRow], unit: float) -> list[float
         assert limit is not None
         return sign * limit
 
-    sign = next((sign for sign in (1.0, -1.0) if inner(0.0, sign) > 0), None)
+    sign = next((sign for sign in (1.0, -1.0) if inner(0.0, sign) > 0), 0.0)
     found = []
-    for side in (-1.0, 1.0) if sign is not None else ():
+    for side in (-1.0, 1.0) if sign else ():
         before = 0.0
         for step in np.linspace(0, _FARTHEST_SD * unit, _SEARCH)[1:]:
             here = float(side * step)

@@ -35,8 +35,6 @@ def summarise(folder, rows, name, *options):
 def effects(out):
     table = pd.read_csv(out / "effects.csv", keep_default_na=False)
     key = ["analysis", "model", "term", "trial", "level", "ci_method", "note"]
-    # Sensitivity analyses that need rows again are not among what sums can give.
-    table = table[~table["note"].str.contains("change score|follow-up only")]
     return table.set_index(key).sort_index()
 
 
@@ -69,6 +67,32 @@ def test_files_of_sites_give_what_the_rows_give(tmp_path):
     other = run("pool-trials", *files, "--out", tmp_path / "o", "--outcome", "lv_mass_g")
     assert other.exit_code == 2
     assert "outcome" in other.output
+
+
+def test_sites_say_which_unadjusted_analyses_their_sums_cannot_give(tmp_path):
+    """A replaced baseline has no change; complete baselines are not all who came to follow-up."""
+    rows = people(trials=3)
+    rows.loc[rows.index[::17], "lv_ef_baseline"] = np.nan
+    for option, given, said in (
+        ("mean", "follow-up only", "No sensitivity analysis change score"),
+        ("complete", "change score", "No sensitivity analysis follow-up only"),
+    ):
+        model = [*OUTCOME, "--missing-baseline", option]
+        done, site = summarise(tmp_path, rows, option, *model)
+        assert done.exit_code == 0, done.output
+        done = run("pool-trials", site, "--out", tmp_path / f"s-{option}", "--no-leave-one-out")
+        assert done.exit_code == 0, done.output
+        assert said in " ".join(done.output.split())
+        rows.to_csv(tmp_path / "all.csv", index=False)
+        whole = tmp_path / f"r-{option}"
+        run("pool-trials", tmp_path / "all.csv", "--out", whole, "--no-leave-one-out", *model)
+        one, other = (
+            table[table["note"].str.contains(given)]
+            for table in (pd.read_csv(o / "effects.csv") for o in (tmp_path / f"s-{option}", whole))
+        )
+        assert len(one) == 2
+        assert one["estimate"].to_numpy() == pytest.approx(other["estimate"].to_numpy(), rel=1e-8)
+        assert one["se"].to_numpy() == pytest.approx(other["se"].to_numpy(), rel=1e-8)
 
 
 @pytest.mark.parametrize(

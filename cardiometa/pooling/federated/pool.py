@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from ...errors import EstimationError, UsageError
 from ...records import SeriousWarning
-from ..first_stage.arm_sums import effects_of_trial
+from ...statistics.mixed.sufficient_statistics import transform_summary
+from ..first_stage.arm_sums import OUTCOME, ArmSums, effects_of_trial
 from ..methods import interaction_sentence, one_stage_sentence, second_stage_sentence
 from ..options import PoolingOptions
-from ..pool import pool
-from ..results import PoolingResult, Study, natural
+from ..pool import UNADJUSTED, headlines, pool
+from ..results import EffectRow, PoolingResult, Study, natural
 from .site import SiteSummary, join_sites, options_of
+
+_BASELINE = "baseline"
 
 
 def pool_sites(
@@ -30,15 +37,7 @@ def pool_sites(
             f"The sites' files were made with other values of {', '.join(other)}.",
             hint="Leave these options out: the files decide them.",
         )
-    studies: dict[str, list[Study]] = {}
-    for sums in sorted(joined.trials, key=lambda one: natural(one.trial)):
-        for study in effects_of_trial(sums):
-            studies.setdefault(study.arm, []).append(study)
-    studies = {
-        arm: members
-        for arm, members in sorted(studies.items())
-        if any(study.estimable for study in members)
-    }
+    studies = _studies(joined.trials)
     if not studies:
         raise EstimationError("No trial of the sites gives an effect.")
     mixed = [
@@ -46,19 +45,88 @@ def pool_sites(
         for name, values in joined.conventions.items()
         if len(values) > 1
     ]
+    extra, not_done = _sensitivity(joined, studies, chosen)
     return pool(
         studies,
         chosen,
         sums=joined.trials,
+        extra=extra,
         modifiers={arm: [m for m in joined.modifiers if m.arm == arm] for arm in studies},
         warnings=(
             (),
-            [*(SeriousWarning(f"A site refused: {text}") for text in joined.refused), *mixed],
+            [
+                *(SeriousWarning(f"A site refused: {text}") for text in joined.refused),
+                *mixed,
+                *not_done,
+            ],
         ),
         conventions=joined.conventions,
         name=f"{len(sites)} site{'s' if len(sites) != 1 else ''}",
         methods=_methods(chosen, len(sites)),
         endpoint=f"{chosen.outcome} at {chosen.followup_visit or 'the follow-up'}",
+    )
+
+
+def _studies(trials: Sequence[ArmSums]) -> dict[str, list[Study]]:
+    """The studies of each active arm with an estimate, trials in order of name."""
+    studies: dict[str, list[Study]] = {}
+    for sums in sorted(trials, key=lambda one: natural(one.trial)):
+        for study in effects_of_trial(sums):
+            studies.setdefault(study.arm, []).append(study)
+    return {
+        arm: members
+        for arm, members in sorted(studies.items())
+        if any(study.estimable for study in members)
+    }
+
+
+def _sensitivity(
+    joined: SiteSummary, studies: Mapping[str, Sequence[Study]], options: PoolingOptions
+) -> tuple[list[EffectRow], list[str]]:
+    """Besides ANCOVA the change score and the follow-up alone, which are linear in its sums.
+
+    Only where they are of the same participants: a change needs everybody's baseline as it was
+    measured, and complete cases of the baseline are not those of the follow-up.
+    """
+    if options.effect != "mean-difference":
+        return [], []
+    rows: list[EffectRow] = []
+    not_done = []
+    complete = options.missing_baseline == "complete"
+    for effect, label in UNADJUSTED.items():
+        if effect == "change" and joined.imputed:
+            not_done.append(
+                f"No sensitivity analysis {label}: values of {', '.join(sorted(joined.imputed))} "
+                "were replaced by the trial's mean. The sites would have to use --missing-baseline "
+                "complete, or to send a summary of --effect change."
+            )
+        elif effect == "follow-up" and complete:
+            not_done.append(
+                f"No sensitivity analysis {label}: the sums are of participants with a baseline. "
+                "The sites would have to send a summary of --effect follow-up."
+            )
+        else:
+            changes: dict[str, Any] = {"effect": effect}
+            other = replace(options, **changes)
+            sums = [_without_baseline(one, effect) for one in joined.trials]
+            again = _studies(sums)
+            for arm in again:
+                rows += headlines(sums, again[arm], other, label) if arm in studies else []
+    return rows, not_done
+
+
+def _without_baseline(sums: ArmSums, effect: str) -> ArmSums:
+    """The sums of the follow-up, or of its change from baseline, without a baseline column."""
+    kept = [name for name in sums.columns if name != _BASELINE]
+    forms = np.zeros((1 + len(sums.columns), len(kept)))
+    for place, name in enumerate(kept):
+        forms[1 + sums.columns.index(name), place] = 1.0
+    if effect == "change":
+        forms[1 + sums.columns.index(_BASELINE), kept.index(OUTCOME)] = -1.0
+    return replace(
+        sums,
+        nuisance=tuple(name for name in sums.nuisance if name != _BASELINE),
+        arms={arm: transform_summary(s, kept, forms) for arm, s in sums.arms.items()},
     )
 
 

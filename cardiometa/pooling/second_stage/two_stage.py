@@ -71,7 +71,7 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
         known = {name: sum(filter(None, counts)) for name, counts in n.items()}
         for study, without in zip(usable, deleted_fits(tuple(usable), options.tau2), strict=True):
             own = {name: getattr(study, name) for name in _COUNTS}
-            cells = {
+            cells: dict[str, Any] = {
                 name: known[name] - (count or 0) if lacking[name] == (count is None) else None
                 for name, count in own.items()
             }
@@ -116,7 +116,7 @@ def pooled_rows(studies: Sequence[Study], options: PoolingOptions) -> list[Effec
     return [replace(row, **counts) for row in _rows_of_fit(fit, usable[0], options)]
 
 
-def _counts(studies: Sequence[Study]) -> dict[str, int | None]:
+def _counts(studies: Sequence[Study]) -> dict[str, Any]:
     """Participants of both arms."""
     return {name: total([getattr(s, name) for s in studies]) for name in _COUNTS}
 
