@@ -25,7 +25,6 @@ from ..errors import CardiometaError, Problem, Problems, TableError, UsageError
 from ..manifest import refuse_modified
 from ..measurement.measures import MEASURES
 from ..options import options_of
-from ..pooling.endpoint.columns import harmonised_name
 from ..pooling.options import EVENTS, PoolingOptions
 from ..records import CohortTable
 
@@ -47,7 +46,7 @@ def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions
     used += [
         *options.by_columns,
         *options.regression_columns,
-        *map(harmonised_name, options.adjust),
+        *options.adjust_columns,
     ]
     if options.baseline_column is None:
         used += ["visit", "visit_day"]

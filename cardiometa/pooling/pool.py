@@ -12,7 +12,7 @@ import pandas as pd
 from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import suppress_pooling
-from ..records import CohortTable
+from ..records import CohortTable, SeriousWarning
 from .aggregate_effects import read_summaries, source_rows
 from .endpoint.analysis_set import (
     WORSE,
@@ -252,10 +252,8 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
     regression = trial_regression(by_arm, lambda column, _: values[column], options)
     found = [*filter(None, [recognised(rows)]), *regression.warnings]
     if options.effect != asked:
-        found.append(
-            f"{name} has {form}: the {options.effect} is pooled, the active arm against the "
-            "control. Another effect measure is asked for with --effect."
-        )
+        sentence = f"{name} has {form}: the {options.effect} is pooled, the active arm against the "
+        found.append(SeriousWarning(f"{sentence}control. --effect asks for another measure."))
     return pool(
         by_arm,
         options,

@@ -16,6 +16,7 @@ from cardiometa.records import Exclusion, severity
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline")
+SAID = {"several": True, "worst_rank": False}
 LONG = PoolingOptions(outcome="lv_ef_percent")
 
 
@@ -298,11 +299,13 @@ def test_a_trial_without_any_baseline_is_not_called_imputed():
     assert [dict(trial.imputed) for trial in stage.trials] == [{}, {}, {}]
     note = next(s.note for s in stage.studies["active"] if s.trial == "T2")
     assert "not adjusted for baseline" in note
-    assert "replaced by the mean" not in methods_of_rows(stage, WIDE, several=True, worst_rank=False)
+    assert "replaced by the mean" not in methods_of_rows(
+        stage, WIDE, several=True, worst_rank=False
+    )
     wide.loc[wide.index[:4], "lv_ef_baseline"] = None
     stage = first_stage(cohort_table(wide), WIDE)
     assert stage.trials[0].imputed == {"baseline": 4}
-    assert "replaced by the mean" in methods_of_rows(stage, WIDE, several=True, worst_rank=False)
+    assert "replaced by the mean" in methods_of_rows(stage, WIDE, **SAID)
 
 
 def test_a_covariate_of_one_value_is_not_said_to_be_adjusted_for():

@@ -80,7 +80,8 @@ def test_sites_say_which_unadjusted_analyses_their_sums_cannot_give(tmp_path):
         model = [*OUTCOME, "--missing-baseline", option]
         done, site = summarise(tmp_path, rows, option, *model)
         assert done.exit_code == 0, done.output
-        done = run("pool-trials", site, "--out", tmp_path / f"s-{option}", "--no-leave-one-out")
+        out = tmp_path / f"s-{option}"
+        done = run("pool-trials", site, "--out", out, "--no-leave-one-out", "--verbose")
         assert done.exit_code == 0, done.output
         assert said in " ".join(done.output.split())
         rows.to_csv(tmp_path / "all.csv", index=False)

@@ -85,7 +85,7 @@ def _sensitivity(
 ) -> tuple[list[EffectRow], list[str]]:
     """Besides ANCOVA the change score and the follow-up alone, which are linear in its sums.
 
-    Only where they are of the same participants: a change needs everybody's baseline as it was
+    Only where they are of the same participants: a change needs each baseline as it was
     measured, and complete cases of the baseline are not those of the follow-up.
     """
     if options.effect != "mean-difference":
