@@ -416,14 +416,18 @@ def _harmonised(
     """
     table, where = _without_declared(raw.rows, rules, reader), reader.problems.where
     data: dict[str, pd.Series] = {}
+    columns = [rule.column for rule in rules.values()]
     for name, rule in rules.items():
         found = Problems(where)
         example = raw.ambiguous.get(rule.column)
         if example is not None and kind_of(name) not in CODES:
             _ask_decimal(found, rule.column, example)
         else:
-            cells = unescaped(table[rule.column])
-            data[name] = harmonise(cells, rule, found, adults=False)
+            # A column that is done is let go, so that a large table is not in memory twice.
+            cells = (
+                table.pop(rule.column) if columns.count(rule.column) == 1 else table[rule.column]
+            )
+            data[name] = harmonise(unescaped(cells), rule, found, adults=False)
         if found and not reader.needs(name):
             data.pop(name, None)
             # Not which values: the page may be released.

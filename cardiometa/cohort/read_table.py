@@ -450,7 +450,7 @@ def _read_parquet(path: Path, choose: Choose, _: list[str]) -> tuple[pd.DataFram
     header = [str(name) for name in parquet.read_schema(path).names]
     table = parquet.read_table(path, columns=list(choose(header).columns))
     table.validate(full=True)  # text that is not UTF-8 would fail much later
-    return table.to_pandas(ignore_metadata=True, self_destruct=True), header
+    return table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True), header
 
 
 def _read_sheet(
