@@ -105,14 +105,6 @@ def test_a_participant_in_two_arms_is_refused():
         pool(long, replace(WIDE, baseline_column=None))
 
 
-def test_arms_in_two_spellings_are_refused_with_their_counts():
-    wide = simulate_wide(2)
-    wide.loc[wide.index[::3], "arm"] = wide.loc[wide.index[::3], "arm"].str.title() + " "
-    with pytest.raises(TableError, match="two spellings") as caught:
-        pool(wide)
-    assert any("'Active' (" in str(problem) for problem in caught.value.problems)
-
-
 def test_follow_up_without_baseline_in_one_trial_is_said():
     long = to_long(simulate_wide(3))
     long = long[(long["visit"] != "baseline") | (long["trial"] != "T2")]

@@ -299,7 +299,6 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
     ``people`` has ``trial``, ``arm`` and ``randomised``; TableError names every trial.
     """
     arms = arms_by_trial(people)
-    _refuse_two_spellings(people)
     if not any(len(names) >= 2 for names in arms.values()):
         problems = []
         for trial, part in people.groupby("trial"):
@@ -332,30 +331,6 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
                 )
                 for trial, names in several.items()
             ],
-        )
-
-
-def _refuse_two_spellings(people: pd.DataFrame) -> None:
-    """Refuse arms that differ in case, spaces or punctuation alone: one arm, pooled as two."""
-    counts = people.loc[is_compared(people), "arm"].value_counts()
-    spellings: dict[str, list[str]] = {}
-    for name in sorted(map(str, counts.index)):
-        plain = "".join(c for c in name.casefold() if c.isalnum())
-        spellings.setdefault(plain or name, []).append(name)
-    problems = [
-        Problem(
-            where="column arm",
-            what=" and ".join(f"{name!r} ({counts[name]})" for name in names),
-            why="They would be pooled as different arms.",
-        )
-        for names in spellings.values()
-        if len(names) > 1
-    ]
-    if problems:
-        raise TableError(
-            "Arms are named in two spellings.",
-            hint="Map them to one name under [columns] of --config.",
-            problems=problems,
         )
 
 
