@@ -66,6 +66,27 @@ _TABLE = (
     FlagRule("several-studies", 1, "review",
         "The source contains short-axis cine of {count} examinations; check that it is one visit "
         "of one participant."),
+    FlagRule("studies-joined", 1, "info",
+        "The slices have {count} StudyInstanceUIDs and one frame of reference: they are read as "
+        "one examination."),
+    FlagRule("other-state", 1, "review",
+        "{count} acquisitions at these places are of another state ({where}) and were left out: "
+        "slices of rest and stress are never mixed. Check that the right state is measured."),
+    FlagRule("heart-rate-varies", 1, "review", limit=0.15,
+        sentence="The RR interval of {count} slices lies more than {limit:.0%} from that of the "
+        "others ({where}): check that all slices are of one state."),
+    FlagRule("several-frames-of-reference", 1, "review",
+        "The slices have {count} frames of reference: the participant may have been moved between "
+        "them, so that slices do not fit together."),
+    FlagRule("repeated-other-geometry", 1, "review",
+        "{count} slices were acquired again with another field of view, pixel size or tilt and "
+        "are not used: check which ones are meant."),
+    FlagRule("lost-images", 1, "review",
+        "{count} images of this stack cannot be read: they are damaged, empty, protected or "
+        "without a place{where}. Volumes may read low."),
+    FlagRule("sparse-stack", 1, "review", limit=12.0,
+        sentence="The slices lie {value:.1f} mm apart ({where}): slices may be missing, and "
+        "volumes are coarse."),
     FlagRule("mixed-sequences", 1, "review",
         "Slices of this stack were acquired with different kinds of sequence."),
     FlagRule("unusual-plane", 1, "review", limit=50.0,
@@ -147,6 +168,9 @@ _TABLE = (
         sentence="The slices with LV cavity at ED cover {value:.0f} mm, below {limit:.0f} mm "
         "(six slices 10 mm apart cover 60): slices may be missing or unlabelled.",
         evidence="in mm, so that six slices 5 mm apart do not pass; least of the experts' 60 mm"),
+    FlagRule("few-slices-with-lv", 2, "review", limit=6,
+        sentence="{value:g} slices have LV cavity at ED; with fewer than {limit:g}, volumes are "
+        "coarse."),
     FlagRule("lv-too-short", 2, "reject", limit=30.0,
         sentence="The slices with LV cavity at ED cover {value:.0f} mm, below {limit:.0f} mm: "
         "not a complete ventricle.",

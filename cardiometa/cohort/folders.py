@@ -54,6 +54,9 @@ def folder_form(path: Path, options: CohortOptions) -> Form:
         return "bids-trials"
     if _holds_images(path):
         return "single"
+    # PATIENT/STUDY/SERIES of a PACS export is one study in several folders, and no trial.
+    if len(children) == 1 and len(_folders(children[0])) > 1 and _is_one_study(path):
+        return "single"
     # trial/participant/... has folders in folders; the series folders of one scan have none.
     return "tree" if any(_folders(child) for child in children) else "single"
 
@@ -158,8 +161,10 @@ def _visits(person: Path) -> list[tuple[str, Path]]:
     if person.name.startswith("sub-") or (files and _holds_images(person)) or not inner:
         # BIDS without sessions: the folders below are kinds of data, not visits.
         return [(BASELINE, person)] if files or inner else []
+    # One examination in many folders: one per series, or {SAX,2CH,4CH}.
     if len(inner) >= _FEWEST_SLICES and find_scan_source(person) is not None:
-        # One examination in many folders: one series a slice, as Siemens writes them.
+        return [(BASELINE, person)]
+    if len(inner) > 1 and _is_one_study(person):
         return [(BASELINE, person)]
     return [(folder.name, folder) for folder in inner]
 
@@ -192,6 +197,13 @@ def _holds_images(folder: Path) -> bool:
         for child in _listed(folder)
         if child.is_file() and not child.name.startswith(".")
     )
+
+
+def _is_one_study(folder: Path) -> bool:
+    """True where all images below have one StudyInstanceUID: folders are then no visits."""
+    from ..imaging.discovery import is_single_study
+
+    return is_single_study(folder, named=True)
 
 
 def _unsafe(where: str, name: str) -> Problem:

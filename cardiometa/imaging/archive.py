@@ -57,10 +57,14 @@ class ImageFile:
 
 @dataclass(slots=True)
 class FileSet:
-    """The files of one source by kind, and how many were not usable, by reason."""
+    """The files of one source by kind, and how many were not usable, by reason.
+
+    ``lost`` are files that may have been images: empty, unreadable or damaged ones.
+    """
 
     by_kind: dict[Kind, list[ImageFile]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    lost: list[ImageFile] = field(default_factory=list)
     archive: zipfile.ZipFile | None = None
 
     def files(self, kind: Kind) -> list[ImageFile]:
@@ -236,12 +240,14 @@ def _add(files: FileSet, file: ImageFile) -> None:
     if file.size < 0:
         # A link to content that git-annex has not fetched, or a file that vanished.
         files.refused["pointer-file" if file.path.is_symlink() else "unreadable"] += 1
+        files.lost.append(file)
         return
     try:
         with file.path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
     except OSError:
         files.refused["unreadable"] += 1
+        files.lost.append(file)
         return
     _sort_in(files, file, head)
 
@@ -250,11 +256,14 @@ def _sort_in(files: FileSet, file: ImageFile, head: bytes) -> None:
     kind = sniff_bytes(head, file.size)
     if kind == "text" and is_pointer(head):
         files.refused["pointer-file"] += 1
+        files.lost.append(file)
     elif kind in ("dicom", "nifti", "zip"):
         files.by_kind.setdefault(kind, []).append(file)
     else:
         code = {"image": "picture-file", "text": "text-file", "empty": "empty-file"}
         files.refused[code.get(kind, "other-file")] += 1
+        if kind in ("empty", "other"):
+            files.lost.append(file)
 
 
 def _list_zip(path: Path, files: FileSet) -> None:
@@ -287,13 +296,14 @@ def _add_member(files: FileSet, member: zipfile.ZipInfo) -> None:
     ):
         files.refused["oversized"] += 1
     else:
+        file = ImageFile(parts[-1], "/".join(parts[:-1]), member.file_size, member=member)
         try:
             with files.archive.open(member) as stream:
                 head = stream.read(HEAD_BYTES)
         except (OSError, *_ZIP_ERRORS):
             files.refused["damaged"] += 1
+            files.lost.append(file)
             return
-        file = ImageFile(parts[-1], "/".join(parts[:-1]), member.file_size, member=member)
         before = len(files.files("zip"))
         _sort_in(files, file, head)
         if len(files.files("zip")) > before:

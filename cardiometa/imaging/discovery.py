@@ -96,18 +96,26 @@ def _read(path: Path, keywords: Sequence[str]) -> Any:
         return None
 
 
-def is_single_study(folder: Path) -> bool:
-    """True where the images below are of one study; one image of each folder is opened."""
-    studies: set[tuple[str, str]] = set()
+def is_single_study(folder: Path, *, named: bool = False) -> bool:
+    """True where the images below are of one study; one image of each folder is opened.
+
+    ``named``: only where their headers prove it: one StudyInstanceUID, one frame of reference, one
+    day. Visits whose ids an anonymiser made equal still differ in one of them.
+    """
+    keywords = ["StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "AcquisitionDate"]
+    studies: set[tuple[str, ...]] = set()
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for path in (Path(parent, name) for name in sorted(names)):
             if sniff(path) != "dicom":
                 continue
-            dataset = _read(path, ["StudyInstanceUID", "PatientID", "Rows"])
+            dataset = _read(path, [*keywords, "Rows"])
             if dataset is not None and integer(dataset, "Rows") is not None:
                 # Images without any id cannot be distinguished, so they count as one.
-                studies.add((text(dataset, "StudyInstanceUID"), text(dataset, "PatientID")))
+                ids = tuple(text(dataset, keyword) for keyword in keywords)
+                if named and not ids[0]:
+                    return False
+                studies.add(ids if named else ids[:2])
                 break
         if len(studies) > 1:
             return False

@@ -27,6 +27,7 @@ FILE_REASONS = {
     "unreadable": "files or folders that this user may not read, or that are not plain files",
     "mask-file": "segmentations (`_gt`), which are not images",
     "other-nifti": "further NIfTI files next to the one that is read",
+    "long-axis-nifti": "NIfTI files of fewer than 4 slices, such as long-axis views",
     "not-an-image": "DICOM objects without pixels (DICOMDIR, reports)",
 }
 
@@ -36,6 +37,7 @@ IMAGE_REASONS = {
     "not-grey": "colour images",
     "no-orientation": "images without an orientation in the patient",
     "no-position": "images without a position in the patient",
+    "no-frame-group": "frames of multi-frame images whose file does not say where they lie",
     "multi-frame": "multi-frame images without a place for each frame",
     "no-pixel-spacing": "images without a pixel spacing, so nothing can be measured",
     "pixel-spacing": "images whose pixel spacing is impossible for a cardiac image",
@@ -64,6 +66,7 @@ STACK_REASONS = {
     "time-span": "images of dynamic series that last longer than a beat, such as perfusion",
     "thin-volume": "images of 3-D volumes of thin slices",
     "ambiguous-phases": "images whose order in time is ambiguous",
+    "other-state": "images of these slices in another state, such as stress",
     "repeated-slices": "images of slices acquired again; the complete and latest ones are used",
     "other-stack": "images of stacks that are not the one chosen",
 }

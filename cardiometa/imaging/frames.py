@@ -23,9 +23,11 @@ from .headers import (
     items,
     number,
     numbers,
+    pointers,
     read_dataset,
     seconds_of_datetime,
     seconds_of_day,
+    tag_of,
     text,
     texts,
 )
@@ -36,6 +38,8 @@ Vector = tuple[float, float, float]
 TIME_KEYS = (
     "TriggerTime",
     "NominalCardiacTriggerDelayTime",
+    "ActualCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
     "TemporalPosition",
     "AcquisitionTime",
     "ContentTime",
@@ -76,6 +80,7 @@ class FileFacts:
     declared_phases: int | None
     sop_class: str
     frame_of_reference: str
+    time_dimension: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,35 +115,59 @@ class Frame:
 
 @dataclass(slots=True)
 class FrameTable:
-    """All frames of a source, and how many images or files were not usable, by reason."""
+    """All frames of a source, and how many images or files were not usable, by reason.
+
+    ``lost`` are frames whose header is sound and whose pixels cannot be read; ``lost_files`` are
+    files that cannot be read at all, and ``without_place`` counts the frames of a multi-frame file
+    (by the identity of its facts) for which it has no functional groups.
+    """
 
     frames: list[Frame] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    lost: list[Frame] = field(default_factory=list)
+    lost_files: list[ImageFile] = field(default_factory=list)
+    without_place: Counter[int] = field(default_factory=Counter)
 
 
 def frame_table(files: FileSet) -> FrameTable:
     """Read the header of every DICOM file of a source; bad files are counted, never fatal."""
-    table = FrameTable(refused=Counter(files.refused))
+    table = FrameTable(refused=Counter(files.refused), lost_files=list(files.lost))
     for file in files.files("dicom"):
         try:
-            for found in list(_frames_of(files, file)):
-                if isinstance(found, str):
-                    table.refused[found] += 1
-                else:
-                    table.frames.append(found)
+            _read_frames(files, file, table)
         except DamagedFileError as error:
             table.refused[error.code] += 1
+            if error.code in ("damaged", "unreadable"):
+                table.lost_files.append(file)
     return table
 
 
-def _frames_of(files: FileSet, file: ImageFile) -> Iterator[Frame | str]:
-    """Each frame of a file, or the reason why it cannot be used."""
+def _read_frames(files: FileSet, file: ImageFile, table: FrameTable) -> None:
+    """Add each frame of a file to the table, or the reason why it cannot be used."""
     with files.open(file) as stream:
         dataset = read_dataset(stream, TAGS)
         left = file.size - stream.tell()
     reason = _refusal(dataset, left)
-    if reason:
+    if reason and reason != "cut-off":
         raise DamagedFileError(reason)
+    frames = list(_frames_of(dataset, file))
+    if reason and not any(isinstance(found, Frame) for found in frames):
+        raise DamagedFileError("damaged")
+    for found in frames:
+        if isinstance(found, Frame) and not reason:
+            table.frames.append(found)
+        elif isinstance(found, Frame):
+            table.lost.append(found)
+            table.refused["damaged"] += 1
+        else:
+            table.refused[found] += 1
+    if "no-frame-group" in frames:
+        known = next((id(found.facts) for found in frames if isinstance(found, Frame)), 0)
+        table.without_place[known] += frames.count("no-frame-group")
+
+
+def _frames_of(dataset: Any, file: ImageFile) -> Iterator[Frame | str]:
+    """Each frame of a file, or the reason why it cannot be used."""
     facts = _facts(dataset, file)
     declared = integer(dataset, "NumberOfFrames") or 1
     if not facts.enhanced:
@@ -149,6 +178,9 @@ def _frames_of(files: FileSet, file: ImageFile) -> Iterator[Frame | str]:
     shared = item(dataset, "SharedFunctionalGroupsSequence")
     groups = items(dataset, "PerFrameFunctionalGroupsSequence")
     for index in range(declared):
+        if groups and index >= len(groups):
+            yield "no-frame-group"
+            continue
         levels = [level for level in (*groups[index : index + 1], shared) if level]
         yield _frame(facts, index, [*levels, dataset])
 
@@ -158,7 +190,10 @@ def _meta(dataset: Any) -> Any:
 
 
 def _refusal(dataset: Any, bytes_left: int) -> str:
-    """Why a file has no image that could belong to a cine; empty where it may."""
+    """Why a file has no image that could belong to a cine; empty where it may.
+
+    ``cut-off`` is an image that could, but for its pixels, which the file does not have.
+    """
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     frames = integer(dataset, "NumberOfFrames") or 1
     if not rows or not columns:
@@ -176,13 +211,13 @@ def _refusal(dataset: Any, bytes_left: int) -> str:
     # Before the pixels come their tag, representation and length.
     bytes_left -= 8 if dataset.original_encoding[0] else 12
     transfer = text(_meta(dataset), "TransferSyntaxUID")
-    if transfer != DEFLATED and (bytes_left <= 0 or (transfer in _NATIVE and bytes_left < size)):
-        return "damaged"
+    short = bytes_left <= 0 or (transfer in _NATIVE and bytes_left < size)
+    cut_off = transfer != DEFLATED and short
     if text(dataset, "Modality").upper() != "MR":
-        return "not-mr"
+        return "damaged" if cut_off and not text(dataset, "Modality") else "not-mr"
     if samples != 1:
         return "not-grey"
-    return non_cine_reason(dataset, texts(dataset, "ImageType"))
+    return non_cine_reason(dataset, texts(dataset, "ImageType")) or ("cut-off" if cut_off else "")
 
 
 # ------------------------------------------------------------------ image type
@@ -310,7 +345,28 @@ def _facts(dataset: Any, file: ImageFile) -> FileFacts:
         declared_phases=integer(dataset, "CardiacNumberOfImages"),
         sop_class=text(dataset, "SOPClassUID") or text(_meta(dataset), "MediaStorageSOPClassUID"),
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        time_dimension=_time_dimension(dataset),
     )
+
+
+# What a dimension of an enhanced object points to where it counts the phases.
+_PHASE_POINTERS = (
+    "NominalCardiacTriggerDelayTime",
+    "ActualCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
+    "TemporalPositionIndex",
+    "TemporalPositionTimeOffset",
+    "TriggerTime",
+)
+
+
+def _time_dimension(dataset: Any) -> int | None:
+    """Which of the DimensionIndexValues counts the phases, None where none does."""
+    wanted = {int(tag_of(keyword)) for keyword in _PHASE_POINTERS}
+    for place, entry in enumerate(items(dataset, "DimensionIndexSequence")):
+        if wanted.intersection(pointers(entry, "DimensionIndexPointer")):
+            return place
+    return None
 
 
 def _moment(dataset: Any, date: str, time: str) -> float:
@@ -327,13 +383,24 @@ def _day(date: str) -> float:
 # ------------------------------------------------------------------ frames
 
 
+# Where the converter of classic images keeps what has no functional group of its own.
+_CONVERTED = (
+    "UnassignedPerFrameConvertedAttributesSequence",
+    "UnassignedSharedConvertedAttributesSequence",
+)
+
+
 def _within(levels: list[Any], group: str, read: Callable[[Any, str], Any], keyword: str) -> Any:
-    """A value from a functional group of the frame, then of all frames, then the top level."""
-    for level in levels:
-        found = item(level, group)
-        value = read(found, keyword) if found is not None else None
-        if value not in (None, (), ""):
-            return value
+    """A value from a functional group of the frame, then of all frames, then the top level.
+
+    Objects converted from classic images may have it among their unassigned attributes.
+    """
+    for name in (group, *_CONVERTED):
+        for level in levels[:-1] if name in _CONVERTED else levels:
+            found = item(level, name)
+            value = read(found, keyword) if found is not None else None
+            if value not in (None, (), ""):
+                return value
     return read(levels[-1], keyword)
 
 
@@ -380,28 +447,50 @@ def _frame(facts: FileFacts, index: int, levels: list[Any]) -> Frame | str:
 
 
 def _times(facts: FileFacts, index: int, levels: list[Any]) -> dict[str, float]:
-    values: dict[str, float | None]
-    delay = "NominalCardiacTriggerDelayTime"
+    top = levels[-1]
+    values: dict[str, float | None] = {
+        "TriggerTime": number(top, "TriggerTime"),
+        "NominalCardiacTriggerDelayTime": number(top, "NominalCardiacTriggerDelayTime"),
+        "TemporalPosition": number(top, "TemporalPositionIdentifier"),
+        "AcquisitionTime": seconds_of_day(text(top, "AcquisitionTime")),
+        "ContentTime": seconds_of_day(text(top, "ContentTime")),
+        "InstanceNumber": number(top, "InstanceNumber"),
+    }
     if facts.enhanced:
-        content = "FrameContentSequence"
-        stamp = _within(levels, content, text, "FrameAcquisitionDateTime")
-        values = {
-            delay: _within(levels, "CardiacSynchronizationSequence", number, delay),
-            "TemporalPosition": _within(levels, content, number, "TemporalPositionIndex"),
-            "AcquisitionTime": seconds_of_datetime(stamp) if stamp else None,
-            "InstanceNumber": float(index + 1),
-        }
-    else:
-        top = levels[-1]
-        values = {
-            "TriggerTime": number(top, "TriggerTime"),
-            delay: number(top, delay),
-            "TemporalPosition": number(top, "TemporalPositionIdentifier"),
-            "AcquisitionTime": seconds_of_day(text(top, "AcquisitionTime")),
-            "ContentTime": seconds_of_day(text(top, "ContentTime")),
-            "InstanceNumber": number(top, "InstanceNumber"),
-        }
+        own = _enhanced_times(facts, levels)
+        if (integer(top, "NumberOfFrames") or 1) > 1:
+            # What the top level says is then of all frames alike.
+            values = {"InstanceNumber": float(index + 1)}
+        values |= {name: value for name, value in own.items() if value is not None}
     return {k: v for k, v in values.items() if v is not None and abs(v) < 1e9}
+
+
+def _enhanced_times(facts: FileFacts, levels: list[Any]) -> dict[str, float | None]:
+    """The times of a frame in its functional groups, or among its converted attributes."""
+    heart, content = "CardiacSynchronizationSequence", "FrameContentSequence"
+    stamp = _within(levels[:-1] or levels, content, text, "FrameAcquisitionDateTime")
+    position = _within(levels, content, number, "TemporalPositionIndex")
+    dimensions = _within(levels, content, numbers, "DimensionIndexValues")
+    percentage = _within(levels, heart, number, "NominalPercentageOfCardiacPhase")
+    offset = _within(levels, "TemporalPositionSequence", number, "TemporalPositionTimeOffset")
+    if facts.time_dimension is not None and facts.time_dimension < len(dimensions):
+        position = dimensions[facts.time_dimension]
+    rr_ms = _rr_ms(levels)
+    found = {
+        name: _within(levels, heart, number, name)
+        for name in ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
+    }
+    # In ms from the R wave, where the length of the beat is known; else it orders the phases.
+    if percentage is not None and rr_ms is not None:
+        found["NominalPercentageOfCardiacPhase"] = percentage / 100 * rr_ms
+    known = (value for value in (position, percentage, offset) if value is not None)
+    found["TemporalPosition"] = next(known, None)
+    found["AcquisitionTime"] = seconds_of_datetime(stamp) if stamp else None
+    for level in levels[:-1]:
+        converted = item(level, _CONVERTED[0])
+        if converted is not None:
+            found["TriggerTime"] = number(converted, "TriggerTime")
+    return found
 
 
 def _acquired(top: Any, facts: FileFacts) -> float:
@@ -419,8 +508,11 @@ def _acquired(top: Any, facts: FileFacts) -> float:
 def _rr_ms(levels: list[Any]) -> float | None:
     """RR interval of 250 to 2500 ms from NominalInterval, its enhanced form, or HeartRate."""
     nominal = _within(levels, "CardiacSynchronizationSequence", number, "RRIntervalTimeNominal")
-    rate = number(levels[-1], "HeartRate")
-    for value in (number(levels[-1], "NominalInterval"), nominal, 60_000 / rate if rate else None):
+    rate, interval = (
+        _within(levels, "CardiacSynchronizationSequence", number, name)
+        for name in ("HeartRate", "NominalInterval")
+    )
+    for value in (interval, nominal, 60_000 / rate if rate else None):
         if value is not None and 250 <= value <= 2500:
             return float(value)
     return None

@@ -22,16 +22,23 @@ from ..records import Flag
 from .archive import DamagedFileError, FileSet
 from .frames import Frame
 from .timing import (
+    CARDIAC_KEYS,
     MIN_PHASES,
     cycle_runs,
     is_single_acquisition,
+    key_values,
     mode_of,
     runs_over_beats,
+    slice_rr_ms,
     span_reason,
 )
 
 ANGLE_TOLERANCE = np.cos(np.deg2rad(1.0))
 SHIFT_TOLERANCE_MM = 1.0
+SPACING_TOLERANCE = 0.005  # relative: 2.000 and 2.003 mm are one grid
+STATE_RATIO = 1.15  # RR intervals that differ by more are of another state, such as stress
+_PAUSE_S = 300.0  # a longer pause parts two passes through the heart
+_SAME_DAY_S = 6 * 3600.0
 T = TypeVar("T")
 
 
@@ -50,6 +57,8 @@ class Plane:
 
     normal: np.ndarray
     slices: tuple[Slice, ...]
+    # Acquisitions at these places in another state (rest, stress): never mixed with the others.
+    other_state: tuple[tuple[Frame, ...], ...] = ()
 
     @property
     def model(self) -> Frame:
@@ -161,33 +170,64 @@ def planes(frames: Sequence[Frame], refused: Counter[str]) -> list[Plane]:
         places = (_acquisitions(place, refused) for place in _by_depth(members, normal))
         slices = [parts for parts in places if parts]
         if slices:
-            found.append(Plane(normal=normal, slices=_best_of_each(slices, normal)))
+            found.append(_best_of_each(slices, normal))
     return found
 
 
-def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames of one study, matrix, spacing and, within 1 degree, orientation."""
-    studies = Counter(frame.facts.study for frame in frames)
+def examinations(frames: Iterable[Frame]) -> dict[str, str]:
+    """The examination of each StudyInstanceUID, named by one of its studies.
+
+    Exports and anonymisers split an examination over studies, by slice or by phase. Studies within
+    six hours are one examination where they share a frame of reference, or where none has one.
+    """
+    studies: dict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        studies[frame.facts.study].append(frame)
     # An anonymiser that gave every file its own study has left no study at all.
-    use_study = max(studies.values(), default=0) >= MIN_PHASES
+    if max(map(len, studies.values()), default=0) < MIN_PHASES:
+        return dict.fromkeys(studies, "")
+    known: dict[str, tuple[str, list[float]]] = {}  # by frame of reference
+    found = {}
+    for study, members in sorted(studies.items()):
+        places = sorted({frame.facts.frame_of_reference for frame in members})
+        times = [frame.acquired_seconds for frame in members if frame.acquired_seconds >= 0]
+        found[study] = study
+        for place in places:
+            other, seen = known.setdefault(place, (study, list(times)))
+            near = times and seen and _apart(times, seen) <= _SAME_DAY_S
+            if near or (place and not (times and seen)):
+                found[study] = found.get(other, study)
+                seen += times
+    return found
+
+
+def _apart(times: Sequence[float], others: Sequence[float]) -> float:
+    """Seconds between two spans of time, 0 where they overlap."""
+    return max(0.0, min(times) - max(others), min(others) - max(times))
+
+
+def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames of one examination and matrix; spacing within 0.5 %, orientation within 1 degree."""
+    examination = examinations(frames)
     exact: dict[Any, list[Frame]] = defaultdict(list)
     for frame in frames:
         spacing = tuple(round(length, 3) for length in frame.spacing_mm)
-        grid = (frame.facts.rows, frame.facts.columns, spacing)
         directions = (*frame.row_direction, *frame.column_direction)
         turn = tuple(round(value, 4) for value in directions)
-        exact[(frame.facts.study if use_study else "", grid, turn)].append(frame)
-    merged: list[tuple[Any, np.ndarray, list[Frame]]] = []
+        matrix = (frame.facts.rows, frame.facts.columns)
+        exact[((examination[frame.facts.study], matrix), spacing, turn)].append(frame)
+    merged: list[tuple[Any, Any, np.ndarray, list[Frame]]] = []
     # The most frequent orientation first, so that stray ones join it and not the reverse.
-    for (study, grid, turn), members in sorted(exact.items(), key=lambda kv: (-len(kv[1]), kv[0])):
+    for (own, spacing, turn), members in sorted(exact.items(), key=lambda kv: (-len(kv[1]), kv[0])):
         axes = np.array(turn).reshape(2, 3)
-        for key, other, group in merged:
-            if key == (study, grid) and np.all((axes * other).sum(axis=1) >= ANGLE_TOLERANCE):
+        for key, length, other, group in merged:
+            near = key == own and np.allclose(spacing, length, rtol=SPACING_TOLERANCE, atol=0)
+            if near and np.all((axes * other).sum(axis=1) >= ANGLE_TOLERANCE):
                 group.extend(members)
                 break
         else:
-            merged.append(((study, grid), axes, list(members)))
-    return [group for _, _, group in merged]
+            merged.append((own, spacing, axes, list(members)))
+    return [group for *_, group in merged]
 
 
 def _by_depth(frames: Sequence[Frame], normal: np.ndarray) -> list[list[Frame]]:
@@ -226,7 +266,7 @@ _SPLITS: tuple[Callable[[Frame], Any] | None, ...] = (
 def _acquisitions(place: Sequence[Frame], refused: Counter[str]) -> list[list[Frame]]:
     """All acquisitions of one place with enough phases; counts what is left over."""
     for key in _SPLITS:
-        parts = cycle_runs(place) if key is None else grouped(place, key)
+        parts = cycle_runs(place) if key is None else _joined(grouped(place, key))
         long = [part for part in parts if len(part) >= MIN_PHASES]
         if not long or not all(map(is_single_acquisition, long)):
             continue
@@ -250,8 +290,128 @@ def _acquisitions(place: Sequence[Frame], refused: Counter[str]) -> list[list[Fr
     return []
 
 
-def _best_of_each(slices: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -> tuple[Slice, ...]:
-    """At each place the acquisition of the stack's sequence that is complete and latest."""
+def _joined(parts: Sequence[list[Frame]]) -> list[list[Frame]]:
+    """Parts of one acquisition that was stored apart by phase, put together; others as they are.
+
+    One acquisition: the trigger times of one part go on where those of the other end, and both
+    together last one beat.
+    """
+    for key in CARDIAC_KEYS:
+        keyed = [(key_values(part, key), part) for part in parts]
+        timed = [(values, part) for values, part in keyed if values is not None]
+        if len(timed) < 2:
+            continue
+        joined: list[list[Frame]] = []
+        for values, part in sorted(timed, key=lambda pair: float(pair[0].min())):
+            group = next((g for g in joined if _continues(g, part, values, key)), None)
+            if group is None:
+                joined.append(list(part))
+            else:
+                group.extend(part)
+        return [*joined, *(part for values, part in keyed if values is None)]
+    return list(parts)
+
+
+def _continues(group: Sequence[Frame], part: Sequence[Frame], times: np.ndarray, key: str) -> bool:
+    """True where ``part`` has the phases that follow those of ``group``."""
+    before = key_values(group, key)
+    assert before is not None
+    steps = np.concatenate([np.diff(np.sort(values)) for values in (before, times)])
+    alike = signature(group[0]) == signature(part[0]) and group[0].image_type == part[0].image_type
+    if len(steps) == 0 or not alike or not same_state(slice_rr_ms(group), slice_rr_ms(part)):
+        return False
+    step = float(np.median(steps))
+    beat = slice_rr_ms([*group, *part]) or 1500.0  # 40 beats a minute where no header says
+    gap = float(times.min() - before.max())
+    return 0.3 * step <= gap <= 1.6 * step and times.max() - before.min() + step <= 1.15 * beat
+
+
+def same_state(one: float | None, other: float | None) -> bool:
+    """False where two RR intervals differ by more than 15 %, as at rest and under stress."""
+    return one is None or other is None or max(one, other) <= STATE_RATIO * min(one, other)
+
+
+def median_rr_ms(parts: Iterable[Sequence[Frame]]) -> float | None:
+    """Median RR interval of acquisitions; None where no header states one."""
+    known = [rr for rr in map(slice_rr_ms, parts) if rr is not None]
+    return float(np.median(known)) if known else None
+
+
+def is_copy(frame: Frame) -> bool:
+    """True for images computed from others (DERIVED, SECONDARY; motion corrected)."""
+    kinds = [value.upper() for value in frame.image_type]
+    return kinds[:2] == ["DERIVED", "SECONDARY"] or any("MOCO" in kind for kind in kinds)
+
+
+def frames_of_reference(parts: Sequence[list[Frame]]) -> dict[int, str]:
+    """The FrameOfReferenceUID of each acquisition by its identity; empty where it says nothing.
+
+    It does not where an anonymiser gave each file or each series one of its own.
+    """
+    found = {id(part): {frame.facts.frame_of_reference for frame in part} for part in parts}
+    alone = {key: next(iter(places)) if len(places) == 1 else "" for key, places in found.items()}
+    useful = 2 * len(set(alone.values())) <= len(parts)
+    return alone if useful else dict.fromkeys(alone, "")
+
+
+def _main_pass(slices: Sequence[Sequence[list[Frame]]]) -> list[list[Frame]]:
+    """The acquisitions of the pass through the heart with most places, of equal ones the latest.
+
+    A pass has one frame of reference and one state.
+    """
+    passes: list[list[tuple[int, list[Frame]]]] = []
+    parts = [(place, part) for place, parts in enumerate(slices) for part in parts]
+    references = frames_of_reference([part for _, part in parts])
+    for place, part in sorted(parts, key=lambda pair: min(map(acquisition_order, pair[1]))):
+        for members in passes:
+            rr = median_rr_ms(own for _, own in members)
+            same = references[id(members[0][1])] == references[id(part)]
+            if same and same_state(slice_rr_ms(part), rr):
+                members.append((place, part))
+                break
+        else:
+            passes.append([(place, part)])
+
+    def rank(members: list[tuple[int, list[Frame]]]) -> Any:
+        latest = max(acquisition_order(frame) for _, part in members for frame in part)
+        return len({place for place, _ in members}), latest
+
+    return [part for _, part in max(passes, key=rank)]
+
+
+def _is_other_pass(part: Sequence[Frame], main: Sequence[Sequence[Frame]]) -> bool:
+    """True for a slice of another name or time than those of a pass.
+
+    A heart that beats irregularly has slices of other RR intervals within one pass.
+    """
+    if part[0].facts.description not in {frames[0].facts.description for frames in main}:
+        return True
+    times = [f.acquired_seconds for f in part if f.acquired_seconds >= 0]
+    usual = [f.acquired_seconds for frames in main for f in frames if f.acquired_seconds >= 0]
+    return bool(times and usual) and min(abs(t - u) for t in times for u in usual) > _PAUSE_S
+
+
+def _best_of_each(places: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -> Plane:
+    """At each place the acquisition of the stack's sequence that is complete and latest.
+
+    Of several passes (rest and stress, before and after the participant was moved) one is read;
+    another one fills places that it lacks, where it is of the same state, and replaces none.
+    """
+    main = _main_pass(places)
+    inside, rr = {id(part) for part in main}, median_rr_ms(main)
+    other_state: list[tuple[Frame, ...]] = []
+    slices: list[list[list[Frame]]] = []
+    for parts in places:
+        has_own = any(id(part) in inside for part in parts)
+        kept = []
+        for part in parts:
+            strange = id(part) not in inside and not same_state(slice_rr_ms(part), rr)
+            if strange and (has_own or _is_other_pass(part, main)):
+                other_state.append(tuple(part))
+            else:
+                kept.append(part)
+        if kept:
+            slices.append(kept)
     modal = mode_of(max(map(len, parts)) for parts in slices)
     kinds = Counter(signature(part[0]) for parts in slices for part in parts)
     usual = max(kinds, key=lambda kind: (kinds[kind], repr(kind)))
@@ -259,9 +419,10 @@ def _best_of_each(slices: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -
     def rank(part: list[Frame]) -> Any:
         latest = max(acquisition_order(frame) for frame in part)
         complete = len(part) >= modal
+        kind = signature(part[0]) == usual, not is_copy(part[0]), id(part) in inside
         instance = max(frame.times.get("InstanceNumber", -1.0) for frame in part)
         own = len(part) if not complete else modal
-        return signature(part[0]) == usual, complete, own, latest, instance, part[0].facts.uid
+        return kind, complete, own, latest, instance, part[0].facts.uid
 
     chosen = []
     for parts in slices:
@@ -269,7 +430,7 @@ def _best_of_each(slices: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -
         rest = tuple(frame for part in parts if part is not best for frame in part)
         depth = float(centre_of(best[0]) @ normal)
         chosen.append(Slice(depth_mm=depth, frames=tuple(best), repeats=rest))
-    return tuple(chosen)
+    return Plane(normal=normal, slices=tuple(chosen), other_state=tuple(other_state))
 
 
 # ------------------------------------------------------------------ the common grid
@@ -305,9 +466,11 @@ def frame_affine(frame: Frame) -> np.ndarray:
     return affine
 
 
-def _grid_key(frame: Frame) -> tuple[int, int, float, float]:
-    rows_mm, columns_mm = frame.spacing_mm
-    return frame.facts.rows, frame.facts.columns, round(rows_mm, 3), round(columns_mm, 3)
+def same_grid(frame: Frame, other: Frame) -> bool:
+    """True for images of one matrix whose pixel sizes differ by no more than 0.5 %."""
+    matrix = (frame.facts.rows, frame.facts.columns) == (other.facts.rows, other.facts.columns)
+    pairs = zip(frame.spacing_mm, other.spacing_mm, strict=True)
+    return matrix and all(abs(a - b) <= SPACING_TOLERANCE * b for a, b in pairs)
 
 
 def grid_of(plane: Plane) -> Grid:
@@ -329,8 +492,8 @@ def grid_of(plane: Plane) -> Grid:
     origins = line + np.outer(depths, normal) - half
     sources, tilted, other_grid, shifted = [], 0, 0, 0
     for frame, place in zip(frames, flat, strict=True):
-        turned = not _is_parallel(frame, model)
-        other = _grid_key(frame) != _grid_key(model)
+        turned = not is_parallel(frame, model)
+        other = not same_grid(frame, model)
         off = float(np.linalg.norm(place - line)) > SHIFT_TOLERANCE_MM
         tilted += turned
         other_grid += other
@@ -347,10 +510,11 @@ def grid_of(plane: Plane) -> Grid:
         if count:
             flags.append(raised(code, count=count))
     stated = [v for v in (frame.slice_spacing_mm for frame in frames) if v is not None and v > 0]
-    if stated:
-        said = float(np.median(stated))
-        if abs(said - distance) > limit_of("slice-distance-conflict") * distance:
-            flags.append(raised("slice-distance-conflict", stated=said, value=distance))
+    said = float(np.median(stated)) if stated else None
+    if said is not None and abs(said - distance) > limit_of("slice-distance-conflict") * distance:
+        flags.append(raised("slice-distance-conflict", stated=said, value=distance))
+    thick = [v for v in (frame.thickness_mm for frame in frames) if v is not None and v > 0]
+    flags += sparse_flags(distance, float(np.median(thick)) if thick else None, said)
     return Grid(
         rows=model.facts.rows,
         columns=model.facts.columns,
@@ -365,15 +529,31 @@ def grid_of(plane: Plane) -> Grid:
 
 
 def _is_alike(frame: Frame, model: Frame) -> bool:
-    return _grid_key(frame) == _grid_key(model) and _is_parallel(frame, model)
+    return same_grid(frame, model) and is_parallel(frame, model)
 
 
-def _is_parallel(frame: Frame, model: Frame) -> bool:
+def is_parallel(frame: Frame, model: Frame) -> bool:
+    """True where rows and columns of two images run alike within 1 degree."""
     pairs = (
         (frame.row_direction, model.row_direction),
         (frame.column_direction, model.column_direction),
     )
     return all(float(np.dot(a, b)) >= ANGLE_TOLERANCE for a, b in pairs)
+
+
+def sparse_flags(
+    distance_mm: float, thickness_mm: float | None = None, stated_mm: float | None = None
+) -> list[Flag]:
+    """``sparse-stack`` where the distance is large by itself, for the thickness or as stated."""
+    most, rounding = limit_of("sparse-stack"), 0.01
+    reasons = []
+    if distance_mm > most + rounding:
+        reasons.append(f"more than {most:g} mm")
+    if thickness_mm is not None and distance_mm > 1.5 * thickness_mm + rounding:
+        reasons.append(f"slices are {thickness_mm:.1f} mm thick")
+    if stated_mm is not None and distance_mm > 1.8 * stated_mm:
+        reasons.append(f"the header says {stated_mm:.1f} mm")
+    return [raised("sparse-stack", value=distance_mm, where="; ".join(reasons))] if reasons else []
 
 
 def slice_weights(depths_mm: np.ndarray) -> tuple[np.ndarray, float, list[Flag]]:

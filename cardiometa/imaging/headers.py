@@ -29,8 +29,12 @@ TAGS = (
     "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime", "AcquisitionNumber",
     "InstanceNumber", "FrameAcquisitionDateTime", "FrameContentSequence", "TriggerTime",
     "NominalInterval", "HeartRate", "CardiacNumberOfImages", "CardiacSynchronizationSequence",
-    "NominalCardiacTriggerDelayTime", "RRIntervalTimeNominal", "TemporalPositionIdentifier",
-    "TemporalPositionIndex", "ImagePositionPatient", "ImageOrientationPatient",
+    "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase", "RRIntervalTimeNominal", "TemporalPositionIdentifier",
+    "TemporalPositionIndex", "TemporalPositionTimeOffset", "TemporalPositionSequence",
+    "DimensionIndexSequence", "DimensionIndexPointer", "DimensionIndexValues",
+    "UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence",
+    "ImagePositionPatient", "ImageOrientationPatient",
     "PlanePositionSequence", "PlaneOrientationSequence", "SliceThickness", "SpacingBetweenSlices",
     "PixelSpacing", "PixelMeasuresSequence", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel",
     "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
@@ -225,6 +229,18 @@ def item(dataset: Any, keyword: str) -> Any | None:
     """The first item of a sequence, None where there is none."""
     found = items(dataset, keyword)
     return found[0] if found else None
+
+
+def pointers(dataset: Any, keyword: str) -> list[int]:
+    """The tags that an element of tags (AT) names, as numbers; empty where it is malformed."""
+    found = _raw(dataset, keyword)
+    if found is None or not isinstance(found[0], bytes | int):
+        return []
+    value, _, little = found
+    if isinstance(value, int):
+        return [int(value)]
+    pairs = struct.iter_unpack("<HH" if little else ">HH", value[: len(value) // 4 * 4])
+    return [group << 16 | element for group, element in pairs]
 
 
 def seconds_of_day(value: str) -> float | None:

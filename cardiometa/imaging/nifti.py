@@ -25,8 +25,9 @@ from ..flags import raised
 from ..records import CineSource, CineStack, Flag
 from .archive import DamagedFileError, FileSet, ImageFile, open_files
 from .exclusions import left_out
+from .geometry import sparse_flags
 from .headers import quiet
-from .series import MIN_POSITIONS
+from .series import MIN_POSITIONS, SHORT_AXIS
 from .timing import MIN_PHASES, phase_count_flags
 
 MAX_VOXEL_BYTES = 4 * 1024**3
@@ -196,9 +197,10 @@ def lengths_of(nifti: NiftiHeader) -> Lengths:
             "(columns × rows × slices).",
             hint="The third axis must be the slices, 2 to 30 mm apart, the first two the image.",
         )
+    cosine = _shear_cosine(columns, norms) if placed else 1.0
+    flags += sparse_flags(float(pixdim[2]) * cosine)
     if unit not in ("mm", "unknown"):
         flags.append(raised("length-unit", where=unit))
-    cosine = _shear_cosine(columns, norms) if placed else 1.0
     if cosine < np.cos(np.deg2rad(1.0)):
         flags.append(raised("sheared"))
     return Lengths(
@@ -324,8 +326,17 @@ def plan_nifti(files: FileSet) -> NiftiPlan:
             hint="Masks alone cannot be measured here.",
         )
     headers = [read_header(files, file) for file in images]
-    pair = pair_of([file.name for file in images])
-    if pair is not None and len(images) == 2:
+    # M&Ms-2, UK Biobank and others keep long-axis views next to the short axis.
+    stacks = [header for header in headers if header.shape[2:3] >= (MIN_POSITIONS,)]
+    if stacks and len(stacks) < len(headers):
+        refused["long-axis-nifti"] += len(headers) - len(stacks)
+        headers = stacks
+    named = [header for header in headers if SHORT_AXIS.search(header.file.name)]
+    if len([header for header in headers if len(header.shape) == 4]) > 1 and named:
+        refused["other-nifti"] += len(headers) - len(named)
+        headers = named
+    pair = pair_of([header.file.name for header in headers])
+    if pair is not None and len(headers) == 2:
         by_name = {header.file.name: header for header in headers}
         return _plan_pair([(files, by_name[name]) for name in pair], refused)
     cines = [header for header in headers if len(header.shape) == 4]

@@ -143,6 +143,7 @@ class DicomPlan:
             try:
                 return self._build()
             except UndecodableError as error:
+                self.table.lost += error.frames
                 lost = {frame.identity for frame in error.frames}
                 self.table.frames = [f for f in self.table.frames if f.identity not in lost]
                 self.table.refused["undecodable"] += len(lost)

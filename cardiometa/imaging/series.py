@@ -22,8 +22,23 @@ from ..records import Flag
 from .archive import FileSet
 from .exclusions import hint_for, main_reason, summary
 from .frames import Frame, FrameTable
-from .geometry import Plane, Slice, acquisition_order, centre_of, drop_copies, grouped, planes
-from .timing import time_key
+from .geometry import (
+    Plane,
+    Slice,
+    acquisition_order,
+    centre_of,
+    drop_copies,
+    examinations,
+    frames_of_reference,
+    grouped,
+    is_copy,
+    is_parallel,
+    median_rr_ms,
+    planes,
+    same_grid,
+    same_state,
+)
+from .timing import slice_rr_ms, time_key
 
 MIN_POSITIONS = 4
 # The base-to-apex axis of upright hearts points left, forward and down (LPS). Short-axis normals
@@ -32,7 +47,7 @@ _USUAL_AXIS = np.array([0.65, -0.60, -0.46])
 _CARDINAL_ANGLE = 10.0
 _CARDINAL = ("sagittal", "coronal", "axial")
 
-_SHORT = re.compile(
+SHORT_AXIS = re.compile(
     r"(^|[^a-z])(sa|sax|short|shortaxis|kurz|kurzachse|petit|pa|corto)([^a-z]|$)", re.IGNORECASE
 )
 _LONG = re.compile(
@@ -65,6 +80,10 @@ class _Candidate:
     def repeats(self) -> int:
         return sum(len(item.repeats) for item in self.plane.slices)
 
+    @property
+    def rr_ms(self) -> float | None:
+        return median_rr_ms(item.frames for item in self.plane.slices)
+
 
 def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) -> ChosenStack:
     """The short-axis cine among all frames of a source; raises ImageError where there is none."""
@@ -76,6 +95,7 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
     )
     if series_regex is not None:
         frames = _matching(frames, series_regex, refused)
+    examination = examinations(frames)
     found = planes(frames, refused)
     candidates = []
     for plane in found:
@@ -92,7 +112,8 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
             refused[item.rejection] += len(item.frames) + item.repeats
         raise _no_cine(refused)
     best = max(sound, key=_rank)
-    attached = _attach(best, candidates)
+    similar = [item for item in candidates if _is_similar(item, best, examination)]
+    attached = _attach(best, similar)
     key = time_key([item.frames for item in (*best.plane.slices, *attached)])
     if key is None:
         attached, key = [], best.key
@@ -100,11 +121,19 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
     used = {id(item.frames) for item in attached}
     for item in candidates:
         refused["repeated-slices"] += item.repeats
+        refused["other-state"] += sum(map(len, item.plane.other_state))
         if item is not best:
             gone = sum(len(s.frames) for s in item.plane.slices if id(s.frames) not in used)
             refused[item.rejection or "other-stack"] += gone
-    best.plane = best.plane.with_slices([*best.plane.slices, *attached])
-    flags = tuple(_flags(best, sound))
+    own_slices = best.plane.slices
+    best.plane = best.plane.with_slices([*own_slices, *attached])
+    again = _again(best, similar, used)
+    flags = (
+        *_flags(best, sound, examination),
+        *_state_flags(best, sound),
+        *_lost_flags(best.plane, table),
+        *((raised("repeated-other-geometry", count=again),) if again else ()),
+    )
     reason = _reason(best, candidates, by_regex=series_regex is not None)
     return ChosenStack(plane=best.plane, key=key, reason=reason, refused=refused, flags=flags)
 
@@ -214,15 +243,15 @@ def _split_by_turn(plane: Plane) -> list[list[Slice]]:
     return parts
 
 
-def _attach(best: _Candidate, candidates: Sequence[_Candidate]) -> list[Slice]:
+def _attach(best: _Candidate, similar: Sequence[_Candidate]) -> list[Slice]:
     """Slices of other grids or tilts that fill gaps or lengthen the stack by its own distance."""
     plane = best.plane
     distance = float(np.median(_gaps(plane.slices)))
     depths = [item.depth_mm for item in plane.slices]
     middle = np.mean([centre_of(item.frames[0]) for item in plane.slices], axis=0)
     waiting = []
-    for item in candidates:
-        if item is best or not _is_similar(item, plane):
+    for item in similar:
+        if not same_state(item.rr_ms, best.rr_ms):
             continue
         # Each slice with its depth along this normal, and how far its centre lies aside.
         placed, asides = [], []
@@ -260,17 +289,36 @@ def _nearest(item: Slice, depths: Sequence[float]) -> float:
     return min(abs(item.depth_mm - depth) for depth in depths)
 
 
-def _is_similar(candidate: _Candidate, plane: Plane) -> bool:
+def _is_similar(item: _Candidate, best: _Candidate, examination: dict[str, str]) -> bool:
     """True for slices of the same examination, within 10 degrees, on another grid or tilt.
 
     Slices of the same grid and tilt that lie apart are another planning of the stack.
     """
+    one, other = item.plane, best.plane
+    studies = {examination[plane.model.facts.study] for plane in (one, other)}
     return (
-        candidate.rejection in ("", "too-few-positions")
-        and candidate.plane.normal is not plane.normal
-        and candidate.plane.model.facts.study == plane.model.facts.study
-        and abs(float(candidate.plane.normal @ plane.normal)) >= np.cos(np.deg2rad(10.0))
+        item is not best
+        and item.rejection in ("", "too-few-positions")
+        and one.normal is not other.normal
+        and len(studies) == 1
+        and abs(float(one.normal @ other.normal)) >= np.cos(np.deg2rad(10.0))
     )
+
+
+def _again(best: _Candidate, similar: Sequence[_Candidate], used: set[int]) -> int:
+    """Slices at the stack's places on another grid or tilt that are not used."""
+    plane = best.plane
+    distance = float(np.median(_gaps(plane.slices)))
+    depths = [float(centre_of(own.frames[0]) @ plane.normal) for own in plane.slices]
+    middle = np.mean([centre_of(own.frames[0]) for own in plane.slices], axis=0)
+    count = 0
+    for own in (own for item in similar for own in item.plane.slices if id(own.frames) not in used):
+        offset = centre_of(own.frames[0]) - middle
+        depth = float(offset @ plane.normal)
+        aside = float(np.linalg.norm(offset - depth * plane.normal))
+        at = Slice(depth_mm=depth + float(middle @ plane.normal), frames=own.frames)
+        count += aside <= 100.0 and _nearest(at, depths) < 0.6 * distance
+    return count
 
 
 # ------------------------------------------------------------------ the choice
@@ -280,9 +328,10 @@ def _rank(candidate: _Candidate) -> Any:
     plane = candidate.plane
     frames = candidate.frames
     text = " ".join({f"{f.facts.description} {f.facts.sequence_texts[2]}" for f in frames})
-    hint = bool(_SHORT.search(text)) - bool(_LONG.search(text))
+    hint = bool(SHORT_AXIS.search(text)) - bool(_LONG.search(text))
     return (
         axis_angle(plane.normal) <= limit_of("unusual-plane"),
+        not is_copy(plane.model),
         len(plane.slices) * plane.phases,
         hint,
         max(map(acquisition_order, frames)),
@@ -317,11 +366,22 @@ def _reason(best: _Candidate, candidates: Sequence[_Candidate], *, by_regex: boo
     return text
 
 
-def _flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
+def _flags(
+    best: _Candidate, sound: Sequence[_Candidate], examination: dict[str, str]
+) -> list[Flag]:
     flags = []
-    studies = {item.plane.model.facts.study for item in sound}
-    if len(studies) > 1:
+    found = {examination[item.plane.model.facts.study] for item in sound}
+    studies = {frame.facts.study for frame in best.frames}
+    parts = [list(item.frames) for item in best.plane.slices]
+    places = set(frames_of_reference(parts).values()) - {""}
+    if len(found) > 1:
+        flags.append(raised("several-studies", count=len(found)))
+    elif len(studies) > 1 and not places and examination[best.plane.model.facts.study]:
         flags.append(raised("several-studies", count=len(studies)))
+    elif len(studies) > 1:
+        flags.append(raised("studies-joined", count=len(studies)))
+    if len(places) > 1:
+        flags.append(raised("several-frames-of-reference", count=len(places)))
     if best.repeats:
         flags.append(raised("repeated-slices"))
     forced = _cardinal(best.plane.normal)
@@ -331,3 +391,72 @@ def _flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
     elif angle > limit_of("unusual-plane"):
         flags.append(raised("unusual-plane", value=angle))
     return flags
+
+
+_STRESS = re.compile(r"stress|dobut|adenos|regaden|persantin|exercise", re.IGNORECASE)
+
+
+def _state(frames: Sequence[Frame], rr: float | None) -> str:
+    """``stress, 120 bpm``: what is known of the state of acquisitions."""
+    stress = any(_STRESS.search(frame.facts.description) for frame in frames)
+    rate = "" if rr is None else f"{60_000 / rr:.0f} bpm"
+    return ", ".join(filter(None, ("stress" if stress else "", rate)))
+
+
+def _state_flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
+    """What was left out as of another state, and slices that may be of one."""
+    flags, own = [], best.rr_ms
+    left = list(best.plane.other_state)
+    for item in sound:
+        near = abs(float(item.plane.normal @ best.plane.normal)) >= np.cos(np.deg2rad(10.0))
+        if item is not best and near and not same_state(item.rr_ms, own):
+            left += [part.frames for part in item.plane.slices]
+    if left:
+        others = _state([frame for part in left for frame in part], median_rr_ms(left))
+        where = f"{others}, where {_state(best.frames, own)} is read"
+        flags.append(raised("other-state", count=len(left), where=where))
+    known = [rr for rr in (slice_rr_ms(part.frames) for part in best.plane.slices) if rr]
+    odd = [rr for rr in known if own is not None and not same_state(rr, own)]
+    if odd:
+        where = f"{min(known):.0f} to {max(known):.0f} ms"
+        flags.append(raised("heart-rate-varies", count=len(odd), where=where))
+    return flags
+
+
+def _lost_flags(plane: Plane, table: FrameTable) -> list[Flag]:
+    """Images that belong to the stack and cannot be read.
+
+    They lie on its grid; or their file is one of those read, or is called like them in one of
+    their folders.
+    """
+    model, frames = plane.model, [frame for item in plane.slices for frame in item.frames]
+    depths = [float(centre_of(item.frames[0]) @ plane.normal) for item in plane.slices]
+    studies = {frame.facts.study for frame in frames}
+    sound = {(frame.facts.uid or id(frame.facts), frame.index) for frame in table.frames}
+    lost = [
+        frame
+        for frame in table.lost
+        if frame.facts.study in studies
+        and same_grid(frame, model)
+        and is_parallel(frame, model)
+        and (frame.facts.uid or id(frame.facts), frame.index) not in sound  # no copy of it
+    ]
+    half = 0.5 * float(np.median(_gaps(plane.slices)))
+    gone: list[float] = []
+    for frame in lost:
+        depth = float(centre_of(frame) @ plane.normal)
+        if min(abs(depth - other) for other in (*depths, *gone)) > half:
+            gone.append(depth)
+    facts = {id(frame.facts): frame.facts.file for frame in frames}
+    names = {(file.folder, _kind_of_name(file.name)) for file in facts.values()}
+    count = len(lost) + sum(table.without_place[identity] for identity in facts)
+    count += sum((file.folder, _kind_of_name(file.name)) in names for file in table.lost_files)
+    if not count:
+        return []
+    where = f"; {len(gone)} slices are lost altogether" if gone else ""
+    return [raised("lost-images", count=count, where=where)]
+
+
+def _kind_of_name(name: str) -> str:
+    """A file's name without its numbers: ``IM_0012.dcm`` is named as ``IM_0001.dcm`` is."""
+    return re.sub(r"[\d.]+", "0", name.lower())

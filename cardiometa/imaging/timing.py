@@ -16,7 +16,12 @@ from ..records import Flag
 from .frames import TIME_KEYS, Frame
 
 MIN_PHASES = 8
-CARDIAC_KEYS = ("TriggerTime", "NominalCardiacTriggerDelayTime")
+CARDIAC_KEYS = (
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "ActualCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
+)
 # Clocks order the phases, but their steps are those of the computer as much as of the heart.
 _CLOCKS = ("AcquisitionTime", "ContentTime")
 _GAP = 1.6  # a step this many times the modal one contains a missing frame
@@ -165,7 +170,9 @@ def _is_monotone(frames: Sequence[Frame], values: np.ndarray, key: str) -> bool:
         return True
     gaps = np.diff(np.sort(values))
     usual = np.median(gaps)
-    return key in CARDIAC_KEYS and bool(gaps.max() <= 2.5 * usual and gaps.min() >= 0.3 * usual)
+    # The number of a frame in its file need not follow the phases.
+    timed = key in CARDIAC_KEYS or (key == "AcquisitionTime" and frames[0].facts.enhanced)
+    return timed and bool(gaps.max() <= 2.5 * usual and gaps.min() >= 0.3 * usual)
 
 
 # ------------------------------------------------------------------ alignment

@@ -42,6 +42,9 @@ def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
         yield raised("lv-too-short", value=length)
     elif length < limit_of("few-lv-slices"):
         yield raised("few-lv-slices", value=length)
+    count = int(np.count_nonzero(lv_ed))
+    if 0 < count < limit_of("few-slices-with-lv"):
+        yield raised("few-slices-with-lv", value=count)
     for code, per_slice in (("lv-slice-gap", areas.lv), ("rv-slice-gap", areas.rv)):
         shares = {name: share_beyond_gap(per_slice[f]) for name, f in (("ED", ed), ("ES", es))}
         where = [name for name, share in shares.items() if share > limit_of(code)]

@@ -115,7 +115,7 @@ def test_a_member_with_flipped_bytes_is_missing_not_fatal(tmp_path):
     put(tmp_path, {"scan.zip": bytes(data)})
     cine = read(tmp_path / "scan.zip")
     assert {i.code: i.count for i in cine.source.left_out} == {"damaged": 1}
-    assert {flag.code for flag in cine.source.flags} == {"missing-frames"}
+    assert {flag.code for flag in cine.source.flags} == {"missing-frames", "lost-images"}
 
 
 def test_encrypted_members_are_named(tmp_path):

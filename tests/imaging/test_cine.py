@@ -45,7 +45,7 @@ def test_slice_thickness_and_stated_spacing_are_not_the_distance(tmp_path):
 
     cine = read_images(tmp_path, each(tiny(), change))
     assert cine.slice_distance_mm == pytest.approx(10.0)
-    assert codes(cine) == {"slice-distance-conflict": "info"}
+    assert codes(cine) == {"slice-distance-conflict": "info", "sparse-stack": "review"}
 
 
 def test_a_missing_slice_is_weighed_and_flagged(tmp_path):

@@ -188,7 +188,7 @@ def test_truncated_files_are_counted_as_damaged(tmp_path, keep):
     put(tmp_path, contents)
     cine = read(tmp_path)
     assert left(cine) == {"damaged": 1}
-    assert codes(cine) == {"missing-frames": "review"}
+    assert codes(cine) == {"missing-frames": "review", "lost-images": "review"}
 
 
 def test_all_truncated_is_one_clear_reason(tmp_path):
