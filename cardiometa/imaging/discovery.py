@@ -99,10 +99,9 @@ def _read(path: Path, keywords: Sequence[str]) -> Any:
 def is_single_study(folder: Path, *, named: bool = False) -> bool:
     """True where the images below are of one study; one image of each folder is opened.
 
-    ``named``: only where their headers prove it: one StudyInstanceUID, one frame of reference, one
-    day. Visits whose ids an anonymiser made equal still differ in one of them.
+    ``named``: only where their headers say so: one StudyInstanceUID of one day.
     """
-    keywords = ["StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "AcquisitionDate"]
+    keywords = ["StudyInstanceUID", "PatientID", "AcquisitionDate"]
     studies: set[tuple[str, ...]] = set()
     for parent, folders, names in os.walk(folder):
         folders.sort()
