@@ -99,8 +99,10 @@ def _read(path: Path, keywords: Sequence[str]) -> Any:
 def is_single_study(folder: Path, *, named: bool = False) -> bool:
     """True where the images below are of one study; one image of each folder is opened.
 
-    ``named``: only where their headers say so: one StudyInstanceUID of one day.
+    ``named``: only where all headers say so: one StudyInstanceUID of one day, in each folder with
+    files, and no image twice, which would be a copy under another name.
     """
+    images: set[str] = set()
     keywords = ["StudyInstanceUID", "PatientID", "AcquisitionDate"]
     studies: set[tuple[str, ...]] = set()
     for parent, folders, names in os.walk(folder):
@@ -108,14 +110,19 @@ def is_single_study(folder: Path, *, named: bool = False) -> bool:
         for path in (Path(parent, name) for name in sorted(names)):
             if sniff(path) != "dicom":
                 continue
-            dataset = _read(path, [*keywords, "Rows"])
+            dataset = _read(path, [*keywords, "SOPInstanceUID", "Rows"])
             if dataset is not None and integer(dataset, "Rows") is not None:
                 # Images without any id cannot be distinguished, so they count as one.
                 ids = tuple(text(dataset, keyword) for keyword in keywords)
-                if named and not ids[0]:
+                uid = text(dataset, "SOPInstanceUID")
+                if named and (not ids[0] or uid in images):
                     return False
+                images.add(uid)
                 studies.add(ids if named else ids[:2])
                 break
+        else:
+            if named and any(not name.startswith(".") for name in names):
+                return False
         if len(studies) > 1:
             return False
     return len(studies) == 1
