@@ -330,14 +330,15 @@ def check_cohort(
     cohort = draft.cohort
     if cohort is None:
         return CheckReport(problems=tuple(problems))
-    problems += _header_problems(cohort, watch)
+    found, reviews = _header_problems(cohort, watch)
+    problems += found
     findings = Findings()
     columns = CheckedColumns(rows=cohort.participants, where=path.name, needed=("arm", "age_years"))
     check_plausible(columns, findings)
     problems += findings.problems
     return CheckReport(
         problems=tuple(problems),
-        warnings=cohort.warnings,
+        warnings=(*cohort.warnings, *reviews),
         notes=cohort.notes,
         summary=_summary(cohort),
     )
@@ -355,16 +356,25 @@ def _check_table(path: Path) -> CheckReport:
     return CheckReport(problems=(), warnings=table.warnings)
 
 
-def _header_problems(cohort: Cohort, watch: Callable[[int, int], None]) -> list[Problem]:
+def _header_problems(
+    cohort: Cohort, watch: Callable[[int, int], None]
+) -> tuple[list[Problem], list[str]]:
+    """What prevents reading a scan, and one line for each reason of a review."""
     from ..imaging.discovery import inspect_headers
 
-    problems = []
+    problems: list[Problem] = []
+    reviews: dict[str, list[str]] = {}
     for number, scan in enumerate(cohort.scans, 1):
-        problems += [
-            replace(problem, where=f"{scan.key}") for problem in inspect_headers(scan.source)
-        ]
+        found, flags = inspect_headers(scan.source)
+        problems += [replace(problem, where=f"{scan.key}") for problem in found]
+        for flag in flags:
+            reviews.setdefault(flag.code, []).append(f"{scan.key}: {flag.sentence}")
         watch(number, len(cohort.scans))
-    return problems
+    return problems, [
+        lines[0]
+        + (f" The same holds for {len(lines) - 1} more scans ({code})." if len(lines) > 1 else "")
+        for code, lines in reviews.items()
+    ]
 
 
 def _summary(cohort: Cohort) -> dict[str, Any]:

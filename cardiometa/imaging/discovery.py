@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError, Problem
-from ..records import ScanSource
+from ..records import Flag, ScanSource
 from .archive import HEAD_BYTES, DamagedFileError, FileSet, ImageFile, Kind, open_files, sniff_bytes
 from .headers import IDENTITY_TAGS, integer, read_dataset, text, texts
 from .nifti import is_mask_name, pair_of
@@ -195,18 +195,18 @@ def _identities(files: FileSet, file: ImageFile) -> set[str]:
 # ------------------------------------------------------------------ for `check`
 
 
-def inspect_headers(source: ScanSource) -> list[Problem]:
-    """What prevents reading a scan, from headers alone; empty where nothing does.
+def inspect_headers(source: ScanSource) -> tuple[list[Problem], list[Flag]]:
+    """What prevents reading a scan, and what sends it to review, from headers alone.
 
     ``where`` is ``images``: the caller knows the scan's ids, headers are not repeated.
     """
     from .read import ReadOptions, inspect_scan
 
     try:
-        inspect_scan(source, ReadOptions())
+        flags = inspect_scan(source, ReadOptions())
     except ImageError as error:
-        return [Problem(where="images", what=error.message.rstrip("."), fix=error.hint)]
-    return []
+        return [Problem(where="images", what=error.message.rstrip("."), fix=error.hint)], []
+    return [], [flag for flag in flags if flag.level == "review"]
 
 
 # ------------------------------------------------------------------ changes

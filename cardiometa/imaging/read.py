@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import ImageError
 from ..flags import raised
-from ..records import CineSource, CineStack, DicomOrigin, ScanSource, SourceImage
+from ..records import CineSource, CineStack, DicomOrigin, Flag, ScanSource, SourceImage
 from .archive import DamagedFileError, FileSet, open_files
 from .exclusions import hint_for, left_out, main_reason, summary
 from .frames import Frame, FrameTable, frame_table, sequence_of
@@ -52,10 +52,10 @@ def read_cine(source: ScanSource, options: ReadOptions) -> CineStack:
         return plan.read()
 
 
-def inspect_scan(source: ScanSource, options: ReadOptions) -> None:
-    """What `read_cine` checks before pixels: raises the ImageError that headers alone give away."""
-    with _planned(source, options):
-        pass
+def inspect_scan(source: ScanSource, options: ReadOptions) -> tuple[Flag, ...]:
+    """The flags that headers alone raise; raises the ImageError that they give away."""
+    with _planned(source, options) as plan:
+        return tuple(plan.flags)
 
 
 def scan_grid(
@@ -132,6 +132,16 @@ class DicomPlan:
         self.affine = LPS_TO_RAS @ self.grid.affine_lps
         self.shape = (*self.timing.index.shape, self.grid.rows, self.grid.columns)
 
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """What a reader should check about the stack, from headers alone."""
+        first = [item.frames[0] for item in self.slices]
+        declared = max(frame.facts.declared_phases or 0 for frame in first)
+        timing = timing_flags(self.timing, self.chosen.key, declared)
+        mixed = len({sequence_of(frame.facts) for frame in first}) > 1
+        several = (raised("mixed-sequences"),) if mixed else ()
+        return (*self.chosen.flags, *self.grid.flags, *timing, *several)
+
     def frame_at(self, phase: int, k: int) -> Frame:
         """The frame of slice ``k`` that represents a phase."""
         frame: Frame = self.slices[k].frames[self.timing.order[k][self.timing.index[phase, k]]]
@@ -182,11 +192,7 @@ class DicomPlan:
         chosen, grid, timing, facts = self.chosen, self.grid, self.timing, self.facts
         pixels, digest, count = self._pixels()
         first = [item.frames[0] for item in self.slices]
-        declared = [f.facts.declared_phases or 0 for f in first]
         sequences = {sequence_of(frame.facts) for frame in first}
-        flags = [*chosen.flags, *grid.flags, *timing_flags(timing, chosen.key, max(declared))]
-        if len(sequences) > 1:
-            flags.append(raised("mixed-sequences"))
         thick = [frame.thickness_mm for frame in first if frame.thickness_mm]
         return CineStack(
             pixels=pixels,
@@ -211,7 +217,7 @@ class DicomPlan:
                 spacing_source="PixelSpacing",
                 series_reason=chosen.reason,
                 left_out=left_out(chosen.refused),
-                flags=tuple(flags),
+                flags=self.flags,
             ),
             origin=self._origin(),
         )

@@ -12,6 +12,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from cardiometa.cohort.load import check_cohort, load_cohort
+from cardiometa.cohort.models import CohortOptions
 from cardiometa.errors import ImageError
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import encode
@@ -289,6 +291,21 @@ def test_slices_whose_files_are_cut_short_send_the_scan_to_review(tmp_path, imag
     assert left(cine) == {"damaged": 40}
 
 
+def test_check_says_what_segment_will_send_to_review(tmp_path, images):
+    """One line for each reason, however many scans have it."""
+    for person in ("P1", "P2", "P3"):
+        for ds in images.values():
+            ds.StudyInstanceUID = f"2.25.{person[1]}"
+        contents = files(images)
+        _cut(contents, [] if person == "P3" else list(contents)[:20])
+        put(tmp_path / "cohort" / "ALPHA" / person, contents)
+    report = check_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True))
+    assert report.problems == ()
+    [line] = [line for line in report.warnings if "cannot be read" in line]
+    assert line.startswith("ALPHA/P1/baseline: 20 images of this stack")
+    assert line.endswith("The same holds for 1 more scans (lost-images).")
+
+
 @pytest.mark.parametrize("to", [0, 100, 300])
 def test_files_of_which_nothing_is_left_count_by_their_folder(tmp_path, images, to):
     contents = {f"sax/{name}.dcm": data for name, data in files(images).items()}
@@ -353,8 +370,6 @@ def test_sparse_stacks_are_reviewed(tmp_path, distance, thickness, stated, flagg
 
 
 def test_a_tree_of_an_archive_is_one_scan(tmp_path, images):
-    from cardiometa.cohort.load import load_cohort
-
     contents = files(images)
     for number, (name, data) in enumerate(contents.items()):
         put(tmp_path / "export" / "ST000" / f"SE{number // 20}", {name: data})
@@ -363,8 +378,6 @@ def test_a_tree_of_an_archive_is_one_scan(tmp_path, images):
 
 
 def test_the_views_of_a_participant_are_one_scan(tmp_path, images):
-    from cardiometa.cohort.load import load_cohort
-
     top = tmp_path / "cohort" / "ALPHA"
     for person in ("P1", "P2"):
         view = tiny(Shape(slices=1), series="5")
@@ -377,8 +390,6 @@ def test_the_views_of_a_participant_are_one_scan(tmp_path, images):
 
 
 def test_visits_with_studies_of_their_own_stay_visits(tmp_path, images):
-    from cardiometa.cohort.load import load_cohort
-
     top = tmp_path / "cohort" / "ALPHA" / "P1"
     for visit in ("baseline", "followup"):
         made = each(

@@ -60,7 +60,7 @@ def test_a_dicomdir_stands_for_the_folders_beside_it(tmp_path):
     assert find_scan_source(tmp_path) is None
     put(tmp_path, {f"IMAGES/{n}": d for n, d in files(tiny(Shape(slices=4))).items()})
     assert find_scan_source(tmp_path) == _images(tmp_path)
-    assert inspect_headers(_images(tmp_path)) == []
+    assert inspect_headers(_images(tmp_path)) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_pseudonyms_of_sunnybrook_are_seen():
 
 def test_problems_are_found_in_headers_without_pixels(tmp_path):
     put(tmp_path, files(each(tiny(), lambda _z, _t, ds: delattr(ds, "PixelSpacing"))))
-    (problem,) = inspect_headers(_images(tmp_path))
+    (problem,), _ = inspect_headers(_images(tmp_path))
     assert "without a pixel spacing" in problem.what
     assert problem.fix
     shown = str(problem).casefold()
@@ -146,7 +146,7 @@ def test_problems_are_found_in_headers_without_pixels(tmp_path):
 def test_a_pair_is_inspected_too(tmp_path):
     put(tmp_path, {"a_ED.nii": _nifti(), "a_ES.nii": _nifti(20)})
     pair = ScanSource(kind="ed-es", paths=(tmp_path / "a_ED.nii", tmp_path / "a_ES.nii"))
-    (problem,) = inspect_headers(pair)
+    (problem,), _ = inspect_headers(pair)
     assert "3 dimensions" in problem.what
 
 

@@ -104,7 +104,7 @@ def test_garbage_gives_one_clear_reason(tmp_path, capfd, name):
     assert caught.value.exit_code == 3
     assert len(caught.value.message.splitlines()) == 1
     assert caught.value.hint
-    problems = inspect_headers(ScanSource(kind="images", paths=(tmp_path,)))
+    problems, _ = inspect_headers(ScanSource(kind="images", paths=(tmp_path,)))
     assert len(problems) == 1
     assert capfd.readouterr() == ("", "")
 
