@@ -216,7 +216,7 @@ def _refusal(dataset: Any, bytes_left: int) -> str:
     if text(dataset, "Modality").upper() != "MR":
         return "damaged" if cut_off and not text(dataset, "Modality") else "not-mr"
     if samples != 1:
-        return "not-grey"
+        return "damaged" if cut_off else "not-grey"
     return non_cine_reason(dataset, texts(dataset, "ImageType")) or ("cut-off" if cut_off else "")
 
 

@@ -327,7 +327,7 @@ def _continues(group: Sequence[Frame], part: Sequence[Frame], times: np.ndarray,
 
 
 def same_state(one: float | None, other: float | None) -> bool:
-    """False where two RR intervals differ by more than 15 %, as at rest and under stress."""
+    """False where two RR intervals differ by more than 15 %, as under stress."""
     return one is None or other is None or max(one, other) <= STATE_RATIO * min(one, other)
 
 
