@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ...manifest import notice_for
 from ...pooling.results import Accounting, PoolingResult
@@ -40,6 +40,30 @@ from . import pooling_tables as tables
 _WIDTH = 100
 text = tables.text
 _Maker = Callable[[PoolingResult, str], Table | None]
+# What sections show of each arm: kinds of figures, and functions of the result and the arm.
+_BY_ARM: Final[tuple[tuple[str, str, tuple[str | Callable[..., Any], ...]], ...]] = (
+    ("Harmonised and reported values", "reported", (tables.comparison_table, "reported")),
+    (
+        "By participants' characteristics",
+        "by-level",
+        (
+            tables.interaction_sentences,
+            tables.interactions_table,
+            tables.subgroups_table,
+            "levels",
+            tables.spline_table,
+            "spline",
+            tables.ecological_table,
+        ),
+    ),
+    ("Trials", "trials", (tables.trials_table,)),
+)
+_BETWEEN: Final = (
+    tables.regression_sentences,
+    tables.slopes_table,
+    tables.groups_table,
+    "regression",
+)
 
 
 def pooling_page(
@@ -49,7 +73,7 @@ def pooling_page(
     arms = partial(_by_arm, result, figures)
     account, options = result.accounting, result.options
     reviewed = bool(result.review_rows) or options.status == "ok"
-    between = arms(tables.regression_sentences, tables.slopes_table, tables.groups_table)
+    between = arms(*_BETWEEN)
     sections = [
         section(
             tables.effect_title(result),
@@ -58,25 +82,7 @@ def pooling_page(
             *arms("forest", tables.pooled_table),
             Paragraph(text("review_note", options=options)) if reviewed else None,
         ),
-        section(
-            "Harmonised and reported values",
-            "reported",
-            *arms(tables.comparison_table, "reported"),
-        ),
-        section(
-            "By participants' characteristics",
-            "by-level",
-            *arms(
-                tables.interaction_sentences,
-                tables.interactions_table,
-                tables.subgroups_table,
-                "levels",
-                tables.spline_table,
-                "spline",
-                tables.ecological_table,
-            ),
-        ),
-        section("Trials", "trials", *arms(tables.trials_table)),
+        *(section(title, anchor, *arms(*parts)) for title, anchor, parts in _BY_ARM),
         section(
             "Heterogeneity and influence",
             "heterogeneity",
@@ -92,7 +98,6 @@ def pooling_page(
             "between-trials",
             Notice(text("between_notice"), kind="note"),
             *between,
-            *arms("regression"),
         )
         if between
         else None,
@@ -108,23 +113,26 @@ def pooling_page(
         notes_section(result.warnings),
         _methods_section(result, record),
     ]
-    planned = set(options.by_columns) & set(options.prespecified_columns)
-    subtitle = text(
-        "subtitle",
-        label=effect_label(result),
-        trials=len({row.trial for row in result.effects if row.analysis == "trial"}),
-        accounting=account,
-        # How many were tested is what a p value must be read against.
-        arms=len(result.arms),
-        options=options,
-        planned=len(planned),
-    )
     return page_html(
         f"{tables.effect_title(result)}: {result.name}",
-        subtitle,
+        _subtitle(result),
         sections,
         warnings=result.warnings,
         foot=notice_for(result.conventions.get("model_id", ())),
+    )
+
+
+def _subtitle(result: PoolingResult) -> str:
+    """What was pooled, and how much was tested, against which a p value must be read."""
+    options = result.options
+    return text(
+        "subtitle",
+        label=effect_label(result),
+        trials=len({row.trial for row in result.effects if row.analysis == "trial"}),
+        accounting=result.accounting,
+        arms=len(result.arms),
+        options=options,
+        planned=len(set(options.by_columns) & set(options.prespecified_columns)),
     )
 
 

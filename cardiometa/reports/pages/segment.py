@@ -473,6 +473,7 @@ def segment_page(
     measurements = tables.measurements
     methods = methods_text(measurements, card, identity_kept=identity_kept, ed_es_alone=ed_es_alone)
     measured = (measurements["status"] != "failed").any()
+    kept = (_text("identity_kept"),) if identity_kept else ()
     counts = (
         counted(measurements["trial"].nunique(), "trial"),
         counted(len(tables.participants), "participant"),
@@ -508,11 +509,7 @@ def segment_page(
             section("Gallery", "gallery", Paragraph(_text("gallery")), gallery_html(items)),
         ],
         internal=True,
-        notices=(
-            *accounting_problems(tables.flow),
-            *mixed_models_notice(measurements),
-            *((_text("identity_kept"),) if identity_kept else ()),
-        ),
+        notices=(*accounting_problems(tables.flow), *mixed_models_notice(measurements), *kept),
         warnings=cohort.warnings,
         foot=notice_for((card.model_id, *measurements.get("model_id", ()))),
     )
