@@ -190,13 +190,29 @@ def _proposal(tables: Sequence[Path], options: PoolingOptions, columns: TableOpt
     names = {name: column for name, column in names.items() if column in frame}
     found = _Proposal(frame=frame, names=names, options=options, columns=columns)
     if "trial" not in names and len(tables) == 1 and columns.single_trial is None:
-        _ask_trial(found, known.like_trial)
+        _ask_trial(found, known.like_trial or _like_trials(found))
     _ask_arm(found)
     if options.effect in EVENTS:
         _ask_event(found)
     else:
         _ask_outcome(found)
     return found
+
+
+def _like_trials(found: _Proposal) -> list[str]:
+    """Columns of other names whose few words each cover many rows and one group of participants."""
+    used = {*found.names.values()}
+    person = found.names.get("participant_id")
+    columns = []
+    for column in map(str, found.frame.columns):
+        texts = found.texts(column)
+        counts = texts.value_counts()
+        if column in used or not 2 <= len(counts) <= 60 or counts.min() < 10:
+            continue
+        is_own = person is None or texts.groupby(found.frame[person]).nunique().max() == 1
+        if is_own and as_numbers(texts)[1].all() and as_booleans(texts)[1].all():
+            columns.append(column)
+    return [column for column in columns if _ARM_WORDS.search(column.casefold()) is None]
 
 
 def _ask_trial(found: _Proposal, like: Sequence[str]) -> None:

@@ -180,6 +180,20 @@ def test_the_first_refusal_of_ranges_says_all_that_the_second_command_needs(tmp_
     assert set(table.rows["ethnicity"]) == {"chinese"}
 
 
+@pytest.mark.parametrize("column", ["Quelle", "Krankenhaus", "batch"])
+def test_a_column_of_any_name_that_may_be_the_trial_is_named(tmp_path, column):
+    rows = "".join(
+        f"{n},{'XY'[n // 40]}1,{'ab'[n % 2]},{40 + n % 17},{45 + n % 13},{n % 3}\n"
+        for n in range(80)
+    )
+    path = write(tmp_path / "t.csv", f"id,{column},Arm,EF_BL,EF_M12,nyha\n{rows}")
+    words = ["--out", str(tmp_path / "o"), "--outcome", "EF_M12", "--baseline", "EF_BL"]
+    done = CliRunner().invoke(app, ["pool-trials", str(path), *words, "--control", "a"])
+    assert done.exit_code == 3
+    assert f"Columns that may: '{column}' (X1 40, Y1 40)" in done.stderr
+    assert f"--trial {column}" in done.stderr
+
+
 def test_a_first_definition_of_several_tables(tmp_path):
     paths = files(tmp_path, ALPHA=ROWS, BETA="Study,PatID,EF\nX,1,50\nX,2,55\n")
     path = write(tmp_path / "cohort.toml", first_config(paths, tmp_path / "cohort.toml"))
