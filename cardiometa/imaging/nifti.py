@@ -13,7 +13,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +135,11 @@ def read_header(files: FileSet, file: ImageFile) -> NiftiHeader:
         shape = tuple(int(n) for n in header.get_data_shape())
         dtype = header.get_data_dtype()
         affine = np.array(header.get_best_affine(), dtype=float)
+        codes = int(header["sform_code"]), int(header["qform_code"])
+        if min(codes) > 0 and np.allclose(affine, np.eye(4)):
+            # An sform that was never filled in, as in public sets: the qform has the place.
+            with suppress(Exception):
+                affine = np.array(header.get_qform(), dtype=float)
         start = int(header.get_data_offset())
     except DamagedFileError as error:
         raise damaged_error(error.code) from None

@@ -220,6 +220,18 @@ def test_pixdim_measures_and_the_affine_directs_where_they_disagree(tmp_path):
     assert np.allclose(cine.affine, affine, atol=1e-5)
 
 
+def test_an_sform_that_was_never_filled_in_yields_to_the_qform(tmp_path):
+    def change(header):
+        header.set_qform(_affine(), 1)
+        header.set_sform(np.eye(4), 2)
+
+    put(tmp_path, {"cine.nii": _nifti(_values(20), change=change)})
+    cine = read(tmp_path)
+    assert codes(cine) == {}
+    assert cine.spacing_mm == pytest.approx((1.6, 1.4))
+    assert cine.affine == pytest.approx(_affine(), abs=1e-4)
+
+
 def test_a_conflict_that_pixdim_cannot_win_is_refused(tmp_path):
     def change(header):
         header["pixdim"][1:4] = (1, 1, 1)
