@@ -63,7 +63,7 @@ def show_warnings(warnings: Iterable[str], *, quiet: bool, verbose: bool = True)
             shown = textwrap.fill(text, width, subsequent_indent="  ")
             say(shown, quiet=quiet or notices > _MOST_NOTICES)
     if notices > _MOST_NOTICES:
-        say(f"… and {notices - _MOST_NOTICES} more lines with --verbose", quiet=quiet)
+        say(f"… and more with --verbose: {notices - _MOST_NOTICES}", quiet=quiet)
 
 
 def terminal_width(least: int = 60, most: int = 100) -> int:

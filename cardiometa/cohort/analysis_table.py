@@ -112,6 +112,7 @@ def read_analysis_table(
                 names=names,
                 baseline_visit=options.baseline_visit,
                 time=options.time,
+                measured=_is_measured(sources),
             ),
             findings,
         )
@@ -149,6 +150,12 @@ def _config_hint(problems: Sequence[Problem], sources: Sequence[_Source]) -> str
         f"`cardiometa init {sources[0].file.name} --out columns.toml` writes the lines of "
         "[columns]; check them, then add --config columns.toml."
     )
+
+
+def _is_measured(sources: Sequence[_Source]) -> bool:
+    """True for the table of an output of ``segment``, in its place."""
+    files = [source.file for source in sources if source.file.name == MEASUREMENTS_NAME]
+    return len(sources) == 1 and any((path.parent / RECORD_NAME).is_file() for path in files)
 
 
 # ------------------------------------------------------------------ which files

@@ -164,7 +164,9 @@ class CheckedColumns:
     """What is checked: ``rows`` harmonised, on the row numbers of the file ``where``.
 
     ``needed`` are the columns that the analysis uses (None: all); ``names`` the user's names;
-    ``baseline_visit`` and ``time`` (a column of days) where the analysis has them.
+    ``baseline_visit`` and ``time`` (a column of days) where the analysis has them. ``measured``:
+    the rows are an output of `segment`, whose own measures are in their units however small a
+    heart is.
     """
 
     rows: pd.DataFrame
@@ -173,6 +175,7 @@ class CheckedColumns:
     names: Mapping[str, str] = field(default_factory=dict)
     baseline_visit: str = "baseline"
     time: str | None = None
+    measured: bool = False
     labels: pd.Index | None = None
 
     def uses(self, name: str) -> bool:
@@ -374,7 +377,7 @@ def _check_units(
     if limits is None:
         _check_scales(columns, name, facts, found)
         return values
-    if limits.median is None:
+    if limits.median is None or (columns.measured and name in LIMITS):
         return values
     low, high = limits.median
     unit = definition(measure).unit

@@ -200,6 +200,15 @@ def test_another_unit_is_refused_with_its_likely_cause(
     assert findings.codes == ["unit"]
 
 
+def test_the_small_hearts_of_an_output_of_segment_are_not_another_unit() -> None:
+    rows = trials().drop(columns="lv_esv_ml")
+    rows["lv_edv_ml"] /= 2.4
+    assert found(rows, "trial", "lv_edv_ml").codes == ["unit"]
+    assert found(rows, "trial", "lv_edv_ml", measured=True).problems == []
+    rows.loc[3, "lv_edv_ml"] = -1
+    assert found(rows, "trial", "lv_edv_ml", measured=True).problems
+
+
 def test_a_few_fractions_among_percent() -> None:
     rows = trials()
     rows.loc[[4, 90], "lv_ef_percent"] /= 100
