@@ -159,7 +159,11 @@ def _trial_rows(trial: TrialTruth, rng: np.random.Generator) -> list[dict[str, A
         }
         reader = rng.normal(1, 0.03, (2, n))
         columns["reported_lv_edv_ml"] = columns["lv_edv_ml"] * trial.edv_factor * reader[0]
-        columns["reported_lv_esv_ml"] = columns["lv_esv_ml"] * trial.esv_factor * reader[1]
+        # No reader draws more at the end of systole than of diastole.
+        columns["reported_lv_esv_ml"] = np.minimum(
+            columns["lv_esv_ml"] * trial.esv_factor * reader[1],
+            0.97 * columns["reported_lv_edv_ml"],
+        )
         columns["reported_lv_ef_percent"] = 100 * (
             1 - columns["reported_lv_esv_ml"] / columns["reported_lv_edv_ml"]
         )
