@@ -87,8 +87,8 @@ def read_summaries(
     own = cells.assign(trial=frame["trial"], arm=frame["arm"], n=counts).astype(object)
     own = own.where(own.notna(), None)
     studies = []
-    for values in own.itertuples(index=False):
-        row: dict[str, Any] = values._asdict()
+    for values in own.to_numpy():
+        row: dict[str, Any] = dict(zip(map(str, own.columns), values, strict=True))
         row["n"] = None if row["n"] is None else int(row["n"])
         studies.append(Study(control=options.control, aggregate=True, **row))
     return tuple(studies)

@@ -119,6 +119,7 @@ def test_the_command_writes_table_figure_and_section(tmp_path):
             "lv_ef_percent",
             "--compare-reported",
             "--no-leave-one-out",
+            "--verbose",
         ],
     )
     assert done.exit_code == 0, done.output
