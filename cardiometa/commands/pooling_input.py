@@ -171,7 +171,8 @@ def _first_command(
     columns = replace(proposal.columns, missing=(*columns.missing, *missing))
     line = _command_line(command, tables, chosen, columns)
     name = tables[0].name if len(tables) == 1 else f"{len(tables)} tables"
-    message = f"{name} cannot be pooled yet: {len(problems)} things are missing or unclear."
+    count = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
+    message = f"{name} cannot be pooled yet: {count} missing or unclear."
     hint = f"Run next, once each guess is right: {line}"
     if options.outcome:
         return TableError(message, hint=hint, problems=problems, missing=missing)
@@ -342,26 +343,29 @@ def _ask_event(found: _Proposal) -> None:
     """The column of the event and, for hazard ratios, of its time."""
     options = found.options
     known = {*found.names, *map(str, found.frame.columns)}
+    hazard = options.effect == "hazard-ratio"
+    more: dict[str, Any] = {}
     if options.event_column not in known:
         likely = _events(found)
         shown = ", ".join(f"{c!r} ({_values(found.texts(c))})" for c in likely[:_MOST_SHOWN])
         found.ask(
-            "--event" if options.effect == "hazard-ratio" else "--outcome",
+            "--event" if hazard else "--outcome",
             "the column of the event is missing",
             f"Columns of yes and no: {shown or 'none'}.",
         )
         name = likely[0] if likely else "COLUMN"
-        hazard = options.effect == "hazard-ratio"
-        more: dict[str, Any] = {"event": name, "outcome": name} if hazard else {"outcome": name}
-        if hazard and options.time is None:
-            times = [n for n in found.numbers() if _TIME_WORDS.search(n.casefold())]
-            found.ask(
-                "--time",
-                "the column of the time to event or censoring is missing",
-                f"Columns that may be it: {', '.join(times) or 'none'}.",
-            )
-            more["time"] = times[0] if times else "COLUMN"
-        found.options = replace(options, **more)
+        more = {"event": name, "outcome": name} if hazard else {"outcome": name}
+    if hazard and (options.time or "") not in known:
+        times = [n for n in found.numbers() if _TIME_WORDS.search(n.casefold())]
+        found.ask(
+            "--time",
+            f"there is no column {options.time!r}"
+            if options.time
+            else "the column of the time to event or censoring is missing",
+            f"Columns that may be it: {', '.join(times) or 'none'}.",
+        )
+        more["time"] = times[0] if times else "COLUMN"
+    found.options = replace(options, **more)
 
 
 def _events(found: _Proposal) -> list[str]:

@@ -162,3 +162,19 @@ def test_the_python_api_says_the_same(tmp_path: Path) -> None:
     options = {"control": "Placebo", "baseline_visit": "BL", "missing": ["-99"]}
     effect = cm.pool_trials(rows, outcome="LVEF", leave_one_out=False, **options)
     assert len(effect.effects)
+
+
+@pytest.mark.parametrize("given", ["time", "FU", "survival_days"])
+def test_a_time_that_is_not_there_is_asked_for(given: str, tmp_path: Path) -> None:
+    """Not proposed again as it was given; the message counts one thing as one."""
+    path = tmp_path / "s.csv"
+    survival(1).to_csv(path, index=False)
+    words = ("--effect", "hazard-ratio", "--event", "Death", "--control", "Sham", "--time", given)
+    refused = pool(str(path), "--out", str(tmp_path / "no"), *words)
+    assert refused.exit_code == 3
+    assert "1 thing is missing or unclear" in refused.stderr
+    assert f"--time: there is no column '{given}'. Columns that may be it: FU_years" in (
+        refused.stderr
+    )
+    done = pool(*next_command(refused, tmp_path / "o"))
+    assert done.exit_code == 0, done.output
