@@ -7,8 +7,11 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import combinations, pairwise
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import cardiometa as cm
 from cardiometa.reports.figures.forest import (
     ForestRow,
     ForestSpec,
@@ -16,6 +19,7 @@ from cardiometa.reports.figures.forest import (
     log_ticks,
     two_panels,
 )
+from cardiometa.reports.figures.pooling import forest_spec
 from cardiometa.reports.style import figure_style
 from tests.kit.printed import estimate, interval, p_value, printed, ratio
 
@@ -279,3 +283,21 @@ def test_the_comparison_names_what_harmonising_changes(compared):
         pair = f"{printed(row['harmonised'], 2)} harmonised, {printed(row['reported'], 2)}"
         assert f"{name} {pair} as reported" in foot
     assert not math.isnan(float(rows["tau"]["difference"]))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 40])
+def test_a_forest_plot_of_very_many_trials_shows_those_of_most_weight(extra):
+    number = 150 + extra
+    draw = np.random.default_rng(2)
+    table = pd.DataFrame(
+        {
+            "trial": [f"T{i:03d}" for i in range(number)],
+            "estimate": draw.normal(2, 1, number),
+            "se": draw.uniform(0.2, 1, number),
+        }
+    )
+    result = cm.pool_trials(table, effect="follow-up", leave_one_out=False).result
+    spec = forest_spec(result, result.arms[0])
+    shown = {row.label for row in spec.rows if row.kind == "aggregate"}
+    assert shown == set(table.sort_values("se")["trial"].head(150))
+    assert any("150 trials of greatest weight, of" in row.label for row in spec.rows) == (extra > 0)

@@ -58,6 +58,7 @@ CI_LABELS: Final = {
     "kenward-roger": "Kenward-Roger",
     "satterthwaite": "Satterthwaite",
 }
+_MOST_TRIALS: Final = 150  # of a forest plot that can be printed
 _TOO_WIDE: Final = "too wide to draw"
 _BLANK: Final = ForestRow(label="", kind="text")
 _FIELD: Final = "#eef2f7"
@@ -302,6 +303,10 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     """What the forest plot of an arm shows; the numbers are those of ``effects.csv``."""
     headline = headline_of(result, arm)
     columns, cells_of = _participant_columns(result, arm)
+    trials = of_arm(result, arm, "trial")
+    weights = sorted((row.weight_percent or 0.0 for row in trials), reverse=True)
+    least = weights[_MOST_TRIALS - 1] if len(trials) > _MOST_TRIALS else 0.0
+    drawn = [row for row in trials if (row.weight_percent or 0.0) >= least][:_MOST_TRIALS]
     rows = [
         _forest_row(
             result,
@@ -311,8 +316,11 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
             cells=cells_of(row),
             weight_percent=row.weight_percent if _drawable(row) else None,
         )
-        for row in of_arm(result, arm, "trial")
+        for row in (drawn if least else trials)
     ]
+    if least:
+        left = f"The {_MOST_TRIALS} trials of greatest weight, of {len(trials)}: see effects.csv."
+        rows.append(ForestRow(label=left, kind="text"))
     rows.append(ForestRow(label="", kind="space"))
     several = (headline.k or 0) > 1
     rows.append(
