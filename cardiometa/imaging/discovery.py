@@ -100,12 +100,14 @@ def is_single_study(folder: Path, *, named: bool = False) -> bool:
     """True where the images below are of one study; one image of each folder is opened.
 
     ``named``: only where all headers say so: one StudyInstanceUID of one day, in each folder with
-    files, and no image twice, which would be a copy under another name.
+    files, no image twice, which would be a copy under another name, and no folder that cannot be
+    opened.
     """
+    closed: list[OSError] = []
     images: set[str] = set()
     keywords = ["StudyInstanceUID", "PatientID", "AcquisitionDate"]
     studies: set[tuple[str, ...]] = set()
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=closed.append):
         folders.sort()
         for path in (Path(parent, name) for name in sorted(names)):
             if sniff(path) != "dicom":
@@ -125,7 +127,7 @@ def is_single_study(folder: Path, *, named: bool = False) -> bool:
                 return False
         if len(studies) > 1:
             return False
-    return len(studies) == 1
+    return len(studies) == 1 and not (named and closed)
 
 
 # ------------------------------------------------------------------ identity, only to compare
