@@ -194,12 +194,11 @@ class Progress:
         if self._quiet or (passed < self._next_line and self._done < self._total):
             return
         self._next_line = passed + 15
-        rate = self._done / passed if passed > 0 else 0.0
-        left = (self._total - self._done) / rate if rate > 0 else 0.0
-        say(
-            f"{self._unit}: {self._done}/{self._total}, {rate * 60:.1f} per minute, "
-            f"{left:.0f} s left {note}".rstrip()
-        )
+        pace = ""
+        if passed >= 1:  # before, a rate says nothing
+            rate = self._done / passed
+            pace = f", {rate * 60:.1f} per minute, {(self._total - self._done) / rate:.0f} s left"
+        say(f"{self._unit}: {self._done}/{self._total}{pace} {note}".rstrip())
 
 
 class ProgressCallbacks:
