@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from ..options import Output
 from .command import Only, Segmented, command
-from .output import say, show_json, show_table, show_warnings
+from .output import exit_with_status, say, show_json, show_table, show_warnings
 
 
 @command
@@ -37,9 +35,4 @@ def merge(out: Segmented, output: Annotated[Output, Only("json", "quiet", "verbo
     show_table((*names, "seconds"), [cells], quiet=quiet)
     say(f"measurements: {out / 'measurements.csv'}", quiet=quiet)
     say(f"report:       {out / 'report.html'}", quiet=quiet)
-    if found.failed or found.review:
-        say(
-            f"{found.failed} failed and {found.review} to review: "
-            f"see the columns status and flags in {out / 'measurements.csv'}",
-        )
-        raise typer.Exit(4)
+    exit_with_status(found, out)

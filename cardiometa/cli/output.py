@@ -10,13 +10,21 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
 
 from ..errors import CardiometaError, InputError, OutputError
 from ..files import canonical_json
 from ..records import InputNotice, serious_first, severity
 
+if TYPE_CHECKING:
+    from ..commands.merge import MergeOutcome
+    from ..pipeline.segment import SegmentOutcome
+
 MAX_PROBLEMS_SHOWN = 200
+_MOST_REASONS = 10
 
 
 def escape_control(text: str) -> str:
@@ -137,6 +145,23 @@ def show_error(error: CardiometaError) -> None:
             say(f"  … and {hidden} more (--json lists all)")
     if error.hint:
         say(f"  {error.hint}")
+
+
+def exit_with_status(
+    outcome: SegmentOutcome | MergeOutcome, out: Path, *, sharded: bool = False
+) -> None:
+    """Exit code 4, with the reasons, where scans failed or need review."""
+    if not (outcome.failed or outcome.review):
+        return
+    for reason in outcome.failures[:_MOST_REASONS]:
+        say(f"failed: {reason}")
+    if len(outcome.failures) > _MOST_REASONS:
+        say(f"failed: {len(outcome.failures) - _MOST_REASONS} further reasons in exclusions.csv")
+    where = f"the columns status and flags in {out / 'measurements.csv'}"
+    if sharded:
+        where = "the table that `cardiometa merge` makes"
+    say(f"{outcome.failed} failed and {outcome.review} to review: see {where}")
+    raise typer.Exit(4)
 
 
 class Progress:

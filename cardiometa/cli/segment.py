@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from ..cohort.models import CohortOptions
 from ..options import Output
 from ..pipeline.options import DicomOutput, SegmentOptions
 from .command import CohortArgument, Out, Run, command
-from .output import ProgressCallbacks, say, show_json, show_table, show_warnings
+from .output import ProgressCallbacks, exit_with_status, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..pipeline.segment import SegmentOutcome
@@ -58,12 +56,7 @@ def segment(
         )
     if not options.dry_run:
         _show(outcome, out, shard=options.shard_text, quiet=quiet)
-    if outcome.failed or outcome.review:
-        where = f"the columns status and flags in {out / 'measurements.csv'}"
-        if options.shard is not None:
-            where = "the table that `cardiometa merge` makes"
-        say(f"{outcome.failed} failed and {outcome.review} to review: see {where}")
-        raise typer.Exit(4)
+    exit_with_status(outcome, out, sharded=options.shard is not None)
 
 
 def _show(outcome: SegmentOutcome, out: Path, *, shard: str | None, quiet: bool) -> None:

@@ -22,7 +22,7 @@ Person = tuple[str, str]
 
 def exclusions_of(cohort: Cohort, results: Sequence[ScanResult]) -> list[Exclusion]:
     """One row for each failed scan, each visit without images, each participant not analysed."""
-    rows = [_scan_exclusion(result) for result in results if result.status == "failed"]
+    rows = [scan_exclusion(result) for result in results if result.status == "failed"]
     rows += [
         Exclusion(
             stage="scan",
@@ -118,7 +118,8 @@ def _people_sought(cohort: Cohort) -> int | None:
     return sum(known) if known and len(known) == len(counts) else None
 
 
-def _scan_exclusion(result: ScanResult) -> Exclusion:
+def scan_exclusion(result: ScanResult) -> Exclusion:
+    """Why a failed scan has no measures: its first flag that rejects."""
     reasons = [flag for flag in result.flags if flag.level == "reject"]
     return Exclusion(
         stage="scan",

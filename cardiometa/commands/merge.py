@@ -19,7 +19,7 @@ from ..files import RECORD_NAME, read_json, write_text
 from ..locking import OutputLock
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..pipeline.cohort_snapshot import Snapshot, read_snapshot, without_withdrawn
-from ..pipeline.merge import write_tables
+from ..pipeline.merge import failure_reasons, write_tables
 from ..pipeline.plan import bodies_of
 from ..pipeline.result_file import SEGMENTATION_NAME, read_record, shown_scans, slim, used_folder
 from ..pipeline.segment import models_of
@@ -37,6 +37,7 @@ class MergeOutcome:
     ok: int
     review: int
     failed: int
+    failures: Sequence[str]
     flow: Mapping[str, Any]
     notes: Sequence[str]
     warnings: Sequence[str]
@@ -94,6 +95,7 @@ def run_merge(out: Path) -> MergeOutcome:
         ok=statuses["ok"],
         review=statuses["review"],
         failed=statuses["failed"],
+        failures=failure_reasons(merged.results),
         flow=merged.flow,
         notes=notes,
         warnings=snapshot.cohort.warnings,

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ..cohort.models import Cohort
-from ..cohort.tables import build_tables
+from ..cohort.tables import build_tables, scan_exclusion
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
 from ..flags import status_of
 from ..manifest import file_marks, notice_for
 from ..measurement.checks import COHORT_MEASURES, cohort_flags, visit_flags
 from ..measurement.measures import data_dictionary, definition
 from ..privacy.withdrawal import count_erased
-from ..records import ScanResult
+from ..records import ScanKey, ScanResult
 from .cohort_snapshot import SNAPSHOT_NAME
 from .result_file import (
     OVERLAY_NAME,
@@ -142,6 +142,21 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort) -> str:
             "sha256_without_seconds": sha256_bytes(frame_csv(stable).encode()),
         }
     )
+
+
+def failure_reasons(results: Sequence[ScanResult]) -> list[str]:
+    """Each reason that scans failed for, with the first of them, the most frequent reason first."""
+    reasons: dict[str, list[ScanKey]] = {}
+    for result in results:
+        if result.status == "failed":
+            reasons.setdefault(scan_exclusion(result).sentence, []).append(result.key)
+    most = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    return [
+        f"{', '.join(map(str, keys[:3]))}"
+        + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        + f": {sentence}"
+        for sentence, keys in most
+    ]
 
 
 def write_tables(

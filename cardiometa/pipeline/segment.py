@@ -26,7 +26,7 @@ from ..segmentation.model import Model, load_model
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
 from .corrections import CORRECTED
 from .jobs import Correction, Engine, EngineSetup
-from .merge import write_tables
+from .merge import failure_reasons, write_tables
 from .options import SegmentOptions
 from .plan import Plan, check_masks, corrections_of, jobs_of, plan_of
 from .result_file import remove_correction, seg_notes, shown_scans
@@ -42,6 +42,7 @@ class SegmentOutcome:
     ok: int = 0
     review: int = 0
     failed: int = 0
+    failures: Sequence[str] = ()
     flow: Mapping[str, Any] = field(default_factory=dict)
     corrected: int = 0
     notes: Sequence[str]
@@ -209,6 +210,7 @@ class _Run:
             ok=statuses["ok"],
             review=statuses["review"],
             failed=statuses["failed"],
+            failures=failure_reasons(results),
             corrected=corrected,
             flow=flow,
             notes=notes,

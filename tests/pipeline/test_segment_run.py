@@ -184,6 +184,7 @@ def test_a_folder_of_garbage_is_one_failed_scan_with_its_reason(tmp_path: Path) 
     with (out / "exclusions.csv").open(newline="") as stream:
         sentences = [row["sentence"] for row in csv.DictReader(stream)]
     assert any("text files" in sentence for sentence in sentences)
+    assert f"failed: single/scan-1/baseline: {sentences[0]}" in done.stderr
     assert not any("dear sir" in sentence or "letter" in sentence for sentence in sentences)
 
 

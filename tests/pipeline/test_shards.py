@@ -138,6 +138,7 @@ def test_a_gathered_run_is_the_one_machines_run(
     assert told["scans"] == 5
     assert told["failed"] == 1
     assert "1 failed" in gathered.stderr
+    assert "failed: ALPHA/P004/baseline: " in gathered.stderr
     same_tables(whole, out)
     mine, theirs = (json.loads((o / "cardiometa.json").read_text()) for o in (out, whole))
     assert mine.pop("run")["state"] == theirs.pop("run")["state"] == "complete"
