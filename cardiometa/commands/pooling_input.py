@@ -18,15 +18,16 @@ import pandas as pd
 from ..cohort.analysis_table import column_rules, read_analysis_table
 from ..cohort.infer_columns import measure_of, recognise
 from ..cohort.models import TableOptions
-from ..cohort.read_table import read_any_table
+from ..cohort.read_table import read_any_table, table_header
 from ..cohort.recode import as_booleans, as_numbers, as_text, by_value, kind_of, text_of
 from ..cohort.segment_output import SegmentOutput
 from ..errors import CardiometaError, Problem, Problems, TableError, UsageError
 from ..manifest import refuse_modified
-from ..measurement.measures import MEASURES
+from ..measurement.measures import INDEX_OF, MEASURES
 from ..options import options_of
 from ..pooling.options import EVENTS, PoolingOptions
 from ..records import CohortTable
+from ..reference.select import with_derived
 
 _CONTROLS = re.compile(r"control|placebo|sham|usual|standard|untreated|comparator|vehicle|^0$|^no")
 _BASELINES = re.compile(r"base|^bl|pre|screen|(^|\D)0$|^v1$")
@@ -35,6 +36,7 @@ _EVENT_WORDS = re.compile(r"death|dead|died|event|mace|mort|status")
 _MEASURED = ("number", "volume", "grams", "percent")
 _TIME_WORDS = re.compile(r"time|day|year|month|fu|follow|surv")
 _MOST_SHOWN = 8
+_BODY_SIZE = ("bsa_m2", "bsa_formula", "height_cm", "weight_kg")
 
 
 def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions:
@@ -73,9 +75,16 @@ def read_rows(
     everything in one message, with the command to run next.
     """
     output = SegmentOutput.of(tables)
+    source = _source_of_index(output.files, options, columns)
     columns = rows_options(options, columns)
     try:
-        table = read_analysis_table(list(tables), columns)
+        if source is None:
+            table = read_analysis_table(list(tables), columns)
+        else:
+            made_from = rows_options(replace(options, outcome=source), columns)
+            needed = (*(made_from.needed or ()), *_BODY_SIZE)
+            table = read_analysis_table(list(tables), replace(made_from, needed=needed))
+            table = with_derived(table, (options.outcome,))
     except TableError as error:
         raise _first_command(tables, options, columns, error, command) from None
     options = options.renamed(table.name_of)
@@ -83,6 +92,21 @@ def read_rows(
         raise _first_command(tables, options, columns, None, command)
     accepted = refuse_modified(output.read_files, columns.accept)
     return replace(table, warnings=(*accepted, *table.warnings)), options, output
+
+
+def _source_of_index(
+    files: Sequence[Path], options: PoolingOptions, columns: TableOptions
+) -> str | None:
+    """The volume or mass that an indexed outcome is made of, where no table has the index."""
+    source = INDEX_OF.get(options.outcome)
+    if source is None or options.baseline_column or any(f.suffix == ".toml" for f in files):
+        return None
+    given = {name: rule.column for name, rule in column_rules(columns, Problems("")).items()}
+    for path in files:
+        header = table_header(path, columns)
+        if options.outcome in {*header, *given, *recognise(header, given).rules}:
+            return None
+    return source
 
 
 def _lacks(table: CohortTable, options: PoolingOptions, *, has_roster: bool) -> bool:
