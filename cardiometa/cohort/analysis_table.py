@@ -46,16 +46,6 @@ _REASONS = {
     "failed": "The scan could not be measured.",
     "review": "The scan is marked for review and --status ok leaves it out.",
 }
-_ARGUMENTS = {
-    "trial": "trial",
-    "participant_id": "participant",
-    "age_years": "age",
-    "sex": "sex",
-    "ethnicity": "ethnicity",
-    "arm": "arm",
-    "visit": "visit",
-    "visit_day": "visit_day",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,8 +270,8 @@ def column_rules(options: TableOptions, problems: Problems) -> dict[str, ColumnR
         for fault in faults
         if not any(fault.where.endswith(f"columns.{name}") for name in spared)
     ]
-    for name, argument in _ARGUMENTS.items():
-        column = getattr(options, argument)
+    for name, flag in FLAGS.items():
+        column = getattr(options, flag.removeprefix("--").replace("-", "_"))
         if column is not None:
             rule = rules.get(name, ColumnRule(name=name, column=column))
             rules[name] = replace(rule, column=column)

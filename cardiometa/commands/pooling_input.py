@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..cohort.analysis_table import column_rules, read_analysis_table
-from ..cohort.infer_columns import measure_of, recognise
+from ..cohort.infer_columns import Recognised, measure_of, recognise
 from ..cohort.models import TableOptions
 from ..cohort.read_table import read_any_table, table_header
 from ..cohort.recode import as_booleans, as_numbers, as_text, by_value, kind_of, text_of
@@ -101,12 +101,20 @@ def _source_of_index(
     source = INDEX_OF.get(options.outcome)
     if source is None or options.baseline_column or any(f.suffix == ".toml" for f in files):
         return None
-    given = {name: rule.column for name, rule in column_rules(columns, Problems("")).items()}
     for path in files:
         header = table_header(path, columns)
-        if options.outcome in {*header, *given, *recognise(header, given).rules}:
+        if options.outcome in {*header, *_known_columns(header, columns)[1]}:
             return None
     return source
+
+
+def _known_columns(
+    header: Sequence[str], columns: TableOptions
+) -> tuple[Recognised, dict[str, str]]:
+    """What is recognised, and the user's column of each harmonised one, named or recognised."""
+    given = {name: rule.column for name, rule in column_rules(columns, Problems("")).items()}
+    known = recognise(header, given)
+    return known, {**{name: rule.column for name, rule in known.rules.items()}, **given}
 
 
 def _lacks(table: CohortTable, options: PoolingOptions, *, has_roster: bool) -> bool:
@@ -209,9 +217,7 @@ def _proposal(tables: Sequence[Path], options: PoolingOptions, columns: TableOpt
     if path.suffix.lower() == ".toml":
         raise TableError("A cohort.toml names its own columns.")
     frame = read_any_table(path, form=columns)
-    given = {name: rule.column for name, rule in column_rules(columns, Problems("")).items()}
-    known = recognise([str(column) for column in frame.columns], given)
-    names = {**{name: rule.column for name, rule in known.rules.items()}, **given}
+    known, names = _known_columns([str(column) for column in frame.columns], columns)
     names = {name: column for name, column in names.items() if column in frame}
     found = _Proposal(frame=frame, names=names, options=options, columns=columns)
     if "trial" not in names and len(tables) == 1 and columns.single_trial is None:

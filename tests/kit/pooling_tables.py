@@ -7,6 +7,15 @@ import pandas as pd
 
 from cardiometa.records import CohortTable
 
+# The options of an interval and the method that every effect of the run then has.
+INTERVAL_METHODS = (
+    ({}, "hksj-truncated"),
+    ({"hksj_adhoc": False}, "hksj"),
+    ({"ci": "wald"}, "wald"),
+    ({"tau2": "fe"}, "wald"),
+    ({"tau2": "fe", "ci": "hksj"}, "hksj-truncated"),
+)
+
 
 def cohort_table(rows: pd.DataFrame, **changes) -> CohortTable:
     """A `CohortTable` around rows, as reading a user's table gives it."""

@@ -17,7 +17,7 @@ from cardiometa.statistics.event_models import (
     risk_sets,
     without_rounding,
 )
-from tests.kit.pooling_tables import cohort_table, simulate_wide
+from tests.kit.pooling_tables import INTERVAL_METHODS, cohort_table, simulate_wide
 
 PLAIN = PoolingOptions(
     outcome="lv_ef_percent", min_cell=0, leave_one_out=False, model="two-stage", effect="follow-up"
@@ -204,16 +204,7 @@ def test_large_offsets_of_covariates_change_no_event_model(people, options):
 # ------------------------------------------------------------------ one interval method per run
 
 
-@pytest.mark.parametrize(
-    ("changes", "method"),
-    [
-        ({}, "hksj-truncated"),
-        ({"hksj_adhoc": False}, "hksj"),
-        ({"ci": "wald"}, "wald"),
-        ({"tau2": "fe"}, "wald"),
-        ({"tau2": "fe", "ci": "hksj"}, "hksj-truncated"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "method"), INTERVAL_METHODS)
 def test_effects_by_level_have_the_interval_that_was_asked_for(changes, method):
     wide = simulate_wide(6, people=120)
     options = replace(PLAIN, by=("sex",), **changes)

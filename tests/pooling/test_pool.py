@@ -14,7 +14,7 @@ from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
 from cardiometa.pooling.results import EffectRow, columns_of
 from cardiometa.pooling.second_stage.two_stage import pooled_rows
-from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
+from tests.kit.pooling_tables import INTERVAL_METHODS, cohort_table, simulate_wide, to_long
 
 WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline", min_cell=0)
 FAST = replace(WIDE, leave_one_out=False)
@@ -141,16 +141,7 @@ def test_few_trials_give_what_can_be_given(k):
         assert row.ci_method == "hksj-truncated"
 
 
-@pytest.mark.parametrize(
-    ("changes", "method"),
-    [
-        ({}, "hksj-truncated"),
-        ({"hksj_adhoc": False}, "hksj"),
-        ({"ci": "wald"}, "wald"),
-        ({"tau2": "fe"}, "wald"),
-        ({"tau2": "fe", "ci": "hksj"}, "hksj-truncated"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "method"), INTERVAL_METHODS)
 def test_the_headline_rule(changes, method):
     row = headline(pool_trials(cohort_table(simulate_wide(3)), replace(FAST, **changes)))
     assert row.ci_method == method

@@ -301,3 +301,19 @@ def test_a_forest_plot_of_very_many_trials_shows_those_of_most_weight(extra):
     shown = {row.label for row in spec.rows if row.kind == "aggregate"}
     assert shown == set(table.sort_values("se")["trial"].head(150))
     assert any("150 trials of greatest weight, of" in row.label for row in spec.rows) == (extra > 0)
+
+
+def test_of_trials_with_equal_weights_none_displaces_a_heavier_one():
+    light, heavy = 160, 20
+    table = pd.DataFrame(
+        {
+            "trial": [f"T{i:03d}" for i in range(light + heavy)],
+            "estimate": np.linspace(1, 3, light + heavy),
+            "se": [0.8] * light + [0.4] * heavy,
+        }
+    )
+    result = cm.pool_trials(table, effect="follow-up", leave_one_out=False).result
+    spec = forest_spec(result, result.arms[0])
+    shown = {row.label for row in spec.rows if row.kind == "aggregate"}
+    assert len(shown) == 150
+    assert set(table["trial"][light:]) <= shown

@@ -304,9 +304,8 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     headline = headline_of(result, arm)
     columns, cells_of = _participant_columns(result, arm)
     trials = of_arm(result, arm, "trial")
-    weights = sorted((row.weight_percent or 0.0 for row in trials), reverse=True)
-    least = weights[_MOST_TRIALS - 1] if len(trials) > _MOST_TRIALS else 0.0
-    drawn = [row for row in trials if (row.weight_percent or 0.0) >= least][:_MOST_TRIALS]
+    heaviest = sorted(trials, key=lambda row: row.weight_percent or 0.0, reverse=True)
+    drawn = {row.trial for row in heaviest[:_MOST_TRIALS]}
     rows = [
         _forest_row(
             result,
@@ -316,9 +315,10 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
             cells=cells_of(row),
             weight_percent=row.weight_percent if _drawable(row) else None,
         )
-        for row in (drawn if least else trials)
+        for row in trials
+        if row.trial in drawn
     ]
-    if least:
+    if len(trials) > _MOST_TRIALS:
         left = f"The {_MOST_TRIALS} trials of greatest weight, of {len(trials)}: see effects.csv."
         rows.append(ForestRow(label=left, kind="text"))
     rows.append(ForestRow(label="", kind="space"))
