@@ -83,6 +83,7 @@ def card_document(
             "name": "heart-unet",
             "widths": list(recipe.widths),
             "context_slices": recipe.context_slices,
+            "unshuffle": recipe.unshuffle,
         },
         "spacing_mm": recipe.spacing_mm,
         "crop": recipe.crop,

@@ -37,6 +37,7 @@ class InferenceUNet(nn.Module):
     def __init__(self, network: HeartUNet) -> None:
         super().__init__()
         fold_batch_norm(network.eval())
+        self.unshuffle = network.unshuffle
         self.stem = network.stem
         self.down = network.down
         self.skip, self.up = nn.ModuleList(), nn.ModuleList()
@@ -59,14 +60,13 @@ class InferenceUNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, classes, size, size]`` of a batch ``[n, context_slices, size, size]``."""
-        features = [self.stem(x)]
+        features = [self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))]
         for stage in self.down:
             features.append(stage(features[-1]))
         y = features.pop()
         for up, skip in zip(reversed(self.up), reversed(self.skip), strict=True):
             y = skip(features.pop()).add_(up(y)).relu_()
-        logits: torch.Tensor = self.head(y)
-        return logits
+        return nn.functional.pixel_shuffle(self.head(y), self.unshuffle)
 
 
 def transposed_kernel(weight: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from ..files import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
     from .inference import TorchPredictor
+    from .network import HeartUNet
 
 FORMAT = "cardiometa-model/1"
 QUALITY_KIND = "rising-logistic"
@@ -76,6 +77,7 @@ class ModelCard:
     classes: tuple[str, ...]
     widths: tuple[int, ...]
     context_slices: int
+    unshuffle: int = 1
     spacing_mm: float
     crop: int
     views: int = 1
@@ -97,25 +99,39 @@ class Model:
     sha256: str
     data: bytes
 
-    def predictor(
-        self, *, device: str = "auto", batch: int = 0, workers: int = 0
-    ) -> TorchPredictor:
-        """The loaded network; ``batch`` and ``workers`` change speed only."""
+    def network(self) -> HeartUNet:
+        """The network with its weights, as it was trained."""
         import torch
 
-        from .inference import TorchPredictor
         from .network import HeartUNet
 
         card = self.card
-        network = HeartUNet(card.widths, card.context_slices, len(card.classes))
+        network = HeartUNet(
+            card.widths, card.context_slices, len(card.classes), unshuffle=card.unshuffle
+        )
         state = {name: torch.from_numpy(value.copy()) for name, value in tensors_of(self).items()}
         try:
             network.load_state_dict(state)
         except RuntimeError:
             raise ModelError("The model's weights do not fit the network of its card.") from None
-        speed: dict[str, Any] = {"device": device, "batch": batch, "workers": workers}
-        order, context = card.label_order(), card.context_slices
-        return TorchPredictor(network, order, context_slices=context, views=card.views, **speed)
+        return network.eval()
+
+    def predictor(
+        self, *, device: str = "auto", batch: int = 0, workers: int = 0
+    ) -> TorchPredictor:
+        """The loaded network; ``batch`` and ``workers`` change speed only."""
+        from .inference import TorchPredictor
+
+        card = self.card
+        return TorchPredictor(
+            self.network(),
+            card.label_order(),
+            context_slices=card.context_slices,
+            views=card.views,
+            device=device,
+            batch=batch,
+            workers=workers,
+        )
 
 
 # ------------------------------------------------------------------ the card
@@ -179,6 +195,9 @@ def parse_card(document: Any) -> ModelCard:
     vendors, views = document.get("rv_vendors", []), document.get("views", 1)
     if not widths or not all(type(width) is int and 0 < width <= _WIDEST for width in widths):
         raise ModelError(f"The model's card has the widths {widths!r}.")
+    unshuffle = network.get("unshuffle", 1)
+    if unshuffle not in (1, 2):
+        raise ModelError(f"The model's card has unshuffle {unshuffle!r}.", hint="Use 1 or 2.")
     if not isinstance(vendors, list) or not all(isinstance(name, str) for name in vendors):
         raise ModelError("The model's card has no list of names under 'rv_vendors'.")
     if views not in (1, 2, 4):
@@ -193,6 +212,7 @@ def parse_card(document: Any) -> ModelCard:
         classes=classes,
         widths=tuple(widths),
         context_slices=int(context),
+        unshuffle=unshuffle,
         spacing_mm=float(spacing),
         crop=crop,
         views=int(views),

@@ -28,32 +28,38 @@ def _block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequentia
 
 
 class HeartUNet(nn.Module):
-    """U-Net of ``len(widths) - 1`` stride-2 stages; ``widths[0]`` channels at full resolution."""
+    """U-Net of ``len(widths) - 1`` stride-2 stages.
+
+    Each square of ``unshuffle`` pixels enters as channels of one pixel and the logits leave the
+    same way (Shi 2016, doi:10.1109/CVPR.2016.207), so that ``widths[0]`` channels cost as much as
+    a quarter of them at full resolution where ``unshuffle`` is 2.
+    """
 
     def __init__(
         self,
         widths: Sequence[int] = DEFAULT_WIDTHS,
         context_slices: int = 3,
         classes: int = 4,
+        unshuffle: int = 1,
     ) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.stem = _block(context_slices, widths[0])
+        self.unshuffle = unshuffle
+        self.stem = _block(context_slices * unshuffle**2, widths[0])
         self.down = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairs)
         self.up = nn.ModuleList(_block(a + b, a) for a, b in pairs)
-        self.head = nn.Conv2d(widths[0], classes, 1)
+        self.head = nn.Conv2d(widths[0], classes * unshuffle**2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, classes, size, size]`` of a batch ``[n, context_slices, size, size]``."""
-        features = [self.stem(x)]
+        features = [self.stem(nn.functional.pixel_unshuffle(x, self.unshuffle))]
         for stage in self.down:
             features.append(stage(features[-1]))
         y = features.pop()
         for stage in reversed(self.up):
             y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
             y = stage(torch.cat([y, features.pop()], dim=1))
-        logits: torch.Tensor = self.head(y)
-        return logits
+        return nn.functional.pixel_shuffle(self.head(y), self.unshuffle)
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

@@ -287,8 +287,9 @@ class Trainer:
         self.own_labels: np.ndarray | None = None
 
     def _new_network(self) -> HeartUNet:
-        network = HeartUNet(self.recipe.widths, self.recipe.context_slices).to(self.device)
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        recipe = self.recipe
+        network = HeartUNet(recipe.widths, recipe.context_slices, unshuffle=recipe.unshuffle)
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def start_from(self, weights: dict[str, torch.Tensor]) -> None:
         """Begin at the weights of an earlier run (fine-tuning)."""

@@ -347,6 +347,7 @@ class Recipe:
 
     widths: tuple[int, ...] = DEFAULT_WIDTHS
     context_slices: int = 3
+    unshuffle: int = 1
     crop: int = 128
     spacing_mm: float = 1.5
     epochs: int = 60
@@ -373,6 +374,9 @@ class Recipe:
     elastic_px: float = 5.0
     away_from_heart: float = 0.06
     drop_neighbours: float = 0.2
+    # Shares of slices with other anatomy, and with other contrast between tissues.
+    anatomy: float = 0.35
+    tissue: float = 0.3
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the checkpoint and the card."""

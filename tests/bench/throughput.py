@@ -238,18 +238,10 @@ class PlainPredictor:
     """The network as it was trained, one batch after the other, every view in full."""
 
     def __init__(self, model: Any, batch: int = 8) -> None:
-        import torch
-
-        from cardiometa.segmentation.model import tensors_of
-        from cardiometa.segmentation.network import HeartUNet
-
         card = model.card
         self.context_slices, self._views = card.context_slices, card.views
         self._order, self._batch = card.label_order(), batch
-        self._network = HeartUNet(card.widths, card.context_slices, len(card.classes))
-        state = {k: torch.from_numpy(v.copy()) for k, v in tensors_of(model).items()}
-        self._network.load_state_dict(state)
-        self._network.eval()
+        self._network = model.network()
 
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
         """As `TorchPredictor`, the plain way."""

@@ -47,6 +47,20 @@ def test_the_fast_network_is_the_trained_one_but_for_rounding() -> None:
     assert wanted.std() > 0.1
 
 
+def test_the_fast_network_with_squares_of_pixels_as_channels_is_the_trained_one() -> None:
+    torch.manual_seed(4)
+    network = HeartUNet([4, 8, 8, 8, 8], 3, unshuffle=2)
+    network(torch.randn(2, 3, 64, 64))  # statistics of batch norm that are not 0 and 1
+    network.eval()
+    x = torch.from_numpy(crops(2))
+    with torch.inference_mode():
+        wanted = network(x)
+        found = InferenceUNet(network)(x)
+    assert wanted.shape == (2, 4, 64, 64)
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert wanted.std() > 0.01
+
+
 def test_a_transposed_convolution_enlarges_and_convolves_at_once() -> None:
     """At the border too, where both see zeros outside."""
     generator = torch.Generator().manual_seed(0)
