@@ -1,7 +1,7 @@
 """The frozen records that cross the borders of several folders.
 
 Units are in the names. Arrays are numpy; axes are named in brackets, ``[t, z, y, x]`` being phase,
-slice, row, column. This module imports numpy and the standard library alone.
+slice, row, column. This module imports the standard library alone, so that start-up stays quick.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 Level = Literal["info", "review", "reject"]

@@ -1,4 +1,4 @@
-"""The commands: each module has one thin function, imported when its command is called."""
+"""The commands: thin functions, whose module is imported when its command is called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..manifest import version as program_version
 from .output import say
 
 _MAIN, _UTILITIES = "Main commands", "Utilities"
@@ -26,16 +25,20 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": (_UTILITIES, "first_steps", "cohort.toml"),
     "evaluate": (_UTILITIES, "evaluate", "segmented --against labels --labels readers --out found"),
     "model": (_UTILITIES, "model", ""),
-    "score": (_UTILITIES, "score", "ranges/reference_ranges.json patients.csv --out scores.csv"),
+    "score": (
+        _UTILITIES,
+        "reference_ranges",
+        "ranges/reference_ranges.json patients.csv --out scores.csv",
+    ),
     "compare-limits": (
         _UTILITIES,
-        "compare_limits",
+        "reference_ranges",
         "ranges/reference_ranges.json --against published.csv",
     ),
-    "summarise": (_UTILITIES, "summarise", "segmented --out site.json --outcome lv_ef_percent"),
-    "merge": (_UTILITIES, "merge", "segmented"),
-    "withdraw": (_UTILITIES, "withdraw", "segmented --participant ALPHA/001"),
-    "show": (_UTILITIES, "show", "segmented --verify"),
+    "summarise": (_UTILITIES, "pool_trials", "segmented --out site.json --outcome lv_ef_percent"),
+    "merge": (_UTILITIES, "segment", "segmented"),
+    "withdraw": (_UTILITIES, "outputs", "segmented --participant ALPHA/001"),
+    "show": (_UTILITIES, "outputs", "segmented --verify"),
     "doctor": (_UTILITIES, "first_steps", ""),
 }
 _RENAMED = {"gather": "merge", "verify": "compare-limits"}
@@ -78,7 +81,9 @@ class _LazyGroup(TyperGroup):
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"cardiometa {program_version()}")
+        from ..manifest import version
+
+        typer.echo(f"cardiometa {version()}")
         raise typer.Exit
 
 

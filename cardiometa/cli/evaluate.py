@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..evaluation.options import EvaluationOptions
 from ..options import Conflict, Needs, Option, Options, Output, is_given
 from .command import Run, Segmented, command
-from .output import ProgressCallbacks, say, show_json, show_table, show_warnings
+from .output import Progress, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Estimate
@@ -138,7 +138,7 @@ def _compare(
         accept=reading.accept,
         overwrite=output.overwrite,
     )
-    with ProgressCallbacks("labels", quiet=output.quiet) as progress:
+    with Progress("labels", quiet=output.quiet) as progress:
         result = run_evaluate(request, Watch(planned=progress.planned, read=progress.done))
     show_warnings(result.warnings, quiet=output.quiet)
     if output.json:
@@ -158,7 +158,7 @@ def _export(
 
     assert reading.export_for_reading is not None
     assert reading.key is not None
-    with ProgressCallbacks("scans", quiet=output.quiet) as progress:
+    with Progress("scans", quiet=output.quiet) as progress:
         outcome = export_package(
             ExportRequest(
                 segmented=segmented,

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..files import write_text
 from ..options import Output
 from .command import Only, command
-from .output import ProgressCallbacks, say, show_json, show_table, show_text
+from .output import Progress, say, show_json, show_table, show_text
 
 if TYPE_CHECKING:
     from ..cohort.load import CheckReport
@@ -105,7 +105,7 @@ def check(
     """Read all tables and image headers of a cohort and print every problem at once."""
     from ..cohort.load import check_cohort
 
-    with ProgressCallbacks("headers", quiet=output.quiet or output.json) as progress:
+    with Progress("headers", quiet=output.quiet or output.json) as progress:
         report = check_cohort(cohort, source, watch=progress.step)
     if output.json:
         show_json(

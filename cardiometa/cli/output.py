@@ -7,24 +7,20 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-import typer
+from typing import Any, Self
 
 from ..errors import CardiometaError, InputError, OutputError
 from ..files import canonical_json
 from ..records import InputNotice, serious_first, severity
 
-if TYPE_CHECKING:
-    from ..commands.merge import MergeOutcome
-    from ..pipeline.segment import SegmentOutcome
-
 MAX_PROBLEMS_SHOWN = 200
-_MOST_REASONS = 10
+_MOST_NOTICES = 4
+# Control and format characters, halves of a character.
+_CONTROL = ("Cc", "Cf", "Cs")
 
 
 def escape_control(text: str) -> str:
@@ -38,11 +34,6 @@ def escape_control(text: str) -> str:
         else sign.encode("unicode_escape").decode("ascii")
         for sign in text
     )
-
-
-_MOST_NOTICES = 4
-# Control and format characters, halves of a character.
-_CONTROL = ("Cc", "Cf", "Cs")
 
 
 def say(text: str = "", *, quiet: bool = False) -> None:
@@ -147,59 +138,20 @@ def show_error(error: CardiometaError) -> None:
         say(f"  {error.hint}")
 
 
-def exit_with_status(
-    outcome: SegmentOutcome | MergeOutcome, out: Path, *, sharded: bool = False
-) -> None:
-    """Exit code 4, with the reasons, where scans failed or need review."""
-    if not (outcome.failed or outcome.review):
-        return
-    for reason in outcome.failures[:_MOST_REASONS]:
-        say(f"failed: {reason}")
-    if len(outcome.failures) > _MOST_REASONS:
-        say(f"failed: {len(outcome.failures) - _MOST_REASONS} further reasons in exclusions.csv")
-    where = f"the columns status and flags in {out / 'measurements.csv'}"
-    if sharded:
-        where = "the table that `cardiometa merge` makes"
-    say(f"{outcome.failed} failed and {outcome.review} to review: see {where}")
-    raise typer.Exit(4)
-
-
 class Progress:
-    """Counts, rate and time left: a bar on a terminal, a plain line now and then otherwise."""
+    """Counts, rate and time left: a bar on a terminal, a plain line now and then otherwise.
 
-    def __init__(self, total: int, unit: str, *, quiet: bool = False) -> None:
-        self._total, self._unit, self._quiet = total, unit, quiet
-        self._done = 0
+    Used as a context; it starts once the number of items is known.
+    """
+
+    def __init__(self, unit: str, *, quiet: bool = False) -> None:
+        self._unit, self._quiet = unit, quiet
+        self._total = self._done = 0
+        self._begun = self._next_line = 0.0
         self._bar: Any = None
-        self._next_line = 0.0
 
     def __enter__(self) -> Self:
-        """Start the clock and, on a terminal, the bar."""
-        import time
-
-        self._begun = time.monotonic()
-        if not self._quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn(self._unit),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._unit, total=self._total, note="")
+        """Nothing is shown yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -207,16 +159,37 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, note: str = "") -> None:
-        """One more is done; ``note`` is shown next to the counts."""
-        import time
+    def planned(self, total: int, finished: int | None = None) -> None:
+        """There are ``total`` items, of which ``finished`` were done before."""
+        if finished is not None:
+            say(f"{total} {self._unit}, {finished} already done", quiet=self._quiet)
+        self._total, self._begun = total - (finished or 0), time.monotonic()
+        if self._quiet or self._total < 1 or not sys.stderr.isatty():
+            return
+        from rich import progress
+        from rich.console import Console
 
+        self._bar = progress.Progress(
+            progress.TextColumn(self._unit),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(self._unit, total=self._total, note="")
+
+    def done(self, note: str = "") -> None:
+        """One more item is done; ``note`` is shown next to the counts."""
         self._done += 1
         if self._bar is not None:
             self._bar.update(self._task, advance=1, note=note)
             return
         passed = time.monotonic() - self._begun
-        if self._quiet or (passed < self._next_line and self._done < self._total):
+        is_due = passed >= self._next_line or self._done >= self._total
+        if self._quiet or self._total < 1 or not is_due:
             return
         self._next_line = passed + 15
         pace = ""
@@ -225,38 +198,8 @@ class Progress:
             pace = f", {rate * 60:.1f} per minute, {(self._total - self._done) / rate:.0f} s left"
         say(f"{self._unit}: {self._done}/{self._total}{pace} {note}".rstrip())
 
-
-class ProgressCallbacks:
-    """A bar that starts once the number of items is known; use as a context."""
-
-    def __init__(self, unit: str, *, quiet: bool = False) -> None:
-        self._unit, self._quiet = unit, quiet
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> Self:
-        """Nothing is shown yet."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the bar."""
-        if self._progress is not None:
-            self._progress.__exit__()
-
-    def planned(self, total: int, finished: int | None = None) -> None:
-        """There are ``total`` items, of which ``finished`` were done before."""
-        if finished is not None:
-            say(f"{total} {self._unit}, {finished} already done", quiet=self._quiet)
-        if total > (finished or 0):
-            self._progress = Progress(total - (finished or 0), self._unit, quiet=self._quiet)
-            self._progress.__enter__()
-
-    def done(self, note: str = "") -> None:
-        """One more item is done."""
-        if self._progress is not None:
-            self._progress.advance(note)
-
     def step(self, _done: int, total: int) -> None:
         """One more of ``total`` items is done."""
-        if self._progress is None:
+        if not self._total:
             self.planned(total)
         self.done()

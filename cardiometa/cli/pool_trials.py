@@ -1,4 +1,4 @@
-"""``cardiometa pool-trials``: randomised trials to one pooled effect."""
+"""``cardiometa pool-trials``: trials to one pooled effect; ``summarise``: a site's sums for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import typer
 from ..cohort.models import TableOptions
 from ..options import Option, Options, Output
 from ..pooling.options import MODEL_FIELDS, PoolingOptions
-from .command import Out, Run, command
+from .command import Only, Out, Run, Table, command
 from .output import say, show_json, show_text, show_warnings, terminal_width
+
+_Summarised = Annotated[PoolingOptions, Only(*MODEL_FIELDS, "min_cell", required=("outcome",))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +80,48 @@ def pool_trials(
         show_text(found.text(verbose=output.verbose, width=terminal_width()))
     say(f"effects: {out / 'effects.csv'}", quiet=quiet)
     say(f"report:  {out / 'report.html'}", quiet=quiet)
+
+
+@command
+def summarise(
+    table: Table,
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: site.json. \\[required]", metavar="FILE")
+    ],
+    options: _Summarised,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ledger of the site (default: cardiometa-ledger.json in the folder of --out).",
+            show_default=False,
+            metavar="FILE",
+        ),
+    ],
+    columns: TableOptions,
+    run: Run,
+    output: Output,
+) -> None:
+    """Write the sums of this site's trials, to be pooled elsewhere without their rows.
+
+    Small cells are refused and listed; the site's ledger refuses a second summary that would
+    disclose a few participants by subtraction. Research use only.
+    """
+    from ..commands.summarise import SummariseRequest, run_summarise
+
+    done = run_summarise(
+        SummariseRequest(
+            table=table,
+            out=out,
+            options=options,
+            table_options=replace(columns, columns=run.columns),
+            ledger=ledger,
+            plan_sha256=run.sha256,
+            overwrite=output.overwrite,
+        )
+    )
+    show_warnings(done.warnings, quiet=output.quiet)
+    if output.json:
+        show_json(done.document)
+    elif not output.quiet:
+        show_text(done.text)
+    say(f"summary: {out}", quiet=output.quiet)

@@ -1,22 +1,28 @@
-"""``cardiometa reference-ranges``: limits of healthy participants by sex, ethnicity and age."""
+"""``cardiometa reference-ranges``, ``score`` and ``compare-limits``: limits and what they say."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from ..cohort.models import TableOptions
-from ..options import Output
+from ..errors import UsageError
+from ..options import Option, Options, Output
 from ..records import severity
-from ..reference.options import ReferenceOptions
-from .command import Out, Run, Tables, command
+from ..reference.options import ReferenceOptions, ScoreOptions
+from .command import Out, OutFile, Reference, Run, Table, Tables, command
 from .output import say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
+    from ..commands.compare_limits import CompareOutcome
+    from ..reference.compare_published import Comparison
     from ..reference.results import ReferenceLimit, ReferenceRanges
 
 _MOST_SHOWN = 12
+_MOST_COMPARED = 60
 
 
 @command
@@ -54,10 +60,10 @@ def reference_ranges(
     if output.json:
         show_json(json_document(result))
     else:
-        _show(result, out, quiet=output.quiet, most=None if output.verbose else _MOST_SHOWN)
+        _show_ranges(result, out, quiet=output.quiet, most=None if output.verbose else _MOST_SHOWN)
 
 
-def _show(result: ReferenceRanges, out: Path, *, quiet: bool, most: int | None) -> None:
+def _show_ranges(result: ReferenceRanges, out: Path, *, quiet: bool, most: int | None) -> None:
     # Where there are no marginal limits, the conditional ones are the headline.
     conditional = not any(row.kind == "marginal" for row in result.rows)
     groups: dict[tuple[Any, ...], list[ReferenceLimit]] = {}
@@ -67,7 +73,7 @@ def _show(result: ReferenceRanges, out: Path, *, quiet: bool, most: int | None) 
             groups.setdefault(key, []).append(row)
     show_table(
         ("measure", "method", "sex", "age", "n", "limits", "status"),
-        [_line(rows) for rows in list(groups.values())[:most]],
+        [_range_line(rows) for rows in list(groups.values())[:most]],
         title=result.title,
         quiet=quiet,
     )
@@ -92,7 +98,7 @@ def _show(result: ReferenceRanges, out: Path, *, quiet: bool, most: int | None) 
     say(f"report: {out / 'report.html'}", quiet=quiet)
 
 
-def _line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
+def _range_line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
     """One line of the printed table: all participants of a sex and age band."""
     first = rows[0]
     ages = "all" if first.age is None else f"{first.age:g}"
@@ -108,4 +114,177 @@ def _line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
         "few" if first.n is None else str(first.n),
         " to ".join(known) if len(known) == len(limits) else "-",
         first.status,
+    )
+
+
+# ------------------------------------------------------------------ score
+
+
+@command
+def score(
+    reference: Reference,
+    table: Table,
+    out: OutFile,
+    *,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure (default: all of the reference). Repeatable.", metavar="TEXT"),
+    ],
+    options: ScoreOptions,
+    columns: TableOptions,
+    run: Run,
+    output: Output,
+) -> None:
+    """Add z score and centile of every measure to a table, by the curve, else by the age band.
+
+    Outside the ages of the reference, or for values of another model or convention, the score is
+    empty and the column MEASURE_score_note gives the reason. Research use only.
+    """
+    from ..commands.score import ScoreRequest, run_score
+
+    found = run_score(
+        ScoreRequest(
+            reference=reference,
+            table=table,
+            out=out,
+            options=options,
+            table_options=replace(columns, columns=run.columns),
+            measures=tuple(measure) if measure else None,
+            overwrite=output.overwrite,
+        )
+    )
+    if output.json:
+        show_json(found.document())
+        return
+    quiet = output.quiet
+    show_warnings(found.warnings, quiet=quiet)
+    if found.notice:
+        say(f"note: the reference is a {found.notice}.", quiet=quiet)
+    show_table(
+        ("measure", "rows", "scored"),
+        [(m, str(found.rows), str(scored)) for m, scored in found.scored.items()],
+        quiet=quiet,
+    )
+    for name, reasons in found.reasons.items():
+        for reason, count in reasons.items():
+            say(f"{name}: {count} row{'s' * (count > 1)} without a score: {reason}", quiet=quiet)
+    say(f"scores: {out}", quiet=quiet)
+    say("Research use only; not a medical device.", quiet=quiet)
+
+
+# ------------------------------------------------------------------ compare-limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonOptions(Options):
+    """What the limits are compared with."""
+
+    against: Annotated[
+        Path | None,
+        Option(help="Table of published limits.", exists="file", metavar="FILE"),
+    ] = None
+    preset: Annotated[
+        Literal["hhc2024"] | None,
+        Option(help="Healthy Hearts Consortium 2024, from FOLDER."),
+    ] = None
+    out: Annotated[Path | None, Option(help="CSV file of the comparison.", metavar="FILE")] = None
+    kind: Annotated[
+        Literal["marginal", "conditional", "population"], Option(help="Limits to compare.")
+    ] = "marginal"
+    same_conventions: Annotated[
+        bool, Option(help="Assume the other side's conventions where one side states none.")
+    ] = False
+    accept: Annotated[
+        tuple[Literal["modified-input"], ...],
+        Option(help="Continue with a reference that was changed by hand."),
+    ] = ()
+
+    def source(self, folder: Path | None) -> Path:
+        """The file or folder of published limits; raises UsageError."""
+        if (self.against is None) == (self.preset is None):
+            raise UsageError("Use either --against FILE or --preset hhc2024 FOLDER.")
+        if self.against is not None:
+            if folder is not None:
+                raise UsageError("--against takes no folder argument.")
+            return self.against
+        if folder is None or not folder.is_dir():
+            raise UsageError(
+                f"--preset {self.preset} needs the folder of the transcription.",
+                hint=f"Use --preset {self.preset} FOLDER, which contains {self.preset}.csv.",
+            )
+        return folder
+
+
+@command
+def compare_limits(
+    reference: Reference,
+    folder: Annotated[
+        Path | None, typer.Argument(help="With --preset: folder of the transcription.")
+    ],
+    options: ComparisonOptions,
+    output: Output,
+) -> None:
+    """Compare reference limits with published ones of the same convention.
+
+    Differences within the combined uncertainty are reported as equivalent; where the uncertainty
+    is large, the comparison is inconclusive.
+    """
+    from ..commands.compare_limits import CompareRequest, run_compare_limits
+
+    found = run_compare_limits(
+        CompareRequest(
+            reference=reference,
+            against=options.source(folder),
+            preset=options.preset,
+            out=options.out,
+            kind=options.kind,
+            same_conventions=options.same_conventions,
+            accept=options.accept,
+            overwrite=output.overwrite,
+        )
+    )
+    show_warnings(found.warnings, quiet=output.quiet)
+    if output.json:
+        show_json(found.document())
+    else:
+        _show_comparison(found, options.out, quiet=output.quiet)
+
+
+def _show_comparison(found: CompareOutcome, out: Path | None, *, quiet: bool) -> None:
+    compared = [row for row in found.rows if row.verdict != "not-compared"]
+    show_table(
+        ("measure", "group", "published", "ours", "lower", "upper", "verdict"),
+        [_comparison_line(row) for row in compared[:_MOST_COMPARED]],
+        title="Difference from the published limit ± combined uncertainty",
+        quiet=quiet,
+    )
+    if len(compared) > _MOST_COMPARED:
+        more = f" (all in {out})" if out else " (--out FILE.csv has all)"
+        say(f"… and {len(compared) - _MOST_COMPARED} more{more}", quiet=quiet)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.counts().items()))
+    say(f"{len(found.rows)} published intervals: {counts}", quiet=quiet)
+    for reason, count in found.reasons().items():
+        say(f"not compared: {count}, {reason}", quiet=quiet)
+    for source in dict.fromkeys(row.source for row in found.rows if row.source):
+        say(f"source: {source} (second hand: confirm in the paper)", quiet=quiet)
+    if found.notice:
+        say(f"note: the reference is a {found.notice}.", quiet=quiet)
+    if out is not None:
+        say(f"comparison: {out}", quiet=quiet)
+
+
+def _comparison_line(row: Comparison) -> tuple[str, ...]:
+    ages = "all" if row.age_low is None else f"{row.age_low:g}-"
+    ages += "" if row.age_high is None else f"{row.age_high:g}"
+    lower, upper = (
+        (row.difference_lower, row.margin_lower),
+        (row.difference_upper, row.margin_upper),
+    )
+    return (
+        row.measure,
+        f"{row.sex} {row.ethnicity} {ages}",
+        f"{row.lower:g}-{row.upper:g}",
+        "-" if row.our_lower is None else f"{row.our_lower:.1f}-{row.our_upper:.1f}",
+        *("-" if d is None else f"{d:+.1f} ±{m:.1f}" for d, m in (lower, upper)),
+        row.verdict,
     )

@@ -1,19 +1,25 @@
-"""``cardiometa segment``: images of pooled trials to one table of volumes, mass and EF."""
+"""``cardiometa segment`` and ``merge``: images of pooled trials to one table of measures."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ..cohort.models import CohortOptions
 from ..options import Output
 from ..pipeline.options import DicomOutput, SegmentOptions
-from .command import CohortArgument, Out, Run, command
-from .output import ProgressCallbacks, exit_with_status, say, show_json, show_table, show_warnings
+from .command import CohortArgument, Only, Out, Run, Segmented, command
+from .output import Progress, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
+    from ..commands.merge import MergeOutcome
     from ..pipeline.segment import SegmentOutcome
+
+_COUNTS = ("scans", "ok", "review", "failed")
+_MOST_REASONS = 10
 
 
 @command
@@ -38,42 +44,78 @@ def segment(
     if key is not None and (note := key_warning(key)):
         say(f"note: {note}", quiet=quiet)
     options = replace(options, dicom_seg=dicom.identity, overwrite=output.overwrite)
-    with ProgressCallbacks("scans", quiet=quiet) as progress:
+    with Progress("scans", quiet=quiet) as progress:
         watch = Watch(
             planned=progress.planned,
             finished=lambda scan: progress.done("" if scan.status == "ok" else f"({scan.status})"),
         )
         outcome = run_segment(cohort, out, source, options, watch)
     run.report(quiet=quiet)
-    names = ("scans", "ok", "review", "failed", "already_done", "corrected", "flow")
     if output.json:
-        show_json(
-            {
-                **{name: getattr(outcome, name) for name in names},
-                "warnings": list(outcome.warnings),
-                "measurements": "measurements.csv",
-            }
-        )
+        _show_json(outcome, *_COUNTS, "already_done", "corrected", "flow")
     if not options.dry_run:
-        _show(outcome, out, shard=options.shard_text, quiet=quiet)
-    exit_with_status(outcome, out, sharded=options.shard is not None)
+        _show(outcome, already_done=outcome.already_done, quiet=quiet)
+        stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stages.items())
+        if stages:
+            say(f"time by stage, summed over scans (stages overlap): {stages}", quiet=quiet)
+        if options.shard is None:
+            _show_files(out, quiet=quiet)
+        else:
+            shard = options.shard_text
+            say(f"shard {shard} is done; once all are: cardiometa merge {out}", quiet=quiet)
+    _exit_with_status(outcome, out, sharded=options.shard is not None)
 
 
-def _show(outcome: SegmentOutcome, out: Path, *, shard: str | None, quiet: bool) -> None:
+@command
+def merge(out: Segmented, output: Annotated[Output, Only("json", "quiet", "verbose")]) -> None:
+    """Merge the shards of a run: write its tables, participant flow and report.
+
+    The result equals that of one run over all scans. Exit code 3: some scans are not done yet
+    (named). Exit code 4: done, but some scans failed or need review.
+    """
+    from ..commands.merge import run_merge
+
+    found = run_merge(out)
+    if output.json:
+        _show_json(found, *_COUNTS, "flow")
+    _show(found, quiet=output.quiet)
+    _show_files(out, quiet=output.quiet)
+    _exit_with_status(found, out)
+
+
+def _show_json(outcome: SegmentOutcome | MergeOutcome, *names: str) -> None:
+    found: dict[str, Any] = {name: getattr(outcome, name) for name in names}
+    warnings = list(outcome.warnings)
+    show_json({**found, "warnings": warnings, "measurements": "measurements.csv"})
+
+
+def _show(outcome: SegmentOutcome | MergeOutcome, *, quiet: bool, **others: int) -> None:
     for note in outcome.notes:
         say(note, quiet=quiet)
     show_warnings(outcome.warnings, quiet=quiet)
-    counts = (outcome.scans, outcome.ok, outcome.review, outcome.failed, outcome.already_done)
-    show_table(
-        ("scans", "ok", "review", "failed", "already done", "seconds"),
-        [(*map(str, counts), f"{outcome.seconds:.1f}")],
-        quiet=quiet,
-    )
-    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stages.items())
-    if stages:
-        say(f"time by stage, summed over scans (stages overlap): {stages}", quiet=quiet)
-    if shard is not None:
-        say(f"shard {shard} is done; once all are: cardiometa merge {out}", quiet=quiet)
-        return
+    counts = {**{name: getattr(outcome, name) for name in _COUNTS}, **others}
+    names = [name.replace("_", " ") for name in counts]
+    cells = [str(count) for count in counts.values()]
+    show_table([*names, "seconds"], [[*cells, f"{outcome.seconds:.1f}"]], quiet=quiet)
+
+
+def _show_files(out: Path, *, quiet: bool) -> None:
     say(f"measurements: {out / 'measurements.csv'}", quiet=quiet)
     say(f"report:       {out / 'report.html'}", quiet=quiet)
+
+
+def _exit_with_status(
+    outcome: SegmentOutcome | MergeOutcome, out: Path, *, sharded: bool = False
+) -> None:
+    """Exit code 4, with the reasons, where scans failed or need review."""
+    if not (outcome.failed or outcome.review):
+        return
+    for reason in outcome.failures[:_MOST_REASONS]:
+        say(f"failed: {reason}")
+    if len(outcome.failures) > _MOST_REASONS:
+        say(f"failed: {len(outcome.failures) - _MOST_REASONS} further reasons in exclusions.csv")
+    where = f"the columns status and flags in {out / 'measurements.csv'}"
+    if sharded:
+        where = "the table that `cardiometa merge` makes"
+    say(f"{outcome.failed} failed and {outcome.review} to review: see {where}")
+    raise typer.Exit(4)

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.app import _RENAMED
-from cardiometa.cli.errors import handle_errors
+from cardiometa.cli.command import handle_errors
 from cardiometa.cli.main import app
-from cardiometa.cli.output import ProgressCallbacks, escape_control, show_error
+from cardiometa.cli.output import Progress, escape_control, show_error
 from cardiometa.errors import InputError, Problem
 from tests.kit.pooling_tables import simulate_wide
 
@@ -227,14 +227,14 @@ def test_text_of_a_table_cannot_control_the_terminal(capsys: pytest.CaptureFixtu
 
 
 def test_progress_starts_with_the_number_of_items(capsys: pytest.CaptureFixture[str]) -> None:
-    with ProgressCallbacks("scans") as progress:
+    with Progress("scans") as progress:
         progress.planned(3, 1)
         progress.done("(review)")
         progress.done()
     shown = capsys.readouterr().err
     assert "3 scans, 1 already done" in shown
     assert "scans: 2/2" in shown
-    with ProgressCallbacks("headers", quiet=True) as silent:
+    with Progress("headers", quiet=True) as silent:
         silent.step(1, 2)
         silent.step(2, 2)
     assert capsys.readouterr().err == ""

@@ -20,8 +20,9 @@ from cardiometa.cli.output import Progress
 def test_a_pace_is_shown_from_the_first_second(seconds, wanted, monkeypatch, capsys):
     now = iter((100.0, 100.0 + seconds))
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    with Progress(1, "scans") as progress:
-        progress.advance("(ok)" if "(ok)" in wanted else "")
+    with Progress("scans") as progress:
+        progress.planned(1)
+        progress.done("(ok)" if "(ok)" in wanted else "")
     assert capsys.readouterr().err == wanted
 
 
@@ -29,16 +30,18 @@ def test_lines_come_every_quarter_of_a_minute_and_never_when_quiet(monkeypatch, 
     times = [0.0, 10.0, 12.0, 26.0, 30.0]
     now = iter(times)
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    with Progress(4, "scans") as progress:
+    with Progress("scans") as progress:
+        progress.planned(4)
         for _ in range(4):
-            progress.advance()
+            progress.done()
     assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
         "scans: 1/4",
         "scans: 3/4",
         "scans: 4/4",
     ]
     now = iter(times)
-    with Progress(4, "scans", quiet=True) as progress:
+    with Progress("scans", quiet=True) as progress:
+        progress.planned(4)
         for _ in range(4):
-            progress.advance()
+            progress.done()
     assert capsys.readouterr().err == ""

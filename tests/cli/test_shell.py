@@ -13,8 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cardiometa.cli.command import Run, command
-from cardiometa.cli.errors import handle_errors
+from cardiometa.cli.command import Run, command, handle_errors
 from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError, InputError, Problem, UsageError
 from cardiometa.options import Option, Options
