@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from types import UnionType
@@ -28,6 +28,21 @@ from typing import (
 from .errors import InputError, Problem, nearest
 
 T = TypeVar("T")
+
+
+class Limits:
+    """Limits of a field in pydantic's words, which needs no import of pydantic by the record."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.limits = limits
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """The schema of the field's type with these limits."""
+        return {**handler(source), **self.limits}
+
+
+Text = Annotated[str, Limits(pattern=r"\S")]
+Count = Annotated[int, Limits(ge=0)]
 # A dataclass refuses unknown keys and silent conversions: ``__pydantic_config__ = STRICT``.
 STRICT: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -65,21 +80,27 @@ def validate(
 
 
 def validate_partly(
-    record: type[T], document: object, where: str
+    record: type[T], document: object, where: str, **known: Any
 ) -> tuple[T | None, tuple[Problem, ...]]:
     """The record without the values that are wrong, and a problem for each of these.
 
-    None where nothing can be read: the document is not a table, or a required value is wrong.
+    ``known`` are values of the record that the document may not state. None where nothing can be
+    read: the document is not a table, or a required value is wrong.
     """
     from pydantic import ValidationError
 
+    problems: tuple[Problem, ...] = ()
+    if known and isinstance(document, Mapping):
+        stated = [key for key in known if key in document]
+        problems = tuple(Problem(where=where, what=f"unknown key {key!r}") for key in stated)
+        document = {**document, **known}
     try:
-        return _read(record, document), ()
+        return _read(record, document), problems
     except ValidationError as error:
         found = error.errors(include_url=False)
     except RecursionError:
         return None, (Problem(where=where, what="it is nested too deeply"),)
-    problems = tuple(dict.fromkeys(_problem(one, record, where) for one in found))
+    problems += tuple(dict.fromkeys(_problem(one, record, where) for one in found))
     rest = deepcopy(document)
     for one in found:
         _remove(rest, one["loc"])

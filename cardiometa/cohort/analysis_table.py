@@ -18,7 +18,7 @@ from ..errors import InputError, Problem, Problems, TableError, UsageError, near
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
 from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
-from .definition import DEFINED_COLUMNS, parse_definition
+from .definition import DEFINED_COLUMNS, parse_columns, parse_definition
 from .infer_columns import FLAGS, Recognised, recognise
 from .models import CohortDefinition, ColumnRule, TableOptions, TrialDefinition
 from .participants import resolve_columns
@@ -30,7 +30,6 @@ from .recode import (
     as_numbers,
     harmonise,
     kind_of,
-    parse_columns,
     rows_text,
     values_text,
 )
@@ -261,7 +260,8 @@ def column_rules(options: TableOptions, problems: Problems) -> dict[str, ColumnR
     """
     faults = Problems(problems.where)
     rules = parse_columns(options.columns, faults, DEFINED_COLUMNS)
-    spared = set(DEFINED_COLUMNS) - set(options.needed or DEFINED_COLUMNS)
+    names = {*DEFINED_COLUMNS, *map(str, options.columns)}
+    spared = names - {*(options.needed or names)}
     for name in [*rules]:
         if name in spared and any(f"columns.{name}" in fault.where for fault in faults):
             del rules[name]
@@ -361,7 +361,8 @@ def _read_part(
     if raw.rows.empty:
         raise TableError(f"{own.where} has a header, but no rows.")
     part = _Part(rows=raw.rows, notices=list(raw.notices))
-    found = resolve_columns(raw.header, reader.rules, DEFINED_COLUMNS, own)
+    names = dict.fromkeys((*DEFINED_COLUMNS, *reader.rules))
+    found = resolve_columns(raw.header, reader.rules, names, own)
     _ask_which(reader, part)
     part.notices += _recognitions(reader, found)
     part.rules = _harmonised(raw, found, reader, part)

@@ -1,29 +1,21 @@
-"""Read a cohort.toml: every key is checked, and all problems are reported at once."""
+"""Read a cohort.toml and the rules of [columns]: all problems are reported at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from ..errors import CohortError, Problem, Problems
+from ..errors import CohortError, Problem, Problems, nearest
 from ..files import is_safe_name, sha256_bytes
 from ..measurement.measures import COLUMN_NAMES, MEASURES
-from ..validation import STRICT, load_toml, validate_partly
-from .models import (
-    PARTICIPANT_COLUMNS,
-    CohortDefinition,
-    NotObtained,
-    Papillary,
-    TrialDefinition,
-)
-from .recode import COLUMN_KINDS, parse_columns
-
-Text = Annotated[str, Field(pattern=r"\S")]
-Count = Annotated[int, Field(ge=0)]
+from ..records import ETHNICITIES, SEXES
+from ..validation import STRICT, Text, load_toml, validate_partly
+from .ethnicity import SCHEMES
+from .infer_columns import measure_of
+from .models import PARTICIPANT_COLUMNS, CohortDefinition, ColumnRule, NotObtained, TrialDefinition
+from .recode import COLUMN_KINDS, FALSE_WORDS, TRUE_WORDS, UNITS, Kind, is_unknown, kind_of, text_of
 
 # What a trial's table may give; measures and visits only where it has no images.
 DEFINED_COLUMNS = (*COLUMN_KINDS, *(measure.name for measure in MEASURES), "bsa_m2")
@@ -40,40 +32,6 @@ _IDENTIFYING = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """A table [trials.NAME]."""
-
-    __pydantic_config__ = STRICT
-
-    participants: Text
-    scans: Text | None = None
-    root: Text = "."
-    randomised: bool | None = None
-    papillary: Papillary | None = None
-    carry: tuple[str, ...] = ()
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    healthy_rule: Text | None = None
-    registry_id: Text | None = None
-    design: Text | None = None
-    n_sought: Count | None = None
-    n_randomised: Count | None = None
-    cluster: Text | None = None
-    strata: tuple[str, ...] = ()
-    permission: Text | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _NotObtained:
-    """A table [[not_obtained]]."""
-
-    __pydantic_config__ = STRICT
-
-    trial: Text
-    reason: Text
-    n_participants: Count | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Document:
     """A cohort.toml; its trials are validated one by one, so that the good ones can be read."""
 
@@ -81,15 +39,7 @@ class _Document:
 
     name: Text = ""
     trials: Mapping[str, Any] = field(default_factory=dict)
-    not_obtained: tuple[_NotObtained, ...] = ()
-
-
-def read_definition(path: Path) -> CohortDefinition:
-    """The cohort that ``path`` (a cohort.toml) defines; CohortError lists every problem."""
-    definition, problems = parse_definition(path)
-    if problems or definition is None:
-        raise CohortError(f"{path.name} cannot be used.", problems=problems)
-    return definition
+    not_obtained: tuple[NotObtained, ...] = ()
 
 
 def parse_definition(path: Path) -> tuple[CohortDefinition | None, list[Problem]]:
@@ -129,10 +79,7 @@ def parse_definition(path: Path) -> tuple[CohortDefinition | None, list[Problem]
     definition = CohortDefinition(
         name=found.name.strip() or "cohort",
         trials=tuple(trials),
-        not_obtained=tuple(
-            NotObtained(trial=one.trial, reason=one.reason, n_participants=one.n_participants)
-            for one in found.not_obtained
-        ),
+        not_obtained=found.not_obtained,
         sha256=sha256_bytes(raw),
     )
     return definition, problems
@@ -147,30 +94,30 @@ def _trial(
             f"the trial's name {name!r} cannot be the name of a folder",
             fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
         )
-    trial, wrong = validate_partly(_Trial, table, where)
+    raw = {**table} if isinstance(table, Mapping) else table
+    columns = raw.pop("columns", {}) if isinstance(raw, dict) else {}
+    trial, wrong = validate_partly(TrialDefinition, raw, where, name=name)
     problems += wrong
-    if isinstance(table, Mapping) and "randomised" not in table:
-        problems.add(
-            "randomised is missing",
-            fix="Add randomised = true or randomised = false (reference ranges only).",
-        )
-    if trial is None:
+    if isinstance(raw, dict):
+        if "participants" not in raw:
+            problems.add("participants is missing")
+        if "randomised" not in raw:
+            problems.add(
+                "randomised is missing",
+                fix="Add randomised = true or randomised = false (reference ranges only).",
+            )
+    if trial is None or trial.participants is None:
         return None, problems
-    rules = parse_columns(trial.columns, problems, DEFINED_COLUMNS)
+    rules = parse_columns(columns, problems, DEFINED_COLUMNS)
     _check_carry(trial.carry, problems)
-    stated = {name: value for name, value in vars(trial).items() if name not in _READ_HERE}
-    definition = TrialDefinition(
-        name=name,
+    definition = replace(
+        trial,
         root=folder / trial.root,
         participants=folder / trial.participants,
         scans=None if trial.scans is None else folder / trial.scans,
         columns=rules,
-        **stated,
     )
     return definition, problems
-
-
-_READ_HERE = ("root", "participants", "scans", "columns")
 
 
 def _check_carry(carry: tuple[str, ...], problems: Problems) -> None:
@@ -188,3 +135,95 @@ def _check_carry(carry: tuple[str, ...], problems: Problems) -> None:
             )
     for name in sorted({name for name in carry if carry.count(name) > 1}):
         problems.add(f"the column {name!r} is carried twice")
+
+
+# ------------------------------------------------------------------ the rules of [columns]
+
+
+def parse_columns(raw: Any, problems: Problems, allowed: Collection[str]) -> dict[str, ColumnRule]:
+    """The rules of a ``[columns]`` table by column; everything that is wrong with it is added.
+
+    A column of the user's own may have a rule where its name says the measure (``EF_M12``): it
+    keeps its name, and the rule is that of the measure.
+    """
+    if not isinstance(raw, Mapping):
+        problems.add("columns must be a table", fix="See the contract.")
+        return {}
+    rules: dict[str, ColumnRule] = {}
+    for name, value in raw.items():
+        harmonised = name if name in allowed else measure_of(str(name))
+        if harmonised not in allowed:
+            problems.add(f"unknown column {name!r}", fix=nearest(str(name), allowed))
+        elif (rule := _parse_rule(harmonised, value, problems, f"columns.{name}")) is not None:
+            rules[str(name)] = rule
+    return rules
+
+
+def _parse_rule(name: str, value: Any, problems: Problems, at: str) -> ColumnRule | None:
+    if not isinstance(value, str | Mapping):
+        fix = 'Write "AGE" or { column = "AGE", ... }.'
+        problems.add("neither the name of a column nor a table", at=at, fix=fix)
+        return None
+    table = {"column": value} if isinstance(value, str) else {"column": "", **value}
+    rule, wrong = validate_partly(ColumnRule, table, f"{problems.where}, {at}", name=name)
+    problems += wrong
+    if rule is None or not rule.column.strip():
+        if not wrong:
+            problems.add("it names no column", at=at)
+        return None
+    kind = kind_of(name)
+    # A wrong unit or scheme is reported once and then omitted, so that reading can continue.
+    chosen: dict[str, str | None] = {}
+    for key, known in (("unit", UNITS.get(kind)), ("scheme", SCHEMES)):
+        named = getattr(rule, key)
+        if named is not None and (known is None or (key == "scheme" and kind != "ethnicity")):
+            is_unit = key == "unit"
+            fault = "this column cannot have a unit" if is_unit else "only ethnicity has a scheme"
+            problems.add(fault, at=at)
+        elif named is not None and known is not None and named not in known:
+            problems.add(f"unknown {key} {named!r}", at=at, fix=f"Use {', '.join(known)}.")
+        else:
+            chosen[key] = named
+    codes = _parse_map(rule.map, kind, problems, at)
+    return ColumnRule(name=name, column=rule.column.strip(), map=codes, **chosen)
+
+
+def _parse_map(
+    raw: Mapping[str, Any] | None, kind: Kind, problems: Problems, at: str
+) -> dict[str, str | bool | None] | None:
+    if raw is None:
+        return None
+    if kind == "id":
+        problems.add("an id cannot have a map", at=at, why="Ids are kept as they are.")
+        return None
+    codes: dict[str, str | bool | None] = {}
+    for code, target in raw.items():
+        key = text_of(str(code))
+        value, fault = _target(target, kind)
+        if fault:
+            problems.add(f"map turns {key!r} into {fault}", at=at)
+            codes[key] = None  # said once: not again as a code that the map lacks
+        elif key in codes:
+            problems.add(f"map has {key!r} twice", at=at)
+        else:
+            codes[key] = value
+    return codes
+
+
+def _target(target: Any, kind: Kind) -> tuple[str | bool | None, str]:
+    """The harmonised value that a map gives, or what is wrong with it."""
+    if isinstance(target, str) and is_unknown(target):
+        return None, ""
+    if kind == "boolean":
+        if isinstance(target, bool):
+            return target, ""
+        word = text_of(target).casefold()
+        if word in TRUE_WORDS | FALSE_WORDS:
+            return word in TRUE_WORDS, ""
+        return None, f'{target!r}; it can be true, false or "NA"'
+    allowed = {"sex": SEXES, "ethnicity": ETHNICITIES}.get(kind)
+    if allowed and target not in allowed:
+        return None, f'{target!r}; it can be {", ".join(allowed)} or "NA"'
+    if isinstance(target, bool) or not isinstance(target, str | int | float):
+        return None, f"{target!r}, which is not text"
+    return text_of(target), ""

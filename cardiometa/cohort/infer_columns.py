@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..measurement.measures import INDEX_OF, MEASURES
+from ..measurement.measures import COLUMN_NAMES, INDEX_OF, MEASURES
 from .models import ColumnRule
 from .recode import UNITS, kind_of
 
@@ -121,6 +121,7 @@ _GLUED = sorted((word for word in _UNIT_WORDS if len(word) > 1), key=len, revers
 _BRACKETED = re.compile(r"[(\[{]([^)\]}]*)[)\]}]?\s*$")
 _OTHER_UNITS = {"bsa_m2": "m2", "heart_rate_bpm": "bpm", "lv_co_l_min": "lmin"}
 _MEASURE_NAMES = frozenset(measure.name for measure in MEASURES)
+_HARMONISED = frozenset(COLUMN_NAMES) | NAMES.keys()
 _TRIAL_WORDS = ("trial", "study", "protocol", "site", "centre", "center", "cohort", "source")
 _NOT_TRIALS = ("day", "date", "arm", "visit", "group", "time")
 _VISIT = re.compile(
@@ -255,15 +256,21 @@ def _is_like_trial(column: str) -> bool:
     )
 
 
-def measure_of(column: str) -> str | None:
-    """The measure that a column seems to be, a visit in its name apart (``EF_BL``, ``m12 LVEDV``).
+def measure_of(column: str, name: str = "") -> str:
+    """The measure that a column is of: ``EF_BL``, ``ef0``, ``m12 LVEF`` are ``lv_ef_percent``.
 
-    For checks of columns that keep their own name; None where there is none or it is not clear.
+    ``name`` is what the column is called in the harmonised table; the result where there is no
+    measure or it is not clear. A change, a logarithm or a fraction by its name is not on the
+    measure's scale.
     """
-    words = [word for word in re.split(r"[\W_]+", column) if word]
-    rest = [word for word in words if not _VISIT.fullmatch(word.casefold())]
-    for name in (column, " ".join(rest)):
-        found = [one for one in candidates(name) if one in _MEASURE_NAMES]
-        if len(found) == 1:
-            return found[0]
-    return None
+    name = (name or column).removeprefix("reported_")
+    if name in _HARMONISED or re.search(r"frac|proportion", column.casefold()):
+        return name
+    for text in (column, re.sub(r"(?<=[a-zA-Z])\d+$", "", column)):
+        words = [word for word in re.split(r"[\W_]+", text) if word]
+        rest = [word for word in words if not _VISIT.fullmatch(word.casefold())]
+        for one in (text, " ".join(rest)):
+            found = [measure for measure in candidates(one) if measure in _MEASURE_NAMES]
+            if len(found) == 1:
+                return found[0]
+    return name

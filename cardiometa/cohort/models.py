@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from ..errors import Problem, nearest
 from ..options import Conflict, Needs, Option, Options, is_given, options_of
 from ..records import ScanKey, ScanSource
+from ..validation import STRICT, Count, Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +29,11 @@ class ColumnRule:
     column is in (None: the one in the harmonised name); ``scheme`` names a set of ethnic groups.
     """
 
+    __pydantic_config__ = STRICT
+
     name: str
     column: str
-    map: Mapping[str, str | bool | None] | None = None
+    map: Mapping[str, Any] | None = None
     unit: str | None = None
     scheme: str | None = None
 
@@ -42,31 +45,35 @@ class TrialDefinition:
     ``scans`` None: the scans are found in folders ``participant/visit/images`` below ``root``.
     """
 
+    __pydantic_config__ = STRICT
+
     name: str
-    root: Path
+    root: Path = Path()
     participants: Path | None = None
     scans: Path | None = None
     randomised: bool | None = None
     papillary: Papillary | None = None
     carry: tuple[str, ...] = ()
-    healthy_rule: str | None = None
+    healthy_rule: Text | None = None
     columns: Mapping[str, ColumnRule] = field(default_factory=dict)
-    registry_id: str | None = None
-    design: str | None = None
-    n_sought: int | None = None
-    n_randomised: int | None = None
-    cluster: str | None = None
+    registry_id: Text | None = None
+    design: Text | None = None
+    n_sought: Count | None = None
+    n_randomised: Count | None = None
+    cluster: Text | None = None
     strata: tuple[str, ...] = ()
-    permission: str | None = None
+    permission: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotObtained:
     """A trial that was sought but not obtained."""
 
-    trial: str
-    reason: str
-    n_participants: int | None = None
+    __pydantic_config__ = STRICT
+
+    trial: Text
+    reason: Text
+    n_participants: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import product
 
 import pandas as pd
@@ -153,7 +153,7 @@ def empty_roster(carry: Sequence[str] = ()) -> pd.DataFrame:
 def resolve_columns(
     header: Sequence[str],
     rules: Mapping[str, ColumnRule],
-    names: Sequence[str],
+    names: Iterable[str],
     problems: Problems,
 ) -> dict[str, ColumnRule]:
     """The rule of each harmonised column that the table has; a column named in vain is a problem.

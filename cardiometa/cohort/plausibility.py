@@ -22,7 +22,17 @@ from ..measurement.measures import definition
 from ..records import SeriousWarning
 from .infer_columns import measure_of
 from .models import CHECKS
-from .recode import ADULT_BOUNDS, COLUMN_KINDS, UNITS, as_numbers, as_text, kind_of, rows_text
+from .recode import (
+    ADULT_BOUNDS,
+    COLUMN_KINDS,
+    UNITS,
+    as_numbers,
+    as_text,
+    kind_of,
+    quoted,
+    rows_text,
+    toml_key,
+)
 
 Span = tuple[float, float]
 _POSITIVE: Span = (0.0, float("inf"))
@@ -285,7 +295,7 @@ def _check_values(
     columns: CheckedColumns, name: str, values: pd.Series, found: Findings
 ) -> pd.Series:
     """Codes and impossible values; the values that are neither."""
-    measure = measure_behind(columns.names.get(name, name), name)
+    measure = measure_of(columns.names.get(name, name), name)
     low, high = possible_values(measure)
     outside = ~values.between(low, high, inclusive="both" if name == "age_years" else "neither")
     codes = _codes_among(values, outside, measure)
@@ -350,18 +360,6 @@ def _codes_among(values: pd.Series, outside: pd.Series, measure: str) -> list[fl
 # ------------------------------------------------------------------ units
 
 
-def measure_behind(column: str, name: str = "") -> str:
-    """The measure that a column is of: ``EF_M12`` is ``lv_ef_percent``; else ``name``.
-
-    A change, a logarithm or a fraction by its name is not on the measure's scale.
-    """
-    name = (name or column).removeprefix("reported_")
-    if name in LIMITS or re.search(r"frac|proportion", column.casefold()):
-        return name
-    # ef0: the number of a visit.
-    return measure_of(column) or measure_of(re.sub(r"(?<=[a-zA-Z])\d+$", "", column)) or name
-
-
 def _check_units(
     columns: CheckedColumns, name: str, values: pd.Series, found: Findings
 ) -> pd.Series:
@@ -369,7 +367,7 @@ def _check_units(
 
     The values that seem to be in the measure's unit.
     """
-    measure = measure_behind(columns.names.get(name, name), name)
+    measure = measure_of(columns.names.get(name, name), name)
     trials = columns.rows["trial"].loc[values.index]
     facts = values.groupby(trials).agg(["count", "median", "std"])
     facts = facts[facts["count"] >= _FEW]
@@ -393,7 +391,7 @@ def _check_units(
             columns.place(name),
             f"the median is {medians}",
             f"{measure} has medians of {low:g} to {high:g} {unit} in adults{cause}.",
-            _unit_fix(columns, name, middle, limits.median)
+            _unit_fix(columns.names.get(name, name), name, measure, middle)
             or f"Give the values in {unit}, or name the right column.",
         )
     rest = values[~trials.isin(odd.index)]
@@ -411,14 +409,12 @@ def _check_units(
     return rest.drop(strange.index[strange.isin(likely)])
 
 
-def _unit_fix(columns: CheckedColumns, name: str, middle: float, span: Span) -> str:
+def _unit_fix(column: str, name: str, measure: str, middle: float) -> str:
     """The line of [columns] that converts the unit, where the column can have one."""
-    if name not in LIMITS:
-        return ""
-    for unit, factor in UNITS.get(kind_of(name), {}).items():
-        if factor != 1 and span[0] <= middle * factor <= span[1]:
-            column = columns.names.get(name, name)
-            line = f'{name} = {{ column = "{column}", unit = "{unit}" }}'
+    low, high = LIMITS[measure].median or _ANY
+    for unit, factor in UNITS.get(kind_of(measure), {}).items():
+        if factor != 1 and low <= middle * factor <= high:
+            line = f'{toml_key(name)} = {{ column = {quoted(column)}, unit = "{unit}" }}'
             return f"If all trials use it, add under [columns] of --config: {line}"
     return ""
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from ..errors import Problems, nearest
+from ..errors import Problems
 from ..records import ETHNICITIES, SEXES
-from ..validation import STRICT, validate_partly
-from .ethnicity import SCHEMES, contradiction, group_of
+from .ethnicity import contradiction, group_of
 from .models import ColumnRule
 
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null", "missing"})
@@ -266,103 +264,6 @@ def kind_of(name: str) -> Kind:
         return COLUMN_KINDS[name]
     ends = (kind for end, kind in _MEASURE_KINDS.items() if name.endswith(end))
     return next(ends, "number")
-
-
-def parse_columns(raw: Any, problems: Problems, allowed: Collection[str]) -> dict[str, ColumnRule]:
-    """The rules of a ``[columns]`` table; everything that is wrong with it is added."""
-    if not isinstance(raw, Mapping):
-        problems.add("columns must be a table", fix="See the contract.")
-        return {}
-    rules: dict[str, ColumnRule] = {}
-    for name, value in raw.items():
-        if name not in allowed:
-            problems.add(f"unknown column {name!r}", fix=nearest(str(name), allowed))
-        elif (rule := _parse_rule(str(name), value, problems)) is not None:
-            rules[rule.name] = rule
-    return rules
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rule:
-    """The value of a column in ``[columns]``."""
-
-    __pydantic_config__ = STRICT
-
-    column: str = ""
-    map: Mapping[str, Any] | None = None
-    unit: str | None = None
-    scheme: str | None = None
-
-
-def _parse_rule(name: str, value: Any, problems: Problems) -> ColumnRule | None:
-    at = f"columns.{name}"
-    if not isinstance(value, str | Mapping):
-        fix = 'Write "AGE" or { column = "AGE", ... }.'
-        problems.add("neither the name of a column nor a table", at=at, fix=fix)
-        return None
-    table = {"column": value} if isinstance(value, str) else value
-    rule, wrong = validate_partly(_Rule, table, f"{problems.where}, {at}")
-    problems += wrong
-    if rule is None or not rule.column.strip():
-        if not wrong:
-            problems.add("it names no column", at=at)
-        return None
-    kind = kind_of(name)
-    # A wrong unit or scheme is reported once and then omitted, so that reading can continue.
-    chosen: dict[str, str | None] = {}
-    for key, known in (("unit", UNITS.get(kind)), ("scheme", SCHEMES)):
-        named = getattr(rule, key)
-        if named is not None and (known is None or (key == "scheme" and kind != "ethnicity")):
-            is_unit = key == "unit"
-            fault = "this column cannot have a unit" if is_unit else "only ethnicity has a scheme"
-            problems.add(fault, at=at)
-        elif named is not None and known is not None and named not in known:
-            problems.add(f"unknown {key} {named!r}", at=at, fix=f"Use {', '.join(known)}.")
-        else:
-            chosen[key] = named
-    codes = _parse_map(rule.map, kind, problems, at)
-    return ColumnRule(name=name, column=rule.column.strip(), map=codes, **chosen)
-
-
-def _parse_map(
-    raw: Mapping[str, Any] | None, kind: Kind, problems: Problems, at: str
-) -> dict[str, str | bool | None] | None:
-    if raw is None:
-        return None
-    if kind == "id":
-        problems.add("an id cannot have a map", at=at, why="Ids are kept as they are.")
-        return None
-    codes: dict[str, str | bool | None] = {}
-    for code, target in raw.items():
-        key = text_of(str(code))
-        value, fault = _target(target, kind)
-        if fault:
-            problems.add(f"map turns {key!r} into {fault}", at=at)
-            codes[key] = None  # said once: not again as a code that the map lacks
-        elif key in codes:
-            problems.add(f"map has {key!r} twice", at=at)
-        else:
-            codes[key] = value
-    return codes
-
-
-def _target(target: Any, kind: Kind) -> tuple[str | bool | None, str]:
-    """The harmonised value that a map gives, or what is wrong with it."""
-    if isinstance(target, str) and is_unknown(target):
-        return None, ""
-    if kind == "boolean":
-        if isinstance(target, bool):
-            return target, ""
-        word = text_of(target).casefold()
-        if word in TRUE_WORDS | FALSE_WORDS:
-            return word in TRUE_WORDS, ""
-        return None, f'{target!r}; it can be true, false or "NA"'
-    allowed = {"sex": SEXES, "ethnicity": ETHNICITIES}.get(kind)
-    if allowed and target not in allowed:
-        return None, f'{target!r}; it can be {", ".join(allowed)} or "NA"'
-    if isinstance(target, bool) or not isinstance(target, str | int | float):
-        return None, f"{target!r}, which is not text"
-    return text_of(target), ""
 
 
 # Adults: heights of the smallest and tallest measured, weights a scanner's table can carry.

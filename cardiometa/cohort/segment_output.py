@@ -15,9 +15,10 @@ import pandas as pd
 from ..errors import InputError, Problems
 from ..files import RECORD_NAME, read_json
 from .analysis_table import MEASUREMENTS_NAME
+from .definition import parse_columns
 from .models import ColumnRule, TableOptions
 from .read_table import read_any_table
-from .recode import harmonise, parse_columns
+from .recode import harmonise
 
 PARTICIPANTS_NAME = "participants.csv"
 _FLOW_NAME = "flow.json"

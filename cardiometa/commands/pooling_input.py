@@ -348,7 +348,7 @@ def _ask_visits(found: _Proposal, options: PoolingOptions, visits: Sequence[str]
 
 
 def _measure(found: _Proposal, name: str) -> str:
-    return measure_of(found.names.get(name, name)) or name
+    return measure_of(found.names.get(name, name), name)
 
 
 def _ask_baseline(

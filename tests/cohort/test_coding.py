@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from cardiometa.cohort import recode as cells
+from cardiometa.cohort.definition import parse_columns
 from cardiometa.cohort.models import ColumnRule
 from cardiometa.cohort.recode import (
     COLUMN_KINDS,
@@ -15,7 +16,6 @@ from cardiometa.cohort.recode import (
     as_text,
     by_value,
     harmonise,
-    parse_columns,
     text_of,
 )
 from cardiometa.errors import Problems

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cardiometa.cohort.definition import parse_definition, read_definition
+from cardiometa.cohort.definition import parse_definition
 from cardiometa.errors import CohortError
-from tests.kit.cohorts import trial_toml, write
+from tests.kit.cohorts import read_definition, trial_toml, write
 
 CONTRACT = """
 name = "remodelling-ipd"

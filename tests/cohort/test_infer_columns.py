@@ -87,8 +87,9 @@ def test_study_id_is_what_nothing_else_is(header, trial, participant):
         ("EF_BL", "lv_ef_percent"),
         ("LVEDV M12", "lv_edv_ml"),
         ("baseline_lvef", "lv_ef_percent"),
-        ("change_EF", None),
-        ("score", None),
+        ("ef0", "lv_ef_percent"),
+        ("change_EF", "change_EF"),
+        ("score", "score"),
     ],
 )
 def test_the_measure_behind_a_name_with_a_visit(column, measure):

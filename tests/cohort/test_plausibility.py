@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from cardiometa.cohort.analysis_table import read_analysis_table
+from cardiometa.cohort.infer_columns import measure_of
 from cardiometa.cohort.models import CHECKS, TableOptions
 from cardiometa.cohort.plausibility import (
     LIMITS,
     CheckedColumns,
     Findings,
     check_plausible,
-    measure_behind,
     possible_values,
 )
 from cardiometa.errors import TableError, UsageError
@@ -77,7 +77,7 @@ def test_possible_values_of_derived_and_unknown_names() -> None:
     ],
 )
 def test_the_measure_behind_a_user_s_name(column: str, measure: str) -> None:
-    assert measure_behind(column) == measure
+    assert measure_of(column) == measure
 
 
 # ------------------------------------------------------------------ tables

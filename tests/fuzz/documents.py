@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import draft_cohort
 from cardiometa.cohort.models import CohortOptions
 from cardiometa.cohort.pseudonyms import read_key
@@ -17,7 +16,7 @@ from cardiometa.files import RECORD_NAME, canonical_json, check_output, read_jso
 from cardiometa.records import ScanKey
 from tests.fuzz.mutate import of_bytes, of_json, of_toml
 from tests.fuzz.target import Target
-from tests.kit.cohorts import cohort_folder, trial_toml
+from tests.kit.cohorts import cohort_folder, read_definition, trial_toml
 
 # ------------------------------------------------------------------ TOML
 

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 from cardiometa import files
 from cardiometa.cli import output as console
 from cardiometa.cli.main import app, handle_signals
-from cardiometa.cohort.definition import read_definition
 from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.read_table import read_any_table
 from cardiometa.cohort.recode import as_numbers
@@ -47,7 +46,7 @@ from cardiometa.reference.model import reference_model
 from cardiometa.segmentation.model import load_model, parse_card
 from cardiometa.statistics.meta_range import TrialMoments, mixture_limits
 from tests.fuzz import documents
-from tests.kit.cohorts import cohort_folder
+from tests.kit.cohorts import cohort_folder, read_definition
 from tests.kit.tiny_dicom import Shape, encode, image, put, read
 
 # ------------------------------------------------------------------ JSON and records

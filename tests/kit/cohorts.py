@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cardiometa.cohort.models import Cohort
+from cardiometa.cohort.definition import parse_definition
+from cardiometa.cohort.models import Cohort, CohortDefinition
+from cardiometa.errors import CohortError
 from cardiometa.files import csv_text
 from cardiometa.records import Flag, ScanKey, ScanResult, Status
 
@@ -104,3 +106,11 @@ def result(key: ScanKey, status: Status = "ok", **measures: float) -> ScanResult
 
 def results(cohort: Cohort, statuses: Sequence[Status]) -> list[ScanResult]:
     return [result(s.key, status) for s, status in zip(cohort.scans, statuses, strict=True)]
+
+
+def read_definition(path: Path) -> CohortDefinition:
+    """The definition of a cohort.toml; CohortError with every problem."""
+    definition, problems = parse_definition(path)
+    if problems or definition is None:
+        raise CohortError(f"{path.name} cannot be used.", problems=problems)
+    return definition
