@@ -37,7 +37,6 @@ from .recode import (
 MEASUREMENTS_NAME = "measurements.csv"
 ONE_TRIAL = "all"
 IMPUTATION = ".imp"
-_MEASURE_NAMES = tuple(measure.name for measure in MEASURES)
 _NUMBER_NAMES = frozenset(c.name for c in COLUMNS if c.type in ("number", "integer"))
 CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
 _STATUSES = frozenset({"ok", "review", "failed"})
@@ -47,27 +46,235 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """A file to read: its trial where the file does not say it, and the rules of its columns.
+@dataclass(slots=True, kw_only=True)
+class _File:
+    """A file to read, and what was understood of it.
 
-    ``definition`` is of a cohort.toml; it decides the trial.
+    ``given`` are rules of columns; ``trial`` is its trial where no column says it; ``definition``
+    is that of a cohort.toml, which decides the trial. ``rules`` are of the columns used.
     """
 
-    file: Path
-    rules: Mapping[str, ColumnRule]
+    path: Path
+    options: TableOptions
+    given: Mapping[str, ColumnRule]
     trial: str | None = None
     definition: TrialDefinition | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Part:
-    """One file as it was understood."""
-
-    rows: pd.DataFrame
-    rules: Mapping[str, ColumnRule] = field(default_factory=dict)
+    recognised: Recognised = field(default_factory=Recognised)
+    rules: dict[str, ColumnRule] = field(default_factory=dict)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def choose(self, header: Sequence[str]) -> Wanted:
+        """The columns to read, once the header is known: all where it is not known which."""
+        options = self.options
+        self.recognised = recognise(header, {n: rule.column for n, rule in self.given.items()})
+        self.rules = rules = {**self.recognised.rules, **self.given}
+        used = {rule.column for rule in rules.values()}
+        mapped = {rule.column for rule in rules.values() if rule.map is not None}
+        numbers = {r.column for name, r in rules.items() if kind_of(name) not in CODES} - mapped
+        others = used - numbers
+        measured = {c for c in header if c in _NUMBER_NAMES or _is_reported(c)}
+        numbers |= ({*header} & {*options.numeric} | measured) - others
+        asked = {*(header if options.needed is None else options.needed), *options.numeric}
+        read = used | asked | {*COLUMN_NAMES, IMPUTATION, "status"}
+        return Wanted(
+            columns=[c for c in header if c in read or _is_reported(c)],
+            numbers=numbers,
+            texts={rule.column for name, rule in rules.items() if kind_of(name) == "id"},
+        )
+
+    def needs(self, name: str) -> bool:
+        """True where the analysis uses a harmonised column, by this name or the user's."""
+        needed = self.options.needed
+        rule = self.rules.get(name)
+        return needed is None or name in needed or (rule is not None and rule.column in needed)
+
+    def read(self, problems: Problems, findings: Findings) -> None:
+        """Make the rows harmonised: these columns first, all others as they are (blank is NaN)."""
+        own = Problems(self.path.name)
+        try:
+            raw = read_raw(self.path, self.options, self.choose)
+        except TableError as error:
+            if self.trial is None:
+                raise
+            first = Problem(where=own.where, what=error.message.rstrip("."), fix=error.hint)
+            problems += error.problems or (first,)
+            return
+        if raw.rows.empty:
+            raise TableError(f"{own.where} has a header, but no rows.")
+        self.notices += raw.notices
+        names = dict.fromkeys((*DEFINED_COLUMNS, *self.rules))
+        self.rules = resolve_columns(raw.header, self.rules, names, own)
+        self._ask_which(own)
+        named = [
+            f"{name} = {rule.column}{f' in {rule.unit}' if rule.unit else ''}"
+            for name, rule in self.rules.items()
+            if name not in self.given and rule.column != name
+        ]
+        self.notices += [f"by their names, {', '.join(named)}."] if named else []
+        self._harmonise(raw, own, findings)
+        self._make_numbers(raw, own)
+        problems += own
+
+    def _ask_which(self, problems: Problems) -> None:
+        """A column that two fit is a question where the analysis uses it, else a notice."""
+        asked = {*(self.options.needed or ()), *self.options.numeric}
+        for name, columns in self.recognised.several.items():
+            if asked.issuperset(columns) or (name == "trial" and self.definition is not None):
+                continue
+            flag = FLAGS.get(name)
+            ways = [f"{flag} {column!r}" if flag else f"{name} = {column!r}" for column in columns]
+            where = "" if flag else " under [columns] of --config"
+            what = f"{' and '.join(map(repr, columns))} could "
+            if len(columns) == 1:
+                what += "be the trial or the participant"
+            else:
+                what += f"{'both' if len(columns) == 2 else 'each'} be the column {name}"
+            if self.needs(name):
+                problems.add(what, fix=f"Say which: {' or '.join(ways)}{where}.")
+            else:
+                self.notices.append(f"{name} is not used: {what}.")
+
+    def _harmonise(self, raw: RawTable, problems: Problems, findings: Findings) -> None:
+        table = self._without_declared(raw.rows, problems.where, findings)
+        data: dict[str, pd.Series] = {}
+        columns = [rule.column for rule in self.rules.values()]
+        for name, rule in self.rules.items():
+            found = Problems(problems.where)
+            example = raw.ambiguous.get(rule.column)
+            if example is not None and kind_of(name) not in CODES:
+                _ask_decimal(found, rule.column, example)
+            else:
+                # A column that is done is let go, so that a large table is not in memory twice.
+                take = table.pop if columns.count(rule.column) == 1 else table.__getitem__
+                data[name] = harmonise(unescaped(take(rule.column)), rule, found, adults=False)
+            if found and not self.needs(name):
+                data.pop(name, None)
+                # Not which values: the page may be released.
+                self.notices.append(
+                    f"{rule.column} ({name}) is not used: some of its cells are not understood."
+                )
+            else:
+                problems += found
+        self._add_trial(data, table, problems)
+        self._add_participants(data, table, problems)
+        self._check_status(data)
+        if "status" not in data:
+            data["status"] = pd.Series("ok", index=table.index, dtype=object)
+        for column in table.columns:
+            if column not in columns and column not in data:
+                cells = table[column]
+                if column in raw.ambiguous and column in (self.options.needed or ()):
+                    _ask_decimal(problems, str(column), raw.ambiguous[str(column)])
+                blank = cells.isna() | cells.astype(object).eq("") if cells.dtype != float else None
+                data[str(column)] = cells if blank is None else cells.mask(blank)
+        self.rules = {name: rule for name, rule in self.rules.items() if name in data}
+        order = dict.fromkeys((*(name for name in DEFINED_COLUMNS if name in data), *data))
+        self.rows = pd.DataFrame({name: data[name] for name in order})
+
+    def _without_declared(
+        self, table: pd.DataFrame, where: str, findings: Findings
+    ) -> pd.DataFrame:
+        """The table without the codes of ``--missing`` in the needed columns."""
+        codes, needed = self.options.missing, self.options.needed
+        names = {rule.column: name for name, rule in self.rules.items()}
+        changed = {}
+        for column in map(str, table.columns) if codes else ():
+            name = names.get(column, column)
+            if kind_of(name) != "id" and (needed is None or {name, column} & {*needed}):
+                changed[column] = declared_missing(table[column], codes, where, findings)
+        return table.assign(**changed) if changed else table
+
+    def _add_trial(
+        self, data: dict[str, pd.Series], table: pd.DataFrame, problems: Problems
+    ) -> None:
+        """The trial: of the definition, a column, the file's name, ``--single-trial``, or one."""
+        single = self.options.single_trial
+        if self.definition is not None:
+            names = sorted(set(data["trial"]) - {""}) if "trial" in data else []
+            if len(names) > 1:
+                column = self.rules["trial"].column
+                problems.add(
+                    f"the table of the trial {self.trial} has {len(names)} trials in {column!r}",
+                    fix="Make one table for each trial.",
+                )
+            data.pop("trial", None)
+            if self.definition.randomised is False or "randomised" not in data:
+                stated = [self.definition.randomised] * len(table)
+                data["randomised"] = pd.Series(stated, index=table.index, dtype=object)
+            single = None
+        elif "trial" in data:
+            if single is not None:
+                column = self.rules["trial"].column
+                problems.add(
+                    f"--single-trial {single}, but the column {column!r} contains the trial",
+                    fix="Leave it out, or remove the column.",
+                )
+            return
+        name, like = single or self.trial, ", ".join(map(repr, self.recognised.like_trial))
+        asked = "trial" in self.recognised.several
+        if name is not None and name == self.trial and self.definition is None:
+            self.notices.append(f"the trial is the file's name, {name}.")
+        elif name is None and not asked and "trial" in (self.options.needed or ()):
+            problems.add(
+                "no column contains the trial" + (f"; {like} may be it" if like else ""),
+                why="Trials pooled as if they were one give a wrong effect and a wrong interval.",
+                fix="Name it with --trial, or state with --single-trial NAME that there is only "
+                "one.",
+            )
+        elif name is None and like:
+            self.warnings.append(
+                SeriousWarning(
+                    f"No column was taken for the trial, although {like} may be it: all rows are "
+                    "taken as one trial. Name it with --trial."
+                )
+            )
+        data["trial"] = pd.Series(name or ONE_TRIAL, index=table.index, dtype=object)
+
+    def _add_participants(
+        self, data: dict[str, pd.Series], table: pd.DataFrame, problems: Problems
+    ) -> None:
+        """The row number as id where the table has no participants."""
+        if "participant_id" in data:
+            return
+        if "visit" in data and data["visit"].nunique() >= 2:
+            problems.add(
+                "there are several visits, but no column contains the participant_id",
+                why="The visits of a participant cannot be linked.",
+                fix="Name the column with --participant.",
+            )
+        numbers = [str(row) for row in table.index]
+        data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
+        self.warnings.append(
+            "The table has no participant_id (--participant): each row is taken as one participant."
+        )
+
+    def _check_status(self, data: dict[str, pd.Series]) -> None:
+        """A column ``status`` of other words than ours is the user's own and is left alone."""
+        words = data["status"].dropna() if "status" in data else pd.Series(dtype=object)
+        if words.empty or words.isin(_STATUSES).any():
+            return
+        data["status_of_table"] = data.pop("status")
+        shown = values_text(words, 5)
+        self.warnings.append(
+            f"The column status contains {shown}: it is not read as ok, review or failed."
+        )
+
+    def _make_numbers(self, raw: RawTable, problems: Problems) -> None:
+        """Make numbers of the further columns that must be; those asked for must exist."""
+        numeric, own = self.options.numeric, {rule.column for rule in self.rules.values()}
+        for name in numeric:
+            if name not in self.rows and name not in own and name not in raw.header:
+                problems.add(f"there is no column {name!r}", fix=nearest(name, raw.header))
+        for name in self.rows.columns:
+            if name not in DEFINED_COLUMNS and (
+                name in numeric or name in _NUMBER_NAMES or _is_reported(name)
+            ):
+                numbers, bad = as_numbers(self.rows[name])
+                if bad.any():
+                    add_no_number(problems, f"column {name!r}", self.rows[name], bad)
+                self.rows[name] = numbers
 
 
 def read_analysis_table(
@@ -83,47 +290,61 @@ def read_analysis_table(
     """
     options = options or TableOptions()
     problems = Problems("--config")
-    rules = column_rules(options, problems)
-    sources, name, definition = _sources(tables, rules)
+    files, name, definition = _files(tables, options, column_rules(options, problems))
     findings = Findings(accept=options.accept)
-    parts = [_read_part(source, options, problems, findings) for source in sources]
-    problems.where = sources[0].file.name if len(sources) == 1 else name
-    rows = _joined(parts, sources)
+    for file in files:
+        file.read(problems, findings)
+    first = files[0].path
+    problems.where = first.name if len(files) == 1 else name
+    rows = _joined(files)
     _check_keys(rows, problems)
     rows, unused, exclusions = _usable(rows, options, problems)
-    names = {name: rule.column for part in parts for name, rule in part.rules.items()}
+    names = {name: rule.column for file in files for name, rule in file.rules.items()}
     if options.needed is not None:
-        check_plausible(
-            CheckedColumns(
-                rows=rows,
-                where=problems.where,
-                needed=options.needed,
-                names=names,
-                baseline_visit=options.baseline_visit,
-                time=options.time,
-                measured=_is_measured(sources),
-            ),
-            findings,
+        is_output = first.name == MEASUREMENTS_NAME and (first.parent / RECORD_NAME).is_file()
+        columns = CheckedColumns(
+            rows=rows,
+            where=problems.where,
+            needed=options.needed,
+            names=names,
+            baseline_visit=options.baseline_visit,
+            time=options.time,
+            measured=is_output and len(files) == 1,
         )
+        check_plausible(columns, findings)
     found = list(dict.fromkeys([*problems, *findings.problems]))
     if found:
+        hints = [findings.hint()]
+        if definition is None and any("[columns]" in problem.fix for problem in found):
+            hints.append(
+                f"`cardiometa init {first.name} --out columns.toml` writes the lines of "
+                "[columns]; check them, then add --config columns.toml."
+            )
         raise TableError(
             f"{problems.where} cannot be used: {len(found)} problem{'s' * (len(found) > 1)}.",
-            hint="\n  ".join(filter(None, (findings.hint(), _config_hint(found, sources)))),
+            hint="\n  ".join(filter(None, hints)),
             problems=found,
             missing=findings.missing,
         )
+    notices: dict[str, list[str]] = {}
+    for file in files:
+        for line in file.notices:
+            notices.setdefault(line, []).append(file.path.name)
     return CohortTable(
         rows=rows,
         name=name,
-        sha256=_digest(sources, definition),
-        measures=tuple(n for n in _MEASURE_NAMES if n in rows and rows[n].notna().any()),
-        conventions=_conventions(rows),
+        sha256=_digest(files, definition),
+        measures=tuple(m.name for m in MEASURES if m.name in rows and rows[m.name].notna().any()),
+        conventions={
+            name: tuple(sorted({str(value) for value in rows[name].dropna().unique()}))
+            for name in CONVENTIONS
+            if name in rows
+        },
         exclusions=tuple(exclusions),
         warnings=(
             *findings.warnings,
-            *dict.fromkeys(line for part in parts for line in part.warnings),
-            *_notices(parts, sources),
+            *dict.fromkeys(line for file in files for line in file.warnings),
+            *(InputNotice(f"{', '.join(where)}: {line}") for line, where in notices.items()),
         ),
         unused=unused,
         columns={name: column for name, column in names.items() if name != column},
@@ -131,35 +352,31 @@ def read_analysis_table(
     )
 
 
-def _config_hint(problems: Sequence[Problem], sources: Sequence[_Source]) -> str:
-    """Who writes the lines that some problems ask for."""
-    if not any("[columns]" in problem.fix for problem in problems) or sources[0].definition:
-        return ""
-    return (
-        f"`cardiometa init {sources[0].file.name} --out columns.toml` writes the lines of "
-        "[columns]; check them, then add --config columns.toml."
-    )
-
-
-def _is_measured(sources: Sequence[_Source]) -> bool:
-    """True for the table of an output of ``segment``, in its place."""
-    files = [source.file for source in sources if source.file.name == MEASUREMENTS_NAME]
-    return len(sources) == 1 and any((path.parent / RECORD_NAME).is_file() for path in files)
-
-
 # ------------------------------------------------------------------ which files
 
 
-def _sources(
-    tables: Path | Sequence[Path], rules: Mapping[str, ColumnRule]
-) -> tuple[list[_Source], str, CohortDefinition | None]:
+def _files(
+    tables: Path | Sequence[Path], options: TableOptions, rules: Mapping[str, ColumnRule]
+) -> tuple[list[_File], str, CohortDefinition | None]:
     """The files, the name of the cohort, and its cohort.toml where that is the table."""
     paths = [tables] if isinstance(tables, Path) else list(tables)
     if len(paths) == 1 and paths[0].suffix.lower() == ".toml":
-        return _defined_sources(paths[0])
+        definition = _without_images(paths[0])
+        files = [
+            _File(
+                path=trial.participants,
+                options=options,
+                given=trial.columns,
+                trial=trial.name,
+                definition=trial,
+            )
+            for trial in definition.trials
+            if trial.participants is not None
+        ]
+        return files, definition.name, definition
     if len(paths) == 1:
-        file, name = _locate(paths[0])
-        return [_Source(file=file, rules=rules)], name, None
+        path, name = _locate(paths[0])
+        return [_File(path=path, options=options, given=rules)], name, None
     wrong = [path.name for path in paths if path.is_dir() or path.suffix.lower() == ".toml"]
     if wrong:
         raise TableError(
@@ -173,15 +390,28 @@ def _sources(
             f"Several tables are named {', '.join(twice)}.",
             hint="A table's name is its trial: give each trial's table a name of its own.",
         )
-    sources = [_Source(file=path, rules=rules, trial=path.stem) for path in paths]
-    return sources, f"{len(paths)} tables", None
+    files = [_File(path=path, options=options, given=rules, trial=path.stem) for path in paths]
+    return files, f"{len(paths)} tables", None
 
 
-def _digest(sources: Sequence[_Source], definition: CohortDefinition | None) -> str:
+def _without_images(path: Path) -> CohortDefinition:
+    """The cohort.toml of trials' tables; TableError for one with images."""
+    definition, found = parse_definition(path)
+    if definition is None or found:
+        raise TableError(f"{path.name} cannot be used.", problems=found)
+    if any(trial.scans is not None for trial in definition.trials):
+        raise TableError(
+            f"{path.name} is a cohort with images.",
+            hint="Run `cardiometa segment` on it and give its OUT folder.",
+        )
+    return definition
+
+
+def _digest(files: Sequence[_File], definition: CohortDefinition | None) -> str:
     """The SHA-256 of a file, or of the hashes of all and the names of their trials."""
-    if definition is None and len(sources) == 1:
-        return sha256_file(sources[0].file)
-    hashes = sorted(f"{source.trial} {sha256_file(source.file)}" for source in sources)
+    if definition is None and len(files) == 1:
+        return sha256_file(files[0].path)
+    hashes = sorted(f"{file.trial} {sha256_file(file.path)}" for file in files)
     stated = [] if definition is None else [definition.sha256]
     return sha256_bytes("\n".join([*stated, *hashes]).encode())
 
@@ -192,27 +422,6 @@ def _healthy_rule(definition: CohortDefinition) -> str:
     if len(rules) == len(definition.trials) and len(set(rules.values())) == 1:
         return next(iter(rules.values()))
     return "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
-
-
-def _defined_sources(path: Path) -> tuple[list[_Source], str, CohortDefinition]:
-    """The trials' tables of a cohort.toml without images."""
-    definition, found = parse_definition(path)
-    if definition is None or found:
-        raise TableError(f"{path.name} cannot be used.", problems=found)
-    if any(trial.scans is not None for trial in definition.trials):
-        raise TableError(
-            f"{path.name} is a cohort with images.",
-            hint="Run `cardiometa segment` on it and give its OUT folder.",
-        )
-    sources = []
-    for trial in definition.trials:
-        assert trial.participants is not None
-        sources.append(
-            _Source(
-                file=trial.participants, rules=trial.columns, trial=trial.name, definition=trial
-            )
-        )
-    return sources, definition.name, definition
 
 
 def _locate(path: Path) -> tuple[Path, str]:
@@ -278,195 +487,11 @@ def column_rules(options: TableOptions, problems: Problems) -> dict[str, ColumnR
     return rules
 
 
-# ------------------------------------------------------------------ which columns
-
-
-@dataclass(slots=True, kw_only=True)
-class _Reader:
-    """One file while it is read: what its header said, and what the analysis needs of it."""
-
-    source: _Source
-    options: TableOptions
-    problems: Problems
-    findings: Findings
-    recognised: Recognised = field(default_factory=Recognised)
-
-    def choose(self, header: Sequence[str]) -> Wanted:
-        """The columns to read, once the header is known."""
-        given = self.source.rules
-        self.recognised = recognise(header, {n: rule.column for n, rule in given.items()})
-        rules = self.rules
-        mapped = {rule.column for rule in rules.values() if rule.map is not None}
-        numbers = {r.column for name, r in rules.items() if kind_of(name) not in CODES} - mapped
-        others = {rule.column for rule in rules.values()} - numbers
-        numbers |= {
-            c for c in header if c in self.options.numeric or c in _NUMBER_NAMES or _is_reported(c)
-        } - others
-        return Wanted(
-            columns=[column for column in header if column in others or self._is_wanted(column)],
-            numbers=numbers,
-            texts={rule.column for name, rule in rules.items() if kind_of(name) == "id"},
-        )
-
-    @property
-    def rules(self) -> dict[str, ColumnRule]:
-        """The rules given, and those of the columns recognised."""
-        return {**self.recognised.rules, **self.source.rules}
-
-    def needs(self, name: str) -> bool:
-        """True where the analysis uses a harmonised column, by this name or the user's."""
-        needed = self.options.needed
-        rule = self.rules.get(name)
-        return needed is None or name in needed or (rule is not None and rule.column in needed)
-
-    def _is_wanted(self, column: str) -> bool:
-        """All columns are read where it is not known which are needed."""
-        needed = self.options.needed
-        if needed is None or column in needed or column in self.options.numeric:
-            return True
-        used = {rule.column for rule in self.rules.values()}
-        return (
-            column in used
-            or column in COLUMN_NAMES
-            or _is_reported(column)
-            or (column in (IMPUTATION, "status"))
-        )
-
-    def fault(self, name: str, what: str, why: str = "", fix: str = "") -> list[str]:
-        """A problem where the column is needed, else a notice that it is not used."""
-        if self.needs(name):
-            self.problems.add(what, why=why, fix=fix)
-            return []
-        return [f"{name} is not used: {what}."]
+# ------------------------------------------------------------------ cells and rows
 
 
 def _is_reported(column: str) -> bool:
     return column.startswith("reported_") and column != "reported_papillary"
-
-
-def _read_part(
-    source: _Source, options: TableOptions, problems: Problems, findings: Findings
-) -> _Part:
-    """One file, harmonised; its problems are added to ``problems``."""
-    own = Problems(source.file.name)
-    reader = _Reader(source=source, options=options, problems=own, findings=findings)
-    try:
-        raw = read_raw(source.file, options, reader.choose)
-    except TableError as error:
-        if source.trial is None:
-            raise
-        first = Problem(where=own.where, what=error.message.rstrip("."), fix=error.hint)
-        problems += error.problems or (first,)
-        return _Part(rows=pd.DataFrame())
-    if raw.rows.empty:
-        raise TableError(f"{own.where} has a header, but no rows.")
-    part = _Part(rows=raw.rows, notices=list(raw.notices))
-    names = dict.fromkeys((*DEFINED_COLUMNS, *reader.rules))
-    found = resolve_columns(raw.header, reader.rules, names, own)
-    _ask_which(reader, part)
-    part.notices += _recognitions(reader, found)
-    part.rules = _harmonised(raw, found, reader, part)
-    _other_numbers(part, raw, reader)
-    problems += own
-    return part
-
-
-def _ask_which(reader: _Reader, part: _Part) -> None:
-    """A column that two fit is a question; so is a trial that no column tells, where it matters."""
-    for name, columns in reader.recognised.several.items():
-        if name == "trial" and reader.source.definition is not None:
-            continue
-        chosen = {*(reader.options.needed or ()), *reader.options.numeric}
-        if chosen.issuperset(columns):
-            continue
-        shown = " and ".join(map(repr, columns))
-        flag = FLAGS.get(name)
-        ways = [f"{flag} {column!r}" if flag else f"{name} = {column!r}" for column in columns]
-        where = "" if flag else " under [columns] of --config"
-        part.notices += reader.fault(
-            name,
-            f"{shown} could {'both' if len(columns) == 2 else 'each'} be the column {name}"
-            if len(columns) > 1
-            else f"{shown} could be the trial or the participant",
-            fix=f"Say which: {' or '.join(ways)}{where}.",
-        )
-
-
-def _recognitions(reader: _Reader, found: Mapping[str, ColumnRule]) -> list[str]:
-    """Every column that was recognised by its name, on one line."""
-    named = [
-        f"{name} = {rule.column}{f' in {rule.unit}' if rule.unit else ''}"
-        for name, rule in found.items()
-        if name not in reader.source.rules and rule.column != name
-    ]
-    return [f"by their names, {', '.join(named)}."] if named else []
-
-
-# ------------------------------------------------------------------ cells
-
-
-def _harmonised(
-    raw: RawTable, rules: Mapping[str, ColumnRule], reader: _Reader, part: _Part
-) -> dict[str, ColumnRule]:
-    """Make the rows harmonised: these columns first, all others as they are (blank is NaN).
-
-    Gives back the rules of the columns that could be used.
-    """
-    table, where = _without_declared(raw.rows, rules, reader), reader.problems.where
-    data: dict[str, pd.Series] = {}
-    columns = [rule.column for rule in rules.values()]
-    for name, rule in rules.items():
-        found = Problems(where)
-        example = raw.ambiguous.get(rule.column)
-        if example is not None and kind_of(name) not in CODES:
-            _ask_decimal(found, rule.column, example)
-        else:
-            # A column that is done is let go, so that a large table is not in memory twice.
-            cells = (
-                table.pop(rule.column) if columns.count(rule.column) == 1 else table[rule.column]
-            )
-            data[name] = harmonise(unescaped(cells), rule, found, adults=False)
-        if found and not reader.needs(name):
-            data.pop(name, None)
-            # Not which values: the page may be released.
-            part.notices.append(
-                f"{rule.column} ({name}) is not used: some of its cells are not understood."
-            )
-        else:
-            reader.problems += found
-    used = {rule.column for rule in rules.values()}
-    _add_trial(data, table, reader, part)
-    _add_participants(data, table, reader, part)
-    part.warnings += _check_status(data)
-    if "status" not in data:
-        data["status"] = pd.Series("ok", index=table.index, dtype=object)
-    for column in table.columns:
-        if column not in used and column not in data:
-            cells = table[column]
-            if column in raw.ambiguous and column in (reader.options.needed or ()):
-                _ask_decimal(reader.problems, str(column), raw.ambiguous[str(column)])
-            blank = cells.isna() | cells.astype(object).eq("") if cells.dtype != float else None
-            data[str(column)] = cells if blank is None else cells.mask(blank)
-    order = [name for name in DEFINED_COLUMNS if name in data]
-    rest = [name for name in data if name not in order]
-    part.rows = pd.DataFrame({name: data[name] for name in (*order, *rest)})
-    return {name: rule for name, rule in rules.items() if name in data}
-
-
-def _without_declared(
-    table: pd.DataFrame, rules: Mapping[str, ColumnRule], reader: _Reader
-) -> pd.DataFrame:
-    """The table without the codes of ``--missing`` in the needed columns."""
-    options, where = reader.options, reader.problems.where
-    names = {rule.column: name for name, rule in rules.items()}
-    changed = {}
-    for column in map(str, table.columns) if options.missing else ():
-        name = names.get(column, column)
-        needed = options.needed is None or {name, column} & {*options.needed}
-        if needed and kind_of(name) != "id":
-            cells = table[column]
-            changed[column] = declared_missing(cells, options.missing, where, reader.findings)
-    return table.assign(**changed) if changed else table
 
 
 def _ask_decimal(problems: Problems, column: str, example: str) -> None:
@@ -479,74 +504,6 @@ def _ask_decimal(problems: Problems, column: str, example: str) -> None:
     )
 
 
-def _add_trial(
-    data: dict[str, pd.Series], table: pd.DataFrame, reader: _Reader, part: _Part
-) -> None:
-    """The trial: of the definition, a column, the file's name, ``--single-trial``, or one."""
-    source, options, problems = reader.source, reader.options, reader.problems
-    if source.definition is not None:
-        names = sorted(set(data["trial"]) - {""}) if "trial" in data else []
-        if len(names) > 1:
-            column = reader.rules["trial"].column
-            problems.add(
-                f"the table of the trial {source.trial} has {len(names)} trials in {column!r}",
-                fix="Make one table for each trial.",
-            )
-        data.pop("trial", None)
-        if source.definition.randomised is False or "randomised" not in data:
-            stated = [source.definition.randomised] * len(table)
-            data["randomised"] = pd.Series(stated, index=table.index, dtype=object)
-    if "trial" in data:
-        if options.single_trial is not None:
-            named = reader.rules["trial"].column
-            problems.add(
-                f"--single-trial {options.single_trial}, but the column {named!r} contains the "
-                "trial",
-                fix="Leave it out, or remove the column.",
-            )
-        return
-    like = ", ".join(map(repr, reader.recognised.like_trial))
-    asked = "trial" in reader.recognised.several
-    name = options.single_trial if source.definition is None else None
-    name = name or source.trial
-    if name is not None and name == source.trial and source.definition is None:
-        part.notices.append(f"the trial is the file's name, {name}.")
-    elif name is None and not asked and options.needed and "trial" in options.needed:
-        problems.add(
-            "no column contains the trial" + (f"; {like} may be it" if like else ""),
-            why="Trials pooled as if they were one give a wrong effect and a wrong interval.",
-            fix="Name it with --trial, or state with --single-trial NAME that there is only one.",
-        )
-    elif name is None and like:
-        part.warnings.append(
-            SeriousWarning(
-                f"No column was taken for the trial, although {like} may be it: all rows are "
-                "taken as one trial. Name it with --trial."
-            )
-        )
-    data["trial"] = pd.Series(name or ONE_TRIAL, index=table.index, dtype=object)
-
-
-def _add_participants(
-    data: dict[str, pd.Series], table: pd.DataFrame, reader: _Reader, part: _Part
-) -> None:
-    """The row number as id where the table has no participants."""
-    if "participant_id" in data:
-        return
-    visits = data.get("visit")
-    if visits is not None and visits.nunique() >= 2:
-        reader.problems.add(
-            "there are several visits, but no column contains the participant_id",
-            why="The visits of a participant cannot be linked.",
-            fix="Name the column with --participant.",
-        )
-    numbers = [str(row) for row in table.index]
-    data["participant_id"] = pd.Series(numbers, index=table.index, dtype=object)
-    part.warnings.append(
-        "The table has no participant_id (--participant): each row is taken as one participant."
-    )
-
-
 def unescaped(cells: pd.Series) -> pd.Series:
     """Text without the apostrophe that keeps a spreadsheet from reading it as a formula."""
     if pd.api.types.is_numeric_dtype(cells):
@@ -556,66 +513,20 @@ def unescaped(cells: pd.Series) -> pd.Series:
     return cells.mask(escaped, text.str[1:]) if escaped.any() else cells
 
 
-def _check_status(data: dict[str, pd.Series]) -> list[str]:
-    """A column ``status`` of other words than ours is the user's own and is left alone."""
-    status = data.get("status")
-    if status is None:
-        return []
-    words = set(status.dropna())
-    if words & _STATUSES or not words:
-        return []
-    own = data.pop("status")
-    data["status_of_table"] = own
-    held = values_text(own.dropna(), 5)
-    return [f"The column status contains {held}: it is not read as ok, review or failed."]
-
-
-def _other_numbers(part: _Part, raw: RawTable, reader: _Reader) -> None:
-    """Make numbers of the further columns that must be; those asked for must exist."""
-    rows, options, problems = part.rows, reader.options, reader.problems
-    own = {rule.column for rule in part.rules.values()}
-    for name in options.numeric:
-        if name not in rows and name not in own and name not in raw.header:
-            problems.add(f"there is no column {name!r}", fix=nearest(name, raw.header))
-    wanted = [
-        name
-        for name in rows.columns
-        if name not in DEFINED_COLUMNS
-        and (name in options.numeric or name in _NUMBER_NAMES or _is_reported(name))
-    ]
-    for name in wanted:
-        numbers, bad = as_numbers(rows[name])
-        if bad.any():
-            add_no_number(problems, f"column {name!r}", rows[name], bad)
-        rows[name] = numbers
-
-
-def _notices(parts: Sequence[_Part], sources: Sequence[_Source]) -> list[InputNotice]:
-    """Each notice once, after the files that it is true of."""
-    files: dict[str, list[str]] = {}
-    for part, source in zip(parts, sources, strict=True):
-        for line in part.notices:
-            files.setdefault(line, []).append(source.file.name)
-    return [InputNotice(f"{', '.join(names)}: {line}") for line, names in files.items()]
-
-
-def _joined(parts: Sequence[_Part], sources: Sequence[_Source]) -> pd.DataFrame:
+def _joined(files: Sequence[_File]) -> pd.DataFrame:
     """The rows of all files; of several files each row is called by its file and its number."""
-    if len(parts) == 1:
-        return parts[0].rows
+    if len(files) == 1:
+        return files[0].rows
     frames = []
-    for part, source in zip(parts, sources, strict=True):
-        if not part.rows.empty:
-            labels = [f"{source.file.name}:{row}" for row in part.rows.index]
-            frames.append(part.rows.set_axis(pd.Index(labels, dtype=object), axis=0))
+    for file in files:
+        if not file.rows.empty:
+            labels = [f"{file.path.name}:{row}" for row in file.rows.index]
+            frames.append(file.rows.set_axis(pd.Index(labels, dtype=object), axis=0))
     if not frames:
         return pd.DataFrame({name: [] for name in ("trial", "participant_id", "status")})
     rows = pd.concat(frames)
     rows["status"] = rows["status"].fillna("ok")
     return rows
-
-
-# ------------------------------------------------------------------ rows
 
 
 def _check_keys(rows: pd.DataFrame, problems: Problems) -> None:
@@ -684,12 +595,3 @@ def _usable(
         )
     ]
     return rows[~dropped].assign(status=status[~dropped]), gone, exclusions
-
-
-def _conventions(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """The values met of the facts that must not be mixed; a column without values is empty."""
-    return {
-        name: tuple(sorted({str(value) for value in rows[name].dropna().unique()}))
-        for name in CONVENTIONS
-        if name in rows
-    }

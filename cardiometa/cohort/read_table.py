@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -459,28 +460,37 @@ def _read_sheet(
     import python_calamine as calamine
 
     book = calamine.CalamineWorkbook.from_path(str(path))
-    name = form.sheet or _only_sheet(book, path.name, notices)
-    if name not in book.sheet_names:
+    asked = form.sheet or _only_sheet(book, path.name, notices)
+    names = [asked] if asked in book.sheet_names else [one.strip() for one in asked.split(",")]
+    unknown = [name for name in names if name not in book.sheet_names]
+    if unknown:
         raise TableError(
-            f"{path.name} has no sheet {name!r}.", hint=f"It has {', '.join(book.sheet_names)}."
+            f"{path.name} has no sheet {unknown[0]!r}.",
+            hint=f"It has {', '.join(book.sheet_names)}.",
         )
-    cells = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-    filled = [number for number, row in enumerate(cells) if any(cell != "" for cell in row)]
-    if not filled:
-        raise TableError(f"The sheet {name!r} of {path.name} is empty.")
-    first = filled[0]
-    header = [str(as_text(pd.Series([cell], dtype=object)).iloc[0]) for cell in cells[first]]
-    named = _named(header, lambda: [cells[n] for n in filled[1:]], notices)
-    wanted = choose([*named.values()]).columns
-    rows = pd.DataFrame(
-        {
-            column: pd.Series([cells[n][place] for n in filled[1:]], dtype=object)
-            for place, column in named.items()
-            if column in wanted
-        }
-    )
-    rows.index = pd.Index([n + 1 for n in filled[1:]], dtype="int64")
-    return rows.infer_objects(), list(named.values())
+    header: list[str] = []
+    parts = []
+    for name in names:
+        cells = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        filled = [number for number, row in enumerate(cells) if any(cell != "" for cell in row)]
+        if not filled:
+            raise TableError(f"The sheet {name!r} of {path.name} is empty.")
+        first, body = as_text(pd.Series(cells[filled[0]], dtype=object)), filled[1:]
+        named = _named(list(first), partial(list, map(cells.__getitem__, body)), notices)
+        if not header:
+            header = [*named.values(), *(["sheet"] if len(names) > 1 else [])]
+            wanted = choose(header).columns
+        elif sorted([*named.values(), "sheet"]) != sorted(header):
+            raise TableError(
+                f"The sheets {names[0]!r} and {name!r} of {path.name} have different columns.",
+                hint="Save each as a file of its own, and give all files: one per trial.",
+            )
+        rows = {c: [cells[n][place] for n in body] for place, c in named.items() if c in wanted}
+        labels = [n + 1 if len(names) == 1 else f"{name}:{n + 1}" for n in body]
+        parts.append(pd.DataFrame(rows, index=labels, dtype=object))
+        if "sheet" in wanted and len(names) > 1:
+            parts[-1]["sheet"] = name
+    return pd.concat(parts).infer_objects(), header
 
 
 def _only_sheet(book: Any, name: str, notices: list[str]) -> str:
@@ -496,7 +506,8 @@ def _only_sheet(book: Any, name: str, notices: list[str]) -> str:
     if len(sizes) > 1:
         raise TableError(
             f"{name} has {len(sizes)} sheets: {', '.join(sizes.values())}.",
-            hint=f"Name the one to read: --sheet {next(iter(sizes))!r}.",
+            hint=f"Name the one to read: --sheet {next(iter(sizes))!r}. If each is a trial with "
+            f"the same columns: --sheet {','.join(sizes)!r} --trial sheet.",
         )
     found = next(iter(sizes))
     if len(book.sheet_names) > 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -401,3 +403,30 @@ def test_everything_is_reported_at_once(tmp_path: Path) -> None:
 def test_an_unknown_check_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--accept units .* 'unit'"):
         TableOptions(accept=("units",))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor", "kind"),
+    [
+        ("EF_M12", "fraction", 0.01, "lv_ef_percent"),
+        ("m06 LVEDV", "l", 0.001, "lv_edv_ml"),
+        ("ef0", "fraction", 0.01, "lv_ef_percent"),
+    ],
+)
+def test_a_column_of_the_user_s_own_takes_a_unit(tmp_path, name, unit, factor, kind) -> None:
+    """The refusal gives the line for [columns]; with it the values are in the measure's unit."""
+    middle = 50.0 if kind == "lv_ef_percent" else 160.0
+    values = [round((middle + number) * factor, 6) for number in range(20)]
+    lines = [f"T,{number},{value}" for number, value in enumerate(values)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([f"trial,id,{name}", *lines, ""]))
+    options = TableOptions(needed=("trial", name), numeric=(name,))
+    with pytest.raises(TableError) as caught:
+        read_analysis_table(path, options)
+    (problem,) = caught.value.problems
+    line = problem.fix.partition("of --config: ")[2]
+    columns = tomllib.loads(line)
+    assert columns == {name: {"column": name, "unit": unit}}
+    rows = read_analysis_table(path, replace(options, columns=columns)).rows
+    assert rows[name].tolist() == pytest.approx([value / factor for value in values])
+    assert kind not in rows

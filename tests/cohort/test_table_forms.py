@@ -126,6 +126,24 @@ def test_sheets(tmp_path):
         read_analysis_table(several, TableOptions(sheet="Daten"))
 
 
+def test_one_sheet_per_trial(tmp_path):
+    head, *rows = cells_of(people())
+    parts = {"ALPHA": [head, *rows[:3]], "BETA": [head[::-1], *(row[::-1] for row in rows[3:])]}
+    book = write_xlsx(parts, tmp_path / "trials.xlsx")
+    with pytest.raises(TableError) as caught:
+        read_analysis_table(book)
+    assert "--sheet 'ALPHA,BETA' --trial sheet" in caught.value.hint
+    table = read_analysis_table(book, TableOptions(sheet="ALPHA, BETA", trial="sheet")).rows
+    assert table["trial"].tolist() == ["ALPHA"] * 3 + ["BETA"] * (len(rows) - 3)
+    assert list(table.index[[0, 3]]) == ["ALPHA:2", "BETA:2"]
+    same(table, people().assign(trial=table["trial"].to_numpy()))
+    # Values of one trial must not end up in another's column.
+    parts["BETA"][0] = [*parts["BETA"][0][:-1], "other"]
+    odd = write_xlsx(parts, tmp_path / "odd.xlsx")
+    with pytest.raises(TableError, match="'ALPHA' and 'BETA' of .* have different columns"):
+        read_raw(odd, TableFormat(sheet="ALPHA,BETA"))
+
+
 def test_rows_of_a_spreadsheet_have_its_numbers(tmp_path):
     rows = [[], ["id", "LVEF"], ["1", 50.0], [], ["2", "low"]]
     path = write_xlsx({"S": rows}, tmp_path / "t.xlsx")
