@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
+T = TypeVar("T")
 Group = str | None  # a harmonised group, None: unknown
 
 _SEVERAL = re.compile(r"\s*[;|/,]\s*")
-_UNKNOWN_TERMS = {"unknown": None, "not reported": None, "prefer not to answer": None}
 
 
 def _term(text: str) -> str:
@@ -25,159 +26,111 @@ def _term(text: str) -> str:
     return " ".join(text.casefold().replace("_", " ").split())
 
 
-_HHC: dict[str, Group] = {
-    "white": "white",
-    "black": "black",
-    "south asian": "south-asian",
-    "south-asian": "south-asian",
-    "chinese": "chinese",
-    "mixed/other": "mixed-other",
-    "mixed-other": "mixed-other",
-    "mixed": "mixed-other",
-    "other": "mixed-other",
-}
+def by_term(groups: Mapping[T, str]) -> dict[str, T]:
+    """The group of each term, from the terms of each group (separated by semicolons)."""
+    return {term: group for group, terms in groups.items() for term in terms.split("; ")}
 
-_ONS_LEVELS: dict[tuple[str, ...], tuple[Group, dict[str, Group]]] = {
-    ("asian", "asian or asian british", "asian, asian british or asian welsh"): (
+
+_UNKNOWN_TERMS: dict[str, Group] = by_term({None: "unknown; not reported; prefer not to answer"})
+_HHC: dict[str, Group] = by_term(
+    {
+        "white": "white",
+        "black": "black",
+        "south-asian": "south asian; south-asian",
+        "chinese": "chinese",
+        "mixed-other": "mixed/other; mixed-other; mixed; other",
+    }
+)
+# Names of a level, its group, and the terms below it.
+_ONS_LEVELS: tuple[tuple[str, Group, Mapping[Group, str]], ...] = (
+    (
+        "asian; asian or asian british; asian, asian british or asian welsh",
         "asian-unspecified",
         {
-            "indian": "south-asian",
-            "pakistani": "south-asian",
-            "bangladeshi": "south-asian",
+            "south-asian": "indian; pakistani; bangladeshi",
             "chinese": "chinese",
-            "any other asian background": "mixed-other",
-            "any other asian": "mixed-other",
-            "other asian": "mixed-other",
+            "mixed-other": "any other asian background; any other asian; other asian",
         },
     ),
     (
-        "black",
-        "black, black british, caribbean or african",
-        "black, black british, black welsh, caribbean or african",
-        "black or black british",
-    ): (
+        (
+            "black; black, black british, caribbean or african; "
+            "black, black british, black welsh, caribbean or african; black or black british"
+        ),
         "black",
         {
-            "caribbean": "black",
-            "african": "black",
-            "any other black background": "black",
-            "any other black, black british or caribbean background": "black",
-            "any other black": "black",
-            "other black": "black",
+            "black": "caribbean; african; any other black background; "
+            "any other black, black british or caribbean background; any other black; other black"
         },
     ),
-    ("mixed", "mixed or multiple ethnic groups", "mixed or multiple"): (
+    (
+        "mixed; mixed or multiple ethnic groups; mixed or multiple",
         "mixed-other",
         {
-            "white and black caribbean": "mixed-other",
-            "white and black african": "mixed-other",
-            "white and asian": "mixed-other",
-            "any other mixed or multiple ethnic background": "mixed-other",
-            "any other mixed background": "mixed-other",
-            "other mixed or multiple ethnic groups": "mixed-other",
+            "mixed-other": "white and black caribbean; white and black african; white and asian; "
+            "any other mixed or multiple ethnic background; any other mixed background; "
+            "other mixed or multiple ethnic groups"
         },
     ),
-    ("white",): (
+    (
+        "white",
         "white",
         {
-            "british": "white",
-            "english, welsh, scottish, northern irish or british": "white",
-            "irish": "white",
-            "gypsy or irish traveller": "white",
-            "roma": "white",
-            "any other white background": "white",
-            "any other white": "white",
-            "other white": "white",
+            "white": "british; english, welsh, scottish, northern irish or british; irish; "
+            "gypsy or irish traveller; roma; any other white background; any other white; "
+            "other white"
         },
     ),
-    ("other", "other ethnic group"): (
+    (
+        "other; other ethnic group",
         "mixed-other",
-        {
-            "arab": "mixed-other",
-            "any other ethnic group": "mixed-other",
-            "any other": "mixed-other",
-        },
+        {"mixed-other": "arab; any other ethnic group; any other"},
     ),
-}
+)
 
 
 def _ons() -> dict[str, Group]:
     terms: dict[str, Group] = {"prefer not to say": None, "not stated": None, **_UNKNOWN_TERMS}
-    for levels, (group, leaves) in _ONS_LEVELS.items():
-        for level in levels:
+    for levels, group, below in _ONS_LEVELS:
+        leaves = by_term(below)
+        # Any other background of a level: other Asians are of no group of their own.
+        other = "mixed-other" if group == "asian-unspecified" else group
+        for level in levels.split("; "):
             terms[level] = group
             # Census tables join level and leaf by a colon, exports by a dash.
-            for leaf, of_leaf in {**leaves, "any other background": None}.items():
-                target = of_leaf or _other_of(group)
-                terms[f"{level}: {leaf}"] = target
-                terms[f"{level} - {leaf}"] = target
+            for leaf, target in {**leaves, "any other background": other}.items():
+                terms[f"{level}: {leaf}"] = terms[f"{level} - {leaf}"] = target
         terms |= leaves
     # "Any other" alone names no level.
     del terms["any other"]
     return terms
 
 
-def _other_of(group: Group) -> Group:
-    """Any other background of a level: other Asians are of no group of their own."""
-    return "mixed-other" if group == "asian-unspecified" else group
-
-
-_UKB: dict[str, Group] = {
-    **dict.fromkeys(("1", "1001", "1002", "1003"), "white"),
-    **dict.fromkeys(("2", "2001", "2002", "2003", "2004"), "mixed-other"),
-    "3": "asian-unspecified",
-    **dict.fromkeys(("3001", "3002", "3003"), "south-asian"),
-    "3004": "mixed-other",
-    **dict.fromkeys(("4", "4001", "4002", "4003"), "black"),
-    "5": "chinese",
-    "6": "mixed-other",
-    "-1": None,
-    "-3": None,
-    # The same field exported by its labels.
-    "white": "white",
-    "british": "white",
-    "irish": "white",
-    "any other white background": "white",
-    "mixed": "mixed-other",
-    "white and black caribbean": "mixed-other",
-    "white and black african": "mixed-other",
-    "white and asian": "mixed-other",
-    "any other mixed background": "mixed-other",
-    "asian or asian british": "asian-unspecified",
-    "indian": "south-asian",
-    "pakistani": "south-asian",
-    "bangladeshi": "south-asian",
-    "any other asian background": "mixed-other",
-    "black or black british": "black",
-    "caribbean": "black",
-    "african": "black",
-    "any other black background": "black",
-    "chinese": "chinese",
-    "other ethnic group": "mixed-other",
-    "do not know": None,
-    "prefer not to answer": None,
-}
-
-_OMB: dict[str, Group] = {
-    "american indian or alaska native": "mixed-other",
-    "asian": "asian-unspecified",
-    "black or african american": "black",
-    "black": "black",
-    "native hawaiian or other pacific islander": "mixed-other",
-    "white": "white",
-    "other": "mixed-other",
-    "more than one race": "mixed-other",
-    **_UNKNOWN_TERMS,
-}
-
-_SPD15: dict[str, Group] = {
-    **_OMB,
-    "native hawaiian or pacific islander": "mixed-other",
-    "hispanic or latino": "mixed-other",
-    "middle eastern or north african": "mixed-other",
-}
-
-_CDISC: dict[str, Group] = {**_OMB, "multiple": "mixed-other"}
+# Codes, and the same field exported by its labels.
+_UKB: dict[str, Group] = by_term(
+    {
+        "white": "1; 1001; 1002; 1003; white; british; irish; any other white background",
+        "mixed-other": "2; 2001; 2002; 2003; 2004; 3004; 6; mixed; white and black caribbean; "
+        "white and black african; white and asian; any other mixed background; "
+        "any other asian background; other ethnic group",
+        "asian-unspecified": "3; asian or asian british",
+        "south-asian": "3001; 3002; 3003; indian; pakistani; bangladeshi",
+        "black": "4; 4001; 4002; 4003; black or black british; caribbean; african; "
+        "any other black background",
+        "chinese": "5; chinese",
+        None: "-1; -3; do not know; prefer not to answer",
+    }
+)
+_OMB = _UNKNOWN_TERMS | by_term(
+    {
+        "asian-unspecified": "asian",
+        "black": "black or african american; black",
+        "white": "white",
+        "mixed-other": "american indian or alaska native; other; more than one race; "
+        "native hawaiian or other pacific islander",
+    }
+)
+_MORE = "native hawaiian or pacific islander; hispanic or latino; middle eastern or north african"
 
 SCHEMES: Mapping[str, Mapping[str, Group]] = MappingProxyType(
     {
@@ -185,8 +138,8 @@ SCHEMES: Mapping[str, Mapping[str, Group]] = MappingProxyType(
         "ons2021": _ons(),
         "ukb21000": _UKB,
         "omb1997": _OMB,
-        "spd15-2024": _SPD15,
-        "cdisc": _CDISC,
+        "spd15-2024": _OMB | by_term({"mixed-other": _MORE}),
+        "cdisc": {**_OMB, "multiple": "mixed-other"},
     }
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
@@ -13,7 +12,7 @@ import pandas as pd
 from ..errors import CohortError, InputError
 from .definition import DEFINED_COLUMNS
 from .ethnicity import group_of
-from .infer_columns import Recognised, plain_name, recognise
+from .infer_columns import Recognised, measure_of, plain_name, recognise
 from .models import ColumnRule
 from .plausibility import CheckedColumns, Findings, check_plausible
 from .read_table import SUFFIXES, RawTable, read_any_table, read_raw
@@ -54,38 +53,25 @@ _MEDIANS: Mapping[Kind, Mapping[str, tuple[float, float]]] = {
 _MOST_CODES = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuessedColumn:
-    """One line of a ``[columns]`` table and the remark behind it."""
-
-    name: str
-    column: str
-    text: str
-    remark: str
-
-    def line(self) -> str:
-        """The line; a remark stays on it, whatever characters the codes contain."""
-        return f"{self.name} = {self.text}  # guessed: {' '.join(self.remark.split())}"
-
-
-def guess_columns(
-    table: pd.DataFrame, found: Recognised, names: Sequence[str]
-) -> list[GuessedColumn]:
-    """A guess for each of the harmonised ``names`` that the table seems to have."""
-    return [_guess(found.rules[name], table) for name in names if name in found.rules]
-
-
 def _recognised(table: pd.DataFrame) -> Recognised:
     return recognise([str(column) for column in table.columns], {})
 
 
-def _has_ids(found: Recognised) -> bool:
-    return "participant_id" in found.rules or "participant_id" in found.several
+def _guessed(table: pd.DataFrame, found: Recognised, names: Sequence[str]) -> list[str]:
+    """A line of ``[columns]`` for each of ``names`` that the table seems to have, or may have."""
+    lines = [_guess(name, found.rules[name], table) for name in names if name in found.rules]
+    lines += [
+        f"# {name} = {' or '.join(map(quoted, columns))}  # which one?"
+        for name, columns in found.several.items()
+        if name in names
+    ]
+    return lines
 
 
-def _guess(rule: ColumnRule, table: pd.DataFrame) -> GuessedColumn:
-    name, column, values = rule.name, rule.column, table[rule.column]
-    kind, extra, remark = kind_of(name), "", "by its name"
+def _guess(name: str, rule: ColumnRule, table: pd.DataFrame) -> str:
+    """The line of a column; its remark stays on it, whatever characters the codes contain."""
+    values = table[rule.column]
+    kind, extra, remark = kind_of(rule.name), "", "by its name"
     if rule.unit is not None:
         extra, remark = f"unit = {quoted(rule.unit)}", "by its name and the unit in it"
     elif kind in _MEDIANS:
@@ -94,8 +80,9 @@ def _guess(rule: ColumnRule, table: pd.DataFrame) -> GuessedColumn:
         extra, remark = _guess_names(name, _counts(values))
     elif kind in _UNDERSTOOD:
         extra, remark = _guess_codes(name, kind, _counts(values))
-    text = quoted(column) if not extra else f"{{ column = {quoted(column)}, {extra} }}"
-    return GuessedColumn(name=name, column=column, text=text, remark=remark)
+    text = quoted(rule.column)
+    text = f"{{ column = {text}, {extra} }}" if extra else text
+    return f"{toml_key(name)} = {text}  # guessed: {' '.join(remark.split())}"
 
 
 def _guess_codes(name: str, kind: Kind, counts: Sequence[tuple[str, int]]) -> tuple[str, str]:
@@ -209,22 +196,18 @@ def first_config(tables: Sequence[Path], out: Path | None = None) -> str:
 def _column_lines(raw: RawTable, found: Recognised, *, trial: bool) -> list[str]:
     """A line for each column: those recognised, those to be asked about, and the others."""
     names = [name for name in DEFINED_COLUMNS if trial or name != "trial"]
-    guesses = guess_columns(raw.rows, found, names)
-    lines = [guess.line() for guess in guesses]
-    lines += _questions(found, names)
+    lines = _guessed(raw.rows, found, names)
     used = {rule.column for rule in found.rules.values()}
-    others = [quoted(str(column)) for column in raw.rows.columns if column not in used]
+    others = [str(column) for column in raw.rows.columns if column not in used]
+    # A measure's column of another name (EF_M12) needs a line where its unit is another.
+    for column in others:
+        rule = ColumnRule(name=measure_of(column), column=column)
+        if "unit =" in (line := _guess(column, rule, raw.rows)):
+            lines.append(line)
     if others:
-        lines.append(f"# not recognised, and used under their own names: {', '.join(others)}")
+        shown = ", ".join(map(quoted, others))
+        lines.append(f"# not recognised, and used under their own names: {shown}")
     return lines
-
-
-def _questions(found: Recognised, names: Sequence[str]) -> list[str]:
-    return [
-        f"# {name} = {' or '.join(map(quoted, columns))}  # which one?"
-        for name, columns in found.several.items()
-        if name in names
-    ]
 
 
 def _missing_codes(table: pd.DataFrame, found: Recognised) -> list[str]:
@@ -263,12 +246,6 @@ _EMPTY = """\
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    path: Path
-    table: pd.DataFrame
-
-
 def first_definition(folder: Path, base: Path | None = None) -> str:
     """The text of a first cohort.toml for ``folder``; paths in it start in ``base``.
 
@@ -278,36 +255,29 @@ def first_definition(folder: Path, base: Path | None = None) -> str:
     if not folder.is_dir():
         raise CohortError(f"There is no folder {folder.name}.", hint="Check the path.")
     base = base or folder
-    rosters, scans, unread = _sort_tables(folder)
     lines = [_HEAD, f"name = {quoted(folder.resolve().name)}  # guessed\n"]
-    lines += [f"# Not read: {quoted(name)} ({reason})" for name, reason in unread]
-    if not rosters:
-        return "\n".join([*lines, "", _EMPTY])
-    names: set[str] = set()
-    for roster in rosters:
-        name = _trial_name(roster.path, folder, names)
-        names.add(name)
-        siblings = [s for s in scans if s.path.parent == roster.path.parent]
-        lines += _trial_lines(name, roster, siblings, base)
-    return "\n".join(lines) + "\n"
-
-
-def _sort_tables(folder: Path) -> tuple[list[_Found], list[_Found], list[tuple[str, str]]]:
-    """Rosters, scans tables, and the tables that could not be read with the reason."""
-    rosters, scans, unread = [], [], []
+    rosters: dict[Path, pd.DataFrame] = {}
+    scans: dict[Path, pd.DataFrame] = {}
     for path in _tables(folder, _DEPTH):
         try:
             table = read_any_table(path)
         except InputError as error:
-            unread.append((path.name, error.message.rstrip(".")))
+            lines.append(f"# Not read: {quoted(path.name)} ({error.message.rstrip('.')})")
             continue
-        found = _Found(path=path, table=table)
-        columns = {str(column) for column in table.columns}
-        if columns & {"images", "ed_images"}:
-            scans.append(found)
-        elif _has_ids(_recognised(table)):
-            rosters.append(found)
-    return rosters, scans, unread
+        known = _recognised(table)
+        if {"images", "ed_images"} & {*map(str, table.columns)}:
+            scans[path] = table
+        elif "participant_id" in {*known.rules, *known.several}:
+            rosters[path] = table
+    if not rosters:
+        return "\n".join([*lines, "", _EMPTY])
+    names: set[str] = set()
+    for path, table in rosters.items():
+        name = _trial_name(path, folder, names)
+        names.add(name)
+        siblings = {one: rows for one, rows in scans.items() if one.parent == path.parent}
+        lines += _trial_lines(name, path, table, siblings, base)
+    return "\n".join(lines) + "\n"
 
 
 def _tables(folder: Path, depth: int) -> Iterator[Path]:
@@ -332,22 +302,23 @@ def _trial_name(path: Path, folder: Path, taken: set[str]) -> str:
     return name
 
 
-def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> list[str]:
-    found = _recognised(roster.table)
-    guesses = guess_columns(roster.table, found, ROSTER_COLUMNS)
-    arm = next((guess for guess in guesses if guess.name == "arm"), None)
-    randomised = arm is not None and len(set(as_text(roster.table[arm.column])) - {""}) > 1
-    root = _root(roster.path.parent, scans)
+def _trial_lines(
+    name: str, path: Path, table: pd.DataFrame, scans: Mapping[Path, pd.DataFrame], base: Path
+) -> list[str]:
+    found = _recognised(table)
+    rules = {name: found.rules[name] for name in ROSTER_COLUMNS if name in found.rules}
+    arms = as_text(table[rules["arm"].column]) if "arm" in rules else pd.Series(dtype=object)
+    randomised = len({*arms} - {""}) > 1
+    root = _root(path.parent, scans)
     lines = [
         "",
         f"[trials.{toml_key(name)}]  # guessed from where its table lies",
-        f"participants = {quoted(_relative(roster.path, base))}  # {len(roster.table)} rows",
+        f"participants = {quoted(_relative(path, base))}  # {len(table)} rows",
     ]
     if scans:
-        lines.append(
-            f"scans = {quoted(_relative(scans[0].path, base))}  # guessed: in the same folder"
-        )
-        lines += [f"# also there: {quoted(_relative(s.path, base))}" for s in scans[1:]]
+        first, *others = (quoted(_relative(one, base)) for one in scans)
+        lines.append(f"scans = {first}  # guessed: in the same folder")
+        lines += [f"# also there: {other}" for other in others]
     else:
         lines.append("# no scans table: scans are folders participant/visit/images below root")
     why = "it has arms" if randomised else "no column of several arms was found"
@@ -355,26 +326,24 @@ def _trial_lines(name: str, roster: _Found, scans: list[_Found], base: Path) -> 
         f"root = {quoted(_relative(root, base))}  # guessed: where image paths start",
         f"randomised = {str(randomised).lower()}  # guessed: {why}",
     ]
-    if any(str(c).startswith("reported_") for s in scans for c in s.table.columns):
+    if any(str(c).startswith("reported_") for rows in scans.values() for c in rows.columns):
         lines.append('papillary = "?"  # of the reported_ values: blood-pool or myocardium')
-    used = {guess.column for guess in guesses}
-    others = [str(column) for column in roster.table.columns if column not in used]
+    used = {rule.column for rule in rules.values()}
+    others = [str(column) for column in table.columns if column not in used]
     lines.append("carry = []  # columns to keep; the others are dropped")
     if others:
         lines.append(f"# it could carry: {', '.join(quoted(column) for column in others)}")
     lines += ["", f"[trials.{toml_key(name)}.columns]"]
-    lines += [guess.line() for guess in guesses]
-    lines += _questions(found, ROSTER_COLUMNS)
-    return lines
+    return [*lines, *_guessed(table, found, ROSTER_COLUMNS)]
 
 
-def _root(folder: Path, scans: list[_Found]) -> Path:
+def _root(folder: Path, scans: Mapping[Path, pd.DataFrame]) -> Path:
     """Where the first image path of the scans table leads somewhere, else a folder's name."""
     named = [c for c in sorted(folder.iterdir()) if c.is_dir()]
     likely = [c for c in named if plain_name(c.name) in _IMAGE_FOLDERS]
-    for scan in scans[:1]:
-        column = "images" if "images" in scan.table.columns else "ed_images"
-        first = next((cell for cell in as_text(scan.table[column]) if cell), "")
+    for table in list(scans.values())[:1]:
+        column = "images" if "images" in table.columns else "ed_images"
+        first = next((cell for cell in as_text(table[column]) if cell), "")
         places = [folder, *likely, *named, folder.parent]
         return next((place for place in places if first and (place / first).exists()), folder)
     return likely[0] if likely else folder

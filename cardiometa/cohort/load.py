@@ -16,13 +16,6 @@ from ..measurement.measures import MEASURES
 from ..records import ScanKey
 from .analysis_table import read_analysis_table
 from .definition import parse_definition
-from .folders import (
-    check_identities,
-    folder_form,
-    read_single,
-    read_tree,
-    read_trial_folder,
-)
 from .models import (
     Cohort,
     CohortDefinition,
@@ -38,7 +31,15 @@ from .plausibility import CheckedColumns, Findings, check_plausible
 from .pseudonyms import key_check, pseudonym, read_key
 from .read_table import SUFFIXES, is_there, table_header
 from .recode import COLUMN_KINDS, ROSTER_COLUMNS
-from .scans import ScanList, read_scans
+from .scans import (
+    ScanList,
+    check_identities,
+    folder_form,
+    read_scans,
+    read_single,
+    read_tree,
+    read_trial_folder,
+)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..errors import Problems
 from ..records import ETHNICITIES, SEXES
-from .ethnicity import contradiction, group_of
+from .ethnicity import by_term, contradiction, group_of
 from .models import ColumnRule
 
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null", "missing"})
@@ -279,21 +279,24 @@ _MOST_CODES = 40
 _UNKNOWN_WORDS = frozenset({"unknown", "not known", "not reported", "not stated", "undisclosed"})
 # What usual words mean, as a proposal that the user confirms; never applied by itself.
 _USUAL_WORDS: Mapping[Kind, Mapping[str, str]] = {
-    "sex": {
-        **dict.fromkeys(("man", "men", "boy", "homme", "mann", "männlich", "h"), "male"),
-        **dict.fromkeys(("woman", "women", "girl", "femme", "frau", "weiblich", "w"), "female"),
-    },
-    "ethnicity": {
-        **dict.fromkeys(("caucasian", "european", "weiß", "weiss", "white british"), "white"),
-        **dict.fromkeys(("white european", "white other", "white irish"), "white"),
-        **dict.fromkeys(("african american", "black african", "black caribbean"), "black"),
-        **dict.fromkeys(("african", "afro-caribbean", "black british"), "black"),
-        **dict.fromkeys(("indian", "pakistani", "bangladeshi", "sri lankan"), "south-asian"),
-        **dict.fromkeys(("south asian", "asian indian"), "south-asian"),
-        **dict.fromkeys(("han chinese", "han"), "chinese"),
-        **dict.fromkeys(("mixed", "other", "mixed/other", "multiple"), "mixed-other"),
-        **dict.fromkeys(("asian", "asian or asian british"), "asian-unspecified"),
-    },
+    "sex": by_term(
+        {
+            "male": "man; men; boy; homme; mann; männlich; h",
+            "female": "woman; women; girl; femme; frau; weiblich; w",
+        }
+    ),
+    "ethnicity": by_term(
+        {
+            "white": "caucasian; european; weiß; weiss; white british; white european; "
+            "white other; white irish",
+            "black": "african american; black african; black caribbean; african; "
+            "afro-caribbean; black british",
+            "south-asian": "indian; pakistani; bangladeshi; sri lankan; south asian; asian indian",
+            "chinese": "han chinese; han",
+            "mixed-other": "mixed; other; mixed/other; multiple",
+            "asian-unspecified": "asian; asian or asian british",
+        }
+    ),
 }
 
 

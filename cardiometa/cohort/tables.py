@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, fields
 from typing import Any
 
 import pandas as pd
@@ -62,49 +63,34 @@ def exclusions_of(cohort: Cohort, results: Sequence[ScanResult]) -> list[Exclusi
 
 def flow_of(cohort: Cohort, results: Sequence[ScanResult]) -> Flow:
     """The value of ``flow.json``: counts by level and step."""
-    statuses = Counter(result.status for result in results)
-    used = [result.key for result in results if result.status != "failed"]
-    review = [result.key for result in results if result.status == "review"]
-    keys = [result.key for result in results]
-    people, seen = _people(used), _people(keys)
-    trials, trials_seen = {key.trial for key in used}, {key.trial for key in keys}
-    n_people, n_trials = len(cohort.participants), len(cohort.trials)
-    n_scans = len(results) + len(cohort.visits_without_images)
-    return {
-        "trials": {
-            # Without a list of what was not obtained it is unknown how many were sought.
-            "sought": n_trials + len(cohort.not_obtained) if cohort.not_obtained else None,
-            "obtained": n_trials,
-            "with_images": len(trials_seen),
-            "segmented": len(trials),
-            "review": len({key.trial for key in review}),
-            "failed": len(trials_seen - trials),
-            "analysed": len(trials),
-            "excluded": n_trials - len(trials),
-        },
-        "participants": {
-            "sought": _people_sought(cohort),
-            "obtained": n_people,
-            "with_images": len(seen),
-            "segmented": len(people),
-            "review": len(_people(review)),
-            "failed": len(seen - people),
-            "analysed": len(people),
-            "excluded": n_people - len(people),
-            # Erased from the output, so in none of the other counts.
-            **({"withdrawn": cohort.withdrawn} if cohort.withdrawn else {}),
-        },
-        "scans": {
-            "sought": None,
-            "obtained": n_scans,
-            "with_images": len(results),
-            "segmented": len(used),
-            "review": statuses["review"],
-            "failed": statuses["failed"],
-            "analysed": len(used),
-            "excluded": n_scans - len(used),
-        },
+    obtained = {
+        "trials": len(cohort.trials),
+        "participants": len(cohort.participants),
+        "scans": len(results) + len(cohort.visits_without_images),
     }
+    # Without a list of what was not obtained it is unknown how many trials were sought.
+    trials = len(cohort.trials) + len(cohort.not_obtained) if cohort.not_obtained else None
+    sought = {"trials": trials, "participants": _people_sought(cohort), "scans": None}
+    flow: Flow = {}
+    for level, parts in (("trials", 1), ("participants", 2), ("scans", 3)):
+        units: dict[str, set[tuple[str, ...]]] = {"ok": set(), "review": set(), "failed": set()}
+        for result in results:
+            key = result.key
+            units[result.status].add((key.trial, key.participant, key.visit)[:parts])
+        used = units["ok"] | units["review"]
+        flow[level] = {
+            "sought": sought[level],
+            "obtained": obtained[level],
+            "with_images": len(used | units["failed"]),
+            "segmented": len(used),
+            "review": len(units["review"]),
+            "failed": len(units["failed"] - used),
+            "analysed": len(used),
+            "excluded": obtained[level] - len(used),
+        }
+    if cohort.withdrawn:  # erased from the output, so in none of the other counts
+        flow["participants"]["withdrawn"] = cohort.withdrawn
+    return flow
 
 
 def _people(keys: Iterable[ScanKey]) -> set[Person]:
@@ -154,7 +140,6 @@ def _why_not(
     return "no-scan", "The roster has the participant, the scans have no visit; no reason is given."
 
 
-_EXCLUSION_COLUMNS = ("stage", "trial", "participant_id", "visit", "code", "sentence")
 _PERSON_COLUMNS = tuple(column.name for column in COLUMNS if column.kind == "person")
 _SCAN_NAMES = frozenset(column.name for column in SCAN_COLUMNS)
 
@@ -171,7 +156,11 @@ def build_tables(cohort: Cohort, results: Sequence[ScanResult]) -> CohortTables:
     return CohortTables(
         measurements=_measurements(cohort, ordered),
         participants=_participants(cohort, ordered),
-        exclusions=_exclusions(cohort, ordered),
+        exclusions=pd.DataFrame(
+            map(astuple, exclusions_of(cohort, ordered)),
+            columns=[one.name for one in fields(Exclusion)],
+            dtype=object,
+        ),
         flow=flow_of(cohort, ordered),
     )
 
@@ -271,13 +260,3 @@ def _participants(cohort: Cohort, results: Sequence[ScanResult]) -> pd.DataFrame
     )
     # The contract's order: harmonised, days and reason, scans, status; then what is carried.
     return table[[*PARTICIPANT_COLUMNS, "scans", "status", *cohort.carried]]
-
-
-def _exclusions(cohort: Cohort, results: Sequence[ScanResult]) -> pd.DataFrame:
-    rows = exclusions_of(cohort, results)
-    return pd.DataFrame(
-        {
-            name: pd.Series([getattr(row, name) for row in rows], dtype=object)
-            for name in _EXCLUSION_COLUMNS
-        }
-    )

@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from cardiometa.cohort.folders import _forms
 from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.models import CohortOptions
+from cardiometa.cohort.scans import _forms
 from cardiometa.errors import CohortError, UsageError
 from tests.kit.cohorts import write
 from tests.kit.data import shared_data

@@ -140,7 +140,7 @@ def test_one_sheet_per_trial(tmp_path):
     # Values of one trial must not end up in another's column.
     parts["BETA"][0] = [*parts["BETA"][0][:-1], "other"]
     odd = write_xlsx(parts, tmp_path / "odd.xlsx")
-    with pytest.raises(TableError, match="'ALPHA' and 'BETA' of .* have different columns"):
+    with pytest.raises(TableError, match=r"'ALPHA' and 'BETA' of .* have different columns"):
         read_raw(odd, TableFormat(sheet="ALPHA,BETA"))
 
 
