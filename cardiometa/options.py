@@ -229,11 +229,6 @@ def is_given(value: Any) -> bool:
     return value is not None and value is not False and value not in ((), "", 0)
 
 
-def is_absent(value: Any) -> bool:
-    """A condition: the option is not set."""
-    return not is_given(value)
-
-
 def is_in(*values: Any) -> Condition:
     """A condition: the option has one of these values."""
     return lambda value: value in values
@@ -242,6 +237,13 @@ def is_in(*values: Any) -> Condition:
 def is_not(*values: Any) -> Condition:
     """A condition: the option has none of these values."""
     return lambda value: value not in values
+
+
+def _shown(when: Mapping[str, Condition], record: Options) -> str:
+    """The options of ``when`` as they are given; empty where a condition does not hold."""
+    if not all(condition(getattr(record, name)) for name, condition in when.items()):
+        return ""
+    return " ".join(named(record, name) for name in when)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +257,13 @@ class Conflict:
 
     def broken(self, record: Options) -> tuple[str, str]:
         """The sentence and the hint where ``record`` has this conflict, else empty."""
-        if not all(condition(getattr(record, name)) for name, condition in self.when.items()):
-            return "", ""
+        shown = _shown(self.when, record)
         names = [name for name, refused in self.against.items() if refused(getattr(record, name))]
-        if not names:
+        if not (shown and names):
             return "", ""
-        one = " ".join(named(record, name) for name in self.when)
         others = " or ".join(named(record, name) for name in names)
         why = f": {self.why}" if self.why else ""
-        return f"{one} cannot be combined with {others}{why}.", self.hint
+        return f"{shown} cannot be combined with {others}{why}.", self.hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,16 +276,12 @@ class Needs:
 
     def broken(self, record: Options) -> tuple[str, str]:
         """The sentence and the hint where something is missing, else empty."""
-        if not all(condition(getattr(record, name)) for name, condition in self.when.items()):
+        shown = _shown(self.when, record)
+        missing = [name for name in self.needed if not is_given(getattr(record, name))]
+        if not (shown and missing):
             return "", ""
-        missing = [name for name in self.needed if is_absent(getattr(record, name))]
-        if not missing:
-            return "", ""
-        one = " ".join(named(record, name) for name in self.when)
-        return (
-            f"{one} needs {' and '.join(named(record, n, value=False) for n in missing)}.",
-            self.hint,
-        )
+        names = " and ".join(named(record, name, value=False) for name in missing)
+        return f"{shown} needs {names}.", self.hint
 
 
 # ------------------------------------------------------------------ options of several commands

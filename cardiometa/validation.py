@@ -16,7 +16,6 @@ from types import UnionType
 from typing import (
     Annotated,
     Any,
-    Literal,
     TypeVar,
     Union,
     cast,
@@ -204,24 +203,15 @@ def _remove(document: Any, keys: Sequence[str | int]) -> None:
 
 def _keys_at(record: Any, keys: Sequence[str | int]) -> list[str]:
     """The keys that a table has at ``keys`` below ``record``."""
-    kinds = [record]
+    kinds = _alternatives(record)
     for key in keys:
-        kinds = [inner for kind in kinds for inner in _inner(kind, key)]
+        inner: list[Any] = []
+        for kind in kinds:
+            below = [one for one in get_args(kind) if one is not Ellipsis]
+            fields = _hints(kind)
+            inner += [fields[str(key)]] if str(key) in fields else below[-1:]
+        kinds = [one for kind in inner for one in _alternatives(kind)]
     return [name for kind in kinds for name in _hints(kind)]
-
-
-def _inner(kind: Any, key: str | int) -> list[Any]:
-    if get_origin(kind) is Annotated:
-        return _inner(get_args(kind)[0], key)
-    if get_origin(kind) in (Union, UnionType):
-        return [inner for one in get_args(kind) for inner in _inner(one, key)]
-    if get_origin(kind) in (None, Literal):
-        hint = _hints(kind).get(str(key))
-        found = [hint] if hint is not None else []
-    else:
-        found = [inner for inner in get_args(kind)[-1:] if inner is not Ellipsis]
-        found = found or list(get_args(kind)[:1])
-    return [one for hint in found for one in _alternatives(hint)]
 
 
 def _alternatives(hint: Any) -> list[Any]:

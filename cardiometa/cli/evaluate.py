@@ -2,79 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from ..cohort.models import CohortOptions
 from ..errors import UsageError
-from ..evaluation.options import EvaluationOptions
-from ..options import Conflict, Needs, Option, Options, Output, is_given
+from ..evaluation.options import EvaluationOptions, ReadingOptions
+from ..options import Output
 from .command import Run, Segmented, command
 from .output import Progress, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..evaluation.agreement import Estimate
     from ..evaluation.results import EvaluationResult
-
-_READING = "Blinded reading"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingOptions(Options):
-    """Readers' labels, and blinded reading packages."""
-
-    out: Annotated[Path | None, Option(help="Folder for the results.", metavar="FOLDER")] = None
-    labels: Annotated[
-        Path | None,
-        Option(
-            help="Folder (trial/participant/visit, or participant) or CSV of readers' labels.",
-            exists="any",
-        ),
-    ] = None
-    label_order: Annotated[
-        Literal["cardiometa", "acdc"],
-        Option(help="cardiometa: 1 LV, 2 myocardium, 3 RV; acdc: 1 RV, 3 LV."),
-    ] = "cardiometa"
-    accept: Annotated[
-        tuple[Literal["modified-input"], ...],
-        Option(help="Continue with a table that was changed by hand."),
-    ] = ()
-    export_for_reading: Annotated[
-        Path | None,
-        Option(help="Export a blinded reading package.", group=_READING, metavar="FOLDER"),
-    ] = None
-    cohort: Annotated[
-        Path | None,
-        Option(help="Cohort with the images of the package.", group=_READING, exists="any"),
-    ] = None
-    key: Annotated[
-        Path | None,
-        Option(help="key.csv of a package, kept outside it.", group=_READING, metavar="FILE"),
-    ] = None
-    share: Annotated[
-        float, Option(help="Percent of scans without flags to read as well.", group=_READING)
-    ] = 5.0
-    without_masks: Annotated[
-        bool, Option(help="Export images without the model's masks.", group=_READING)
-    ] = False
-    import_reading: Annotated[
-        Path | None,
-        Option(
-            help="Import a completed reading package.",
-            group=_READING,
-            exists="any",
-            metavar="FOLDER",
-        ),
-    ] = None
-
-    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
-        Conflict({"export_for_reading": is_given}, {"import_reading": is_given}),
-        Needs({"export_for_reading": is_given}, ("key", "cohort")),
-        Needs({"import_reading": is_given}, ("key", "out")),
-    )
 
 
 @command
@@ -154,25 +96,17 @@ def _compare(
 def _export(
     segmented: Path, reading: ReadingOptions, seed: int, source: CohortOptions, output: Output
 ) -> None:
-    from ..commands.reading_package import ExportRequest, export_package
+    from ..commands.reading_package import export_package
 
-    assert reading.export_for_reading is not None
-    assert reading.key is not None
     with Progress("scans", quiet=output.quiet) as progress:
         outcome = export_package(
-            ExportRequest(
-                segmented=segmented,
-                package=reading.export_for_reading,
-                cohort=reading.cohort,
-                cohort_options=source,
-                key=reading.key,
-                share_percent=reading.share,
-                masks=not reading.without_masks,
-                seed=seed,
-                overwrite=output.overwrite,
-            ),
-            progress.planned,
-            progress.done,
+            segmented,
+            reading,
+            source,
+            seed=seed,
+            overwrite=output.overwrite,
+            planned=progress.planned,
+            done=progress.done,
         )
     if output.json:
         show_json(outcome)
@@ -186,22 +120,11 @@ def _export(
 
 
 def _import(segmented: Path, reading: ReadingOptions, least: int, output: Output) -> None:
-    from ..commands.reading_package import ImportRequest, import_package
+    from ..commands.reading_package import import_package
 
-    assert reading.import_reading is not None
-    assert reading.key is not None
     assert reading.out is not None
     out, quiet = reading.out, output.quiet
-    outcome = import_package(
-        ImportRequest(
-            segmented=segmented,
-            package=reading.import_reading,
-            key=reading.key,
-            out=out,
-            least=least,
-            overwrite=output.overwrite,
-        )
-    )
+    outcome = import_package(segmented, reading, least=least, overwrite=output.overwrite)
     if output.json:
         show_json(outcome)
         return

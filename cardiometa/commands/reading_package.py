@@ -49,6 +49,7 @@ from .evaluate import KEYS
 
 if TYPE_CHECKING:
     from ..cohort.models import CohortOptions
+    from ..evaluation.options import ReadingOptions
     from ..records import ScanSource
 
 
@@ -104,42 +105,29 @@ _TASKS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRequest:
-    """What a package is made from and where it goes; ``key`` is outside the package."""
-
-    segmented: Path
-    package: Path
-    cohort: Path | None
-    cohort_options: CohortOptions
-    key: Path
-    share_percent: float = 5.0
-    masks: bool = True
-    seed: int = 1
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportRequest:
-    """A package that was read, its key, and where to put what was changed."""
-
-    segmented: Path
-    package: Path
-    key: Path
-    out: Path
-    least: int = 10
-    overwrite: bool = False
-
-
 # ------------------------------------------------------------------ export
 
 
 def export_package(
-    request: ExportRequest, planned: Callable[[int], None], done: Callable[[], None]
+    segmented: Path,
+    reading: ReadingOptions,
+    source: CohortOptions,
+    *,
+    seed: int,
+    overwrite: bool,
+    planned: Callable[[int], None],
+    done: Callable[[], None],
 ) -> dict[str, int]:
-    """Write a package and its key; returns counts. Raises UsageError and InputError."""
-    cohort = _checked(request)
-    rows = read_analysis_table(request.segmented).rows
+    """Write a package and its key, which must not be in it; returns counts.
+
+    ``source`` is how the cohort of the images is read. Raises UsageError and InputError.
+    """
+    cohort, package, key_file = reading.cohort, reading.export_for_reading, reading.key
+    assert cohort is not None
+    assert package is not None
+    assert key_file is not None
+    _check_export(segmented, package, key_file, reading.share, overwrite=overwrite)
+    rows = read_analysis_table(segmented).rows
     if "flags" in rows:  # scans that a reader has corrected already are not read again
         flags = rows["flags"].fillna("").astype(str)
         rows = rows[[CORRECTED not in text.split(";") for text in flags]]
@@ -149,11 +137,11 @@ def export_package(
         for trial, participant, visit in measurements[list(KEYS)].itertuples(index=False)
     ]
     status = measurements["status"].to_numpy(dtype=object)
-    flagged, drawn = choose(status, request.share_percent, request.seed)
+    flagged, drawn = choose(status, reading.share, seed)
     chosen = [(int(n), FLAGGED) for n in flagged] + [(int(n), RANDOM) for n in drawn]
     if not chosen:
         raise InputError("OUT has no scan that could be read.")
-    sources = {scan.key: scan.source for scan in load_cohort(cohort, request.cohort_options).scans}
+    sources = {scan.key: scan.source for scan in load_cohort(cohort, source).scans}
     problems = [
         Problem(where=str(keys[n]), what="the cohort has no such scan")
         for n, _ in chosen
@@ -164,7 +152,7 @@ def export_package(
         what = "The cohort is not the one that OUT was made from."
         raise InputError(what, hint=hint, problems=problems)
     # Another stream than the one that drew the sample: the order reveals nothing of the draw.
-    order = np.random.default_rng([request.seed, 1]).permutation(len(chosen))
+    order = np.random.default_rng([seed, 1]).permutation(len(chosen))
     planned(len(chosen))
     key_rows, written = [], []
     for number, place in enumerate(order, start=1):
@@ -172,68 +160,64 @@ def export_package(
         key, code = keys[index], f"case-{number:03d}"
         done()
         try:
-            files, cells = _case(request, key, sources[key])
+            files, cells = _case(segmented, key, sources[key], masks=not reading.without_masks)
         except InputError as error:
             problems.append(Problem(where=str(key), what=error.message, fix=error.hint))
             continue
-        write_all(request.package / code, files)
+        write_all(package / code, files)
         written += [f"{code}/{name}" for name in files]
         key_rows.append((code, key.trial, key.participant, key.visit, sample, *cells))
     if problems:
         # A part of a package must not be taken for one.
-        remove(request.package, written)
+        remove(package, written)
         raise InputError("The package cannot be made; nothing was kept.", problems=problems)
-    write_text(request.key, csv_text(_KEY_COLUMNS, key_rows), secret=True)
+    write_text(key_file, csv_text(_KEY_COLUMNS, key_rows), secret=True)
     record = {
         "format_version": FORMAT_VERSION,
         "cases": len(key_rows),
-        "masks": request.masks,
-        "key_sha256": sha256_file(request.key),
+        "masks": not reading.without_masks,
+        "key_sha256": sha256_file(key_file),
     }
     # The record last: it says that the package is complete.
-    texts = {"README.txt": _README.format(**_TASKS[request.masks])}
-    write_all(request.package, {**texts, PACKAGE_RECORD: canonical_json(record)})
+    texts = {"README.txt": _README.format(**_TASKS[not reading.without_masks])}
+    write_all(package, {**texts, PACKAGE_RECORD: canonical_json(record)})
     return {"scans": len(measurements), "flagged": len(flagged), "random": len(drawn)}
 
 
-def _checked(request: ExportRequest) -> Path:
-    """The cohort's path, after every check that needs no reading."""
-    if request.cohort is None:
-        raise UsageError(
-            "--cohort is missing.", hint="OUT has no images; they come from the cohort."
-        )
-    if not 0 <= request.share_percent <= 100:
+def _check_export(
+    segmented: Path, package: Path, key: Path, share: float, *, overwrite: bool
+) -> None:
+    """Every check that needs no reading; raises UsageError."""
+    if not 0 <= share <= 100:
         raise UsageError("--share must be a percentage from 0 to 100.")
-    package = request.package.resolve()
-    if request.key.resolve() == package or package in request.key.resolve().parents:
+    if key.resolve().is_relative_to(package.resolve()):
         raise UsageError(
             "The key is inside the package.", hint="Keep it where the reader cannot see it."
         )
-    if request.package.exists() and (
-        not request.package.is_dir() or any(p.is_file() for p in request.package.rglob("*"))
+    if package.exists() and (
+        not package.is_dir() or any(path.is_file() for path in package.rglob("*"))
     ):
         raise UsageError(
-            f"{request.package.name} is not an empty folder.",
+            f"{package.name} is not an empty folder.",
             hint="Give a new folder: two packages must not mix.",
         )
-    if request.key.exists() and not request.overwrite:
+    if key.exists() and not overwrite:
         raise UsageError(
-            f"{request.key.name} exists already: it may be another package's key.",
+            f"{key.name} exists already: it may be another package's key.",
             hint="Name another file, or say --overwrite.",
         )
-    if not request.segmented.is_dir():
+    if not segmented.is_dir():
         raise UsageError(
-            f"{request.segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
+            f"{segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
         )
-    return request.cohort
 
 
 def _case(
-    request: ExportRequest, key: ScanKey, source: ScanSource
+    segmented: Path, key: ScanKey, source: ScanSource, *, masks: bool
 ) -> tuple[dict[str, bytes | str], tuple[Any, ...]]:
     """The files of one case, and the cells of its line in the key after ``sample``."""
     try:
-        scan = read_segmented(request.segmented, key)
+        scan = read_segmented(segmented, key)
     except UnusableError as error:
         raise InputError(error.sentence) from None
     cine = read_cine(source, ReadOptions(series_regex=scan.series_regex))
@@ -252,10 +236,10 @@ def _case(
     for phase, frame in zip(PHASES, frames, strict=True):
         files[f"{phase}.nii.gz"] = nifti_bytes(cine.pixels[frame], scan.grid.affine)
         mask = nifti_bytes(scan.model.labels[frame], scan.grid.affine)
-        digests.append(sha256_bytes(mask) if request.masks else "")
-        if request.masks:
+        digests.append(sha256_bytes(mask) if masks else "")
+        if masks:
             files[f"{phase}_mask.nii.gz"] = mask
-    complete = sha256_file(scan_folder(request.segmented, key) / SEGMENTATION_NAME)
+    complete = sha256_file(scan_folder(segmented, key) / SEGMENTATION_NAME)
     return files, (*frames, *digests, complete)
 
 
@@ -285,31 +269,37 @@ class ReadingRow:
     sha256: str
 
 
-def import_package(request: ImportRequest) -> dict[str, Any]:
+def import_package(
+    segmented: Path, reading: ReadingOptions, *, least: int, overwrite: bool
+) -> dict[str, Any]:
     """Import a completed reading package; returns counts. Raises UsageError and InputError.
 
     Writes ``corrections/`` (complete 4-D masks of changed scans, for ``segment --corrections``),
     ``labels.csv`` with ``labels/`` (each read mask, for ``evaluate --against labels``),
     ``readings.csv`` and ``rates.csv``.
     """
-    key_sha256 = _hash(request.key)
-    said = {"import": "reading", "least": request.least, "key_sha256": key_sha256}
-    check_output(request.out, command="evaluate", options=said, overwrite=request.overwrite)
-    record, key_rows = _package(request)
+    package, key_file, out = reading.import_reading, reading.key, reading.out
+    assert package is not None
+    assert key_file is not None
+    assert out is not None
+    key_sha256 = _hash(key_file)
+    said = {"import": "reading", "least": least, "key_sha256": key_sha256}
+    check_output(out, command="evaluate", options=said, overwrite=overwrite)
+    record, key_rows = _package(package, key_file)
     files: dict[str, bytes | str] = {}
     readings: list[ReadingRow] = []
     label_rows: list[tuple[str, ...]] = []
     problems: list[Problem] = []
     for row in key_rows:
         try:
-            reading, own = _import_case(request, row, masks=bool(record["masks"]))
+            read, own = _import_case(segmented, package, row, masks=bool(record["masks"]))
         except LabelFileError as error:
             problems += [replace(problem, where=row["code"]) for problem in error.faults]
             continue
         except InputError as error:
             problems.append(Problem(where=row["code"], what=error.message, fix=error.hint))
             continue
-        readings.append(reading)
+        readings.append(read)
         files |= own
         label_rows += [
             (*(row[name] for name in KEYS), phase, _label_path(_key_of(row), phase))
@@ -320,12 +310,12 @@ def import_package(request: ImportRequest) -> dict[str, Any]:
             f"The reading package cannot be imported ({len(problems)} problems).",
             problems=problems,
         )
-    rates = _rates(request, readings, masks=bool(record["masks"]))
+    rates = _rates(segmented, readings, least, masks=bool(record["masks"]))
     files["readings.csv"] = records_csv(ReadingRow, readings)
     files["rates.csv"] = records_csv(RateRow, rates)
     files["labels.csv"] = csv_text((*KEYS, "phase", "labels"), label_rows)
     run = RunRecord(command="evaluate", options=said, inputs={"key": key_sha256}, run=run_block())
-    write_output(request.out, files, run, overwrite=request.overwrite)
+    write_output(out, files, run, overwrite=overwrite)
     return {
         "read": len(readings),
         "changed": sum(r.changed for r in readings),
@@ -344,21 +334,21 @@ def _hash(path: Path) -> str:
     return sha256_file(path)
 
 
-def _package(request: ImportRequest) -> tuple[Mapping[str, Any], list[dict[str, str]]]:
+def _package(package: Path, key: Path) -> tuple[Mapping[str, Any], list[dict[str, str]]]:
     """The package's record and the rows of its key, checked against each other."""
-    path = request.package / PACKAGE_RECORD
+    path = package / PACKAGE_RECORD
     if not path.is_file():
         raise InputError(
-            f"{request.package.name} is not a complete package: {PACKAGE_RECORD} is missing.",
+            f"{package.name} is not a complete package: {PACKAGE_RECORD} is missing.",
             hint="Give the folder that --export-for-reading wrote.",
         )
     record = read_json(path)
-    if not isinstance(record, dict) or record.get("key_sha256") != _hash(request.key):
+    if not isinstance(record, dict) or record.get("key_sha256") != _hash(key):
         raise InputError(
-            f"{request.key.name} is not this package's key, or one of both was changed.",
+            f"{key.name} is not this package's key, or one of both was changed.",
             hint="Give the key.csv that was written with this package.",
         )
-    with request.key.open(newline="", encoding="utf-8") as stream:
+    with key.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     for row in rows:
         for part in (row["trial"], row["participant_id"], row["visit"], row["code"]):
@@ -376,11 +366,11 @@ def _label_path(key: ScanKey, phase: str) -> str:
 
 
 def _import_case(
-    request: ImportRequest, row: Mapping[str, str], *, masks: bool
+    segmented: Path, package: Path, row: Mapping[str, str], *, masks: bool
 ) -> tuple[ReadingRow, dict[str, bytes | str]]:
     """One case: its row, and its files by name."""
     key = _key_of(row)
-    path = scan_folder(request.segmented, key) / SEGMENTATION_NAME
+    path = scan_folder(segmented, key) / SEGMENTATION_NAME
     if not path.is_file() or sha256_file(path) != row["segmentation_sha256"]:
         raise InputError(
             "The mask in OUT is not the one that was given to the reader.",
@@ -393,7 +383,7 @@ def _import_case(
     files: dict[str, bytes | str] = {}
     for phase, column in zip(PHASES, ("ed_index", "es_index"), strict=True):
         frame = int(row[column])
-        read[frame] = _read_mask(request.package / row["code"], phase, grid)
+        read[frame] = _read_mask(package / row["code"], phase, grid)
         files[_label_path(key, phase)] = nifti_bytes(read[frame], grid.affine)
     changed = int(np.count_nonzero(read != model))
     if changed and masks:
@@ -432,9 +422,11 @@ def _read_mask(case: Path, phase: str, grid: ScanGrid) -> np.ndarray:
     )
 
 
-def _rates(request: ImportRequest, readings: list[ReadingRow], *, masks: bool) -> list[RateRow]:
+def _rates(
+    segmented: Path, readings: list[ReadingRow], least: int, *, masks: bool
+) -> list[RateRow]:
     """Correction rates of either sample, and failure rates of all scans."""
-    table = read_analysis_table(request.segmented)
+    table = read_analysis_table(segmented)
     rates: list[RateRow] = []
     if masks:
         participants = table.rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))
@@ -444,9 +436,9 @@ def _rates(request: ImportRequest, readings: list[ReadingRow], *, masks: bool) -
         rows = rows.join(participants[groups], on=list(KEYS))
         for sample in (FLAGGED, RANDOM):
             part = rows[rows["sample"] == sample]
-            rates += rate_rows(part, "correction", sample, request.least)
+            rates += rate_rows(part, "correction", sample, least)
     unused = table.unused if table.unused is not None else table.rows.iloc[:0]
     scans = pd.concat([table.rows, unused]) if len(unused) else table.rows
     scans = scans.assign(event=(scans.index.isin(unused.index)))
-    rates += rate_rows(scans, "failure", "all", request.least)
+    rates += rate_rows(scans, "failure", "all", least)
     return rates

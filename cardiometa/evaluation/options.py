@@ -1,4 +1,4 @@
-"""The options of an evaluation: declared, grouped and checked once."""
+"""The options of an evaluation and of reading packages: declared, grouped and checked once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
-from ..options import Conflict, Needs, Option, Options
+from ..options import Conflict, Needs, Option, Options, is_given
 
 if TYPE_CHECKING:
     from .agreement import Bootstrap, Margin
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Against = Literal["labels", "reported"]
 AGE_BANDS: Final = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 _ANALYSIS = "Analysis"
+_READING = "Blinded reading"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +99,58 @@ class EvaluationOptions(Options):
         from .agreement import Bootstrap
 
         return Bootstrap(samples=self.bootstrap, seed=self.seed, level=self.ci_level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingOptions(Options):
+    """Readers' labels, and blinded reading packages."""
+
+    out: Annotated[Path | None, Option(help="Folder for the results.", metavar="FOLDER")] = None
+    labels: Annotated[
+        Path | None,
+        Option(
+            help="Folder (trial/participant/visit, or participant) or CSV of readers' labels.",
+            exists="any",
+        ),
+    ] = None
+    label_order: Annotated[
+        Literal["cardiometa", "acdc"],
+        Option(help="cardiometa: 1 LV, 2 myocardium, 3 RV; acdc: 1 RV, 3 LV."),
+    ] = "cardiometa"
+    accept: Annotated[
+        tuple[Literal["modified-input"], ...],
+        Option(help="Continue with a table that was changed by hand."),
+    ] = ()
+    export_for_reading: Annotated[
+        Path | None,
+        Option(help="Export a blinded reading package.", group=_READING, metavar="FOLDER"),
+    ] = None
+    cohort: Annotated[
+        Path | None,
+        Option(help="Cohort with the images of the package.", group=_READING, exists="any"),
+    ] = None
+    key: Annotated[
+        Path | None,
+        Option(help="key.csv of a package, kept outside it.", group=_READING, metavar="FILE"),
+    ] = None
+    share: Annotated[
+        float, Option(help="Percent of scans without flags to read as well.", group=_READING)
+    ] = 5.0
+    without_masks: Annotated[
+        bool, Option(help="Export images without the model's masks.", group=_READING)
+    ] = False
+    import_reading: Annotated[
+        Path | None,
+        Option(
+            help="Import a completed reading package.",
+            group=_READING,
+            exists="any",
+            metavar="FOLDER",
+        ),
+    ] = None
+
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Conflict({"export_for_reading": is_given}, {"import_reading": is_given}),
+        Needs({"export_for_reading": is_given}, ("key", "cohort")),
+        Needs({"import_reading": is_given}, ("key", "out")),
+    )
