@@ -104,6 +104,11 @@ class InputError(CardiometaError):
         self.problems = tuple(problems)
         self.missing = tuple(missing)
 
+    def listed(self, where: str) -> tuple[Problem, ...]:
+        """Its problems; where it has none, itself as the one problem of ``where``."""
+        itself = Problem(where=where, what=self.message.rstrip("."), fix=self.hint)
+        return self.problems or (itself,)
+
 
 class CohortError(InputError):
     """A cohort definition, roster or folder that cannot be used."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError, Problem, Problems, TableError, UsageError, nearest
+from ..errors import InputError, Problems, TableError, UsageError, nearest
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
 from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
@@ -98,8 +98,7 @@ class _File:
         except TableError as error:
             if self.trial is None:
                 raise
-            first = Problem(where=own.where, what=error.message.rstrip("."), fix=error.hint)
-            problems += error.problems or (first,)
+            problems += error.listed(own.where)
             return
         if raw.rows.empty:
             raise TableError(f"{own.where} has a header, but no rows.")

@@ -32,7 +32,6 @@ from .pseudonyms import key_check, pseudonym, read_key
 from .read_table import SUFFIXES, is_there, table_header
 from .recode import COLUMN_KINDS, ROSTER_COLUMNS
 from .scans import (
-    ScanList,
     check_identities,
     folder_form,
     read_scans,
@@ -48,51 +47,43 @@ class PartialCohort(ReadingLog):
 
     cohort: Cohort | None = None
     frames: list[pd.DataFrame] = field(default_factory=list)
-    scans: list[CohortScan] = field(default_factory=list)
-    without_images: list[ScanKey] = field(default_factory=list)
-    reported: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
-
-    def add_scans(self, part: ScanList) -> None:
-        """Add a trial's scans."""
-        self.scans += part.scans
-        self.without_images += part.without_images
-        self.reported += [name for name in part.reported if name not in self.reported]
 
     def build(
         self, name: str, trials: Sequence[TrialDefinition], key: bytes | None, **others: Any
     ) -> None:
         """Join the trials; the order of rows in their tables decides nothing."""
         carried = tuple(dict.fromkeys(column for trial in trials for column in trial.carry))
+        rows = empty = empty_roster(carried)
+        filled = [frame.reindex(columns=empty.columns) for frame in self.frames if not frame.empty]
+        if filled:
+            rows = pd.concat(filled, ignore_index=True)
+            for column in empty.select_dtypes(object):
+                cells = rows[column].astype(object)
+                rows[column] = cells.where(cells.notna(), None)
+        if others:  # only a definition has heights and weights
+            rules = ((trial.name, rule) for trial in trials for rule in trial.columns.values())
+            declared = {(trial, rule.name) for trial, rule in rules if rule.unit is not None}
+            check_body_sizes(rows, declared, self)
         cohort = Cohort(
             name=name,
             trials=tuple(trials),
-            participants=_join(self.frames, carried),
+            participants=rows,
             scans=tuple(self.scans),
             visits_without_images=tuple(self.without_images),
             carried=carried,
             reported=tuple(self.reported),
             input_sha256=self.inputs,
             notes=tuple(self.notes),
+            warnings=tuple(self.warnings),
             **others,
         )
-        declared = {
-            (trial.name, rule.name)
-            for trial in trials
-            for rule in trial.columns.values()
-            if rule.unit is not None
-        }
-        if others:  # only a definition has heights and weights
-            check_body_sizes(cohort.participants, declared, self)
-        cohort = replace(cohort, warnings=tuple(self.warnings))
         if key is not None:
             cohort = _pseudonymised(cohort, key)
-        rows = cohort.participants.sort_values(
-            ["trial", "participant_id"], kind="stable", ignore_index=True
-        )
+        order = ["trial", "participant_id"]
         self.cohort = replace(
             cohort,
-            participants=rows,
+            participants=cohort.participants.sort_values(order, kind="stable", ignore_index=True),
             scans=tuple(sorted(cohort.scans, key=lambda scan: scan.key)),
             visits_without_images=tuple(sorted(cohort.visits_without_images)),
         )
@@ -147,7 +138,7 @@ def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> P
         parts.frames.append(roster)
         ids = frozenset(roster["participant_id"])
         if trial.scans is not None:
-            parts.add_scans(read_scans(trial, ids, parts, show=show))
+            read_scans(trial, ids, parts, show=show)
         else:
             _add_folders(trial, ids, options, parts)
         for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
@@ -192,18 +183,6 @@ def _add_folders(
             f"{where}: {others} folders are named as no participant and are not read."
         )
     parts.scans += [CohortScan(key=scan.key, source=scan.source) for scan in known]
-
-
-def _join(frames: list[pd.DataFrame], carried: tuple[str, ...]) -> pd.DataFrame:
-    empty = empty_roster(carried)
-    filled = [frame.reindex(columns=empty.columns) for frame in frames if not frame.empty]
-    if not filled:
-        return empty
-    joined = pd.concat(filled, ignore_index=True)
-    for name in empty.select_dtypes(object):
-        cells = joined[name].astype(object)
-        joined[name] = cells.where(cells.notna(), None)
-    return joined
 
 
 # ------------------------------------------------------------------ folders
@@ -325,8 +304,7 @@ def check_cohort(
     try:
         draft = draft_cohort(path, options)
     except CohortError as error:
-        single = Problem(where=path.name, what=error.message.rstrip("."), fix=error.hint)
-        return CheckReport(problems=error.problems or (single,))
+        return CheckReport(problems=error.listed(path.name))
     problems = list(draft.problems)
     cohort = draft.cohort
     if cohort is None:
@@ -352,8 +330,7 @@ def _check_table(path: Path) -> CheckReport:
         needed = {*COLUMN_KINDS, *measures, *table_header(path)} - {"trial"}
         table = read_analysis_table(path, TableOptions(needed=tuple(needed)))
     except TableError as error:
-        single = Problem(where=path.name, what=error.message.rstrip("."), fix=error.hint)
-        return CheckReport(problems=error.problems or (single,))
+        return CheckReport(problems=error.listed(path.name))
     return CheckReport(problems=(), warnings=table.warnings)
 
 

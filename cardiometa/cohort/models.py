@@ -178,8 +178,14 @@ class Cohort:
 
 @dataclass(slots=True, kw_only=True)
 class ReadingLog:
-    """What is found while a cohort is read: ``notes`` for the log, ``warnings`` to look at."""
+    """What is found while a cohort is read: ``notes`` for the log, ``warnings`` to look at.
 
+    ``without_images`` are visits whose image cells are blank, ``reported`` the names of columns.
+    """
+
+    scans: list[CohortScan] = field(default_factory=list)
+    without_images: list[ScanKey] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -78,12 +78,6 @@ def _odd_bmi(rows: pd.DataFrame) -> str:
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
 
-def problems_of(error: InputError, where: str) -> list[Problem]:
-    """The problems of an error, or the error itself as one."""
-    first = Problem(where=where, what=error.message.rstrip("."), fix=error.hint)
-    return list(error.problems) or [first]
-
-
 def read_roster(
     trial: TrialDefinition, log: ReadingLog, *, show: Callable[[str], str] = repr
 ) -> pd.DataFrame:
@@ -97,7 +91,7 @@ def read_roster(
     try:
         table = read_any_table(trial.participants)
     except InputError as error:
-        log.problems += problems_of(error, where)
+        log.problems += error.listed(where)
         return empty_roster(trial.carry)
     problems = Problems(where)
     columns = [str(column) for column in table.columns]

@@ -21,7 +21,6 @@ from ..files import is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
 from .models import CohortOptions, CohortScan, ReadingLog, TrialDefinition
-from .participants import problems_of
 from .read_table import is_there, read_any_table
 from .recode import add_no_number, as_numbers, as_text, rows_text
 
@@ -34,35 +33,26 @@ _QUESTIONS = 8  # to the file system at once
 _IMAGE_COLUMNS = ("images", "ed_images", "es_images")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanList:
-    """One trial's scans, the visits without images, and the ``reported_`` columns."""
-
-    scans: tuple[CohortScan, ...] = ()
-    without_images: tuple[ScanKey, ...] = ()
-    reported: tuple[str, ...] = ()
-
-
 def read_scans(
     trial: TrialDefinition,
     participants: Collection[str],
     log: ReadingLog,
     *,
     show: Callable[[str], str] = repr,
-) -> ScanList:
-    """The scans of ``trial``, whose roster has ``participants``."""
+) -> None:
+    """Add the scans of ``trial``, whose roster has ``participants``, to ``log``."""
     assert trial.scans is not None
     where = f"{trial.name}: {trial.scans.name}"
     try:
         table = read_any_table(trial.scans)
     except InputError as error:
-        log.problems += problems_of(error, where)
-        return ScanList()
+        log.problems += error.listed(where)
+        return
     problems = Problems(where)
     id_column = _check_columns(table, trial, problems)
     if problems:
         log.problems += problems
-        return ScanList()
+        return
     numbers = _numbers(table, problems)
     reported = [name for name in numbers if name != "visit_day"]
     ids, visits = as_text(table[id_column]), as_text(table["visit"])
@@ -77,7 +67,7 @@ def read_scans(
         value = numbers[name].loc[row] if name in numbers else None
         return None if pd.isna(value) else float(value)
 
-    scans = tuple(
+    log.scans += [
         CohortScan(
             key=key,
             source=source,
@@ -86,11 +76,13 @@ def read_scans(
         )
         for key, row, source in zip(keys, table.index, sources, strict=True)
         if source is not None
-    )
+    ]
     present = [as_text(table[name]) for name in _IMAGE_COLUMNS if name in table.columns]
     blank = [not any(cells) for cells in zip(*present, strict=True)]
     known = {id_column, "visit", "visit_day", *_IMAGE_COLUMNS, *reported}
     dropped = sum(column not in known for column in table.columns)
+    log.without_images += [key for key, empty in zip(keys, blank, strict=True) if empty]
+    log.reported += [name for name in reported if name not in log.reported]
     log.problems += problems
     log.notes += [f"{where}: {dropped} further columns are dropped."] if dropped else []
     log.warnings += [
@@ -98,11 +90,6 @@ def read_scans(
         for name in reported
         if name.removeprefix("reported_") not in COLUMN_NAMES
     ]
-    return ScanList(
-        scans=scans,
-        without_images=tuple(key for key, empty in zip(keys, blank, strict=True) if empty),
-        reported=tuple(reported),
-    )
 
 
 def source_of(path: Path) -> ScanSource:

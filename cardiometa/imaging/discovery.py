@@ -207,7 +207,7 @@ def inspect_headers(source: ScanSource) -> tuple[list[Problem], list[Flag]]:
     try:
         flags = inspect_scan(source, ReadOptions())
     except ImageError as error:
-        return [Problem(where="images", what=error.message.rstrip("."), fix=error.hint)], []
+        return list(error.listed("images")), []
     return [], [flag for flag in flags if flag.level == "review"]
 
 
