@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ..flags import raised
 from ..records import CineStack, Flag, LabelStack, Predictor
+from .base import drop_slices_above_base
 from .cleaning import clean_labels
 from .inference import SliceReader, SliceReading, SliceTask, matrix, neighbours, summary_of
 from .model import ModelCard
@@ -187,6 +188,7 @@ def _segmented(
     reading = read_slices(predictor, task)
     labels = _on_source(cine, place, reading)
     cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
+    cleaned, base_flags = drop_slices_above_base(cleaned)
     frames = extreme_frames(cleaned)
     shifted = _extra_view(cine, predictor, place, frames)
     phases = len(cine.pixels)
@@ -212,7 +214,7 @@ def _segmented(
         confidence=confidence,
         model_id=card.model_id,
         model_sha256=model_sha256,
-        flags=(*place.flags, *clean_flags),
+        flags=(*place.flags, *clean_flags, *base_flags),
         quality=scan_quality(card, frames, features),
     )
 
