@@ -360,13 +360,3 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A picture for the page: ``svg`` text or ``png`` bytes; the title is its alternative text."""
-
-    title: str
-    caption: str = ""
-    svg: str | None = None
-    png: bytes | None = None

@@ -226,13 +226,13 @@ def draw_figures(result: ReferenceRanges) -> dict[tuple[str, str], str]:
             rows = [r for r in result.rows if (r.measure, r.method) == (measure, method)]
             if rows:
                 shown = meta_headlines(rows) if method == META else rows
-                figures[measure, method] = limits_figure(shown, population_title=title)
+                figures[measure, method] = limits_figure(shown, population_title=title).svg
     for key in dict.fromkeys((line.measure, line.method) for line in result.curve_lines):
         figures[key] = curve_figure(
             [line for line in result.curve_lines if (line.measure, line.method) == key],
             [p for p in result.curve_participants if (p.measure, p.method) == key],
             population_title=title,
-        )
+        ).svg
     return figures
 
 

@@ -21,7 +21,7 @@ from ..pipeline.segment import Watch, run_segment
 from ..pooling.options import PoolingOptions
 from ..records import Table
 from ..reference.options import ReferenceOptions
-from ..reports.page import Bullets, Html, Paragraph, Section, page_html
+from ..reports.page import Html, page_html, section
 from . import truth
 from .cohort import TrueScan, write_cohort
 from .truth import large_draw, synthetic_measurements, true_limits
@@ -194,30 +194,24 @@ def _page(reports: tuple[tuple[str, str], ...], comparisons: tuple[Comparison, .
         "cardiometa demo",
         "A synthetic cohort with known truth",
         [
-            Section("Reports", "reports", (Html(f"<ul>{links}</ul>"),)),
-            Section(
+            section("Reports", "reports", Html(f"<ul>{links}</ul>")),
+            section(
                 "Results and true values",
                 "truth",
-                (
-                    Table(
-                        title="Results and true values",
-                        columns=("Quantity", "Found", "Truth"),
-                        rows=tuple((c.what, c.found, c.truth) for c in comparisons),
-                        caption="Phantoms are simpler than hearts: these errors show that the "
-                        "pipeline works, not how accurate the model is in patients.",
-                    ),
-                    Paragraph(
-                        f"The trials' reported values contain each core lab's own factors, both "
-                        f"in {TABLE_NAME} and in the cohort's tables."
-                    ),
-                    Bullets(
-                        tuple(
-                            f"{t.name}: true effect {t.effect_ef_points:g} points; reported EDV "
-                            f"x {t.edv_factor:g}, ESV x {t.esv_factor:g}"
-                            for t in truth.TRIALS
-                        )
-                    ),
+                Table(
+                    title="Results and true values",
+                    columns=("Quantity", "Found", "Truth"),
+                    rows=tuple((c.what, c.found, c.truth) for c in comparisons),
+                    caption="Phantoms are simpler than hearts: these errors show that the "
+                    "pipeline works, not how accurate the model is in patients.",
                 ),
+                f"The trials' reported values contain each core lab's own factors, both in "
+                f"{TABLE_NAME} and in the cohort's tables.",
+                [
+                    f"{t.name}: true effect {t.effect_ef_points:g} points; reported EDV "
+                    f"x {t.edv_factor:g}, ESV x {t.esv_factor:g}"
+                    for t in truth.TRIALS
+                ],
             ),
         ],
         notices=("Synthetic: no image and no number on these pages comes from a person.",),

@@ -1,10 +1,10 @@
 """One self-contained HTML page: tables, figures and text, no network, no script.
 
-``page_html("Pooled effects", "LV mass", [Section("Result", "result", (Paragraph("..."),))])``
+``page_html("Pooled effects", "LV mass", [section("Result", "result", "A paragraph.", table)])``
 
 A table is declared as columns over rows: a heading, the field (or a function of the row) and how
 it is shown. Running text lives in ``templates/PAGE.txt.j2``, block by block, and is filled by
-`words`. Everything is escaped by jinja2 except `Html` and the SVG of a `Figure`, which only our
+`words`. Everything is escaped by jinja2 except `Html` and the SVG of a `Drawing`, which only our
 own code makes. Equal input gives equal bytes: there is no date on the page.
 """
 
@@ -13,18 +13,19 @@ from __future__ import annotations
 import base64
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from ..manifest import FORMAT_VERSION, RESEARCH_USE, version
-from ..records import Figure, Table, severity
+from ..records import Table, severity
 from .style import (
     DASH,
+    Drawing,
     counted,
     measure_label,
     measure_name,
@@ -41,6 +42,7 @@ INTERNAL_NOTICE = (
     "do not publish or pass it on."
 )
 
+Row = TypeVar("Row")
 _ANCHOR = re.compile(r"[a-z][a-z0-9-]*")
 _NUMBER = r"[\d\s.,%±()\[\]/;:e+−–-]*"
 _NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*\(?[-−+±]?\d{_NUMBER}(?:to{_NUMBER})*")
@@ -55,13 +57,6 @@ _CONTROL = re.compile(
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    """A paragraph; blank lines in ``text`` part it into several."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Notice:
     """A sentence set apart: a ``warning`` that the reader must not miss, or a ``note``."""
 
@@ -69,28 +64,10 @@ class Notice:
     kind: Literal["warning", "note"] = "warning"
 
 
-@dataclass(frozen=True)
-class Bullets:
-    """A list of sentences."""
-
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names with their values, set as two columns."""
-
-    items: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Html:
-    """Markup that is put in as it is: for text that our own code made and escaped."""
-
-    markup: str
-
-
-Block = Table | Figure | Paragraph | Notice | Bullets | Facts | Html
+Html = Markup  # put in as it is: what our own code made and escaped
+# A str is a paragraph (blank lines part it into several), a list one of sentences, a dict names
+# with their values.
+Block = str | list[str] | dict[str, str] | Notice | Table | Drawing
 
 
 @dataclass(frozen=True)
@@ -102,37 +79,46 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def section(title: str, anchor: str, *blocks: Block | None) -> Section | None:
-    """A section of the blocks that are not None; None where none is left."""
-    present = tuple(block for block in blocks if block is not None)
-    return Section(title, anchor, present) if present else None
+def section(title: str, anchor: str, *blocks: Block | None, intro: Block = "") -> Section:
+    """A section of the blocks that are not empty, after ``intro`` where there are any."""
+    present = tuple(block for block in blocks if block)
+    return Section(title, anchor, (intro, *present) if intro and present else present)
 
 
-def notes_section(warnings: Iterable[str]) -> Section | None:
-    """The warnings that are not serious; None without any."""
-    notes = tuple(one for one in dict.fromkeys(warnings) if severity(one) == "note")
-    return section("Notes", "notes", Bullets(notes)) if notes else None
+def notes_section(warnings: Iterable[str]) -> Section:
+    """The warnings that are not serious."""
+    notes = [one for one in dict.fromkeys(warnings) if severity(one) == "note"]
+    return section("Notes", "notes", notes)
 
 
 def page_html(
     title: str,
     subtitle: str,
-    sections: Iterable[Section | None],
+    sections: Iterable[Section],
     *,
     internal: bool = False,
     notices: Iterable[str] = (),
     warnings: Iterable[str] = (),
     foot: str = RESEARCH_USE,
 ) -> str:
-    """The complete page as text; sections that are None are left out.
+    """The complete page as text; sections without blocks are left out.
 
     ``notices`` and the serious ones of the ``warnings`` are above the contents (`notes_section`
     has the others); ``internal`` states at the top that the page shows individuals. Raises
     ValueError where two sections have one anchor, an anchor is not lower-case letters, digits and
-    dashes, a table's row has another width than its heading, or a figure has no picture.
+    dashes, or a table's row has another width than its heading.
     """
-    present = [one for one in sections if one is not None]
-    _check(present)
+    present = [one for one in sections if one.blocks]
+    anchors = [one.anchor for one in present]
+    for anchor in anchors:
+        if not _ANCHOR.fullmatch(anchor):
+            raise ValueError(f"the anchor {anchor!r} is not lower-case letters, digits and dashes")
+    if len(set(anchors)) != len(anchors):
+        raise ValueError("two sections of a page have the same anchor")
+    for block in (block for one in present for block in one.blocks if isinstance(block, Table)):
+        width = len(block.columns)
+        if any(len(row) != width for row in block.rows):
+            raise ValueError(f"a row of {block.title!r} has other than {width} cells")
     return (
         environment()
         .get_template("page.html.j2")
@@ -147,25 +133,6 @@ def page_html(
             format_version=FORMAT_VERSION,
         )
     )
-
-
-def _check(sections: Sequence[Section]) -> None:
-    anchors = [one.anchor for one in sections]
-    for anchor in anchors:
-        if not _ANCHOR.fullmatch(anchor):
-            raise ValueError(f"the anchor {anchor!r} is not lower-case letters, digits and dashes")
-    if len(set(anchors)) != len(anchors):
-        raise ValueError("two sections of a page have the same anchor")
-    for block in (block for one in sections for block in one.blocks):
-        if isinstance(block, Table):
-            width = len(block.columns)
-            for row in block.rows:
-                if len(row) != width:
-                    raise ValueError(
-                        f"a row of {block.title!r} has {len(row)} cells for {width} columns"
-                    )
-        if isinstance(block, Figure) and block.svg is None and block.png is None:
-            raise ValueError(f"the figure {block.title!r} has neither svg nor png")
 
 
 # ------------------------------------------------------------------ tables
@@ -188,9 +155,12 @@ class Column(NamedTuple):
             return self.show(self.source(row))
         names = self.source.split()
         row = row[0] if isinstance(row, list) else row
-        if isinstance(row, Mapping):
-            return self.show(*(row[name] for name in names))
         return self.show(*(getattr(row, name) for name in names))
+
+
+def where(rows: Iterable[Row], **cells: object) -> list[Row]:
+    """The rows whose fields named have these values."""
+    return [row for row in rows if all(getattr(row, k) == v for k, v in cells.items())]
 
 
 def grouped(rows: Iterable[Any], names: str) -> dict[tuple[Any, ...], list[Any]]:
@@ -213,13 +183,7 @@ def as_interval(decimals: int = 1) -> Callable[[float | None, float | None], str
 
 def as_estimate(decimals: int = 1) -> Callable[[float | None, float | None, float | None], str]:
     """``−3.2 (−5.1 to −1.3)``, the value alone without an interval, a dash without a value."""
-
-    def show(value: float | None, low: float | None, high: float | None) -> str:
-        if value is None or low is None:
-            return shown(value, decimals)
-        return shown_estimate(value, low, high, decimals)
-
-    return show
+    return lambda value, low, high: shown_estimate(value, low, high, decimals)
 
 
 def yes_no(value: bool | None) -> str:  # noqa: FBT001 - a cell's value
@@ -227,22 +191,28 @@ def yes_no(value: bool | None) -> str:  # noqa: FBT001 - a cell's value
     return DASH if value is None else "yes" if value else "no"
 
 
-def make_table(
-    title: str,
+def table_of(
+    page: str,
+    name: str,
     columns: Iterable[Column],
     rows: Iterable[Any],
-    caption: str = "",
+    /,
     *,
     empty: Collection[str] = ("",),
-) -> Table:
-    """The columns over the rows; columns of nothing but ``empty`` cells are left out."""
-    columns, rows = tuple(columns), tuple(rows)
+    **facts: Any,
+) -> Table | None:
+    """The columns over the rows; None without rows.
+
+    Columns of nothing but ``empty`` cells are left out, but never the first. Block ``table_NAME``
+    of ``templates/PAGE.txt.j2`` has the title as its first paragraph, what follows is the caption.
+    """
+    columns = tuple(columns)
     cells = [tuple(column.cell(row) for column in columns) for row in rows]
-    keep = [
-        at
-        for at in range(len(columns))
-        if at == 0 or not cells or any(row[at] not in empty for row in cells)
-    ]
+    if not cells:
+        return None
+    width = range(len(columns))
+    keep = [at for at in width if not at or any(row[at] not in empty for row in cells)]
+    title, _, caption = words(page, f"table_{name}", **facts).partition("\n\n")
     return Table(
         title=title,
         columns=tuple(columns[at].heading for at in keep),
@@ -289,26 +259,15 @@ def svg_inline(svg: str, prefix: str) -> Markup:
     body = re.sub(r'\bid="([^"]+)"', unique, body)
 
     def renamed(match: re.Match[str]) -> str:
-        head, name, tail = match.groups()
-        return f"{head}{prefix}-{name}{tail}" if name in names else match.group(0)
+        uses = (f"{prefix}-{name}" if name in names else name for name in match[2].split())
+        return match[1] + " ".join(uses)
 
-    body = re.sub(r'((?:xlink:)?href="#)([^"]+)(")', renamed, body)
-    body = re.sub(r"(url\(#)([^)]+)(\))", renamed, body)
-    body = re.sub(
-        r'(aria-labelledby=")([^"]+)(")',
-        lambda m: m[1] + " ".join(f"{prefix}-{name}" for name in m[2].split()) + m[3],
-        body,
-    )
+    body = re.sub(r'(href="#|url\(#|aria-labelledby=")([^")]+)', renamed, body)
     # matplotlib's one style rule is for `*`; on a page it must not reach beyond its figure.
     body = body.replace('<style type="text/css">*{', f'<style type="text/css">#{prefix}-svg *{{', 1)
     if "<svg id=" not in body[:5000]:
         body = body.replace("<svg", f'<svg id="{prefix}-svg"', 1)
     return Markup(body)  # noqa: S704 - only svg of our own figures, whose text matplotlib escaped
-
-
-def png_uri(data: bytes, kind: Literal["png", "jpeg"] = "png") -> str:
-    """A picture as a data URI."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 # ------------------------------------------------------------------ templates
@@ -339,13 +298,14 @@ def environment() -> Environment:
         shown=shown,
         count=shown_count,
         counted=counted,
+        interval=shown_interval,
         p=shown_p,
         p_equals=p_equals,
         measure_name=measure_name,
         measure_label=measure_label,
         column_classes=column_classes,
         svg_inline=svg_inline,
-        png_uri=png_uri,
+        jpeg_uri=lambda data: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
         markup=Markup,
         kind=lambda block: type(block).__name__.lower(),
         paragraphs=lambda text: [p.strip() for p in re.split(r"\n\s*\n", text) if p.strip()],
@@ -354,7 +314,7 @@ def environment() -> Environment:
     return made
 
 
-def words(page: str, block: str, **facts: Any) -> str:
+def words(page: str, block: str, /, **facts: Any) -> str:
     """The text of a block of ``templates/PAGE.txt.j2``, filled with facts.
 
     Line breaks of the template become spaces; blank lines part paragraphs.

@@ -329,15 +329,15 @@ def show(found: Sequence[Mapping[str, Any]]) -> int:
 def draw(found: Sequence[Mapping[str, Any]], out: Path) -> None:
     """``robustness.svg`` and ``.png``: Dice by structure and EF error against each severity."""
     from cardiometa.files import write_all
-    from cardiometa.reports.style import figure_png, figure_style, figure_svg, new_figure
+    from cardiometa.reports.style import drawing
 
     plain = next(one for one in found if one["perturbation"] == PLAIN)
     names = [n for n in PERTURBATIONS if any(o["perturbation"] == n for o in found)]
     columns = min(7, len(names))
     blocks = -(-len(names) // columns)
     top = min(30.0, max(12.0, *(o["ef"] for o in found if np.isfinite(o["ef"]))))
-    with figure_style():
-        figure = new_figure(190, 12 + 58 * blocks)
+
+    def on_figure(figure: Any) -> None:
         ratios = [r for _ in range(blocks) for r in (3, 1.6, 1.5)][:-1]
         grid = figure.add_gridspec(
             len(ratios), columns, height_ratios=ratios, left=0.085, right=0.985, bottom=0.06,
@@ -361,15 +361,14 @@ def draw(found: Sequence[Mapping[str, Any]], out: Path) -> None:
                 lower.set_ylabel("EF error\n(points)")
         handles, texts = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="upper center", ncols=3, bbox_to_anchor=(0.53, 1.0))
+
     description = "; ".join(
         f"{o['perturbation']} {o['severity']}: {o['lv']:.2f}, {o['myo']:.2f}, {o['rv']:.2f}"
         for o in found
     )
     title = "Dice of LV cavity, myocardium and RV cavity, and EF error, as images get worse"
-    contents: dict[str, bytes | str] = {
-        "robustness.svg": figure_svg(figure, title=title, description=description),
-        "robustness.png": figure_png(figure, dpi=200),
-    }
+    made = drawing((190, 12 + 58 * blocks), on_figure, title, description)
+    contents: dict[str, bytes | str] = {"robustness.svg": made.svg, "robustness.png": made.png}
     write_all(out, contents)
 
 

@@ -53,10 +53,10 @@ def test_every_limit_stands_in_the_table_as_a_rounding(result):
 
 
 def test_figure_says_the_limits_of_everybody(result):
-    svg = limits_figure(result.rows, population_title="of everybody")
+    svg = limits_figure(result.rows, population_title="of everybody").svg
     for text in ("Men", "Women", "White", "18–29", "≥70", "LV EDV, mL", "of everybody"):
         assert text in svg
-    assert limits_figure(result.rows, population_title="of everybody") == svg
+    assert limits_figure(result.rows, population_title="of everybody").svg == svg
 
 
 def test_decimals(result):

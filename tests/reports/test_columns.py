@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -18,15 +19,17 @@ from cardiometa.reports.page import (
     as_interval,
     as_number,
     environment,
+    grouped,
     is_numeric_column,
-    make_table,
     page_html,
     section,
+    table_of,
+    where,
     words,
     yes_no,
 )
 from cardiometa.reports.style import counted, p_equals, shown_p
-from tests.kit.report_page import find_table
+from tests.kit.report_page import section_titles
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Line:
     high: float | None = None
 
 
+table = partial(table_of, "evaluation")
 LINES = (Line("a", 1.25, 0.5, 2.0), Line("b", -0.04), Line("c"))
 
 
@@ -46,16 +50,23 @@ def test_a_column_takes_a_field_several_fields_or_a_function():
         Column("Estimate", "value low high", as_estimate(1)),
         Column("Twice", lambda line: None if line.value is None else 2 * line.value, as_number(2)),
     )
-    made = make_table("t", columns, LINES, "caption")
+    made = table("account", columns, LINES)
     assert made.columns == ("Name", "Estimate", "Twice")
     assert made.rows == (("a", "1.2 (0.5 to 2.0)", "2.50"), ("b", "0.0", "−0.08"), ("c", "–", "–"))
-    assert made.caption == "caption"
 
 
-def test_rows_may_be_mappings():
-    rows = [{"x": 1, "low": -2.0, "high": 3.0}]
-    made = make_table("t", (Column("X", "x"), Column("I", "low high", as_interval(0))), rows)
-    assert made.rows == (("1", "−2 to 3"),)
+def test_a_group_of_rows_is_shown_by_its_first():
+    rows = grouped((Line("a", low=-2.0, high=3.0), Line("b"), Line("a", 7.0)), "name").values()
+    columns = (Column("N", "name"), Column("I", "low high", as_interval(0)), Column("Rows", len))
+    assert table("account", columns, rows).rows == (("a", "−2 to 3", "2"), ("b", "–", "1"))
+
+
+def test_rows_are_chosen_by_their_fields():
+    assert where(LINES, name="b") == [LINES[1]]
+    assert where(LINES, low=None, high=None) == [LINES[1], LINES[2]]
+    assert where(LINES, name="b", value=1.25) == []
+    with pytest.raises(AttributeError):
+        where(LINES, nothing=1)
 
 
 def test_a_missing_value_is_empty_where_no_format_is_given():
@@ -66,22 +77,29 @@ def test_a_missing_value_is_empty_where_no_format_is_given():
 def test_columns_without_text_are_left_out_but_never_the_first():
     rows = [Line(""), Line("")]
     columns = (Column("Name", "name"), Column("Note", lambda _: ""), Column("V", "value", shown_p))
-    assert make_table("t", columns, rows).columns == ("Name", "V")
-    assert make_table("t", columns, rows, empty=("", "–")).columns == ("Name",)
-    assert make_table("t", columns, rows, empty=()).columns == ("Name", "Note", "V")
+    assert table("account", columns, rows).columns == ("Name", "V")
+    assert table("account", columns, rows, empty=("", "–")).columns == ("Name",)
+    assert table("account", columns, rows, empty=()).columns == ("Name", "Note", "V")
 
 
-def test_a_table_without_rows_keeps_its_headings():
-    made = make_table("t", (Column("A", "name"), Column("B", "value")), [])
-    assert made.columns == ("A", "B")
-    html = page_html("p", "", [section("S", "s", made)])
-    assert find_table(html, "t").rows == [["None."]]
+def test_without_rows_there_is_no_table_and_no_section():
+    nothing = table("account", (Column("A", "name"), Column("B", "value")), [])
+    assert nothing is None
+    empty = section("S", "s", None, nothing, "", [], {}, intro="Only before something.")
+    assert empty.blocks == ()
+    html = page_html("p", "", [empty, section("A", "a", None, "text", intro="Before it.")])
+    assert section_titles(html) == ["A"]
+    assert "Only before something." not in html
+    assert html.index("Before it.") < html.index("text</p>")
 
 
-def test_a_section_of_nothing_is_not_on_the_page():
-    assert section("S", "s", None, None) is None
-    html = page_html("p", "", [None, section("A", "a", None, make_table("t", (), []))])
-    assert html.count("<h2><span") == 1
+def test_title_and_caption_of_a_table_are_a_block_of_the_template():
+    columns = (Column("Reason", "name"), Column("n", lambda _: "1"))
+    made = table("account", columns, LINES)
+    assert made.title == "Flow of scans"
+    assert made.caption.startswith("Each excluded scan with its reason is in exclusions.csv.")
+    assert "\n" not in made.caption
+    assert table("account", columns, []) is None
 
 
 @pytest.mark.parametrize(
@@ -187,7 +205,7 @@ def test_a_fact_that_is_missing_is_an_error_not_a_gap():
 def test_text_of_the_user_is_escaped_once_and_only_on_the_page():
     text = words("segment", "papillary", trials=["<b>A&B</b>"])
     assert "<b>A&B</b>" in text
-    html = page_html("p", "", [section("S", "s", make_table("t", (Column("A", str),), [text]))])
+    html = page_html("p", "", [section("S", "s", table("account", (Column("A", str),), [text]))])
     assert "<b>A" not in html
     assert "&lt;b&gt;A&amp;B&lt;/b&gt;" in html
     assert "&amp;lt;" not in html

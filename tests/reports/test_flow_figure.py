@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from cardiometa.reports.figures.flow import SideNotes, accounting_problems, flow_figure
+from cardiometa.reports.figures.flow import accounting_problems, flow_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,11 +24,11 @@ def texts(figure):
 
 
 def test_counts_of_every_box_and_the_losses_between():
-    notes = SideNotes(
-        not_obtained=(("OMEGA (no reply)", 210), ("PSI (refused)", None)),
-        failed=(("no-images", 20), ("truncated", 1)),
-        excluded=(("no-scan", 345), ("all-failed", 10)),
-    )
+    notes = {
+        "not_obtained": (("OMEGA (no reply)", 210), ("PSI (refused)", None)),
+        "failed": (("no-images", 20), ("truncated", 1)),
+        "excluded": (("no-scan", 345), ("all-failed", 10)),
+    }
     found = texts(flow_figure(flow(), notes))
     for line in (
         "12\u202f345 participants",
@@ -49,15 +49,15 @@ def test_counts_of_every_box_and_the_losses_between():
 
 def test_what_nobody_stated_is_not_printed():
     unknown = {unit: dict.fromkeys(counts) for unit, counts in flow().items()}
-    found = texts(flow_figure(unknown, SideNotes()))
+    found = texts(flow_figure(unknown, {}))
     assert "None" not in " ".join(found)
-    assert found.count("not stated") == 4
-    assert flow_figure({}, SideNotes()).svg
+    assert found.count("not stated") == 5
+    assert flow_figure({}, {}).svg
 
 
 def test_reasons_are_wrapped_escaped_and_summed_beyond_seven():
     reasons = tuple((f"reason-{i} <b> " + "long words " * 8, 2) for i in range(9))
-    figure = flow_figure(flow(), SideNotes(excluded=reasons))
+    figure = flow_figure(flow(), {"excluded": reasons})
     found = texts(figure)
     assert any(line.startswith("reason-0 <b>") for line in found)
     assert "other reasons: 4" in found
@@ -67,7 +67,7 @@ def test_reasons_are_wrapped_escaped_and_summed_beyond_seven():
 
 
 def test_boxes_do_not_overlap():
-    root = ET.fromstring(flow_figure(flow(), SideNotes(failed=(("a", 1),) * 7)).svg)
+    root = ET.fromstring(flow_figure(flow(), {"failed": (("a", 1),) * 7}).svg)
     boxes = [
         tuple(float(node.get(name)) for name in ("x", "y", "width", "height"))
         for node in root.iter(f"{SVG}rect")

@@ -16,11 +16,10 @@ from cardiometa.reports.figures.forest import (
     ForestRow,
     ForestSpec,
     arrange,
+    forest_plot,
     log_ticks,
-    two_panels,
 )
 from cardiometa.reports.figures.pooling import forest_spec
-from cardiometa.reports.style import figure_style
 from tests.kit.printed import estimate, interval, p_value, printed, ratio
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -184,15 +183,15 @@ def test_effects_by_level_are_hollow_and_the_interaction_is_filled(pooled):
 def test_panels_of_unequal_rows_are_refused():
     one = ForestSpec(rows=rows(2), effect_label="x")
     with pytest.raises(ValueError, match="same number of rows"):
-        two_panels(one, ForestSpec(rows=rows(3), effect_label="y"), title="t")
+        forest_plot(one, ForestSpec(rows=rows(3), effect_label="y"), title="t")
 
 
 def test_panels_share_the_longer_axis():
     left = ForestSpec(rows=rows(3), effect_label="x")
     right = ForestSpec(rows=rows(3, seed=4.0), effect_label="y")
-    with figure_style():
-        spans = [arrange(spec).axis.high - arrange(spec).axis.low for spec in (left, right)]
-    svg = two_panels(left, right, title="t").svg
+    axes = [arrange(spec)[0] for spec in (left, right)]
+    spans = [axis.high - axis.low for axis in axes]
+    svg = forest_plot(left, right, title="t").svg
     assert len(set(spans)) == 2
     ticks = [
         (x, float(text.replace("−", "-")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def line_at(ages: np.ndarray, empty: np.ndarray | None = None) -> CurveLine:
 
 def parts(line: CurveLine) -> tuple[set[int], int]:
     """In how many parts the lines of a figure are drawn, and how many fields there are."""
-    paths = re.findall(r'<path (?:id="[^"]*" )?d="([^"]*)"', curve_figure([line], ()))
+    paths = re.findall(r'<path (?:id="[^"]*" )?d="([^"]*)"', curve_figure([line], ()).svg)
     long = [path for path in paths if path.count("L") > 20]
     return {p.count("M") for p in long if "z" not in p}, sum("z" in p for p in long)
 
@@ -143,7 +144,9 @@ def test_a_curve_breaks_where_no_one_was_observed(line, gap, lines, fields):
 
 def test_the_caption_says_that_the_curve_breaks():
     facts = {"options": ReferenceOptions(), "method": "lms", "kinds": set(), "thin": False}
-    facts["missing"] = False
+    facts |= {"missing": False, "measure": "LV EDV, mL", "label": "LV EDV, mL, LMS curves"}
+    facts["result"] = SimpleNamespace(by=("sex", "age"))
     whole, broken = (words("reference", "limits_figure", gap=g, **facts) for g in (False, True))
+    assert whole.startswith("Centiles of LV EDV, mL, LMS curves by age\n\n")
     assert "break across" not in whole
     assert broken.endswith("break across 5 years or more with hardly any participant.")

@@ -20,6 +20,7 @@ from cardiometa.reports.pages.segment import (
     methods_text,
     mixed_models_notice,
     segment_page,
+    side_notes,
     status_table,
     summary_table,
 )
@@ -55,9 +56,9 @@ def test_review_comes_first_then_failed_and_the_rest_is_counted():
     assert [item.result.status for item in gallery.items] == ["review"] * 4 + ["failed"] * 4 + [
         "ok"
     ]
-    text = read_page(gallery_html(gallery).markup).text
+    text = read_page(str(gallery_html(gallery))).text
     assert "3 of 12 scans are not shown here (3 ok)" in text
-    assert "not shown" not in gallery_html(gallery_items(results, {})).markup
+    assert "not shown" not in gallery_html(gallery_items(results, {}))
 
 
 def test_cards_show_picture_numbers_flags_and_curve(tmp_path):
@@ -68,8 +69,8 @@ def test_cards_show_picture_numbers_flags_and_curve(tmp_path):
     shown = result(1, "review")
     markup = gallery_html(
         gallery_items([shown, result(2)], {shown.key: path, result(2).key: tmp_path / "absent"})
-    ).markup
-    page = read_page(markup)
+    )
+    page = read_page(str(markup))
     assert page.problems == []
     assert len(page.all("img")) == 1
     assert page.all("img")[0]["src"].startswith("data:image/jpeg;base64,")
@@ -268,6 +269,13 @@ def test_visits_without_images_are_not_counted_as_failed():
     assert "no-images5No cine." in text.replace("\n", "")
 
 
+def test_a_cohort_without_a_failed_scan_has_no_reasons():
+    frames = tables([result(1)])
+    assert len(frames.exclusions) == 0
+    empty = replace(cohort(frames), not_obtained=())
+    assert side_notes(frames, empty) == {"not_obtained": [], "failed": [], "excluded": []}
+
+
 def test_summary_counts_and_means_are_those_of_the_rows():
     frame = tables(mixed()).measurements
     table = summary_table(frame)
@@ -328,7 +336,7 @@ def test_a_corrected_scan_stands_beside_the_models_own(tmp_path):
         one.key: tmp_path / "correction" / "overlay.png",
         other.key: tmp_path / "overlay.png",
     }
-    page = read_page(gallery_html(gallery_items([one, other], pictures)).markup)
+    page = read_page(str(gallery_html(gallery_items([one, other], pictures))))
     assert page.problems == []
     assert len(page.all("img")) == 3
     text = " ".join(page.text.split())

@@ -16,19 +16,17 @@ from ...evaluation.agreement import BlandAltman, Estimate, bland_altman
 from ...evaluation.overlap import CONTOURED
 from ...evaluation.tables import ALL, participant_codes
 from ...measurement.measures import MEASURES, MeasureDefinition
-from ...records import Figure
-from ..page import words
+from ..page import where, words
 from ..style import (
     DASH,
     HAIR,
     INK,
     PALETTE,
     SOFT,
-    figure_style,
-    figure_svg,
+    Drawing,
+    drawing,
     measure_label,
     measure_name,
-    new_figure,
     shown,
     shown_count,
     shown_estimate,
@@ -40,6 +38,7 @@ from .reference import ETHNICITY_NAMES, SEX_NAMES
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ...evaluation.results import AgreementRow, EquivalenceRow, EvaluationResult, OverlapSummary
 
@@ -83,79 +82,78 @@ def scope_words(scope: str) -> str:
     return ", contoured slices" if scope == CONTOURED else ""
 
 
-def figures_of(result: EvaluationResult) -> dict[str, Figure]:
+def figures_of(result: EvaluationResult) -> dict[str, Drawing]:
     """Every figure by the name of its file, in the order of the page."""
     scopes = {row.scope for row in result.agreement} | {row.scope for row in result.overlap}
-    several = len(scopes) > 1
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Drawing] = {}
 
-    def add(stem: str, scope: str, figure: Figure) -> None:
-        figures[f"{stem}_{scope.replace('-', '_')}" if several else stem] = figure
+    def add(stem: str, scope: str, figure: Drawing) -> None:
+        figures[f"{stem}_{scope.replace('-', '_')}" if len(scopes) > 1 else stem] = figure
 
     for scope in dict.fromkeys(row.scope for row in result.overlap):
-        rows = [r for r in result.overlap if (r.scope, r.scans_used) == (scope, "ok+review")]
+        rows = where(result.overlap, scope=scope, scans_used="ok+review")
         known = [r for r in rows if r.mean is not None]
-        overall = [r for r in known if r.group_by == ALL]
+        overall = where(known, group_by=ALL)
         if overall:
             add("overlap", scope, _overlap(result, overall, scope))
             add("dice_by_group", scope, _dice_by_group(result, known, scope))
-    for row in result.agreement:
-        if row.group_by != ALL or row.scans_used == "ok" or row.bias is None:
+    for row in where(result.agreement, group_by=ALL):
+        if row.scans_used == "ok" or row.bias is None:
             continue
         if row.sd is not None:
             add(f"bland_altman_{row.measure}", row.scope, _bland_altman(result, row))
-        judged = [e for e in result.equivalence if (e.measure, e.scope) == (row.measure, row.scope)]
-        if any(e.estimate is not None for e in judged):
+        judged = where(result.equivalence, measure=row.measure, scope=row.scope, kind="bias")
+        judged = [e for e in judged if e.estimate is not None]
+        if judged:
             add(f"groups_{row.measure}", row.scope, _groups(row, judged))
     return figures
 
 
-def _figure(title: str, caption: str, description: str, figure: Any) -> Figure:
-    svg = figure_svg(figure, title=title, description=description)
-    return Figure(title=f"{title}.", caption=caption, svg=svg)
+def _text(block: str, result: EvaluationResult, **facts: Any) -> str:
+    return words("evaluation", block, options=result.options, **facts)
 
 
 # ------------------------------------------------------------------ overlap
 
 
-def _overlap(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: str) -> Figure:
+def _overlap(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: str) -> Drawing:
     lines = [
         (structure, phase)
         for structure in STRUCTURE_NAMES
         for phase in PHASE_ORDER
-        if phase != "ED+ES" and any((r.structure, r.phase) == (structure, phase) for r in rows)
+        if phase != "ED+ES" and where(rows, structure=structure, phase=phase)
     ]
-    places = {line: len(lines) - 1 - y for y, line in enumerate(lines)}
-    title = f"Overlap with the reader's labels{scope_words(scope)}"
-    with figure_style():
-        figure = new_figure(180, 8.0 * len(lines) + 22)
+    lines.reverse()
+
+    def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 3, sharey=True)
         for panel, metric in zip(panels, _METRICS, strict=True):
-            for row in rows:
-                if row.metric == metric and (row.structure, row.phase) in places:
-                    y = places[row.structure, row.phase]
+            for row in where(rows, metric=metric):
+                if (row.structure, row.phase) in lines:
+                    y = lines.index((row.structure, row.phase))
                     _mean_mark(panel, row, y)
                     if result.options.internal:
                         _points(panel, result, row, y)
             panel.set_title(_METRICS[metric], loc="left")
             panel.grid(axis="x", color=HAIR, linewidth=0.5)
             panel.set_axisbelow(True)
-        labels = [f"{STRUCTURE_NAMES[s]}, {p}" for s, p in reversed(lines)]
-        panels[0].set_yticks(range(len(lines)), labels)
+        panels[0].set_yticks(range(len(lines)), [f"{STRUCTURE_NAMES[s]}, {p}" for s, p in lines])
         panels[0].set_ylim(-0.6, len(lines) - 0.4)
-        lows = [(r.mean or 0) - (r.sd or 0) for r in rows if r.metric == "dice"]
+        lows = [(r.mean or 0) - (r.sd or 0) for r in where(rows, metric="dice")]
         low = math.floor(10 * (min(lows, default=0.5) - 0.02)) / 10
         panels[0].set_xlim(max(0.0, min(low, panels[0].get_xlim()[0])), 1.0)
         for panel in panels[1:]:
             panel.set_xlim(left=0)
         figure.tight_layout(w_pad=1.5)
+
     description = " ".join(
         f"{STRUCTURE_NAMES[r.structure]} {r.phase}, {_METRICS[r.metric]}: mean "
         f"{shown_estimate(r.mean, r.ci_low, r.ci_high, 3 if r.metric == 'dice' else 1)}."
         for r in rows
     )
-    caption = words("evaluation", "figure_overlap", options=result.options)
-    return _figure(title, caption, description, figure)
+    title = f"Overlap with the reader's labels{scope_words(scope)}"
+    size = (180, 8.0 * len(lines) + 22)
+    return drawing(size, draw, title, description, _text("figure_overlap", result))
 
 
 def _mean_mark(panel: Axes, row: OverlapSummary, y: float) -> None:
@@ -179,55 +177,54 @@ def _points(panel: Axes, result: EvaluationResult, row: OverlapSummary, y: float
     panel.plot(values, y + spread, marker="o", color=SOFT, markersize=1.6, alpha=0.7, **_DOTS)
 
 
-def _dice_by_group(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: str) -> Figure:
-    phases = {r.phase for r in result.overlap if r.scope == scope}
+def _dice_by_group(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: str) -> Drawing:
+    phases = {r.phase for r in where(result.overlap, scope=scope)}
     phase = next((p for p in ("ED+ES", "ED", "ES", "other") if p in phases), "")
-    rows = [r for r in rows if (r.metric, r.phase) == ("dice", phase)]
-    lines = list(dict.fromkeys((r.group_by, r.group) for r in rows))
-    structures = [s for s in STRUCTURE_NAMES if any(r.structure == s for r in rows)]
-    height = 5.6 * len(lines) + 24
-    title = f"Dice by group{scope_words(scope)}"
-    with figure_style():
-        figure = new_figure(150, height)
+    rows = where(rows, metric="dice", phase=phase)
+    places = _places(list(dict.fromkeys((r.group_by, r.group) for r in rows)))
+    structures = [s for s in STRUCTURE_NAMES if where(rows, structure=s)]
+    height = 5.6 * len(places) + 24
+
+    def draw(figure: Figure) -> None:
         panel = figure.subplots()
-        places = _places(lines)
-        for row in rows:
-            number, colour = structures.index(row.structure), _STRUCTURE_COLOURS[row.structure]
-            y = places[row.group_by, row.group] + 0.22 * ((len(structures) - 1) / 2 - number)
-            if row.ci_low is not None and row.ci_high is not None:
-                panel.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=1.4)
-            if row.mean is not None:
-                style: dict[str, Any] = {"marker": "osD"[number % 3], "color": colour}
-                panel.plot([row.mean], [y], markersize=3.6, **style)
         for number, structure in enumerate(structures):
-            style = {"marker": "osD"[number % 3], "color": _STRUCTURE_COLOURS[structure]}
+            colour = _STRUCTURE_COLOURS[structure]
+            style: dict[str, Any] = {"marker": "osD"[number], "color": colour}
+            for row in where(rows, structure=structure):
+                y = places[row.group_by, row.group] + 0.22 * ((len(structures) - 1) / 2 - number)
+                if row.ci_low is not None and row.ci_high is not None:
+                    panel.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=1.4)
+                if row.mean is not None:
+                    panel.plot([row.mean], [y], markersize=3.6, **style)
             panel.plot([], [], markersize=4, label=STRUCTURE_NAMES[structure], **style)
         _group_axis(panel, places)
         panel.set_xlabel(f"Mean Dice ({phase})")
         panel.grid(axis="x", color=HAIR, linewidth=0.5)
         figure.legend(loc="lower center", ncols=3)
         figure.tight_layout(rect=(0, 7 / height, 1, 1))
+
     description = " ".join(
         f"{group_label(r.group_by, r.group)}, {STRUCTURE_NAMES[r.structure]}: "
         f"{shown_estimate(r.mean, r.ci_low, r.ci_high, 3)}."
         for r in rows
     )
-    caption = words("evaluation", "figure_dice", options=result.options)
-    return _figure(title, caption, description, figure)
+    title = f"Dice by group{scope_words(scope)}"
+    return drawing((150, height), draw, title, description, _text("figure_dice", result))
 
 
 # ------------------------------------------------------------------ Bland-Altman
 
 
-def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
+def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Drawing:
     pairs = result.compared.pairs
     part = pairs[(pairs["measure"] == row.measure) & (pairs["scope"] == row.scope)]
     joined = part.join(result.compared.scans, on="scan")
+    joined["middle"] = (joined["model"] + joined["reference"]) / 2
+    joined["difference"] = joined["model"] - joined["reference"]
     unit = unit_name(row.unit)
     lines = ((row.bias, "-"), (row.loa_lower, "--"), (row.loa_upper, "--"))
-    title = f"Bland-Altman: {measure_name(row.measure)}{scope_words(row.scope)}"
-    with figure_style():
-        figure = new_figure(110, 78)
+
+    def draw(figure: Figure) -> None:
         panel = figure.subplots()
         panel.axhline(0, color=SOFT, linewidth=0.5)
         for line, dash in lines:
@@ -236,21 +233,21 @@ def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Figure:
                 panel.axhline(line.value, color=INK, linewidth=0.9, linestyle=dash)
                 _note_at_right(panel, 1.01, line.value, shown(line.value), INK)
         if result.options.internal:
-            middle = (joined["model"] + joined["reference"]) / 2
-            difference = joined["model"] - joined["reference"]
             style: dict[str, Any] = {"color": PALETTE[0], "markersize": 3, "alpha": 0.6}
-            panel.plot(middle, difference, marker="o", **style, **_DOTS)
+            panel.plot(joined["middle"], joined["difference"], marker="o", **style, **_DOTS)
         else:
             _binned(panel, joined, result.options.least)
         panel.set_xlabel(f"Mean of model and reference, {unit}")
         panel.set_ylabel(f"Model − reference, {unit}")
         panel.set_title(measure_label(row.measure, row.unit), loc="left")
         figure.tight_layout(rect=(0, 0, 0.95, 1))
+
     bias, lower, upper = (shown_of(line) for line, _ in lines)
     description = f"Bias {bias} {unit}; limits of agreement {lower} and {upper}."
-    facts = {"row": row, "options": result.options, "slope": row.slope and shown_of(row.slope, 3)}
-    caption = f"{description} {words('evaluation', 'figure_bland_altman', **facts)}"
-    return _figure(title, caption, description, figure)
+    slope = row.slope and shown_of(row.slope, 3)
+    caption = f"{description} {_text('figure_bland_altman', result, row=row, slope=slope)}"
+    title = f"Bland-Altman: {measure_name(row.measure)}{scope_words(row.scope)}"
+    return drawing((110, 78), draw, title, description, caption)
 
 
 def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> None:
@@ -261,19 +258,14 @@ def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> N
 
 def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:
     """Means ± SD of participants sorted by size, in bins of at least ``least``."""
-    codes = participant_codes(joined)
-    middle = ((joined["model"] + joined["reference"]) / 2).to_numpy(dtype=float)
-    difference = (joined["model"] - joined["reference"]).to_numpy(dtype=float)
-    count = np.bincount(codes)
-    x = np.bincount(codes, weights=middle) / count
-    y = np.bincount(codes, weights=difference) / count
+    means = joined.groupby(participant_codes(joined))[["middle", "difference"]].mean()
+    x, y = means["middle"].to_numpy(), means["difference"].to_numpy()
     order = np.argsort(x, kind="stable")
     bins = min(_BINS, len(x) // max(least, 2))
     style: dict[str, Any] = {"fmt": "o", "color": PALETTE[0], "markersize": 4, "linewidth": 1}
     for part in np.array_split(order, max(bins, 1)):
         spread = [float(y[part].std(ddof=1))]
-        means = [float(x[part].mean())], [float(y[part].mean())]
-        panel.errorbar(*means, yerr=spread, capsize=2, **style)
+        panel.errorbar(x[part].mean(), y[part].mean(), yerr=spread, capsize=2, **style)
     panel.margins(x=0.12)
 
 
@@ -298,14 +290,12 @@ def _group_axis(panel: Axes, places: dict[tuple[str, str], float]) -> None:
     panel.set_axisbelow(True)
 
 
-def _groups(row: AgreementRow, judged: Sequence[EquivalenceRow]) -> Figure:
+def _groups(row: AgreementRow, rows: Sequence[EquivalenceRow]) -> Drawing:
     """Bias of each group with the interval of the equivalence test, and the margin."""
-    rows = [r for r in judged if r.kind == "bias" and r.estimate is not None]
     places = _places([(r.group_by, r.group) for r in rows])
     margin, unit = rows[0].margin or 0.0, unit_name(row.unit)
-    title = f"Bias by group: {measure_name(row.measure)}{scope_words(row.scope)}"
-    with figure_style():
-        figure = new_figure(150, 5.2 * len(rows) + 26)
+
+    def draw(figure: Figure) -> None:
         panel = figure.subplots()
         panel.axvspan(-margin, margin, color=PALETTE[2], alpha=0.12, linewidth=0)
         panel.axvline(0, color=SOFT, linewidth=0.5)
@@ -323,6 +313,7 @@ def _groups(row: AgreementRow, judged: Sequence[EquivalenceRow]) -> Figure:
         _group_axis(panel, places)
         panel.set_xlabel(f"Bias (model − reference), {unit}")
         figure.tight_layout(rect=(0, 0, 0.78, 1))
+
     stated = f"± {shown(margin)} {unit} ({rows[0].margin_source})"
     description = f"Margin {stated}. " + " ".join(
         f"{group_label(r.group_by, r.group)}: "
@@ -331,7 +322,9 @@ def _groups(row: AgreementRow, judged: Sequence[EquivalenceRow]) -> Figure:
     )
     grouped = ", ".join(dict.fromkeys(GROUP_NAMES[by] for by, _ in places if by != ALL))
     facts = {"level": rows[0].ci_level, "margin": stated, "groups": grouped}
-    return _figure(title, words("evaluation", "figure_groups", **facts), description, figure)
+    title = f"Bias by group: {measure_name(row.measure)}{scope_words(row.scope)}"
+    caption = words("evaluation", "figure_groups", **facts)
+    return drawing((150, 5.2 * len(rows) + 26), draw, title, description, caption)
 
 
 # ------------------------------------------------------------------ harmonised and reported
@@ -388,44 +381,42 @@ def signed(value: float | None) -> str:
     return f"+{text}" if value is not None and value > 0 and float(f"{value:.1f}") else text
 
 
-def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefinition]) -> Figure:
+def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefinition]) -> Drawing:
     """Bland-Altman plots, one panel per measure, one mark per scan: it shows individuals."""
-    chosen = list(measures)[:MOST_PANELS]
+    chosen = {m: reported_pairs(measurements, m.name) for m in list(measures)[:MOST_PANELS]}
     trials = sorted(measurements["trial"].astype(str).unique())
     columns = min(len(chosen), 3)
     lines = math.ceil(len(chosen) / columns)
     legend_mm = 5.0 * math.ceil(len(trials) / 5) + 4
     height = 58.0 * lines + legend_mm
-    sentences = []
-    with figure_style():
-        figure = new_figure(60.0 * columns if columns > 1 else 90.0, height)
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for panel in axes[len(chosen) :]:
             panel.axis("off")
-        for panel, measure in zip(axes, chosen, strict=False):
-            pair = reported_pairs(measurements, measure.name)
-            found = agreement_of(pair)
-            _agreement_panel(panel, measure, pair, trials, found)
-            name = f"{measure_name(measure.name)}: {len(pair)} scans"
-            if found is not None:
-                limits = shown_interval(found.loa_lower.value, found.loa_upper.value)
-                name += f", bias {signed(found.bias.value)} {measure.unit}, limits of agreement "
-                name += limits
-            sentences.append(f"{name}.")
+        for panel, (measure, pair) in zip(axes, chosen.items(), strict=False):
+            _agreement_panel(panel, measure, pair, trials)
         figure.tight_layout(rect=(0, legend_mm / height, 1, 1), w_pad=1.2, h_pad=1.4)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=min(len(trials), 5))
+
+    sentences = []
+    for measure, pair in chosen.items():
+        text, found = f"{measure_name(measure.name)}: {len(pair)} scans", agreement_of(pair)
+        if found is not None:
+            limits = shown_interval(found.loa_lower.value, found.loa_upper.value)
+            text += (
+                f", bias {signed(found.bias.value)} {measure.unit}, limits of agreement {limits}"
+            )
+        sentences.append(f"{text}.")
     caption = words("segment", "figure_agreement", hidden=len(measures) - len(chosen))
     title = "Agreement with the values that the trials reported"
-    return _figure(title, caption, " ".join(sentences), figure)
+    size = (60.0 * columns if columns > 1 else 90.0, height)
+    return drawing(size, draw, title, " ".join(sentences), caption)
 
 
 def _agreement_panel(
-    panel: Axes,
-    measure: MeasureDefinition,
-    pair: pd.DataFrame,
-    trials: Sequence[str],
-    found: BlandAltman | None,
+    panel: Axes, measure: MeasureDefinition, pair: pd.DataFrame, trials: Sequence[str]
 ) -> None:
     # Six colours and seven marks distinguish 42 trials.
     for index, trial in enumerate(trials):
@@ -442,6 +433,7 @@ def _agreement_panel(
             **_DOTS,
         )
     panel.axhline(0, color=SOFT, linewidth=0.5)
+    found = agreement_of(pair)
     if found is not None:
         panel.axhline(found.bias.value, color="black", linewidth=0.9)
         for limit in (found.loa_lower, found.loa_upper):

@@ -13,10 +13,9 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -46,26 +45,18 @@ def outlines(masks: np.ndarray, height: int, width: int, thickness: float = 1.4)
     filled = np.flatnonzero(masks.any(axis=(1, 2)))
     if not len(filled):
         return opacity
-    field = resampled(_smoothed(masks[filled]), height, width)
+    # The taps 1/6, 4/6, 1/6 along both axes; the edge is repeated outwards.
+    soft: np.ndarray = np.pad(
+        masks[filled].astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge"
+    )
+    soft = (soft[:, :-2] + 4 * soft[:, 1:-1] + soft[:, 2:]) / 6
+    soft = (soft[:, :, :-2] + 4 * soft[:, :, 1:-1] + soft[:, :, 2:]) / 6
+    field = resampled(soft, height, width)
     level = np.minimum(0.5, 0.6 * field.max(axis=(1, 2)))[:, None, None]
-    slope = np.hypot(_slope(field, 1), _slope(field, 2))
+    slope = np.hypot(*np.gradient(field, axis=(1, 2)))
     distance = np.abs(field - level) / np.maximum(slope, 1e-6)
     opacity[filled] = np.clip(thickness / 2 + 0.5 - distance, 0, 1)
     return opacity
-
-
-def _smoothed(masks: np.ndarray) -> np.ndarray:
-    """The masks after the taps 1/6, 4/6, 1/6 along both axes; the edge is repeated outwards."""
-    field: np.ndarray = np.pad(masks.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    field = (field[:, :-2] + 4 * field[:, 1:-1] + field[:, 2:]) / 6
-    return np.asarray((field[:, :, :-2] + 4 * field[:, :, 1:-1] + field[:, :, 2:]) / 6)
-
-
-def _slope(field: np.ndarray, axis: int) -> np.ndarray:
-    """Central differences, one-sided at the edges; 0 along an axis of one pixel."""
-    if field.shape[axis] < 2:
-        return np.zeros_like(field)
-    return np.asarray(np.gradient(field, axis=axis))
 
 
 # Red, cyan and yellow differ for colour-blind eyes too; the first two differ most, as they nest.
@@ -105,9 +96,11 @@ def overlay_png(
     window = crop_window(chosen, spacing_mm)
     grid = _grid(chosen.shape[1], window.size_mm)
     cut = (slice(None), order, window.rows, window.columns)
-    pictures = _shaded(np.asarray(pixels)[[ed, es]][cut])
-    canvas = _canvas(pictures, chosen[cut], grid)
-    return _encoded(_written(canvas, grid, order, empty=not chosen.any()))
+    image = Image.fromarray(_canvas(np.asarray(pixels)[[ed, es]][cut], chosen[cut], grid))
+    _write(image, grid, order, empty=not chosen.any())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()
 
 
 def base_to_apex(labels: np.ndarray) -> np.ndarray:
@@ -125,8 +118,7 @@ def base_to_apex(labels: np.ndarray) -> np.ndarray:
     return order[::-1] if reversed_stack else order
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
+class Window(NamedTuple):
     """The part of a slice that is shown; ``size_mm`` (height, width)."""
 
     rows: slice
@@ -151,11 +143,10 @@ def crop_window(labels: np.ndarray, spacing_mm: tuple[float, float]) -> Window:
         high = min(math.ceil(middle + 0.5 + half), length)
         slices.append(slice(low, high))
         sizes.append((high - low) * step)
-    return Window(rows=slices[0], columns=slices[1], size_mm=(sizes[0], sizes[1]))
+    return Window(slices[0], slices[1], (sizes[0], sizes[1]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Grid:
+class _Grid(NamedTuple):
     """``bands`` pairs of lines (ED over ES), each of ``columns`` tiles of that size in pixels."""
 
     columns: int
@@ -166,8 +157,7 @@ class _Grid:
     def corner(self, phase: int, position: int) -> tuple[int, int]:
         """Top and left of a tile."""
         band, column = divmod(position, self.columns)
-        line = 2 * band + phase
-        top = line * (self.height + _GAP) + band * 3 * _GAP
+        top = (2 * band + phase) * (self.height + _GAP) + band * 3 * _GAP
         return top, _GUTTER + column * (self.width + _GAP)
 
     @property
@@ -184,49 +174,33 @@ def _grid(slices: int, size_mm: tuple[float, float]) -> _Grid:
     side = min(max((_WIDTH - _GUTTER) // abreast - _GAP, _TILE[0]), _TILE[1])
     scale = side / max(size_mm)
     height, width = (max(round(length * scale), 8) for length in size_mm)
-    return _Grid(columns=columns, bands=bands, height=height, width=width)
+    return _Grid(columns, bands, height, width)
 
 
-def _shaded(pixels: np.ndarray) -> np.ndarray:
-    """Grey 0 to 1 between the 0.5th and 99.5th centile of what is shown."""
+def _canvas(pixels: np.ndarray, labels: np.ndarray, grid: _Grid) -> np.ndarray:
+    """The tiles with their contours, grey between the 0.5th and 99.5th centile of the pixels."""
     values = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = np.percentile(values, (0.5, 99.5))
-    return np.asarray((values - low) / max(float(high - low), 1e-6))
-
-
-def _canvas(pictures: np.ndarray, labels: np.ndarray, grid: _Grid) -> np.ndarray:
-    height, width = grid.size
-    canvas = np.zeros((height, width, 3), dtype=np.uint8)
-    slices = pictures.shape[1]
-    grey = resampled(pictures.reshape(-1, *pictures.shape[2:]), grid.height, grid.width)
+    values = (values - low) / max(float(high - low), 1e-6)
+    size = grid.height, grid.width
+    grey = resampled(values.reshape(-1, *values.shape[2:]), *size)
     tiles = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=3)
     flat = labels.reshape(-1, *labels.shape[2:])
     endo, myocardium, right = (flat == n for n in (LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY))
     for mask, colour in ((right, RV_COLOUR), (endo | myocardium, EPI_COLOUR), (endo, ENDO_COLOUR)):
-        for tile, line in _lines(mask, grid):
-            tiles[tile] = _blended(tiles[tile], line, colour)
-    shown = (tiles * 255 + 0.5).astype(np.uint8)
-    for index in range(len(shown)):
-        top, left = grid.corner(*divmod(index, slices))
-        canvas[top : top + grid.height, left : left + grid.width] = shown[index]
+        filled = np.flatnonzero(mask.any(axis=(1, 2)))
+        opacity = outlines(mask[filled], *size)[..., None]
+        paint = np.array(colour, dtype=np.float32) / 255
+        tiles[filled] = tiles[filled] * (1 - opacity) + paint * opacity
+    canvas = np.zeros((*grid.size, 3), dtype=np.uint8)
+    for index, tile in enumerate((tiles * 255 + 0.5).astype(np.uint8)):
+        top, left = grid.corner(*divmod(index, pixels.shape[1]))
+        canvas[top : top + grid.height, left : left + grid.width] = tile
     return canvas
 
 
-def _lines(mask: np.ndarray, grid: _Grid) -> list[tuple[int, np.ndarray]]:
-    """Tile number and opacity of each outline."""
-    filled = np.flatnonzero(mask.any(axis=(1, 2)))
-    return list(zip(filled.tolist(), outlines(mask[filled], grid.height, grid.width), strict=True))
-
-
-def _blended(tile: np.ndarray, line: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    paint = np.array(colour, dtype=np.float32) / 255
-    opacity = line[..., None]
-    return np.asarray(tile * (1 - opacity) + paint * opacity)
-
-
-def _written(canvas: np.ndarray, grid: _Grid, order: np.ndarray, *, empty: bool) -> Image.Image:
-    """The picture with phase names, slice numbers and the legend."""
-    image = Image.fromarray(canvas)
+def _write(image: Image.Image, grid: _Grid, order: np.ndarray, *, empty: bool) -> None:
+    """Put phase names, slice numbers and the legend on the picture."""
     draw = ImageDraw.Draw(image)
     for position, number in enumerate(order.tolist()):
         for phase, name in enumerate(("ED", "ES")):
@@ -234,13 +208,7 @@ def _written(canvas: np.ndarray, grid: _Grid, order: np.ndarray, *, empty: bool)
             if position % grid.columns == 0:
                 draw.text((6, top + 6), name, fill="white", font=_font(14))
             draw.text((left + 4, top + 2), str(number), fill=(190, 190, 190), font=_font(10))
-    _legend(draw, grid, empty=empty)
-    return image
-
-
-def _legend(draw: ImageDraw.ImageDraw, grid: _Grid, *, empty: bool) -> None:
-    height, _ = grid.size
-    y, x = height - _FOOT + 5, _GUTTER
+    y, x = image.height - _FOOT + 5, _GUTTER
     if empty:
         draw.text((x, y), "No heart was segmented.", fill="white", font=_font(12))
         return
@@ -258,12 +226,6 @@ def _legend(draw: ImageDraw.ImageDraw, grid: _Grid, *, empty: bool) -> None:
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     # The font that Pillow carries, so that the bytes do not depend on the machine's fonts.
     return ImageFont.load_default(size)
-
-
-def _encoded(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()
 
 
 def thumbnail_jpeg(png: bytes, *, width: int = 900, most_bytes: int = 60_000) -> bytes:
@@ -309,8 +271,14 @@ def curve_svg(
     width, height = _CURVE
     left, right, top, base = 30, width - 20, 6, height - 14
     frames = max(len(lv_ml), 2)
-    known = {"LV": _finite(lv_ml), "RV": _finite(rv_ml)}
-    largest = _ceiling(max((v for points in known.values() for _, v in points), default=1.0))
+    known = {
+        name: [(n, v) for n, v in enumerate(volumes) if v is not None and math.isfinite(v)]
+        for name, volumes in (("LV", lv_ml), ("RV", rv_ml))
+    }
+    largest = max((v for points in known.values() for _, v in points), default=1.0)
+    # The next multiple of a quarter of the power of ten below.
+    unit = 10.0 ** math.floor(math.log10(largest)) / 4 if largest > 0 else 1.0
+    largest = max(math.ceil(largest / unit) * unit, unit)
 
     def place(frame: int, volume: float) -> tuple[float, float]:
         across = left + frame / (frames - 1) * (right - left)
@@ -353,16 +321,3 @@ def curve_svg(
         f'<path d="{path(known["LV"])}" fill="none" stroke="{_CURVE_COLOURS["LV"]}" '
         f'stroke-width="1.4"/>{circles}{names}</svg>'
     )
-
-
-def _finite(volumes: Sequence[float | None]) -> list[tuple[int, float]]:
-    """The frames with a known volume."""
-    return [(n, v) for n, v in enumerate(volumes) if v is not None and math.isfinite(v)]
-
-
-def _ceiling(value: float) -> float:
-    """The next multiple of a quarter of the power of ten below."""
-    if value <= 0:
-        return 1.0
-    unit = 10.0 ** math.floor(math.log10(value)) / 4
-    return math.ceil(value / unit) * unit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +27,7 @@ from ...pooling.results import (
 )
 from ...pooling.subgroups.modifiers import PER
 from ...statistics.meta import LEAST_TRIALS_EGGER, t_interval
-from ..page import words
+from ..page import where, words
 from ..style import (
     DASH,
     HAIR,
@@ -36,20 +36,18 @@ from ..style import (
     SOFT,
     Drawing,
     drawing,
-    figure_style,
     measure_label,
     measure_name,
-    new_figure,
     p_equals,
     shown,
     shown_count,
-    shown_interval,
     shown_p,
 )
-from .forest import ForestRow, ForestSpec, RowKind, forest_plot, log_ticks, two_panels
+from .forest import ForestRow, ForestSpec, RowKind, forest_plot, log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CI_LABELS: Final = {
     "wald": "Wald",
@@ -59,52 +57,42 @@ CI_LABELS: Final = {
     "satterthwaite": "Satterthwaite",
 }
 _MOST_TRIALS: Final = 150  # of a forest plot that can be printed
-_TOO_WIDE: Final = "too wide to draw"
 _BLANK: Final = ForestRow(label="", kind="text")
 _FIELD: Final = "#eef2f7"
+_SIDES: Final = {WIN_ODDS: ("Worse", "Better")}
 _DASHED: Final = (0, (4, 3))
 
 
 # ------------------------------------------------------------------ what is printed of a result
 
 
-def of_arm(result: PoolingResult, arm: str, analysis: str) -> list[EffectRow]:
+def of_arm(result: PoolingResult, arm: str, analysis: str, **cells: object) -> list[EffectRow]:
     """The rows of one arm and analysis, in the file's order; of the harmonised values."""
-    return [
-        row
-        for row in result.effects
-        if row.arm == arm and row.analysis == analysis and row.source == "harmonised"
-    ]
+    return where(result.effects, arm=arm, analysis=analysis, source="harmonised", **cells)
 
 
 def headline_of(result: PoolingResult, arm: str) -> EffectRow:
     """The pooled row that is an arm's headline: the two-stage one where there is one."""
-    return next(row for row in of_arm(result, arm, "pooled") if row.headline)
+    return of_arm(result, arm, "pooled", headline=True)[0]
 
 
 def is_pooled(result: PoolingResult) -> bool:
     """True where the effects of several trials were pooled, for some arm."""
-    return any((row.k or 0) > 1 for row in result.effects if row.analysis == "pooled")
+    return any((row.k or 0) > 1 for row in where(result.effects, analysis="pooled"))
 
 
 def modifiers_shown(result: PoolingResult, arm: str) -> list[str]:
     """The terms of one arm that have subgroups or interactions, in the file's order."""
+    rows = where(result.effects, arm=arm)
     found = ("interaction", "subgroup")
-    rows = (row for row in result.effects if row.arm == arm and row.analysis in found)
-    return list(dict.fromkeys(row.term for row in rows))
+    return list(dict.fromkeys(row.term for row in rows if row.analysis in found))
 
 
 def interaction_p(result: PoolingResult, arm: str, term: str) -> EffectRow | None:
     """The row with the p value of the modifier: the joint test, else the single contrast."""
-    rows = _two_stage(result, arm, term, "interaction")
-    pooled = [row for row in rows if row.headline and not row.trial]
-    joint = [row for row in pooled if row.variant == "joint-test"]
-    return next(iter(joint or pooled), None)
-
-
-def _two_stage(result: PoolingResult, arm: str, term: str, analysis: str) -> list[EffectRow]:
-    rows = of_arm(result, arm, analysis)
-    return [row for row in rows if (row.term, row.model) == (term, "two-stage")]
+    cells = {"term": term, "model": "two-stage", "headline": True, "trial": ""}
+    pooled = of_arm(result, arm, "interaction", **cells)
+    return next(iter(where(pooled, variant="joint-test") or pooled), None)
 
 
 def scaled(
@@ -178,6 +166,11 @@ def effect_label(result: PoolingResult, space: str = " ") -> str:
     return f"{name} {joint} {measure}"
 
 
+def versus(result: PoolingResult, arm: str) -> str:
+    """``active versus control``."""
+    return f"{arm} versus {result.control}"
+
+
 def difference_name(result: PoolingResult) -> str:
     """What an interaction is: a difference in effect, or a ratio of ratios."""
     if result.options.effect in RATIOS:
@@ -191,47 +184,24 @@ def difference_name(result: PoolingResult) -> str:
 def result_sentence(result: PoolingResult, arm: str) -> str:
     """The headline in one sentence, as an abstract states it."""
     row = headline_of(result, arm)
-    decimals = decimals_of(result)
-    limits = scaled_prediction(row)
-    known = row.n_control is not None and row.n_active is not None
     return words(
         "pooling",
         "result_sentence",
         label=effect_label(result),
-        versus=f"{arm} versus {result.control}",
+        versus=versus(result, arm),
         row=row,
         level=f"{result.options.level:g}%",
-        estimate=None if row.estimate is None else shown(scaled(row)[0], decimals),
-        interval=shown_interval(*scaled(row)[1:], decimals),
-        participants=(row.n_control or 0) + (row.n_active or 0) if known else None,
-        prediction=None if limits is None else shown_interval(*limits, decimals),
-        tau=None
-        if row.tau2 is None or row.tau2_method == "fe"
-        else shown(math.sqrt(row.tau2), decimals + 1),
+        scaled=scaled(row),
+        prediction=scaled_prediction(row),
+        decimals=decimals_of(result),
     ).replace(DASH, "not known")
 
 
 def heterogeneity_sentence(result: PoolingResult, arm: str) -> str:
     """τ, I², Q and the test of the pooled effect, as printed below the plot."""
-    line = next((r for r in result.heterogeneity if r.arm == arm and r.headline), None)
-    decimals = decimals_of(result) + 1
-
-    def limits(low: float | None, high: float | None, digits: int, unit: str = "") -> str:
-        return "" if low is None else f" ({shown_interval(low, high, digits)}{unit})"
-
-    return words(
-        "pooling",
-        "heterogeneity_sentence",
-        row=headline_of(result, arm),
-        line=line,
-        tau=""
-        if line is None
-        else shown(line.tau, decimals) + limits(line.tau_low, line.tau_high, decimals),
-        i2=""
-        if line is None
-        else f"{shown(line.i2_percent, 0)}%"
-        + limits(None if line.tau_low is None else line.i2_low, line.i2_high, 0, "%"),
-    )
+    line = next(iter(where(result.heterogeneity, arm=arm, headline=True)), None)
+    facts = {"row": headline_of(result, arm), "line": line, "decimals": decimals_of(result) + 1}
+    return words("pooling", "heterogeneity_sentence", **facts)
 
 
 def small_study_sentence(result: PoolingResult, arm: str) -> str:
@@ -268,23 +238,20 @@ def draw_figures(result: PoolingResult) -> list[PoolingFigure]:
     values), ``funnel``, ``regression`` and ``spline``.
     """
     found: list[PoolingFigure] = []
-    compared = dict.fromkeys(row.arm for row in result.comparison)
     for arm in result.arms:
-        curves = dict.fromkeys(
-            row.covariate for row in result.spline if row.arm == arm and row.kind == "curve"
-        )
+        title = f"{effect_label(result)}: {versus(result, arm)}"
+        curves = dict.fromkeys(r.covariate for r in where(result.spline, arm=arm, kind="curve"))
         drawn: list[tuple[str, str, Drawing | None]] = [
-            ("forest", "", forest_plot(forest_spec(result, arm))),
+            ("forest", "", forest_plot(forest_spec(result, arm), title=title)),
             *(
                 ("levels", term.partition(":")[2], draw_levels(result, arm, term))
                 for term in modifiers_shown(result, arm)
             ),
-            *(("reported", "", draw_comparison(result, arm)) for _ in compared if _ == arm),
+            ("reported", "", draw_comparison(result, arm)),
             ("funnel", "", draw_funnel(result, arm)),
             *(
                 ("regression", line.covariate, _draw_regression(result, line))
-                for line in result.lines
-                if line.arm == arm
+                for line in where(result.lines, arm=arm)
             ),
             *(("spline", name, _draw_spline(result, arm, name)) for name in curves),
         ]
@@ -306,65 +273,51 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     trials = of_arm(result, arm, "trial")
     heaviest = sorted(trials, key=lambda row: row.weight_percent or 0.0, reverse=True)
     drawn = {row.trial for row in heaviest[:_MOST_TRIALS]}
-    rows = [
-        _forest_row(
-            result,
-            row,
-            row.trial,
-            "aggregate" if row.aggregate else "trial",
-            cells=cells_of(row),
-            weight_percent=row.weight_percent if _drawable(row) else None,
-        )
-        for row in trials
-        if row.trial in drawn
-    ]
+    rows = []
+    for row in (row for row in trials if row.trial in drawn):
+        weight = row.weight_percent if _drawable(row) else None
+        more = {"cells": cells_of(row), "weight_percent": weight}
+        mark: RowKind = "aggregate" if row.aggregate else "trial"
+        rows.append(_forest_row(result, row, row.trial, mark, **more))
     if len(trials) > _MOST_TRIALS:
         left = f"The {_MOST_TRIALS} trials of greatest weight, of {len(trials)}: see effects.csv."
         rows.append(ForestRow(label=left, kind="text"))
     rows.append(ForestRow(label="", kind="space"))
     several = (headline.k or 0) > 1
-    rows.append(
-        _forest_row(
-            result,
-            headline,
-            _pooled_label(headline) if several else "One trial, not pooled",
-            "pooled",
-            cells=cells_of(headline),
-            weight_percent=100.0 if several else None,
-        )
-    )
+    kind = "Common effect" if headline.tau2_method == "fe" else "Random effects"
+    kind = "Mantel-Haenszel" if headline.variant == "mantel-haenszel" else kind
+    kind = "One-stage" if headline.model == "one-stage" else kind
+    label = f"{kind} ({CI_LABELS[headline.ci_method]})" if several else "One trial, not pooled"
+    more = {"cells": cells_of(headline), "weight_percent": 100.0 if several else None}
+    rows.append(_forest_row(result, headline, label, "pooled", **more))
     limits = scaled_prediction(headline)
     if limits is not None:
         name = f"{result.options.level:g}% prediction interval"
         rows.append(ForestRow(label=name, kind="prediction", ci_low=limits[0], ci_high=limits[1]))
-    pooled = of_arm(result, arm, "pooled")
-    single = next((row for row in pooled if row.headline and row.model == "one-stage"), None)
-    if single is not None and single is not headline:
+    for single in of_arm(result, arm, "pooled", headline=True, model="one-stage"):
+        if single is headline:
+            continue
         common = ", common effect" * (single.tau2_method == "fe")
         label = f"One-stage{common} ({CI_LABELS[single.ci_method]})"
-        rows.append(_forest_row(result, single, label, "pooled", cells=("",) * len(columns)))
-    ranked = result.options.effect == WIN_ODDS
-    return ForestSpec(
-        rows=tuple(rows),
-        columns=columns,
-        left_label=f"{'Worse' if ranked else 'Lower'} with {arm}",
-        right_label=f"{'Better' if ranked else 'Higher'} with {arm}",
-        heterogeneity_text=heterogeneity_sentence(result, arm),
-        title=f"{effect_label(result)}: {arm} versus {result.control}",
-        **_scale(result),
-    )
+        rows.append(_forest_row(result, single, label, "pooled"))
+    foot = heterogeneity_sentence(result, arm)
+    return _spec(result, arm, rows, columns=columns, heterogeneity_text=foot)
 
 
-def _scale(result: PoolingResult) -> dict[str, Any]:
-    """The arguments of a `ForestSpec` that follow from the effect measure."""
+def _spec(result: PoolingResult, arm: str, rows: Iterable[ForestRow], **more: Any) -> ForestSpec:
+    """A plot with what follows from the effect measure and the arm, where ``more`` has it not."""
     ratio = result.options.effect in RATIOS
-    return {
+    less, greater = _SIDES.get(result.options.effect, ("Lower", "Higher"))
+    facts: dict[str, Any] = {
         "effect_label": effect_label(result, "\N{NO-BREAK SPACE}"),
+        "left_label": f"{less} with {arm}",
+        "right_label": f"{greater} with {arm}",
         "null_value": 1.0 if ratio else 0.0,
         "log_scale": ratio,
         "decimals": decimals_of(result),
         "level_percent": result.options.level,
     }
+    return ForestSpec(rows=tuple(rows), **{**facts, **more})
 
 
 def _drawable(row: EffectRow) -> bool:
@@ -383,23 +336,15 @@ def _forest_row(
         return ForestRow(
             label=label, kind=kind, estimate=estimate, ci_low=low, ci_high=high, **more
         )
-    note = _TOO_WIDE if row.estimate is not None else _why_missing(result, row)
-    return ForestRow(label=label, kind=kind, note=note, **more)
-
-
-def _why_missing(result: PoolingResult, row: EffectRow) -> str:
-    if row.suppressed == "below-threshold":
+    note = "not pooled" if row.variant == "not-pooled" else "not estimable"
+    if row.estimate is not None:
+        note = "too wide to draw"
+    elif row.suppressed == "below-threshold":
         which = f" ({', '.join(row.small_counts)})" if row.small_counts else ""
-        return f"n<{result.options.min_cell}{which}"
-    if row.suppressed:
-        return "withheld"
-    return "not pooled" if row.variant == "not-pooled" else "not estimable"
-
-
-def _pooled_label(row: EffectRow) -> str:
-    kind = "Common effect" if row.tau2_method == "fe" else "Random effects"
-    kind = "Mantel-Haenszel" if row.variant == "mantel-haenszel" else kind
-    return f"{'One-stage' if row.model == 'one-stage' else kind} ({CI_LABELS[row.ci_method]})"
+        note = f"n<{result.options.min_cell}{which}"
+    elif row.suppressed:
+        note = "withheld"
+    return ForestRow(label=label, kind=kind, note=note, **more)
 
 
 _Cells = Callable[[EffectRow], tuple[str, ...]]
@@ -412,56 +357,56 @@ def _participant_columns(result: PoolingResult, arm: str) -> tuple[tuple[str, ..
         return (), lambda _: ()
     names = {"n_control": result.control, "n_active": arm}
     counts = {(row.trial, row.arm): row for row in result.by_arm}
-    if result.options.effect in EVENTS and result.by_arm:
-        return tuple(f"Events / n {name}" for name in names.values()), lambda row: tuple(
-            f"{_events(result, counts, row, name)}{count_text(result, row, field)}"
-            for field, name in names.items()
-        )
-    if not any(row.outcome_mean is not None for row in result.by_arm):
-        headings = tuple(f"n {name}" for name in names.values())
-        return headings, lambda row: tuple(count_text(result, row, field) for field in names)
-    headings = tuple(part for name in names.values() for part in (f"n {name}", "mean (SD)"))
     decimals = max(definition(result.options.outcome).decimals or 0, 1)
+    pooled = [
+        row.trial
+        for row in trials
+        if row.estimate is not None or row.suppressed == "below-threshold"
+    ]
 
-    def mean_sd(row: ArmCount | None) -> str:
-        if row is None or row.outcome_mean is None:
-            return ""
-        spread = "" if row.outcome_sd is None else f" ({shown(row.outcome_sd, decimals)})"
-        return shown(row.outcome_mean, decimals) + spread
+    def n(row: EffectRow, field: str, _: str) -> str:
+        return count_text(result, row, field)
 
-    return headings, lambda row: tuple(
-        cell
-        for field, name in names.items()
-        for cell in (count_text(result, row, field), mean_sd(counts.get((row.trial, name))))
-    )
-
-
-def _events(
-    result: PoolingResult, counts: dict[tuple[str, str], ArmCount], row: EffectRow, name: str
-) -> str:
-    """``12 / `` of one trial, or of all trials that are pooled."""
-    if row.analysis == "trial":
+    def events(row: EffectRow, field: str, name: str) -> str:
+        """``12 / 90`` of one trial, or of all trials that are pooled."""
         found = counts.get((row.trial, name))
-        return "" if found is None else f"{count_text(result, found, 'events')} / "
-    pooled = {
-        one.trial
-        for one in of_arm(result, row.arm, "trial")
-        if one.estimate is not None or one.suppressed == "below-threshold"
-    }
-    events = [counts[trial, name].events for trial in pooled if (trial, name) in counts]
-    known = [one for one in events if one is not None]
-    return f"{shown_count(sum(known)) if len(known) == len(pooled) else DASH} / "
+        if row.analysis == "trial":
+            number = "" if found is None else f"{count_text(result, found, 'events')} / "
+        else:
+            each = [counts[trial, name].events for trial in pooled if (trial, name) in counts]
+            known = [one for one in each if one is not None]
+            number = f"{shown_count(sum(known)) if len(known) == len(pooled) else DASH} / "
+        return number + n(row, field, name)
+
+    def mean_sd(row: EffectRow, _: str, name: str) -> str:
+        found = counts.get((row.trial, name))
+        if found is None or found.outcome_mean is None:
+            return ""
+        spread = "" if found.outcome_sd is None else f" ({shown(found.outcome_sd, decimals)})"
+        return shown(found.outcome_mean, decimals) + spread
+
+    kinds = {"n {}": n}
+    if result.options.effect in EVENTS and result.by_arm:
+        kinds = {"Events / n {}": events}
+    elif any(row.outcome_mean is not None for row in result.by_arm):
+        kinds["mean (SD)"] = mean_sd
+    headings = tuple(heading.format(name) for name in names.values() for heading in kinds)
+    return headings, lambda row: tuple(
+        show(row, field, name) for field, name in names.items() for show in kinds.values()
+    )
 
 
 # ------------------------------------------------------------------ harmonised and reported
 
 
-def draw_comparison(result: PoolingResult, arm: str) -> Drawing:
+def draw_comparison(result: PoolingResult, arm: str) -> Drawing | None:
     """Each trial's effect and the pooled one from both sources, one under the other."""
     pairs: dict[str, dict[str, EffectRow]] = {}
-    for row in result.compared:
-        if row.arm == arm:
-            pairs.setdefault(row.trial, {})[row.source] = row
+    for row in where(result.compared, arm=arm):
+        pairs.setdefault(row.trial, {})[row.source] = row
+    compared = where(result.comparison, arm=arm)
+    if not compared:
+        return None
     sources: tuple[tuple[str, str, RowKind, RowKind], ...] = (
         ("harmonised", "Harmonised", "trial", "pooled"),
         ("reported", "As reported", "aggregate", "subgroup-pooled"),
@@ -479,18 +424,13 @@ def draw_comparison(result: PoolingResult, arm: str) -> Drawing:
     foot = "; ".join(
         f"{row.quantity} {shown(row.harmonised, decimals)} harmonised, "
         f"{shown(row.reported, decimals)} as reported"
-        for row in result.comparison
-        if row.arm == arm and row.quantity in ("residual SD", "tau")
+        for row in compared
+        if row.quantity in ("residual SD", "tau")
     ).replace("tau", "τ")
+    foot = f"The same participants: {foot}." if foot else ""
     return forest_plot(
-        ForestSpec(
-            rows=tuple(rows),
-            left_label=f"Lower with {arm}",
-            right_label=f"Higher with {arm}",
-            heterogeneity_text=f"The same participants: {foot}." if foot else "",
-            title=f"Harmonised and reported values: {arm} versus {result.control}",
-            **_scale(result),
-        )
+        _spec(result, arm, rows, heterogeneity_text=foot),
+        title=f"Harmonised and reported values: {versus(result, arm)}",
     )
 
 
@@ -502,10 +442,10 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
 
     The only p value is that of the interaction (``pooling.md`` 2.3).
     """
-    subgroups = _two_stage(result, arm, term, "subgroup")
+    subgroups = of_arm(result, arm, "subgroup", term=term, model="two-stage")
     interactions = [
         row
-        for row in _two_stage(result, arm, term, "interaction")
+        for row in of_arm(result, arm, "interaction", term=term, model="two-stage")
         if row.variant != "joint-test" and (row.trial or row.headline)
     ]
     if not interactions:
@@ -516,43 +456,38 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
     several = sum(not row.trial and _drawable(row) for row in interactions) > 1
     for trial in [*dict.fromkeys(r.trial for r in [*subgroups, *interactions] if r.trial), ""]:
         heading = ForestRow(label=trial or "All trials", kind="subgroup-heading")
-        own = [
-            _level_row(result, row, "subgroup-pooled") for row in subgroups if row.trial == trial
-        ]
         pooled: RowKind = "subgroup-pooled" if several else "pooled"
-        across = [_level_row(result, row, pooled) for row in interactions if row.trial == trial]
+        own = [_level_row(result, r, "subgroup-pooled") for r in where(subgroups, trial=trial)]
+        across = [_level_row(result, r, pooled) for r in where(interactions, trial=trial)]
         size = max(len(own), len(across))
         # Contrasts at the height of their level, a slope at that of the first band.
-        contrasts = across and len(own) == len(across) + 1 and " vs " in across[0].label
-        right_rows = [*[_BLANK] * bool(contrasts), *across]
+        if across and len(own) == len(across) + 1 and " vs " in across[0].label:
+            across.insert(0, _BLANK)
         left += [heading, *own, *[_BLANK] * (size - len(own))]
-        right += [heading, *right_rows, *[_BLANK] * (size - len(right_rows))]
+        right += [heading, *across, *[_BLANK] * (size - len(across))]
     name = re.sub(r"_(years|percent|ml|g|cm|kg)\b.*", "", term.partition(":")[2]).replace("_", " ")
     p = p_sentence(interaction_p(result, arm, term))
-    scale = {**_scale(result), "width_mm": 120.0}
-    return two_panels(
-        ForestSpec(
-            rows=tuple(left),
-            label_heading=f"Effect by {name}",
-            left_label=f"Lower with {arm}",
-            right_label=f"Higher with {arm}",
-            heterogeneity_text=words("pooling", "levels_foot"),
-            title=f"Effect by {name}",
-            **scale,
-        ),
-        ForestSpec(
-            rows=tuple(right),
-            label_heading="Interaction within trials",
-            left_label="Effect lower",
-            right_label="Effect higher",
-            heterogeneity_text=f"Interaction within trials: {p}."
-            if p
-            else "No pooled interaction.",
-            title=f"Interaction with {name}",
-            **{**scale, "effect_label": difference_name(result)},
-        ),
-        title=f"{effect_label(result)} by {name}: {arm} versus {result.control}",
+    effects = _spec(
+        result,
+        arm,
+        left,
+        label_heading=f"Effect by {name}",
+        heterogeneity_text=words("pooling", "levels_foot"),
+        width_mm=120.0,
     )
+    contrasts = _spec(
+        result,
+        arm,
+        right,
+        effect_label=difference_name(result),
+        label_heading="Interaction within trials",
+        left_label="Effect lower",
+        right_label="Effect higher",
+        heterogeneity_text=f"Interaction within trials: {p}." if p else "No pooled interaction.",
+        width_mm=120.0,
+    )
+    title = f"{effect_label(result)} by {name}: {versus(result, arm)}"
+    return forest_plot(effects, contrasts, title=title)
 
 
 def _level_row(result: PoolingResult, row: EffectRow, pooled: RowKind) -> ForestRow:
@@ -564,12 +499,11 @@ def _level_row(result: PoolingResult, row: EffectRow, pooled: RowKind) -> Forest
 
 
 def _plot(title: str, description: str, draw: Callable[[Axes], None]) -> Drawing:
-    with figure_style():
-        figure = new_figure(120.0, 88.0)
-        axes = figure.subplots()
-        draw(axes)
+    def on_figure(figure: Figure) -> None:
+        draw(figure.subplots())
         figure.tight_layout()
-    return drawing(figure, title, description)
+
+    return drawing((120.0, 88.0), on_figure, title, description)
 
 
 def draw_funnel(result: PoolingResult, arm: str) -> Drawing | None:
@@ -598,13 +532,12 @@ def draw_funnel(result: PoolingResult, arm: str) -> Drawing | None:
         axes.set_ylabel("Standard error" + " (of log)" * (result.options.effect in RATIOS))
 
     description = words("pooling", "funnel_description", k=len(trials), options=result.options)
-    return _plot(f"Funnel plot: {arm} versus {result.control}", description, draw)
+    return _plot(f"Funnel plot: {versus(result, arm)}", description, draw)
 
 
 def _draw_regression(result: PoolingResult, line: RegressionLine) -> Drawing:
     """The bubble plot of a meta-regression on a number."""
-    key = (line.arm, line.covariate)
-    points = [point for point in result.points if (point.arm, point.covariate) == key]
+    points = where(result.points, arm=line.arm, covariate=line.covariate)
 
     def draw(axes: Axes) -> None:
         axes.fill_between(line.x, line.low, line.high, color=_FIELD, linewidth=0)
@@ -625,14 +558,13 @@ def _draw_regression(result: PoolingResult, line: RegressionLine) -> Drawing:
         _effect_axis(axes, result, "y")
         axes.set_xlabel(_trial_covariate(line.label))
 
-    title = f"Meta-regression on {line.label}: {line.arm} versus {result.control}"
+    title = f"Meta-regression on {line.label}: {versus(result, line.arm)}"
     return _plot(title, words("pooling", "regression_description"), draw)
 
 
 def _draw_spline(result: PoolingResult, arm: str, covariate: str) -> Drawing:
     """The effect over a number of ``--by``, against a reference value."""
-    key = (arm, covariate, "curve")
-    rows = [row for row in result.spline if (row.arm, row.covariate, row.kind) == key]
+    rows = where(result.spline, arm=arm, covariate=covariate, kind="curve")
     x, middle, low, high = (
         np.array([getattr(row, name) for row in rows], dtype=float)
         for name in ("value", "estimate", "ci_low", "ci_high")
@@ -657,7 +589,7 @@ def _draw_spline(result: PoolingResult, arm: str, covariate: str) -> Drawing:
         axes.set_xlabel(measure_name(covariate) + ", years" * covariate.endswith("_years"))
         axes.margins(x=0.0)
 
-    title = f"Effect over {covariate}: {arm} versus {result.control}"
+    title = f"Effect over {covariate}: {versus(result, arm)}"
     return _plot(title, words("pooling", "spline_description"), draw)
 
 

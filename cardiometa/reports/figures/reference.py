@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 from ...records import ETHNICITIES
-from ..style import (
-    PALETTE,
-    SOFT,
-    figure_style,
-    figure_svg,
-    measure_label,
-    measure_name,
-    new_figure,
-)
+from ..page import grouped, where
+from ..style import PALETTE, SOFT, Drawing, drawing, measure_label, measure_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ...reference.results import CurveLine, CurveParticipants, ReferenceLimit, WormPlot
 
@@ -47,6 +41,7 @@ METHOD_NAMES: Final = {
     "fractional-polynomial": "fractional polynomials",
     META: "meta-analytic range",
 }
+_KINDS: Final = ("marginal", "conditional", "population")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _SPREAD: Final = 0.62  # of the distance between two bands
 _HALF_BAND: Final = 0.46
@@ -71,26 +66,26 @@ def band_name(age_low: float | None, age_high: float | None) -> str:
     return f"{age_low:g} to <{age_high:g}"
 
 
+def ethnicities_of(rows: Iterable[Any]) -> list[str]:
+    """Those of the rows, all together first."""
+    found = {row.ethnicity for row in rows}
+    return [e for e in (ALL, *ETHNICITIES) if e in found]
+
+
 def headlines(items: Sequence[_Item]) -> list[_Item]:
     """Of each group the curves to show: marginal ones where there are any, else what it has."""
-    rank = {"marginal": 0, "conditional": 1, "population": 2}
-    best: dict[tuple[str, str], int] = {}
-    for item in items:
-        key = (item.sex, item.ethnicity)
-        best[key] = min(best.get(key, 9), rank[item.kind])
-    return [item for item in items if rank[item.kind] == best[item.sex, item.ethnicity]]
+    best: dict[tuple[str, str], str] = {}
+    for item in sorted(items, key=lambda item: _KINDS.index(item.kind)):
+        best.setdefault((item.sex, item.ethnicity), item.kind)
+    return [item for item in items if best[item.sex, item.ethnicity] == item.kind]
 
 
 def meta_headlines(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
     """Of each group the rows of the first rule, marginal where there are any."""
-
-    def group(row: ReferenceLimit) -> tuple[object, ...]:
-        return (row.sex, row.ethnicity, row.age_low, row.age_high)
-
-    best: dict[tuple[object, ...], tuple[str, str]] = {}
-    for row in rows:  # in the order of the rules, the marginal kind first
-        best.setdefault(group(row), (row.limits, row.kind))
-    return [row for row in rows if best[group(row)] == (row.limits, row.kind)]
+    # In the order of the rules, the marginal kind first.
+    groups = grouped(rows, "sex ethnicity age_low age_high").values()
+    kept = [where(group, limits=group[0].limits, kind=group[0].kind) for group in groups]
+    return [row for group in kept for row in group]
 
 
 # ------------------------------------------------------------------ panels by sex
@@ -101,19 +96,19 @@ def _by_sex(
     size_mm: tuple[float, float],
     draw: Callable[[Axes, str, Sequence[str]], None],
     population_title: str,
-    words: tuple[str, str],
-) -> str:
+    title: str,
+) -> Drawing:
     """One panel per sex with a common legend of the ethnicities of ``rows``."""
     sexes = list(dict.fromkeys(row.sex for row in rows))
-    ethnicities = [e for e in (ALL, *ETHNICITIES) if any(row.ethnicity == e for row in rows)]
-    first = rows[0]
-    with figure_style():
-        figure = new_figure(*size_mm)
+    ethnicities = ethnicities_of(rows)
+    label = measure_label(rows[0].measure, rows[0].unit)
+
+    def on_figure(figure: Figure) -> None:
         panels = figure.subplots(1, len(sexes), sharey=True, sharex=True, squeeze=False)[0]
         for panel, sex in zip(panels, sexes, strict=True):
             draw(panel, sex, ethnicities)
             panel.set_title(SEX_NAMES[sex], loc="left")
-        panels[0].set_ylabel(measure_label(first.measure, first.unit))
+        panels[0].set_ylabel(label)
         if population_title:
             figure.suptitle(population_title, x=0.01, ha="left", fontsize=8, color=SOFT)
         lines = 1 if len(ethnicities) <= 4 or len(sexes) > 1 else 2
@@ -122,14 +117,14 @@ def _by_sex(
         if labels:
             style = {"ncols": -(-len(labels) // lines), "columnspacing": 1.4, "handletextpad": 0.5}
             figure.legend(handles, labels, loc="lower center", **style)
-        title, description = words
-        name = measure_label(first.measure, first.unit)
-        return figure_svg(
-            figure,
-            title=f"{title} of {measure_name(first.measure)} by age",
-            description=f"{name}: {description} with intervals; the numbers are in the table of "
-            "this measure.",
-        )
+
+    description = (
+        f"{label}: lower and upper limits with intervals; the numbers are in the table of this "
+        "measure."
+    )
+    return drawing(
+        size_mm, on_figure, f"{title} of {measure_name(rows[0].measure)} by age", description
+    )
 
 
 def _style(ethnicity: str) -> dict[str, Any]:
@@ -144,8 +139,8 @@ def _style(ethnicity: str) -> dict[str, Any]:
 # ------------------------------------------------------------------ limits by age band
 
 
-def limits_figure(rows: Sequence[ReferenceLimit], *, population_title: str = "") -> str:
-    """The SVG of one measure's limits ``rows``.
+def limits_figure(rows: Sequence[ReferenceLimit], *, population_title: str = "") -> Drawing:
+    """One measure's limits ``rows``.
 
     ``population_title`` is printed above where the rows are not a reference interval.
     """
@@ -156,15 +151,16 @@ def limits_figure(rows: Sequence[ReferenceLimit], *, population_title: str = "")
     width = 88.0 * sexes if len(bands) > 1 else 62.0 * sexes + 12
 
     def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
-        mine = [r for r in rows if r.sex == sex]
-        _shade(panel, [r for r in mine if r.ethnicity == ALL], place, centiles)
-        shown = [e for e in ethnicities if any(r.limit is not None for r in of(e, rows))]
+        mine = where(rows, sex=sex)
+        _shade(panel, where(mine, ethnicity=ALL), place, centiles)
+        shown = [
+            e for e in ethnicities if any(r.limit is not None for r in where(rows, ethnicity=e))
+        ]
         for number, ethnicity in enumerate(shown):
             offset = 0.0 if len(shown) == 1 else (number / (len(shown) - 1) - 0.5) * _SPREAD
-            for centile in centiles:
-                line = [r for r in of(ethnicity, mine) if r.centile == centile]
-                if centile != 50:
-                    _limit_line(panel, line, place, offset, _style(ethnicity))
+            for centile in (c for c in centiles if c != 50):
+                line = where(mine, ethnicity=ethnicity, centile=centile)
+                _limit_line(panel, line, place, offset, _style(ethnicity))
             # The legend's entry, also where this panel has no such limit.
             width = 1.4 if ethnicity == ALL else 0.9
             name = ETHNICITY_NAMES[ethnicity]
@@ -175,11 +171,7 @@ def limits_figure(rows: Sequence[ReferenceLimit], *, population_title: str = "")
             panel.set_xlabel("Age, years")
         panel.margins(y=0.06)
 
-    def of(ethnicity: str, some: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
-        return [r for r in some if r.ethnicity == ethnicity]
-
-    words = ("Limits", "lower and upper limits")
-    return _by_sex(rows, (max(width, 100.0), 84.0), draw, population_title, words)
+    return _by_sex(rows, (max(width, 100.0), 84.0), draw, population_title, "Limits")
 
 
 def _shade(
@@ -230,15 +222,15 @@ def curve_figure(
     participants: Sequence[CurveParticipants],
     *,
     population_title: str = "",
-) -> str:
-    """The SVG of one measure's curves by one method; ``participants`` only for internal pages."""
+) -> Drawing:
+    """One measure's curves by one method; ``participants`` only for internal pages."""
     used = headlines(lines)
 
     def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
         dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 1.6, "zorder": 0}
-        for part in (p for p in participants if p.sex == sex):
+        for part in where(participants, sex=sex):
             panel.plot(part.age, part.value, color="#b8b8b8", rasterized=True, **dots)
-        for line in (line for line in used if line.sex == sex):
+        for line in where(used, sex=sex):
             _draw_curve(panel, line)
         for ethnicity in ethnicities:
             colour, name = _style(ethnicity)["color"], ETHNICITY_NAMES[ethnicity]
@@ -246,8 +238,7 @@ def curve_figure(
         panel.set_xlabel("Age, years")
 
     width = max(88.0 * len({line.sex for line in lines}), 110.0)
-    words = ("Centiles", "lower and upper limit by age")
-    return _by_sex(used, (width, 92.0), draw, population_title, words)
+    return _by_sex(used, (width, 92.0), draw, population_title, "Centiles")
 
 
 def has_gap(line: CurveLine) -> bool:
@@ -275,15 +266,14 @@ def _draw_curve(panel: Axes, line: CurveLine) -> None:
         panel.plot(ages, limit, color=colour, linewidth=1.5 if everyone else 0.9, **style)
 
 
-def worm_figure(worms: Sequence[WormPlot]) -> str:
-    """The SVG of one measure's worm plots: a row per sex, a column per age group."""
-    sexes = list(dict.fromkeys(w.sex for w in worms))
-    columns = max(sum(w.sex == sex for w in worms) for sex in sexes)
-    with figure_style():
-        figure = new_figure(58.0 * max(columns, 2), 46.0 * len(sexes) + 8)
-        axes = figure.subplots(len(sexes), columns, sharex=True, sharey=True, squeeze=False)
-        for row, sex in zip(axes, sexes, strict=True):
-            mine = [w for w in worms if w.sex == sex]
+def worm_figure(worms: Sequence[WormPlot]) -> Drawing:
+    """One measure's worm plots: a row per sex, a column per age group."""
+    by_sex = [where(worms, sex=sex) for sex in dict.fromkeys(worm.sex for worm in worms)]
+    columns = max(map(len, by_sex))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(len(by_sex), columns, sharex=True, sharey=True, squeeze=False)
+        for row, mine in zip(axes, by_sex, strict=True):
             for panel in row[len(mine) :]:
                 panel.set_visible(False)
             for panel, worm in zip(row, mine, strict=False):
@@ -293,13 +283,15 @@ def worm_figure(worms: Sequence[WormPlot]) -> str:
                 style: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "markersize": 2.6}
                 panel.plot(worm.expected, worm.deviation, **style)
                 ages = worm.ages.replace("-", "–").replace(">=", "≥")
-                panel.set_title(f"{SEX_NAMES[sex]}, {ages}", loc="left", fontsize=8)
+                panel.set_title(f"{SEX_NAMES[worm.sex]}, {ages}", loc="left", fontsize=8)
             row[0].set_ylabel("Deviation")
         for panel in axes[-1]:
             panel.set_xlabel("Expected z")
         figure.tight_layout()
-        return figure_svg(
-            figure,
-            title=f"Worm plots of {measure_name(worms[0].measure)}",
-            description="Observed minus expected z scores at centiles, by sex and age group.",
-        )
+
+    return drawing(
+        (58.0 * max(columns, 2), 46.0 * len(by_sex) + 8),
+        draw,
+        f"Worm plots of {measure_name(worms[0].measure)}",
+        "Observed minus expected z scores at centiles, by sex and age group.",
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from operator import itemgetter
+from typing import Final
 
 import numpy as np
 
@@ -14,26 +15,35 @@ from ...evaluation.results import EquivalenceRow, EvaluationResult
 from ...evaluation.tables import ALL, grade_table
 from ...manifest import notice_for
 from ...privacy.suppression import hidden_counts, suppressed_counts
-from ...records import Figure, Table
-from ..figures.evaluation import PHASE_ORDER, STRUCTURE_NAMES, group_label, scope_words
+from ...records import Table
+from ..figures.evaluation import PHASE_ORDER, STRUCTURE_NAMES, group_label, scope_words, shown_of
 from ..page import (
     Block,
-    Bullets,
     Column,
-    Facts,
     Notice,
-    Paragraph,
     as_estimate,
     as_number,
-    make_table,
+    grouped,
     notes_section,
     page_html,
     section,
+    table_of,
+    where,
     words,
 )
-from ..style import DASH, abbreviations, measure_label, measure_name, shown, shown_count
+from ..style import (
+    DASH,
+    Drawing,
+    abbreviations,
+    measure_label,
+    measure_name,
+    shown,
+    shown_count,
+    shown_estimate,
+)
 
 _text = partial(words, "evaluation")
+_table = partial(table_of, "evaluation")
 
 _REFERENCE: Final = {
     "labels": "manual labels",
@@ -47,26 +57,18 @@ _GRADES: Final = {
 }
 
 
-def evaluation_page(result: EvaluationResult, figures: Mapping[str, Figure]) -> str:
+def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) -> str:
     """The page as text; ``figures`` by the names of `figures_of`."""
 
-    def drawn(prefix: str) -> list[Figure]:
+    def drawn(prefix: str) -> list[Drawing]:
         return [figure for name, figure in figures.items() if name.startswith(prefix)]
 
     options, scans = result.options, result.compared.scans
     participants = len(scans[["trial", "participant_id"]].drop_duplicates())
-    overlap: list[Block] = []
-    agreement: list[Block] = []
-    groups: list[Block] = []
-    if result.overlap:
-        overlap = [*drawn("overlap"), _overlap_table(result), *drawn("dice_by_group")]
-    if result.agreement:
-        agreement = [_bias_table(result), _reliability_table(result), *drawn("bland_altman")]
-        counts = Counter(row.result for row in result.equivalence if row.result)
-        tests = Paragraph(_text("tests", tests=sum(counts.values()), counts=counts))
-        groups = [tests, *drawn("groups_"), _difference_table(result)]
-    intro = [Paragraph(_text("methods_intro"))] if options.against else []
-    methods = tuple(_text("methods", options=options).split("\n\n"))
+    counts = Counter(row.result for row in result.equivalence if row.result)
+    tests = _text("tests", tests=sum(counts.values()), counts=counts)
+    overlap = [*drawn("overlap"), _overlap_table(result), *drawn("dice_by_group")]
+    groups = [*drawn("groups_"), _difference_table(result)]
     return page_html(
         f"Evaluation: {result.name}",
         _text(
@@ -78,13 +80,23 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Figure]) -> 
         [
             section("Overview", "overview", *_overview(result)),
             section("Overlap", "overlap", *overlap),
-            section("Agreement of measures", "agreement", *agreement),
-            section("Groups and equivalence", "groups", *groups),
+            section(
+                "Agreement of measures",
+                "agreement",
+                *_agreement_tables(result),
+                *drawn("bland_altman"),
+            ),
+            section("Groups and equivalence", "groups", *groups, intro=tests),
             section("Graded ejection fraction", "grades", *_grade_tables(result)),
             section("Scan and rescan", "rescan", _rescan_table(result)),
             section("Scans", "scans", _account(result)),
             notes_section(result.warnings),
-            section("Methods", "methods", *intro, Bullets(methods)),
+            section(
+                "Methods",
+                "methods",
+                _text("methods_intro") if options.against else "",
+                _text("methods", options=options).split("\n\n"),
+            ),
         ],
         internal=options.internal,
         warnings=result.warnings,
@@ -99,26 +111,26 @@ def _count(result: EvaluationResult, count: int) -> str:
 
 
 def _overview(result: EvaluationResult) -> list[Block]:
-    facts = [
-        ("Reference", _REFERENCE[result.options.against]),
-        ("Model", result.model.get("id", "") or DASH),
-        ("Model SHA-256", result.model.get("sha256", "") or DASH),
-    ]
-    conventions = result.compared.papillary
+    options, conventions = result.options, result.compared.papillary
+    facts = {
+        "Reference": _REFERENCE[options.against],
+        "Model": result.model.get("id", "") or DASH,
+        "Model SHA-256": result.model.get("sha256", "") or DASH,
+    }
     if conventions:
-        total = sum(conventions.values())
-        counts = suppressed_counts(conventions, total, result.options.least)
-        facts.append(("Papillary muscles (scans)", _text("papillary", counts=counts)))
-    blocks: list[Block] = [Facts(tuple(facts))]
-    if result.agreement:
-        blocks.append(Paragraph(_text("differences")))
-    rows = (row for row in result.agreement if row.group_by == ALL)
-    if any(row.n_people is None and row.bias is None for row in rows):
-        blocks.append(Notice(_text("withheld", options=result.options), "note"))
+        counts = suppressed_counts(conventions, sum(conventions.values()), options.least)
+        facts["Papillary muscles (scans)"] = _text("papillary", counts=counts)
+    withheld = any(
+        row.n_people is None and row.bias is None for row in where(result.agreement, group_by=ALL)
+    )
     measures = [row.measure for row in result.agreement]
     measures += [row.measure for row in result.repeatability]
-    named = abbreviations(["LV", "RV", *measures] if result.overlap else measures)
-    return [*blocks, Paragraph(named)] if named else blocks
+    return [
+        facts,
+        _text("differences") if result.agreement else "",
+        Notice(_text("withheld", options=options), "note") if withheld else "",
+        abbreviations(["LV", "RV", *measures] if result.overlap else measures),
+    ]
 
 
 # ------------------------------------------------------------------ columns
@@ -137,8 +149,7 @@ def _participants(result: EvaluationResult, value: str) -> Column:
 
 def _estimate(heading: str, name: str, decimals: int = 1) -> Column:
     """An `Estimate` with its interval."""
-    show = as_estimate(decimals)
-    return Column(heading, name, lambda e: DASH if e is None else show(e.value, e.low, e.high))
+    return Column(heading, name, partial(shown_of, decimals=decimals))
 
 
 _MEASURE: Final = Column(
@@ -150,13 +161,10 @@ _SCANS: Final = Column("Scans", lambda row: "without review" if row.scans_used =
 # ------------------------------------------------------------------ overlap and agreement
 
 
-def _overlap_table(result: EvaluationResult) -> Table:
+def _overlap_table(result: EvaluationResult) -> Table | None:
     """A line per structure, phase and scans used, the three metrics across."""
-    lines: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    for row in result.overlap:
-        if row.group_by == ALL:
-            key = (row.scope, row.structure, row.phase, row.scans_used)
-            lines.setdefault(key, {})[row.metric] = row
+    keys = "scope structure phase scans_used"
+    lines = grouped(where(result.overlap, group_by=ALL), keys)
 
     def order(key: tuple[str, str, str, str]) -> tuple[str, int, int, str]:
         scope, structure, phase, used = key
@@ -164,18 +172,15 @@ def _overlap_table(result: EvaluationResult) -> Table:
         return scope, *place, "" if used == "ok+review" else used  # all scans come first
 
     def of(metric: str, column: Column) -> Column:
-        return Column(column.heading, lambda line: column.cell(line[metric]))
+        return Column(column.heading, lambda line: column.cell(where(line, metric=metric)))
 
     def mean(heading: str, metric: str, decimals: int) -> Column:
         return of(metric, Column(heading, "mean ci_low ci_high", as_estimate(decimals)))
 
     columns = (
-        Column(
-            "Structure",
-            lambda line: STRUCTURE_NAMES[line["dice"].structure] + scope_words(line["dice"].scope),
-        ),
-        of("dice", Column("Phase", "phase")),
-        of("dice", _SCANS),
+        Column("Structure", "structure scope", lambda s, c: STRUCTURE_NAMES[s] + scope_words(c)),
+        Column("Phase", "phase"),
+        Column("Scans", lambda line: _SCANS.cell(line[0])),
         of("dice", _participants(result, "mean")),
         mean("Dice", "dice", 3),
         of("dice", Column("SD", "sd", as_number(3))),
@@ -183,13 +188,12 @@ def _overlap_table(result: EvaluationResult) -> Table:
         mean("Hausdorff 95, mm", "hd95_mm", 1),
         mean("Mean surface distance, mm", "assd_mm", 2),
     )
-    title = "Overlap with the reader's labels: mean (95% interval)."
-    rows = [lines[key] for key in sorted(lines, key=order)]
-    return make_table(title, columns, rows, _text("table_overlap"))
+    return _table("overlap", columns, (lines[key] for key in sorted(lines, key=order)))
 
 
-def _bias_table(result: EvaluationResult) -> Table:
-    columns = (
+def _agreement_tables(result: EvaluationResult) -> list[Table | None]:
+    """Bias and limits of agreement, then the size of the error and reliability."""
+    bias = (
         _MEASURE,
         _SCANS,
         _participants(result, "bias"),
@@ -199,13 +203,7 @@ def _bias_table(result: EvaluationResult) -> Table:
         _estimate("Lower limit", "loa_lower"),
         _estimate("Upper limit", "loa_upper"),
     )
-    rows = [row for row in result.agreement if row.group_by == ALL]
-    title = "Bias and limits of agreement, model minus reference (95% intervals)."
-    return make_table(title, columns, rows, _text("table_bias"))
-
-
-def _reliability_table(result: EvaluationResult) -> Table:
-    columns = (
+    reliability = (
         _MEASURE,
         _SCANS,
         _estimate("Mean absolute error", "mae"),
@@ -214,51 +212,45 @@ def _reliability_table(result: EvaluationResult) -> Table:
         _estimate("ICC(2,1)", "icc", 3),
         _estimate("Lin's concordance", "ccc", 3),
     )
-    rows = [row for row in result.agreement if row.group_by == ALL]
-    title = "Size of the error, and reliability (95% intervals)."
-    return make_table(title, columns, rows, _text("table_reliability"))
+    rows = where(result.agreement, group_by=ALL)
+    return [_table("bias", bias, rows), _table("reliability", reliability, rows)]
 
 
-def _difference_table(result: EvaluationResult) -> Table:
+def _difference_table(result: EvaluationResult) -> Table | None:
     """Bias of each group against that of the others, where there are others."""
 
     def label(row: EquivalenceRow) -> str:
         structure = row.measure.removeprefix("dice_")
         if structure in STRUCTURE_NAMES:
             return f"Dice, {STRUCTURE_NAMES[structure]}{scope_words(row.scope)}"
-        return str(_MEASURE.cell(row))
+        return _MEASURE.cell(row)
 
-    def by_measure(show: Callable[[int, EquivalenceRow], str]) -> Callable[[Any], str]:
-        """With the decimals of the measure."""
-        return lambda row: show(3 if row.measure.startswith("dice_") else 1, row)
+    def decimals(row: EquivalenceRow) -> int:
+        return 3 if row.measure.startswith("dice_") else 1
+
+    def difference(row: EquivalenceRow) -> str:
+        return shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals(row))
+
+    def margin(row: EquivalenceRow) -> str:
+        return DASH if row.margin is None else f"± {shown(row.margin, decimals(row))}"
 
     columns = (
         Column("Measure", label),
         Column("Group", "group_by group", group_label),
         Column("Participants", "n_people", shown_count),
         Column("Rest", "n_rest", shown_count),
-        Column(
-            "Difference",
-            by_measure(lambda d, row: as_estimate(d)(row.estimate, row.ci_low, row.ci_high)),
-        ),
-        Column(
-            "Margin",
-            by_measure(lambda d, r: DASH if r.margin is None else f"± {shown(r.margin, d)}"),
-        ),
+        Column("Difference", difference),
+        Column("Margin", margin),
         Column("Result", lambda row: row.result or row.note),
     )
-    rows = [row for row in result.equivalence if row.n_rest is not None]
-    title = "Difference in bias between a group and the rest (90% intervals)."
-    return make_table(title, columns, rows, _text("table_differences"))
+    return _table("differences", columns, (r for r in result.equivalence if r.n_rest is not None))
 
 
 # ------------------------------------------------------------------ grades, rescans, account
 
 
-def _grade_tables(result: EvaluationResult) -> list[Table]:
-    rows = [row for row in result.grades if row.group_by == ALL]
-    if not rows:
-        return []
+def _grade_tables(result: EvaluationResult) -> list[Table | None]:
+    rows = where(result.grades, group_by=ALL)
     columns = (
         Column("Measure", lambda row: measure_name(row.measure) + scope_words(row.scope)),
         _SCANS,
@@ -268,36 +260,26 @@ def _grade_tables(result: EvaluationResult) -> list[Table]:
         _estimate("Weighted kappa, linear", "kappa_linear", 2),
         _estimate("Weighted kappa, quadratic", "kappa_quadratic", 2),
     )
-    title = "Agreement of graded ejection fraction (95% intervals)."
-    tables = [make_table(title, columns, rows, _text("table_grades"))]
-    for row in rows:
-        if row.scans_used == "ok+review" and row.n_people is not None:
-            counts = grade_table(result.compared, row.measure, row.scope)
-            if counts is not None:
-                name = measure_name(row.measure) + scope_words(row.scope)
-                tables.append(_cross_table(counts, name, result.options.least))
+    tables = [_table("grades", columns, rows)]
+    for row in where(rows, scans_used="ok+review"):
+        counts = grade_table(result.compared, row.measure, row.scope)
+        if counts is not None and row.n_people is not None:
+            name = measure_name(row.measure) + scope_words(row.scope)
+            tables.append(_cross_table(counts, name, result.options.least))
     return tables
 
 
-def _cross_table(counts: np.ndarray, name: str, least: int) -> Table:
+def _cross_table(counts: np.ndarray, name: str, least: int) -> Table | None:
     flat = [int(n) for n in counts.ravel()]
     hidden = np.array(hidden_counts(flat, sum(flat), least)) & (np.array(flat) > 0)
     cells = np.where(hidden, DASH, [shown_count(n) for n in flat]).reshape(counts.shape)
-    grades = [_GRADES[grade] for grade in EF_GRADES]
-
-    def cell(row: Sequence[str], at: int) -> str:
-        return str(row[at])
-
-    columns = [Column(grade, partial(cell, at=at)) for at, grade in enumerate(["Model", *grades])]
-    title = f"{name}: scans by the model's grade (rows) and the reference's (columns)."
-    rows = [(grade, *line) for grade, line in zip(grades, cells, strict=True)]
-    return make_table(title, columns, rows, _text("table_cross", hidden=bool(hidden.any())))
+    names = [_GRADES[grade] for grade in EF_GRADES]
+    columns = [Column(head, itemgetter(at)) for at, head in enumerate(["Model", *names])]
+    rows = [(grade, *line) for grade, line in zip(names, cells, strict=True)]
+    return _table("cross", columns, rows, name=name, hidden=bool(hidden.any()))
 
 
 def _rescan_table(result: EvaluationResult) -> Table | None:
-    if not result.repeatability or result.options.repeat_visits is None:
-        return None
-    first, second = result.options.repeat_visits
     columns = (
         Column("Measure", "measure unit", measure_label),
         Column("By", "source"),
@@ -309,11 +291,10 @@ def _rescan_table(result: EvaluationResult) -> Table | None:
         _estimate("Smallest detectable change", "sdc"),
         _estimate("ICC(2,1)", "icc", 2),
     )
-    title = f"Scan and rescan: {first} and {second} (95% intervals)."
-    return make_table(title, columns, result.repeatability, _text("table_rescan"))
+    return _table("rescan", columns, result.repeatability, options=result.options)
 
 
-def _account(result: EvaluationResult) -> Table:
+def _account(result: EvaluationResult) -> Table | None:
     compared = result.compared
     reasons = Counter(exclusion.code for exclusion in compared.exclusions)
     counts = suppressed_counts(dict(reasons), sum(reasons.values()), result.options.least)
@@ -322,5 +303,5 @@ def _account(result: EvaluationResult) -> Table:
         *((f"Excluded: {code}", shown_count(counts[code])) for code in sorted(reasons)),
         ("Compared", _count(result, len(compared.scans))),
     ]
-    columns = (Column("", lambda row: row[0]), Column("Scans", lambda row: row[1]))
-    return make_table("Flow of scans.", columns, rows, _text("table_account"))
+    columns = (Column("", itemgetter(0)), Column("Scans", itemgetter(1)))
+    return _table("account", columns, rows)

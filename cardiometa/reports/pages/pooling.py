@@ -5,65 +5,583 @@ The pooled effect, its trials, the flow of participants after PRISMA-IPD, and th
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from ...manifest import notice_for
-from ...pooling.results import Accounting, PoolingResult
-from ...records import Figure, Table, severity
-from ..figures.flow import Box, boxes_figure
+from ...measurement.measures import definition
+from ...pooling.options import RATIOS
+from ...pooling.results import (
+    Accounting,
+    ArmCount,
+    EffectRow,
+    InfluenceRow,
+    PoolingResult,
+    RegressionRow,
+    SplineRow,
+)
+from ...privacy.suppression import suppressed_counts
+from ...records import Table, severity
+from ..figures.flow import boxes_figure, counts_of
 from ..figures.pooling import (
+    CI_LABELS,
     PoolingFigure,
+    count_text,
+    decimals_of,
+    difference_name,
     effect_label,
     heterogeneity_sentence,
+    interaction_p,
+    is_pooled,
+    modifiers_shown,
+    of_arm,
+    p_sentence,
     result_sentence,
+    scaled,
     scaled_prediction,
     small_study_sentence,
+    versus,
 )
 from ..page import (
     Block,
-    Bullets,
-    Facts,
+    Column,
     Notice,
-    Paragraph,
     Section,
+    as_estimate,
+    as_number,
     is_numeric_column,
     notes_section,
     page_html,
     section,
+    table_of,
+    where,
+    words,
+    yes_no,
 )
-from ..style import abbreviations, counted
-from . import pooling_tables as tables
+from ..style import (
+    DASH,
+    Drawing,
+    abbreviations,
+    counted,
+    measure_name,
+    p_equals,
+    shown,
+    shown_count,
+    shown_interval,
+    shown_p,
+    unit_name,
+)
+
+_text = partial(words, "pooling")
+
+_MODELS: Final = {"two-stage": "Two-stage", "one-stage": "One-stage"}
+_TAU2_MODELS: Final = {"one": "one τ²", "separate": "separate τ²", "": ""}
+_ARM_COUNTS: Final = (
+    *("randomised", "died", "withdrew", "alive", "scanned", "no_outcome", "no_baseline"),
+    *("analysed", "events"),
+)
+
+
+# ------------------------------------------------------------------ columns and formats
+
+
+def _table(
+    result: PoolingResult,
+    name: str,
+    columns: Iterable[Column],
+    rows: Iterable[Any],
+    arm: str = "",
+    **facts: Any,
+) -> Table | None:
+    """The table with title and caption ``table_NAME`` of the template; None without rows."""
+    facts |= {"label": effect_label(result), "options": result.options, "arm": arm}
+    facts["versus"] = versus(result, arm)
+    return table_of("pooling", name, columns, rows, **facts)
+
+
+def _estimate(result: PoolingResult, name: str = "Estimate") -> Column:
+    show = as_estimate(decimals_of(result))
+    heading = f"{name} ({result.options.level:g}% CI)"
+    return Column(heading, lambda row: show(*scaled(row)))
+
+
+def _counts(result: PoolingResult, arm: str) -> tuple[Column, Column]:
+    """How many participants of the control and of the active arm."""
+    return (
+        Column(f"n {result.control}", partial(count_text, result, field="n_control")),
+        Column(f"n {arm}", partial(count_text, result, field="n_active")),
+    )
+
+
+def _of_log(result: PoolingResult) -> str:
+    return " of log" if result.options.effect in RATIOS else ""
+
+
+def _se(result: PoolingResult) -> Column:
+    return Column(f"SE{_of_log(result)}", "se", as_number(decimals_of(result) + 1))
+
+
+def _tau(result: PoolingResult, field: str = "tau2", heading: str = "") -> Column:
+    """The square root of a column of τ²."""
+    decimals = decimals_of(result) + 1
+    return Column(
+        heading or f"τ{_of_log(result)}",
+        field,
+        lambda tau2: DASH if tau2 is None else shown(math.sqrt(tau2), decimals),
+    )
+
+
+_P: Final = Column("p", "p", shown_p)
+_TRIAL: Final = Column("Trial", "trial")
+_TRIALS: Final = Column("Trials", "k", shown_count)
+_I2: Final = Column("I², %", "i2_percent", as_number(0))
+_R2: Final = Column("R², %", "r2_percent", as_number(0))
+_NOTE: Final = Column("Note", "note")
+_MODEL: Final = Column("Model", "model", _MODELS.__getitem__)
+_MODIFIER: Final = Column("Modifier", lambda row: row.term.partition(":")[2])
+
+
+# ------------------------------------------------------------------ effects
+
+
+def effect_title(result: PoolingResult) -> str:
+    """What the headline is: of one trial alone nothing is pooled."""
+    return "Pooled effect" if is_pooled(result) else "Treatment effect"
+
+
+def trials_table(result: PoolingResult, arm: str) -> Table | None:
+    """Each trial's own effect."""
+    columns = (
+        _TRIAL,
+        *_counts(result, arm),
+        _estimate(result),
+        _se(result),
+        Column("df", "df", as_number(0)),
+        _P,
+        Column("Weight (%)", "weight_percent", as_number()),
+        _NOTE,
+    )
+    rows = of_arm(result, arm, "trial")
+    published = all(row.aggregate for row in rows)
+    return _table(result, "trials", columns, rows, arm, empty=("", DASH), published=published)
+
+
+def pooled_table(result: PoolingResult, arm: str) -> Table | None:
+    """The pooled effect by every interval, and the sensitivity analyses."""
+
+    def prediction(row: EffectRow) -> str:
+        limits = scaled_prediction(row)
+        return DASH if limits is None else shown_interval(*limits, decimals_of(result))
+
+    columns = (
+        _MODEL,
+        Column("Analysis", _analysis),
+        _TRIALS,
+        _estimate(result),
+        _se(result),
+        Column("Distribution", _distribution),
+        _P,
+        Column(f"{result.options.level:g}% prediction interval", prediction),
+        _tau(result),
+    )
+    rows = of_arm(result, arm, "pooled")
+    return _table(result, "pooled", columns, rows, arm, title=effect_title(result))
+
+
+def _analysis(row: EffectRow) -> str:
+    """What a pooled row is: its interval, or the sensitivity analysis."""
+    if row.label:
+        name = row.label[0].upper() + row.label[1:].replace("tau2", "τ²")
+    elif row.variant == "stratified-cox":
+        name = f"{CI_LABELS[row.ci_method]}, common effect"
+    else:
+        name = CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
+    return name + (" (headline)" if row.headline and row.term == "treatment" else "")
+
+
+def _distribution(row: EffectRow) -> str:
+    """``t(7)``, ``t(6.9)`` or ``z``; ``F(2, 7)`` or ``χ²(2)`` of a joint test."""
+    if row.variant == "joint-test":
+        return f"χ²({row.q_df})" if row.df is None else f"F({row.q_df}, {shown(row.df, 0)})"
+    if row.df is None:
+        return "z"
+    return f"t({shown(row.df, 0 if float(row.df).is_integer() else 1)})"
+
+
+def comparison_table(result: PoolingResult, arm: str) -> Table | None:
+    """Four quantities of both sources with paired-bootstrap intervals, in the outcome's unit."""
+    rows = where(result.comparison, arm=arm)
+    estimate = as_estimate(decimals_of(result) + 1)
+    names = {
+        "Harmonised": "harmonised",
+        "As reported": "reported",
+        "Reported − harmonised": "difference",
+    }
+    columns = (
+        Column("Quantity", lambda row: row.quantity[0].upper() + row.quantity[1:]),
+        *(Column(head, f"{name} {name}_low {name}_high", estimate) for head, name in names.items()),
+    )
+    unit = unit_name(result.unit)
+    return _table(result, "comparison", columns, rows, arm, k=rows and rows[0].k, unit=unit)
+
+
+# ------------------------------------------------------------------ heterogeneity and influence
+
+
+def heterogeneity_table(result: PoolingResult, arm: str) -> Table | None:
+    """tau² by every estimator, with I², H² and the Q-profile limits."""
+    decimals = decimals_of(result)
+    rows = where(result.heterogeneity, arm=arm)
+    unit = unit_name(result.unit)
+
+    def tau(heading: str, name: str, most: int) -> Column:
+        """Of FE a dash: it is assumed, not estimated."""
+        show = as_estimate(min(most, 4))
+        return Column(
+            heading,
+            f"tau2_method {name} {name}_low {name}_high",
+            lambda method, *values: DASH if method == "fe" else show(*values),
+        )
+
+    columns = (
+        Column("Estimator", lambda row: row.tau2_method.upper() + " (used)" * row.headline),
+        tau("τ²", "tau2", 2 * decimals),
+        tau(f"τ, {unit}" if unit else "τ", "tau", decimals + 1),
+        Column("I², %", "i2_percent i2_low i2_high", as_estimate(1)),
+        Column("H²", "h2 h2_low h2_high", as_estimate(2)),
+    )
+    return _table(result, "heterogeneity", columns, rows, arm, line=rows and rows[0])
+
+
+def influence_tables(result: PoolingResult, arm: str) -> list[Table | None]:
+    """The headline with each trial left out, and what each does to it; from three trials."""
+
+    def influential(row: InfluenceRow) -> str:
+        return row.note if row.influential is None else yes_no(row.influential)
+
+    left_out = (
+        Column("Left out", "trial"),
+        _estimate(result, "Pooled estimate"),
+        _tau(result, heading="τ"),
+        Column("I², %", "i2_percent", as_number()),
+        _P,
+    )
+    influence = (
+        _TRIAL,
+        Column("Studentised residual", "rstudent", as_number(2)),
+        Column("DFFITS", "dffits", as_number(2)),
+        Column("Cook's distance", "cook_d", as_number(2)),
+        Column("Covariance ratio", "cov_ratio", as_number(2)),
+        _tau(result, "tau2_deleted", "τ without it"),
+        Column("Q without it", "q_deleted", as_number()),
+        Column("Hat", "hat", as_number(3)),
+        Column("DFBETAS", "dfbetas", as_number(2)),
+        Column("Influential", influential),
+    )
+    rows = of_arm(result, arm, "leave-one-out", headline=True)
+    return [
+        _table(result, "leave_one_out", left_out, rows, arm),
+        _table(result, "influence", influence, where(result.influence, arm=arm), arm),
+    ]
+
+
+def check_table(result: PoolingResult) -> Table | None:
+    """What was checked of the one-stage fits; None where there is none."""
+
+    def passed(ok: bool) -> str:  # noqa: FBT001 - a cell's value
+        return "yes" if ok else "NO"
+
+    columns = (
+        Column("Arm", "arm"),
+        Column("Trials", "k"),
+        Column("Criterion", "criterion", as_number(3)),
+        Column("Converged", "converged", passed),
+        Column("Starts", "starts"),
+        Column("Consistency check", lambda check: passed(check.self_check < 1e-6)),
+        Column("One-stage − two-stage", "difference", as_number(decimals_of(result) + 1)),
+        Column("Reason", "reason"),
+    )
+    return _table(result, "checks", columns, result.checks)
+
+
+# ------------------------------------------------------------------ effect modifiers
+
+
+def interactions_table(result: PoolingResult, arm: str) -> Table | None:
+    """Every pooled within-trial interaction of one arm; None without any."""
+    columns = (
+        _MODIFIER,
+        Column("Contrast", "level"),
+        _MODEL,
+        _TRIALS,
+        _estimate(result, difference_name(result)),
+        _se(result),
+        Column("Distribution", _distribution),
+        _P,
+        Column("p (Holm)", "p_holm", shown_p),
+    )
+    rows = of_arm(result, arm, "interaction", headline=True, trial="")
+    return _table(result, "interactions", columns, rows, arm)
+
+
+def subgroups_table(result: PoolingResult, arm: str) -> Table | None:
+    """The floating effects by level; None without any."""
+    level = Column("Level", "level")
+    columns = (
+        *(_MODIFIER, level, _TRIALS),
+        *_counts(result, arm),
+        *(_estimate(result, "Effect"), _NOTE),
+    )
+    rows = of_arm(result, arm, "subgroup", trial="")
+    return _table(result, "subgroups", columns, rows, arm, method=CI_LABELS["hksj-truncated"])
+
+
+def ecological_table(result: PoolingResult, arm: str) -> Table | None:
+    """Associations between trials, separate and labelled; None without any."""
+    columns = (
+        Column("Covariate", _MODIFIER.source),
+        Column("Of the trials' means", "level"),
+        _TRIALS,
+        _estimate(result, "Association"),
+    )
+    rows = of_arm(result, arm, "interaction", variant="ecological")
+    return _table(result, "ecological", columns, rows, arm)
+
+
+def spline_table(result: PoolingResult, arm: str) -> Table | None:
+    """The tests of the curves, and the difference from the reference at a few values."""
+    mine = where(result.spline, arm=arm)
+    rows: list[SplineRow] = []
+    for name in dict.fromkeys(row.covariate for row in mine):
+        rows += where(mine, covariate=name, kind="test")
+        rows += where(mine, covariate=name, kind="curve")[::10]
+
+    def place(row: SplineRow) -> str:
+        at_value = row.kind == "curve" and row.value is not None
+        return f"at {row.value:g}" if at_value else row.level
+
+    columns = (
+        Column("Modifier", "covariate", measure_name),
+        Column("Test, or value", place),
+        _TRIALS,
+        _estimate(result, "Against the reference"),
+        Column("Test", lambda row: _test(row) if row.kind == "test" else ""),
+        _NOTE,
+    )
+    return _table(result, "spline", columns, rows, arm, first=mine and mine[0])
+
+
+def interaction_sentences(result: PoolingResult, arm: str) -> list[str]:
+    """One sentence per modifier, as an abstract states it."""
+    rows = {term: interaction_p(result, arm, term) for term in modifiers_shown(result, arm)}
+    return [
+        _text(
+            "interaction_sentence",
+            arm=arm,
+            row=row,
+            name=term.partition(":")[2],
+            p=p_sentence(row),
+            estimate="" if row.estimate is None else _estimate(result).cell(row),
+        )
+        for term, row in rows.items()
+        if row is not None
+    ]
+
+
+# ------------------------------------------------------------------ between trials
+
+
+def regression_tables(result: PoolingResult, arm: str) -> list[Table | None]:
+    """The meta-regressions on numbers, and groups of trials by both models of tau²."""
+    tau, without = _tau(result), _tau(result, "tau2_without")
+
+    def both(row: RegressionRow) -> str:
+        if row.tau2 is None or row.tau2_without is None or row.tau2_method == "fe":
+            return DASH
+        return f"{tau.cell(row)} ({without.cell(row)})"
+
+    def residual(q: float | None, df: int | None, p: float | None) -> str:
+        return f"{shown(q)} ({df} df), p {p_equals(p)}"
+
+    def test(row: RegressionRow) -> str:
+        if row.kind == "difference":
+            return _test(row)
+        return row.note if row.estimate is None else DASH
+
+    slopes = (
+        Column("Covariate", "covariate", measure_name),
+        Column("Change", "level"),
+        Column("Analysis", lambda row: CI_LABELS[row.ci_method] + " (headline)" * row.headline),
+        _TRIALS,
+        _estimate(result, "Ratio" if _of_log(result) else "Slope"),
+        _se(result),
+        _P,
+        Column(f"τ{_of_log(result)} (without)", both),
+        _R2,
+        _I2,
+        Column("Residual Q", "q q_df q_p", residual),
+    )
+    groups = (
+        Column("Covariate", "covariate"),
+        Column("Trials with", lambda row: row.level if row.kind == "level" else "difference"),
+        Column("Model", "tau2_model", _TAU2_MODELS.__getitem__),
+        _TRIALS,
+        _estimate(result, "Effect"),
+        tau,
+        _I2,
+        Column("Test of difference", test),
+        _R2,
+    )
+    mine = where(result.regression, arm=arm)
+    shown_groups = [r for r in mine if r.kind != "slope" and (r.headline or r.k == 1)]
+    return [
+        _table(result, "slopes", slopes, where(mine, kind="slope"), arm),
+        _table(result, "groups", groups, shown_groups, arm),
+    ]
+
+
+def _test(row: RegressionRow | SplineRow) -> str:
+    """``F(1, 10) = 4.2, p = 0.07`` or ``χ²(1) = 4.2, p = 0.04``."""
+    name = f"χ²({row.test_df})" if row.df is None else f"F({row.test_df}, {shown(row.df, 0)})"
+    return f"{name} = {shown(row.test, 2)}, p {p_equals(row.p)}"
+
+
+def regression_sentences(result: PoolingResult, arm: str) -> list[str]:
+    """One sentence per covariate, as a results section states it."""
+    return [
+        _text(
+            "regression_sentence",
+            row=row,
+            estimate=_estimate(result).cell(row),
+            test=_test(row) if row.kind != "slope" else "",
+            tau2_model=_TAU2_MODELS[row.tau2_model],
+        )
+        for row in where(result.regression, arm=arm, headline=True)
+        if row.kind != "level"
+    ]
+
+
+# ------------------------------------------------------------------ participants
+
+
+def by_arm_table(result: PoolingResult) -> Table | None:
+    """Randomised, died, scanned and analysed, by trial and arm; means of the baseline."""
+    rows = result.by_arm
+    decimals = max(definition(result.options.outcome).decimals or 0, 1)
+
+    def others(row: ArmCount) -> str:
+        if row.n_baseline_others is None:
+            return count_text(result, row, "n_baseline_others")
+        return shown(row.baseline_others, decimals)
+
+    columns = (
+        _TRIAL,
+        Column("Arm", "arm"),
+        *(
+            Column(name.replace("_", " ").capitalize(), partial(count_text, result, field=name))
+            for name in _ARM_COUNTS
+        ),
+        Column("Mean baseline, analysed", "baseline_analysed", as_number(decimals)),
+        Column("Mean baseline, others", others),
+    )
+    return _table(
+        result,
+        "by_arm",
+        columns,
+        rows,
+        empty=("", DASH),
+        deaths={row.deaths_recorded for row in rows},
+        withdrew=any(row.withdrew is not None for row in rows),
+        others=any(row.baseline_others is not None for row in rows),
+    )
+
+
+def delta_table(result: PoolingResult, arm: str) -> Table | None:
+    """The pooled effect by delta and at the tipping points; None where there is none."""
+    decimals, unit = decimals_of(result), unit_name(result.unit)
+    heading = f"Pooled estimate ({result.options.level:g}% CI)"
+    columns = (
+        Column(f"Delta, {unit}" if unit else "Delta", "delta", as_number(decimals)),
+        Column(heading, "estimate ci_low ci_high", as_estimate(decimals)),
+        _P,
+        Column("", lambda row: "tipping point" if row.kind == "tipping-point" else ""),
+    )
+    rows = sorted(where(result.delta, arm=arm), key=lambda row: row.delta)
+    return _table(result, "delta", columns, rows, arm)
+
+
+def excluded_reasons(result: PoolingResult) -> list[tuple[str, str]]:
+    """Each reason with its count as it may be shown, the largest first."""
+    account = result.accounting
+    if account is None:
+        return []
+    least = result.options.min_cell
+    sentences = {e.code: e.sentence for e in where(result.exclusions, stage="participant")}
+    released = suppressed_counts(account.excluded, account.participants - account.analysed, least)
+
+    def count(code: str, n: int) -> str:
+        """``<10`` for a few, a dash where the count would reveal another."""
+        hidden = f"<{least}" if n < least else DASH
+        return hidden if released[code] is None else shown_count(released[code])
+
+    by_size = sorted(account.excluded.items(), key=lambda pair: -pair[1])
+    return [(sentences[code], count(code, n)) for code, n in by_size]
+
+
+def exclusions_table(result: PoolingResult) -> Table | None:
+    """How many participants are not analysed, by reason; None where all are."""
+    account = result.accounting
+    excluded = sum(account.excluded.values()) if account is not None else 0
+    columns = (Column("Reason", itemgetter(0)), Column("Participants", itemgetter(1)))
+    rows = excluded_reasons(result)
+    return _table(result, "exclusions", columns, rows, account=account, excluded=excluded)
+
+
+# ------------------------------------------------------------------ integrity
+
+
+def integrity_tables(result: PoolingResult) -> list[Table | None]:
+    """Findings to review, then what was checked in how many trials."""
+
+    def found(n: int | None, value: float | None) -> str:
+        if value is not None:
+            return shown(value, 2)
+        return f"<{result.options.min_cell}" if n is None else shown_count(n)
+
+    findings = (
+        _TRIAL,
+        Column("Finding", "statement"),
+        Column("Found", "n_found value", found),
+        Column("Checked", "n_checked", shown_count),
+    )
+    counts: dict[str, Counter[str]] = {}
+    for row in result.integrity:
+        counts.setdefault(row.check, Counter())[row.result] += 1
+    done = {check: n for check, n in counts.items() if n["ok"] or n["review"]}
+    checks = (
+        Column("Check", itemgetter(0)),
+        Column("Trials without findings", lambda item: str(item[1]["ok"])),
+        Column("Trials with findings", lambda item: str(item[1]["review"])),
+        Column("Trials not checked", lambda item: str(item[1]["not-checked"])),
+    )
+    skipped = [check for check in counts if check not in done]
+    return [
+        _table(result, "findings", findings, where(result.integrity, result="review")),
+        _table(result, "integrity", checks, done.items(), skipped=skipped),
+    ]
+
+
+# ------------------------------------------------------------------ the page
+
 
 _WIDTH = 100
-text = tables.text
-_Maker = Callable[[PoolingResult, str], Table | None]
-# What sections show of each arm: kinds of figures, and functions of the result and the arm.
-_BY_ARM: Final[tuple[tuple[str, str, tuple[str | Callable[..., Any], ...]], ...]] = (
-    ("Harmonised and reported values", "reported", (tables.comparison_table, "reported")),
-    (
-        "By participants' characteristics",
-        "by-level",
-        (
-            tables.interaction_sentences,
-            tables.interactions_table,
-            tables.subgroups_table,
-            "levels",
-            tables.spline_table,
-            "spline",
-            tables.ecological_table,
-        ),
-    ),
-    ("Trials", "trials", (tables.trials_table,)),
-)
-_BETWEEN: Final = (
-    tables.regression_sentences,
-    tables.slopes_table,
-    tables.groups_table,
-    "regression",
-)
+_Part = str | Callable[[PoolingResult, str], Any]
 
 
 def pooling_page(
@@ -73,91 +591,86 @@ def pooling_page(
     arms = partial(_by_arm, result, figures)
     account, options = result.accounting, result.options
     reviewed = bool(result.review_rows) or options.status == "ok"
-    between = arms(*_BETWEEN)
+    integrity = integrity_tables(result) if result.integrity else []
     sections = [
         section(
-            tables.effect_title(result),
+            effect_title(result),
             "effect",
             *arms(result_sentence),
-            *arms("forest", tables.pooled_table),
-            Paragraph(text("review_note", options=options)) if reviewed else None,
+            *arms("forest", pooled_table),
+            _text("review_note", options=options) if reviewed else "",
         ),
-        *(section(title, anchor, *arms(*parts)) for title, anchor, parts in _BY_ARM),
+        section(
+            "Harmonised and reported values",
+            "reported",
+            *arms(comparison_table, "reported"),
+        ),
+        section(
+            "By participants' characteristics",
+            "by-level",
+            *arms(
+                *(interaction_sentences, interactions_table),
+                *(subgroups_table, "levels", spline_table, "spline"),
+                ecological_table,
+            ),
+        ),
+        section("Trials", "trials", *arms(trials_table)),
         section(
             "Heterogeneity and influence",
             "heterogeneity",
-            *arms(tables.heterogeneity_table),
+            *arms(heterogeneity_table),
             *arms(small_study_sentence),
             *arms("funnel"),
-            tables.check_table(result),
-            *arms(tables.leave_one_out_table),
-            *arms(tables.influence_table),
+            check_table(result),
+            *arms(influence_tables),
         ),
         section(
             "Meta-regression (between trials)",
             "between-trials",
-            Notice(text("between_notice"), kind="note"),
-            *between,
-        )
-        if between
-        else None,
-        None if account is None else _participants_section(result, account),
-        section(
-            "Integrity of the data",
-            "integrity",
-            Paragraph(text("integrity_intro")),
-            *tables.integrity_tables(result),
-        )
-        if result.integrity
-        else None,
+            *arms(regression_sentences, regression_tables, "regression"),
+            intro=Notice(_text("between_notice"), kind="note"),
+        ),
+        *([] if account is None else [_participants_section(result, account)]),
+        section("Integrity of the data", "integrity", *integrity, intro=_text("integrity_intro")),
         notes_section(result.warnings),
         _methods_section(result, record),
     ]
+    # What was pooled, and how much was tested, against which a p value must be read.
+    subtitle = _text(
+        "subtitle",
+        label=effect_label(result),
+        trials=len({row.trial for row in where(result.effects, analysis="trial")}),
+        accounting=account,
+        arms=len(result.arms),
+        options=options,
+        planned=len(set(options.by_columns) & set(options.prespecified_columns)),
+    )
     return page_html(
-        f"{tables.effect_title(result)}: {result.name}",
-        _subtitle(result),
+        f"{effect_title(result)}: {result.name}",
+        subtitle,
         sections,
         warnings=result.warnings,
         foot=notice_for(result.conventions.get("model_id", ())),
     )
 
 
-def _subtitle(result: PoolingResult) -> str:
-    """What was pooled, and how much was tested, against which a p value must be read."""
-    options = result.options
-    return text(
-        "subtitle",
-        label=effect_label(result),
-        trials=len({row.trial for row in result.effects if row.analysis == "trial"}),
-        accounting=result.accounting,
-        arms=len(result.arms),
-        options=options,
-        planned=len(set(options.by_columns) & set(options.prespecified_columns)),
-    )
-
-
 def _drawn(
     result: PoolingResult, figures: Sequence[PoolingFigure], kind: str, arm: str
-) -> list[Figure]:
+) -> list[Drawing]:
     """The figures of a kind and arm with the caption of the template."""
-    own = [row for row in result.effects if row.arm == arm]
-    caption = text(
+    own = where(result.effects, arm=arm)
+    caption = _text(
         f"figure_{kind}",
         options=result.options,
         aggregate=any(row.aggregate for row in own),
         pooled=any(row.analysis == "pooled" and (row.k or 0) > 1 for row in own),
         prediction=any(row.headline and scaled_prediction(row) for row in own),
     )
-    return [
-        Figure(title=one.drawing.title, caption=caption, svg=one.drawing.svg)
-        for one in figures
-        if (one.kind, one.arm) == (kind, arm)
-    ]
+    found = where(figures, kind=kind, arm=arm)
+    return [replace(one.drawing, caption=caption) for one in found]
 
 
-def _by_arm(
-    result: PoolingResult, figures: Sequence[PoolingFigure], *parts: str | Callable[..., Any]
-) -> list[Block]:
+def _by_arm(result: PoolingResult, figures: Sequence[PoolingFigure], *parts: _Part) -> list[Block]:
     """Of each arm its ``parts``: the figures of a kind, or what a function of the arm gives."""
     blocks: list[Block] = []
     for arm in result.arms:
@@ -166,49 +679,39 @@ def _by_arm(
                 blocks += _drawn(result, figures, part, arm)
                 continue
             found = part(result, arm)
-            blocks += [
-                Paragraph(one) if isinstance(one, str) else one
-                for one in (found if isinstance(found, list) else [found])
-                if one
-            ]
+            blocks += found if isinstance(found, list) else [found]
     return blocks
 
 
-def _participants_section(result: PoolingResult, account: Accounting) -> Section | None:
-    intro = text(
-        "participants_intro",
-        deaths=any(row.deaths_recorded for row in result.by_arm),
-        all_analysed=account.analysed == account.participants,
-    )
+def _participants_section(result: PoolingResult, account: Accounting) -> Section:
     return section(
         "Participants",
         "participants",
-        Paragraph(intro) if intro else None,
-        tables.by_arm_table(result),
-        *(tables.delta_table(result, arm) for arm in result.arms),
+        _text(
+            "participants_intro",
+            deaths=any(row.deaths_recorded for row in result.by_arm),
+            all_analysed=account.analysed == account.participants,
+        ),
+        by_arm_table(result),
+        *(delta_table(result, arm) for arm in result.arms),
         pooling_flow(result),
-        tables.exclusions_table(result) or Paragraph(text("all_analysed", account=account)),
+        exclusions_table(result) or _text("all_analysed", account=account),
     )
 
 
-def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section | None:
-    notes = [text("rounding"), abbreviations([result.options.outcome])]
+def _methods_section(result: PoolingResult, record: Mapping[str, Any]) -> Section:
+    notes = [_text("rounding"), abbreviations([result.options.outcome])]
     counted_rows = any(row.n_control is not None or row.suppressed for row in result.effects)
     if result.options.min_cell and (result.by_arm or counted_rows):
-        notes.insert(0, text("suppression", options=result.options))
-    return section(
-        "Methods",
-        "methods",
-        Paragraph(result.methods),
-        Facts(tuple((name, str(value)) for name, value in record.items())),
-        Bullets(tuple(filter(None, notes))),
-    )
+        notes.insert(0, _text("suppression", options=result.options))
+    facts = {name: str(value) for name, value in record.items()}
+    return section("Methods", "methods", result.methods, facts, [note for note in notes if note])
 
 
 # ------------------------------------------------------------------ participant flow
 
 
-def pooling_flow(result: PoolingResult) -> Figure | None:
+def pooling_flow(result: PoolingResult) -> Drawing | None:
     """The diagram; None for summaries and site files, which identify no participants."""
     flow = result.flow
     if flow is None:
@@ -221,38 +724,37 @@ def pooling_flow(result: PoolingResult) -> Figure | None:
     )
     if missing is not None and missing < result.options.min_cell:
         missing = None  # so few could be identified
-    reasons = tables.excluded_reasons(result)
-    excluded = [f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons]
-    left_out = _counts(flow.provided_trials - flow.analysed_trials or None, None)
-    analysed = _counts(flow.analysed_trials, flow.analysed_participants)
+    excluded = _excluded(result)
+    left_out = _known_counts(flow.provided_trials - flow.analysed_trials or None, None)
+    analysed = _known_counts(flow.analysed_trials, flow.analysed_participants)
     if flow.aggregate_trials:
-        more = _counts(flow.aggregate_trials, flow.aggregate_participants)
+        more = _known_counts(flow.aggregate_trials, flow.aggregate_participants)
         analysed = (
             f"participants' data: {', '.join(analysed)}",
             f"published effects: {', '.join(more)}",
         )
-    sought = _counts(flow.sought_trials, flow.sought_participants) or ("not stated",)
-    provided = _counts(flow.provided_trials, flow.provided_participants)
-    not_provided = _counts(trials or None, missing)
+    sought = _known_counts(flow.sought_trials, flow.sought_participants) or ("not stated",)
+    provided = _known_counts(flow.provided_trials, flow.provided_participants)
+    not_analysed = (*left_out, *excluded) if excluded else ()
+    lost = _known_counts(trials or None, missing)
     return boxes_figure(
         [
-            (
-                Box("Individual participant data sought", sought),
-                Box("Not provided", not_provided) if not_provided else None,
-            ),
-            (
-                Box("Individual participant data provided", provided),
-                Box("Not analysed", (*left_out, *excluded)) if excluded else None,
-            ),
-            (Box("Analysed", (result.endpoint, *analysed)), None),
+            ("Individual participant data sought", sought, "Not provided", lost),
+            ("Individual participant data provided", provided, "Not analysed", not_analysed),
+            ("Analysed", (result.endpoint, *analysed), "", ()),
         ],
         "Flow of trials and participants",
     )
 
 
-def _counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
-    pairs = ((trials, "trial"), (participants, "participant"))
-    return tuple(counted(count, name) for count, name in pairs if count is not None)
+def _excluded(result: PoolingResult) -> list[str]:
+    """Each reason with its count."""
+    reasons = excluded_reasons(result)
+    return [f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons]
+
+
+def _known_counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
+    return counts_of({"trials": trials, "participants": participants})
 
 
 # ------------------------------------------------------------------ text for the terminal
@@ -260,46 +762,33 @@ def _counts(trials: int | None, participants: int | None) -> tuple[str, ...]:
 
 def pooling_text(result: PoolingResult) -> str:
     """Trials, pooled effects, heterogeneity, participants and methods as tables and text."""
-    parts: list[str | Table | None] = []
-    more: tuple[_Maker, ...] = (
-        tables.interactions_table,
-        tables.subgroups_table,
-        tables.ecological_table,
-        tables.spline_table,
-        tables.slopes_table,
-        tables.groups_table,
-        tables.comparison_table,
-    )
-    for arm in result.arms:
-        parts += [tables.trials_table(result, arm), tables.pooled_table(result, arm)]
-        parts.append(heterogeneity_sentence(result, arm))
-        parts += [make(result, arm) for make in more]
-    parts += [
-        tables.by_arm_table(result),
-        *(tables.delta_table(result, arm) for arm in result.arms),
-    ]
-    for arm in result.arms:
-        parts += [*_found(result, arm), small_study_sentence(result, arm)]
-    parts.append(f"Methods: {result.methods}")
+    arms = partial(_by_arm, result, ())
     notes = [one for one in dict.fromkeys(result.warnings) if severity(one) == "note"]
-    parts += [f"Note: {sentence}" for sentence in notes]
+    parts = [
+        *arms(
+            *(trials_table, pooled_table, heterogeneity_sentence),
+            *(interactions_table, subgroups_table, ecological_table),
+            *(spline_table, regression_tables, comparison_table),
+        ),
+        by_arm_table(result),
+        *arms(delta_table),
+        *arms(_found, small_study_sentence),
+        f"Methods: {result.methods}",
+        *(f"Note: {sentence}" for sentence in notes),
+    ]
     return _joined(parts, _WIDTH)
 
 
 def pooling_brief(result: PoolingResult, width: int = _WIDTH) -> str:
     """What fits on a screen: headline, heterogeneity, participants, the number of notes."""
-    parts: list[str | Table | None] = []
-    for arm in result.arms:
-        parts += [*_found(result, arm), heterogeneity_sentence(result, arm)]
+    parts = _by_arm(result, (), _found, heterogeneity_sentence)
     flow = result.flow
     if flow is not None:
-        analysed = counted(flow.analysed_participants, "participant")
-        trials = counted(flow.analysed_trials, "trial")
-        reasons = tables.excluded_reasons(result)
-        excluded = "; ".join(f"{sentence.rstrip('.')}: {count}" for sentence, count in reasons)
+        excluded = "; ".join(_excluded(result))
         parts.append(
-            f"Participants: {analysed} of {trials} analysed, of {flow.provided_participants} in "
-            f"the table.{f' Not analysed: {excluded}.' if excluded else ''}"
+            f"Participants: {counted(flow.analysed_participants, 'participant')} of "
+            f"{counted(flow.analysed_trials, 'trial')} analysed, of {flow.provided_participants} "
+            f"in the table.{f' Not analysed: {excluded}.' if excluded else ''}"
         )
     notes = sum(severity(one) == "note" for one in set(result.warnings))
     if notes:
@@ -309,15 +798,15 @@ def pooling_brief(result: PoolingResult, width: int = _WIDTH) -> str:
 
 def _found(result: PoolingResult, arm: str) -> list[str]:
     """The headline of an arm, its interactions and meta-regressions, a sentence each."""
-    sentences = tables.interaction_sentences(result, arm) + tables.regression_sentences(result, arm)
+    sentences = interaction_sentences(result, arm) + regression_sentences(result, arm)
     return [result_sentence(result, arm), *sentences]
 
 
-def _joined(parts: Sequence[str | Table | None], width: int) -> str:
+def _joined(parts: Sequence[Block | None], width: int) -> str:
     texts = (
         text_table(part)
         if isinstance(part, Table)
-        else textwrap.fill(part, width, break_long_words=False, break_on_hyphens=False)
+        else textwrap.fill(str(part), width, break_long_words=False, break_on_hyphens=False)
         for part in parts
         if part
     )

@@ -8,18 +8,27 @@ down, ethnicity across, lower–upper and n.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from ...files import csv_text
 from ...manifest import notice_for
-from ...records import ETHNICITIES, Figure
+from ...privacy.suppression import hidden_counts
+from ...records import Table
 from ...reference.results import (
     CONSTANT_TRIAL,
+    MAY_BE_TRIALS,
     TINY_TRIALS,
     UNLINKED,
+    Account,
+    Calibration,
+    Contrast,
+    Outlier,
+    PartitionTest,
     ReferenceLimit,
     ReferenceRanges,
+    TrialLimit,
 )
 from ..figures.reference import (
     ALL,
@@ -29,26 +38,41 @@ from ..figures.reference import (
     SEX_NAMES,
     STRATA,
     band_name,
+    ethnicities_of,
     has_gap,
     headlines,
     meta_headlines,
+    worm_figure,
 )
 from ..page import (
     Block,
-    Bullets,
-    Facts,
+    Column,
     Html,
     Notice,
-    Paragraph,
+    as_estimate,
+    as_interval,
+    as_number,
     environment,
     grouped,
     notes_section,
     page_html,
     section,
+    table_of,
+    where,
     words,
 )
-from ..style import DASH, abbreviations, measure_label, measure_name, shown_count, shown_range
-from . import reference_tables as tables
+from ..style import (
+    DASH,
+    MINUS,
+    Drawing,
+    abbreviations,
+    measure_label,
+    measure_name,
+    shown,
+    shown_count,
+    shown_estimate,
+    shown_range,
+)
 
 TABLE_CSV: Final = "table.csv"
 TABLE_HTML: Final = "table.html"
@@ -71,15 +95,12 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
     """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
     provisional = _provisional(result)
     notices = [_text("population")] if not result.options.healthy_only else []
-    facts = _method_facts(result)
-    methods = "\n\n".join(
-        [_text("methods", **facts)]
-        + [
-            _text(f"methods_{m if m in (STRATA, META) else 'curves'}", method=m, **facts)
-            for m in result.methods
-        ]
-        + [_text("methods_end", **facts)]
-    )
+    methods = [_methods(result, "methods")]
+    methods += [
+        _methods(result, f"methods_{m if m in (STRATA, META) else 'curves'}", method=m)
+        for m in result.methods
+    ]
+    methods.append(_methods(result, "methods_end"))
     return page_html(
         f"{result.title}: {result.name}",
         _text("subtitle", result=result, options=result.options),
@@ -92,29 +113,29 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             section(
                 "Checks of the limits",
                 "checks",
-                tables.calibration_table(result),
-                *tables.fit_blocks(result),
-                tables.trial_influence_table(result),
-                tables.partition_table(result),
-                tables.contrast_table(result, "sex"),
-                tables.contrast_table(result, "ethnicity"),
-                tables.indexing_table(result),
+                calibration_table(result),
+                *fit_blocks(result),
+                trial_influence_table(result),
+                partition_table(result),
+                contrast_table(result, "sex"),
+                contrast_table(result, "ethnicity"),
+                indexing_table(result),
             ),
             section(
                 "Participants",
                 "participants",
-                tables.account_table(result),
-                Paragraph(_text("visits", result=result)) if result.visits else None,
-                tables.review_block(result),
-                *tables.outlier_tables(result),
+                account_table(result),
+                _text("visits", result=result) if result.visits else "",
+                review_block(result),
+                *outlier_tables(result),
             ),
             notes_section(result.warnings),
             section(
                 "Methods",
                 "methods",
-                Paragraph(methods),
-                Notice(provisional, "note") if provisional else None,
-                Bullets(tuple(_text("interpretation", result=result).split("\n\n"))),
+                "\n\n".join(methods),
+                Notice(provisional, "note") if provisional else "",
+                _text("interpretation", result=result).split("\n\n"),
             ),
         ],
         internal=result.options.internal,
@@ -140,96 +161,85 @@ def _overview(result: ReferenceRanges) -> list[Block]:
     def cells(rows: Iterable[ReferenceLimit]) -> int:
         return len({(r.measure, r.method, r.sex, r.ethnicity, r.age_low) for r in rows})
 
-    empty = cells(r for r in result.rows if r.status == "suppressed")
-    facts = {"empty": empty, "cells": cells(result.rows), "options": options}
-    conventions = [
-        (_CONVENTIONS[name], ", ".join(values))
+    empty = cells(where(result.rows, status="suppressed"))
+    facts = {
+        "Measures": ", ".join(measure_name(m) for m in result.measures),
+        "Trials": ", ".join(result.trials),
+        "Stratified by": ", ".join(result.by) or "nothing",
+    }
+    facts |= {
+        _CONVENTIONS[name]: ", ".join(values)
         for name, values in result.conventions.items()
         if values and name in _CONVENTIONS
-    ]
+    }
     for name, counts in result.scanners.items():
         parts = [
             f"{value} ({f'<{options.min_cell}' if n < options.min_cell else shown_count(n)})"
             for value, n in counts.items()
         ]
-        conventions.append((_CONVENTIONS[name], ", ".join(parts)))
+        facts[_CONVENTIONS[name]] = ", ".join(parts)
     missing = [_CONVENTIONS[n] for n in ("papillary", "sequence") if n not in result.conventions]
     if missing:
-        conventions.append(("Not stated in the table", ", ".join(missing)))
+        facts["Not stated in the table"] = ", ".join(missing)
     if options.healthy_only:
-        conventions.append(("Healthy", options.healthy_rule or "as in column healthy of the table"))
-    marginal = any(row.kind == "marginal" for row in result.rows)
+        facts["Healthy"] = options.healthy_rule or "as in column healthy of the table"
+    facts["Groups without a limit"] = _text(
+        "empty_groups", empty=empty, cells=cells(result.rows), options=options
+    )
+    marginal = bool(where(result.rows, kind="marginal"))
     return [
-        Facts(
-            (
-                ("Measures", ", ".join(measure_name(m) for m in result.measures)),
-                ("Trials", ", ".join(result.trials)),
-                ("Stratified by", ", ".join(result.by) or "nothing"),
-                *conventions,
-                ("Groups without a limit", _text("empty_groups", **facts)),
-            )
-        ),
-        Paragraph(_text("intervals", result=result, marginal=marginal)),
-        Paragraph(abbreviations(result.measures)),
+        facts,
+        _text("intervals", result=result, marginal=marginal),
+        abbreviations(result.measures),
     ]
 
 
 def _measures(
     result: ReferenceRanges, figures: Mapping[tuple[str, str], str]
-) -> Iterable[tuple[str, list[Block]]]:
+) -> Iterable[tuple[str, list[Block | None]]]:
     """Title and blocks of each measure: by method the table of limits and its figure."""
     for measure in result.measures:
-        mine = [row for row in result.rows if row.measure == measure]
+        mine = where(result.rows, measure=measure)
         label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
-        blocks: list[Block] = []
-        for method in dict.fromkeys(row.method for row in mine):
-            table = _LimitsTable([row for row in mine if row.method == method], result)
+        blocks: list[Block | None] = []
+        for (method,), every in grouped(mine, "method").items():
+            table = _LimitsTable(every, result)
             rows, svg = table.rows, figures.get((measure, method))
-            blocks.append(Html(table.html()))
+            blocks.append(table.html())
             if svg:
-                kinds = {row.kind for row in rows if row.limit is not None}
-                facts = {
-                    "options": result.options,
-                    "method": method,
-                    "kinds": kinds,
-                    "thin": any(row.status == "pooled-thin" for row in rows),
-                    "missing": any(row.limit is None for row in rows),
-                    "gap": any(
-                        has_gap(line)
-                        for line in result.curve_lines
-                        if (line.measure, line.method) == (measure, method)
-                    ),
-                }
-                titles = {
-                    STRATA: f"Limits of {label}{' by age' if 'age' in result.by else ''}.",
-                    META: f"Meta-analytic limits of {label}.",
-                }
-                title = titles.get(method, f"Centiles of {table.label} by age.")
-                blocks.append(Figure(title=title, caption=_text("limits_figure", **facts), svg=svg))
-            if method == META and any(
-                (e.measure, e.ethnicity) == (measure, ALL) for e in result.meta
-            ):
-                every = [row for row in mine if row.method == META]
+                curves = where(result.curve_lines, measure=measure, method=method)
+                title, _, caption = _text(
+                    "limits_figure",
+                    measure=label,
+                    label=table.label,
+                    result=result,
+                    options=result.options,
+                    method=method,
+                    kinds={row.kind for row in rows if row.limit is not None},
+                    thin=bool(where(rows, status="pooled-thin")),
+                    missing=any(row.limit is None for row in rows),
+                    gap=any(map(has_gap, curves)),
+                ).partition("\n\n")
+                blocks.append(Drawing(title=title, caption=caption, svg=svg))
+            if method == META and where(result.meta, measure=measure, ethnicity=ALL):
                 blocks += [
-                    tables.rules_table(every, result),
-                    tables.estimates_table(measure, label, result),
+                    rules_table(every, result),
+                    estimates_table(measure, label, result),
                 ]
-        yield label, blocks or [Paragraph(_text("no_limits"))]
+        yield label, blocks or [_text("no_limits")]
 
 
-# ------------------------------------------------------------------ methods
-
-
-def _method_facts(result: ReferenceRanges) -> dict[str, Any]:
-    ethnicities = dict.fromkeys(row.ethnicity for row in result.rows)
-    return {
-        "result": result,
-        "options": result.options,
-        "ethnicities": [ETHNICITY_NAMES[e] for e in ethnicities],
-        "logs": any("log" in e.notes for e in result.meta),
-        "left_out": any({CONSTANT_TRIAL, TINY_TRIALS} & set(e.notes) for e in result.meta),
-        "skewed": any("asymmetric" in r.notes for r in result.rows if r.method == META),
-    }
+def _methods(result: ReferenceRanges, block: str, **facts: Any) -> str:
+    return _text(
+        block,
+        result=result,
+        options=result.options,
+        ethnicities=[ETHNICITY_NAMES[e] for e in ethnicities_of(result.rows)],
+        logs=any("log" in e.notes for e in result.meta),
+        left_out=any({CONSTANT_TRIAL, TINY_TRIALS} & set(e.notes) for e in result.meta),
+        skewed=any("asymmetric" in r.notes for r in where(result.rows, method=META)),
+        **facts,
+    )
 
 
 # ------------------------------------------------------------------ tables of limits
@@ -264,19 +274,17 @@ class _LimitsTable:
     """The limits of one measure by one method as printed: sex and age down, ethnicity across."""
 
     def __init__(self, rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> None:
-        first = rows[0]
-        self.result, self.measure, self.unit = result, first.measure, first.unit
-        self.method = first.method
+        self.result, self.method = result, rows[0].method
+        self.measure, self.unit = rows[0].measure, rows[0].unit
         self.is_curve = self.method not in (STRATA, META)
         shown = meta_headlines if self.method == META else headlines
         self.rows = list(rows) if self.method == STRATA else shown(rows)
         self.decimals = decimals_of(self.rows)
-        found = {row.ethnicity for row in self.rows}
-        self.ethnicities = [e for e in (ALL, *ETHNICITIES) if e in found]
-        self.groups: dict[tuple[str, _Age, str], list[ReferenceLimit]] = {}
-        for row in self.rows:
-            key = (row.sex, (row.age_low, row.age_high, row.age), row.ethnicity)
-            self.groups.setdefault(key, []).append(row)
+        self.ethnicities = ethnicities_of(self.rows)
+        groups = grouped(self.rows, "sex age_low age_high age ethnicity")
+        self.groups: dict[tuple[str, _Age, str], list[ReferenceLimit]] = {
+            (sex, tuple(age), ethnicity): rows for (sex, *age, ethnicity), rows in groups.items()
+        }
 
     @property
     def label(self) -> str:
@@ -286,11 +294,9 @@ class _LimitsTable:
 
     def lines(self) -> list[tuple[str, _Age]]:
         """Sex and age of each line: bands, or a curve's ages, but of groups without a curve."""
-        found = dict.fromkeys((sex, age) for sex, age, _ in self.groups)
+        found = list(dict.fromkeys((sex, age) for sex, age, _ in self.groups))
         sexes = list(dict.fromkeys(sex for sex, _ in found))
-        if not any(age[2] is not None for _, age in found):
-            return list(found)
-        kept = [line for line in found if line[1][2] is not None]
+        kept = [line for line in found if line[1][2] is not None] or found
         return sorted(kept, key=lambda line: (sexes.index(line[0]), line[1][2] or 0.0))
 
     def few_lines(self) -> list[tuple[str, _Age]]:
@@ -370,18 +376,15 @@ class _LimitsTable:
             one_trial=any(map(self.of_one_trial, rows)),
             n_withheld=any(r.n is None and r.limit is not None for r in rows),
         )
-        return {
-            "label": self.label,
-            "heads": [ETHNICITY_NAMES[e] for e in self.ethnicities],
-            "lines": self.printed(lines, fill=on_page),
-            "footnote": footnote,
-        }
+        heads = [ETHNICITY_NAMES[e] for e in self.ethnicities]
+        printed = self.printed(lines, fill=on_page)
+        return {"label": self.label, "heads": heads, "lines": printed, "footnote": footnote}
 
-    def html(self) -> str:
+    def html(self) -> Html:
         """The table of the page: lower–upper, the interval of each limit, n."""
         facts = self.facts(self.few_lines(), on_page=True)
         caption = _text("limits_caption", options=self.result.options)
-        return environment().get_template("limits.html.j2").render(caption=caption, **facts)
+        return Html(environment().get_template("limits.html.j2").render(caption=caption, **facts))
 
 
 # ------------------------------------------------------------------ the table of a paper
@@ -394,8 +397,7 @@ def _tables(result: ReferenceRanges) -> list[_LimitsTable]:
 
 def paper_table_csv(result: ReferenceRanges) -> str:
     """A row for each measure, method, sex and age; the range and n of each ethnicity as columns."""
-    found = {row.ethnicity for row in result.rows}
-    ethnicities = [e for e in (ALL, *ETHNICITIES) if e in found]
+    ethnicities = ethnicities_of(result.rows)
     columns = ["measure", "unit", "method", "sex", "age"]
     columns += [name for e in ethnicities for name in (e, f"{e}_n")]
     note = "" if result.options.healthy_only else result.title
@@ -405,8 +407,7 @@ def paper_table_csv(result: ReferenceRanges) -> str:
             cells: list[str | None] = [table.measure, table.unit, table.method, sex, _age_text(age)]
             for ethnicity in ethnicities:
                 group = table.groups.get((sex, age, ethnicity), [])
-                n = group[0].n if group else None
-                count = str(n) if n is not None else _n(group[0], "") if group else ""
+                count = _n(group[0], "").replace("\u202f", "") if group else ""
                 cells += [table.range_of(group) or None, count or None]
             lines.append((*cells, note))
     return csv_text([*columns, "note"], lines)
@@ -425,3 +426,387 @@ def paper_table_html(result: ReferenceRanges) -> str:
             foot=_foot(result),
         )
     )
+
+
+_MOST_OUTLIERS: Final = 500
+_WORMS_SHOWN: Final = 6
+_REASONS: Final = {
+    "failed": "segmentation failed",
+    "very-few-phases": "fewer than 12 phases",
+    "review": "for review",
+    "healthy-unknown": "not known to be healthy",
+    "not-healthy": "not healthy",
+    "other-visit": "another scan of the participant used",
+    "sex-unknown": "sex unknown",
+    "age-unknown": "age unknown",
+    "age-below-bands": "below the first age band",
+    "no-value": "no value",
+    "outlier": "outlier",
+}
+_SIZES: Final = {
+    "height": "height, m",
+    "weight": "weight, kg",
+    "bsa_mosteller": "surface (Mosteller), m²",
+    "bsa_dubois": "surface (DuBois), m²",
+}
+_KINDS: Final = {
+    "marginal": "a new trial",
+    "conditional": "an average trial",
+    "population": "these trials together",
+}
+_RULES: Final = {
+    "frequentist": "random effects",
+    "empirical": "empirical",
+    "mixture": "mixture of fixed trials",
+}
+
+_MEASURE: Final = Column("Measure", "measure", measure_name)
+_MEASURE_UNIT: Final = Column("Measure", "measure unit", measure_label)
+_METHOD: Final = Column("Method", "method", METHOD_NAMES.__getitem__)
+_SEX: Final = Column("Sex", "sex", SEX_NAMES.__getitem__)
+_AGE: Final = Column("Age, years", "age_low age_high", band_name)
+_N: Final = Column("n", "n", shown_count)
+
+
+def _table(
+    result: ReferenceRanges,
+    name: str,
+    columns: Sequence[Column],
+    rows: Iterable[Any],
+    **facts: Any,
+) -> Table | None:
+    """The table with title and caption ``table_NAME`` of the template; None without rows."""
+    facts |= {"result": result, "options": result.options}
+    return table_of("reference", name, columns, rows, **facts)
+
+
+def _small_count(n: int, min_cell: int) -> str:
+    return "0" if n == 0 else f"<{min_cell}" if n < min_cell else shown_count(n)
+
+
+# ------------------------------------------------------------------ participants
+
+
+def account_table(result: ReferenceRanges) -> Table | None:
+    """Rows of the table in, each reason, rows used: closes for each measure."""
+    few = result.options.min_cell
+    codes = [c for c in _REASONS if any(c in a.excluded for a in result.accounts)]
+    codes += sorted({c for a in result.accounts for c in a.excluded} - set(codes))
+
+    def excluded(account: Account, code: str) -> str:
+        counts = [account.excluded.get(name, 0) for name in codes]
+        hidden = hidden_counts(counts, account.rows_in - account.analysed, few)
+        n = account.excluded.get(code, 0)
+        return DASH if n >= few and hidden[codes.index(code)] else _small_count(n, few)
+
+    columns = [
+        _MEASURE,
+        Column("Rows", "rows_in", shown_count),
+        *(
+            Column(_REASONS.get(code, code).capitalize(), partial(excluded, code=code))
+            for code in codes
+        ),
+        Column("Analysed", "analysed", shown_count),
+    ]
+    if "ethnicity" in result.by:
+        unknown = partial(_small_count, min_cell=few)
+        columns.append(Column("of them, ethnicity unknown", "ethnicity_unknown", unknown))
+    return _table(result, "account", columns, result.accounts)
+
+
+def review_block(result: ReferenceRanges) -> Block | None:
+    """The limits without the scans marked for review, where there are such scans."""
+    rows = result.without_review
+    if result.options.status == "ok":
+        return _text("review_left_out")
+    if rows is None:
+        return None
+    if not rows:
+        return Notice(_text("review_nothing_left"))
+    few, n = result.options.min_cell, result.review_rows
+    count = f"fewer than {few}" if n < few else shown_count(n)
+    if not where(rows, method=STRATA):
+        return _text("review_count", count=count)
+    overall = where(rows, method=STRATA, ethnicity=ALL)
+
+    def limits(group: Sequence[ReferenceLimit], low: float | None, high: float | None) -> str:
+        mine = [r.limit for r in where(group, age_low=low, age_high=high) if r.centile != 50]
+        return DASH if not mine or None in mine else shown_range(mine)
+
+    columns = (
+        _MEASURE_UNIT,
+        _SEX,
+        *(
+            Column(band_name(*band), partial(limits, low=band[0], high=band[1]))
+            for band in grouped(overall, "age_low age_high")
+        ),
+    )
+    rows_shown = grouped(overall, "measure sex").values()
+    return _table(result, "review", columns, rows_shown, count=count)
+
+
+def outlier_tables(result: ReferenceRanges) -> list[Table | None]:
+    """How many values lie beyond the fences; on an internal page also which."""
+    options, few = result.options, result.options.min_cell
+    if options.outliers == "none":
+        return []
+
+    def percent(account: Account) -> str:
+        n = account.outliers or 0
+        return DASH if n < few else shown(100 * n / max(account.analysed, 1), 2)
+
+    def group(row: Outlier) -> str:
+        return f"{SEX_NAMES[row.sex]}, {band_name(row.age_low, row.age_high)}"
+
+    counts = (
+        _MEASURE,
+        Column("Outliers", lambda account: _small_count(account.outliers or 0, few)),
+        Column("% of participants", percent),
+    )
+    columns = (
+        _MEASURE,
+        Column("Trial", "trial"),
+        Column("Participant", "participant_id"),
+        Column("Visit", "visit"),
+        Column("Value", "value", as_number()),
+        Column("Fences", "fence_low fence_high", as_interval()),
+        Column("Rule", "rule"),
+        Column("Group", group),
+    )
+    shown_rows = result.outliers[:_MOST_OUTLIERS] if options.internal else ()
+    return [
+        _table(result, "outliers", counts, result.accounts),
+        _table(result, "outlier_list", columns, shown_rows, most=_MOST_OUTLIERS),
+    ]
+
+
+# ------------------------------------------------------------------ calibration and fit
+
+
+def calibration_table(result: ReferenceRanges) -> Table | None:
+    """Shares outside the limits: all, by age third, and of the trial furthest off."""
+    groups = grouped(where(result.calibration, ethnicity=ALL), "measure method sex")
+
+    def shares(row: Calibration) -> str:
+        sides = (row.below_percent, row.above_percent)
+        return " / ".join(shown(side) for side in sides if side is not None) or DASH
+
+    def joined(group: Sequence[Calibration], check: str) -> str:
+        return " · ".join(map(shares, where(group, check=check))) or DASH
+
+    def distance(row: Calibration) -> float:
+        pairs = (
+            (row.below_percent, row.expected_below_percent),
+            (row.above_percent, row.expected_above_percent),
+        )
+        known = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+        return max(known, default=-1)
+
+    def furthest(group: Sequence[Calibration]) -> str:
+        usable = [row for row in where(group, check="left-out-trial") if distance(row) >= 0]
+        worst = max(usable, key=distance, default=None)
+        return DASH if worst is None else f"{worst.group}: {shares(worst)}"
+
+    def n(group: Sequence[Calibration]) -> str:
+        return next((shown_count(row.n) for row in where(group, check="fitted")), DASH)
+
+    columns = (
+        _MEASURE,
+        _METHOD,
+        _SEX,
+        Column("n", n),
+        Column("All", partial(joined, check="fitted")),
+        Column("Youngest · middle · oldest third", partial(joined, check="age-third")),
+        Column("Left-out trial furthest off", furthest),
+    )
+    return _table(result, "calibration", columns, groups.values(), empty=("", DASH))
+
+
+def fit_blocks(result: ReferenceRanges) -> list[Block | None]:
+    """Q statistics and worm plots of the curves, where there are any."""
+    columns = (
+        _MEASURE,
+        _METHOD,
+        _SEX,
+        _N,
+        Column("Age groups", "groups", shown_count),
+        *(
+            Column(name.capitalize(), f"p_{name}", lambda p: "<0.001" if p < 0.001 else shown(p, 3))
+            for name in ("mean", "variance", "skewness", "kurtosis")
+        ),
+    )
+    blocks: list[Block | None] = [_table(result, "q", columns, result.q_statistics)]
+    plots = list(grouped(result.worm_plots, "measure method").values())
+    for worms in plots[:_WORMS_SHOWN]:
+        title = f"Worm plots of {measure_name(worms[0].measure)}, {METHOD_NAMES[worms[0].method]}"
+        figure = worm_figure(worms)
+        caption = _text("figure_worms")
+        blocks.append(replace(figure, title=f"{title}, by age third", caption=caption))
+    return blocks
+
+
+# ------------------------------------------------------------------ one trial's influence
+
+
+def trial_influence_table(result: ReferenceRanges) -> Table | None:
+    """For each limit the age band in which leaving out one trial moves it most."""
+    if len(result.trials) < 2:
+        return None
+    used = where(result.rows, method=STRATA)
+    for measure in result.measures if META in result.methods else ():
+        used += meta_headlines(where(result.rows, measure=measure))
+    limits = {(r.measure, r.sex, r.ethnicity, r.age_low, r.centile): r.limit for r in used}
+
+    def pooled(row: TrialLimit) -> float | None:
+        return limits[row.measure, row.sex, row.ethnicity, row.age_low, row.centile]
+
+    def distance(row: TrialLimit) -> float:
+        return abs((row.limit_without or 0.0) - (pooled(row) or 0.0))
+
+    def shown_as(row: TrialLimit, number: float | None) -> str:
+        return shown(number, 2 if abs(pooled(row) or 0.0) < 20 else 1)
+
+    known = [
+        row
+        for row in where(result.by_trial, ethnicity=ALL)
+        if row.centile != 50 and row.limit_without is not None and pooled(row) is not None
+    ]
+    sexes = list(dict.fromkeys(row.sex for row in known))
+    moved = sorted(
+        (max(group, key=distance) for group in grouped(known, "measure sex centile").values()),
+        key=lambda row: (result.measures.index(row.measure), sexes.index(row.sex), row.centile),
+    )
+    columns = (
+        _MEASURE_UNIT,
+        _SEX,
+        _AGE,
+        Column("Limit", "centile", lambda centile: "lower" if centile < 50 else "upper"),
+        Column("All trials", lambda row: shown_as(row, pooled(row))),
+        Column("Without", "trial"),
+        Column("Limit then", lambda row: shown_as(row, row.limit_without)),
+    )
+    return _table(result, "trial_influence", columns, moved)
+
+
+# ------------------------------------------------------------------ partition and contrasts
+
+
+def partition_table(result: ReferenceRanges) -> Table | None:
+    """In how many groups two sexes or ethnicities differ enough for limits of their own."""
+
+    def comparison(test: PartitionTest) -> str:
+        if test.factor == "sex":
+            return "Men, women"
+        return f"{ETHNICITY_NAMES[test.group_a]}, {ETHNICITY_NAMES[test.group_b]}"
+
+    def cell(measure: str, name: str) -> str:
+        tests = [
+            t
+            for t in where(result.partition, measure=measure)
+            if comparison(t) == name and t.harris_boyd and MAY_BE_TRIALS not in t.notes
+        ]
+        parted, lahti = (len(where(tests, **{m: "partition"})) for m in ("harris_boyd", "lahti"))
+        return f"{parted} · {lahti} of {len(tests)}" if tests else DASH
+
+    columns = (
+        Column("Measure", measure_name),
+        *(
+            Column(name, partial(cell, name=name))
+            for name in dict.fromkeys(map(comparison, result.partition))
+        ),
+    )
+    return _table(result, "partition", columns, result.measures if result.partition else ())
+
+
+def contrast_table(result: ReferenceRanges, factor: str) -> Table | None:
+    """Differences of means within trials, between trials and ignoring trials."""
+    rows = where(result.contrasts, factor=factor)
+    groups = grouped(rows, "measure sex group versus")
+    sources = {
+        "within-trial": "Within trials",
+        "between-trial": "Between trials",
+        "ignoring-trials": "Ignoring trials",
+    }
+    if len(result.trials) == 1:
+        sources = {"ignoring-trials": "Difference"}
+    names = SEX_NAMES if factor == "sex" else ETHNICITY_NAMES
+
+    def compared(group: str, versus: str) -> str:
+        other = names[versus].lower() if factor == "sex" else names[versus]
+        return f"{names[group]} {MINUS} {other}"
+
+    def difference(group: Sequence[Contrast], source: str) -> str:
+        (row,) = where(group, source=source)
+        if row.difference is None or MAY_BE_TRIALS in row.notes:
+            return DASH
+        return shown_estimate(row.difference, row.ci_low, row.ci_high)
+
+    columns = (
+        _MEASURE_UNIT,
+        Column("Groups", "group versus", compared),
+        *(() if factor == "sex" else (_SEX,)),
+        *(Column(name, partial(difference, source=source)) for source, name in sources.items()),
+    )
+    known = [
+        group
+        for group in groups.values()
+        if any(row.difference is not None for row in group if row.source in sources)
+    ]
+    adjusted = any(row.adjusted_for for row in rows)
+    return _table(result, "contrasts", columns, known, factor=factor, adjusted=adjusted)
+
+
+def indexing_table(result: ReferenceRanges) -> Table | None:
+    """The exponent of each measure on each body size with its interval."""
+    few = f"<{result.options.min_cell}"
+    columns = (
+        _MEASURE,
+        Column("Body size", "size", _SIZES.__getitem__),
+        Column("n", "n", lambda n: few if n is None else shown_count(n)),
+        Column("Exponent", "exponent", as_number(2)),
+        Column("SE", "se", as_number(3)),
+        Column("Interval", "ci_low ci_high", as_interval(2)),
+    )
+    adjusted = any(row.adjusted_for for row in result.indexing)
+    return _table(result, "indexing", columns, result.indexing, adjusted=adjusted)
+
+
+# ------------------------------------------------------------------ meta-analytic ranges
+
+
+def rules_table(rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> Table | None:
+    """The limits of a measure by every rule and kind, all ethnicities together."""
+    known = [r for r in where(rows, ethnicity=ALL) if r.limit is not None and r.centile != 50]
+    centiles = [c for c in result.options.centiles if c != 50]
+
+    def limit(group: Sequence[ReferenceLimit], at: int) -> str:
+        return shown_estimate(group[at].limit, group[at].ci_low, group[at].ci_high)
+
+    columns = (
+        _SEX,
+        _AGE,
+        Column("Rule", "limits", _RULES.__getitem__),
+        Column("For a participant of", "kind", _KINDS.__getitem__),
+        *(Column(f"Centile {c:g}", partial(limit, at=at)) for at, c in enumerate(centiles)),
+    )
+    groups = grouped(known, "sex age_low age_high limits kind").values()
+    label = measure_label(rows[0].measure, rows[0].unit)
+    return _table(result, "rules", columns, groups, label=label)
+
+
+def estimates_table(measure: str, label: str, result: ReferenceRanges) -> Table | None:
+    """Mean and SD within and between trials behind the meta-analytic limits."""
+    rows = where(result.meta, measure=measure, ethnicity=ALL)
+    columns = (
+        _SEX,
+        _AGE,
+        Column("Rule", "meta", _RULES.__getitem__),
+        Column("Trials", "n_trials", shown_count),
+        _N,
+        Column("Mean", "mean", as_number()),
+        Column("SD within trials", "sigma", as_number()),
+        Column("SD between trials (tau)", "tau tau_low tau_high", as_estimate()),
+        Column("tau/total", "tau_share", as_number(2)),
+    )
+    logs = any("log" in row.notes for row in rows)
+    return _table(result, "estimates", columns, rows, label=label, logs=logs)

@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from ...evaluation.agreement import BlandAltman, wilson
 from ...manifest import notice_for, version
 from ...measurement.measures import (
-    MEASURES,
     MYOCARDIUM_G_PER_ML,
     PAPILLARY,
     MeasureDefinition,
+    definition,
 )
 from ...records import Flag, ScanKey, ScanResult, Table
 from ..figures.evaluation import (
@@ -45,18 +44,15 @@ from ..figures.flow import (
 from ..figures.overlay import curve_svg, thumbnail_jpeg
 from ..page import (
     Block,
-    Bullets,
     Column,
-    Facts,
     Html,
     Notice,
-    Paragraph,
     Section,
     environment,
-    make_table,
     notes_section,
     page_html,
     section,
+    table_of,
     words,
     yes_no,
 )
@@ -78,6 +74,7 @@ if TYPE_CHECKING:
     from ...segmentation.model import ModelCard
 
 _text = partial(words, "segment")
+_table = partial(table_of, "segment")
 
 # Contract, 4: nothing is released about fewer participants than this.
 MIN_CELL: Final = 10
@@ -90,19 +87,10 @@ CARD_MEASURES: Final = (
     "rv_esv_ml",
     "rv_ef_percent",
 )
-SUMMARY_MEASURES: Final = (  # column, unit, decimals
-    ("age_years", "years", 0),
-    ("lv_edv_ml", "mL", 0),
-    ("lv_esv_ml", "mL", 0),
-    ("lv_ef_percent", "%", 1),
-    ("lv_mass_g", "g", 0),
-    ("rv_edv_ml", "mL", 0),
-    ("rv_esv_ml", "mL", 0),
-    ("rv_ef_percent", "%", 1),
-)
+SUMMARY_MEASURES: Final = ("age_years", *CARD_MEASURES)
 _THREADS: Final = 4
-_ORDER: Final = {"review": 0, "failed": 1, "ok": 2}
-_LEVELS: Final = {"reject": 0, "review": 1, "info": 2}
+_ORDER: Final = ("review", "failed", "ok")
+_LEVELS: Final = ("reject", "review", "info")
 
 
 # ------------------------------------------------------------------ the gallery
@@ -124,7 +112,7 @@ class Gallery:
     items: tuple[GalleryItem, ...]
     scans: int
     hidden: Mapping[str, int]
-    flags: Table
+    flags: Table | None
 
 
 def gallery_items(
@@ -134,12 +122,10 @@ def gallery_items(
 
     ``pictures`` maps a scan to its ``overlay.png``, which may be absent (a failed scan's is).
     """
-    ordered = sorted(results, key=lambda result: (_ORDER[result.status], result.key))
+    ordered = sorted(results, key=lambda result: (_ORDER.index(result.status), result.key))
 
     def picture(path: Path | None) -> bytes | None:
-        if path is None or not path.is_file():
-            return None
-        return thumbnail_jpeg(path.read_bytes())
+        return thumbnail_jpeg(path.read_bytes()) if path and path.is_file() else None
 
     def item(result: ScanResult) -> GalleryItem:
         path = pictures.get(result.key)
@@ -165,68 +151,58 @@ def _correction(result: ScanResult) -> Flag | None:
 def gallery_html(gallery: Gallery) -> Html:
     """The cards as markup, every text escaped."""
     hidden = _text("hidden", gallery=gallery) if gallery.hidden else ""
-    cards = [_card(item) for item in gallery.items]
     template = environment().get_template("gallery.html.j2")
-    return Html(template.render(cards=cards, hidden=hidden))
-
-
-def _card(item: GalleryItem) -> dict[str, object]:
-    result = item.result
-    corrected = _correction(result)
-    own: Mapping[str, Any] = result.document.get("model_result") or {}
-    info = [flag.code for flag in result.flags if flag.level == "info" and flag != corrected]
-    return {
-        "key": str(result.key),
-        "status": result.status,
-        "flags": [flag for flag in result.flags if flag.level != "info"],
-        "info": ", ".join(info),
-        "corrected": corrected.sentence if corrected else "",
-        "measures": _card_measures(result.measures),
-        "model_measures": _card_measures(own.get("measures") or {}) if corrected else [],
-        "curve": _curve(result),
-        "picture": item.picture,
-        "model_picture": item.model_picture,
-    }
+    return Html(
+        template.render(
+            cards=gallery.items,
+            hidden=hidden,
+            correction=_correction,
+            measures=_card_measures,
+            curve=_curve,
+        )
+    )
 
 
 def _card_measures(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, shown value and unit of the measures of a card."""
-    units = {measure.name: measure.unit for measure in MEASURES}
     return [
-        (measure_name(name), shown(value, 0 if value >= 100 else 1), units[name])
+        (measure_name(name), shown(value, 0 if value >= 100 else 1), definition(name).unit)
         for name in CARD_MEASURES
         if (value := values.get(name)) is not None
     ]
 
 
-def _curve(result: ScanResult) -> str:
+def _curve(result: ScanResult) -> Html:
     """The volume curves of a cine of at least 8 frames; two frames make no curve."""
     curves = result.document.get("curves") or {}
     left, right = curves.get("lv_ml") or [], curves.get("rv_ml") or []
     if len(left) < 8:
-        return ""
+        return Html()
     frames = [result.measures.get(name) for name in ("ed_frame", "es_frame")]
     marks = [int(n) for n in frames if n is not None and 0 <= n < len(left)]
-    return curve_svg(left, right, marks, label=f"Volume over time, {result.key}")
+    return Html(curve_svg(left, right, marks, label=f"Volume over time, {result.key}"))
 
 
 # ------------------------------------------------------------------ tables
 
 
-def flow_table(flow: Flow) -> Table:
+def flow_table(flow: Flow) -> Table | None:
     """The counts of flow.json; a dash where a count is not stated."""
 
     def count(stage: str, unit: str) -> str:
         return shown_count(flow.get(unit, {}).get(stage))
 
     columns = (
-        Column("", lambda stage: STAGE_NAMES[stage]),
+        Column("", STAGE_NAMES.__getitem__),
         *(Column(unit.capitalize(), partial(count, unit=unit)) for unit in UNITS),
     )
-    return make_table("Trials, participants and scans at each stage.", columns, STAGES)
+    return _table("flow", columns, STAGES)
 
 
-def summary_table(measurements: pd.DataFrame) -> Table:
+_SCANS: Final = Column("Scans", lambda row: shown_count(len(row[2])))
+
+
+def summary_table(measurements: pd.DataFrame) -> Table | None:
     """Mean ± SD of the main measures by trial and visit, failed scans left out."""
     rows = measurements[measurements["status"] != "failed"]
     groups = [(*key, group) for key, group in rows.groupby(["trial", "visit"], sort=True)]
@@ -238,8 +214,8 @@ def summary_table(measurements: pd.DataFrame) -> Table:
         known = [sex for sex in row[2].get("sex", ()) if sex in ("male", "female")]
         return _percent(known.count("female"), len(known), 0) if known else DASH
 
-    def mean(row: Sequence[Any], name: str, decimals: int) -> str:
-        values = _numbers(row[2][name])
+    def mean(row: Sequence[Any], name: str) -> str:
+        values, decimals = _numbers(row[2][name]), int(definition(name).unit == "%")
         if not len(values):
             return DASH
         spread = f" ± {shown(float(values.std(ddof=1)), decimals)}" if len(values) > 1 else ""
@@ -247,25 +223,23 @@ def summary_table(measurements: pd.DataFrame) -> Table:
         return f"{shown(float(values.mean()), decimals)}{spread}{fewer}"
 
     columns = (
-        Column("Trial", lambda row: row[0]),
-        Column("Visit", lambda row: row[1]),
-        Column("Scans", lambda row: shown_count(len(row[2]))),
+        Column("Trial", itemgetter(0)),
+        Column("Visit", itemgetter(1)),
+        _SCANS,
         Column("Female", female),
         *(
-            Column(measure_label(name, unit), partial(mean, name=name, decimals=decimals))
-            for name, unit, decimals in SUMMARY_MEASURES
+            Column(measure_label(name, definition(name).unit), partial(mean, name=name))
+            for name in SUMMARY_MEASURES
             if name in rows and _numbers(rows[name]).size
         ),
     )
-    caption = _text("table_summary", abbreviations=abbreviations(n for n, _, _ in SUMMARY_MEASURES))
-    return make_table("Main measures by trial and visit.", columns, groups, caption)
+    return _table("summary", columns, groups, abbreviations=abbreviations(SUMMARY_MEASURES))
 
 
 def _numbers(column: pd.Series[Any]) -> Any:
     import pandas as pd
 
-    values = pd.to_numeric(column, errors="coerce").astype(float).to_numpy()
-    return values[values == values]  # noqa: PLR0124 - NaN is the value that differs from itself
+    return pd.to_numeric(column, errors="coerce").astype(float).dropna().to_numpy()
 
 
 def _percent(count: int, total: int, decimals: int = 1) -> str:
@@ -274,10 +248,7 @@ def _percent(count: int, total: int, decimals: int = 1) -> str:
 
 
 _Group = tuple[str, str, "pd.DataFrame"]
-_GROUP: Final = (
-    Column("Group", lambda row: row[0]),
-    Column("", lambda row: row[1]),
-)
+_GROUP: Final = (Column("Group", itemgetter(0)), Column("", itemgetter(1)))
 
 
 def _groups(measurements: pd.DataFrame, *columns: str) -> list[_Group]:
@@ -297,19 +268,15 @@ def _with_status(row: _Group, status: str) -> int:
     return int((row[2]["status"] == status).sum())
 
 
-def status_table(measurements: pd.DataFrame) -> Table:
+def status_table(measurements: pd.DataFrame) -> Table | None:
     """How many scans are ok, for review and failed, by trial, arm, sex, ethnicity and vendor."""
 
     def share(row: _Group, status: str) -> str:
         return _percent(_with_status(row, status), len(row[2]))
 
-    columns = (
-        *_GROUP,
-        Column("Scans", lambda row: shown_count(len(row[2]))),
-        *(Column(status, partial(share, status=status)) for status in ("ok", "review", "failed")),
-    )
+    shares = (Column(name, partial(share, status=name)) for name in ("ok", "review", "failed"))
     rows = _groups(measurements, "trial", "arm", "sex", "ethnicity", "vendor")
-    return make_table("Scans by status.", columns, rows, _text("table_status"))
+    return _table("status", (*_GROUP, _SCANS, *shares), rows)
 
 
 def correction_table(measurements: pd.DataFrame) -> Table | None:
@@ -320,26 +287,25 @@ def correction_table(measurements: pd.DataFrame) -> Table | None:
     if not corrected_rows(measurements).any():
         return None
 
-    def enough(row: _Group) -> bool:
-        return len(row[2][["trial", "participant_id"]].drop_duplicates()) >= MIN_CELL
+    def is_few(row: _Group) -> bool:
+        return len(row[2][["trial", "participant_id"]].drop_duplicates()) < MIN_CELL
 
-    def of_enough(show: Callable[[_Group], str]) -> Callable[[_Group], str]:
-        return lambda row: show(row) if enough(row) else ""
+    def of_enough(heading: str, show: Callable[[_Group], str]) -> Column:
+        return Column(heading, lambda row: "" if is_few(row) else show(row))
 
     def corrected(row: _Group) -> tuple[int, int]:
         return int(corrected_rows(row[2]).sum()), len(row[2])
 
     columns = (
         *_GROUP,
-        Column("Scans", of_enough(lambda row: shown_count(len(row[2])))),
-        Column("Corrected", of_enough(lambda row: _percent(*corrected(row)))),
-        Column("95 % CI", of_enough(lambda row: shown_interval(*wilson(*corrected(row))))),
-        Column("Failed", of_enough(lambda row: _percent(_with_status(row, "failed"), len(row[2])))),
-        Column("Note", lambda row: "" if enough(row) else f"n<{MIN_CELL}"),
+        of_enough("Scans", _SCANS.cell),
+        of_enough("Corrected", lambda row: _percent(*corrected(row))),
+        of_enough("95 % CI", lambda row: shown_interval(*wilson(*corrected(row)))),
+        of_enough("Failed", lambda row: _percent(_with_status(row, "failed"), len(row[2]))),
+        Column("Note", lambda row: f"n<{MIN_CELL}" if is_few(row) else ""),
     )
-    title = "Scans corrected by a reader, and failed ones, by group."
     rows = _groups(measurements, "arm", "sex", "ethnicity")
-    return make_table(title, columns, rows, _text("table_corrections", min_cell=MIN_CELL), empty=())
+    return _table("corrections", columns, rows, min_cell=MIN_CELL, empty=())
 
 
 def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
@@ -349,7 +315,7 @@ def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
     return rows["flags"].map(lambda text: "corrected" in str(text or "").split(";")).astype(bool)
 
 
-def flag_table(results: Sequence[ScanResult]) -> Table:
+def flag_table(results: Sequence[ScanResult]) -> Table | None:
     """Scans by flag, worst level first, then the most frequent; the first sentence as example."""
     first: dict[str, Flag] = {}
     scans: Counter[str] = Counter()
@@ -362,11 +328,11 @@ def flag_table(results: Sequence[ScanResult]) -> Table:
         Column("Scans", "code", lambda code: _percent(scans[code], len(results))),
         Column("Example", "sentence"),
     )
-    rows = sorted(first.values(), key=lambda f: (_LEVELS[f.level], -scans[f.code], f.code))
-    return make_table("Flags.", columns, rows, _text("table_flags"))
+    rows = sorted(first.values(), key=lambda f: (_LEVELS.index(f.level), -scans[f.code], f.code))
+    return _table("flags", columns, rows)
 
 
-def exclusion_table(exclusions: pd.DataFrame) -> Table:
+def exclusion_table(exclusions: pd.DataFrame) -> Table | None:
     """Exclusions by stage and code: exclusions.csv has each of them."""
     columns = (
         Column("Stage", lambda row: row[0][0]),
@@ -374,12 +340,10 @@ def exclusion_table(exclusions: pd.DataFrame) -> Table:
         Column("Number", lambda row: shown_count(len(row[1]))),
         Column("Example", lambda row: row[1]["sentence"].iloc[0]),
     )
-    rows = exclusions.groupby(["stage", "code"], sort=True)
-    title = "Scans and participants that are not analysed."
-    return make_table(title, columns, rows, "Each one is in exclusions.csv.")
+    return _table("exclusions", columns, exclusions.groupby(["stage", "code"], sort=True))
 
 
-def trials_table(cohort: Cohort) -> Table:
+def trials_table(cohort: Cohort) -> Table | None:
     """What the cohort's definition states of each trial."""
 
     def stated(value: str | None) -> str:
@@ -395,11 +359,12 @@ def trials_table(cohort: Cohort) -> Table:
         Column("Rule for healthy", "healthy_rule", stated),
         Column("Permission", "permission", stated),
     )
-    title = "Trials as the cohort's definition states them."
-    return make_table(title, columns, cohort.trials, empty=("", DASH))
+    return _table("trials", columns, cohort.trials, empty=("", DASH))
 
 
-def agreement_table(measurements: pd.DataFrame, measures: Sequence[MeasureDefinition]) -> Table:
+def agreement_table(
+    measurements: pd.DataFrame, measures: Sequence[MeasureDefinition]
+) -> Table | None:
     """Bias and limits of agreement by measure and trial."""
     rows = []
     for measure in measures:
@@ -413,21 +378,19 @@ def agreement_table(measurements: pd.DataFrame, measures: Sequence[MeasureDefini
 
     columns = (
         Column("Measure", lambda row: measure_label(row[0].name, row[0].unit)),
-        Column("Trial", lambda row: row[1]),
+        Column("Trial", itemgetter(1)),
         Column("Scans", lambda row: str(row[2])),
         found("Bias", lambda f: signed(f.bias.value)),
         found("95% CI of bias", lambda f: shown_interval(f.bias.low, f.bias.high)),
         found("SD", lambda f: shown(f.sd)),
         found(
-            "Limits of agreement",
-            lambda f: shown_interval(f.loa_lower.value, f.loa_upper.value),
+            "Limits of agreement", lambda f: shown_interval(f.loa_lower.value, f.loa_upper.value)
         ),
     )
-    caption = _text("table_agreement")
-    return make_table("Harmonised minus reported values.", columns, rows, caption)
+    return _table("agreement", columns, rows)
 
 
-def card_facts(card: ModelCard, model_sha256: str) -> tuple[tuple[str, str], ...]:
+def card_facts(card: ModelCard, model_sha256: str) -> dict[str, str]:
     """What the model's card states, as names and values."""
     document: Mapping[str, Any] = card.document
     training = document.get("training") or {}
@@ -438,18 +401,18 @@ def card_facts(card: ModelCard, model_sha256: str) -> tuple[tuple[str, str], ...
         for key, name in (("lv_mean", "LV"), ("myo_mean", "myocardium"), ("rv_mean", "RV"))
         if isinstance(accuracy.get(key), int | float)
     )
-    facts = [
-        ("Model", card.model_id),
-        ("SHA-256 of the model file", model_sha256),
-        ("Description", str(document.get("description", ""))),
-        ("Use", str(document.get("intended_use", ""))),
-        ("Licence of the weights", str(document.get("licence", ""))),
-        ("Training data", "; ".join(str(line) for line in training.get("data") or ())),
-        ("Held out, never trained on", f"{len(held_out)} patients" if held_out else ""),
-        ("Dice on those held out", f"{dice} (mean of ED and ES)" if dice else ""),
-        ("Vendors with RV evidence", ", ".join(card.rv_vendors) or "none"),
-    ]
-    return tuple((name, value) for name, value in facts if value)
+    facts = {
+        "Model": card.model_id,
+        "SHA-256 of the model file": model_sha256,
+        "Description": str(document.get("description", "")),
+        "Use": str(document.get("intended_use", "")),
+        "Licence of the weights": str(document.get("licence", "")),
+        "Training data": "; ".join(str(line) for line in training.get("data") or ()),
+        "Held out, never trained on": f"{len(held_out)} patients" if held_out else "",
+        "Dice on those held out": f"{dice} (mean of ED and ES)" if dice else "",
+        "Vendors with RV evidence": ", ".join(card.rv_vendors) or "none",
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 # ------------------------------------------------------------------ the page
@@ -472,7 +435,7 @@ def segment_page(
     """
     measurements = tables.measurements
     methods = methods_text(measurements, card, identity_kept=identity_kept, ed_es_alone=ed_es_alone)
-    measured = (measurements["status"] != "failed").any()
+    limits = [str(limit) for limit in card.document.get("limits") or ()]
     kept = (_text("identity_kept"),) if identity_kept else ()
     counts = (
         counted(measurements["trial"].nunique(), "trial"),
@@ -489,12 +452,12 @@ def segment_page(
                 flow_figure(tables.flow, side_notes(tables, cohort)),
                 flow_table(tables.flow),
                 trials_table(cohort),
-                exclusion_table(tables.exclusions),
+                exclusion_table(tables.exclusions) or _text("nothing_excluded"),
             ),
             section(
                 "Measures",
                 "measures",
-                summary_table(measurements) if measured else Notice(_text("not_measured")),
+                summary_table(measurements) or Notice(_text("not_measured")),
             ),
             _agreement(measurements, cohort),
             section(
@@ -505,20 +468,21 @@ def segment_page(
                 items.flags,
             ),
             notes_section(cohort.warnings),
-            section("Methods and model", "methods", *_methods(methods, card, model_sha256)),
-            section("Gallery", "gallery", Paragraph(_text("gallery")), gallery_html(items)),
+            section(
+                "Methods and model",
+                "methods",
+                methods,
+                card_facts(card, model_sha256),
+                "Limits of the model:" if limits else "",
+                limits,
+            ),
+            section("Gallery", "gallery", _text("gallery"), gallery_html(items)),
         ],
         internal=True,
         notices=(*accounting_problems(tables.flow), *mixed_models_notice(measurements), *kept),
         warnings=cohort.warnings,
         foot=notice_for((card.model_id, *measurements.get("model_id", ()))),
     )
-
-
-def _methods(methods: str, card: ModelCard, model_sha256: str) -> list[Block]:
-    limits = tuple(str(limit) for limit in card.document.get("limits") or ())
-    blocks: list[Block] = [Paragraph(methods), Facts(card_facts(card, model_sha256))]
-    return [*blocks, Paragraph("Limits of the model:"), Bullets(limits)] if limits else blocks
 
 
 def side_notes(tables: CohortTables, cohort: Cohort) -> SideNotes:
@@ -530,33 +494,28 @@ def side_notes(tables: CohortTables, cohort: Cohort) -> SideNotes:
     names = set(failed.itertuples(index=False, name=None))
     chosen = [row in names for row in scans[key].itertuples(index=False, name=None)]
 
-    def by_code(rows: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    def by_code(rows: pd.DataFrame) -> list[tuple[str, int]]:
         counts = Counter(str(code) for code in rows["code"])
-        return tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+        return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
-    return SideNotes(
-        not_obtained=tuple(
-            (f"{entry.trial} ({entry.reason})", entry.n_participants)
-            for entry in cohort.not_obtained
-        ),
-        # As an array: an empty list would choose columns, not rows.
-        failed=by_code(scans.loc[np.array(chosen, dtype=bool)]),
-        excluded=by_code(exclusions[exclusions["stage"] == "participant"]),
-    )
+    return {
+        "not_obtained": [
+            (f"{n.trial} ({n.reason})", n.n_participants) for n in cohort.not_obtained
+        ],
+        "failed": by_code(scans.loc[chosen]),
+        "excluded": by_code(exclusions[exclusions["stage"] == "participant"]),
+    }
 
 
-def _agreement(measurements: pd.DataFrame, cohort: Cohort) -> Section | None:
+def _agreement(measurements: pd.DataFrame, cohort: Cohort) -> Section:
     measures = compared_measures(measurements)
-    if not measures:
-        return None
+    blocks: list[Block | None] = []
     other = [trial.name for trial in cohort.trials if trial.papillary not in (None, PAPILLARY)]
-    return section(
-        "Agreement with reported values",
-        "agreement",
-        Notice(_text("papillary", trials=other)) if other else None,
-        agreement_figure(measurements, measures),
-        agreement_table(measurements, measures),
-    )
+    if measures:
+        blocks = [Notice(_text("papillary", trials=other))] if other else []
+        blocks.append(agreement_figure(measurements, measures))
+        blocks.append(agreement_table(measurements, measures))
+    return section("Agreement with reported values", "agreement", *blocks)
 
 
 def _models(measurements: pd.DataFrame) -> list[str]:
