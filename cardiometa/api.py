@@ -54,26 +54,16 @@ _IDS = {"trial": str, "participant_id": str, "visit": str}
 
 @contextmanager
 def _as_files(tables: Tables) -> Iterator[list[Path]]:
-    """The path of a table, or the paths of several, one per trial."""
-    if isinstance(tables, str | Path | pd.DataFrame):
-        with _as_file(tables) as path:
-            yield [path]
-    else:
-        yield [Path(table) for table in tables]
-
-
-@contextmanager
-def _as_file(table: Table) -> Iterator[Path]:
-    """A path is itself; a data frame is a CSV, so that it is read and checked like any table."""
-    if not isinstance(table, pd.DataFrame):
-        yield Path(table)
+    """The paths of tables; a data frame is a CSV, so that it is read and checked like any table."""
+    if not isinstance(tables, pd.DataFrame):
+        yield [Path(one) for one in ([tables] if isinstance(tables, str | Path) else tables)]
         return
-    if table.columns.has_duplicates:
+    if tables.columns.has_duplicates:
         raise UsageError("The data frame has two columns of the same name.")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
-        write_text(path, table.to_csv(index=False, lineterminator="\n"))
-        yield path
+        write_text(path, tables.to_csv(index=False, lineterminator="\n"))
+        yield [path]
 
 
 def pool_trials(
@@ -156,7 +146,7 @@ class ReferenceRanges:
         if isinstance(measures, str):
             measures = [measures]
         chosen, named = split((ScoreOptions, TableOptions), options)
-        with TemporaryDirectory() as folder, _as_file(table) as path:
+        with TemporaryDirectory() as folder, _as_files(table) as (path,):
             reference, out = Path(folder) / "reference_ranges.json", Path(folder) / "scores.csv"
             write_text(reference, canonical_json(self.result.model))
             run_score(

@@ -16,9 +16,8 @@ poorly chosen threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from string import Formatter
 from types import MappingProxyType
 
 from .records import Flag, Level, Status
@@ -313,52 +312,3 @@ def status_of(flags: Iterable[Flag]) -> Status:
     if "reject" in levels:
         return "failed"
     return "review" if "review" in levels else "ok"
-
-
-# ------------------------------------------------------------------ the page
-
-_TIERS = {
-    1: "geometry and timing, while reading",
-    2: "segmentation and corrections",
-    3: "physiology (asks for a review, never removes a scan)",
-    4: "model",
-    5: "cohort, when tables are made (asks for a review, never removes a scan)",
-}
-_HEAD = """# Flags
-
-Made from the program's own rules; a test keeps it up to date. Every flag of a scan is in the column
-`flags` of `measurements.csv` and, with its sentence, in the scan's `result.json`.
-
-| status | when |
-|---|---|
-| `failed` | a flag of level reject, or the scan could not be read: no measures, the row stays |
-| `review` | a flag of level review and none that rejects: measures are kept, to be reviewed |
-| `ok` | neither; flags of level info may be present |
-
-Only tiers 1, 2 and 4 may reject. In tier 1 a scan is rejected by not being read: the reason is
-then the flag (`no-images`, `too-few-phases` …). Three more reasons are not about the images, and
-the next run tries the scan again: `timeout` (longer than `--timeout`; retried with more time),
-`worker-killed` (the worker crashed twice: a crash in a decoder, or too little memory) and
-`program-fault`. Scans for review stay in every table and come first in the report; statistics
-use them unless `--status ok` and give every headline without them too.
-"""
-
-
-def flags_markdown() -> str:
-    """The text of ``examples/flags.md``."""
-    return _HEAD + "".join(line for tier in _TIERS for line in _tier_lines(tier))
-
-
-def _tier_lines(tier: int) -> Iterator[str]:
-    yield f"\n## Tier {tier}: {_TIERS[tier]}\n\n"
-    yield "| code | level | limit | meaning | why |\n|---|---|---|---|---|\n"
-    for rule in FLAGS.values():
-        if rule.tier != tier:
-            continue
-        # The sentence with its limit, its other values as …, and without its full stop.
-        meaning = ""
-        for literal, name, form, _ in Formatter().parse(rule.sentence):
-            limit = format(rule.limit, form or "") if name == "limit" else "…"
-            meaning += literal + (limit if name else "")
-        cells = [f"`{rule.code}`", rule.level, "" if rule.limit is None else f"{rule.limit:g}"]
-        yield f"| {' | '.join([*cells, meaning.rstrip('.'), rule.evidence])} |\n"

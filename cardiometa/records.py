@@ -274,9 +274,9 @@ class ScanResult:
 # ------------------------------------------------------------------ participants and tables
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A scan or participant that is not analysed, with the one reason."""
+    """A scan or participant that is not analysed, with the one reason: a row of exclusions.csv."""
 
     stage: Literal["scan", "participant"]
     trial: str

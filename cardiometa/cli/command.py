@@ -28,37 +28,22 @@ Out = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The file given with --config: its hash, its options, its ``[columns]`` table."""
+class Run:
+    """What a command knows of its call: the options given, and of the file of --config its hash.
 
-    sha256: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    ``columns`` and ``prespecified`` are tables of that file; ``departures`` from it are in words.
+    """
+
+    given: frozenset[str]
+    sha256: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     prespecified: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What a command knows of its call: the plan, departures from it in words, options given."""
-
-    plan: Plan | None
-    departures: tuple[str, ...]
-    given: frozenset[str]
-
-    @property
-    def sha256(self) -> str | None:
-        """The hash of the plan."""
-        return None if self.plan is None else self.plan.sha256
-
-    @property
-    def columns(self) -> Mapping[str, Any]:
-        """The plan's ``[columns]`` table."""
-        return {} if self.plan is None else self.plan.columns
+    departures: tuple[str, ...] = ()
 
     def report(self, *, quiet: bool) -> None:
         """Print the plan's hash and the departures from it."""
-        if self.plan is not None:
-            say(f"plan: sha256 {self.plan.sha256}", quiet=quiet)
+        if self.sha256 is not None:
+            say(f"plan: sha256 {self.sha256}", quiet=quiet)
         for departure in self.departures:
             say(f"departure from the plan: {departure}", quiet=quiet)
 
@@ -131,12 +116,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                     required[option.name] = option.flag
                 parameters.append(_parameter(option, required=option.name in required))
         else:
-            default = one.default
+            kind, info, *others = get_args(one.annotation)
+            default, is_optional = one.default, kind is bool or NoneType in get_args(kind)
             if default is inspect.Parameter.empty:
-                default = False if get_args(one.annotation)[0] is bool else None
-                if not _can_be_missing(one.annotation):
-                    required[one.name] = _name_shown(one)
-            parameters.append(_keyword(one.name, _optional(one.annotation), default))
+                default = False if kind is bool else None
+                if not is_optional:
+                    is_argument = isinstance(info, typer.models.ArgumentInfo)
+                    named = info.metavar if is_argument else info.default
+                    required[one.name] = named if isinstance(named, str) else f"--{one.name}"
+            # Every parameter can be missing for Typer, so that all missing ones are named at once.
+            annotation = Annotated[(kind if is_optional else kind | None, info, *others)]
+            parameters.append(_keyword(one.name, annotation, default))
 
     @wraps(function)
     def call(ctx: typer.Context, **values: Any) -> None:
@@ -193,27 +183,6 @@ def _record_of(parameter: inspect.Parameter) -> tuple[Any, Only]:
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, annotation=annotation, default=default)
-
-
-def _can_be_missing(annotation: Any) -> bool:
-    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    return kind is bool or NoneType in get_args(kind)
-
-
-def _optional(annotation: Any) -> Any:
-    """Every parameter can be missing for Typer, so that all missing ones are named at once."""
-    if get_origin(annotation) is Annotated:
-        kind, *rest = get_args(annotation)
-        return annotation if _can_be_missing(kind) else Annotated[(kind | None, *rest)]
-    return annotation | None
-
-
-def _name_shown(parameter: inspect.Parameter) -> str:
-    """``TABLE`` for an argument, ``--out`` for an option."""
-    info = get_args(parameter.annotation)[1]
-    if isinstance(info, typer.models.OptionInfo):
-        return str(info.default) if isinstance(info.default, str) else f"--{parameter.name}"
-    return info.metavar or parameter.name.upper()
 
 
 def _parameter(one: Declared, *, required: bool) -> inspect.Parameter:
@@ -290,7 +259,7 @@ def _load_plan(ctx: typer.Context, value: Path | None) -> Path | None:
         if isinstance(item, list) and not getattr(known[key], "multiple", False):
             options[key] = ",".join(str(part) for part in item)
     ctx.default_map = {**(ctx.default_map or {}), **options}
-    ctx.meta[_PLAN] = Plan(sha256=sha256_bytes(raw), options=options, **tables)
+    ctx.meta[_PLAN] = {"sha256": sha256_bytes(raw), "options": options, **tables}
     return value
 
 
@@ -309,23 +278,17 @@ _CONFIG = Annotated[
 
 
 def _run_of(ctx: typer.Context) -> Run:
-    plan: Plan | None = ctx.meta.get(_PLAN)
-    return Run(
-        plan=plan,
-        departures=tuple(_departures(ctx.params, plan)) if plan is not None else (),
-        given=frozenset(
-            name
-            for name in ctx.params
-            if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        ),
+    plan: dict[str, Any] = {**ctx.meta.get(_PLAN, {})}
+    departures = tuple(
+        f"{name}: planned {planned}, used {ctx.params[name]}"
+        for name, planned in plan.pop("options", {}).items()
+        if name in ctx.params
+        and ctx.params[name] != planned
+        and str(ctx.params[name]) != str(planned)
     )
-
-
-def _departures(used: Mapping[str, Any], plan: Plan) -> Iterator[str]:
-    """``level: planned 90, used 99`` for each option that differs from the plan."""
-    for name, planned in plan.options.items():
-        if name in used and str(used[name]) != str(planned) and used[name] != planned:
-            yield f"{name}: planned {planned}, used {used[name]}"
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = (n for n, source in sources.items() if getattr(source, "name", "") == "COMMANDLINE")
+    return Run(given=frozenset(given), departures=departures, **plan)
 
 
 # ------------------------------------------------------------------ errors and exits

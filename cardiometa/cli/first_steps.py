@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,18 +109,7 @@ def check(
     with Progress("headers", quiet=output.quiet or output.json) as progress:
         report = check_cohort(cohort, source, watch=progress.step)
     if output.json:
-        show_json(
-            {
-                "usable": not report.problems,
-                "problems": [
-                    {"where": p.where, "what": p.what, "why": p.why, "fix": p.fix}
-                    for p in report.problems
-                ],
-                "warnings": list(report.warnings),
-                "notes": list(report.notes),
-                "summary": report.summary,
-            }
-        )
+        show_json({"usable": not report.problems, **asdict(report)})
     else:
         _show(report, quiet=output.quiet)
     if report.problems:
@@ -164,6 +154,6 @@ def doctor(output: Annotated[Output, Only("json", "verbose")]) -> None:
 
     findings = examine()
     if output.json:
-        show_json([{"what": f.what, "found": f.found, "advice": f.advice} for f in findings])
+        show_json([asdict(finding) for finding in findings])
         return
     show_table(("what", "found", "advice"), [(f.what, f.found, f.advice or "ok") for f in findings])

@@ -57,7 +57,7 @@ def pool_trials(
     """
     from ..commands.pool_trials import PoolRequest, run_pool_trials
 
-    by = () if run.plan is None else run.plan.prespecified.get("by", ())
+    by = run.prespecified.get("by", ())
     names = by.split(",") if isinstance(by, str) else by
     # The sites' summaries decide some options themselves.
     asked = (name for name in MODEL_FIELDS if {name, name.removesuffix("_column")} & run.given)

@@ -311,20 +311,7 @@ def read_analysis_table(
             measured=is_output and len(files) == 1,
         )
         check_plausible(columns, findings)
-    found = list(dict.fromkeys([*problems, *findings.problems]))
-    if found:
-        hints = [findings.hint()]
-        if definition is None and any("[columns]" in problem.fix for problem in found):
-            hints.append(
-                f"`cardiometa init {first.name} --out columns.toml` writes the lines of "
-                "[columns]; check them, then add --config columns.toml."
-            )
-        raise TableError(
-            f"{problems.where} cannot be used: {len(found)} problem{'s' * (len(found) > 1)}.",
-            hint="\n  ".join(filter(None, hints)),
-            problems=found,
-            missing=findings.missing,
-        )
+    _refuse(problems, findings, "" if definition is not None else first.name)
     notices: dict[str, list[str]] = {}
     for file in files:
         for line in file.notices:
@@ -349,6 +336,24 @@ def read_analysis_table(
         columns={name: column for name, column in names.items() if name != column},
         healthy_rule="" if definition is None else _healthy_rule(definition),
     )
+
+
+def _refuse(problems: Problems, findings: Findings, table: str) -> None:
+    """TableError with everything found; ``table`` is one that `init` can write a --config for."""
+    found = list(dict.fromkeys([*problems, *findings.problems]))
+    hints = [findings.hint()]
+    if table and any("[columns]" in problem.fix for problem in found):
+        hints.append(
+            f"`cardiometa init {table} --out columns.toml` writes the lines of [columns]; check "
+            "them, then add --config columns.toml."
+        )
+    if found:
+        raise TableError(
+            f"{problems.where} cannot be used: {len(found)} problem{'s' * (len(found) > 1)}.",
+            hint="\n  ".join(filter(None, hints)),
+            problems=found,
+            missing=findings.missing,
+        )
 
 
 # ------------------------------------------------------------------ which files
@@ -581,14 +586,7 @@ def _usable(
     gone = rows[dropped]
     visits = gone["visit"].fillna("") if "visit" in gone else pd.Series("", index=gone.index)
     exclusions = [
-        Exclusion(
-            stage="scan",
-            trial=trial,
-            participant_id=person,
-            visit=visit,
-            code=word,
-            sentence=_REASONS[word],
-        )
+        Exclusion("scan", trial, person, visit, word, _REASONS[word])
         for trial, person, visit, word in zip(
             gone["trial"], gone["participant_id"], visits, status[dropped], strict=True
         )

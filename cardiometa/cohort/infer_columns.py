@@ -205,18 +205,24 @@ def recognise(header: Sequence[str], taken: Mapping[str, str]) -> Recognised:
                     fits.setdefault(name, {})[column] = unit
     asked = _settle_ids(fits, {*taken, *exact})
     rules = {
-        name: _rule(name, *next(iter(columns.items())))
+        # The unit of the harmonised name, whose factor is 1, need not be said.
+        name: ColumnRule(name=name, column=column, unit=None if factors.get(unit) == 1 else unit)
         for name, columns in fits.items()
+        for factors in [UNITS.get(kind_of(name), {})]
+        for column, unit in columns.items()
         if len(columns) == 1 and name not in asked
     }
     rules |= {name: ColumnRule(name=name, column=name) for name in exact}
     used |= {rule.column for rule in rules.values()}
     several = {name: tuple(columns) for name, columns in fits.items() if name not in rules}
-    return Recognised(
-        rules=rules,
-        several=several,
-        like_trial=tuple(c for c in header if c not in used and _is_like_trial(c)),
+    others = {column: plain_name(column) for column in header if column not in used}
+    like_trial = (
+        column
+        for column, plain in others.items()
+        if any(word in plain for word in _TRIAL_WORDS)
+        and not any(word in plain for word in _NOT_TRIALS)
     )
+    return Recognised(rules=rules, several=several, like_trial=tuple(like_trial))
 
 
 def _settle_ids(fits: dict[str, dict[str, str | None]], known: Collection[str]) -> set[str]:
@@ -242,18 +248,6 @@ def _settle_ids(fits: dict[str, dict[str, str | None]], known: Collection[str]) 
         if not fits.get(name):
             fits.pop(name, None)
     return set()
-
-
-def _rule(name: str, column: str, unit: str | None) -> ColumnRule:
-    units = UNITS.get(kind_of(name), {})
-    return ColumnRule(name=name, column=column, unit=None if unit == next(iter(units), 0) else unit)
-
-
-def _is_like_trial(column: str) -> bool:
-    plain = plain_name(column)
-    return any(word in plain for word in _TRIAL_WORDS) and not any(
-        word in plain for word in _NOT_TRIALS
-    )
 
 
 def measure_of(column: str, name: str = "") -> str:

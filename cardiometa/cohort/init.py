@@ -14,7 +14,7 @@ from .definition import DEFINED_COLUMNS
 from .ethnicity import group_of
 from .infer_columns import Recognised, measure_of, plain_name, recognise
 from .models import ColumnRule
-from .plausibility import CheckedColumns, Findings, check_plausible
+from .plausibility import LIMITS, CheckedColumns, Findings, Span, check_plausible
 from .read_table import SUFFIXES, RawTable, read_any_table, read_raw
 from .recode import (
     CODES,
@@ -42,14 +42,6 @@ _UNDERSTOOD: Mapping[Kind, tuple[frozenset[str], str]] = {
     "ethnicity": (frozenset(), "the group"),
 }
 _SCHEMES = ("hhc", "cdisc", "ons2021", "ukb21000", "omb1997", "spd15-2024")
-# Units by the median that adults have in them.
-_MEDIANS: Mapping[Kind, Mapping[str, tuple[float, float]]] = {
-    "length": {"cm": (130, 210), "m": (1.3, 2.1), "in": (51, 83), "ft": (4.3, 6.9)},
-    "mass": {"kg": (40, 130), "lb": (130, 290), "g": (40_000, 130_000)},
-    "percent": {"percent": (5, 95), "fraction": (0.05, 0.95)},
-    "volume": {"ml": (15, 700), "l": (0.015, 0.7)},
-    "grams": {"g": (25, 600), "kg": (0.025, 0.6)},
-}
 _MOST_CODES = 30
 
 
@@ -74,8 +66,8 @@ def _guess(name: str, rule: ColumnRule, table: pd.DataFrame) -> str:
     kind, extra, remark = kind_of(rule.name), "", "by its name"
     if rule.unit is not None:
         extra, remark = f"unit = {quoted(rule.unit)}", "by its name and the unit in it"
-    elif kind in _MEDIANS:
-        extra, remark = _guess_unit(kind, values)
+    elif kind in UNITS and rule.name in LIMITS and (span := LIMITS[rule.name].median) is not None:
+        extra, remark = _guess_unit(rule.name, span, values)
     elif name in ("arm", "visit"):
         extra, remark = _guess_names(name, _counts(values))
     elif kind in _UNDERSTOOD:
@@ -112,16 +104,16 @@ def _listed(counts: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{value!r} {count}" for value, count in counts[:_MOST_CODES])
 
 
-def _guess_unit(kind: Kind, values: pd.Series) -> tuple[str, str]:
+def _guess_unit(name: str, span: Span, values: pd.Series) -> tuple[str, str]:
+    """The unit in which the median is in ``span``, that of adults."""
     numbers, bad = as_numbers(values)
     if bad.any() or not numbers.notna().any():
         return "", "by its name; not all cells are numbers"
-    median = float(numbers.median())
-    home = next(iter(UNITS[kind]))
-    for unit, (low, high) in _MEDIANS[kind].items():
-        if low <= median < high:
-            remark = f"by its median {median:.4g}"
-            return (f"unit = {quoted(unit)}" if unit != home else ""), f"{remark}: {unit}"
+    median, (low, high) = float(numbers.median()), span
+    for unit, factor in UNITS[kind_of(name)].items():
+        if low <= median * factor <= high:
+            remark = f"by its median {median:.4g}: {unit}"
+            return (f"unit = {quoted(unit)}" if factor != 1 else ""), remark
     return "", f"the median {median:.4g} fits no unit: check it"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +12,11 @@ import pandas as pd
 
 from ..errors import CohortError, InputError, Problem, TableError, UsageError
 from ..files import sha256_file
-from ..measurement.measures import MEASURES
 from ..records import ScanKey
 from .analysis_table import read_analysis_table
-from .definition import parse_definition
+from .definition import DEFINED_COLUMNS, parse_definition
 from .models import (
     Cohort,
-    CohortDefinition,
     CohortOptions,
     CohortScan,
     ColumnRule,
@@ -30,8 +28,9 @@ from .participants import check_body_sizes, empty_roster, read_roster
 from .plausibility import CheckedColumns, Findings, check_plausible
 from .pseudonyms import key_check, pseudonym, read_key
 from .read_table import SUFFIXES, is_there, table_header
-from .recode import COLUMN_KINDS, ROSTER_COLUMNS
+from .recode import ROSTER_COLUMNS
 from .scans import (
+    FolderTree,
     check_identities,
     folder_form,
     read_scans,
@@ -128,11 +127,17 @@ def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> P
     parts = PartialCohort(problems=problems)
     if definition is None:
         return parts
-    definition = _with_roots(definition, options.root_overrides)
+    roots, names = options.root_overrides, [trial.name for trial in definition.trials]
+    if unknown := sorted(roots.keys() - names):
+        raise UsageError(
+            f"--root names {', '.join(unknown)}, which is not a trial of this cohort.",
+            hint=f"Its trials are {', '.join(names)}.",
+        )
+    trials = tuple(replace(t, root=roots.get(t.name, t.root)) for t in definition.trials)
     parts.inputs["cohort.toml"] = definition.sha256
     # An id is not put into a message at all where pseudonyms are asked for.
     show = repr if options.pseudonymise_key is None else lambda _: "(withheld)"
-    for trial in definition.trials:
+    for trial in trials:
         assert trial.participants is not None
         roster = read_roster(trial, parts, show=show)
         parts.frames.append(roster)
@@ -145,20 +150,8 @@ def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> P
             if table is not None and is_there(table) and table.is_file():
                 with suppress(InputError):  # a table that cannot be read is among the problems
                     parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
-    parts.build(definition.name, definition.trials, key, not_obtained=definition.not_obtained)
+    parts.build(definition.name, trials, key, not_obtained=definition.not_obtained)
     return parts
-
-
-def _with_roots(definition: CohortDefinition, roots: Mapping[str, Path]) -> CohortDefinition:
-    known = [trial.name for trial in definition.trials]
-    unknown = sorted(set(roots) - set(known))
-    if unknown:
-        raise UsageError(
-            f"--root names {', '.join(unknown)}, which is not a trial of this cohort.",
-            hint=f"Its trials are {', '.join(known)}.",
-        )
-    trials = tuple(replace(t, root=roots.get(t.name, t.root)) for t in definition.trials)
-    return replace(definition, trials=trials)
 
 
 def _add_folders(
@@ -169,7 +162,8 @@ def _add_folders(
     if not (is_there(trial.root) and trial.root.is_dir()):
         parts.problems.append(Problem(where=where, what="it does not exist"))
         return
-    tree = read_trial_folder(trial.root, trial.name, parts)
+    tree = FolderTree()
+    read_trial_folder(trial.root, trial.name, tree, parts)
     # A folder that belongs to no participant is as often another kind of data: counted, not used.
     known = [scan for scan in tree.scans if scan.key.participant in ids]
     others = len({name for _, name in tree.participants} - ids)
@@ -203,11 +197,10 @@ def _from_folder(path: Path, options: CohortOptions, key: bytes | None) -> Parti
                 fix="Expected are trial/participant/visit/images, a cohort.toml, or one scan.",
             )
         )
-    tables = dict(tree.tables)
     trials = []
     for name in dict.fromkeys(trial for trial, _ in tree.participants):
         ids = [person for trial, person in tree.participants if trial == name]
-        trial = TrialDefinition(name=name, root=path, participants=tables.get(name))
+        trial = TrialDefinition(name=name, root=path, participants=tree.tables.get(name))
         parts.frames.append(_folder_roster(trial, ids, parts))
         trials.append(trial)
     note = "Read as one scan."
@@ -300,7 +293,13 @@ def check_cohort(
     """
     options = options or CohortOptions()
     if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return _check_table(path)
+        try:
+            # A table without trials is one of volunteers, as far as is known here.
+            needed = {*DEFINED_COLUMNS, *table_header(path)} - {"trial"}
+            table = read_analysis_table(path, TableOptions(needed=tuple(needed)))
+        except TableError as error:
+            return CheckReport(problems=error.listed(path.name))
+        return CheckReport(problems=(), warnings=table.warnings)
     try:
         draft = draft_cohort(path, options)
     except CohortError as error:
@@ -321,17 +320,6 @@ def check_cohort(
         notes=cohort.notes,
         summary=_summary(cohort),
     )
-
-
-def _check_table(path: Path) -> CheckReport:
-    try:
-        measures = (measure.name for measure in MEASURES)
-        # A table without trials is one of volunteers, as far as is known here.
-        needed = {*COLUMN_KINDS, *measures, *table_header(path)} - {"trial"}
-        table = read_analysis_table(path, TableOptions(needed=tuple(needed)))
-    except TableError as error:
-        return CheckReport(problems=error.listed(path.name))
-    return CheckReport(problems=(), warnings=table.warnings)
 
 
 def _header_problems(

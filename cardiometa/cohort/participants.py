@@ -32,8 +32,11 @@ def check_body_sizes(
     groups = {str(name): rows for name, rows in participants.groupby("trial", sort=True)}
     for (trial, rows), column in product(groups.items(), _FAR):
         reason = _far_from_others(rows[column], participants, trial, column)
-        if not reason and column == "weight_kg":
-            reason = _odd_bmi(rows)
+        bmi = (rows["weight_kg"] / (rows["height_cm"] / 100) ** 2).dropna()
+        if not reason and column == "weight_kg" and len(bmi) >= _FEWEST:
+            low, high = _BMI
+            if not low <= bmi.median() <= high:
+                reason = f"the median body mass index is {bmi.median():.4g} kg/m2"
         if not reason:
             continue
         if (trial, column) in declared:
@@ -63,16 +66,6 @@ def _far_from_others(values: pd.Series, participants: pd.DataFrame, trial: str, 
     if abs(math.log(own / _ORDINARY[column])) < abs(math.log(other / _ORDINARY[column])):
         return ""
     return f"the median is {own:.4g}, that of the other trials {other:.4g}"
-
-
-def _odd_bmi(rows: pd.DataFrame) -> str:
-    bmi = rows["weight_kg"] / (rows["height_cm"] / 100) ** 2
-    if bmi.count() < _FEWEST:
-        return ""
-    median = float(bmi.median())
-    if _BMI[0] <= median <= _BMI[1]:
-        return ""
-    return f"the median body mass index is {median:.4g} kg/m2"
 
 
 FORMULA_SIGNS = ("=", "+", "-", "@")

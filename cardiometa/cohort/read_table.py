@@ -74,18 +74,9 @@ class RawTable:
     header: tuple[str, ...] = ()
 
 
-def read_any_table(
-    path: Path,
-    *,
-    numeric: Callable[[str], bool] = lambda _: False,
-    form: TableFormat | None = None,
-) -> pd.DataFrame:
-    """The rows of a table with all its columns; ``numeric`` tells which should be numbers."""
-
-    def choose(header: Sequence[str]) -> Wanted:
-        return Wanted(columns=header, numbers=[name for name in header if numeric(name)])
-
-    return read_raw(path, form, choose).rows
+def read_any_table(path: Path, form: TableFormat | None = None) -> pd.DataFrame:
+    """The rows of a table with all its columns; TableError where it cannot be read."""
+    return read_raw(path, form).rows
 
 
 def read_raw(path: Path, form: TableFormat | None = None, choose: Choose | None = None) -> RawTable:
@@ -539,20 +530,15 @@ def _read_statistics(
         rows, facts = read(**options, usecols=wanted, encoding="WINDOWS-1252")
         notices.append("read as Windows-1252.")
     labels: dict[str, Mapping[Any, str]] = dict(facts.variable_value_labels)
-    if catalogue := _catalogue(path):
+    # SAS keeps value labels in a file of its own, of the table's name or called formats.
+    places = (path.with_suffix(".sas7bcat"), path.with_name("formats.sas7bcat"))
+    catalogue = next((place for place in places if place.is_file()), None)
+    if catalogue is not None and path.suffix.lower() == ".sas7bdat":
         _, formats = pyreadstat.read_sas7bcat(str(catalogue))
         notices.append(f"value labels from {catalogue.name}.")
         for column, name in facts.variable_to_label.items():
             labels[column] = formats.value_labels.get(name) or {}
     return _labelled(rows[wanted], labels, notices), header
-
-
-def _catalogue(path: Path) -> Path | None:
-    """SAS keeps value labels in a file of its own, of the table's name or called formats."""
-    if path.suffix.lower() != ".sas7bdat":
-        return None
-    places = (path.with_suffix(".sas7bcat"), path.with_name("formats.sas7bcat"))
-    return next((place for place in places if place.is_file()), None)
 
 
 def _labelled(
@@ -622,7 +608,11 @@ def plain_decimals(
     stay as they are, as do columns that mix both signs. ``decimal`` decides for all columns.
     """
     texts = {name: found for name in names if (found := _texts(rows[name]))}
-    proofs = {name: {decimal} if decimal else _proofs(cells) for name, cells in texts.items()}
+    # The decimal signs that some cell can only have.
+    proofs: dict[str, set[Sign]] = {
+        name: {decimal} if decimal else {s for s in _IS_SURE if any(_certain(c, s) for c in cells)}
+        for name, cells in texts.items()
+    }
     ambiguous: dict[str, str] = {}
     signs: dict[str, Sign] = {}
     for name, cells in texts.items():
@@ -672,11 +662,6 @@ def _is_number(cell: str) -> bool:
 
 def _certain(cell: str, sign: Sign) -> bool:
     return bool(_IS_SURE[sign].fullmatch(cell)) and not _EITHER[sign].fullmatch(cell)
-
-
-def _proofs(cells: list[str]) -> set[Sign]:
-    """The decimal signs that some cell can only have."""
-    return {sign for sign in _IS_SURE if any(_certain(cell, sign) for cell in cells)}
 
 
 def _unclear(cells: list[str], proofs: set[Sign]) -> list[str]:

@@ -277,6 +277,11 @@ _SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNMAPPED = object()
 _MOST_CODES = 40
 _UNKNOWN_WORDS = frozenset({"unknown", "not known", "not reported", "not stated", "undisclosed"})
+# What is understood without a map.
+_WORDS: Mapping[Kind, Mapping[str, str | None]] = {
+    "sex": {**_SEX_WORDS, **dict.fromkeys(_UNKNOWN_WORDS)},
+    "ethnicity": {**{word: word for word in ETHNICITIES}, **dict.fromkeys(_UNKNOWN_WORDS)},
+}
 # What usual words mean, as a proposal that the user confirms; never applied by itself.
 _USUAL_WORDS: Mapping[Kind, Mapping[str, str]] = {
     "sex": by_term(
@@ -324,8 +329,9 @@ def harmonise(
             _check_bounds(numbers, rule, kind, problems)
         return numbers
     if kind == "id":
-        texts = pd.Series(by_value(values, text_of), index=values.index, dtype=object)
-        return texts.mask(texts.isin(_unknown_among(texts)), "")
+        texts = as_text(values)
+        short = texts[texts.str.len() <= _LONGEST].unique()
+        return texts.mask(texts.isin([text for text in short if is_unknown(text)]), "")
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
         _add_unread(problems, values, bad, rule)
@@ -347,41 +353,25 @@ def _coded(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) 
                     why="A wrong group would shift the ranges of two groups.",
                     fix='Map it as the scheme says, or to "NA".',
                 )
-    decode = _decoder(rule, kind)
 
     def convert(value: Any) -> Any:
         text = text_of(value)
         if rule.map is not None and text in rule.map:
             return rule.map[text]
-        return None if is_unknown(text) else decode(text)
+        if is_unknown(text):
+            return None
+        if rule.map is not None:
+            return _UNMAPPED
+        if kind == "ethnicity" and rule.scheme is not None:
+            group, known = group_of(rule.scheme, text)
+            return group if known else _UNMAPPED
+        return text if kind == "text" else _WORDS[kind].get(text.casefold(), _UNMAPPED)
 
     converted = by_value(values, convert)
     unread = np.array([value is _UNMAPPED for value in converted], dtype=bool)
     converted[unread] = None
     _add_unread(problems, values, unread, rule)
     return pd.Series(converted, index=values.index, dtype=object)
-
-
-def _decoder(rule: ColumnRule, kind: Kind) -> Callable[[str], Any]:
-    """The meaning of a text that is not in the map; `_UNMAPPED` where there is none."""
-    if rule.map is not None:
-        return lambda _: _UNMAPPED
-    if kind == "sex":
-        words: Mapping[str, Any] = {**_SEX_WORDS, **dict.fromkeys(_UNKNOWN_WORDS)}
-        return lambda text: words.get(text.casefold(), _UNMAPPED)
-    if kind == "ethnicity":
-        return lambda text: _ethnicity_of(text, rule.scheme)
-    return lambda text: text
-
-
-def _ethnicity_of(text: str, scheme: str | None) -> Any:
-    if scheme is not None:
-        group, known = group_of(scheme, text)
-        return group if known else _UNMAPPED
-    folded = text.casefold()
-    if folded in _UNKNOWN_WORDS:
-        return None
-    return folded if folded in ETHNICITIES else _UNMAPPED
 
 
 _UNDERSTOOD: Mapping[Kind, str] = {
@@ -434,11 +424,6 @@ def _column(rule: ColumnRule) -> str:
     return f"column {rule.column!r}" if same else f"column {rule.column!r} ({rule.name})"
 
 
-def _unknown_among(texts: pd.Series) -> list[str]:
-    """The texts that are signs of a missing value."""
-    return [text for text in texts[texts.str.len() <= _LONGEST].unique() if is_unknown(text)]
-
-
 def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) -> None:
     low, high = {
         "age_years": (0.0, _OLDEST_YEARS),
@@ -450,19 +435,15 @@ def _check_bounds(numbers: pd.Series, rule: ColumnRule, kind: Kind, problems: Pr
     if found.empty:
         return
     span = f"below {low:g}" if np.isinf(high) else f"outside {low:g} to {high:g}"
+    fix, median = "Correct the value, or leave it blank if it is unknown.", float(numbers.median())
+    if rule.unit is None and not low <= median <= high:
+        for unit, factor in UNITS.get(kind, {}).items():
+            if low <= median * factor <= high:
+                fix = f'Is the column in {unit}? Then add unit = "{unit}".'
+                break
     problems.add(
         f"{rule.name} is {span}: {', '.join(f'{v:g}' for v in found.head(12))}",
         at=f"{_column(rule)}, {rows_text(found.index)}",
         why="It is not an adult's value; a wrong unit would distort every index.",
-        fix=_unit_hint(numbers, rule, kind, low, high),
+        fix=fix,
     )
-
-
-def _unit_hint(numbers: pd.Series, rule: ColumnRule, kind: Kind, low: float, high: float) -> str:
-    """The unit in which the column's median would be an adult's, if there is one."""
-    median = float(numbers.median())
-    if rule.unit is None and not low <= median <= high:
-        for unit, factor in UNITS.get(kind, {}).items():
-            if low <= median * factor <= high:
-                return f'Is the column in {unit}? Then add unit = "{unit}".'
-    return "Correct the value, or leave it blank if it is unknown."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +53,12 @@ def read_scans(
     if problems:
         log.problems += problems
         return
-    numbers = _numbers(table, problems)
+    numbers: dict[str, pd.Series] = {}
+    for name in map(str, table.columns):
+        if name == "visit_day" or name.startswith("reported_"):
+            numbers[name], bad = as_numbers(table[name])
+            if bad.any():
+                add_no_number(problems, f"column {name!r}", table[name], bad)
     reported = [name for name in numbers if name != "visit_day"]
     ids, visits = as_text(table[id_column]), as_text(table["visit"])
     _check_keys(ids, visits, frozenset(participants), problems, show)
@@ -62,19 +67,11 @@ def read_scans(
         ScanKey(trial=trial.name, participant=str(p), visit=str(v))
         for p, v in zip(ids, visits, strict=True)
     ]
-
-    def cell(name: str, row: Any) -> float | None:
-        value = numbers[name].loc[row] if name in numbers else None
-        return None if pd.isna(value) else float(value)
-
+    cells = pd.DataFrame(numbers, index=table.index).astype(object)
+    stated = cells.where(cells.notna(), None).to_dict("records")
     log.scans += [
-        CohortScan(
-            key=key,
-            source=source,
-            visit_day=cell("visit_day", row),
-            reported={name: cell(name, row) for name in reported},
-        )
-        for key, row, source in zip(keys, table.index, sources, strict=True)
+        CohortScan(key=key, source=source, visit_day=row.pop("visit_day", None), reported=row)
+        for key, row, source in zip(keys, stated, sources, strict=True)
         if source is not None
     ]
     present = [as_text(table[name]) for name in _IMAGE_COLUMNS if name in table.columns]
@@ -144,17 +141,6 @@ def _check_columns(table: pd.DataFrame, trial: TrialDefinition, problems: Proble
     return id_column
 
 
-def _numbers(table: pd.DataFrame, problems: Problems) -> dict[str, pd.Series]:
-    """The day of the visit and the trial's own values."""
-    numbers: dict[str, pd.Series] = {}
-    for name in map(str, table.columns):
-        if name == "visit_day" or name.startswith("reported_"):
-            numbers[name], bad = as_numbers(table[name])
-            if bad.any():
-                add_no_number(problems, f"column {name!r}", table[name], bad)
-    return numbers
-
-
 def _check_keys(
     ids: pd.Series,
     visits: pd.Series,
@@ -189,20 +175,17 @@ def _check_keys(
 # ------------------------------------------------------------------ images
 
 
-def _look_at(paths: Sequence[Path]) -> dict[Path, ScanSource]:
-    """What is at each path that is there: shared storage answers many questions as fast as one."""
-    with ThreadPoolExecutor(_QUESTIONS) as pool:
-        found = pool.map(lambda path: source_of(path) if is_there(path) else None, paths)
-        return {path: one for path, one in zip(paths, found, strict=True) if one is not None}
-
-
 def _sources(table: pd.DataFrame, root: Path, problems: Problems) -> list[ScanSource | None]:
     """The images of each row (None: the cells are blank); problems for paths that do not exist."""
     blank = pd.Series("", index=table.index, dtype=object)
     images, ed, es = (
         as_text(table[name]) if name in table.columns else blank for name in _IMAGE_COLUMNS
     )
-    found = _look_at([root / cell for cell in images if cell])
+    # What is at each path: shared storage answers many questions as fast as one.
+    places = [root / cell for cell in images if cell]
+    with ThreadPoolExecutor(_QUESTIONS) as pool:
+        looked = pool.map(lambda path: source_of(path) if is_there(path) else None, places)
+        found = {path: one for path, one in zip(places, looked, strict=True) if one is not None}
     sources: list[ScanSource | None] = []
     wrong = Problems(problems.where)
     used: dict[tuple[Path, ...], list[Any]] = {}
@@ -258,13 +241,13 @@ class FoundScan:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class FolderTree:
     """What folders contain: participants (also those without images), scans, rosters of BIDS."""
 
-    participants: tuple[tuple[str, str], ...]
-    scans: tuple[FoundScan, ...]
-    tables: tuple[tuple[str, Path], ...] = ()
+    participants: list[tuple[str, str]] = field(default_factory=list)
+    scans: list[FoundScan] = field(default_factory=list)
+    tables: dict[str, Path] = field(default_factory=dict)
 
 
 def folder_form(path: Path, options: CohortOptions) -> Form:
@@ -297,14 +280,7 @@ def read_single(path: Path, options: CohortOptions) -> FolderTree:
         )
     if path.is_dir() and not _listed(path):
         raise CohortError(f"The folder {path.name} is empty.")
-    _refuse_several(path)
-    key = ScanKey(trial=ids[0], participant=ids[1], visit=ids[2])
-    found = FoundScan(key=key, source=source_of(path), names=())
-    return FolderTree(participants=((ids[0], ids[1]),), scans=(found,))
-
-
-def _refuse_several(path: Path) -> None:
-    """A folder of zips is several scans: which one is whose cannot be known."""
+    # A folder of zips is several scans: which one is whose cannot be known.
     zips = [child for child in _listed(path) if child.suffix == ".zip"] if path.is_dir() else []
     if len(zips) > 1:
         raise CohortError(
@@ -312,6 +288,9 @@ def _refuse_several(path: Path) -> None:
             hint="Give one of them; or put each in a folder trial/participant/visit; or list them "
             "in the scans table of a cohort.toml.",
         )
+    key = ScanKey(trial=ids[0], participant=ids[1], visit=ids[2])
+    found = FoundScan(key=key, source=source_of(path), names=())
+    return FolderTree(participants=[(ids[0], ids[1])], scans=[found])
 
 
 def read_tree(path: Path, form: Form, options: CohortOptions, log: ReadingLog) -> FolderTree:
@@ -325,31 +304,28 @@ def read_tree(path: Path, form: Form, options: CohortOptions, log: ReadingLog) -
                 "--trial-id names one scan or one BIDS tree, but this folder contains trials.",
                 hint="Leave it out: the trials are named after their folders.",
             )
-    trees = [read_trial_folder(folder, name, log) for name, folder in trials]
-    return FolderTree(
-        participants=tuple(person for tree in trees for person in tree.participants),
-        scans=tuple(scan for tree in trees for scan in tree.scans),
-        tables=tuple(table for tree in trees for table in tree.tables),
-    )
+    tree = FolderTree()
+    for name, folder in trials:
+        read_trial_folder(folder, name, tree, log)
+    return tree
 
 
-def read_trial_folder(folder: Path, trial: str, log: ReadingLog) -> FolderTree:
-    """The participants and scans below one trial's folder."""
+def read_trial_folder(folder: Path, trial: str, tree: FolderTree, log: ReadingLog) -> None:
+    """Add the participants and scans below one trial's folder to ``tree``."""
     children = _folders(folder)
     bids = [child for child in children if child.name.startswith("sub-")]
-    people, scans = [], []
     if not is_safe_name(trial):
         log.problems.append(_unsafe("a trial's folder", trial))
     for person in bids or children:
         if not is_safe_name(person.name):
             log.problems.append(_unsafe(f"{trial}: a participant's folder", person.name))
             continue
-        people.append((trial, person.name))
+        tree.participants.append((trial, person.name))
         for visit, place in _visits(person):
             if not is_safe_name(visit):
                 log.problems.append(_unsafe(f"{trial}: a visit's folder", visit))
                 continue
-            scans.append(
+            tree.scans.append(
                 FoundScan(
                     key=ScanKey(trial=trial, participant=person.name, visit=visit),
                     source=source_of(place),
@@ -363,11 +339,8 @@ def read_trial_folder(folder: Path, trial: str, log: ReadingLog) -> FolderTree:
     )
     if loose:
         log.notes.append(f"{trial}: {loose} files next to the participants' folders are not read.")
-    return FolderTree(
-        participants=tuple(people),
-        scans=tuple(scans),
-        tables=((trial, table),) if bids and table.is_file() else (),
-    )
+    if bids and table.is_file():
+        tree.tables[trial] = table
 
 
 _SIDE_FILES = (".json", ".tsv", ".md", ".txt", "")

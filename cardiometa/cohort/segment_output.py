@@ -14,8 +14,7 @@ import pandas as pd
 
 from ..errors import InputError, Problems
 from ..files import RECORD_NAME, read_json
-from .analysis_table import MEASUREMENTS_NAME
-from .definition import parse_columns
+from .analysis_table import MEASUREMENTS_NAME, column_rules
 from .models import ColumnRule, TableOptions
 from .read_table import read_any_table
 from .recode import harmonise
@@ -51,12 +50,10 @@ class SegmentOutput:
                 "folder.",
             )
         # Its arms by the same rule as the table's, where --config or --arm has one.
-        wanted = {name: rule for name, rule in options.columns.items() if name == "arm"}
-        rules = parse_columns(wanted, Problems("--config"), ("arm",))
-        rule = rules.get("arm", ColumnRule(name="arm", column=options.arm or "arm"))
-        column = options.arm or rule.column
+        rules = column_rules(options, Problems("--config"))
+        rule = rules.get("arm", ColumnRule(name="arm", column="arm"))
         problems = Problems(PARTICIPANTS_NAME)
-        arms = roster[column if column in roster.columns else "arm"]
+        arms = roster[rule.column if rule.column in roster.columns else "arm"]
         values = harmonise(arms, rule, problems)
         if problems:
             raise InputError(f"{PARTICIPANTS_NAME} cannot be used.", problems=problems)

@@ -19,20 +19,14 @@ from .models import PARTICIPANT_COLUMNS, Cohort, CohortScan, CohortTables
 
 Flow = dict[str, dict[str, int | None]]
 Person = tuple[str, str]
+_NO_IMAGES = "The scans table names no images for this visit."
 
 
 def exclusions_of(cohort: Cohort, results: Sequence[ScanResult]) -> list[Exclusion]:
     """One row for each failed scan, each visit without images, each participant not analysed."""
     rows = [scan_exclusion(result) for result in results if result.status == "failed"]
     rows += [
-        Exclusion(
-            stage="scan",
-            trial=key.trial,
-            participant_id=key.participant,
-            visit=key.visit,
-            code="no-images",
-            sentence="The scans table names no images for this visit.",
-        )
+        Exclusion("scan", key.trial, key.participant, key.visit, "no-images", _NO_IMAGES)
         for key in cohort.visits_without_images
     ]
     analysed = _people(result.key for result in results if result.status != "failed")
@@ -47,16 +41,7 @@ def exclusions_of(cohort: Cohort, results: Sequence[ScanResult]) -> list[Exclusi
         if who in analysed:
             continue
         code, sentence = _why_not(failed[who], reason, (death, withdrawal), visit=who in blank)
-        rows.append(
-            Exclusion(
-                stage="participant",
-                trial=trial,
-                participant_id=person,
-                visit="",
-                code=code,
-                sentence=sentence,
-            )
-        )
+        rows.append(Exclusion("participant", trial, person, "", code, sentence))
     order = {"scan": 0, "participant": 1}
     return sorted(rows, key=lambda e: (order[e.stage], e.trial, e.participant_id, e.visit))
 
@@ -70,7 +55,11 @@ def flow_of(cohort: Cohort, results: Sequence[ScanResult]) -> Flow:
     }
     # Without a list of what was not obtained it is unknown how many trials were sought.
     trials = len(cohort.trials) + len(cohort.not_obtained) if cohort.not_obtained else None
-    sought = {"trials": trials, "participants": _people_sought(cohort), "scans": None}
+    stated = [trial.n_sought for trial in cohort.trials]
+    stated += [trial.n_participants for trial in cohort.not_obtained]
+    known = [count for count in stated if count is not None]
+    people = sum(known) if known and len(known) == len(stated) else None
+    sought = {"trials": trials, "participants": people, "scans": None}
     flow: Flow = {}
     for level, parts in (("trials", 1), ("participants", 2), ("scans", 3)):
         units: dict[str, set[tuple[str, ...]]] = {"ok": set(), "review": set(), "failed": set()}
@@ -97,24 +86,12 @@ def _people(keys: Iterable[ScanKey]) -> set[Person]:
     return {(key.trial, key.participant) for key in keys}
 
 
-def _people_sought(cohort: Cohort) -> int | None:
-    counts = [trial.n_sought for trial in cohort.trials]
-    counts += [trial.n_participants for trial in cohort.not_obtained]
-    known = [count for count in counts if count is not None]
-    return sum(known) if known and len(known) == len(counts) else None
-
-
 def scan_exclusion(result: ScanResult) -> Exclusion:
     """Why a failed scan has no measures: its first flag that rejects."""
-    reasons = [flag for flag in result.flags if flag.level == "reject"]
-    return Exclusion(
-        stage="scan",
-        trial=result.key.trial,
-        participant_id=result.key.participant,
-        visit=result.key.visit,
-        code=reasons[0].code if reasons else "scan-failed",
-        sentence=reasons[0].sentence if reasons else "The scan could not be measured.",
-    )
+    key, reasons = result.key, [flag for flag in result.flags if flag.level == "reject"]
+    code = reasons[0].code if reasons else "scan-failed"
+    sentence = reasons[0].sentence if reasons else "The scan could not be measured."
+    return Exclusion("scan", key.trial, key.participant, key.visit, code, sentence)
 
 
 def _why_not(
@@ -150,8 +127,16 @@ def build_tables(cohort: Cohort, results: Sequence[ScanResult]) -> CohortTables:
     Every scan of the cohort has exactly one result; CohortError otherwise, since an account that
     does not close must not be written.
     """
+    wanted, found = {scan.key for scan in cohort.scans}, Counter(result.key for result in results)
+    missing, foreign = len(wanted - found.keys()), len(found.keys() - wanted)
+    twice = sum(count > 1 for count in found.values())
+    if missing or foreign or twice:
+        raise CohortError(
+            f"The account does not close: {missing} scans have no result, {foreign} results "
+            f"belong to no scan of the cohort, {twice} scans have several.",
+            hint="Run segment on the same cohort until it is complete.",
+        )
     by_key = {result.key: result for result in results}
-    _check_complete(cohort, results)
     ordered = [by_key[scan.key] for scan in cohort.scans]
     return CohortTables(
         measurements=_measurements(cohort, ordered),
@@ -163,19 +148,6 @@ def build_tables(cohort: Cohort, results: Sequence[ScanResult]) -> CohortTables:
         ),
         flow=flow_of(cohort, ordered),
     )
-
-
-def _check_complete(cohort: Cohort, results: Sequence[ScanResult]) -> None:
-    wanted = {scan.key for scan in cohort.scans}
-    found = Counter(result.key for result in results)
-    missing, foreign = len(wanted - found.keys()), len(found.keys() - wanted)
-    twice = sum(count > 1 for count in found.values())
-    if missing or foreign or twice:
-        raise CohortError(
-            f"The account does not close: {missing} scans have no result, {foreign} results "
-            f"belong to no scan of the cohort, {twice} scans have several.",
-            hint="Run segment on the same cohort until it is complete.",
-        )
 
 
 # ------------------------------------------------------------------ measurements
@@ -199,15 +171,12 @@ def _measurements(cohort: Cohort, results: Sequence[ScanResult]) -> pd.DataFrame
         data[name] = _series(values, "number")
     if cohort.reported:
         conventions = {trial.name: trial.papillary for trial in cohort.trials}
-        data["reported_papillary"] = _series(
-            [conventions[scan.key.trial] if _has_reported(scan) else None for scan in cohort.scans],
-            "text",
-        )
+        stated = [
+            conventions[scan.key.trial] if set(scan.reported.values()) - {None} else None
+            for scan in cohort.scans
+        ]
+        data["reported_papillary"] = _series(stated, "text")
     return pd.DataFrame(data)
-
-
-def _has_reported(scan: CohortScan) -> bool:
-    return any(value is not None for value in scan.reported.values())
 
 
 def _scan_row(scan: CohortScan, result: ScanResult) -> dict[str, Any]:

@@ -37,7 +37,20 @@ def examine() -> list[Finding]:
         found.append(Finding("free memory", f"{available:.1f} GiB", advice))
     except (ValueError, OSError, AttributeError):
         found.append(Finding("memory", "unknown"))
-    found += _torch()
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        advice = "Install torch; `segment` needs it, the statistics commands do not."
+        found.append(Finding("torch", f"cannot be imported ({type(error).__name__})", advice))
+    else:
+        device, advice = "cpu", ""
+        if torch.cuda.is_available():
+            device = f"cuda ({torch.cuda.device_count()})"
+        elif torch.backends.mps.is_available():
+            device = "mps"
+        elif torch.version.cuda is not None:
+            advice = "This build of torch supports CUDA but finds no GPU: check the driver."
+        found += [Finding("torch", str(torch.__version__)), Finding("device", device, advice)]
     for uid in (JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless):
         name = f"decoder {uid.name.partition(',')[0]}"
         present = get_decoder(uid).is_available
@@ -58,19 +71,3 @@ def examine() -> list[Finding]:
         advice = "pip install 'cardiometa[tables]' to read it."
         found.append(Finding("Parquet", "absent", advice))
     return found
-
-
-def _torch() -> list[Finding]:
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        advice = "Install torch; `segment` needs it, the statistics commands do not."
-        return [Finding("torch", f"cannot be imported ({type(error).__name__})", advice)]
-    device, advice = "cpu", ""
-    if torch.cuda.is_available():
-        device = f"cuda ({torch.cuda.device_count()})"
-    elif torch.backends.mps.is_available():
-        device = "mps"
-    elif torch.version.cuda is not None:
-        advice = "This build of torch supports CUDA but finds no GPU: check the driver."
-    return [Finding("torch", str(torch.__version__)), Finding("device", device, advice)]

@@ -118,34 +118,19 @@ def export_package(
     planned: Callable[[int], None],
     done: Callable[[], None],
 ) -> dict[str, int]:
-    """Write a package and its key, which must not be in it; returns counts.
-
-    ``source`` is how the cohort of the images is read. Raises UsageError and InputError.
-    """
+    """Write a package and its key; returns counts. Raises UsageError and InputError."""
     cohort, package, key_file = reading.cohort, reading.export_for_reading, reading.key
     assert cohort is not None
     assert package is not None
     assert key_file is not None
     _check_export(segmented, package, key_file, reading.share, overwrite=overwrite)
-    rows = read_analysis_table(segmented).rows
-    if "flags" in rows:  # scans that a reader has corrected already are not read again
-        flags = rows["flags"].fillna("").astype(str)
-        rows = rows[[CORRECTED not in text.split(";") for text in flags]]
-    measurements = rows.sort_values(list(KEYS), kind="stable").reset_index(drop=True)
-    keys = [
-        ScanKey(trial=str(trial), participant=str(participant), visit=str(visit))
-        for trial, participant, visit in measurements[list(KEYS)].itertuples(index=False)
-    ]
-    status = measurements["status"].to_numpy(dtype=object)
-    flagged, drawn = choose(status, reading.share, seed)
-    chosen = [(int(n), FLAGGED) for n in flagged] + [(int(n), RANDOM) for n in drawn]
-    if not chosen:
-        raise InputError("OUT has no scan that could be read.")
+    masks = not reading.without_masks
+    chosen, counts = _sample(segmented, reading.share, seed)
     sources = {scan.key: scan.source for scan in load_cohort(cohort, source).scans}
     problems = [
-        Problem(where=str(keys[n]), what="the cohort has no such scan")
-        for n, _ in chosen
-        if keys[n] not in sources
+        Problem(where=str(key), what="the cohort has no such scan")
+        for key, _ in chosen
+        if key not in sources
     ]
     if problems:
         hint = "Give the same COHORT (and --pseudonymise) as to `segment`."
@@ -156,11 +141,10 @@ def export_package(
     planned(len(chosen))
     key_rows, written = [], []
     for number, place in enumerate(order, start=1):
-        index, sample = chosen[place]
-        key, code = keys[index], f"case-{number:03d}"
+        (key, sample), code = chosen[place], f"case-{number:03d}"
         done()
         try:
-            files, cells = _case(segmented, key, sources[key], masks=not reading.without_masks)
+            files, cells = _case(segmented, key, sources[key], masks=masks)
         except InputError as error:
             problems.append(Problem(where=str(key), what=error.message, fix=error.hint))
             continue
@@ -175,13 +159,33 @@ def export_package(
     record = {
         "format_version": FORMAT_VERSION,
         "cases": len(key_rows),
-        "masks": not reading.without_masks,
+        "masks": masks,
         "key_sha256": sha256_file(key_file),
     }
     # The record last: it says that the package is complete.
-    texts = {"README.txt": _README.format(**_TASKS[not reading.without_masks])}
+    texts = {"README.txt": _README.format(**_TASKS[masks])}
     write_all(package, {**texts, PACKAGE_RECORD: canonical_json(record)})
-    return {"scans": len(measurements), "flagged": len(flagged), "random": len(drawn)}
+    return counts
+
+
+def _sample(
+    segmented: Path, share: float, seed: int
+) -> tuple[list[tuple[ScanKey, str]], dict[str, int]]:
+    """The scans to read, each with the sample it is of; and the counts."""
+    rows = read_analysis_table(segmented).rows
+    if "flags" in rows:  # scans that a reader has corrected already are not read again
+        flags = rows["flags"].fillna("").astype(str)
+        rows = rows[[CORRECTED not in text.split(";") for text in flags]]
+    rows = rows.sort_values(list(KEYS), kind="stable")
+    keys = [
+        ScanKey(trial=str(trial), participant=str(participant), visit=str(visit))
+        for trial, participant, visit in rows[list(KEYS)].itertuples(index=False)
+    ]
+    flagged, drawn = choose(rows["status"].to_numpy(dtype=object), share, seed)
+    chosen = [(keys[n], FLAGGED) for n in flagged] + [(keys[n], RANDOM) for n in drawn]
+    if not chosen:
+        raise InputError("OUT has no scan that could be read.")
+    return chosen, {"scans": len(rows), "flagged": len(flagged), "random": len(drawn)}
 
 
 def _check_export(

@@ -37,7 +37,7 @@ from ..privacy.withdrawal import (
 
 if TYPE_CHECKING:
     from ..cohort.models import CohortOptions
-    from ..records import ScanKey, ScanResult
+    from ..records import ScanKey
 
 MEASUREMENTS = "measurements.csv"
 
@@ -204,25 +204,13 @@ def _segment_output(
     model: Path | None,
     found: Verified,
 ) -> None:
+    from ..segmentation.model import bundled_path
+
     try:
         snapshot = read_snapshot(out)
     except InputError as error:
         found.differs(SNAPSHOT_NAME, error.message)
         return
-    _model(record, snapshot, model, found)
-    contents = _scans(out, record, snapshot, found)
-    _foreign_scans(out, snapshot, found)
-    if cohort is None:
-        found.not_checked.append("the site's tables and images: say --cohort COHORT")
-    else:
-        _sources(out, record, cohort, cohort_options, contents, found)
-
-
-def _model(
-    record: Mapping[str, Any], snapshot: Snapshot, model: Path | None, found: Verified
-) -> None:
-    from ..segmentation.model import bundled_path
-
     recorded = record.get("model", {}).get("sha256")
     if snapshot.model_sha256 != recorded:
         found.differs(SNAPSHOT_NAME, "it names another model than the record")
@@ -235,6 +223,12 @@ def _model(
         found.not_checked.append(
             "the model's file: it is not the bundled one of this version; say --model FILE"
         )
+    contents = _scans(out, record, snapshot, found)
+    _foreign_scans(out, snapshot, found)
+    if cohort is None:
+        found.not_checked.append("the site's tables and images: say --cohort COHORT")
+    else:
+        _sources(out, record, cohort, cohort_options, contents, found)
 
 
 def _scans(
@@ -282,14 +276,10 @@ def _scans(
                     same = sha256_file(file) == expected
                     what = "" if same else f"it is not the file that its {RESULT_NAME} names"
                     found.check(f"{where}/{name}", what)
-        contents[scan.key] = _content(result)
+        source: Any = result.document.get("run", {}).get("source")
+        content = source.get("content") if isinstance(source, dict) else None
+        contents[scan.key] = content if isinstance(content, str) else None
     return contents
-
-
-def _content(result: ScanResult) -> str | None:
-    source: Any = result.document.get("run", {}).get("source")
-    value = source.get("content") if isinstance(source, dict) else None
-    return value if isinstance(value, str) else None
 
 
 def _foreign_scans(out: Path, snapshot: Snapshot, found: Verified) -> None:

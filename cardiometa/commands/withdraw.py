@@ -89,8 +89,8 @@ def run_withdraw(
             write_withdrawals(out, listed)
         removed, complete, marked = 0, bool(present), []
         if not keep_data:
-            gone_all = {who for who in participants_of(snapshot.cohort) if _erased(listed, who)}
-            gone_all |= set(asked)
+            people = participants_of(snapshot.cohort)
+            gone_all = {*asked, *(who for who in people if listed.mode(who) == "erased")}
             removed, complete = _erase(out, gone_all, snapshot, listed)
             marked = [*(p.resolve() for p in derived), *derived_outputs(out, listed.tables)]
             for folder in dict.fromkeys(marked):
@@ -103,10 +103,6 @@ def run_withdraw(
         "marked_stale": [folder.name for folder in dict.fromkeys(marked)],
         "tables_made_again": complete,
     }
-
-
-def _erased(listed: Withdrawals, participant: Participant) -> bool:
-    return listed.mode(participant) == "erased"
 
 
 def _asked(

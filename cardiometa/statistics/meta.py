@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 from scipy.optimize import brentq
 
 METHODS = ("reml", "ml", "dl", "pm", "eb", "he", "hs", "sj", "fe")
@@ -453,10 +453,10 @@ def q_profile(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> Hete
     if k < 2:
         return HeterogeneityInterval(tau2=None, i2_percent=None, h2=None)
     tail = 0.5 - level_percent / 200.0
-    high = solve_q(y, v, float(stats.chi2.ppf(tail, k - 1)))
+    high = solve_q(y, v, float(2 * special.gammaincinv((k - 1) / 2, tail)))
     if high is None:
         return HeterogeneityInterval(tau2=None, i2_percent=None, h2=None, empty=True)
-    low = solve_q(y, v, float(stats.chi2.isf(tail, k - 1))) or 0.0
+    low = solve_q(y, v, float(special.chdtri(k - 1, tail))) or 0.0
     s2 = typical_variance(v)
     return HeterogeneityInterval(
         tau2=(low, high),
@@ -497,10 +497,10 @@ class LinearFit:
         """
         m = len(places)
         b = self.coefficients[places]
-        square = float(b @ np.linalg.solve(self.scaled(ci)[np.ix_(places, places)], b))
+        square = max(0.0, float(b @ np.linalg.solve(self.scaled(ci)[np.ix_(places, places)], b)))
         if ci == "wald":
-            return square, m, float("inf"), float(stats.chi2.sf(square, m))
-        return square / m, m, float(self.df), float(stats.f.sf(square / m, m, self.df))
+            return square, m, float("inf"), float(special.chdtrc(m, square))
+        return square / m, m, float(self.df), float(special.fdtrc(m, self.df, square / m))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -545,7 +545,7 @@ def regress_estimates(
         i2_percent=100.0 * max(0.0, 1.0 - 1.0 / h2) if h2 > 0 else 0.0,
         h2=h2,
         q=q,
-        q_p=float(stats.chi2.sf(q, k - p)),
+        q_p=float(special.chdtrc(k - p, q)),
         k=k,
     )
 
@@ -569,7 +569,7 @@ def between_groups(estimates: np.ndarray, errors: np.ndarray) -> tuple[float, in
     weight = 1.0 / errors**2
     mean = float(weight @ estimates / weight.sum())
     q = float(weight @ (estimates - mean) ** 2)
-    return q, len(estimates) - 1, float(stats.chi2.sf(q, len(estimates) - 1))
+    return q, len(estimates) - 1, float(special.chdtrc(len(estimates) - 1, q))
 
 
 LEAST_TRIALS_EGGER = 10

@@ -15,7 +15,7 @@ from cardiometa.cohort.read_table import read_any_table
 from cardiometa.cohort.recode import LARGEST, as_numbers, as_text
 from cardiometa.errors import TableError
 from cardiometa.files import csv_text
-from tests.kit.cohorts import write
+from tests.kit.cohorts import read_numbers, write
 
 DATA = Path(__file__).parent / "data"
 
@@ -143,12 +143,12 @@ def test_a_damaged_file_is_no_traceback(tmp_path, name):
 
 def test_numeric_columns_come_fast_or_as_text(tmp_path):
     good = write(tmp_path / "a.csv", "id,x,y\n001,0.1,1e-3\n002,NA,\n\n")
-    table = read_any_table(good, numeric=lambda name: name in "xy")
+    table = read_numbers(good, lambda name: name in "xy")
     assert table["x"].dtype == np.float64
     np.testing.assert_array_equal(table["x"], [0.1, np.nan])
     assert list(table["id"]) == ["001", "002"]
     bad = write(tmp_path / "b.csv", "id,x\n001,0.1\n002,low\n")
-    assert list(read_any_table(bad, numeric=lambda name: name == "x")["x"]) == ["0.1", "low"]
+    assert list(read_numbers(bad, lambda name: name == "x")["x"]) == ["0.1", "low"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -156,7 +156,7 @@ def test_numeric_columns_come_fast_or_as_text(tmp_path):
 def test_numbers_come_back_to_the_bit(values, tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbers")
     path = write(folder / "t.csv", csv_text(["id", "x"], [["a", v] for v in values]))
-    fast = read_any_table(path, numeric=lambda name: name == "x")["x"]
+    fast = read_numbers(path, lambda name: name == "x")["x"]
     slow, bad = as_numbers(read_any_table(path)["x"])
     assert not bad.any()
     assert list(fast) == values

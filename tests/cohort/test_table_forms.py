@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from cardiometa.errors import TableError, UsageError
 from tests.kit.cohorts import write
 from tests.kit.table_files import cells_of, write_table, write_text_table, write_xlsx
 
+DATA = Path(__file__).parent / "data"
 BINARY = (".xlsx", ".ods", ".parquet", ".sav", ".dta", ".xpt")
 
 
@@ -124,6 +126,19 @@ def test_sheets(tmp_path):
     same(read_analysis_table(several, TableOptions(sheet="Data")).rows, people())
     with pytest.raises(TableError, match="no sheet 'Daten'"):
         read_analysis_table(several, TableOptions(sheet="Daten"))
+
+
+@pytest.mark.parametrize("name", ["roster.xls", "roster.sas7bdat"])
+def test_old_excel_and_sas_files(name):
+    table = read_analysis_table(DATA / name, TableOptions(needed=("trial", "lv_ef_percent")))
+    rows = table.rows
+    assert rows["participant_id"].tolist() == ["001", "002", "003", "007"]
+    assert rows["trial"].tolist() == ["ALPHA", "ALPHA", "BETA", "BETA"]
+    assert rows["sex"].tolist() == ["male", "female", "female", "male"]
+    assert rows["age_years"].tolist() == [61.0, 48.5, 70.0, 55.0]
+    np.testing.assert_array_equal(rows["lv_ef_percent"], [54.5, 61.0, np.nan, 47.25])
+    # A spreadsheet's rows are counted with its header, those of a statistics program without.
+    assert list(rows.index) == ([2, 3, 4, 5] if name.endswith("xls") else [1, 2, 3, 4])
 
 
 def test_one_sheet_per_trial(tmp_path):

@@ -25,7 +25,7 @@ from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from tests.fuzz.mutate import of_bytes, of_table
 from tests.fuzz.target import Target
-from tests.kit.cohorts import cohort_folder, people, roster
+from tests.kit.cohorts import cohort_folder, people, read_numbers, roster
 from tests.kit.pooling_tables import simulate_wide
 from tests.kit.reference_tables import people_frame
 
@@ -46,7 +46,7 @@ def text_seeds() -> list[bytes]:
 def read_text(data: bytes, folder: Path) -> None:
     path = folder / "table.csv"
     path.write_bytes(data)
-    table = read_any_table(path, numeric=lambda name: "age" in name or "ef" in name)
+    table = read_numbers(path, lambda name: "age" in name or "ef" in name)
     assert table.index.is_unique
     assert table.columns.is_unique
 

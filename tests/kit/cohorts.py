@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from cardiometa.cohort.definition import parse_definition
 from cardiometa.cohort.models import Cohort, CohortDefinition
+from cardiometa.cohort.read_table import Wanted, read_raw
 from cardiometa.errors import CohortError
 from cardiometa.files import csv_text
 from cardiometa.records import Flag, ScanKey, ScanResult, Status
@@ -114,3 +117,12 @@ def read_definition(path: Path) -> CohortDefinition:
     if problems or definition is None:
         raise CohortError(f"{path.name} cannot be used.", problems=problems)
     return definition
+
+
+def read_numbers(path: Path, is_number: Callable[[str], bool]) -> pd.DataFrame:
+    """All columns of a table, those of which ``is_number`` is true as numbers where they can be."""
+
+    def choose(header: Sequence[str]) -> Wanted:
+        return Wanted(columns=header, numbers=[name for name in header if is_number(name)])
+
+    return read_raw(path, None, choose).rows

@@ -4,13 +4,11 @@ import ast
 from pathlib import Path
 
 import cardiometa
-from cardiometa.flags import FLAGS, flags_markdown
+from cardiometa.flags import FLAGS
+from tests.kit.flags_page import page
 
 PACKAGE = Path(cardiometa.__file__).parent
-COMMAND = (
-    'python -c "from cardiometa.flags import flags_markdown as f; '
-    "print(f(), end='')\" > examples/flags.md"
-)
+COMMAND = "python -m tests.kit.flags_page"
 
 
 def raised_in_code() -> dict[str, set[str]]:
@@ -64,7 +62,7 @@ def test_the_file_for_people_is_the_table_of_the_rules():
     if not path.is_file():  # an installed package has no examples
         assert "site-packages" in str(PACKAGE)
         return
-    assert path.read_text(encoding="utf-8") == flags_markdown(), f"make it anew: {COMMAND}"
+    assert path.read_text(encoding="utf-8") == page(), f"make it anew: {COMMAND}"
 
 
 def test_all_five_tiers_have_flags():

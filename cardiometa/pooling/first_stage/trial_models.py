@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy.special import gammaln
-from scipy.stats import rankdata
 
 from ...statistics.event_models import without_rounding
 from ...statistics.mixed.one_stage import contrast_interval, fit_one_stage
@@ -213,6 +212,8 @@ def win_odds_studies(trial: Analysed, options: PoolingOptions) -> tuple[Study, .
 
 def worst_rank_scores(rows: pd.DataFrame, worse: str) -> np.ndarray:
     """Scores ``[n]``, higher is better: deaths first by day, then survivors by outcome."""
+    from scipy.stats import rankdata
+
     died = rows["died"].to_numpy(dtype=bool)
     value = rows["outcome"].to_numpy(dtype=float) * (1.0 if worse == "lower" else -1.0)
     value = value / max(float(np.abs(value[~died]).mean() if not died.all() else 1.0), 1e-300)
@@ -225,6 +226,8 @@ def worst_rank_scores(rows: pd.DataFrame, worse: str) -> np.ndarray:
 
 def mann_whitney(active: np.ndarray, control: np.ndarray) -> tuple[float, float]:
     """P(active better) + P(equal)/2 and its SE (DeLong et al. 1988, placements by midranks)."""
+    from scipy.stats import rankdata
+
     n, m = len(active), len(control)
     together = rankdata(np.concatenate([active, control]))
     above = (together[:n] - rankdata(active)) / m
