@@ -68,11 +68,15 @@ _TABLE = (
     FlagRule("studies-joined", 1, "info",
         "The slices have {count} StudyInstanceUIDs and one frame of reference: they are read as "
         "one examination."),
+    FlagRule("several-cines", 1, "review",
+        "{count} folders each contain a complete short-axis cine at the same places, and the "
+        "headers name one examination; one cine is read. Check that they are repeats in one "
+        "participant, not several participants or visits with the same identifiers."),
     FlagRule("other-state", 1, "review",
         "{count} acquisitions at these places are of another state ({where}) and were left out: "
         "slices of rest and stress are never mixed. Check that the right state is measured."),
     FlagRule("heart-rate-varies", 1, "review", limit=0.15,
-        sentence="The RR interval of {count} slices lies more than {limit:.0%} from that of the "
+        sentence="The RR interval of {count} slices lies {limit:.0%} or more from that of the "
         "others ({where}): check that all slices are of one state."),
     FlagRule("several-frames-of-reference", 1, "review",
         "The slices have {count} frames of reference: the participant may have been moved between "

@@ -263,6 +263,7 @@ def folder_form(path: Path, options: CohortOptions) -> Form:
         return "single"
     # PATIENT/STUDY/SERIES of a PACS export is one study in several folders, and no trial.
     if len(children) == 1 and len(_folders(children[0])) > 1 and _is_one_study(path):
+        _refuse_several_cines(children[0])
         return "single"
     # trial/participant/... has folders in folders; the series folders of one scan have none.
     return "tree" if any(_folders(child) for child in children) else "single"
@@ -288,9 +289,29 @@ def read_single(path: Path, options: CohortOptions) -> FolderTree:
             hint="Give one of them; or put each in a folder trial/participant/visit; or list them "
             "in the scans table of a cohort.toml.",
         )
+    if path.is_dir() and not (options.participant_id or options.visit_id):
+        _refuse_several_cines(path)
     key = ScanKey(trial=ids[0], participant=ids[1], visit=ids[2])
     found = FoundScan(key=key, source=source_of(path), names=())
     return FolderTree(participants=[(ids[0], ids[1])], scans=[found])
+
+
+_SEVERAL_CINES = (
+    "several folders below each contain a complete short-axis cine at the same places, and all "
+    "headers name one StudyInstanceUID or none"
+)
+
+
+def _refuse_several_cines(path: Path) -> None:
+    """Folders of which each could be a participant's are not read as one scan by a guess."""
+    from ..imaging.discovery import has_several_cines
+
+    if has_several_cines(path):
+        raise CohortError(
+            f"These images may be of several participants: {_SEVERAL_CINES}.",
+            hint="If they are repeats in one participant, name it with --participant-id. If not, "
+            "list each folder with its participant in the scans table of a cohort.toml.",
+        )
 
 
 def read_tree(path: Path, form: Form, options: CohortOptions, log: ReadingLog) -> FolderTree:
@@ -316,12 +337,13 @@ def read_trial_folder(folder: Path, trial: str, tree: FolderTree, log: ReadingLo
     bids = [child for child in children if child.name.startswith("sub-")]
     if not is_safe_name(trial):
         log.problems.append(_unsafe("a trial's folder", trial))
-    for person in bids or children:
+    for number, person in enumerate(bids or children, 1):
         if not is_safe_name(person.name):
             log.problems.append(_unsafe(f"{trial}: a participant's folder", person.name))
             continue
         tree.participants.append((trial, person.name))
-        for visit, place in _visits(person):
+        where = f"{trial}: participant {number} in the order of the folders"
+        for visit, place in _visits(person, where, log):
             if not is_safe_name(visit):
                 log.problems.append(_unsafe(f"{trial}: a visit's folder", visit))
                 continue
@@ -346,9 +368,9 @@ def read_trial_folder(folder: Path, trial: str, tree: FolderTree, log: ReadingLo
 _SIDE_FILES = (".json", ".tsv", ".md", ".txt", "")
 
 
-def _visits(person: Path) -> list[tuple[str, Path]]:
+def _visits(person: Path, where: str, log: ReadingLog) -> list[tuple[str, Path]]:
     """The visits of a participant's folder, each with the folder of its images."""
-    from ..imaging.discovery import find_scan_source
+    from ..imaging.discovery import find_scan_source, has_several_cines
 
     inner = _folders(person)
     sessions = [folder for folder in inner if folder.name.startswith("ses-")]
@@ -361,7 +383,17 @@ def _visits(person: Path) -> list[tuple[str, Path]]:
     # One examination in many folders: one per series, or {SAX,2CH,4CH}.
     if len(inner) >= _FEWEST_SLICES and find_scan_source(person) is not None:
         return [(BASELINE, person)]
-    if len(inner) > 1 and _is_one_study(person):
+    if len(inner) > 1 and _is_one_study(person, documents=True):
+        if has_several_cines(person):
+            log.problems.append(
+                Problem(
+                    where=where,
+                    what=_SEVERAL_CINES,
+                    why="They may be visits, or repeats of one examination.",
+                    fix="Leave one of the repeats, or list the visits in the scans table of a "
+                    "cohort.toml.",
+                )
+            )
         return [(BASELINE, person)]
     return [(folder.name, folder) for folder in inner]
 
@@ -396,11 +428,11 @@ def _holds_images(folder: Path) -> bool:
     )
 
 
-def _is_one_study(folder: Path) -> bool:
+def _is_one_study(folder: Path, *, documents: bool = False) -> bool:
     """True where all images below have one StudyInstanceUID: folders are then no visits."""
     from ..imaging.discovery import is_single_study
 
-    return is_single_study(folder, named=True)
+    return is_single_study(folder, named=True, documents=documents)
 
 
 def _unsafe(where: str, name: str) -> Problem:

@@ -12,11 +12,13 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from .exclusions import reason_of_file
 
 Kind = Literal["dicom", "nifti", "zip", "image", "text", "empty", "other"]
 
@@ -135,9 +137,18 @@ def sniff_bytes(head: bytes, size: int) -> Kind:
     return "text" if _is_text(head, complete=size <= len(head)) else "other"
 
 
-def is_pointer(head: bytes) -> bool:
-    """True for the small text in place of a file that git-lfs or git-annex has not fetched."""
-    return any(mark in head[:512] for mark in _POINTERS)
+# What a file that was an image may have become.
+MAYBE_IMAGES = frozenset({"pointer-file", "empty-file", "other-file"})
+_UNREAD = {"image": "picture-file", "text": "text-file", "other": "other-file"}
+
+
+def reason_unread(kind: Kind, head: bytes, name: str) -> str:
+    """Why a file is not read, by its kind, first bytes and name; empty for DICOM, NIfTI and zip."""
+    if kind == "empty":
+        return "empty-file"
+    if kind == "text" and any(mark in head[:512] for mark in _POINTERS):
+        return "pointer-file"  # small text in place of a file that was not fetched
+    return (reason_of_file(head, name) or _UNREAD[kind]) if kind in _UNREAD else ""
 
 
 def _is_nifti(head: bytes) -> bool:
@@ -208,6 +219,21 @@ def open_files(path: Path) -> Iterator[FileSet]:
             files.archive.close()
 
 
+def walk(
+    top: Path, onerror: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at and below ``top`` and its files' names, in order; links to folders too.
+
+    A folder that two links lead to comes once, so a loop of links ends; one above ``top`` never.
+    """
+    seen = {str(folder) for folder in (top.resolve(), *top.resolve().parents)}
+    for parent, folders, names in os.walk(top, onerror=onerror, followlinks=True):
+        here = sorted((os.path.realpath(f"{parent}/{name}"), name) for name in folders)
+        folders[:] = sorted(name for real, name in dict(here).items() if real not in seen)
+        seen.update(real for real, _ in here)
+        yield parent, sorted(names)
+
+
 def _size(path: Path) -> int:
     """Bytes of a file, -1 where it is not one: opening a pipe would wait for ever."""
     try:
@@ -223,10 +249,9 @@ def _list_folder(folder: Path, files: FileSet) -> None:
     def refuse(_: OSError) -> None:
         files.refused["unreadable"] += 1
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders.sort()
+    for parent, names in walk(folder, refuse):
         relative = os.path.relpath(parent, folder)
-        for name in sorted(names):
+        for name in names:
             count += 1
             if count > MAX_FILES:
                 files.refused["oversized"] += 1
@@ -254,16 +279,13 @@ def _add(files: FileSet, file: ImageFile) -> None:
 
 def _sort_in(files: FileSet, file: ImageFile, head: bytes) -> None:
     kind = sniff_bytes(head, file.size)
-    if kind == "text" and is_pointer(head):
-        files.refused["pointer-file"] += 1
-        files.lost.append(file)
-    elif kind in ("dicom", "nifti", "zip"):
-        files.by_kind.setdefault(kind, []).append(file)
+    reason = reason_unread(kind, head, file.name)
+    if reason:
+        files.refused[reason] += 1
     else:
-        code = {"image": "picture-file", "text": "text-file", "empty": "empty-file"}
-        files.refused[code.get(kind, "other-file")] += 1
-        if kind in ("empty", "other"):
-            files.lost.append(file)
+        files.by_kind.setdefault(kind, []).append(file)
+    if reason in MAYBE_IMAGES:
+        files.lost.append(file)
 
 
 def _list_zip(path: Path, files: FileSet) -> None:

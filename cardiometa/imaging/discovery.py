@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,22 +20,41 @@ from typing import Any
 
 from ..errors import ImageError, Problem
 from ..records import Flag, ScanSource
-from .archive import HEAD_BYTES, DamagedFileError, FileSet, ImageFile, Kind, open_files, sniff_bytes
+from .archive import (
+    HEAD_BYTES,
+    MAYBE_IMAGES,
+    DamagedFileError,
+    FileSet,
+    ImageFile,
+    Kind,
+    open_files,
+    reason_unread,
+    sniff_bytes,
+    walk,
+)
 from .headers import IDENTITY_TAGS, integer, read_dataset, text, texts
 from .nifti import is_mask_name, pair_of
+from .series import MIN_POSITIONS
+from .timing import MIN_PHASES
 
 _SAMPLED_FILES = 200
 
 
 def sniff(path: Path) -> Kind:
     """The kind of one file by its bytes, not its name; ``other`` where it cannot be read."""
+    return _head(path)[0]
+
+
+def _head(path: Path) -> tuple[Kind, bytes]:
+    """The kind of a file and its first bytes."""
     try:
         if not path.is_file():  # opening a pipe would wait for ever
-            return "other"
+            return "other", b""
         with path.open("rb") as stream:
-            return sniff_bytes(stream.read(HEAD_BYTES), os.fstat(stream.fileno()).st_size)
+            head = stream.read(HEAD_BYTES)
+            return sniff_bytes(head, os.fstat(stream.fileno()).st_size), head
     except OSError:
-        return "other"
+        return "other", b""
 
 
 def find_scan_source(path: Path) -> ScanSource | None:
@@ -96,38 +116,72 @@ def _read(path: Path, keywords: Sequence[str]) -> Any:
         return None
 
 
-def is_single_study(folder: Path, *, named: bool = False) -> bool:
+def is_single_study(folder: Path, *, named: bool = False, documents: bool = False) -> bool:
     """True where the images below are of one study; one image of each folder is opened.
 
     ``named``: only where all headers say so: one StudyInstanceUID of one day, in each folder with
     files, no image twice, which would be a copy under another name, and no folder that cannot be
-    opened.
+    opened. ``documents``: folders of documents alone do not count next to two with images.
     """
     closed: list[OSError] = []
-    images: set[str] = set()
     keywords = ["StudyInstanceUID", "PatientID", "AcquisitionDate"]
     studies: set[tuple[str, ...]] = set()
-    for parent, folders, names in os.walk(folder, onerror=closed.append):
-        folders.sort()
-        for path in (Path(parent, name) for name in sorted(names)):
-            if sniff(path) != "dicom":
-                continue
-            dataset = _read(path, [*keywords, "SOPInstanceUID", "Rows"])
+    images: list[str] = []
+    others = 0  # folders without an image
+    for parent, names in walk(folder, closed.append):
+        paths = [Path(parent, name) for name in names]
+        for path in paths:
+            dataset = None
+            if sniff(path) == "dicom":
+                dataset = _read(path, [*keywords, "SOPInstanceUID", "Rows"])
             if dataset is not None and integer(dataset, "Rows") is not None:
                 # Images without any id cannot be distinguished, so they count as one.
                 ids = tuple(text(dataset, keyword) for keyword in keywords)
-                uid = text(dataset, "SOPInstanceUID")
-                if named and (not ids[0] or uid in images):
-                    return False
-                images.add(uid)
+                images.append(text(dataset, "SOPInstanceUID"))
                 studies.add(ids if named else ids[:2])
+                if named and not ids[0]:
+                    return False
                 break
         else:
-            if named and any(not name.startswith(".") for name in names):
+            shown = [path for path in paths if not path.name.startswith(".")]
+            others += len(shown) > 0
+            if named and shown and not (documents and all(map(_is_document, shown))):
                 return False
-        if len(studies) > 1:
+        if len(studies) > 1 or (named and len(set(images)) < len(images)):
             return False
-    return len(studies) == 1 and not (named and closed)
+    sound = not closed and (not others or len(images) > 1)
+    return len(studies) == 1 and (sound or not named)
+
+
+_DOCUMENT = re.compile(r"\.(txt|csv|tsv|xml|json|html?|md|log|ini|rtf)$", re.IGNORECASE)
+
+
+def _is_document(path: Path) -> bool:
+    """True for a file that never was an image: a document, picture or video, or named as text."""
+    kind, head = _head(path)
+    reason = reason_unread(kind, head, path.name)
+    return reason not in ("", "text-file", *MAYBE_IMAGES) or (
+        reason == "text-file" and bool(_DOCUMENT.search(path.name))
+    )
+
+
+def has_several_cines(folder: Path) -> bool:
+    """True where folders in ``folder`` each contain a complete short-axis cine at the same places.
+
+    Whatever their identifiers, they may be of several participants or visits. Headers are read
+    only where two folders have images enough for a cine.
+    """
+    large = 0
+    for child in folder.iterdir():
+        paths = [Path(parent, name) for parent, names in walk(child) for name in names]
+        first = next((path for path in paths if sniff(path) == "dicom"), None)
+        dataset = None if first is None else _read(first, ["NumberOfFrames"])
+        frames = 0 if dataset is None else integer(dataset, "NumberOfFrames") or 1
+        large += frames * len(paths) >= MIN_POSITIONS * MIN_PHASES
+    if large < 2:
+        return False
+    _, flags = inspect_headers(ScanSource(kind="images", paths=(folder,)))
+    return any(flag.code == "several-cines" for flag in flags)
 
 
 # ------------------------------------------------------------------ identity, only to compare
@@ -160,9 +214,8 @@ def identity_values(source: ScanSource) -> frozenset[str]:
 def _ends_of_folders(top: Path) -> list[ImageFile]:
     """The first and last DICOM file of each folder, without opening what lies between."""
     ends: list[ImageFile] = []
-    for parent, folders, names in os.walk(top):
-        folders.sort()
-        ordered = [Path(parent, name) for name in sorted(names)]
+    for parent, names in walk(top):
+        ordered = [Path(parent, name) for name in names]
         first = next((path for path in ordered if sniff(path) == "dicom"), None)
         if first is None:
             continue
@@ -230,9 +283,8 @@ def _entries(source: ScanSource) -> Iterator[tuple[str, os.stat_result]]:
             if not top.is_dir():
                 yield str(top), top.stat()
                 continue
-        for parent, folders, names in os.walk(top):
-            folders.sort()
-            for name in sorted(names):
+        for parent, names in walk(top):
+            for name in names:
                 # A Path for each of 10^8 files is expensive.
                 path = os.path.join(parent, name)  # noqa: PTH118
                 with suppress(OSError):

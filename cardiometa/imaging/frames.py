@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .archive import DamagedFileError, FileSet, ImageFile
+from .exclusions import reason_of_uids
 from .headers import (
     DEFLATED,
     TAGS,
@@ -52,7 +53,9 @@ MAX_PIXEL_BYTES = 2 * 1024**3
 _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", ""})
 # Storage classes of images: CR and DX, CT, ultrasound, MR, secondary capture, X-ray, nuclear, PET.
 _IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|13|20|77|128)(\.|$)")
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# Images that belong to the cine by their header, but cannot be decoded; counted as the second.
+_LOST = {"cut-off": "damaged", "htj2k": "htj2k", "jpeg-xl": "jpeg-xl"}
+_LOST |= {"pixels-elsewhere": "pixels-elsewhere"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +151,17 @@ def _read_frames(files: FileSet, file: ImageFile, table: FrameTable) -> None:
         dataset = read_dataset(stream, TAGS)
         left = file.size - stream.tell()
     reason = _refusal(dataset, left)
-    if reason and reason != "cut-off":
+    if reason and reason not in _LOST:
         raise DamagedFileError(reason)
     frames = list(_frames_of(dataset, file))
     if reason and not any(isinstance(found, Frame) for found in frames):
-        raise DamagedFileError("damaged")
+        raise DamagedFileError(_LOST[reason])
     for found in frames:
         if isinstance(found, Frame) and not reason:
             table.frames.append(found)
         elif isinstance(found, Frame):
             table.lost.append(found)
-            table.refused["damaged"] += 1
+            table.refused[_LOST[reason]] += 1
         else:
             table.refused[found] += 1
     if "no-frame-group" in frames:
@@ -192,13 +195,18 @@ def _meta(dataset: Any) -> Any:
 def _refusal(dataset: Any, bytes_left: int) -> str:
     """Why a file has no image that could belong to a cine; empty where it may.
 
-    ``cut-off`` is an image that could, but for its pixels, which the file does not have.
+    Those of `_LOST` are images that could, but for their pixels: ``cut-off`` where the file does
+    not have them.
     """
+    kind = text(dataset, "SOPClassUID") or text(_meta(dataset), "MediaStorageSOPClassUID")
+    transfer = text(_meta(dataset), "TransferSyntaxUID")
+    undecodable = reason_of_uids(kind, transfer)
+    if undecodable and undecodable not in _LOST:
+        return undecodable
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     frames = integer(dataset, "NumberOfFrames") or 1
     if not rows or not columns:
         # Some objects have no pixels by their class; an image without size is cut off.
-        kind = text(dataset, "SOPClassUID") or text(_meta(dataset), "MediaStorageSOPClassUID")
         return "not-an-image" if kind and not _IMAGE_CLASSES.match(kind) else "damaged"
     allocated = integer(dataset, "BitsAllocated") or 16
     samples = integer(dataset, "SamplesPerPixel") or 1
@@ -210,14 +218,14 @@ def _refusal(dataset: Any, bytes_left: int) -> str:
         return "oversized"
     # Before the pixels come their tag, representation and length.
     bytes_left -= 8 if dataset.original_encoding[0] else 12
-    transfer = text(_meta(dataset), "TransferSyntaxUID")
     short = bytes_left <= 0 or (transfer in _NATIVE and bytes_left < size)
     cut_off = transfer != DEFLATED and short
     if text(dataset, "Modality").upper() != "MR":
         return "damaged" if cut_off and not text(dataset, "Modality") else "not-mr"
     if samples != 1:
         return "damaged" if cut_off else "not-grey"
-    return non_cine_reason(dataset, texts(dataset, "ImageType")) or ("cut-off" if cut_off else "")
+    lost = undecodable or ("cut-off" if cut_off else "")
+    return non_cine_reason(dataset, texts(dataset, "ImageType")) or lost
 
 
 # ------------------------------------------------------------------ image type
@@ -239,11 +247,10 @@ def non_cine_reason(dataset: Any, image_type: tuple[str, ...]) -> str:
     kinds = {value.upper() for value in image_type[2:]}
     names = " ".join(text(dataset, k) for k in ("SequenceName", "PulseSequenceName"))
     component = text(dataset, "ComplexImageComponent").upper()
-    captured = text(dataset, "SOPClassUID").startswith(_SECONDARY_CAPTURE)
     velocity = _VELOCITY_NAME.search(names) or text(dataset, "PhaseContrast") == "YES"
     tagged = _TAG_NAME.search(names) or text(dataset, "Tagging") not in {"", "NONE"}
     rules: tuple[tuple[str, object], ...] = (
-        ("screenshot", captured or any("SCREEN" in k or k.startswith("CSA ") for k in kinds)),
+        ("screenshot", any("SCREEN" in k or k.startswith("CSA ") for k in kinds)),
         ("burned-in", text(dataset, "BurnedInAnnotation").upper() == "YES"),
         ("flow", kinds & _PHASE or velocity),
         ("not-magnitude", kinds & {"R", "I", "REAL", "IMAGINARY"}),

@@ -36,7 +36,7 @@ from .timing import (
 ANGLE_TOLERANCE = np.cos(np.deg2rad(1.0))
 SHIFT_TOLERANCE_MM = 1.0
 SPACING_TOLERANCE = 0.005  # relative: 2.000 and 2.003 mm are one grid
-STATE_RATIO = 1.15  # RR intervals that differ by more are of another state, such as stress
+STATE_RATIO = 1.15  # RR intervals that differ by as much are of another state, such as stress
 _PAUSE_S = 300.0  # a longer pause parts two passes through the heart
 _SAME_DAY_S = 6 * 3600.0
 T = TypeVar("T")
@@ -64,6 +64,11 @@ class Plane:
     def model(self) -> Frame:
         """A frame that represents the geometry of all."""
         return self.slices[0].frames[0]
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Rows and columns of its images."""
+        return self.model.facts.rows, self.model.facts.columns
 
     @property
     def phases(self) -> int:
@@ -257,6 +262,7 @@ _SPLITS: tuple[Callable[[Frame], Any] | None, ...] = (
     lambda f: (f.image_type, f.acquisition_number),
     lambda f: (f.image_type, f.acquired_seconds),
     lambda f: (f.image_type, tuple(round(value) for value in f.position)),
+    lambda f: (f.image_type, f.facts.file.folder),
     None,
     lambda f: f.image_type,
     lambda _: None,
@@ -327,8 +333,8 @@ def _continues(group: Sequence[Frame], part: Sequence[Frame], times: np.ndarray,
 
 
 def same_state(one: float | None, other: float | None) -> bool:
-    """False where two RR intervals differ by more than 15 %, as under stress."""
-    return one is None or other is None or max(one, other) <= STATE_RATIO * min(one, other)
+    """False where two RR intervals differ by 15 % or more, as under stress."""
+    return one is None or other is None or max(one, other) < (STATE_RATIO - 1e-9) * min(one, other)
 
 
 def median_rr_ms(parts: Iterable[Sequence[Frame]]) -> float | None:
@@ -422,7 +428,8 @@ def _best_of_each(places: Sequence[Sequence[list[Frame]]], normal: np.ndarray) -
         kind = signature(part[0]) == usual, not is_copy(part[0]), id(part) in inside
         instance = max(frame.times.get("InstanceNumber", -1.0) for frame in part)
         own = len(part) if not complete else modal
-        return kind, complete, own, latest, instance, part[0].facts.uid
+        # Of equal ones those of one folder, which may be of one participant.
+        return kind, complete, own, latest, instance, part[0].facts.file.folder, part[0].facts.uid
 
     chosen = []
     for parts in slices:
@@ -550,9 +557,9 @@ def sparse_flags(
     if distance_mm > most + rounding:
         reasons.append(f"more than {most:g} mm")
     if thickness_mm is not None and distance_mm > 1.5 * thickness_mm + rounding:
-        reasons.append(f"slices are {thickness_mm:.1f} mm thick")
+        reasons.append(f"more than 1.5 times their thickness of {thickness_mm:.1f} mm")
     if stated_mm is not None and distance_mm > 1.8 * stated_mm:
-        reasons.append(f"the header says {stated_mm:.1f} mm")
+        reasons.append(f"about twice the {stated_mm:.1f} mm that the header states")
     return [raised("sparse-stack", value=distance_mm, where="; ".join(reasons))] if reasons else []
 
 

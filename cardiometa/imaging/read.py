@@ -19,7 +19,7 @@ from ..errors import ImageError
 from ..flags import raised
 from ..records import CineSource, CineStack, DicomOrigin, Flag, ScanSource, SourceImage
 from .archive import DamagedFileError, FileSet, open_files
-from .exclusions import hint_for, left_out, main_reason, summary
+from .exclusions import left_out, refusal, summary
 from .frames import Frame, FrameTable, frame_table, sequence_of
 from .geometry import Grid, grid_of, on_grid
 from .nifti import NiftiPlan, pair_plan, plan_nifti
@@ -93,12 +93,12 @@ def _planned(source: ScanSource, options: ReadOptions) -> Iterator[DicomPlan | N
             yield plan_nifti(files)
         else:
             found = summary(files.refused)
-            code = main_reason(files.refused, "no-images")
             usual = "Give a folder or zip of DICOM files, a 4-D NIfTI, or an ED and ES NIfTI pair."
+            code, hint = refusal(files.refused, "no-images", usual)
             raise ImageError(
                 code,
                 f"No readable image. {'Found: ' + found if found else 'The source is empty'}.",
-                hint=hint_for(code, usual),
+                hint=hint,
             )
 
 

@@ -9,9 +9,11 @@ header's text.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from ..errors import ImageError
 from ..flags import limit_of, raised
 from ..records import Flag
 from .archive import FileSet
-from .exclusions import hint_for, main_reason, summary
+from .exclusions import refusal, summary
 from .frames import Frame, FrameTable
 from .geometry import (
     Plane,
@@ -38,7 +40,7 @@ from .geometry import (
     same_grid,
     same_state,
 )
-from .timing import slice_rr_ms, time_key
+from .timing import MIN_PHASES, slice_rr_ms, time_key
 
 MIN_POSITIONS = 4
 # The base-to-apex axis of upright hearts points left, forward and down (LPS). Short-axis normals
@@ -106,6 +108,7 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
             candidates[-1].rejection = _rejection(
                 candidates[-1], by_choice=series_regex is not None
             )
+    _mark_fans(candidates, examination)
     sound = [item for item in candidates if not item.rejection]
     if not sound:
         for item in candidates:
@@ -128,8 +131,10 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
     own_slices = best.plane.slices
     best.plane = best.plane.with_slices([*own_slices, *attached])
     again = _again(best, similar, used)
+    rivals = _rival_folders(best, candidates, examination)
     flags = (
         *_flags(best, sound, examination),
+        *((raised("several-cines", count=rivals),) if rivals else ()),
         *_state_flags(best, sound),
         *_lost_flags(best.plane, table),
         *((raised("repeated-other-geometry", count=again),) if again else ()),
@@ -169,17 +174,51 @@ def _rejection(candidate: _Candidate, *, by_choice: bool) -> str:
     return ""
 
 
+def _mark_fans(candidates: Sequence[_Candidate], examination: dict[str, str]) -> None:
+    """Name stacks whose slices are not parallel, since each is tilted against the one before.
+
+    At least `MIN_POSITIONS` slices of one examination and matrix, one behind another, each at most
+    15 degrees from the next. Long-axis views cross each other instead.
+    """
+    few = [item for item in candidates if item.rejection == "too-few-positions"]
+    for group in grouped(
+        few, lambda item: (examination[item.plane.model.facts.study], item.plane.matrix)
+    ):
+        for base in group:
+            near = [item for item in group if _angle(item.plane.normal, base.plane.normal) <= 45.0]
+            placed = sorted(
+                (
+                    (float(centre_of(own.frames[0]) @ base.plane.normal), number)
+                    for number, item in enumerate(near)
+                    for own in item.plane.slices
+                )
+            )
+            depths = np.array([depth for depth, _ in placed])
+            normals = [near[number].plane.normal for _, number in placed]
+            if (
+                len(placed) >= MIN_POSITIONS
+                and np.diff(depths).min() >= 3.0
+                and max(map(_angle, normals, normals[1:])) <= 15.0
+                and _angle(normals[0], normals[-1]) > 1.0
+            ):
+                for item in near:
+                    item.rejection = "not-parallel"
+
+
+def _angle(one: np.ndarray, other: np.ndarray) -> float:
+    """Degrees between two planes by their unit normals, 0 to 90."""
+    return float(np.rad2deg(np.arccos(min(1.0, abs(float(one @ other))))))
+
+
 def _cardinal(normal: np.ndarray) -> str:
     """``axial``, ``coronal`` or ``sagittal`` within 10 degrees, else empty."""
     axis = int(np.argmax(np.abs(normal)))
-    angle = np.rad2deg(np.arccos(min(1.0, abs(normal[axis]))))
-    return _CARDINAL[axis] if angle <= _CARDINAL_ANGLE else ""
+    return _CARDINAL[axis] if _angle(normal, np.eye(3)[axis]) <= _CARDINAL_ANGLE else ""
 
 
 def axis_angle(normal: np.ndarray) -> float:
     """Degrees between a normal and the usual long axis of the left ventricle."""
-    axis = _USUAL_AXIS / np.linalg.norm(_USUAL_AXIS)
-    return float(np.rad2deg(np.arccos(min(1.0, abs(float(normal @ axis))))))
+    return _angle(normal, _USUAL_AXIS / np.linalg.norm(_USUAL_AXIS))
 
 
 def _gaps(slices: Sequence[Slice]) -> np.ndarray:
@@ -248,20 +287,17 @@ def _attach(best: _Candidate, similar: Sequence[_Candidate]) -> list[Slice]:
     plane = best.plane
     distance = float(np.median(_gaps(plane.slices)))
     depths = [item.depth_mm for item in plane.slices]
-    middle = np.mean([centre_of(item.frames[0]) for item in plane.slices], axis=0)
     waiting = []
     for item in similar:
         if not same_state(item.rr_ms, best.rr_ms):
             continue
-        # Each slice with its depth along this normal, and how far its centre lies aside.
-        placed, asides = [], []
-        for own in item.plane.slices:
-            offset = centre_of(own.frames[0]) - middle
-            depth = float(offset @ plane.normal)
-            asides.append(float(np.linalg.norm(offset - depth * plane.normal)))
-            at = depth + float(middle @ plane.normal)
-            placed.append(Slice(depth_mm=at, frames=own.frames))
-        if max(asides) > 100.0:
+        at = [_depth_along(plane, own.frames[0]) for own in item.plane.slices]
+        placed = [
+            Slice(depth_mm=depth, frames=own.frames)
+            for own, depth in zip(item.plane.slices, at, strict=True)
+            if depth is not None
+        ]
+        if len(placed) < len(at):
             continue
         fitting = [own for own in placed if _nearest(own, depths) >= 0.6 * distance]
         # Another complete stack lengthens this one or is an alternative to it, never both.
@@ -289,6 +325,24 @@ def _nearest(item: Slice, depths: Sequence[float]) -> float:
     return min(abs(item.depth_mm - depth) for depth in depths)
 
 
+def _depth_along(plane: Plane, frame: Frame) -> float | None:
+    """Depth of a frame along the normal of a stack; None where it lies far aside of it."""
+    middle = np.mean([centre_of(item.frames[0]) for item in plane.slices], axis=0)
+    offset = centre_of(frame) - middle
+    depth = float(offset @ plane.normal)
+    aside = float(np.linalg.norm(offset - depth * plane.normal))
+    return depth + float(middle @ plane.normal) if aside <= 100.0 else None
+
+
+def _place_in(plane: Plane, frame: Frame) -> int | None:
+    """The slice of a stack at whose place a frame lies; None where it lies at none."""
+    depth = _depth_along(plane, frame)
+    own = [float(centre_of(item.frames[0]) @ plane.normal) for item in plane.slices]
+    apart = [np.inf if depth is None else abs(depth - other) for other in own]
+    near = int(np.argmin(apart))
+    return near if apart[near] < 0.6 * float(np.median(_gaps(plane.slices))) else None
+
+
 def _is_similar(item: _Candidate, best: _Candidate, examination: dict[str, str]) -> bool:
     """True for slices of the same examination, within 10 degrees, on another grid or tilt.
 
@@ -298,27 +352,50 @@ def _is_similar(item: _Candidate, best: _Candidate, examination: dict[str, str])
     studies = {examination[plane.model.facts.study] for plane in (one, other)}
     return (
         item is not best
-        and item.rejection in ("", "too-few-positions")
+        and item.rejection in ("", "too-few-positions", "not-parallel")
         and one.normal is not other.normal
         and len(studies) == 1
-        and abs(float(one.normal @ other.normal)) >= np.cos(np.deg2rad(10.0))
+        and _angle(one.normal, other.normal) <= 10.0
     )
 
 
 def _again(best: _Candidate, similar: Sequence[_Candidate], used: set[int]) -> int:
     """Slices at the stack's places on another grid or tilt that are not used."""
-    plane = best.plane
-    distance = float(np.median(_gaps(plane.slices)))
-    depths = [float(centre_of(own.frames[0]) @ plane.normal) for own in plane.slices]
-    middle = np.mean([centre_of(own.frames[0]) for own in plane.slices], axis=0)
-    count = 0
-    for own in (own for item in similar for own in item.plane.slices if id(own.frames) not in used):
-        offset = centre_of(own.frames[0]) - middle
-        depth = float(offset @ plane.normal)
-        aside = float(np.linalg.norm(offset - depth * plane.normal))
-        at = Slice(depth_mm=depth + float(middle @ plane.normal), frames=own.frames)
-        count += aside <= 100.0 and _nearest(at, depths) < 0.6 * distance
-    return count
+    parts = (own.frames for item in similar for own in item.plane.slices)
+    unused = (part for part in parts if id(part) not in used)
+    return sum(_place_in(best.plane, part[0]) is not None for part in unused)
+
+
+def _rival_folders(
+    best: _Candidate, candidates: Sequence[_Candidate], examination: dict[str, str]
+) -> int:
+    """How many folders have a cine of their own at the same places of the stack; 0 if but one.
+
+    Folders are those where the images' paths part; an acquisition joined from two is of neither.
+    """
+    parts: list[tuple[bool, tuple[Frame, ...]]] = []  # is it one acquisition?
+    for item in candidates:
+        near = _angle(item.plane.normal, best.plane.normal) <= 25.0
+        study = examination[item.plane.model.facts.study]
+        if near and not item.rejection and study == examination[best.plane.model.facts.study]:
+            for own in item.plane.slices:
+                parts += [(True, own.frames), (False, own.repeats)]
+            parts += [(True, part) for part in item.plane.other_state]
+    names = {frame.facts.file.folder for _, part in parts for frame in part}
+    paths = {name: Path(name).parts for name in names}
+    levels = takewhile(lambda level: len(set(level)) == 1, zip(*paths.values(), strict=False))
+    shared = len(list(levels))
+    places: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for single, part in parts:
+        folders = Counter(paths[frame.facts.file.folder][shared : shared + 1] for frame in part)
+        joined = single and len(folders) > 1
+        place = None if joined or not part else _place_in(best.plane, part[0])
+        for folder, count in folders.items():
+            if place is not None and count >= MIN_PHASES:
+                places[folder].add(place)
+    found = list(places.values())
+    rivals = [one for one in found if sum(len(one & other) >= MIN_POSITIONS for other in found) > 1]
+    return len(rivals)
 
 
 # ------------------------------------------------------------------ the choice
@@ -340,16 +417,16 @@ def _rank(candidate: _Candidate) -> Any:
 
 
 def _no_cine(refused: Counter[str]) -> ImageError:
-    code = main_reason(refused, "no-short-axis-cine")
     found = summary(refused)
     usual = (
         "A short-axis cine has at least 4 parallel slices with at least 8 phases each. "
         "If it is there, name its series with --series-regex."
     )
+    code, hint = refusal(refused, "no-short-axis-cine", usual)
     return ImageError(
         code,
         f"No short-axis cine was found. {'Left out: ' + found if found else 'Nothing is there'}.",
-        hint=hint_for(code, usual),
+        hint=hint,
     )
 
 
@@ -408,7 +485,7 @@ def _state_flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:
     flags, own = [], best.rr_ms
     left = list(best.plane.other_state)
     for item in sound:
-        near = abs(float(item.plane.normal @ best.plane.normal)) >= np.cos(np.deg2rad(10.0))
+        near = _angle(item.plane.normal, best.plane.normal) <= 10.0
         if item is not best and near and not same_state(item.rr_ms, own):
             left += [part.frames for part in item.plane.slices]
     if left:

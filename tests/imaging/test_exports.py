@@ -17,56 +17,11 @@ from cardiometa.cohort.models import CohortOptions
 from cardiometa.errors import ImageError
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import encode
+from tests.kit import tiny_dicom as kit
 from tests.kit.dialects import DIALECTS
-from tests.kit.tiny_dicom import (
-    COLUMN,
-    NORMAL,
-    ROW,
-    Images,
-    Shape,
-    codes,
-    each,
-    files,
-    left,
-    put,
-    read,
-    read_images,
-    set_pixels,
-    tiny,
-    which,
-)
-
-EVERYTHING = [[(z, t) for z in range(6)] for t in range(20)]
 
 
-def _siemens(z: int, _t: int, ds: Dataset) -> None:
-    ds.SeriesInstanceUID, ds.SeriesNumber = f"{ds.SeriesInstanceUID}.{z}", 10 + z
-
-
-def _philips(z: int, t: int, ds: Dataset) -> None:
-    ds.Manufacturer = "Philips Medical Systems"
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"]
-    ds.InstanceNumber = t * 6 + z + 1
-    ds.TemporalPositionIdentifier = t + 1
-
-
-def _ge(_z: int, _t: int, ds: Dataset) -> None:
-    ds.Manufacturer = "GE MEDICAL SYSTEMS"
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
-
-
-@pytest.fixture(params=[_siemens, _philips, _ge], ids=["siemens", "philips", "ge"])
-def images(request: pytest.FixtureRequest) -> Images:
-    """The tiny cine in the form of three vendors, with a frame of reference."""
-    made = each(tiny(), request.param)
-    return each(made, lambda _z, _t, ds: setattr(ds, "FrameOfReferenceUID", "2.25.31"))
-
-
-def _where(made: Images, change, keep=lambda _z, _t: True) -> Images:
-    return each({key: ds for key, ds in made.items() if keep(*key)}, change)
-
-
-def _again(made: Images, slices: set[int], **values: object) -> list[Dataset]:
+def _again(made: kit.Images, slices: set[int], **values: object) -> list[Dataset]:
     """Slices once more as other images, with other values of their headers."""
     found = []
     for (z, t), ds in made.items():
@@ -75,7 +30,7 @@ def _again(made: Images, slices: set[int], **values: object) -> list[Dataset]:
             copy.SOPInstanceUID = f"{ds.SOPInstanceUID}.7"
             copy.SeriesInstanceUID = f"{ds.SeriesInstanceUID}.7"
             copy.SeriesNumber = 90
-            set_pixels(copy, np.full((12, 10), 3000))
+            kit.set_pixels(copy, np.full((12, 10), 3000))
             for name, value in values.items():
                 setattr(copy, name, value(t) if callable(value) else value)
             found.append(copy)
@@ -90,33 +45,33 @@ def test_a_cine_stored_in_several_series_by_phase_is_joined(tmp_path, images, cu
     def change(_z, t, ds):
         ds.SeriesInstanceUID += f".{sum(t >= cut for cut in cuts)}"
 
-    cine = read_images(tmp_path, each(images, change))
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {}
-    assert codes(cine) == {}
+    cine = kit.read_images(tmp_path, kit.each(images, change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {}
+    assert kit.codes(cine) == {}
 
 
 def test_a_cine_stored_in_several_studies_by_phase_is_joined(tmp_path, images):
     def change(_z, t, ds):
         ds.StudyInstanceUID = ds.SeriesInstanceUID = f"2.25.9.{t // 10}"
 
-    cine = read_images(tmp_path, each(images, change))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"studies-joined": "info"}
+    cine = kit.read_images(tmp_path, kit.each(images, change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"studies-joined": "info"}
 
 
 def test_repeats_are_not_joined_to_a_long_beat(tmp_path, images):
     """Another acquisition begins at the R wave again; what begins later but overlaps is unclear."""
     for name, start in (("again", 0.0), ("overlap", 300.0)):
         later = _again(images, set(range(6)), TriggerTime=lambda t, s=start: f"{s + 40.0 * t:.4f}")
-        cine = read_images(tmp_path / name, [*images.values(), *later])
+        cine = kit.read_images(tmp_path / name, [*images.values(), *later])
         assert cine.pixels.shape[0] == 20, name
-        assert left(cine) == {"repeated-slices": 120}, name
+        assert kit.left(cine) == {"repeated-slices": 120}, name
 
 
 def test_a_second_beat_is_not_joined_to_the_first(tmp_path, images):
     later = _again(images, set(range(6)), TriggerTime=lambda t: f"{800.0 + 40.0 * t:.4f}")
-    cine = read_images(tmp_path, [*images.values(), *later])
+    cine = kit.read_images(tmp_path, [*images.values(), *later])
     assert cine.pixels.shape[0] == 20
 
 
@@ -125,18 +80,18 @@ def test_studies_with_one_frame_of_reference_are_one_examination(tmp_path, image
     def change(z, _t, ds):
         ds.StudyInstanceUID = f"2.25.9.{z if by == 'slice' else z // 3}"
 
-    cine = read_images(tmp_path, each(images, change))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"studies-joined": "info"}
+    cine = kit.read_images(tmp_path, kit.each(images, change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"studies-joined": "info"}
 
 
 def test_studies_without_a_frame_of_reference_are_joined_by_time_and_reviewed(tmp_path):
     def change(z, _t, ds):
         ds.StudyInstanceUID = f"2.25.9.{z}"
 
-    cine = read_images(tmp_path, each(tiny(), change))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"several-studies": "review"}
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"several-studies": "review"}
 
 
 def test_studies_of_two_days_are_never_joined(tmp_path, images):
@@ -145,7 +100,7 @@ def test_studies_of_two_days_are_never_joined(tmp_path, images):
         ds.AcquisitionDate = f"2020010{1 + z // 3}"
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(images, change))
+        kit.read_images(tmp_path, kit.each(images, change))
     assert caught.value.code == "too-few-positions"
 
 
@@ -161,10 +116,10 @@ def test_slices_under_stress_never_replace_those_at_rest(tmp_path, images):
     stress = _again(
         images, {1, 3, 5}, NominalInterval=500, TriggerTime=_stress, AcquisitionTime="110000"
     )
-    cine = read_images(tmp_path, [*images.values(), *stress])
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"other-state": "review"}
-    assert left(cine) == {"other-state": 60}
+    cine = kit.read_images(tmp_path, [*images.values(), *stress])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"other-state": "review"}
+    assert kit.left(cine) == {"other-state": 60}
     [flag] = cine.source.flags
     assert "3 acquisitions" in flag.sentence
     assert "120 bpm, where 75 bpm is read" in flag.sentence
@@ -180,9 +135,9 @@ def test_slices_under_stress_fill_no_gap_of_the_rest_stack(tmp_path, images):
         SeriesDescription="cine dobutamine 40",
     )
     rest = {key: ds for key, ds in images.items() if key[0] != 0}
-    cine = read_images(tmp_path, [*rest.values(), *stress])
+    cine = kit.read_images(tmp_path, [*rest.values(), *stress])
     assert cine.pixels.shape[:2] == (20, 5)
-    assert codes(cine) == {"other-state": "review"}
+    assert kit.codes(cine) == {"other-state": "review"}
     assert "stress, 120 bpm" in cine.source.flags[0].sentence
 
 
@@ -195,45 +150,50 @@ def test_a_pass_with_fewer_slices_is_left_out_whichever_is_later(tmp_path, image
         AcquisitionTime="080000",
         FrameOfReferenceUID="2.25.32",
     )
-    cine = read_images(tmp_path, [*images.values(), *stress])
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"other-state": "review"}
+    cine = kit.read_images(tmp_path, [*images.values(), *stress])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"other-state": "review"}
 
 
-def test_an_irregular_heart_keeps_its_slices_and_is_reviewed(tmp_path, images):
+@pytest.mark.parametrize("rr_ms", [960, 920, 690])
+def test_an_irregular_heart_keeps_its_slices_and_is_reviewed(tmp_path, images, rr_ms):
+    """One slice that differs by 15 % (920 of 800 ms) is enough."""
+
     def change(z, t, ds):
         if z == 2:
-            ds.NominalInterval = 960
-            ds.TriggerTime = f"{t * 48.0:.4f}"
+            ds.NominalInterval = rr_ms
+            ds.TriggerTime = f"{t * rr_ms / 20:.4f}"
 
-    cine = read_images(tmp_path, each(images, change))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"heart-rate-varies": "review"}
-    assert "800 to 960 ms" in cine.source.flags[0].sentence
+    cine = kit.read_images(tmp_path, kit.each(images, change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"heart-rate-varies": "review"}
+    assert "RR interval of 1 slices lies 15% or more from" in cine.source.flags[0].sentence
+    assert f"{min(800, rr_ms)} to {max(800, rr_ms)} ms" in cine.source.flags[0].sentence
 
 
-def test_a_small_change_of_heart_rate_is_nothing(tmp_path, images):
+@pytest.mark.parametrize("step_ms", [10, 19])
+def test_a_small_change_of_heart_rate_is_nothing(tmp_path, images, step_ms):
     def change(z, t, ds):
-        ds.NominalInterval = 800 + 10 * z
-        ds.TriggerTime = f"{t * (800 + 10 * z) / 20:.4f}"
+        ds.NominalInterval = 800 + step_ms * z
+        ds.TriggerTime = f"{t * (800 + step_ms * z) / 20:.4f}"
 
-    assert codes(read_images(tmp_path, each(images, change))) == {}
+    assert kit.codes(kit.read_images(tmp_path, kit.each(images, change))) == {}
 
 
 def test_two_frames_of_reference_are_reviewed(tmp_path, images):
     def change(z, _t, ds):
         ds.FrameOfReferenceUID = f"2.25.3{z // 3}"
 
-    cine = read_images(tmp_path, each(images, change))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"several-frames-of-reference": "review"}
+    cine = kit.read_images(tmp_path, kit.each(images, change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"several-frames-of-reference": "review"}
 
 
 def test_a_repeat_after_the_participant_moved_replaces_nothing(tmp_path, images):
     moved = _again(images, {2}, FrameOfReferenceUID="2.25.77", AcquisitionTime="113000")
-    cine = read_images(tmp_path, [*images.values(), *moved])
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {"repeated-slices": 20}
+    cine = kit.read_images(tmp_path, [*images.values(), *moved])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {"repeated-slices": 20}
 
 
 # ------------------------------------------------------------------ copies and repeats
@@ -242,22 +202,22 @@ def test_a_repeat_after_the_participant_moved_replaces_nothing(tmp_path, images)
 @pytest.mark.parametrize("kind", [["DERIVED", "SECONDARY", "M"], ["ORIGINAL", "PRIMARY", "MOCO"]])
 def test_a_computed_copy_never_wins_over_its_original(tmp_path, images, kind):
     copies = _again(images, set(range(6)), ImageType=kind, AcquisitionTime="113000")
-    cine = read_images(tmp_path, [*copies, *images.values()])
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {"repeated-slices": 120}
+    cine = kit.read_images(tmp_path, [*copies, *images.values()])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {"repeated-slices": 120}
 
 
 @pytest.mark.parametrize("how", ["pixel size", "tilt"])
 def test_a_repeat_of_another_geometry_is_reviewed(tmp_path, images, how):
-    tilt = np.deg2rad(5.0)
-    turned = np.cos(tilt) * COLUMN + np.sin(tilt) * NORMAL
-    values: dict[str, object] = {"PixelSpacing": [2.0, 1.8]}
-    if how == "tilt":
-        values = {"ImageOrientationPatient": [f"{v:.10f}" for v in (*ROW, *turned)]}
-    again = _again(images, {3}, AcquisitionTime="105000", **values)
-    cine = read_images(tmp_path, [*images.values(), *again])
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"repeated-other-geometry": "review"}
+    again = _again(images, {3}, AcquisitionTime="105000")
+    for ds in again:
+        if how == "tilt":
+            kit.tilted(ds, 5.0)
+        else:
+            ds.PixelSpacing = [2.0, 1.8]
+    cine = kit.read_images(tmp_path, [*images.values(), *again])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"repeated-other-geometry": "review"}
     assert cine.source.flags[0].sentence.startswith("1 slices were acquired again")
 
 
@@ -267,9 +227,9 @@ def test_pixel_sizes_that_differ_by_rounding_are_one_stack(tmp_path, images, cha
         if z % 2:
             ds.PixelSpacing = [3.0 + change_mm, 2.5 + change_mm]
 
-    cine = read_images(tmp_path, each(images, change))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {}
+    cine = kit.read_images(tmp_path, kit.each(images, change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {}
 
 
 # ------------------------------------------------------------------ files that cannot be read
@@ -281,14 +241,14 @@ def _cut(contents: dict[str, bytes], names: list[str], to: int | None = None) ->
 
 
 def test_slices_whose_files_are_cut_short_send_the_scan_to_review(tmp_path, images):
-    contents = files(images)
+    contents = kit.files(images)
     _cut(contents, list(contents)[:40])  # the first two slices
-    cine = read(put(tmp_path, contents))
+    cine = kit.read(kit.put(tmp_path, contents))
     assert cine.pixels.shape[:2] == (20, 4)
-    assert codes(cine) == {"lost-images": "review"}
+    assert kit.codes(cine) == {"lost-images": "review"}
     assert "40 images" in cine.source.flags[0].sentence
     assert "2 slices are lost altogether" in cine.source.flags[0].sentence
-    assert left(cine) == {"damaged": 40}
+    assert kit.left(cine) == {"damaged": 40}
 
 
 def test_check_says_what_segment_will_send_to_review(tmp_path, images):
@@ -296,9 +256,9 @@ def test_check_says_what_segment_will_send_to_review(tmp_path, images):
     for person in ("P1", "P2", "P3"):
         for ds in images.values():
             ds.StudyInstanceUID = f"2.25.{person[1]}"
-        contents = files(images)
+        contents = kit.files(images)
         _cut(contents, [] if person == "P3" else list(contents)[:20])
-        put(tmp_path / "cohort" / "ALPHA" / person, contents)
+        kit.put(tmp_path / "cohort" / "ALPHA" / person, contents)
     report = check_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True))
     assert report.problems == ()
     [line] = [line for line in report.warnings if "cannot be read" in line]
@@ -308,71 +268,100 @@ def test_check_says_what_segment_will_send_to_review(tmp_path, images):
 
 @pytest.mark.parametrize("to", [0, 100, 300])
 def test_files_of_which_nothing_is_left_count_by_their_folder(tmp_path, images, to):
-    contents = {f"sax/{name}.dcm": data for name, data in files(images).items()}
+    contents = {f"sax/{name}.dcm": data for name, data in kit.files(images).items()}
     _cut(contents, list(contents)[100:], to)
     contents["elsewhere/report.dcm"] = b""
     contents["sax/notes.txt"] = b""
-    cine = read(put(tmp_path, contents))
+    cine = kit.read(kit.put(tmp_path, contents))
     assert cine.pixels.shape[:2] == (20, 5)
-    assert codes(cine)["lost-images"] == "review"
+    assert kit.codes(cine)["lost-images"] == "review"
     assert any("20 images" in flag.sentence for flag in cine.source.flags)
 
 
 def test_images_of_other_stacks_that_are_cut_short_do_not_matter(tmp_path, images):
-    other = each(
-        tiny(Shape(slices=1), series="5"),
+    other = kit.each(
+        kit.tiny(kit.Shape(slices=1), series="5"),
         lambda _z, _t, ds: setattr(
-            ds, "ImageOrientationPatient", [f"{v:.10f}" for v in (*NORMAL, *ROW)]
+            ds, "ImageOrientationPatient", [f"{v:.10f}" for v in (*kit.NORMAL, *kit.ROW)]
         ),
     )
-    contents = {f"sax/{name}": data for name, data in files(images).items()}
-    long = {f"lax/{name}": data for name, data in files(other).items()}
+    contents = {f"sax/{name}": data for name, data in kit.files(images).items()}
+    long = {f"lax/{name}": data for name, data in kit.files(other).items()}
     _cut(long, list(long))
-    cine = read(put(tmp_path, {**contents, **long}))
-    assert codes(cine) == {}
-    assert left(cine) == {"damaged": 20}
+    cine = kit.read(kit.put(tmp_path, {**contents, **long}))
+    assert kit.codes(cine) == {}
+    assert kit.left(cine) == {"damaged": 20}
 
 
 def test_an_intact_copy_replaces_a_file_that_was_cut_short(tmp_path, images):
-    contents = files(images)
+    contents = kit.files(images)
     broken = {f"b/{name}": data for name, data in list(contents.items())[:20]}
     _cut(broken, list(broken))
-    cine = read(put(tmp_path, {**{f"a/{n}": d for n, d in contents.items()}, **broken}))
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {}
+    cine = kit.read(kit.put(tmp_path, {**{f"a/{n}": d for n, d in contents.items()}, **broken}))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {}
 
 
-# ------------------------------------------------------------------ sparse stacks
+# ------------------------------------------------------------------ sparse and tilted stacks
 
 
 @pytest.mark.parametrize(
-    ("distance", "thickness", "stated", "flagged"),
+    ("distance", "thickness", "stated", "why"),
     [
-        (10.0, "8", None, False),
-        (12.0, "8", None, False),
-        (13.0, "10", None, True),
-        (10.0, "6", None, True),
-        (10.0, "8", "5", True),
-        (10.0, "8", "10", False),
+        (10.0, "8", None, ""),
+        (12.0, "8", None, ""),
+        (13.0, "10", None, "more than 12 mm"),
+        (10.0, "6", None, "more than 1.5 times their thickness of 6.0 mm"),
+        (9.0, "6", None, ""),
+        (10.0, "8", "5", "about twice the 5.0 mm that the header states"),
+        (10.0, "8", "10", ""),
     ],
 )
-def test_sparse_stacks_are_reviewed(tmp_path, distance, thickness, stated, flagged):
+@pytest.mark.parametrize("vendor", kit.VENDORS)
+def test_sparse_stacks_are_reviewed(tmp_path, vendor, distance, thickness, stated, why):
     def change(_z, _t, ds):
         ds.SliceThickness = thickness
         if stated is not None:
             ds.SpacingBetweenSlices = stated
 
-    cine = read_images(tmp_path, each(tiny(Shape(distance_mm=distance)), change))
-    assert (codes(cine).get("sparse-stack") == "review") is flagged
+    made = kit.vendor_images(vendor, kit.Shape(slices=4, phases=8, distance_mm=distance))
+    cine = kit.read_images(tmp_path, kit.each(made, change))
+    found = [flag for flag in cine.source.flags if flag.code == "sparse-stack"]
+    assert [flag.level for flag in found] == (["review"] if why else [])
+    assert not why or f"lie {distance:.1f} mm apart ({why})" in found[0].sentence
+
+
+@pytest.mark.parametrize("degrees", [0.7, 2.0, 5.0])
+def test_a_tilt_that_grows_along_the_stack_is_named(tmp_path, images, degrees):
+    made = kit.each(images, lambda z, _t, ds: kit.tilted(ds, degrees * z))
+    with pytest.raises(ImageError, match=r"not parallel: their tilt grows .* \(120\)") as caught:
+        kit.read_images(tmp_path, made)
+    assert caught.value.code == "not-parallel"
+    assert "long-axis" not in str(caught.value)
+
+
+def test_long_axis_views_are_not_a_stack_whose_tilt_grows(tmp_path, images):
+    """Four views that turn about one axis."""
+    middle = np.array(images[3, 0].ImagePositionPatient, float)
+
+    def cross(z, _t, ds):
+        angle = np.deg2rad(45.0 * z)
+        kit.turned(ds, np.cos(angle) * kit.ROW + np.sin(angle) * kit.COLUMN, kit.NORMAL)
+        ds.ImagePositionPatient = [f"{v:.6f}" for v in middle]
+
+    made = {key: ds for key, ds in images.items() if key[0] < 4}
+    with pytest.raises(ImageError) as caught:
+        kit.read_images(tmp_path, kit.each(made, cross))
+    assert caught.value.code == "too-few-positions"
 
 
 # ------------------------------------------------------------------ folders
 
 
 def test_a_tree_of_an_archive_is_one_scan(tmp_path, images):
-    contents = files(images)
+    contents = kit.files(images)
     for number, (name, data) in enumerate(contents.items()):
-        put(tmp_path / "export" / "ST000" / f"SE{number // 20}", {name: data})
+        kit.put(tmp_path / "export" / "ST000" / f"SE{number // 20}", {name: data})
     scans = load_cohort(tmp_path / "export").scans
     assert [str(scan.key) for scan in scans] == ["single/scan-1/baseline"]
 
@@ -380,11 +369,11 @@ def test_a_tree_of_an_archive_is_one_scan(tmp_path, images):
 def test_the_views_of_a_participant_are_one_scan(tmp_path, images):
     top = tmp_path / "cohort" / "ALPHA"
     for person in ("P1", "P2"):
-        view = tiny(Shape(slices=1), series="5")
+        view = kit.tiny(kit.Shape(slices=1), series="5")
         for folder, made in (("SAX", images), ("2CH", view)):
             for ds in made.values():
                 ds.StudyInstanceUID, ds.FrameOfReferenceUID = f"2.25.{person[1]}", "2.25.31"
-            put(top / person / folder, files(made))
+            kit.put(top / person / folder, kit.files(made))
     scans = load_cohort(tmp_path / "cohort").scans
     assert [str(scan.key) for scan in scans] == ["ALPHA/P1/baseline", "ALPHA/P2/baseline"]
 
@@ -392,10 +381,10 @@ def test_the_views_of_a_participant_are_one_scan(tmp_path, images):
 def test_visits_with_studies_of_their_own_stay_visits(tmp_path, images):
     top = tmp_path / "cohort" / "ALPHA" / "P1"
     for visit in ("baseline", "followup"):
-        made = each(
+        made = kit.each(
             images, lambda _z, _t, ds, v=visit: setattr(ds, "StudyInstanceUID", f"2.25.{ord(v[0])}")
         )
-        put(top / visit, files(made))
+        kit.put(top / visit, kit.files(made))
     scans = load_cohort(tmp_path / "cohort").scans
     assert [scan.key.visit for scan in scans] == ["baseline", "followup"]
 
@@ -416,15 +405,31 @@ def _is_phantom(cine, phantom) -> bool:
     return any(np.array_equal(cine.pixels[:, ::step], phantom.pixels) for step in (1, -1))
 
 
-def _reordered(phantom, change) -> dict[str, bytes]:
-    """One enhanced object a slice, its frames in any order, after ``change(groups, t)`` of each."""
-    order = np.random.default_rng(4).permutation(20)
+# One object a slice, or one of all slices with phases or slices innermost.
+ENHANCED = {
+    "SIEMENS": "enhanced_per_slice",
+    "Philips": "enhanced",
+    "GE MEDICAL SYSTEMS": "enhanced_slices_inner",
+}
+
+
+def _enhanced(phantom, vendor: str) -> dict[str, Dataset]:
+    """The phantom as a vendor's enhanced objects, by file name."""
+    found = {}
+    for name, data in DIALECTS[ENHANCED[vendor]](phantom).items():
+        found[name] = dcmread(io.BytesIO(data))
+        found[name].Manufacturer = vendor
+    return found
+
+
+def _reordered(phantom, vendor, change) -> dict[str, bytes]:
+    """Enhanced objects, their frames in any order, after ``change(groups, t)`` of each."""
     contents = {}
-    for name, data in DIALECTS["enhanced_per_slice"](phantom).items():
-        ds = dcmread(io.BytesIO(data))
+    for name, ds in _enhanced(phantom, vendor).items():
         groups = list(ds.PerFrameFunctionalGroupsSequence)
-        for t, group in enumerate(groups):
-            change(group, t)
+        order = np.random.default_rng(4).permutation(len(groups))
+        for group in groups:
+            change(group, group.FrameContentSequence[0].TemporalPositionIndex - 1)
         ds.PerFrameFunctionalGroupsSequence = Sequence([groups[t] for t in order])
         pixels = ds.pixel_array[order]
         ds.PixelData = pixels.astype("<u2").tobytes()
@@ -480,17 +485,20 @@ def _acquired(group: Dataset, t: int) -> None:
         (_acquired, "AcquisitionTime"),
     ],
 )
-def test_enhanced_frames_are_ordered_by_what_their_groups_say(tmp_path, phantom, change, key):
-    put(tmp_path, _reordered(phantom, change))
-    cine = read(tmp_path)
+@pytest.mark.parametrize("vendor", ENHANCED)
+def test_enhanced_frames_are_ordered_by_what_their_groups_say(
+    tmp_path, phantom, vendor, change, key
+):
+    kit.put(tmp_path, _reordered(phantom, vendor, change))
+    cine = kit.read(tmp_path)
     assert cine.source.time_key == key
     assert _is_phantom(cine, phantom)
 
 
-def _single_frames(phantom, converted: bool) -> dict[str, bytes]:
+def _single_frames(phantom, vendor: str, converted: bool) -> dict[str, bytes]:
     """Enhanced objects of one frame each, times at the top level or among converted attributes."""
     contents, kind = {}, "1.2.840.10008.5.1.4.1.1.4"
-    for name, data in DIALECTS["siemens"](phantom).items():
+    for name, data in DIALECTS[vendor](phantom).items():
         ds = dcmread(io.BytesIO(data))
         ds.SOPClassUID = f"{kind}.4" if converted else f"{kind}.1"
         ds.NumberOfFrames = 1
@@ -516,22 +524,31 @@ def _single_frames(phantom, converted: bool) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("converted", [False, True])
-def test_enhanced_objects_of_one_frame_keep_their_times(tmp_path, phantom, converted):
-    cine = read(put(tmp_path, _single_frames(phantom, converted)))
-    assert cine.source.time_key == "TriggerTime"
+@pytest.mark.parametrize("vendor", ["siemens", "philips", "ge"])
+def test_enhanced_objects_of_one_frame_keep_their_times(tmp_path, phantom, vendor, converted):
+    cine = kit.read(kit.put(tmp_path, _single_frames(phantom, vendor, converted)))
+    # Trigger times of Philips run on from slice to slice.
+    assert cine.source.time_key == ("TemporalPosition" if vendor == "philips" else "TriggerTime")
     assert cine.source.rr_ms == pytest.approx(round(phantom.phantom.rr_ms), abs=1)
     assert _is_phantom(cine, phantom)
 
 
-def test_frames_without_functional_groups_send_the_scan_to_review(tmp_path, phantom):
-    [data] = DIALECTS["enhanced"](phantom).values()
-    ds = dcmread(io.BytesIO(data))
-    groups = list(ds.PerFrameFunctionalGroupsSequence)
-    ds.PerFrameFunctionalGroupsSequence = Sequence(groups[:80])
-    cine = read(put(tmp_path, {"a": encode(ds)}))
-    assert cine.pixels.shape[:2] == (20, 4)
-    assert codes(cine) == {"lost-images": "review"}
-    assert left(cine) == {"no-frame-group": 20}
+@pytest.mark.parametrize(
+    ("vendor", "kept", "shape"),
+    [("SIEMENS", 16, (16, 5)), ("Philips", 80, (20, 4)), ("GE MEDICAL SYSTEMS", 80, (16, 5))],
+)
+def test_frames_without_functional_groups_send_the_scan_to_review(
+    tmp_path, phantom, vendor, kept, shape
+):
+    contents = {}
+    for name, ds in _enhanced(phantom, vendor).items():
+        groups = list(ds.PerFrameFunctionalGroupsSequence)
+        ds.PerFrameFunctionalGroupsSequence = Sequence(groups[:kept])
+        contents[name] = encode(ds)
+    cine = kit.read(kit.put(tmp_path, contents))
+    assert cine.pixels.shape[:2] == shape
+    assert kit.codes(cine)["lost-images"] == "review"
+    assert kit.left(cine) == {"no-frame-group": 20}
 
 
 # ------------------------------------------------------------------ NIfTI of public sets
@@ -554,7 +571,23 @@ def test_long_axis_nifti_next_to_the_short_axis_is_listed(tmp_path, phantom, sho
         for index, stem in enumerate(name):
             pair = "_E" in stem
             save(f"{stem}.nii.gz", values[..., 8 * index] if pair else values)
-    cine = read(tmp_path)
+    cine = kit.read(tmp_path)
     assert cine.pixels.shape[1] == 5
     assert len(cine.pixels) == (2 if len(short) == 2 else 20)
-    assert left(cine) == {"long-axis-nifti": len(long)}
+    assert kit.left(cine) == {"long-axis-nifti": len(long)}
+
+
+@pytest.mark.parametrize("vendor", ["siemens", "philips", "ge"])
+def test_converted_images_keep_their_place_where_the_sform_is_empty(tmp_path, phantom, vendor):
+    """Headers as ACDC's: an identity sform with a sound qform is no reason for review."""
+    cine = kit.read(kit.put(tmp_path / "dicom", DIALECTS[vendor](phantom)))
+    image = nib.Nifti1Image(cine.pixels.T, cine.affine)
+    image.header.set_xyzt_units("mm", "msec")
+    image.set_qform(cine.affine, 1)
+    image.set_sform(np.eye(4), 2)
+    nib.save(image, tmp_path / "cine.nii.gz")
+    found = kit.read(tmp_path / "cine.nii.gz")
+    assert np.array_equal(found.pixels, cine.pixels)
+    assert found.affine == pytest.approx(cine.affine, abs=1e-3)
+    assert found.slice_distance_mm == pytest.approx(cine.slice_distance_mm, abs=1e-3)
+    assert set(kit.codes(found).values()) <= {"info"}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cardiometa.cohort.load import check_cohort, load_cohort
+from cardiometa.cohort.models import CohortOptions
+from cardiometa.errors import CohortError
 from cardiometa.imaging.discovery import find_scan_source, identity_values, inspect_headers
 from cardiometa.records import ScanSource
+from tests.kit import tiny_dicom as kit
 from tests.kit.data import shared_data
 from tests.kit.tiny_dicom import Shape, each, encode, files, image, put, tiny
 
@@ -21,7 +27,6 @@ def _images(path):
 
 def _nifti(phases=None):
     import nibabel as nib
-    import numpy as np
 
     shape = (8, 8, 5) if phases is None else (8, 8, 5, phases)
     return nib.Nifti1Image(np.zeros(shape, np.int16), np.diag([1.5, 1.5, 8, 1])).to_bytes()
@@ -174,3 +179,212 @@ def test_a_folder_of_images_is_told_by_two_of_them(tmp_path, monkeypatch):
     assert {"name0", f"name{last}"} <= found
     assert not found & {"name1", f"name{last - 1}"}
     assert set(opened) == {"00-notes.txt", "00.dcm", f"{last}.dcm"}
+
+
+# ------------------------------------------------------------------ one scan among other things
+
+
+def _series(vendor: str, number: int, **values: object) -> kit.Images:
+    """Another series of the same heart: its images by (slice, phase)."""
+    shape = kit.Shape(slices=int(values.pop("slices", 1)), phases=int(values.pop("phases", 1)))  # type: ignore[call-overload]
+    made = each(kit.tiny(shape, series=str(number), number=number), kit.VENDORS[vendor])
+    for ds in made.values():
+        ds.FrameOfReferenceUID = "2.25.31"
+        for name, value in values.items():
+            setattr(ds, name, value)
+    return made
+
+
+def _long_axis(made: kit.Images, degrees: float) -> kit.Images:
+    """Images turned about the long axis of the heart."""
+    angle = np.deg2rad(degrees)
+    across = np.cos(angle) * kit.ROW + np.sin(angle) * kit.COLUMN
+    return each(made, lambda _z, _t, ds: kit.turned(ds, across, kit.NORMAL))
+
+
+def _other_series(vendor: str) -> dict[str, kit.Images]:
+    """Six other series of an examination."""
+    late = {"InversionTime": "280", "SeriesDescription": "LGE PSIR"}
+    flow = ["ORIGINAL", "PRIMARY", "P", "ND"]
+    perfusion = _series(vendor, 24, slices=3, phases=40)
+    for (z, t), ds in perfusion.items():
+        ds.TriggerTime, ds.TemporalPositionIdentifier = "300", t + 1
+        ds.AcquisitionTime = f"1000{t:02d}.{z:02d}"
+    return {
+        "2CH": _long_axis(_series(vendor, 20, phases=20), 0.0),
+        "4CH": _long_axis(_series(vendor, 21, phases=20), 60.0),
+        "LGE": _series(vendor, 22, slices=6, **late),
+        "flow": _series(vendor, 23, phases=20, ImageType=flow),
+        "perfusion": perfusion,
+        "localiser": _long_axis(_series(vendor, 25, slices=3), 30.0),
+    }
+
+
+def _junk(count: int) -> dict[str, bytes]:
+    """Files as they lie around, by name."""
+    kinds = [
+        ("notes{}.txt", b"a Tuesday"),
+        ("report{}.pdf", b"%PDF-1.4\n" + bytes(range(256))),
+        ("d{}/Thumbs.db", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(200)),
+        ("d{}/.DS_Store", b"\0\0\0\x01Bud1" + bytes(99)),
+        ("list{}.xml", b"<?xml version='1.0'?><a/>"),
+        ("export{}.done", b""),
+        ("d{}/desktop.ini", b"[.ShellClassInfo]\r\n"),
+        ("picture{}.jpg", b"\xff\xd8\xff\xe0" + bytes(99)),
+    ]
+    return {kinds[n % 8][0].format(n): kinds[n % 8][1] for n in range(count)}
+
+
+@pytest.mark.parametrize("arranged", ["flat", "folders"])
+@pytest.mark.parametrize("vendor", kit.VENDORS)
+def test_one_cine_among_junk_and_six_other_series_is_one_scan(tmp_path, vendor, arranged):
+    """And each file that is not read is counted by its reason."""
+    person = tmp_path / "cohort" / "ALPHA" / "P1"
+    cine, others = kit.vendor_images(vendor), _other_series(vendor)
+    for name, made in {"SAX": cine, **others}.items():
+        where = "" if arranged == "flat" else f"{name}/"
+        put(person, {f"{where}{name}{file}": data for file, data in files(made).items()})
+    put(person / ("" if arranged == "flat" else "other"), _junk(200))
+    scans = load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).scans
+    assert [str(scan.key) for scan in scans] == ["ALPHA/P1/baseline"]
+    found = kit.read(person)
+    assert kit.which(found) == kit.EVERYTHING
+    assert kit.codes(found) == {}
+    left = kit.left(found)
+    assert sum(left.values()) == 200 + sum(map(len, others.values()))
+    assert left == {
+        "text-file": 75,
+        "pdf-file": 25,
+        "office-file": 25,
+        "other-file": 25,
+        "empty-file": 25,
+        "picture-file": 25,
+        "too-few-positions": 40,
+        "flow": 20,
+        "time-span": 120,
+        "too-few-phases": 9,
+    }
+
+
+def test_documents_next_to_two_views_are_no_visit(tmp_path, few_images):
+    person = tmp_path / "cohort" / "ALPHA" / "P1"
+    put(person / "SAX", files(few_images))
+    view = each(tiny(Shape(slices=1)), lambda _z, _t, ds: kit.move(ds, -40.0 * kit.NORMAL))
+    put(person / "2CH", files(each(view, lambda *k: setattr(k[2], "SOPInstanceUID", f"2.{k[1]}"))))
+    put(person / "letters", {"a.pdf": b"%PDF-1.4 ", "b.xml": b"<a/>", ".DS_Store": bytes(9)})
+    scans = load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).scans
+    assert [str(scan.key) for scan in scans] == ["ALPHA/P1/baseline"]
+    # What may have been images is a visit that will fail when it is read.
+    put(person / "letters", {"c.dcm": b"was an image"})
+    scans = load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).scans
+    assert [scan.key.visit for scan in scans] == ["2CH", "SAX", "letters"]
+
+
+def test_series_folders_may_be_links(tmp_path, few_images):
+    """Also in a circle; what they lead to counts as the source's."""
+    person = tmp_path / "cohort" / "ALPHA" / "P1"
+    person.mkdir(parents=True)
+    for (z, t), ds in few_images.items():
+        put(tmp_path / "store" / f"SE{z}", {f"{t}": encode(ds)})
+    (tmp_path / "store" / "SE0" / "up").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "SE1" / "root").symlink_to("/")
+    for z in range(4):
+        (person / f"SE{z}").symlink_to(tmp_path / "store" / f"SE{z}")
+    assert find_scan_source(person) == _images(person)
+    (scan,) = load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).scans
+    assert str(scan.key) == "ALPHA/P1/baseline"
+    assert kit.read(person).pixels.shape[:2] == (8, 4)
+    assert "h-4711" in identity_values(_images(person))
+
+
+# ------------------------------------------------------------------ several participants
+
+
+def _other_person(made: kit.Images) -> kit.Images:
+    """Other pixels and other images, every identifier the same."""
+    copies = deepcopy(made)
+    for (z, t), ds in copies.items():
+        ds.SOPInstanceUID = f"2.25.7.{z}.{t}"
+        kit.set_pixels(ds, kit.pixels(z, t) + 1000)
+    return copies
+
+
+def _persons(top: Path, made: kit.Images, *names: str) -> Path:
+    for name, images in zip(names, (made, _other_person(made)), strict=True):
+        put(top / name, files(images))
+    return top
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("P1", "P2"),
+        ("ALPHA/P1", "ALPHA/P2"),
+        ("ALPHA/P1/baseline", "ALPHA/P2/baseline"),
+        ("ALPHA/P1/baseline/SE1", "ALPHA/P2/baseline/SE1"),
+    ],
+)
+def test_two_participants_with_the_same_identifiers_never_become_one(tmp_path, few_images, names):
+    """A broken anonymiser wrote one StudyInstanceUID, PatientID and date for all."""
+    cohort = _persons(tmp_path / "cohort", few_images, *names)
+    with pytest.raises(CohortError, match="may be of several participants") as caught:
+        load_cohort(cohort, CohortOptions(ids_are_pseudonyms=True))
+    shown = f"{caught.value} {caught.value.hint}"
+    assert "one StudyInstanceUID" in shown
+    assert "--participant-id" in shown
+    assert "P1" not in shown
+    # Named as one participant's, it is read, but to be reviewed.
+    options = CohortOptions(participant_id="P1", ids_are_pseudonyms=True)
+    (scan,) = load_cohort(cohort, options).scans
+    cine = kit.read(scan.source.paths[0])
+    assert kit.codes(cine)["several-cines"] == "review"
+    assert kit.left(cine) == {"repeated-slices": 32}
+    # All images are of one of them.
+    assert {image[1, 1] > 1000 for phase in cine.pixels for image in phase} in ({True}, {False})
+
+
+def test_visits_with_the_same_identifiers_are_refused_by_number(tmp_path, few_images):
+    for trial, person in (("ALPHA", "P1"), ("ALPHA", "P2"), ("BETA", "P3")):
+        made = each(
+            deepcopy(few_images),
+            lambda z, t, ds, n=person[1]: setattr(ds, "SOPInstanceUID", f"2.25.6.{n}.{z}.{t}"),
+        )
+        place = tmp_path / "cohort" / trial / person
+        if person == "P2":
+            _persons(place, made, "baseline", "followup")
+        else:
+            put(place / "baseline", files(made))
+    with pytest.raises(CohortError) as caught:
+        load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True))
+    (problem,) = caught.value.problems
+    assert problem.where == "ALPHA: participant 2 in the order of the folders"
+    assert "complete short-axis cine" in problem.what
+    assert check_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).problems
+
+
+def test_many_folders_of_two_participants_are_reviewed(tmp_path, few_images):
+    """From four folders on they are one examination's series, unless two are complete."""
+    person = _persons(tmp_path / "P1", few_images, "SE1", "SE2")
+    for name, made in _other_series("siemens").items():
+        put(person / name, files(made))
+    cine = kit.read(person)
+    assert kit.codes(cine)["several-cines"] == "review"
+    assert any("2 folders each contain" in flag.sentence for flag in cine.source.flags)
+
+
+@pytest.mark.parametrize("how", ["by phase", "by slice", "one slice each", "shifted"])
+def test_series_of_one_participant_are_no_rivals(tmp_path, images, how):
+    """Parts of one cine, and repeats that share their folders, are one participant's."""
+    contents = {}
+    for (z, t), ds in images.items():
+        cut = {"by phase": t // 10, "by slice": z // 3, "one slice each": z, "shifted": 0}[how]
+        contents[f"ST/SE{cut}/{z}.{t}"] = encode(ds)
+    if how == "one slice each":
+        again = _other_person(images)
+        contents |= {f"ST/SE1{z}/{z}.{t}": encode(ds) for (z, t), ds in again.items()}
+    if how == "shifted":
+        again = each(_other_person(images), lambda _z, _t, ds: kit.move(ds, 200.0 * kit.NORMAL))
+        contents |= {f"ST/SE1/{z}.{t}": encode(ds) for (z, t), ds in again.items()}
+    put(tmp_path / "cohort", contents)
+    (scan,) = load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).scans
+    assert "several-cines" not in kit.codes(kit.read(scan.source.paths[0]))

@@ -80,7 +80,7 @@ GARBAGE = {
     "DICOM cut in its header": (lambda: {"a.dcm": encode(image(0, 0, Shape()))[:300]}, "damaged"),
     "DICOM of noise": (lambda: {"a": b"\0" * 128 + b"DICM" + bytes(range(256)) * 9}, "damaged"),
     "CT": (_ct, "not-mr"),
-    "report": (lambda: {"a.dcm": _report()}, "not-an-image"),
+    "report": (lambda: {"a.dcm": _report()}, "report"),
     "long axis": (lambda: files(tiny(Shape(slices=1))), "too-few-positions"),
     "JPEG": (lambda: {"a.dcm": b"\xff\xd8\xff\xe0" + b"\0" * 400}, "picture-file"),
     "3-D NIfTI": (

@@ -6,40 +6,22 @@ import numpy as np
 import pytest
 
 from cardiometa.errors import ImageError
-from tests.kit.tiny_dicom import (
-    COLUMN,
-    NORMAL,
-    ROW,
-    Shape,
-    codes,
-    each,
-    files,
-    left,
-    move,
-    put,
-    read,
-    read_images,
-    set_pixels,
-    tiny,
-    which,
-)
-
-EVERYTHING = [[(z, t) for z in range(6)] for t in range(20)]
+from tests.kit import tiny_dicom as kit
 
 
 def _turned(images, row, column, centre=(0.0, 0.0, 0.0)):
     def turn(_z, _t, ds):
-        ds.ImageOrientationPatient = [f"{v:.10f}" for v in (*row, *column)]
+        kit.turned(ds, row, column)
         ds.ImagePositionPatient = [
             f"{v:.8f}" for v in np.array(centre) + 10.0 * _z * np.cross(row, column)
         ]
 
-    return each(images, turn)
+    return kit.each(images, turn)
 
 
 def test_slices_stand_along_the_normal_and_phases_in_time(tmp_path):
-    cine = read_images(tmp_path, tiny())
-    assert which(cine) == EVERYTHING
+    cine = kit.read_images(tmp_path, kit.tiny())
+    assert kit.which(cine) == kit.EVERYTHING
     assert cine.spacing_mm == (3.0, 2.5)
     assert cine.slice_distance_mm == pytest.approx(10.0)
     assert cine.slice_weights_mm == pytest.approx([10.0] * 6)
@@ -50,38 +32,38 @@ def test_slices_stand_along_the_normal_and_phases_in_time(tmp_path):
     assert cine.source.time_key == "TriggerTime"
     assert cine.source.thickness_mm == 8.0
     assert cine.source.files == 120
-    assert codes(cine) == {}
-    assert left(cine) == {}
+    assert kit.codes(cine) == {}
+    assert kit.left(cine) == {}
 
 
 def test_the_affine_takes_voxels_to_ras(tmp_path):
-    images = tiny()
-    cine = read_images(tmp_path, images)
+    images = kit.tiny()
+    cine = kit.read_images(tmp_path, images)
     for z in (0, 5):
         origin = np.array(images[z, 0].ImagePositionPatient, dtype=float)
         for x, y in ((0, 0), (9, 0), (0, 11), (4, 7)):
-            lps = origin + ROW * 2.5 * x + COLUMN * 3.0 * y
+            lps = origin + kit.ROW * 2.5 * x + kit.COLUMN * 3.0 * y
             ras = cine.affine @ [x, y, z, 1]
             assert ras[:3] == pytest.approx(lps * [-1, -1, 1], abs=1e-4)
 
 
 def test_file_names_and_order_do_not_matter(tmp_path):
-    contents = files(tiny())
-    a = read(put(tmp_path / "a", contents))
+    contents = kit.files(kit.tiny())
+    a = kit.read(kit.put(tmp_path / "a", contents))
     names = np.random.default_rng(1).permutation(len(contents))
     shuffled = {f"{n:04d}": d for n, d in zip(names, contents.values(), strict=True)}
-    b = read(put(tmp_path / "b", shuffled))
+    b = kit.read(kit.put(tmp_path / "b", shuffled))
     assert a.source.sha256 == b.source.sha256
     assert np.array_equal(a.pixels, b.pixels)
     assert np.array_equal(a.affine, b.affine)
 
 
 def test_the_hash_depends_on_every_used_file(tmp_path):
-    contents = files(tiny())
-    a = read(put(tmp_path / "a", contents))
-    images = tiny()
+    contents = kit.files(kit.tiny())
+    a = kit.read(kit.put(tmp_path / "a", contents))
+    images = kit.tiny()
     images[3, 7].SeriesDescription = "changed"
-    b = read(put(tmp_path / "b", files(images)))
+    b = kit.read(kit.put(tmp_path / "b", kit.files(images)))
     assert a.source.sha256 != b.source.sha256
 
 
@@ -122,7 +104,7 @@ def test_what_cannot_be_a_cine_is_refused_with_its_reason(tmp_path, keyword, val
             setattr(ds, keyword, value)
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     assert caught.value.code == code
     assert "(120)" in caught.value.message
 
@@ -134,7 +116,7 @@ def test_colour_is_refused(tmp_path):
         ds.PixelData = b"\0" * (ds.Rows * ds.Columns * 3)
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     assert caught.value.code == "not-grey"
 
 
@@ -148,33 +130,33 @@ def test_colour_is_refused(tmp_path):
     ],
 )
 def test_stacks_along_the_body_are_told_by_their_normal(tmp_path, row, column, code):
-    images = _turned(tiny(), np.array(row, float), np.array(column, float))
-    put(tmp_path, files(images))
+    images = _turned(kit.tiny(), np.array(row, float), np.array(column, float))
+    kit.put(tmp_path, kit.files(images))
     with pytest.raises(ImageError) as caught:
-        read(tmp_path)
+        kit.read(tmp_path)
     assert caught.value.code == code
     # The reader of the images may know better, and says so.
-    cine = read(tmp_path, series_regex="cine")
-    assert codes(cine)["plane-forced"] == "review"
+    cine = kit.read(tmp_path, series_regex="cine")
+    assert kit.codes(cine)["plane-forced"] == "review"
 
 
 def test_a_stack_across_the_usual_axis_is_reviewed(tmp_path):
-    row = NORMAL
-    column = (ROW + COLUMN) / np.sqrt(2)
-    cine = read_images(tmp_path, _turned(tiny(), row, column))
-    assert codes(cine) == {"unusual-plane": "review"}
+    row = kit.NORMAL
+    column = (kit.ROW + kit.COLUMN) / np.sqrt(2)
+    cine = kit.read_images(tmp_path, _turned(kit.tiny(), row, column))
+    assert kit.codes(cine) == {"unusual-plane": "review"}
 
 
 @pytest.mark.parametrize("slices", [1, 2, 3])
 def test_long_axis_views_have_too_few_places(tmp_path, slices):
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, tiny(Shape(slices=slices)))
+        kit.read_images(tmp_path, kit.tiny(kit.Shape(slices=slices)))
     assert caught.value.code == "too-few-positions"
 
 
 def test_late_enhancement_has_too_few_phases(tmp_path):
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, tiny(Shape(phases=1)))
+        kit.read_images(tmp_path, kit.tiny(kit.Shape(phases=1)))
     assert caught.value.code == "too-few-phases"
 
 
@@ -190,12 +172,12 @@ def test_late_enhancement_has_too_few_phases(tmp_path):
     ],
 )
 def test_few_phases_are_flagged(tmp_path, phases, expected):
-    put(tmp_path, files(tiny(Shape(slices=4, phases=phases))))
+    kit.put(tmp_path, kit.files(kit.tiny(kit.Shape(slices=4, phases=phases))))
     if expected is None:
         with pytest.raises(ImageError, match="fewer than 8 phases"):
-            read(tmp_path)
+            kit.read(tmp_path)
     else:
-        assert set(codes(read(tmp_path))) == expected
+        assert set(kit.codes(kit.read(tmp_path))) == expected
 
 
 def test_perfusion_lasts_longer_than_a_beat(tmp_path):
@@ -205,7 +187,7 @@ def test_perfusion_lasts_longer_than_a_beat(tmp_path):
         ds.AcquisitionTime = f"1000{t:02d}.{z:02d}"
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(Shape(phases=40)), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(kit.Shape(phases=40)), change))
     assert caught.value.code == "time-span"
 
 
@@ -214,7 +196,7 @@ def test_real_time_runs_over_several_beats(tmp_path):
         ds.TriggerTime = str(45.0 * t)
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(Shape(phases=60)), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(kit.Shape(phases=60)), change))
     assert caught.value.code == "real-time"
 
 
@@ -223,7 +205,7 @@ def test_real_time_with_trigger_times_of_each_beat_is_no_repeat(tmp_path):
         ds.TriggerTime = str(45.0 * (t % 18) + t // 18)
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(Shape(phases=72)), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(kit.Shape(phases=72)), change))
     assert caught.value.code == "real-time"
 
 
@@ -233,7 +215,7 @@ def test_images_for_a_map_vary_another_time(tmp_path):
         ds.TriggerTime = "500"
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(Shape(phases=11)), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(kit.Shape(phases=11)), change))
     assert caught.value.code == "map"
 
 
@@ -242,7 +224,7 @@ def test_thin_three_dimensional_volumes_are_refused(tmp_path):
         ds.MRAcquisitionType, ds.SliceThickness = "3D", "2.5"
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(Shape(distance_mm=2.5)), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(kit.Shape(distance_mm=2.5)), change))
     assert caught.value.code == "thin-volume"
 
 
@@ -252,7 +234,7 @@ def test_no_text_of_a_header_is_repeated(tmp_path):
         ds.Modality = "SECRET"
 
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(), change))
+        kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     shown = str(caught.value) + repr(caught.value)
     for word in ("jane", "doe", "secret", "4711", "hospital", "1952"):
         assert word not in shown.casefold()
@@ -263,41 +245,41 @@ def test_no_text_of_a_header_is_repeated(tmp_path):
 
 def test_a_bigger_axial_stack_does_not_win(tmp_path):
     axial = _turned(
-        tiny(Shape(slices=12), series="2"), np.array([1, 0, 0.0]), np.array([0, 1, 0.0])
+        kit.tiny(kit.Shape(slices=12), series="2"), np.array([1, 0, 0.0]), np.array([0, 1, 0.0])
     )
-    cine = read_images(tmp_path, [*tiny().values(), *axial.values()])
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {"axial": 240}
+    cine = kit.read_images(tmp_path, [*kit.tiny().values(), *axial.values()])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {"axial": 240}
     assert "1 axial" in cine.source.series_reason
 
 
 def test_the_larger_of_two_stacks_is_read_and_the_other_listed(tmp_path):
-    row, column = ROW, COLUMN
+    row, column = kit.ROW, kit.COLUMN
     tilt = np.deg2rad(25)
-    column = np.cos(tilt) * COLUMN + np.sin(tilt) * NORMAL
-    other = _turned(tiny(Shape(slices=5), series="2"), row, column)
-    cine = read_images(tmp_path, [*other.values(), *tiny().values()])
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {"other-stack": 100}
+    column = np.cos(tilt) * kit.COLUMN + np.sin(tilt) * kit.NORMAL
+    other = _turned(kit.tiny(kit.Shape(slices=5), series="2"), row, column)
+    cine = kit.read_images(tmp_path, [*other.values(), *kit.tiny().values()])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {"other-stack": 100}
 
 
 def test_equal_stacks_are_told_apart_by_description_and_overridden_by_regex(tmp_path):
     tilt = np.deg2rad(25)
-    column = np.cos(tilt) * COLUMN + np.sin(tilt) * NORMAL
-    short, other = tiny(), _turned(tiny(series="2", number=9), ROW, column)
-    each(short, lambda _z, _t, ds: setattr(ds, "SeriesDescription", "cine_SA_stack"))
-    each(other, lambda _z, _t, ds: setattr(ds, "SeriesDescription", "cine 4ch stack"))
-    each(other, lambda _z, _t, ds: set_pixels(ds, np.full((12, 10), 7)))
-    put(tmp_path, files([*short.values(), *other.values()]))
-    assert which(read(tmp_path)) == EVERYTHING
-    forced = read(tmp_path, series_regex="4ch")
+    column = np.cos(tilt) * kit.COLUMN + np.sin(tilt) * kit.NORMAL
+    short, other = kit.tiny(), _turned(kit.tiny(series="2", number=9), kit.ROW, column)
+    kit.each(short, lambda _z, _t, ds: setattr(ds, "SeriesDescription", "cine_SA_stack"))
+    kit.each(other, lambda _z, _t, ds: setattr(ds, "SeriesDescription", "cine 4ch stack"))
+    kit.each(other, lambda _z, _t, ds: kit.set_pixels(ds, np.full((12, 10), 7)))
+    kit.put(tmp_path, kit.files([*short.values(), *other.values()]))
+    assert kit.which(kit.read(tmp_path)) == kit.EVERYTHING
+    forced = kit.read(tmp_path, series_regex="4ch")
     assert forced.pixels.max() == 7
-    assert left(forced) == {"regex": 120}
+    assert kit.left(forced) == {"regex": 120}
     with pytest.raises(ImageError, match="does not match") as caught:
-        read(tmp_path, series_regex="nothing like this")
+        kit.read(tmp_path, series_regex="nothing like this")
     assert caught.value.code == "regex"
     with pytest.raises(ImageError, match="not a regular expression"):
-        read(tmp_path, series_regex="(")
+        kit.read(tmp_path, series_regex="(")
 
 
 def test_two_examinations_in_one_folder_are_reviewed(tmp_path):
@@ -305,37 +287,41 @@ def test_two_examinations_in_one_folder_are_reviewed(tmp_path):
         ds.StudyInstanceUID = "2.25.10"
         ds.AcquisitionDate = "20210101"
 
-    later = each(tiny(series="2"), change)
-    cine = read_images(tmp_path, [*tiny().values(), *later.values()])
-    assert codes(cine) == {"several-studies": "review"}
-    assert left(cine) == {"other-stack": 120}
+    later = kit.each(kit.tiny(series="2"), change)
+    cine = kit.read_images(tmp_path, [*kit.tiny().values(), *later.values()])
+    assert kit.codes(cine) == {"several-studies": "review"}
+    assert kit.left(cine) == {"other-stack": 120}
 
 
 def test_a_study_uid_for_every_file_is_no_study(tmp_path):
     def change(z, t, ds):
         ds.StudyInstanceUID = f"2.25.77.{z}.{t}"
 
-    cine = read_images(tmp_path, each(tiny(), change))
-    assert which(cine) == EVERYTHING
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
+    assert kit.which(cine) == kit.EVERYTHING
 
 
 # ------------------------------------------------------------------ repeats
 
 
 def _marked(images, level):
-    return each(images, lambda _z, _t, ds: set_pixels(ds, np.full((12, 10), level)))
+    return kit.each(images, lambda _z, _t, ds: kit.set_pixels(ds, np.full((12, 10), level)))
 
 
 def test_the_latest_complete_acquisition_of_a_slice_wins(tmp_path):
-    again = {key: ds for key, ds in tiny(series="2", number=5).items() if key[0] == 2}
+    again = {key: ds for key, ds in kit.tiny(series="2", number=5).items() if key[0] == 2}
     broken = {
-        key: ds for key, ds in tiny(series="3", number=8).items() if key[0] == 2 and key[1] < 11
+        key: ds for key, ds in kit.tiny(series="3", number=8).items() if key[0] == 2 and key[1] < 11
     }
-    everything = [*tiny().values(), *_marked(again, 2000).values(), *_marked(broken, 3000).values()]
-    cine = read_images(tmp_path, everything)
+    everything = [
+        *kit.tiny().values(),
+        *_marked(again, 2000).values(),
+        *_marked(broken, 3000).values(),
+    ]
+    cine = kit.read_images(tmp_path, everything)
     assert (cine.pixels[:, 2] == 2000).all()
-    assert left(cine) == {"repeated-slices": 31}
-    assert codes(cine) == {"repeated-slices": "info"}
+    assert kit.left(cine) == {"repeated-slices": 31}
+    assert kit.codes(cine) == {"repeated-slices": "info"}
 
 
 def test_repeats_under_one_series_are_told_by_number_or_time(tmp_path):
@@ -346,24 +332,24 @@ def test_repeats_under_one_series_are_told_by_number_or_time(tmp_path):
         "number": lambda _z, _t, ds: setattr(ds, "AcquisitionNumber", 2),
         "time": lambda _z, _t, ds: setattr(ds, "AcquisitionTime", "113000"),
     }.items():
-        again = {k: ds for k, ds in tiny(series="2", number=1).items() if k[0] == 2}
-        again = each(each(_marked(again, 2000), same), change)
-        cine = read_images(tmp_path / name, [*tiny().values(), *again.values()])
+        again = {k: ds for k, ds in kit.tiny(series="2", number=1).items() if k[0] == 2}
+        again = kit.each(kit.each(_marked(again, 2000), same), change)
+        cine = kit.read_images(tmp_path / name, [*kit.tiny().values(), *again.values()])
         assert (cine.pixels[:, 2] == 2000).all(), name
-        assert left(cine) == {"repeated-slices": 20}
+        assert kit.left(cine) == {"repeated-slices": 20}
 
 
 def test_a_repeat_with_another_heart_rate_is_not_forty_phases(tmp_path):
-    again = {k: ds for k, ds in tiny(Shape(rr_ms=812), series="1").items() if k[0] == 2}
+    again = {k: ds for k, ds in kit.tiny(kit.Shape(rr_ms=812), series="1").items() if k[0] == 2}
 
     def change(z, t, ds):
         ds.SOPInstanceUID = f"2.25.5.{z}.{t}"
         ds.InstanceNumber = 900 + t
 
-    each(_marked(again, 2000), change)
-    cine = read_images(tmp_path, [*tiny().values(), *again.values()])
+    kit.each(_marked(again, 2000), change)
+    cine = kit.read_images(tmp_path, [*kit.tiny().values(), *again.values()])
     assert cine.pixels.shape[:2] == (20, 6)
-    assert left(cine) == {"repeated-slices": 20}
+    assert kit.left(cine) == {"repeated-slices": 20}
 
 
 def test_another_sequence_at_the_same_place_does_not_mix_in(tmp_path):
@@ -371,16 +357,16 @@ def test_another_sequence_at_the_same_place_does_not_mix_in(tmp_path):
         ds.SequenceVariant = ["SK", "SP"]
         ds.SequenceName = "*fl2d_grid"
 
-    later = {k: ds for k, ds in tiny(series="4", number=20).items() if k[0] in (1, 3)}
-    cine = read_images(tmp_path, [*tiny().values(), *each(later, change).values()])
-    assert which(cine) == EVERYTHING
+    later = {k: ds for k, ds in kit.tiny(series="4", number=20).items() if k[0] in (1, 3)}
+    cine = kit.read_images(tmp_path, [*kit.tiny().values(), *kit.each(later, change).values()])
+    assert kit.which(cine) == kit.EVERYTHING
 
 
 def test_repeated_uids_with_other_content_are_other_images(tmp_path):
-    cine = read_images(
-        tmp_path, each(tiny(), lambda _z, _t, ds: setattr(ds, "SOPInstanceUID", "1.2"))
+    cine = kit.read_images(
+        tmp_path, kit.each(kit.tiny(), lambda _z, _t, ds: setattr(ds, "SOPInstanceUID", "1.2"))
     )
-    assert which(cine) == EVERYTHING
+    assert kit.which(cine) == kit.EVERYTHING
 
 
 def test_missing_uids_are_borne(tmp_path):
@@ -388,32 +374,32 @@ def test_missing_uids_are_borne(tmp_path):
         del ds.SeriesInstanceUID
         del ds.StudyInstanceUID
 
-    assert which(read_images(tmp_path, each(tiny(), change))) == EVERYTHING
+    assert kit.which(kit.read_images(tmp_path, kit.each(kit.tiny(), change))) == kit.EVERYTHING
 
 
 def test_exact_copies_are_dropped(tmp_path):
-    contents = files(tiny())
-    put(tmp_path / "a", contents)
-    put(tmp_path / "b", contents)
-    cine = read(tmp_path)
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {"duplicate-file": 120}
-    assert cine.source.sha256 == read(tmp_path / "a").source.sha256
+    contents = kit.files(kit.tiny())
+    kit.put(tmp_path / "a", contents)
+    kit.put(tmp_path / "b", contents)
+    cine = kit.read(tmp_path)
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {"duplicate-file": 120}
+    assert cine.source.sha256 == kit.read(tmp_path / "a").source.sha256
 
 
 @pytest.mark.parametrize("how", ["series", "shift", "turn"])
 def test_a_stack_planned_again_is_not_woven_into_the_first(tmp_path, how):
-    again = tiny(Shape(slices=5), series="2" if how == "series" else "1", number=7)
+    again = kit.tiny(kit.Shape(slices=5), series="2" if how == "series" else "1", number=7)
 
     def change(z, t, ds):
-        move(ds, 4.0 * NORMAL + (6.0 * ROW if how == "shift" else 0.0))
+        kit.move(ds, 4.0 * kit.NORMAL + (6.0 * kit.ROW if how == "shift" else 0.0))
         ds.SOPInstanceUID = f"2.25.8.{z}.{t}"
         if how != "series":
             ds.SeriesInstanceUID = "2.25.9.1"
 
-    each(_marked(again, 2000), change)
-    cine = read_images(tmp_path, [*tiny().values(), *again.values()])
-    assert which(cine) == EVERYTHING
-    assert left(cine) == {"other-stack": 100}
+    kit.each(_marked(again, 2000), change)
+    cine = kit.read_images(tmp_path, [*kit.tiny().values(), *again.values()])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.left(cine) == {"other-stack": 100}
     assert cine.slice_distance_mm == pytest.approx(10.0)
-    assert "irregular-gaps" not in codes(cine)
+    assert "irregular-gaps" not in kit.codes(cine)

@@ -6,20 +6,7 @@ import numpy as np
 import pytest
 
 from cardiometa.errors import ImageError
-from tests.kit.tiny_dicom import (
-    Shape,
-    codes,
-    each,
-    files,
-    left,
-    put,
-    read,
-    read_images,
-    tiny,
-    which,
-)
-
-EVERYTHING = [[(z, t) for z in range(6)] for t in range(20)]
+from tests.kit import tiny_dicom as kit
 
 
 def _only(*keep):
@@ -59,23 +46,23 @@ def test_each_key_orders_the_phases_alone(tmp_path, key, change):
         change(ds, t, z)
         ds.SOPInstanceUID = f"2.25.{rng.integers(10**9)}"
 
-    images = each(tiny(), prepare)
-    contents = files(images)
+    images = kit.each(kit.tiny(), prepare)
+    contents = kit.files(images)
     names = rng.permutation(len(contents))
-    put(tmp_path, {f"{n}": d for n, d in zip(names, contents.values(), strict=True)})
-    cine = read(tmp_path)
+    kit.put(tmp_path, {f"{n}": d for n, d in zip(names, contents.values(), strict=True)})
+    cine = kit.read(tmp_path)
     assert cine.source.time_key == key
-    assert which(cine) == EVERYTHING
+    assert kit.which(cine) == kit.EVERYTHING
     cardiac = key in ("TriggerTime", "NominalCardiacTriggerDelayTime")
     assert np.isfinite(cine.frame_times_ms).all() == cardiac
     timed = cardiac or key == "AcquisitionTime"
     assert cine.source.frame_ms == (pytest.approx(40.0) if timed else None)
-    assert set(codes(cine)) == (set() if cardiac else {"time-from-order"})
+    assert set(kit.codes(cine)) == (set() if cardiac else {"time-from-order"})
 
 
 def test_no_time_at_all_is_refused(tmp_path):
     with pytest.raises(ImageError) as caught:
-        read_images(tmp_path, each(tiny(), _only()))
+        kit.read_images(tmp_path, kit.each(kit.tiny(), _only()))
     assert caught.value.code == "ambiguous-phases"
 
 
@@ -93,9 +80,9 @@ def test_trigger_times_that_are_none_give_way(tmp_path, trigger):
         ds.TriggerTime = f"{trigger(z, t):.3f}"
         ds.TemporalPositionIdentifier = t + 1
 
-    cine = read_images(tmp_path, each(tiny(), change))
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     assert cine.source.time_key == "TemporalPosition"
-    assert which(cine) == EVERYTHING
+    assert kit.which(cine) == kit.EVERYTHING
 
 
 def test_running_trigger_times_still_tell_the_frame_length(tmp_path):
@@ -103,7 +90,9 @@ def test_running_trigger_times_still_tell_the_frame_length(tmp_path):
         ds.TriggerTime = f"{9000.0 * z + 40.0 * t:.3f}"
         ds.TemporalPositionIdentifier = t + 1
 
-    assert read_images(tmp_path, each(tiny(), change)).source.frame_ms == pytest.approx(40.0)
+    assert kit.read_images(tmp_path, kit.each(kit.tiny(), change)).source.frame_ms == pytest.approx(
+        40.0
+    )
 
 
 def test_shuffled_instance_numbers_do_not_disturb_trigger_times(tmp_path):
@@ -112,9 +101,9 @@ def test_shuffled_instance_numbers_do_not_disturb_trigger_times(tmp_path):
     def change(z, t, ds):
         ds.InstanceNumber = int(order[20 * z + t])
 
-    cine = read_images(tmp_path, each(tiny(), change))
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     assert cine.source.time_key == "TriggerTime"
-    assert which(cine) == EVERYTHING
+    assert kit.which(cine) == kit.EVERYTHING
 
 
 def test_malformed_times_are_as_absent(tmp_path):
@@ -122,7 +111,7 @@ def test_malformed_times_are_as_absent(tmp_path):
         ds.add_new(0x00181060, "LO", "1,25 s")
         ds.AcquisitionTime = ""
 
-    cine = read_images(tmp_path, each(tiny(), change))
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     assert cine.source.time_key == "InstanceNumber"
 
 
@@ -141,7 +130,7 @@ def test_heart_rate_from_nominal_interval_then_heart_rate(tmp_path, interval, ra
         if rate is not None:
             ds.HeartRate = rate
 
-    source = read_images(tmp_path, each(tiny(), change)).source
+    source = kit.read_images(tmp_path, kit.each(kit.tiny(), change)).source
     assert source.rr_ms == rr_ms
     assert source.heart_rate_bpm == (None if rr_ms is None else pytest.approx(60000 / rr_ms))
 
@@ -152,20 +141,20 @@ def test_prospective_is_flagged_below_ninety_percent(tmp_path):
         def change(_z, t, ds, share=share):
             ds.TriggerTime = f"{share * 40.0 * t:.3f}"
 
-        cine = read_images(tmp_path / str(share), each(tiny(), change))
-        assert set(codes(cine)) == expected
+        cine = kit.read_images(tmp_path / str(share), kit.each(kit.tiny(), change))
+        assert set(kit.codes(cine)) == expected
 
 
 # ------------------------------------------------------------------ missing and other phases
 
 
 def test_a_missing_frame_is_flagged_and_shown_by_its_neighbour(tmp_path):
-    images = tiny()
+    images = kit.tiny()
     del images[3, 7]
-    cine = read_images(tmp_path, images)
-    assert codes(cine) == {"missing-frames": "review"}
+    cine = kit.read_images(tmp_path, images)
+    assert kit.codes(cine) == {"missing-frames": "review"}
     assert "1 frames are missing" in cine.source.flags[0].sentence
-    got = which(cine)
+    got = kit.which(cine)
     assert got[7][3] in ((3, 6), (3, 8))
     others = [(z, t) for z in range(6) for t in range(20) if (z, t) != (3, 7)]
     assert all(got[t][z] == (z, t) for z, t in others)
@@ -173,66 +162,66 @@ def test_a_missing_frame_is_flagged_and_shown_by_its_neighbour(tmp_path):
 
 @pytest.mark.parametrize("gone", [0, 19])
 def test_a_frame_missing_at_either_end_is_flagged(tmp_path, gone):
-    images = tiny()
+    images = kit.tiny()
     del images[3, gone]
-    cine = read_images(tmp_path, images)
-    assert codes(cine) == {"missing-frames": "review"}
-    assert which(cine)[gone][3][0] == 3
-    assert which(cine)[10] == [(z, 10) for z in range(6)]
+    cine = kit.read_images(tmp_path, images)
+    assert kit.codes(cine) == {"missing-frames": "review"}
+    assert kit.which(cine)[gone][3][0] == 3
+    assert kit.which(cine)[10] == [(z, 10) for z in range(6)]
 
 
 def test_a_phase_missing_in_all_slices_is_flagged(tmp_path):
-    images = {key: ds for key, ds in tiny(Shape(phases=25)).items() if key[1] != 11}
-    cine = read_images(tmp_path, images)
+    images = {key: ds for key, ds in kit.tiny(kit.Shape(phases=25)).items() if key[1] != 11}
+    cine = kit.read_images(tmp_path, images)
     assert len(cine.pixels) == 24
-    assert codes(cine) == {"missing-frames": "review"}
+    assert kit.codes(cine) == {"missing-frames": "review"}
 
 
 @pytest.mark.parametrize("name", ["InstanceNumber", "TriggerTime"])
 def test_missing_frames_are_seen_whatever_the_key(tmp_path, name):
-    images = each(tiny(), _only(name))
+    images = kit.each(kit.tiny(), _only(name))
     del images[2, 5]
-    assert codes(read_images(tmp_path, images))["missing-frames"] == "review"
+    assert kit.codes(kit.read_images(tmp_path, images))["missing-frames"] == "review"
 
 
 def test_slices_with_other_phases_align_by_fraction_of_rr(tmp_path):
-    images = {key: ds for key, ds in tiny().items() if key[0] != 2}
-    other = {k: ds for k, ds in tiny(Shape(phases=30, rr_ms=900)).items() if k[0] == 2}
-    cine = read_images(tmp_path, [*images.values(), *other.values()])
+    images = {key: ds for key, ds in kit.tiny().items() if key[0] != 2}
+    other = {k: ds for k, ds in kit.tiny(kit.Shape(phases=30, rr_ms=900)).items() if k[0] == 2}
+    cine = kit.read_images(tmp_path, [*images.values(), *other.values()])
     assert cine.pixels.shape[:2] == (20, 6)
-    assert codes(cine) == {"phase-mismatch": "info"}
-    for t, phase in enumerate(which(cine)):
+    assert kit.codes(cine) == {"phase-mismatch": "info"}
+    for t, phase in enumerate(kit.which(cine)):
         z, own = phase[2]
         assert z == 2
         assert abs(own / 30 - t / 20) <= 0.5 / 30 + 1e-9
 
 
 def test_equal_counts_at_other_heart_rates_are_no_mismatch(tmp_path):
-    images = {key: ds for key, ds in tiny().items() if key[0] != 2}
-    other = {k: ds for k, ds in tiny(Shape(rr_ms=1000)).items() if k[0] == 2}
-    cine = read_images(tmp_path, [*images.values(), *other.values()])
-    assert which(cine) == EVERYTHING
-    assert codes(cine) == {"heart-rate-varies": "review"}
+    images = {key: ds for key, ds in kit.tiny().items() if key[0] != 2}
+    other = {k: ds for k, ds in kit.tiny(kit.Shape(rr_ms=1000)).items() if k[0] == 2}
+    cine = kit.read_images(tmp_path, [*images.values(), *other.values()])
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"heart-rate-varies": "review"}
 
 
 def test_declared_number_of_phases_is_only_compared(tmp_path):
-    cine = read_images(
-        tmp_path, each(tiny(), lambda _z, _t, ds: setattr(ds, "CardiacNumberOfImages", 30))
+    cine = kit.read_images(
+        tmp_path, kit.each(kit.tiny(), lambda _z, _t, ds: setattr(ds, "CardiacNumberOfImages", 30))
     )
-    assert codes(cine) == {"phase-count": "info"}
+    assert kit.codes(cine) == {"phase-count": "info"}
     assert len(cine.pixels) == 20
 
 
 def test_undecodable_frames_are_missing_frames(tmp_path):
-    contents = files(tiny())
+    contents = kit.files(kit.tiny())
     # Compressed by name, but the pixels are not: the header is sound, the decoder fails.
     contents["00047"] = contents["00047"].replace(
         b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"
     )
-    put(tmp_path, contents)
-    cine = read(tmp_path)
-    assert left(cine) == {"undecodable": 1}
-    assert codes(cine) == {"missing-frames": "review", "lost-images": "review"}
+    kit.put(tmp_path, contents)
+    cine = kit.read(tmp_path)
+    assert kit.left(cine) == {"undecodable": 1}
+    assert kit.codes(cine) == {"missing-frames": "review", "lost-images": "review"}
     assert cine.source.files == 119
 
 
@@ -241,9 +230,9 @@ def test_rounded_trigger_times_give_way_to_another_key(tmp_path):
         # Two phases share a rounded time: the key is not unique, and nothing is a repeat.
         ds.TriggerTime = str(max(0, t - 1) * 40)
 
-    cine = read_images(tmp_path, each(tiny(), change))
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
     assert cine.source.time_key == "InstanceNumber"
-    assert which(cine) == EVERYTHING
+    assert kit.which(cine) == kit.EVERYTHING
 
 
 def test_a_slice_triggered_later_aligns_by_fraction(tmp_path):
@@ -251,14 +240,14 @@ def test_a_slice_triggered_later_aligns_by_fraction(tmp_path):
         if z == 2:
             ds.TriggerTime = f"{40.0 * t + 160.0:.3f}"
 
-    cine = read_images(tmp_path, each(tiny(), change))
-    got = which(cine)
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
+    got = kit.which(cine)
     assert cine.source.time_key == "TriggerTime"
     assert [got[t][2][1] for t in range(4, 20)] == list(range(16))
-    assert codes(cine) == {"phase-mismatch": "info"}
+    assert kit.codes(cine) == {"phase-mismatch": "info"}
 
 
 def test_fewer_phases_without_trigger_times_are_reviewed(tmp_path):
-    images = each(tiny(), _only("InstanceNumber"))
+    images = kit.each(kit.tiny(), _only("InstanceNumber"))
     del images[2, 19]
-    assert codes(read_images(tmp_path, images))["phase-mismatch"] == "review"
+    assert kit.codes(kit.read_images(tmp_path, images))["phase-mismatch"] == "review"

@@ -105,6 +105,47 @@ def tiny(shape: Shape | None = None, **series: object) -> Images:
     }
 
 
+# Slice and phase of every image of the usual tiny cine, as `which` gives them.
+EVERYTHING = [[(z, t) for z in range(6)] for t in range(20)]
+
+
+def _siemens(z: int, _t: int, ds: Dataset) -> None:
+    ds.SeriesInstanceUID, ds.SeriesNumber = f"{ds.SeriesInstanceUID}.{z}", 10 + z
+
+
+def _philips(z: int, t: int, ds: Dataset) -> None:
+    ds.Manufacturer = "Philips Medical Systems"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"]
+    ds.InstanceNumber = t * 6 + z + 1
+    ds.TemporalPositionIdentifier = t + 1
+
+
+def _ge(_z: int, _t: int, ds: Dataset) -> None:
+    ds.Manufacturer = "GE MEDICAL SYSTEMS"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+
+
+VENDORS = {"siemens": _siemens, "philips": _philips, "ge": _ge}
+
+
+def vendor_images(vendor: str, shape: Shape | None = None) -> Images:
+    """A tiny cine in the form of one of `VENDORS`, with a frame of reference."""
+    made = each(tiny(shape), VENDORS[vendor])
+    return each(made, lambda _z, _t, ds: setattr(ds, "FrameOfReferenceUID", "2.25.31"))
+
+
+def turned(ds: Dataset, row: np.ndarray, column: np.ndarray) -> Dataset:
+    """The image with other directions of its rows and columns."""
+    ds.ImageOrientationPatient = [f"{v:.10f}" for v in (*row, *column)]
+    return ds
+
+
+def tilted(ds: Dataset, degrees: float) -> Dataset:
+    """The image tilted about its rows."""
+    angle = np.deg2rad(degrees)
+    return turned(ds, ROW, np.cos(angle) * COLUMN + np.sin(angle) * NORMAL)
+
+
 def each(images: Images, change: Callable[[int, int, Dataset], object]) -> Images:
     """The images after ``change(z, t, dataset)`` of each."""
     for (z, t), ds in images.items():
