@@ -7,18 +7,20 @@ down by 8 to 16 mm. The stack and the time course tell them apart:
 1. A ventricle's wall is about as thick in its most basal slice as in the next one, an atrium's is
    thin. The outermost one, two or three basal slices go where each has a wall thinner than the
    flag's limit times that of the next slice, which stays, and of such numbers the largest
-   (thickness: radii of the circles of the areas of cavity and wall). In the
-   experts' labels of 80 ACDC hearts the ratio is 0.71 to 1.37 at ED, and at ES 0.9 in the median
-   and below 0.65 in 4 of the 23 basal slices that have a slice above them; slices of atrium that
-   networks counted had 0.4 to 0.65.
+   (thickness: radii of the circles of the areas of cavity and wall). In the experts' labels of 80
+   ACDC hearts the ratio is 0.71 to 1.37 at ED, and at ES 0.9 in the median and below 0.7 in 4 of
+   the 23 basal slices that have a slice above them; slices of atrium that networks counted had 0.4
+   to 0.7. Not where the slices that stay never lose 35 % of their blood: there the base comes down
+   by less than 6 mm (Matos 2012, doi:10.1016/j.echo.2012.06.017), less than most slices, and to
+   lose one at ES alone would be a large error of a small EF.
 2. The base comes down once a beat and is lowest at ES, so in a cine a basal slice is no ventricle
    in one stretch of phases around ES, or in none, or throughout: of all of these the one that
    contradicts rule 1 and the network in the fewest phases is taken, and a slice that is left in
    less than a quarter of the beat goes. Labels are removed, none is made.
 
-The outermost slice of the stack alone is left to the network: nothing above it can be compared, and
-the readers of ACDC, whose stacks end at the base, count it. SCMR's rule, that a slice counts where
-muscle encloses half of its blood (Schulz-Menger 2020, doi:10.1186/s12968-020-00610-6), comes
+Where the LV reaches the end of the stack it is left to the network: nothing above can be compared,
+and the readers of ACDC, whose stacks end at the base, count it. SCMR's rule, that a slice counts
+where muscle encloses half of its blood (Schulz-Menger 2020, doi:10.1186/s12968-020-00610-6), comes
 before this one (`cleaning.drop_unenclosed_end_slices`).
 """
 
@@ -30,7 +32,8 @@ from ..flags import limit_of, raised
 from ..records import BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, Flag
 from .cleaning import LEAST_LEFT, MOST_SLICES
 
-BASE_RULE = "wall of the basal slice at least 0.65 of the next one's; stack end as the network says"
+BASE_RULE = "wall of the basal slice at least 0.7 of the next one's; stack end as the network says"
+LEAST_CONTRACTION = 0.35
 PHASES_TO_FOLLOW = 8  # fewer phases are judged one by one
 # The heart is wider at its base; both halves of the stack must differ by this much to say which.
 BASE_TO_APEX_RATIO = 1.1
@@ -70,17 +73,20 @@ def _below_base(cavity: np.ndarray, wall: np.ndarray, heart: np.ndarray) -> np.n
     # From here on slice 0 is the most basal one of the stack (a view of the same array).
     order = slice(None) if first > last else slice(None, None, -1)
     view, thickness = kept[:, order], (np.sqrt(cavity + wall) - np.sqrt(cavity))[:, order]
+    area, network = cavity[:, order], present[:, order]
     least = limit_of("slices-above-base")
     for there, own in zip(view, thickness, strict=True):
         slices = np.flatnonzero(there)
         for count in range(min(MOST_SLICES, len(slices) - LEAST_LEFT), 0, -1):
-            above = slices[:count]
-            if above[-1] > 0 and (own[above] < least * own[slices[count]]).all():
+            above, blood = slices[:count], area[:, slices[count:]].sum(axis=1)
+            contracts = blood.min() <= (1 - LEAST_CONTRACTION) * blood.max()
+            thin = (own[above] < least * own[slices[count]]).all()
+            if above[0] > 0 and contracts and thin:
                 there[above] = False
                 break
     if len(view) >= PHASES_TO_FOLLOW:
-        network, always = present[:, order], view.all(axis=0)
-        es = int((cavity[:, order] * always).sum(axis=1).argmin())
+        always = view.all(axis=0)
+        es = int((area * always).sum(axis=1).argmin())
         # From the apex on, so that no slice stays above one that goes.
         for z in range(int(always.argmax()) - 1, 0, -1):
             view[:, z] = network[:, z] & view[:, z + 1] & _outside_stretch(view[:, z], es)
