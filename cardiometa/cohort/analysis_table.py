@@ -170,7 +170,7 @@ class _File:
                 data[str(column)] = cells if blank is None else cells.mask(blank)
         self.rules = {name: rule for name, rule in self.rules.items() if name in data}
         order = dict.fromkeys((*(name for name in DEFINED_COLUMNS if name in data), *data))
-        self.rows = pd.DataFrame({name: data[name] for name in order})
+        self.rows = pd.DataFrame({name: data[name] for name in order}, copy=False)
 
     def _without_declared(
         self, table: pd.DataFrame, where: str, findings: Findings
@@ -591,4 +591,6 @@ def _usable(
             gone["trial"], gone["participant_id"], visits, status[dropped], strict=True
         )
     ]
+    if not dropped.any():  # not copied: it may be large
+        return rows.assign(status=status), gone, []
     return rows[~dropped].assign(status=status[~dropped]), gone, exclusions

@@ -66,9 +66,11 @@ def by_value(values: pd.Series, convert: Callable[[Any], Any]) -> np.ndarray:
     """``convert`` of every cell, called once a distinct value; an object array as long."""
     codes, distinct = pd.factorize(values, use_na_sentinel=True)
     converted = np.empty(len(distinct) + 1, dtype=object)
-    texts = _texts(distinct) if convert is text_of and len(distinct) > _MANY else None
+    texts = None
+    if convert is text_of and len(distinct) > _MANY:
+        texts = texts_of(pd.Series(distinct))
     if texts is not None:
-        converted[:-1] = texts
+        converted[:-1] = texts.to_numpy(dtype=object)
     else:
         for place, value in enumerate(distinct):
             converted[place] = convert(value)
@@ -76,18 +78,16 @@ def by_value(values: pd.Series, convert: Callable[[Any], Any]) -> np.ndarray:
     return converted[codes]
 
 
-def _texts(distinct: Any) -> np.ndarray | None:
+def texts_of(values: pd.Series) -> pd.Series | None:
     """`text_of` of many texts at once (ids); None where not all are texts."""
-    values = pd.Series(distinct)
     if values.dtype == object and pd.api.types.infer_dtype(values, skipna=False) != "string":
         return None
     if values.dtype != object and not pd.api.types.is_string_dtype(values):
         return None
-    stripped = values.astype("str").str.strip()
-    if stripped.str.contains(".0", regex=False).any():
+    if values.isna().any():
         return None
-    texts: np.ndarray = stripped.to_numpy(dtype=object)
-    return texts
+    stripped = values.astype("str").str.strip()
+    return None if stripped.str.contains(".0", regex=False).any() else stripped
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -110,16 +110,15 @@ def as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:
     Numbers beyond `LARGEST` are not numbers.
     """
     if pd.api.types.is_numeric_dtype(values):
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        is_float = values.dtype == np.float64
+        numbers = values.to_numpy() if is_float else values.to_numpy(np.float64, na_value=np.nan)
         bad = np.abs(numbers) > LARGEST
     else:
         converted = by_value(values, _number_of)
         bad = np.array([value is None for value in converted], dtype=bool)
         numbers = np.where(bad, np.nan, converted).astype(np.float64)
-    return (
-        pd.Series(np.where(bad, np.nan, numbers), index=values.index),
-        pd.Series(bad.astype(bool), index=values.index),
-    )
+    numbers = np.where(bad, np.nan, numbers) if bad.any() else numbers
+    return pd.Series(numbers, index=values.index), pd.Series(bad, index=values.index)
 
 
 def _boolean_of(value: Any) -> bool | str | None:
@@ -272,7 +271,6 @@ ADULT_BOUNDS: Mapping[str, tuple[float, float]] = {
     "weight_kg": (25.0, 350.0),
 }
 _OLDEST_YEARS = 120.0
-_LONGEST = max(map(len, UNKNOWN))
 _SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _UNMAPPED = object()
 _MOST_CODES = 40
@@ -329,9 +327,11 @@ def harmonise(
             _check_bounds(numbers, rule, kind, problems)
         return numbers
     if kind == "id":
-        texts = as_text(values)
-        short = texts[texts.str.len() <= _LONGEST].unique()
-        return texts.mask(texts.isin([text for text in short if is_unknown(text)]), "")
+        # Participants' ids differ from row to row: converted all at once.
+        texts = texts_of(values) if rule.name == "participant_id" else None
+        texts = as_text(values) if texts is None else texts
+        unknown = texts.str.lower().isin(UNKNOWN)
+        return texts.mask(unknown, "") if unknown.any() else texts
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
         _add_unread(problems, values, bad, rule)

@@ -62,7 +62,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         [request.table], options, request.table_options, command="summarise"
     )
     roster = output.roster(request.table_options)
-    stage = first_stage(table, options, roster)
+    stage = first_stage(table, options, roster, with_rows=True)
     site, sets = checked_summary(stage, table, options)
     place = request.ledger or request.out.parent / LEDGER_NAME
     begun = not place.exists()

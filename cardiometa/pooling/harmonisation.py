@@ -20,7 +20,7 @@ from ..errors import TableError, UsageError
 from ..records import CohortTable
 from ..statistics.meta import pooled_batch, reml_batch
 from .endpoint.analysis_set import Analysed, in_two_arms
-from .endpoint.columns import number_column
+from .endpoint.columns import number_column, present
 from .first_stage.first_stage import FirstStage, first_stage
 from .options import DIFFERENCES, PoolingOptions
 from .results import ComparisonRow, EffectRow, Study
@@ -62,7 +62,7 @@ def compare_reported(
         )
     tables = paired_tables(table, options)
     plain = replace(options, by=(), spline=0, meta_regression=(), leave_one_out=False)
-    stages = [first_stage(one, plain, roster) for one in tables]
+    stages = [first_stage(one, plain, roster, with_rows=True) for one in tables]
     for arm in [arm for arm in stages[0].arms if arm in stages[1].arms]:
         for stage, source in zip(stages, ("harmonised", "reported"), strict=True):
             found = list(effect_rows(stage.studies[arm], plain))
@@ -72,7 +72,8 @@ def compare_reported(
             both.effects += found if source == "reported" else []
             both.compared += [row for row in found if row.headline and row.model == "two-stage"]
         both.rows += _comparison(stages, arm, plain)
-    lost = set(in_two_arms(stages[0].people)["trial"]) - {trial.trial for trial in stages[0].trials}
+    compared = present(in_two_arms(stages[0].people[["trial", "code"]])["trial"])
+    lost = {*compared} - {trial.trial for trial in stages[0].trials}
     if lost:
         both.warnings.append(
             "Harmonised and reported values are compared without "

@@ -22,7 +22,15 @@ from ..cohort.plausibility import LIMITS
 from ..errors import Problem, TableError
 from ..records import CohortTable, SeriousWarning
 from .endpoint.analysis_set import compared, in_two_arms
-from .endpoint.columns import covariate_numbers, known_text, number_column, text_column
+from .endpoint.columns import (
+    covariate_numbers,
+    each_trial,
+    known_text,
+    number_column,
+    present,
+    text_column,
+    words_column,
+)
 from .options import DIFFERENCES, EVENTS, PoolingOptions
 from .results import IntegrityRow, natural
 
@@ -77,26 +85,29 @@ def check_trials(
     ``table`` has every participant once; ``people`` is the endpoint's, with ``code`` and deaths.
     """
     randomised = compared(people)
-    trials = text_column(table.rows, "trial")
-    parts = {str(trial): part for trial, part in table.rows.groupby(trials.to_numpy())}
-    of_trial = {str(trial): part for trial, part in people.groupby("trial")}
+    of_trial = dict(each_trial(people))
     none = people.iloc[:0]
-    rows: list[IntegrityRow] = []
-    for trial in sorted(parts, key=natural):
-        rows += _value_checks(trial, parts[trial], table.measures)
-        rows += _balance(trial, of_trial.get(trial, none))
-    rows += [*_spreads(randomised, options), *_duplicates(table, options)]
-    for trial in sorted(parts, key=natural):
+    first: dict[str, list[IntegrityRow]] = {}
+    second: dict[str, list[IntegrityRow]] = {}
+    trial_rows = table.rows.assign(trial=words_column(table.rows, "trial"))
+    for trial, part in each_trial(trial_rows):
         mine = of_trial.get(trial, none)
-        rows += _allocation(trial, compared(mine))
-        rows += _copied_followup(trial, compared(mine))
-        rows += _days(trial, parts[trial], mine, options)
-        rows += _last_digits(trial, parts[trial], options)
+        first[trial] = [*_value_checks(trial, part, table.measures), *_balance(trial, mine)]
+        second[trial] = [
+            *_allocation(trial, compared(mine)),
+            *_copied_followup(trial, compared(mine)),
+            *_days(trial, part, mine, options),
+            *_last_digits(trial, part, options),
+        ]
+    trials = sorted(first, key=natural)
+    rows = [row for trial in trials for row in first[trial]]
+    rows += [*_spreads(randomised, options), *_duplicates(table, options)]
+    rows += [row for trial in trials for row in second[trial]]
     rows += _stated_counts(people, facts)
-    for trial in sorted(set(randomised["trial"]), key=natural):
+    for trial in sorted(present(randomised["trial"]), key=natural):
         rows += _missing_outcomes(trial, compared(of_trial[trial]), options)
     sentences = [row.warning for row in rows if row.result == "review" and row.warning]
-    crossed = [t for t in sorted(parts) if "cross" in _fact(facts, t).design.lower()]
+    crossed = [t for t in sorted(first) if "cross" in _fact(facts, t).design.lower()]
     if crossed:
         sentences.append(
             SeriousWarning(
@@ -271,7 +282,7 @@ def _balance(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
         check = f"balance-{name.replace('_', '-')}"
         groups = [
             values[randomised["arm"] == arm].dropna().to_numpy()
-            for arm in sorted(set(randomised["arm"]))
+            for arm in present(randomised["arm"])
         ]
         if min(len(group) for group in groups) < _FEW:
             yield _row(trial, check, f"fewer than {_FEW} values in an arm", look=None)
@@ -318,7 +329,7 @@ def _copied_followup(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]
 
 def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
     """The sizes of the arms against the usual allocation ratios."""
-    counts = people["arm"].value_counts().sort_index()
+    counts = people.groupby("arm", observed=True).size()
     if len(counts) < 2:
         return
     if len(counts) > 2:
@@ -345,7 +356,8 @@ def _missing_outcomes(
     A trial in which the sickest of one arm are missing has an effect of its own making.
     """
     known = people["outcome"].notna()
-    counts = pd.crosstab(people["arm"], known).reindex(columns=[True, False], fill_value=0)
+    has = known.groupby(people["arm"], observed=True).agg(["sum", "size"])
+    counts = pd.DataFrame({True: has["sum"], False: has["size"] - has["sum"]})
     if options.effect in EVENTS or len(counts) < 2:
         return
     p = 1.0
@@ -375,9 +387,11 @@ def _missing_outcomes(
             f"in participants who have one: read {further} with it."
         ),
     )
-    for arm, members in people[people["baseline"].notna()].groupby("arm", sort=True):
-        has = members["outcome"].notna()
-        without, having = (members.loc[at, "baseline"].to_numpy() for at in (~has, has))
+    has_baseline = people[people["baseline"].notna()]
+    for arm, members in has_baseline.groupby("arm", sort=True, observed=True):
+        is_known = members["outcome"].notna().to_numpy()
+        before = members["baseline"].to_numpy()
+        without, having = before[~is_known], before[is_known]
         if min(len(without), len(having)) < _FEW_MISSING:
             continue
         difference, z = _standardised(without, having)
@@ -408,12 +422,14 @@ def _spreads(people: pd.DataFrame, options: PoolingOptions) -> Iterable[Integrit
     if options.effect in EVENTS:
         return
     spread, mean, size = {}, {}, {}
-    for trial, part in people[people["outcome"].notna()].groupby("trial"):
-        inner = part["outcome"] - part.groupby("arm")["outcome"].transform("mean")
+    for trial, every in each_trial(people):
+        part = every.loc[every["outcome"].notna(), ["arm", "outcome"]]
+        by_arm = part.groupby("arm", observed=True)["outcome"]
+        inner = part["outcome"] - by_arm.transform("mean")
         squares, df = float((inner**2).sum()), len(part) - part["arm"].nunique()
         if df >= _FEW and squares > 0:
-            spread[str(trial)] = math.sqrt(squares / df)
-            mean[str(trial)], size[str(trial)] = float(part["outcome"].mean()), len(part)
+            spread[trial] = math.sqrt(squares / df)
+            mean[trial], size[trial] = float(part["outcome"].mean()), len(part)
     for trial in sorted(spread, key=natural):
         others = [spread[name] for name in spread if name != trial]
         if not others:
@@ -446,12 +462,12 @@ def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[Integri
     if options.effect in EVENTS:
         names = [name for name in names if name != options.event_column]
     values = _numbers(table.rows, names).dropna(axis=1, how="all").dropna()
-    trials = text_column(table.rows, "trial")
+    trials = words_column(table.rows, "trial")
     if len(values.columns) < _LEAST_MEASURES or trials.nunique() < 2:
         return
     keys = values.assign(trial=trials[values.index])
     several = keys.groupby(list(values.columns))["trial"].transform("nunique") > 1
-    for trial, part in several.groupby(keys["trial"]):
+    for trial, part in several.groupby(keys["trial"], observed=True):
         found, name = int(part.sum()), "duplicates-across-trials"
         words = "rows that are in another trial too, number for number"
         yield _row(str(trial), name, words, look=found > 0, checked=len(part), found=found)
@@ -468,13 +484,13 @@ def refuse_unmodelled(
     table: CohortTable, facts: Mapping[str, TrialFacts], options: PoolingOptions
 ) -> None:
     """TableError where a trial is known to have randomised clusters and none are given."""
-    trials = text_column(table.rows, "trial")
+    trials = words_column(table.rows, "trial")
     given: set[str] = set()
     if options.cluster and options.cluster in table.rows:
-        given = set(trials[known_text(table.rows, options.cluster) != ""])
+        given = {*present(trials[known_text(table.rows, options.cluster) != ""])}
     lacking = [
         trial
-        for trial in sorted(set(trials))
+        for trial in present(trials)
         if "cluster" in _fact(facts, trial).design.lower() and trial not in given
     ]
     if lacking:
@@ -495,9 +511,10 @@ def refuse_unmodelled(
 
 def _stated_counts(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Iterable[IntegrityRow]:
     """Each trial's randomised against the number that it states."""
-    found = compared(people).groupby("trial").size()
+    found = compared(people).groupby("trial", observed=True).size()
+    known = present(people["trial"])
     for trial, fact in sorted(facts.items()):
-        if fact.n_randomised is None or trial not in set(people["trial"]):
+        if fact.n_randomised is None or trial not in known:
             continue
         here = int(found.get(trial, 0))
         away = abs(here - fact.n_randomised)

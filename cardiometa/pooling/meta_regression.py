@@ -95,7 +95,8 @@ def trial_values(people: pd.DataFrame, options: PoolingOptions, name: str, arm: 
     Numbers become means. Words that are constant in each trial divide the trials into groups; two
     words that mix within trials (sex) become the share of the second in percent.
     """
-    chosen = people[(people["code"] == "") & people["arm"].isin([arm, options.control])]
+    is_chosen = (people["code"] == "") & people["arm"].isin([arm, options.control])
+    chosen = people.loc[is_chosen, ["trial", f"covariate {name}"]]
     text = chosen[f"covariate {name}"]
     known = text != ""
     text, trial = text[known], chosen.loc[known, "trial"].astype(str)

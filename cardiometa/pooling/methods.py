@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..privacy.suppression import few_event_trials
 from ..records import CohortTable, SeriousWarning
 from .endpoint.analysis_set import estimand_sentence, in_two_arms, worse_direction
+from .endpoint.columns import each_trial, present
 from .first_stage.first_stage import FirstStage
 from .options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, PoolingOptions
 from .results import IntegrityRow, Study
@@ -332,22 +333,21 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
 def _missing_warnings(stage: FirstStage, options: PoolingOptions) -> list[str]:
     people = stage.people
     found: list[str] = []
-    compared = in_two_arms(people)
-    single = sorted(set(people.loc[people["code"] == "one-arm-trial", "trial"]))
+    compared = in_two_arms(people[["code", "randomised"]])
+    single = present(people.loc[people["code"] == "one-arm-trial", "trial"])
     if single:
         sentence = f"Left out, because all randomised are in one arm: {', '.join(single)}."
         found.append(SeriousWarning(sentence))
     other = people[people["code"] == "no-control"]
     if len(other):
         arms = ", ".join(
-            f"{trial} ({', '.join(sorted(set(part)))})"
-            for trial, part in other.groupby("trial")["arm"]
+            f"{trial} ({', '.join(present(part['arm']))})" for trial, part in each_trial(other)
         )
         sentence = f"Left out, because no arm is called {options.control!r} (--control): {arms}."
         found.append(SeriousWarning(f"{sentence} Map their arms if one of them is the control."))
     if people["randomised"].notna().any() and compared["randomised"].isna().any():
         found.append("Participants whose randomised is empty are taken as randomised.")
-    without = [t.trial for t in stage.trials if not t.rows["baseline"].notna().any()]
+    without = [t.trial for t in stage.trials if not t.has_baseline]
     if options.effect == "mean-difference" and without:
         found.append(
             f"No analysed participant has a baseline in {', '.join(without)}: the effect there "

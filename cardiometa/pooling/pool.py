@@ -24,7 +24,7 @@ from .endpoint.analysis_set import (
     refuse_without_deaths,
     with_estimand,
 )
-from .endpoint.columns import text_column
+from .endpoint.columns import words_column
 from .first_stage.arm_sums import ArmSums
 from .first_stage.first_stage import FirstStage, analysis_stage, first_copy, no_effect
 from .harmonisation import compare_reported
@@ -307,7 +307,8 @@ def _review_rows(table: CohortTable) -> int | None:
     """How many rows are marked for review; None for a table without a status."""
     if "status" not in table.rows:
         return None
-    return int(text_column(table.rows, "status").str.lower().eq("review").sum())
+    status = words_column(table.rows, "status")
+    return int(status.isin([w for w in status.cat.categories if w.lower() == "review"]).sum())
 
 
 def _sensitivity(
@@ -380,7 +381,7 @@ def _flow_counts(people: pd.DataFrame, studies: Mapping[str, Sequence[Study]]) -
 
     ``people`` has ``trial`` and ``code`` (empty: analysed); ``studies`` by arm.
     """
-    analysed = people[people["code"] == ""]
+    analysed = people.loc[people["code"] == "", "trial"]
     sizes: dict[str, int | None] = {}
     for members in studies.values():
         for study in members:
@@ -391,7 +392,7 @@ def _flow_counts(people: pd.DataFrame, studies: Mapping[str, Sequence[Study]]) -
     return FlowCounts(
         provided_trials=int(people["trial"].nunique()),
         provided_participants=len(people),
-        analysed_trials=int(analysed["trial"].nunique()),
+        analysed_trials=int(analysed.nunique()),
         analysed_participants=len(analysed),
         aggregate_trials=len(counts),
         aggregate_participants=total(counts) if counts else None,

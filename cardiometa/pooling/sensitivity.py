@@ -66,13 +66,15 @@ def delta_rows(
     sentences: list[str] = []
     if options.effect not in DIFFERENCES:
         return rows, sentences
-    about = compared(people)  # the participants that the estimand is about
+    # The participants that the estimand is about.
+    about = compared(people[["trial", "arm", "randomised", "outcome", "died"]])
     if options.estimand == "while-alive":
-        about = about[~about["died"]]
+        about = about[~about["died"]] if about["died"].any() else about
     shared = [name for name in columns_of(DeltaRow) if name in columns_of(EffectRow)]
     for arm, members in studies.items():
-        mine = about[about["arm"] == arm]
-        missing = mine["outcome"].isna().groupby(mine["trial"].astype(str)).agg(["mean", "size"])
+        mine = about.loc[about["arm"] == arm, ["trial", "outcome"]]
+        by_trial = mine["outcome"].isna().groupby(mine["trial"], observed=True)
+        missing = by_trial.agg(["mean", "size"])
         usable = [study for study in members if study.estimable]
         spreads = [study.residual_sd for study in usable if study.residual_sd]
         known = missing[missing.index.isin([study.trial for study in usable])]

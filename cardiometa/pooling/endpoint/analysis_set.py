@@ -6,7 +6,7 @@ ICH E9(R1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,50 +15,11 @@ import numpy as np
 import pandas as pd
 
 from ...errors import TableError, UsageError
-from ...records import CohortTable, Exclusion
+from ...records import Exclusion
 from ..options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from ..results import ArmCount, natural
-from .columns import (
-    KEY,
-    covariate_numbers,
-    merged,
-    number_column,
-    participant_values,
-    refuse_changes,
-)
+from .columns import KEY, covariate_numbers, each_trial
 from .endpoint import Endpoint, arms_by_trial, is_compared
-
-
-def with_deaths(
-    endpoint: Endpoint, table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
-) -> Endpoint:
-    """The endpoint with ``death_day, withdrawal_day, died, withdrew, deaths_recorded`` of each.
-
-    *Died* is before the follow-up: the day asked for, else the median scan day of the trial, and
-    not scanned then. Without any day of the scans, every recorded death of a participant who was
-    not scanned counts. Days come from the roster, the table, and rows of failed scans.
-    """
-    people = endpoint.people.copy()
-    typical = pd.Series(options.followup_day, index=people.index, dtype=float)
-    if options.followup_day is None:
-        typical = people.groupby("trial")["visit_day"].transform("median").astype(float)
-    for name, what in (("death_day", "died"), ("withdrawal_day", "withdrew")):
-        days = participant_values([roster, table.rows, table.unused], name, number_column)
-        refuse_changes(
-            days,
-            f"The {name} changes within a participant.",
-            "A participant has one such day: correct the rows.",
-            "days",
-        )
-        people[name] = merged(people, days).astype(float)
-        before = (people[name] < typical) | (typical.isna() & people[name].notna())
-        people[what] = before & ~people["came"]
-    people["deaths_recorded"] = people.groupby("trial")["death_day"].transform(
-        lambda days: days.notna().any()
-    )
-    people["withdrew"] &= ~people["died"]
-    return replace(endpoint, people=people)
-
 
 WORST_RANK = "win odds, deaths the worst rank"
 _WORDS = {
@@ -167,6 +128,7 @@ SENTENCES = {
     "no-covariate": "A covariate of the model is missing.",
     "trial-not-estimable": "The trial's data cannot give an effect.",
 }
+_CODES = ["", *SENTENCES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,22 +136,28 @@ class Analysed:
     """The analysed participants of one trial.
 
     ``rows`` has ``arm`` and ``outcome``, ``nuisance`` the baseline and covariates as numbers on
-    the same index, complete; ``imputed`` counts values replaced by the trial's mean by column.
+    the same index, complete; ``imputed`` counts values replaced by the trial's mean by column;
+    ``has_baseline``: any of them has one.
     """
 
     trial: str
     rows: pd.DataFrame
     nuisance: pd.DataFrame
     imputed: Mapping[str, int]
+    has_baseline: bool = False
+
+    def without_rows(self) -> Analysed:
+        """The same trial without its rows, which many participants make large."""
+        return replace(self, rows=self.rows.iloc[:0], nuisance=self.nuisance.iloc[:0])
 
 
 def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     """``people`` with a column ``code``: empty for those analysed, else the first reason."""
-    people = endpoint.people.copy()
-    people["code"] = ""
+    people = endpoint.people
+    codes = np.zeros(len(people), dtype=np.int8)
 
     def mark(where: pd.Series[bool], code: str) -> None:
-        people.loc[where & (people["code"] == ""), "code"] = code
+        codes[where.to_numpy(dtype=bool) & (codes == 0)] = _CODES.index(code)
 
     mark(people["randomised"].eq(False), "not-randomised")
     mark(people["arm"] == "", "no-arm")
@@ -211,28 +179,32 @@ def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
     if complete:
         for name in endpoint.covariates:
             mark(people[f"covariate {name}"] == "", "no-covariate")
-    return people
+    return people.assign(code=pd.Categorical.from_codes(codes, pd.Index(_CODES)))
 
 
 def in_two_arms(people: pd.DataFrame) -> pd.DataFrame:
     """Those of ``people`` (as `classify` gives them) randomised in a trial that is compared."""
-    return people[~people["code"].isin(["not-randomised", "no-arm", "one-arm-trial", "no-control"])]
+    out = people["code"].isin(["not-randomised", "no-arm", "one-arm-trial", "no-control"])
+    return people[~out] if out.any() else people
 
 
 def analysed_trials(
     people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions
-) -> tuple[Analysed, ...]:
-    """The analysed rows of every trial with their nuisance columns, trials in order of name.
+) -> Iterator[Analysed]:
+    """The analysed rows of one trial after the other, in order of name, with nuisance columns.
 
     A missing baseline or covariate is replaced by the mean of all randomised participants of the
     trial, both arms together (White & Thompson 2005): valid because it cannot depend on the arm.
     """
     eligible = in_two_arms(people)
     design = design_of(eligible, endpoint, options)
-    chosen = []
-    for trial, part in people[people["code"] == ""].groupby("trial", sort=True):
-        randomised = design.loc[eligible.index[eligible["trial"] == trial]]
-        mine = design.loc[part.index]
+    own = [name for name in ("time", "died", "death_day", "cluster") if name in people]
+    for trial, part in each_trial(eligible):
+        is_mine = (part["code"] == "").to_numpy()
+        randomised = design.loc[part.index]
+        mine = randomised[is_mine]
+        if not len(mine):
+            continue
         imputed = {
             str(name): int(mine[name].isna().sum())
             for name in mine.columns
@@ -240,19 +212,16 @@ def analysed_trials(
         }
         # A column without any value in this trial becomes constant, and is absorbed as such.
         filled = mine.fillna(randomised.mean()).fillna(0.0)
-        own = [name for name in ("time", "died", "death_day", "cluster") if name in part]
-        rows = part[[*KEY, "arm", "outcome", "baseline", *own]].copy()
+        rows = part.loc[is_mine, ["arm", "outcome", "baseline", *own]]
         if options.effect == "change":
             rows["outcome"] = rows["outcome"] - rows["baseline"]
-        chosen.append(
-            Analysed(
-                trial=str(trial),
-                rows=rows,
-                nuisance=filled,
-                imputed={name: count for name, count in imputed.items() if count},
-            )
+        yield Analysed(
+            trial=trial,
+            rows=rows,
+            nuisance=filled,
+            imputed={name: count for name, count in imputed.items() if count},
+            has_baseline=bool(rows["baseline"].notna().any()),
         )
-    return tuple(chosen)
 
 
 def design_of(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:
@@ -270,12 +239,12 @@ def design_of(people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions)
         for level in sorted(set(text) - {""})[1:]:
             indicator = (text == level).astype(float)
             columns[f"{name}={level}"] = indicator.where(text != "", np.nan)
-    return pd.DataFrame(columns, index=people.index, dtype=float)
+    return pd.DataFrame(columns, index=people.index, copy=False)
 
 
 def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:
     """One exclusion for each participant who is not analysed."""
-    out = people[people["code"] != ""]
+    out = people.loc[people["code"] != "", [*KEY, "visit", "code"]].sort_values(KEY)
     return tuple(
         Exclusion(
             stage="participant",
@@ -293,7 +262,8 @@ def participant_exclusions(people: pd.DataFrame) -> tuple[Exclusion, ...]:
 
 def compared(people: pd.DataFrame) -> pd.DataFrame:
     """The randomised whose arm is known."""
-    return people[is_compared(people)]
+    chosen = is_compared(people)
+    return people if chosen.all() else people[chosen]
 
 
 def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[ArmCount, ...]:
@@ -305,10 +275,10 @@ def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[
     """
     rows = []
     events = options.effect in EVENTS
-    for trial, part in compared(people).groupby("trial", sort=True):
+    for trial, part in each_trial(compared(people)):
         recorded = bool(part["deaths_recorded"].any())
         withdrawals = bool(part["withdrawal_day"].notna().any())
-        for arm, members in part.groupby("arm", sort=True):
+        for arm, members in part.groupby("arm", sort=True, observed=True):
             analysed, died = members["code"] == "", int(members["died"].sum())
             before, after = members["baseline"].notna(), members["outcome"].notna()
             outcome = members.loc[analysed, "outcome"]
@@ -327,7 +297,7 @@ def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[
             )
             rows.append(
                 ArmCount(
-                    trial=str(trial),
+                    trial=trial,
                     arm=str(arm),
                     randomised=len(members),
                     died=died if recorded else None,

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
-from ...cohort.recode import as_booleans, as_numbers, by_value, is_unknown, text_of, values_text
+from ...cohort.recode import (
+    as_booleans,
+    as_numbers,
+    by_value,
+    is_unknown,
+    text_of,
+    texts_of,
+    values_text,
+)
 from ...errors import Problem, TableError
 
 KEY = ["trial", "participant_id"]
@@ -18,6 +29,24 @@ def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
     if name not in rows.columns:
         return pd.Series("", index=rows.index, dtype=object)
     return pd.Series(by_value(rows[name], text_of), index=rows.index, dtype=object)
+
+
+def words_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
+    """Like `text_column`, as categories in order: a column of few values takes a byte a row."""
+    if name in rows.columns:
+        codes, distinct = pd.factorize(rows[name])
+        texts = np.array([*map(text_of, distinct), ""], dtype=object)
+    else:
+        codes, texts = np.zeros(len(rows), dtype=np.intp), np.array([""], dtype=object)
+    categories, places = np.unique(texts, return_inverse=True)
+    coded = pd.Categorical.from_codes(places[codes], pd.Index(categories))
+    return pd.Series(coded, index=rows.index)
+
+
+def id_column(rows: pd.DataFrame) -> pd.Series[str]:
+    """The participants' ids as text."""
+    texts = texts_of(rows["participant_id"])
+    return text_column(rows, "participant_id") if texts is None else texts
 
 
 def known_text(rows: pd.DataFrame, name: str) -> pd.Series[str]:
@@ -80,43 +109,107 @@ def require_columns(rows: pd.DataFrame, names: Sequence[str], option: str) -> No
 # ------------------------------------------------------------------ one value per participant
 
 
+def numbered(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """All participants, and the frames with the number of each row's as ``person``.
+
+    The participants are sorted by trial and have `KEY` on an index that is their number. The
+    frames come back on a new index, their ``trial`` as categories.
+    """
+    keys = [
+        pd.DataFrame({"trial": words_column(one, "trial"), "participant_id": id_column(one)})
+        for one in frames
+    ]
+    every = stacked([part for part in keys if len(part)] or keys[:1])
+    number = _numbers(every)
+    first = np.arange(len(every))
+    if number is not None:
+        first = np.flatnonzero(~pd.Series(number).duplicated().to_numpy())
+    order = np.argsort(every["trial"].cat.codes.to_numpy()[first], kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    person = rank if number is None else rank[number]
+    people = every.iloc[first[order]].reset_index(drop=True)
+    ends = np.cumsum([len(one) for one in frames])[:-1]
+    given = zip(frames, keys, np.split(person, ends), strict=True)
+    return people, [
+        one.reset_index(drop=True).assign(**{name: key[name].array for name in KEY}, person=numbers)
+        for one, key, numbers in given
+    ]
+
+
+def _numbers(keys: pd.DataFrame) -> np.ndarray | None:
+    """A number for each pair of trial and id by first appearance; None where no two are equal."""
+    ids = keys["participant_id"]
+    mixed = pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
+    # Ids of other hashes differ: only where two are equal must the texts be compared.
+    mixed += keys["trial"].cat.codes.to_numpy().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    ordered = np.sort(mixed)
+    if (ordered[1:] != ordered[:-1]).all():
+        return None
+    codes: np.ndarray = keys.groupby(KEY, sort=False, observed=True).ngroup().to_numpy()
+    return codes
+
+
+def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all parts on a new index; categories stay categories."""
+    if len(parts) == 1:
+        return parts[0].reset_index(drop=True)
+    joined = pd.concat(parts, ignore_index=True)
+    for name in joined.columns:
+        columns = [part[name] for part in parts]
+        if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
+            joined[name] = union_categoricals(columns, sort_categories=True)
+    return joined
+
+
 def participant_values(
-    sources: Sequence[pd.DataFrame | None],
+    sources: Sequence[pd.DataFrame],
     name: str,
     read: Callable[[pd.DataFrame, str], pd.Series],
 ) -> pd.DataFrame:
-    """The distinct known values of each participant: ``trial, participant_id, value``."""
-    parts = []
-    for source in sources:
-        if source is not None and name in source:
-            keys = {column: text_column(source, column) for column in KEY}
-            parts.append(pd.DataFrame({**keys, "value": read(source, name)}))
+    """The distinct known values of each participant: ``person, value``."""
+    parts = [
+        pd.DataFrame({"person": source["person"], "value": read(source, name)})
+        for source in sources
+        if name in source
+    ]
     if not parts:
-        return pd.DataFrame(columns=[*KEY, "value"])
-    found = pd.concat(parts, ignore_index=True)
-    known = found["value"].notna() & found["value"].astype(object).ne("")
-    return found[known].drop_duplicates().reset_index(drop=True)
+        return pd.DataFrame({"person": np.empty(0, np.int64), "value": np.empty(0)})
+    found = stacked(parts)
+    known = found["value"].notna() & found["value"].ne("")
+    found = found if known.all() else found[known]
+    several = found["person"].duplicated(keep=False)
+    return found[~several | ~found.duplicated()] if several.any() else found
 
 
 def merged(people: pd.DataFrame, values: pd.DataFrame, name: str = "value") -> pd.Series:
     """The value of each participant, one row of ``values`` each; NaN unknown."""
-    found = people[KEY].merge(values[[*KEY, name]], on=KEY, how="left")[name]
+    person = values["person"].to_numpy()
+    if len(person) == len(people) and (person == np.arange(len(people))).all():
+        return pd.Series(values[name].array, index=people.index)
+    places = np.full(len(people), -1)
+    places[person] = np.arange(len(person))
+    found = values[name].reset_index(drop=True).reindex(places)
     found.index = people.index
     return found
 
 
-def refuse_changes(found: pd.DataFrame, message: str, hint: str, what: str = "values") -> None:
+def refuse_changes(
+    people: pd.DataFrame, found: pd.DataFrame, message: str, hint: str, what: str = "values"
+) -> None:
     """TableError where a participant has several rows in ``found``, with their number by trial."""
-    several = found[found.duplicated(KEY)].drop_duplicates(KEY)
+    several = found["person"][found["person"].duplicated()].unique()
     if len(several):
         raise TableError(
-            message, hint=hint, problems=problems_by_trial(several, f"with several {what}")
+            message,
+            hint=hint,
+            problems=problems_by_trial(people.loc[several], f"with several {what}"),
         )
 
 
-def problems_by_trial(rows: pd.DataFrame, what: str, why: str = "") -> list[Problem]:
-    """How many participants of each trial are among ``rows``."""
-    counts = rows.groupby("trial")["participant_id"].nunique()
+def problems_by_trial(people: pd.DataFrame, what: str, why: str = "") -> list[Problem]:
+    """How many participants there are of each trial: one row each."""
+    counts = people.groupby("trial", observed=True).size()
     return [
         Problem(
             where=f"trial {trial}",
@@ -125,3 +218,19 @@ def problems_by_trial(rows: pd.DataFrame, what: str, why: str = "") -> list[Prob
         )
         for trial, count in counts.items()
     ][:_MOST_LISTED]
+
+
+def each_trial(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each trial, in order of name; parts of the frame itself where it is sorted."""
+    codes = frame["trial"].cat.codes.to_numpy()
+    if (codes[1:] < codes[:-1]).any():
+        order = np.argsort(codes, kind="stable")
+        frame, codes = frame.iloc[order], codes[order]
+    ends = [*np.flatnonzero(codes[1:] != codes[:-1]) + 1, len(codes)] if len(codes) else []
+    for start, end in pairwise([0, *ends]):
+        yield str(frame["trial"].iloc[start]), frame.iloc[start:end]
+
+
+def present(words: pd.Series[str]) -> list[str]:
+    """The values of a column of words, in order, without the unknown."""
+    return sorted(set(map(str, words.unique())) - {""})

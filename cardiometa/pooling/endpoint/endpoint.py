@@ -6,9 +6,11 @@ scanned or not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...cohort.recode import as_booleans, as_numbers, values_text
@@ -17,19 +19,23 @@ from ...records import CohortTable, Exclusion
 from ..options import EVENTS, PoolingOptions
 from .columns import (
     KEY,
+    each_trial,
     known_text,
     merged,
     number_column,
+    numbered,
     participant_values,
+    present,
     problems_by_trial,
     refuse_changes,
     require_columns,
-    text_column,
     truth_column,
+    words_column,
 )
 
 CLUSTER = "cluster"
 _MOST_LEVELS = 30
+_NO_DAY = np.float32("nan")  # of all participants: half the memory
 _NAME_THE_ARM = "Name its column with --arm, or give it in the participants table of cohort.toml."
 
 
@@ -37,10 +43,11 @@ _NAME_THE_ARM = "Name its column with --arm, or give it in the participants tabl
 class Endpoint:
     """What is analysed, before participants are excluded for missing values.
 
-    ``people``: one row per participant of the table, columns ``trial, participant_id, arm,
-    randomised`` (True, False, None), ``visit, visit_day, outcome, baseline`` (NaN unknown),
-    ``scanned`` (has a usable follow-up row), ``came`` (was scanned then, the scan usable or not),
-    ``known`` (has any usable row), and each covariate as text.
+    ``people``: one row per participant of the table, trial by trial, columns ``trial,
+    participant_id, arm, randomised`` (True, False, NaN), ``visit, visit_day, outcome, baseline``
+    (NaN unknown), ``scanned`` (has a usable follow-up row), ``came`` (was scanned then, the scan
+    usable or not), ``known`` (has any usable row), each covariate as text, and of deaths
+    ``death_day, withdrawal_day, died, withdrew, deaths_recorded`` (`_with_deaths`).
     ``followup`` and ``baseline`` say in words which rows were taken; ``exclusions`` are scans.
     """
 
@@ -76,44 +83,44 @@ def build_endpoint(
             "The table has no column arm, so no trial has two arms to compare.",
             hint=" ".join([_NAME_THE_ARM, *(line for line in table.warnings if "--arm" in line)]),
         )
-    rows = rows.reset_index(drop=True)
-    rows = rows.assign(
-        trial=text_column(rows, "trial"),
-        participant_id=text_column(rows, "participant_id"),
-        arm=text_column(rows, "arm"),
-        visit=text_column(rows, "visit"),
-        _outcome=float("nan") if is_event else number_column(rows, options.outcome),
-        _day=number_column(rows, "visit_day") if "visit_day" in rows else float("nan"),
-        _randomised=truth_column(rows, "randomised"),
+    lost = [(item.trial, item.participant_id) for item in table.exclusions]
+    frames = [rows, table.unused, roster, pd.DataFrame(lost, columns=KEY)]
+    people, (*sources, _) = numbered([rows.iloc[:0] if one is None else one for one in frames])
+    roster = None if roster is None else sources[2]
+    rows = sources[0].assign(
+        visit=words_column(rows, "visit").array,
+        _outcome=float("nan") if is_event else number_column(sources[0], options.outcome),
+        _day=number_column(sources[0], "visit_day") if "visit_day" in rows else _NO_DAY,
     )
     exclusions = list(table.exclusions)
     if not is_event:  # an event is known whether the scan is usable or not
         rows, excluded = _without_failed_and_review(rows, options)
         exclusions += excluded
     # Arms before visits: a table of patients without arms must not be refused for its visits.
-    people = _with_clusters(_people(rows, table, roster), table, options, roster)
+    people = _with_arms(people, rows, sources[1:])
+    people = _with_clusters(people, sources, options)
     refuse_without_arms(people, options)
     if is_event:
-        people, followup = _with_events(people, rows, table, options, roster)
+        people, followup = _with_events(people, rows, sources, options)
         baseline_rows, baseline = _baseline_rows(rows, options)
     else:
         followup_rows, followup = _followup_rows(rows, options)
         baseline_rows, baseline = _baseline_rows(rows, options)
-        _refuse_duplicates(followup_rows, followup)
-        _refuse_duplicates(baseline_rows, baseline)
+        _refuse_duplicates(people, followup_rows, followup)
+        _refuse_duplicates(people, baseline_rows, baseline)
         people = _with_outcome(people, followup_rows, baseline_rows, options)
         # Without visits a row is a participant, not a scan: with an outcome they were scanned.
-        has_scan = people["scanned"] if _visits(rows) else people["outcome"].notna()
+        has_scan = people["scanned"] if present(rows["visit"]) else people["outcome"].notna()
         people["came"] = has_scan | _failed_then(people, exclusions, options, followup)
     for option, names in wanted.items():
         for name in names:
             if (column := f"covariate {name}") not in people:
-                people[column] = _covariate(people, rows, baseline_rows, name, roster, option)
+                people[column] = _covariate(people, rows, baseline_rows, (name, option), roster)
     has_baseline = bool(people["baseline"].notna().any())
     if options.needs_baseline and not has_baseline:
         raise _no_baseline(rows, options)
     return Endpoint(
-        people=people,
+        people=_with_deaths(people, sources, options),
         covariates=options.adjust_columns,
         followup=followup,
         baseline=baseline,
@@ -131,33 +138,29 @@ def _without_failed_and_review(
     sentences = {"failed": "The scan could not be measured."}
     if options.status == "ok":
         sentences["review"] = "The scan is marked for review and --status ok leaves it out."
-    status = text_column(rows, "status").str.lower()
-    dropped = status.isin(list(sentences))
+    status = words_column(rows, "status")
+    dropped = status.isin([word for word in status.cat.categories if word.lower() in sentences])
     exclusions = [
         Exclusion(
             stage="scan",
             trial=trial,
             participant_id=participant,
             visit=visit,
-            code=state,
-            sentence=sentences[state],
+            code=state.lower(),
+            sentence=sentences[state.lower()],
         )
         for trial, participant, visit, state in zip(
             *(rows.loc[dropped, name] for name in (*KEY, "visit")), status[dropped], strict=True
         )
     ]
-    return rows[~dropped], exclusions
-
-
-def _visits(rows: pd.DataFrame) -> list[str]:
-    return sorted(set(rows["visit"]) - {""})
+    return rows[~dropped] if exclusions else rows, exclusions
 
 
 def _visit_list(rows: pd.DataFrame) -> str:
-    counts = rows[rows["visit"] != ""].groupby("visit")["trial"].agg(["size", "unique"])
     return "; ".join(
-        f"{visit} ({row['size']} rows; {', '.join(sorted(row['unique'])[:6])})"
-        for visit, row in counts.iterrows()
+        f"{visit} ({len(part)} rows; {', '.join(present(part)[:6])})"
+        for visit, part in rows["trial"].groupby(rows["visit"], observed=True)
+        if visit
     )
 
 
@@ -165,7 +168,7 @@ def _followup_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.Data
     """The rows the outcome is taken from, and their name in reports."""
     if options.followup_day is not None:
         return _nearest_rows(rows, options)
-    visits = _visits(rows)
+    visits = present(rows["visit"])
     if options.followup_visit is not None:
         if options.followup_visit not in visits:
             raise TableError(
@@ -205,8 +208,8 @@ def _nearest_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataF
     near = rows.assign(_far=far)[far.le(window) & (rows["visit"] != options.baseline_visit)]
     if near.empty:
         raise TableError(f"No visit lies within {window:g} days of day {day:g}.")
-    near = near.sort_values([*KEY, "_far", "_day"], kind="stable")
-    first = near.groupby(KEY, sort=False)[["_far", "_day"]].transform("first")
+    near = near.sort_values(["person", "_far", "_day"], kind="stable")
+    first = near.groupby("person", sort=False)[["_far", "_day"]].transform("first")
     # Rows of equal distance and day stay, so that they are refused as duplicates.
     chosen = near[(near["_far"] == first["_far"]) & (near["_day"] == first["_day"])]
     return chosen, f"the visit nearest to day {day:g} (± {window:g})"
@@ -219,7 +222,7 @@ def _baseline_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.Data
 
 
 def _no_baseline(rows: pd.DataFrame, options: PoolingOptions) -> TableError:
-    visits = _visits(rows)
+    visits = present(rows["visit"])
     if options.baseline_column is not None:
         found = f"the column {options.baseline_column} has no value"
     elif options.baseline_visit in visits:
@@ -234,15 +237,17 @@ def _no_baseline(rows: pd.DataFrame, options: PoolingOptions) -> TableError:
     )
 
 
-def _refuse_duplicates(rows: pd.DataFrame, name: str) -> None:
-    twice = rows[rows.duplicated(KEY, keep=False)]
+def _refuse_duplicates(people: pd.DataFrame, rows: pd.DataFrame, name: str) -> None:
+    twice = rows["person"][rows["person"].duplicated()].unique()
     if len(twice):
         raise TableError(
             f"Participants have several rows at {name}.",
             hint="One row per participant and visit is needed: remove the repeats, or distinguish "
             "visits with --visit, --followup-visit or --followup-day.",
             problems=problems_by_trial(
-                twice, "with more than one row", "It cannot be known which row is the right one."
+                people.loc[np.sort(twice)],
+                "with more than one row",
+                "It cannot be known which row is the right one.",
             ),
         )
 
@@ -250,35 +255,25 @@ def _refuse_duplicates(rows: pd.DataFrame, name: str) -> None:
 # ------------------------------------------------------------------ who, and in which arm
 
 
-def _people(rows: pd.DataFrame, table: CohortTable, roster: pd.DataFrame | None) -> pd.DataFrame:
-    """Every participant that the table, its failed scans or the roster name, with one arm."""
-    parts = [rows[[*KEY, "arm", "_randomised"]].assign(known=True)]
-    for source in (roster, table.unused):
-        if source is not None:
-            part = pd.DataFrame({name: text_column(source, name) for name in [*KEY, "arm"]})
-            parts.append(part.assign(_randomised=truth_column(source, "randomised"), known=False))
-    if table.exclusions:
-        keys = sorted({(item.trial, item.participant_id) for item in table.exclusions})
-        failed = pd.DataFrame(keys, columns=KEY).assign(arm="", _randomised=None, known=False)
-        parts.append(failed)
-    found = pd.concat(parts, ignore_index=True)
-    people = found[KEY].drop_duplicates()
-    people = people.merge(found[found["known"]][[*KEY, "known"]].drop_duplicates(), how="left")
-    people["known"] = people["known"].eq(True)
-    is_known = {"arm": found["arm"] != "", "_randomised": found["_randomised"].notna()}
-    for column, known in is_known.items():
-        values = found.loc[known, [*KEY, column]].drop_duplicates()
-        word = column.removeprefix("_")
+def _with_arms(
+    people: pd.DataFrame, rows: pd.DataFrame, others: Sequence[pd.DataFrame]
+) -> pd.DataFrame:
+    """``people`` with one arm each, whether they were randomised, and who has a usable row."""
+    for name, read in (("arm", words_column), ("randomised", truth_column)):
+        values = participant_values([rows, *others], name, read)
         refuse_changes(
+            people,
             values,
-            f"The value of {word} changes within a participant.",
+            f"The value of {name} changes within a participant.",
             "Randomised comparisons need the arm each participant was randomised to, once.",
         )
-        people[word] = merged(people, values, column)
-    people["randomised"] = people["randomised"].astype(object)
-    people["randomised"] = people["randomised"].where(people["randomised"].notna(), None)
-    people["arm"] = people["arm"].fillna("")
-    return people.sort_values(KEY, ignore_index=True)
+        people[name] = merged(people, values)
+    # As codes: compared with a text or a truth many times, a byte each.
+    arms = people["arm"].astype("category")
+    people["arm"] = arms.cat.set_categories(sorted({"", *arms.cat.categories})).fillna("")
+    people["randomised"] = pd.Categorical(people["randomised"], categories=[False, True])
+    people["known"] = np.bincount(rows["person"], minlength=len(people)) > 0
+    return people
 
 
 def is_compared(people: pd.DataFrame) -> pd.Series[bool]:
@@ -288,8 +283,8 @@ def is_compared(people: pd.DataFrame) -> pd.Series[bool]:
 
 def arms_by_trial(people: pd.DataFrame) -> dict[str, list[str]]:
     """The arms of the randomised of each trial that has any, in order of name."""
-    known = people[is_compared(people)]
-    return {str(trial): sorted(set(part["arm"])) for trial, part in known.groupby("trial")}
+    known = people.loc[is_compared(people), ["trial", "arm"]]
+    return {trial: present(part["arm"]) for trial, part in each_trial(known)}
 
 
 def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
@@ -301,8 +296,8 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
     arms = arms_by_trial(people)
     if not any(len(names) >= 2 for names in arms.values()):
         problems = []
-        for trial, part in people.groupby("trial"):
-            usable, named = arms.get(str(trial), []), sorted(set(part["arm"]) - {""})
+        for trial, part in each_trial(people):
+            usable, named = arms.get(trial, []), present(part["arm"])
             what = "no participant has a value in the column arm"
             if usable:
                 what = f"the only arm is {usable[0]!r}"
@@ -335,7 +330,7 @@ def refuse_without_arms(people: pd.DataFrame, options: PoolingOptions) -> None:
 
 
 def _with_clusters(
-    people: pd.DataFrame, table: CohortTable, options: PoolingOptions, roster: pd.DataFrame | None
+    people: pd.DataFrame, sources: Sequence[pd.DataFrame], options: PoolingOptions
 ) -> pd.DataFrame:
     """``people`` with their randomised cluster as text, empty in trials without clusters.
 
@@ -343,9 +338,10 @@ def _with_clusters(
     """
     if options.cluster is None:
         return people
-    require_columns(table.rows, [options.cluster], "--cluster")
-    known = participant_values([table.rows, table.unused, roster], options.cluster, known_text)
+    require_columns(sources[0], [options.cluster], "--cluster")
+    known = participant_values(sources, options.cluster, known_text)
     refuse_changes(
+        people,
         known,
         f"--cluster {options.cluster}: the cluster changes within a participant.",
         "The cluster is the one that was randomised: one value in all rows of a participant.",
@@ -353,7 +349,7 @@ def _with_clusters(
     )
     people = people.assign(**{CLUSTER: merged(people, known).fillna("")})
     compared = people[is_compared(people)]
-    lacks = compared[CLUSTER].eq("").groupby(compared["trial"]).agg(["sum", "size"])
+    lacks = compared[CLUSTER].eq("").groupby(compared["trial"], observed=True).agg(["sum", "size"])
     problems = [
         Problem(
             where=f"trial {trial}",
@@ -382,18 +378,17 @@ def _with_outcome(
     baseline_rows: pd.DataFrame,
     options: PoolingOptions,
 ) -> pd.DataFrame:
-    part = followup_rows[[*KEY, "visit"]].assign(
-        visit_day=followup_rows["_day"], outcome=followup_rows["_outcome"], scanned=True
-    )
     if options.baseline_column is not None:
-        part["baseline"] = number_column(followup_rows, options.baseline_column)
-        people = people.merge(part, on=KEY, how="left")
-    else:
-        before = baseline_rows[KEY].assign(baseline=baseline_rows["_outcome"])
-        people = people.merge(part, on=KEY, how="left").merge(before, on=KEY, how="left")
-    people["scanned"] = people["scanned"].eq(True)
-    people["visit"] = people["visit"].fillna("")
-    return people
+        before = number_column(followup_rows, options.baseline_column)
+        baseline_rows = followup_rows.assign(_outcome=before)
+    has_row = np.bincount(followup_rows["person"], minlength=len(people)) > 0
+    return people.assign(
+        visit=merged(people, followup_rows, "visit").fillna(""),
+        visit_day=merged(people, followup_rows, "_day"),
+        outcome=merged(people, followup_rows, "_outcome"),
+        scanned=has_row,
+        baseline=merged(people, baseline_rows, "_outcome"),
+    )
 
 
 def _failed_then(
@@ -410,16 +405,18 @@ def _failed_then(
             else item.visit in (followup, "")
         )
     }
-    keys = zip(people["trial"], people["participant_id"], strict=True)
-    return pd.Series([key in failed for key in keys], index=people.index, dtype=bool)
+    named = people["participant_id"].isin({person for _, person in failed})
+    some = people.loc[named, KEY]
+    keys = zip(some.index, *(some[name] for name in KEY), strict=True)
+    found = [number for number, *key in keys if tuple(key) in failed]
+    return pd.Series(people.index.isin(found), index=people.index)
 
 
 def _with_events(
     people: pd.DataFrame,
     rows: pd.DataFrame,
-    table: CohortTable,
+    sources: Sequence[pd.DataFrame],
     options: PoolingOptions,
-    roster: pd.DataFrame | None,
 ) -> tuple[pd.DataFrame, str]:
     """``people`` with ``outcome`` 0 or 1 (NaN unknown), ``time`` for hazards, and where from.
 
@@ -427,7 +424,6 @@ def _with_events(
     and the roster included, so that those who died unscanned count. Only a column that changes
     from visit to visit is read at the follow-up.
     """
-    sources = [s for s in (table.rows, table.unused, roster) if s is not None]
     hazard = options.effect == "hazard-ratio"
     if hazard and options.time is None:
         raise UsageError(
@@ -443,12 +439,12 @@ def _with_events(
     def refuse(found: pd.DataFrame, name: str, option: str) -> None:
         hint = "An event and its time are of the participant: one value in all of their rows."
         message = f"{option} {name}: the value changes within a participant."
-        refuse_changes(found, message, hint)
+        refuse_changes(people, found, message, hint)
 
     name, option = options.event_column, "--event" if hazard else "--outcome"
     found = values(name, option, _event_column)
     where = f"{name} of each participant"
-    if not hazard and found.duplicated(KEY).any():
+    if not hazard and found["person"].duplicated().any():
         at_visit, followup = _followup_rows(rows, options)
         found = participant_values([at_visit], name, _event_column)
         where = f"{name} at {followup}"
@@ -464,11 +460,13 @@ def _with_events(
                 f"--time {options.time}: times before randomisation.",
                 hint="Times count from randomisation; a participant whose event came before it was "
                 "not at risk. Leave the cell empty, or correct it.",
-                problems=problems_by_trial(negative, "with a negative time"),
+                problems=problems_by_trial(
+                    people.loc[negative["person"].unique()], "with a negative time"
+                ),
             )
         people["time"] = merged(people, times).astype(float)
         people["outcome"] = people["outcome"].mask(people["time"].isna())
-    unknown: dict[str, Any] = {"visit": "", "visit_day": float("nan"), "baseline": float("nan")}
+    unknown: dict[str, Any] = {"visit": "", "visit_day": _NO_DAY, "baseline": float("nan")}
     return people.assign(**unknown, scanned=True, came=people["outcome"].notna()), where
 
 
@@ -484,6 +482,44 @@ def _event_column(rows: pd.DataFrame, name: str) -> pd.Series:
     return truths
 
 
+# ------------------------------------------------------------------ deaths and withdrawals
+
+
+def _with_deaths(
+    people: pd.DataFrame, sources: Sequence[pd.DataFrame], options: PoolingOptions
+) -> pd.DataFrame:
+    """``people`` with ``death_day, withdrawal_day, died, withdrew, deaths_recorded``.
+
+    *Died* is before the follow-up: the day asked for, else the median scan day of the trial, and
+    not scanned then. Without any day of the scans, every recorded death of a participant who was
+    not scanned counts. Days come from the roster, the table, and rows of failed scans.
+    """
+    recorded = pd.Series(data=False, index=people.index)
+    for name, what in (("death_day", "died"), ("withdrawal_day", "withdrew")):
+        days = participant_values(sources, name, number_column)
+        refuse_changes(
+            people,
+            days,
+            f"The {name} changes within a participant.",
+            "A participant has one such day: correct the rows.",
+            "days",
+        )
+        if days.empty:
+            people[name], people[what] = _NO_DAY, False
+            continue
+        day = merged(people, days).astype(float)
+        by_trial = people["trial"]
+        typical = pd.Series(options.followup_day, index=people.index, dtype=float)
+        if options.followup_day is None and people["visit_day"].notna().any():
+            scans = people["visit_day"].astype(float).groupby(by_trial, observed=True)
+            typical = scans.transform("median")
+        before = (day < typical) | (typical.isna() & day.notna())
+        people[name], people[what] = day, before & ~people["came"]
+        if name == "death_day":
+            recorded = day.notna().groupby(by_trial, observed=True).transform("any")
+    return people.assign(deaths_recorded=recorded, withdrew=people["withdrew"] & ~people["died"])
+
+
 # ------------------------------------------------------------------ covariates
 
 
@@ -491,25 +527,25 @@ def _covariate(
     people: pd.DataFrame,
     rows: pd.DataFrame,
     baseline_rows: pd.DataFrame,
-    name: str,
+    named: tuple[str, str],
     roster: pd.DataFrame | None,
-    option: str,
 ) -> pd.Series[str]:
     """A covariate as text, from the baseline row; from any row or the roster if it never changes.
 
     A value that changes from visit to visit (a heart rate, a BSA) is never taken from after
     randomisation: to adjust for it could take the effect away.
     """
-    known = rows[KEY].assign(value=known_text(rows, name))
+    name, option = named
+    known = pd.DataFrame({"person": rows["person"], "value": known_text(rows, name)})
     if roster is not None and name in roster:
-        keys = {column: text_column(roster, column) for column in KEY}
-        own = pd.DataFrame({**keys, "value": known_text(roster, name)})
+        own = pd.DataFrame({"person": roster["person"], "value": known_text(roster, name)})
         own.index = pd.RangeIndex(-len(own), 0)  # not a row number of a scan
         known = pd.concat([known, own])
     known = known[known["value"] != ""]
-    changes = bool(known.drop_duplicates().duplicated(KEY).any())
+    several = known[known["person"].duplicated(keep=False)]
+    changes = bool(several.drop_duplicates()["person"].duplicated().any())
     use = known.loc[known.index.isin(baseline_rows.index)] if changes else known
-    values = use.drop_duplicates(KEY)
+    values = use[~use["person"].duplicated()]
     if values.empty:
         raise TableError(
             f"{option} {name}: no value before randomisation is known.",

@@ -89,15 +89,16 @@ def arm_sums(
     parts = [nuisance] if modifiers is None else [nuisance, modifiers]
     names = [str(name) for part in parts for name in part.columns]
     values = [part[name].to_numpy(dtype=float) for part in parts for name in part.columns]
-    table = np.column_stack([*values, rows["outcome"].to_numpy(dtype=float)])
-    arm = rows["arm"].to_numpy()
-    order = sorted(set(arm), key=lambda name: (name != control, name))
+    table = np.array([*values, rows["outcome"].to_numpy(dtype=float)])
+    order = sorted(set(rows["arm"].unique()), key=lambda name: (name != control, name))
     return ArmSums(
         trial=trial,
         control=control,
         nuisance=tuple(map(str, nuisance.columns)),
         arms={
-            str(name): summarise_rows(trial, [*names, OUTCOME], table[arm == name])
+            str(name): summarise_rows(
+                trial, [*names, OUTCOME], table[:, (rows["arm"] == name).to_numpy()].T
+            )
             for name in order
         },
     )

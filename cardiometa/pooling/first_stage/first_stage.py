@@ -25,11 +25,10 @@ from ..endpoint.analysis_set import (
     classify,
     design_of,
     in_two_arms,
-    with_deaths,
 )
-from ..endpoint.columns import KEY, merged, number_column
+from ..endpoint.columns import KEY, number_column
 from ..endpoint.endpoint import Endpoint, build_endpoint
-from ..options import EVENTS, PoolingOptions
+from ..options import EVENTS, WIN_ODDS, PoolingOptions
 from ..results import Accounting, Study, natural
 from .arm_sums import ArmSums
 from .events import independent
@@ -158,7 +157,7 @@ def draw_outcomes(
 
 def _impute(
     people: pd.DataFrame, endpoint: Endpoint, options: PoolingOptions
-) -> tuple[pd.DataFrame, tuple[Analysed, ...], list[Study]]:
+) -> tuple[pd.DataFrame, list[Analysed], list[Study]]:
     """Impute within each trial and arm, fit each completed trial, combine by Rubin's rules.
 
     ``people`` as `classify` gives it; returned with the codes after imputation. A trial with too
@@ -169,8 +168,10 @@ def _impute(
     if options.effect == "change":
         wanted &= people["baseline"].notna()
     # Predictors: baseline and covariates, the trial's mean where one is missing.
+    people = people.sort_values(KEY)  # draws do not depend on the order of the rows
     design = design_of(people, endpoint, replace(options, effect="mean-difference"))
-    model = design.fillna(design.groupby(people["trial"]).transform("mean")).fillna(0.0)
+    means = design.groupby(people["trial"], observed=True).transform("mean")
+    model = design.fillna(means).fillna(0.0)
 
     def fit(trial: Analysed) -> list[Study]:
         full = [trial] if len(trial.rows) else []
@@ -193,7 +194,7 @@ def _impute(
         kept = replace(trial, rows=trial.rows[have], nuisance=trial.nuisance[have])
         trials += [kept] if len(kept.rows) else []
         studies += [replace(s, note="; ".join(filter(None, (note, s.note)))) for s in fit(kept)]
-    return people.assign(code=code), tuple(trials), studies
+    return people.assign(code=code).sort_index(), trials, studies
 
 
 def _combine_sets(sets: Sequence[Sequence[Study]], note: str) -> list[Study]:
@@ -218,8 +219,9 @@ class FirstStage:
     """The studies of every active arm, and who went into them.
 
     ``studies`` maps each active arm to its trials in order of name; ``people`` has one row a
-    participant with ``code`` (empty: analysed); ``trials`` are the analysed rows, ``sums`` theirs
-    (none where outcomes are imputed); ``imputations`` how many data sets were combined, 0 for none.
+    participant with ``code`` (empty: analysed); ``trials`` are the analysed (their rows where
+    `first_stage` keeps them), ``sums`` theirs (none where outcomes are imputed); ``imputations``
+    how many data sets were combined, 0 for none.
     """
 
     endpoint: Endpoint
@@ -239,11 +241,11 @@ class FirstStage:
     def accounting(self) -> Accounting:
         """How many participants are analysed, and how many are not by reason."""
         codes = self.people["code"]
-        excluded = codes[codes != ""].value_counts().sort_index()
+        counts = {str(code): int(n) for code, n in codes.value_counts().items() if n}
         return Accounting(
             participants=len(codes),
-            analysed=int((codes == "").sum()),
-            excluded={str(code): int(count) for code, count in excluded.items()},
+            analysed=counts.pop("", 0),
+            excluded=dict(sorted(counts.items())),
         )
 
 
@@ -252,30 +254,37 @@ def first_stage(
     options: PoolingOptions,
     roster: pd.DataFrame | None = None,
     endpoint: Endpoint | None = None,
+    *,
+    with_rows: bool = False,
 ) -> FirstStage:
-    """Every trial's effect from its own model.
+    """Every trial's effect from its own model; the trials' rows only where they are needed again.
 
     Raises TableError for input that cannot be compared and EstimationError where no trial gives
     an estimate, with each trial's reason.
     """
     if endpoint is None:
-        endpoint = with_deaths(build_endpoint(table, options, roster), table, options, roster)
+        endpoint = build_endpoint(table, options, roster)
     people = classify(endpoint, options)
-    sums: tuple[ArmSums, ...] = ()
+    with_rows = with_rows or bool(options.by) or options.effect in (*EVENTS, WIN_ODDS)
+    sums: list[ArmSums] = []
+    trials: list[Analysed] = []
+    each: list[Study] = []
     if options.missing_outcome == "impute":
         people, trials, each = _impute(people, endpoint, options)
     else:
-        trials = analysed_trials(people, endpoint, options)
-        sums = sums_of(trials, options)
-        each = studies_of(trials, sums, options)
+        for trial in analysed_trials(people, endpoint, options):
+            own = sums_of([trial], options)
+            sums += own
+            each += studies_of([trial], own, options)
+            trials.append(trial if with_rows else trial.without_rows())
     found = {(study.arm, study.trial): study for study in each}
     studies = _by_arm(people, found, options)
     people = _without_unestimable(people, found, options.control)
     stage = FirstStage(
         endpoint=endpoint,
         people=people,
-        trials=trials,
-        sums=sums,
+        trials=tuple(trials),
+        sums=tuple(sums),
         studies=studies,
         imputations=options.imputations if options.missing_outcome == "impute" else 0,
     )
@@ -288,9 +297,11 @@ def _by_arm(
     people: pd.DataFrame, found: Mapping[tuple[str, str], Study], options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
     """Each active arm's trials, those that lost an arm to missing values included."""
-    compared = in_two_arms(people)
-    sizes = people[people["code"] == ""].groupby(["trial", "arm"]).size()
-    pairs = {(str(a), str(t)) for a, t in zip(compared["arm"], compared["trial"], strict=True)}
+    by_arm = in_two_arms(people[["trial", "arm", "code"]]).groupby(["trial", "arm"], observed=True)[
+        "code"
+    ]
+    sizes = by_arm.agg(lambda codes: int((codes == "").sum()))
+    pairs = [(str(arm), str(trial)) for trial, arm in sizes.index]
     studies: dict[str, tuple[Study, ...]] = {}
     for arm, trial in sorted(pairs, key=lambda pair: (pair[0], natural(pair[1]))):
         if arm != options.control:
@@ -307,8 +318,9 @@ def _without_unestimable(
     """Those whose arm, or whose entire trial, gives no estimate are not analysed."""
     given = {(trial, arm) for (arm, trial), study in found.items() if study.estimable}
     given |= {(trial, control) for trial, _ in given}
-    keys = pd.MultiIndex.from_frame(people[["trial", "arm"]])
-    lost = (people["code"] == "") & ~keys.isin(list(given))
+    trials, arms = people["trial"].cat, people["arm"].cat
+    gives = np.array([[(t, arm) in given for arm in arms.categories] for t in trials.categories])
+    lost = (people["code"] == "") & ~gives[trials.codes, arms.codes]
     return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
 
 
@@ -369,8 +381,13 @@ def analysis_stage(
         return stage
     # What was missing stays known: the table by arm and the delta-adjusted analysis need it.
     unfilled = build_endpoint(before, options, roster).people
-    outcome = merged(stage.people, unfilled, "outcome")
-    outcomes = stage.people["outcome"].mask(outcome.isna())
+    keys = dict.fromkeys(KEY, "str")
+    outcome = (
+        stage.people[KEY]
+        .astype(keys)
+        .merge(unfilled[[*KEY, "outcome"]].astype(keys), on=KEY, how="left")
+    )
+    outcomes = stage.people["outcome"].mask(outcome["outcome"].isna())
     return replace(stage, people=stage.people.assign(outcome=outcomes))
 
 

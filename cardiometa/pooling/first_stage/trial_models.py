@@ -93,7 +93,7 @@ def _cluster_fits(
         return "no participant analysed in the active arm"
     if float(rows["outcome"].std(ddof=0)) == 0:
         return "the outcome does not vary: no standard error"
-    if int(rows.groupby("arm")[CLUSTER].nunique().min()) < 2:
+    if int(rows.groupby("arm", observed=True)[CLUSTER].nunique().min()) < 2:
         return "fewer than two clusters in an arm: its effect and its cluster's are the same"
     covariates = int(design.x.shape[1]) - len(design.active)
     names = [*map(arm_column, design.active), *(f"x{j}" for j in range(covariates))]

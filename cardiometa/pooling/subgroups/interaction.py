@@ -190,7 +190,7 @@ def event_modifier(
         )
         for level, indicator in columns.items():
             inside = rows if modifier.numeric else rows[indicator > 0]
-            sums = inside["outcome"].groupby(inside["arm"]).sum()
+            sums = inside["outcome"].groupby(inside["arm"], observed=True).sum()
             events |= {(name, level, str(arm)): int(n) for arm, n in sums.items()}
         found.append(_event_interaction(known[name], rows, columns, modifier, options))
     return tuple(found), events

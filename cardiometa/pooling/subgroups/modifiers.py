@@ -129,7 +129,9 @@ def _known_rows(
 
 
 def _members(trial: str, arms: pd.Series[str]) -> dict[tuple[str, str], frozenset[object]]:
-    return {(trial, str(arm)): frozenset(part.index) for arm, part in arms.groupby(arms)}
+    return {
+        (trial, str(arm)): frozenset(part.index) for arm, part in arms.groupby(arms, observed=True)
+    }
 
 
 def banded_ages(

@@ -31,7 +31,7 @@ INTERCEPT = ""  # its name among a model's columns
 
 def summarise_rows(trial: str, columns: Sequence[str], values: np.ndarray) -> TrialSummary:
     """The sums of one trial's rows, ``values`` ``[n, p]`` without missing values."""
-    rows = np.asarray(values, dtype=float)
+    rows = np.asarray(values, dtype=float, order="F")  # sums over columns that lie in one piece
     if rows.ndim != 2 or rows.shape[1] != len(columns):
         raise ValueError(f"{rows.shape} values do not fit {len(columns)} columns")
     if not np.isfinite(rows).all():
