@@ -29,7 +29,6 @@ import pandas as pd
 from .cohort.analysis_table import read_analysis_table
 from .cohort.load import load_cohort
 from .cohort.models import Cohort, CohortOptions, TableOptions
-from .cohort.plausibility import CheckedColumns, Findings, check_plausible
 from .commands.pool_trials import PooledEffect, PoolRequest, pool_effect
 from .commands.reference_ranges import (
     ReferenceRequest,
@@ -38,7 +37,7 @@ from .commands.reference_ranges import (
     render,
 )
 from .commands.score import ScoreRequest, run_score
-from .errors import InputError, TableError, UsageError
+from .errors import InputError, UsageError
 from .files import RECORD_NAME, canonical_json, read_json, write_all, write_text
 from .options import split
 from .pipeline.options import SegmentOptions
@@ -307,15 +306,7 @@ def read_table(
     ``options`` name columns: ``trial="STUDY", age="AGE"``. TableError lists every problem.
     """
     (named,) = split((TableOptions,), options)
+    # What the commands refuse in the columns they use is refused in all of them here.
+    chosen = TableOptions.of(named, columns=columns or {}, check_all=True)
     with _as_files(table) as paths:
-        chosen = TableOptions.of(named, columns=columns or {})
-        # What the commands refuse in the columns they use is refused in all of them here.
-        read = read_analysis_table(paths, chosen)
-        found = Findings(accept=chosen.accept)
-        columns_read = CheckedColumns(rows=read.rows, where=read.name, names=read.columns)
-        check_plausible(columns_read, found)
-        if found.problems:
-            message = f"{read.name} cannot be used."
-            problems, hint = found.problems, found.hint()
-            raise TableError(message, problems=problems, hint=hint, missing=found.missing)
-        return read.rows
+        return read_analysis_table(paths, chosen).rows

@@ -24,6 +24,7 @@ from typing import Any
 from .errors import InputError, OutputError, UsageError
 
 _SAFE_NAME = re.compile(r"[^\W_][\w.\- ]*", re.UNICODE)
+NAME_RULE = "Use letters, digits, dot, dash, underscore; a letter or digit first."
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"COM{i}" for i in range(10))}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,7 +45,7 @@ def inside(folder: Path, *parts: str) -> Path:
         if not is_safe_name(part):
             raise InputError(
                 f"{part!r} cannot be the name of a folder.",
-                hint="Use letters, digits, dot, dash, underscore; a letter or digit first.",
+                hint=NAME_RULE,
             )
     path = folder.joinpath(*parts)
     # A link below the folder would lead a write to another place.

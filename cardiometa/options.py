@@ -73,16 +73,6 @@ class Declared:
     option: Option
     flags: tuple[str, ...]
 
-    @property
-    def required(self) -> bool:
-        """True where there is no default."""
-        return self.default is MISSING
-
-    @property
-    def is_bool(self) -> bool:
-        """True for a switch."""
-        return self.kind is bool
-
     def read(self, value: Any) -> Any:
         """The value of text from the command line or of a Python argument; raises UsageError."""
         if value is None and self.optional:

@@ -7,7 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from functools import wraps
 from pathlib import Path
 from types import NoneType
@@ -112,7 +112,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(_keyword("config", _CONFIG, None))
         elif record is not None:
             for option in filter(only.takes, options_of(record)):
-                if option.required or option.field in only.required:
+                if option.default is MISSING or option.field in only.required:
                     required[option.name] = option.flag
                 parameters.append(_parameter(option, required=option.name in required))
         else:
@@ -221,7 +221,7 @@ def _parameter(one: Declared, *, required: bool) -> inspect.Parameter:
         file_okay=option.exists != "folder",
         dir_okay=option.exists != "file",
     )
-    return _keyword(one.name, Annotated[kind if one.is_bool else kind | None, info], default)
+    return _keyword(one.name, Annotated[kind if kind is bool else kind | None, info], default)
 
 
 def _text(value: Any) -> str:

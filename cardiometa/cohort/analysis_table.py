@@ -40,6 +40,10 @@ IMPUTATION = ".imp"
 _NUMBER_NAMES = frozenset(c.name for c in COLUMNS if c.type in ("number", "integer"))
 CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
 _STATUSES = frozenset({"ok", "review", "failed"})
+_UNFINISHED = {
+    **dict.fromkeys(("running", "writing"), "Run the same `segment` command to its end."),
+    "shards": "Once all shards are done, run `cardiometa merge` on it.",
+}
 _REASONS = {
     "failed": "The scan could not be measured.",
     "review": "The scan is marked for review and --status ok leaves it out.",
@@ -299,7 +303,7 @@ def read_analysis_table(
     _check_keys(rows, problems)
     rows, unused, exclusions = _usable(rows, options, problems)
     names = {name: rule.column for file in files for name, rule in file.rules.items()}
-    if options.needed is not None:
+    if options.needed is not None or options.check_all:
         is_output = first.name == MEASUREMENTS_NAME and (first.parent / RECORD_NAME).is_file()
         columns = CheckedColumns(
             rows=rows,
@@ -447,23 +451,14 @@ def _locate(path: Path) -> tuple[Path, str]:
             state = document.get("run", {}).get("state")
         except (InputError, KeyError, TypeError, AttributeError):
             return file, path.name
-        _check_finished(path.name, state)
+        # A run in progress, or a stopped one, still has the table of the run before.
+        if (hint := _UNFINISHED.get(str(state))) is not None:
+            raise TableError(
+                f"The output {path.name} is not finished: {MEASUREMENTS_NAME} is older than its "
+                "scans, or lacks some.",
+                hint=hint,
+            )
     return file, name
-
-
-def _check_finished(name: str, state: object) -> None:
-    """A run in progress, or a stopped one, still has the table of the run before: an error."""
-    hints = {
-        "running": "Run the same `segment` command to its end.",
-        "writing": "Run the same `segment` command to its end.",
-        "shards": "Once all shards are done, run `cardiometa merge` on it.",
-    }
-    if isinstance(state, str) and state in hints:
-        raise TableError(
-            f"The output {name} is not finished: {MEASUREMENTS_NAME} is older than its scans, or "
-            "lacks some.",
-            hint=hints[state],
-        )
 
 
 def column_rules(options: TableOptions, problems: Problems) -> dict[str, ColumnRule]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CohortError, Problem, Problems, nearest
-from ..files import is_safe_name, sha256_bytes
+from ..files import NAME_RULE, is_safe_name, sha256_bytes
 from ..measurement.measures import COLUMN_NAMES, MEASURES
 from ..records import ETHNICITIES, SEXES
 from ..validation import STRICT, Text, load_toml, validate_partly
@@ -92,7 +92,7 @@ def _trial(
     if not is_safe_name(name):
         problems.add(
             f"the trial's name {name!r} cannot be the name of a folder",
-            fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
+            fix=NAME_RULE,
         )
     raw = {**table} if isinstance(table, Mapping) else table
     columns = raw.pop("columns", {}) if isinstance(raw, dict) else {}

@@ -282,7 +282,7 @@ class TableOptions(TableFormat):
     them. A recognised column that is not among them is left out, with a notice, where its cells
     cannot be understood. Where ``trial`` is needed, a table without a trial column is refused
     unless ``single_trial`` names its trial. ``baseline_visit`` and ``time`` (a column of days) are
-    for the checks of `plausibility`, which are made where ``needed`` is given.
+    for the checks of `plausibility`, which are made of what is ``needed`` (``check_all``: of all).
     """
 
     trial: Annotated[str | None, Option(help="Column of the trial.", group=_COLUMNS)] = None
@@ -317,6 +317,7 @@ class TableOptions(TableFormat):
     numeric: tuple[str, ...] = ()
     status: Literal["all", "ok"] = "all"
     needed: tuple[str, ...] | None = None
+    check_all: bool = False
     baseline_visit: str = "baseline"
     time: str | None = None
 

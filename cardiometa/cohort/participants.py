@@ -9,7 +9,7 @@ from itertools import product
 import pandas as pd
 
 from ..errors import InputError, Problem, Problems, nearest
-from ..files import is_safe_name
+from ..files import NAME_RULE, is_safe_name
 from .models import PARTICIPANT_COLUMNS, ColumnRule, ReadingLog, TrialDefinition
 from .read_table import read_any_table
 from .recode import ROSTER_COLUMNS, as_numbers, as_text, harmonise, kind_of, rows_text
@@ -198,7 +198,7 @@ def check_ids(ids: pd.Series, problems: Problems, show: Callable[[str], str]) ->
                 why="A spreadsheet would interpret it as a formula."
                 if formula
                 else "It becomes the name of a folder.",
-                fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
+                fix=NAME_RULE,
             )
 
 

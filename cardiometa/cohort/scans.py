@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..errors import CohortError, InputError, Problem, Problems, nearest
-from ..files import is_safe_name
+from ..files import NAME_RULE, is_safe_name
 from ..measurement.measures import COLUMN_NAMES
 from ..records import ScanKey, ScanSource
 from .models import CohortOptions, CohortScan, ReadingLog, TrialDefinition
@@ -277,7 +277,7 @@ def read_single(path: Path, options: CohortOptions) -> FolderTree:
     if bad:
         raise CohortError(
             f"{', '.join(map(repr, bad))} cannot be the name of a folder.",
-            hint="Use letters, digits, dot, dash, underscore; a letter or digit first.",
+            hint=NAME_RULE,
         )
     if path.is_dir() and not _listed(path):
         raise CohortError(f"The folder {path.name} is empty.")
@@ -439,7 +439,7 @@ def _unsafe(where: str, name: str) -> Problem:
     return Problem(
         where=where,
         what=f"the name {name!r} cannot be an id",
-        fix="Use letters, digits, dot, dash, underscore; a letter or digit first.",
+        fix=NAME_RULE,
     )
 
 

@@ -426,7 +426,7 @@ def _command_line(
             value = getattr(record, one.field)
             if value == one.default or (one.field == "outcome" and options.event):
                 continue
-            if one.is_bool:
+            if one.kind is bool:
                 words.append(one.flag if value else one.flag.replace("--", "--no-", 1))
             else:
                 shown = ",".join(f"{v}" for v in value) if one.is_list else str(value)

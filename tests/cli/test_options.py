@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -54,12 +54,12 @@ def test_fields_are_declared_in_their_order() -> None:
     flags = [one.flag for one in options_of(Example)]
     assert flags == ["--table", "--method", "--knots", "--ages", "--name", "--count", "--fast"]
     by_name = {one.name: one for one in options_of(Example)}
-    assert by_name["table"].required
+    assert by_name["table"].default is MISSING
     assert by_name["method"].choices == ("a", "b")
     assert by_name["knots"].kind is int
     assert by_name["ages"].is_list
     assert by_name["name"].optional
-    assert by_name["fast"].is_bool
+    assert by_name["fast"].kind is bool
 
 
 @pytest.mark.parametrize(
