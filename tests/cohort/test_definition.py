@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cardiometa.cohort.definition import parse_definition
-from cardiometa.errors import CohortError
+from cardiometa.cohort.definition import DEFINED_COLUMNS, parse_columns, parse_definition
+from cardiometa.cohort.load import load_cohort
+from cardiometa.errors import CohortError, Problems
 from tests.kit.cohorts import read_definition, trial_toml, write
 
 CONTRACT = """
@@ -81,6 +82,9 @@ def test_absent_counts_are_none(tmp_path):
         ("n_sought = -1", "not at least 0"),
         ("n_sought = true", "not a whole number"),
         ("design = 3", "not text"),
+        ('permission = " "', "not text"),
+        ('name = "B"', "unknown key 'name'"),
+        ("n_randomised = 1.5", "not a whole number"),
     ],
 )
 def test_faults_of_a_trial(tmp_path, line, message):
@@ -133,3 +137,85 @@ def test_all_problems_come_at_once(tmp_path):
     with pytest.raises(CohortError) as caught:
         read_definition(write(tmp_path / "c.toml", text))
     assert len(caught.value.problems) == 6
+
+
+def test_paths_start_in_the_folder_of_the_file(tmp_path):
+    text = 'name = "x"\n' + trial_toml("A")
+    (trial,) = read_definition(write(tmp_path / "in" / "c.toml", text)).trials
+    assert trial.participants == tmp_path / "in" / "A" / "participants.csv"
+    assert trial.scans == tmp_path / "in" / "A" / "scans.csv"
+    assert trial.root == tmp_path / "in" / "A" / "images"
+    bare = 'name = "x"\n[trials.A]\nparticipants = "p.csv"\nrandomised = true\n'
+    (trial,) = read_definition(write(tmp_path / "in" / "c.toml", bare)).trials
+    assert (trial.root, trial.scans) == (tmp_path / "in", None)
+
+
+@pytest.mark.parametrize("value", ['""', '"  "', "3", "[]"])
+def test_a_table_that_is_not_named_is_a_problem(tmp_path, value):
+    text = f'name = "x"\n[trials.A]\nparticipants = {value}\nrandomised = false\n'
+    path = write(tmp_path / "c.toml", text)
+    definition, problems = parse_definition(path)
+    if value[0] == '"':  # a path that leads to no table is found where it is read
+        with pytest.raises(CohortError) as caught:
+            load_cohort(path)
+        problems = caught.value.problems
+    assert problems
+    assert definition is not None
+
+
+def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path):
+    definition, problems = parse_definition(tmp_path / "none.toml")
+    assert definition is None
+    assert "it cannot be opened" in str(problems[0])
+
+
+RULES = [
+    ({"EF_M12": {"column": "EF12", "unit": "fraction"}}, ("lv_ef_percent", "EF12", "fraction")),
+    ({"lv edv m6": "EDV6"}, ("lv_edv_ml", "EDV6", None)),
+    ({"reported_lv_mass_g": {"column": "M", "unit": "kg"}}, ("lv_mass_g", "M", "kg")),
+]
+
+
+@pytest.mark.parametrize(("raw", "wanted"), RULES)
+def test_a_column_of_the_user_s_own_has_the_rule_of_its_measure(raw, wanted):
+    problems = Problems("--config")
+    (pair,) = parse_columns(raw, problems, DEFINED_COLUMNS).items()
+    assert problems == []
+    assert pair[0] == next(iter(raw))
+    assert (pair[1].name, pair[1].column, pair[1].unit) == wanted
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"EF_M12": {"column": "E", "unit": "ml"}}, "columns.EF_M12: unknown unit 'ml'"),
+        ({"hr_m12": {"column": "H", "unit": "bpm"}}, "this column cannot have a unit"),
+        ({"troponin": "T"}, "unknown column 'troponin'"),
+        ({"change_ef": "C"}, "unknown column 'change_ef'"),
+        ({"sex": {"column": "S", "name": "arm"}}, "unknown key 'name'"),
+        ({"sex": {"column": "S", "map": {"1": "male", "1.0": "female"}}}, "map has '1' twice"),
+        ({"arm": {"column": "A", "map": {"1": True}}}, "which is not text"),
+        ({"healthy": {"column": "H", "map": {"1": "maybe"}}}, "true, false"),
+        ([], "columns must be a table"),
+    ],
+)
+def test_faults_of_rules(raw, message):
+    problems = Problems("--config")
+    parse_columns(raw, problems, DEFINED_COLUMNS)
+    assert len(problems) == 1
+    assert message in str(problems[0])
+
+
+def test_words_of_a_map_are_harmonised():
+    raw = {
+        "healthy": {"column": "H", "map": {"1": "yes", "2": False, "3": "NA", "4": 1}},
+        "sex": {"column": "S", "map": {"x": "male", "y": "unknown"}},
+    }
+    problems = Problems("--config")
+    rules = parse_columns(raw, problems, DEFINED_COLUMNS)
+    assert rules["healthy"].map == {"1": True, "2": False, "3": None, "4": True}
+    assert [one.what for one in problems] == [
+        "map turns 'y' into 'unknown'; it can be male, female or \"NA\""
+    ]
+    # What was said once is not said again as a code that the map lacks.
+    assert rules["sex"].map == {"x": "male", "y": None}

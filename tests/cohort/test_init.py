@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.cohort.init import first_definition
+from cardiometa.cohort.analysis_table import read_analysis_table
+from cardiometa.cohort.init import first_config, first_definition
 from cardiometa.cohort.load import load_cohort
+from cardiometa.cohort.models import TableOptions
 from cardiometa.errors import CohortError
 from tests.kit.cohorts import PAIR, cohort_folder, pairs, people, roster, write
 
@@ -110,3 +112,71 @@ def test_a_scans_table_is_not_a_roster(tmp_path):
     trial = tomllib.loads(first_definition(tmp_path))["trials"]["A"]
     assert (trial["scans"], trial["root"]) == ("A/mri.csv", "A/pics")
     assert PAIR.startswith("participant_id")
+
+
+def wide(unit: float = 1.0) -> str:
+    """A participants' table as a spreadsheet has it; ``unit`` of both measures."""
+    lines = ["PatID,Study,Group,LVEF,EF_M12,LVEDV m6,Biomarker"]
+    for number in range(12):
+        ef, edv = (45 + number) * unit, (150 + number) * (0.001 if unit != 1 else 1)
+        arm = ("Placebo", "Drug")[number % 2]
+        lines.append(f"{number},A,{arm},{ef:.3f},{ef + unit:.3f},{edv:.3f},{number}")
+    return "\n".join([*lines, ""])
+
+
+def test_a_config_of_a_table_gives_units_of_all_measures(tmp_path):
+    path = write(tmp_path / "wide.csv", wide(0.01))
+    columns = tomllib.loads(first_config([path]))["columns"]
+    assert columns["lv_ef_percent"] == {"column": "LVEF", "unit": "fraction"}
+    assert columns["EF_M12"] == {"column": "EF_M12", "unit": "fraction"}
+    assert columns["LVEDV m6"] == {"column": "LVEDV m6", "unit": "l"}
+    assert columns["arm"]["map"] == {"Drug": "Drug", "Placebo": "control"}
+    rows = read_analysis_table(path, TableOptions(columns=columns, numeric=("EF_M12",))).rows
+    assert rows["EF_M12"].between(45, 60).all()
+    assert rows["LVEDV m6"].between(149, 162).all()
+
+
+def test_columns_in_the_usual_units_need_no_line(tmp_path):
+    path = write(tmp_path / "wide.csv", wide())
+    text = first_config([path], tmp_path / "columns.toml")
+    columns = tomllib.loads(text)["columns"]
+    assert columns["lv_ef_percent"] == "LVEF"
+    assert not {"EF_M12", "LVEDV m6"} & set(columns)
+    assert '# not recognised, and used under their own names: "EF_M12", "LVEDV m6"' in text
+    assert "pool-trials" in text
+    assert "--config" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "median", "line"),
+    [
+        ("height", 67, 'unit = "in" }  # guessed: by its median 67: in'),
+        ("height", 1.7, 'unit = "m" }  # guessed: by its median 1.7: m'),
+        ("weight", 165, 'unit = "lb" }  # guessed: by its median 165: lb'),
+        ("weight", 75, '"weight"  # guessed: by its median 75: kg'),
+        ("AGE", 20000, 'unit = "days" }  # guessed: by its median 2e+04: days'),
+        ("LVEDV", 0.16, 'unit = "l" }  # guessed: by its median 0.16: l'),
+        ("LVM", 0.12, 'unit = "kg" }  # guessed: by its median 0.12: kg'),
+        ("weight", 5000, "the median 5000 fits no unit: check it"),
+    ],
+)
+def test_units_are_guessed_by_the_median(tmp_path, name, median, line):
+    text = first_config([write(tmp_path / "t.csv", f"id,{name}\n1,{median}\n2,{median}\n")])
+    assert line in text
+    tomllib.loads(text)
+
+
+def test_one_table_per_trial_gives_a_cohort_definition(tmp_path):
+    paths = [write(tmp_path / f"{name}.csv", wide(0.01)) for name in ("ALPHA", "B 2")]
+    document = tomllib.loads(first_config(paths, tmp_path / "cohort.toml"))
+    assert list(document["trials"]) == ["ALPHA", "B 2"]
+    trial = document["trials"]["B 2"]
+    assert (trial["participants"], trial["randomised"]) == ("B 2.csv", True)
+    assert "trial" not in trial["columns"]
+    assert trial["columns"]["EF_M12"]["unit"] == "fraction"
+
+
+def test_codes_that_look_like_missing_values_are_proposed(tmp_path):
+    cells = "\n".join(f"{n},{50 + n}" for n in range(10))
+    path = write(tmp_path / "t.csv", f"id,LVEF\n{cells}\n10,-99\n11,-99\n12,-99\n")
+    assert tomllib.loads(first_config([path]))["missing"] == "-99"
