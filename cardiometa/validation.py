@@ -63,6 +63,7 @@ _EXPECTED = {
     "model_attributes_type": "a table",
 }
 _LONGEST_VALUE = 60
+_VARIANTS = frozenset({"str", "int", "float", "bool"})
 
 
 def validate(
@@ -138,7 +139,12 @@ def _adapter(record: Any) -> Any:
 def _problem(error: Mapping[str, Any], record: Any, where: str) -> Problem:
     """One error of pydantic as the sentence a user needs."""
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
-    keys = [part for part in error["loc"] if not _is_variant(part)]
+    # Without the names that pydantic puts into a path for the alternatives of a union.
+    keys = [
+        part
+        for part in error["loc"]
+        if not (isinstance(part, str) and (part.endswith(("]", ")")) or part in _VARIANTS))
+    ]
     key = _path(keys)
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         fix = nearest(str(keys[-1]), _keys_at(record, keys[:-1]))
@@ -148,7 +154,8 @@ def _problem(error: Mapping[str, Any], record: Any, where: str) -> Problem:
         return Problem(where=where, what=f"{key} is missing")
     if kind == "value_error":  # the record's own check, in its own words
         return Problem(where=where, what=f"{key}: {limits['error']}" if key else limits["error"])
-    shown = _shown(value)
+    text = "" if isinstance(value, Mapping | list | tuple) else repr(value)
+    shown = text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
     subject = f"{key or 'it'} is {shown}" if shown else key or "it"
     if kind in _EXPECTED:
         joint = ", not" if shown else " must be"
@@ -162,22 +169,6 @@ def _problem(error: Mapping[str, Any], record: Any, where: str) -> Problem:
         return Problem(where=where, what=subject, fix=f"Use {limits['expected']}.")
     reason = error["msg"][0].lower() + error["msg"][1:]
     return Problem(where=where, what=f"{subject}: {reason}")
-
-
-def _shown(value: object) -> str:
-    """A short value as it was written; empty for tables and lists."""
-    if isinstance(value, Mapping | list | tuple):
-        return ""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
-
-
-def _is_variant(part: str | int) -> bool:
-    """True for the name that pydantic puts into a path for an alternative of a union."""
-    return isinstance(part, str) and (part.endswith(("]", ")")) or part in _VARIANTS)
-
-
-_VARIANTS = frozenset({"str", "int", "float", "bool"})
 
 
 def _path(keys: Sequence[str | int]) -> str:

@@ -125,7 +125,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                     named = info.metavar if is_argument else info.default
                     required[one.name] = named if isinstance(named, str) else f"--{one.name}"
             # Every parameter can be missing for Typer, so that all missing ones are named at once.
-            annotation = Annotated[(kind if is_optional else kind | None, info, *others)]
+            annotation: Any = Annotated[(kind if is_optional else kind | None, info, *others)]
             parameters.append(_keyword(one.name, annotation, default))
 
     @wraps(function)

@@ -101,20 +101,22 @@ def _show_ranges(result: ReferenceRanges, out: Path, *, quiet: bool, most: int |
 def _range_line(rows: list[ReferenceLimit]) -> tuple[str, ...]:
     """One line of the printed table: all participants of a sex and age band."""
     first = rows[0]
-    ages = "all" if first.age is None else f"{first.age:g}"
-    if first.age is None and first.age_low is not None:
-        ages = f"{first.age_low:g}-" + ("" if first.age_high is None else f"{first.age_high:g}")
+    band = _ages(first.age_low, first.age_high)
     limits = [row.limit for row in rows if row.centile != 50]
     known = [f"{limit:.4g}" for limit in limits if limit is not None]
     return (
         first.measure,
         first.limits if first.method == "meta" else first.method,
         first.sex,
-        ages,
+        band if first.age is None else f"{first.age:g}",
         "few" if first.n is None else str(first.n),
         " to ".join(known) if len(known) == len(limits) else "-",
         first.status,
     )
+
+
+def _ages(low: float | None, high: float | None) -> str:
+    return "all" if low is None else f"{low:g}-" + ("" if high is None else f"{high:g}")
 
 
 # ------------------------------------------------------------------ score
@@ -274,17 +276,16 @@ def _show_comparison(found: CompareOutcome, out: Path | None, *, quiet: bool) ->
 
 
 def _comparison_line(row: Comparison) -> tuple[str, ...]:
-    ages = "all" if row.age_low is None else f"{row.age_low:g}-"
-    ages += "" if row.age_high is None else f"{row.age_high:g}"
-    lower, upper = (
-        (row.difference_lower, row.margin_lower),
-        (row.difference_upper, row.margin_upper),
-    )
+    differences = (row.difference_lower, row.difference_upper)
+    margins = (row.margin_lower, row.margin_upper)
     return (
         row.measure,
-        f"{row.sex} {row.ethnicity} {ages}",
+        f"{row.sex} {row.ethnicity} {_ages(row.age_low, row.age_high)}",
         f"{row.lower:g}-{row.upper:g}",
         "-" if row.our_lower is None else f"{row.our_lower:.1f}-{row.our_upper:.1f}",
-        *("-" if d is None else f"{d:+.1f} ±{m:.1f}" for d, m in (lower, upper)),
+        *(
+            "-" if d is None else f"{d:+.1f} ±{m:.1f}"
+            for d, m in zip(differences, margins, strict=True)
+        ),
         row.verdict,
     )

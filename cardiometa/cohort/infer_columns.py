@@ -206,7 +206,9 @@ def recognise(header: Sequence[str], taken: Mapping[str, str]) -> Recognised:
     asked = _settle_ids(fits, {*taken, *exact})
     rules = {
         # The unit of the harmonised name, whose factor is 1, need not be said.
-        name: ColumnRule(name=name, column=column, unit=None if factors.get(unit) == 1 else unit)
+        name: ColumnRule(
+            name=name, column=column, unit=None if factors.get(unit or "") == 1 else unit
+        )
         for name, columns in fits.items()
         for factors in [UNITS.get(kind_of(name), {})]
         for column, unit in columns.items()

@@ -308,27 +308,8 @@ def check_cohort(
     cohort = draft.cohort
     if cohort is None:
         return CheckReport(problems=tuple(problems))
-    found, reviews = _header_problems(cohort, watch)
-    problems += found
-    findings = Findings()
-    columns = CheckedColumns(rows=cohort.participants, where=path.name, needed=("arm", "age_years"))
-    check_plausible(columns, findings)
-    problems += findings.problems
-    return CheckReport(
-        problems=tuple(problems),
-        warnings=(*cohort.warnings, *reviews),
-        notes=cohort.notes,
-        summary=_summary(cohort),
-    )
+    from ..imaging.discovery import inspect_headers  # not for a table
 
-
-def _header_problems(
-    cohort: Cohort, watch: Callable[[int, int], None]
-) -> tuple[list[Problem], list[str]]:
-    """What prevents reading a scan, and one line for each reason of a review."""
-    from ..imaging.discovery import inspect_headers
-
-    problems: list[Problem] = []
     reviews: dict[str, list[str]] = {}
     for number, scan in enumerate(cohort.scans, 1):
         found, flags = inspect_headers(scan.source)
@@ -336,11 +317,21 @@ def _header_problems(
         for flag in flags:
             reviews.setdefault(flag.code, []).append(f"{scan.key}: {flag.sentence}")
         watch(number, len(cohort.scans))
-    return problems, [
-        lines[0]
-        + (f" The same holds for {len(lines) - 1} more scans ({code})." if len(lines) > 1 else "")
-        for code, lines in reviews.items()
+    findings = Findings()
+    columns = CheckedColumns(rows=cohort.participants, where=path.name, needed=("arm", "age_years"))
+    check_plausible(columns, findings)
+    problems += findings.problems
+    lines = [
+        same[0]
+        + (f" The same holds for {len(same) - 1} more scans ({code})." if len(same) > 1 else "")
+        for code, same in reviews.items()
     ]
+    return CheckReport(
+        problems=tuple(problems),
+        warnings=(*cohort.warnings, *lines),
+        notes=cohort.notes,
+        summary=_summary(cohort),
+    )
 
 
 def _summary(cohort: Cohort) -> dict[str, Any]:

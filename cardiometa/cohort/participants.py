@@ -119,7 +119,18 @@ def read_roster(
     dropped = [column for column in columns if column not in used]
     log.problems += problems
     log.notes += [f"{where}: {len(dropped)} further columns are dropped."] if dropped else []
-    log.warnings += _warnings(rows, trial, where)
+    if not trial.randomised:
+        return rows
+    missing, arms = int(rows["arm"].isna().sum()), rows["arm"].dropna().unique()
+    if 0 < missing < len(rows):
+        log.warnings.append(f"{where}: {missing} of {len(rows)} participants have no arm.")
+    if trial.n_randomised is not None and len(rows) != trial.n_randomised:
+        log.warnings.append(
+            f"{where}: {len(rows)} rows, but n_randomised is {trial.n_randomised}; "
+            "the roster should have all randomised participants."
+        )
+    if len(arms) == 1:
+        log.warnings.append(f"{where}: only one arm ({arms[0]}).")
     return rows
 
 
@@ -200,19 +211,3 @@ def check_ids(ids: pd.Series, problems: Problems, show: Callable[[str], str]) ->
                 else "It becomes the name of a folder.",
                 fix=NAME_RULE,
             )
-
-
-def _warnings(rows: pd.DataFrame, trial: TrialDefinition, where: str) -> list[str]:
-    found = []
-    missing = int(rows["arm"].isna().sum())
-    if trial.randomised and 0 < missing < len(rows):
-        found.append(f"{where}: {missing} of {len(rows)} participants have no arm.")
-    if trial.n_randomised is not None and trial.randomised and len(rows) != trial.n_randomised:
-        found.append(
-            f"{where}: {len(rows)} rows, but n_randomised is {trial.n_randomised}; "
-            "the roster should have all randomised participants."
-        )
-    arms = sorted({str(arm) for arm in rows["arm"].dropna()})
-    if trial.randomised and len(arms) == 1:
-        found.append(f"{where}: only one arm ({arms[0]}).")
-    return found

@@ -68,7 +68,7 @@ def read_scans(
         for p, v in zip(ids, visits, strict=True)
     ]
     cells = pd.DataFrame(numbers, index=table.index).astype(object)
-    stated = cells.where(cells.notna(), None).to_dict("records")
+    stated: list[Any] = cells.where(cells.notna(), None).to_dict("records")
     log.scans += [
         CohortScan(key=key, source=source, visit_day=row.pop("visit_day", None), reported=row)
         for key, row, source in zip(keys, stated, sources, strict=True)

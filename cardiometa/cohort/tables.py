@@ -138,9 +138,17 @@ def build_tables(cohort: Cohort, results: Sequence[ScanResult]) -> CohortTables:
         )
     by_key = {result.key: result for result in results}
     ordered = [by_key[scan.key] for scan in cohort.scans]
+    scans = Counter((key.trial, key.participant) for key in by_key)
+    analysed = _people(result.key for result in results if result.status != "failed")
+    table = cohort.participants[[*PARTICIPANT_COLUMNS, *cohort.carried]].copy()
+    people = list(zip(table["trial"], table["participant_id"], strict=True))
+    table["scans"] = pd.Series([scans[who] for who in people], dtype="int64")
+    words = ["analysed" if who in analysed else "excluded" for who in people]
+    table["status"] = pd.Series(words, dtype=object)
     return CohortTables(
         measurements=_measurements(cohort, ordered),
-        participants=_participants(cohort, ordered),
+        # The contract's order: harmonised, days and reason, scans, status; then what is carried.
+        participants=table[[*PARTICIPANT_COLUMNS, "scans", "status", *cohort.carried]],
         exclusions=pd.DataFrame(
             map(astuple, exclusions_of(cohort, ordered)),
             columns=[one.name for one in fields(Exclusion)],
@@ -213,19 +221,3 @@ def _series(values: Sequence[Any], kind: CellType) -> pd.Series:
     if kind == "integer":
         return pd.Series([None if v is None else int(v) for v in values], dtype="Int64")
     return pd.Series(list(values), dtype=object)
-
-
-# ------------------------------------------------------------------ people and account
-
-
-def _participants(cohort: Cohort, results: Sequence[ScanResult]) -> pd.DataFrame:
-    scans = Counter((result.key.trial, result.key.participant) for result in results)
-    analysed = {(r.key.trial, r.key.participant) for r in results if r.status != "failed"}
-    table = cohort.participants[[*PARTICIPANT_COLUMNS, *cohort.carried]].copy()
-    people = list(zip(table["trial"], table["participant_id"], strict=True))
-    table["scans"] = pd.Series([scans[who] for who in people], dtype="int64")
-    table["status"] = pd.Series(
-        ["analysed" if who in analysed else "excluded" for who in people], dtype=object
-    )
-    # The contract's order: harmonised, days and reason, scans, status; then what is carried.
-    return table[[*PARTICIPANT_COLUMNS, "scans", "status", *cohort.carried]]

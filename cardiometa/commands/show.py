@@ -50,6 +50,18 @@ def describe(out: Path, table: Path | None = None) -> dict[str, Any]:
     """
     record = read_run_record(out)
     run = record.get("run", {})
+    # Participants and scans of an output of `segment`; rows of the tables of any other.
+    counts: dict[str, dict[str, Any]] = {}
+    if record["command"] == "segment":
+        flow = read_json(out / "flow.json") if (out / "flow.json").is_file() else {}
+        for level in ("trials", "participants", "scans"):
+            if isinstance(flow, dict) and isinstance(flow.get(level), dict):
+                counts[level] = {name: n for name, n in flow[level].items() if n is not None}
+    else:
+        counts["rows"] = {}
+        for path in sorted(out.glob("*.csv")):
+            with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+                counts["rows"][path.name] = max(0, sum(1 for _ in csv.reader(stream)) - 1)
     return {
         "command": record["command"],
         "version": str(record.get("cardiometa_version", "")),
@@ -60,7 +72,7 @@ def describe(out: Path, table: Path | None = None) -> dict[str, Any]:
         "options": record.get("options", {}),
         "inputs": record.get("inputs", {}),
         "model": record.get("model", {}),
-        "counts": _counts(out, record["command"]),
+        "counts": counts,
         "libraries": run.get("libraries", {}),
         "withdrawn": count_erased(out),
         "stale": _outdated(out, record, table),
@@ -77,23 +89,6 @@ def _outputs_inside(out: Path) -> list[Path]:
     """Outputs inside an output, as those of the demo."""
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     return [path for path in folders if (path / RECORD_NAME).is_file()]
-
-
-def _counts(out: Path, command: str) -> dict[str, Any]:
-    """Participants and scans of an output of `segment`; rows of the tables of any other."""
-    if command == "segment":
-        path = out / "flow.json"
-        flow = read_json(path) if path.is_file() else {}
-        return {
-            level: {name: n for name, n in flow[level].items() if n is not None}
-            for level in ("trials", "participants", "scans")
-            if isinstance(flow, dict) and isinstance(flow.get(level), dict)
-        }
-    counts = {}
-    for path in sorted(out.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            counts[path.name] = max(0, sum(1 for _ in csv.reader(stream)) - 1)
-    return {"rows": counts}
 
 
 def _outdated(out: Path, record: Mapping[str, Any], table: Path | None) -> str:
