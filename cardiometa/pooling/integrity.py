@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from ..cohort.plausibility import LIMITS
 from ..errors import Problem, TableError
@@ -257,7 +257,7 @@ def _last_digits(trial: str, rows: pd.DataFrame, options: PoolingOptions) -> Ite
             trial,
             f"last-digits-{name.replace('_', '-')}",
             f"share of the commonest last digit of {name}",
-            look=float(stats.chisquare(counts).pvalue) < _UNLIKELY,
+            look=equal_shares_p(counts) < _UNLIKELY,
             alarm="some digits are preferred",
             value=float(counts.max() / counts.sum()),
             checked=len(values),
@@ -333,10 +333,10 @@ def _allocation(trial: str, people: pd.DataFrame) -> Iterable[IntegrityRow]:
     if len(counts) < 2:
         return
     if len(counts) > 2:
-        p = float(stats.chisquare(counts).pvalue)
+        p = equal_shares_p(counts.to_numpy())
     else:
         first, n = int(counts.iloc[0]), int(counts.sum())
-        p = max(float(stats.binomtest(first, n, a / (a + b)).pvalue) for a, b in _RATIOS)
+        p = max(binomial_p(first, n, a / (a + b)) for a, b in _RATIOS)
     yield _row(
         trial,
         "allocation",
@@ -362,8 +362,7 @@ def _missing_outcomes(
         return
     p = 1.0
     if (counts.sum() > 0).all():
-        test = stats.fisher_exact if len(counts) == 2 else stats.chi2_contingency
-        p = float(test(counts.to_numpy())[1])
+        p = independence_p(counts.to_numpy())
     lack = counts[False]
     missing = lack / counts.sum(axis=1)
     numbers = ", ".join(f"{arm} {100 * share:.0f} %" for arm, share in missing.items())
@@ -525,3 +524,41 @@ def _stated_counts(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Ite
             else "as many participants randomised as stated"
         )
         yield _row(trial, "n-randomised", sentence, look=away > 0, checked=here, found=away)
+
+
+# ------------------------------------------------------------------ tests of counts
+
+# The same as `chisquare`, `binomtest`, `fisher_exact` and `chi2_contingency` of scipy.stats, whose
+# import takes an eighth of the time of a run on 1,000 rows.
+
+
+def equal_shares_p(counts: np.ndarray) -> float:
+    """P of chi-squared for counts ``[n]`` of equally frequent values."""
+    mean = counts.mean()
+    return float(special.chdtrc(len(counts) - 1, ((counts - mean) ** 2 / mean).sum()))
+
+
+def binomial_p(count: int, n: int, share: float) -> float:
+    """Two-sided exact P of ``count`` among ``n`` where ``share`` is expected."""
+    k = np.arange(n + 1)
+    ways = -special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return _exact_p(ways + k * math.log(share) + (n - k) * math.log1p(-share), count)
+
+
+def independence_p(counts: np.ndarray) -> float:
+    """P of arms ``[arm, 2]`` with equal shares: Fisher's for two arms, else chi-squared."""
+    (yes, _), arms = counts.sum(axis=0), counts.sum(axis=1)
+    if len(arms) == 2:
+        k = np.arange(max(0, yes - arms[1]), min(arms[0], yes) + 1)
+        cells = (k, arms[0] - k, yes - k, arms[1] - yes + k)
+        ways = -sum(special.gammaln(cell + 1) for cell in cells)
+        return _exact_p(ways, int(counts[0, 0] - k[0]))
+    expected = np.outer(arms, counts.sum(axis=0)) / arms.sum()
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    return float(special.chdtrc(len(arms) - 1, statistic))
+
+
+def _exact_p(logarithms: np.ndarray, place: int) -> float:
+    """The share of outcomes not likelier than that at ``place``; equal ones differ by rounding."""
+    masses = np.exp(logarithms - logarithms.max())
+    return float(masses[masses <= masses[place] * (1 + 1e-7)].sum() / masses.sum())
