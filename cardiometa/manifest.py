@@ -26,14 +26,31 @@ FORMAT_VERSION = 1
 BLOCK_BYTES = 1024
 
 RESEARCH_USE = "Research use only; not a medical device."
-WEIGHTS_LICENCE = "The bundled weights were trained on ACDC and are CC BY-NC-SA 4.0."
-_BUNDLED_ID = "cardiometa-sax"  # what the ids of the bundled models begin with
+_BUNDLED_CARD = Path(__file__).parent / "segmentation" / "weights" / "model.json"
 
 
-def notice_for(model_ids: Iterable[object]) -> str:
-    """Research use, and the licence of the weights where a bundled model made the numbers."""
-    bundled = any(str(name).startswith(_BUNDLED_ID) for name in model_ids)
-    return f"{RESEARCH_USE} {WEIGHTS_LICENCE}" if bundled else RESEARCH_USE
+def notice_for(licence: str) -> str:
+    """Research use, and the licence of the weights where a model made the numbers."""
+    text = licence.removeprefix("Weights: ")
+    return f"{RESEARCH_USE} Licence of the model's weights: {text}" if text else RESEARCH_USE
+
+
+def licence_of(model_ids: Iterable[object], folders: Iterable[Path] = ()) -> str:
+    """The licence of the weights of these models in the words of their cards; empty if unknown.
+
+    Known are the bundled model, and the model in the run record of each of the ``folders``.
+    """
+    card = read_json(_BUNDLED_CARD)
+    known = {card["id"]: card["licence"]}
+    for folder in dict.fromkeys(folders):
+        try:
+            model = read_run_record(folder).get("model")
+        except InputError:
+            continue
+        if isinstance(model, dict) and isinstance(model.get("licence"), str):
+            known[model.get("id")] = model["licence"]
+    named = [known[name] for name in dict.fromkeys(map(str, model_ids)) if name in known]
+    return "; ".join(dict.fromkeys(named))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +67,8 @@ class RunRecord:
 
 def model_of(conventions: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """The segmentation model of a table's rows, for the record; empty where none is named."""
-    found = {name: ", ".join(conventions.get(f"model_{name}", ())) for name in ("id", "sha256")}
+    names = ("id", "sha256", "licence")
+    found = {name: ", ".join(conventions.get(f"model_{name}", ())) for name in names}
     return {name: value for name, value in found.items() if value}
 
 
@@ -108,7 +126,7 @@ def record_text(record: RunRecord) -> str:
     document: Mapping[str, Any] = {
         "format_version": record.format_version,
         "cardiometa_version": version(),
-        "notice": notice_for(record.model.get("id", "").split(", ")),
+        "notice": notice_for(record.model.get("licence", "")),
         "command": record.command,
         "options": record.options,
         "inputs": record.inputs,

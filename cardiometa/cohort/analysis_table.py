@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..errors import InputError, Problems, TableError, UsageError, nearest
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
+from ..manifest import licence_of
 from ..measurement.measures import COLUMN_NAMES, COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
 from .definition import DEFINED_COLUMNS, parse_columns, parse_definition
@@ -325,11 +326,7 @@ def read_analysis_table(
         name=name,
         sha256=_digest(files, definition),
         measures=tuple(m.name for m in MEASURES if m.name in rows and rows[m.name].notna().any()),
-        conventions={
-            name: tuple(sorted({str(value) for value in rows[name].dropna().unique()}))
-            for name in CONVENTIONS
-            if name in rows
-        },
+        conventions=_conventions(rows, files),
         exclusions=tuple(exclusions),
         warnings=(
             *findings.warnings,
@@ -589,3 +586,17 @@ def _usable(
     if not dropped.any():  # not copied: it may be large
         return rows.assign(status=status), gone, []
     return rows[~dropped].assign(status=status[~dropped]), gone, exclusions
+
+
+def _conventions(rows: pd.DataFrame, files: Sequence[_File]) -> dict[str, tuple[str, ...]]:
+    """The values met of the facts that must not be mixed; a column without values is empty.
+
+    ``model_licence`` is of the weights of all models together, where it is known.
+    """
+    found = {
+        name: tuple(sorted({str(value) for value in rows[name].dropna().unique()}))
+        for name in CONVENTIONS
+        if name in rows
+    }
+    licence = licence_of(found.get("model_id", ()), [file.path.parent for file in files])
+    return {**found, "model_licence": (licence,)} if licence else found

@@ -434,7 +434,7 @@ def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, A
     return {
         "format_version": FORMAT_VERSION,
         "cardiometa_version": version(),
-        "notice": notice_for(result.model.get("id", "").split(", ")),
+        "notice": notice_for(result.model.get("licence", "")),
         "cohort": result.name,
         "model": dict(result.model),
         "inputs": dict(inputs),

@@ -142,7 +142,10 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     table = with_derived(table, chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=table.healthy_rule or output.healthy_rule)
-    return reference_ranges(table, chosen)
+    result = reference_ranges(table, chosen)
+    licence = dict.fromkeys(table.conventions.get("model_licence", ()), result.participants)
+    stated = {"model_licence": licence} if licence else {}
+    return replace(result, conventions={**result.conventions, **stated})
 
 
 def _with_proposals(error: TableError, request: ReferenceRequest) -> TableError:

@@ -78,7 +78,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         "cardiometa_version": version(),
         "plan_sha256": request.plan_sha256,
         "accepted": [w for w in table.warnings if severity(w) == "serious"],
-        "notice": notice_for(site.conventions.get("model_id", ())),
+        "notice": notice_for("; ".join(site.conventions.get("model_licence", ()))),
     }
     text = canonical_json(document)
     # The ledger first: a summary that is not in it must not exist.

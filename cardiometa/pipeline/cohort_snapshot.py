@@ -17,7 +17,7 @@ from ..cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
 from ..errors import InputError, ModelError
 from ..files import canonical_json, read_json
 from ..privacy.withdrawal import Participant, read_withdrawals
-from ..records import ScanKey, ScanSource
+from ..records import ScanKey, ScanSource, SeriousWarning, severity
 from ..segmentation.model import ModelCard, parse_card
 
 SNAPSHOT_NAME = "cohort.json"
@@ -79,6 +79,7 @@ def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
             "visits_without_images": [_key(key) for key in cohort.visits_without_images],
             "not_obtained": [asdict(entry) for entry in cohort.not_obtained],
             **{name: list(getattr(cohort, name)) for name in _LISTS},
+            "serious": [one for one in cohort.warnings if severity(one) == "serious"],
             "input_sha256": dict(cohort.input_sha256),
             "key_check": cohort.key_check,
             "withdrawn": cohort.withdrawn,
@@ -153,7 +154,10 @@ def _cohort(document: Mapping[str, Any]) -> Cohort:
         carried=tuple(document["carried"]),
         reported=tuple(document["reported"]),
         notes=tuple(document["notes"]),
-        warnings=tuple(document["warnings"]),
+        warnings=tuple(
+            SeriousWarning(one) if one in document.get("serious", ()) else str(one)
+            for one in document["warnings"]
+        ),
         input_sha256=document["input_sha256"],
         key_check=document["key_check"],
         withdrawn=int(document["withdrawn"]),

@@ -127,12 +127,12 @@ _TRIAL_FACTS = (
 )
 
 
-def dictionary_json(measurements: pd.DataFrame, cohort: Cohort) -> str:
+def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard) -> str:
     """``measurements.json``: each column's definition, each trial's, the hash of the content."""
     stable = measurements.drop(columns="seconds")
     return canonical_json(
         {
-            "notice": notice_for(measurements["model_id"].dropna()),
+            "notice": notice_for(str(card.document.get("licence", ""))),
             "columns": data_dictionary([str(name) for name in measurements.columns]),
             "rows": len(measurements),
             "trials": {
@@ -194,7 +194,7 @@ def write_tables(
         "participants.csv": frame_csv(tables.participants),
         "exclusions.csv": frame_csv(tables.exclusions),
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
-        "measurements.json": dictionary_json(tables.measurements, cohort),
+        "measurements.json": dictionary_json(tables.measurements, cohort, card),
         # The hash of each scan's record by its key, which ties the table to the records.
         RECORDS_NAME: canonical_json({str(r.key): record_sha256(r.document) for r in results}),
         "report.html": page,

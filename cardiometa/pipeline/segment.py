@@ -237,7 +237,11 @@ class _Run:
                 format_version=FORMAT_VERSION,
                 options=self.result_options,
                 inputs={**self.cohort.input_sha256, **given},
-                model={"id": self.model.card.model_id, "sha256": self.model.sha256},
+                model={
+                    "id": self.model.card.model_id,
+                    "sha256": self.model.sha256,
+                    "licence": str(self.model.card.document.get("licence", "")),
+                },
                 run=run,
             )
         )

@@ -14,7 +14,6 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -56,8 +55,7 @@ _CONTROL = re.compile(
 # ------------------------------------------------------------------ blocks
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(NamedTuple):
     """A sentence set apart: a ``warning`` that the reader must not miss, or a ``note``."""
 
     text: str
@@ -70,8 +68,7 @@ Html = Markup  # put in as it is: what our own code made and escaped
 Block = str | list[str] | dict[str, str] | Notice | Table | Drawing
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A numbered section; ``anchor`` is its id in the page (``pooled-effect``)."""
 
     title: str

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from cardiometa.reports.figures.flow import accounting_problems, flow_figure
+from cardiometa.reports.figures.flow import accounting_problems, boxes_figure, flow_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -53,6 +53,19 @@ def test_what_nobody_stated_is_not_printed():
     assert "None" not in " ".join(found)
     assert found.count("not stated") == 5
     assert flow_figure({}, {}).svg
+
+
+def test_a_box_at_the_side_only_where_someone_is_lost():
+    rows = [("Provided", ("3 trials",), "Not analysed", ()), ("Analysed", ("3 trials",), "", ())]
+    without = boxes_figure(rows, "Flow")
+    assert texts(without) == ["Provided", "3 trials", "Analysed", "3 trials"]
+    assert without.svg.count("marker-end") == 1
+    rows[0] = ("Provided", ("4 trials",), "Not analysed", ("1 trial",))
+    lost = boxes_figure(rows, "Flow")
+    assert texts(lost) == ["Provided", "4 trials", "Not analysed", "1 trial", *texts(without)[2:]]
+    assert lost.svg.count("marker-end") == 2
+    description = ET.fromstring(lost.svg).find(f"{SVG}desc").text
+    assert description == "Provided: 4 trials. Not analysed: 1 trial. Analysed: 3 trials."
 
 
 def test_reasons_are_wrapped_escaped_and_summed_beyond_seven():

@@ -171,6 +171,31 @@ def test_wrapping_keeps_every_letter_and_the_width():
     assert wrap("", 80) == ("",)
 
 
+def greedy(text: str, most: float) -> list[str]:
+    """Lines filled word by word."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer) <= most:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+@given(st.lists(st.text("abcWMi", min_size=1, max_size=8), min_size=1, max_size=30))
+def test_lines_are_as_full_as_they_can_be(parts):
+    text = " ".join(parts)
+    assert list(wrap(text, 90)) == greedy(text, 90)
+
+
+def test_a_word_wider_than_a_line_goes_on_in_the_next():
+    lines = wrap("W" * 20 + " b", 60)
+    assert "".join(lines[:-1]) + lines[-1].split(" ")[0] == "W" * 20
+    assert lines[-1].endswith(" b")
+    assert wrap("one\n\ntwo", 60) == ("one", "", "two")
+
+
 def test_area_of_squares_is_proportional_to_weight():
     rows = [
         ForestRow(label=str(w), estimate=0.0, ci_low=-1.0, ci_high=1.0, weight_percent=w)

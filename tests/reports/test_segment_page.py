@@ -269,6 +269,20 @@ def test_visits_without_images_are_not_counted_as_failed():
     assert "no-images5No cine." in text.replace("\n", "")
 
 
+def test_what_is_empty_is_said_in_a_sentence_or_left_out():
+    quiet = replace(result(1), flags=())
+    frames = tables([quiet, replace(quiet, key=result(2).key)])
+    facts = {"items": gallery_items([quiet], {}), "card": CARD, "model_sha256": "cd" * 32}
+    page = assert_self_contained(segment_page(frames, cohort=cohort(frames), **facts))
+    assert "Every scan and every participant is analysed." in page.text
+    assert "Scans and participants that are not analysed" not in page.text
+    assert "Flags" not in page.text
+    assert "The DICOM SEG objects" not in page.text
+    html = segment_page(frames, cohort=cohort(frames), identity_kept=True, **facts)
+    assert html.index("carry the identity of patient and study") < html.index("<nav")
+    assert "is in any output except the DICOM SEG objects." in " ".join(html.split())
+
+
 def test_a_cohort_without_a_failed_scan_has_no_reasons():
     frames = tables([result(1)])
     assert len(frames.exclusions) == 0
@@ -290,6 +304,8 @@ def test_summary_counts_and_means_are_those_of_the_rows():
     known = frame[(frame["status"] != "failed") & frame["sex"].notna()]
     female = (known["sex"] == "female").sum()
     assert table.rows[2][3] == f"{female} ({100 * female / len(known):.0f}%)"
+    assert table.caption.endswith("EDV end-diastolic volume, EF ejection fraction.")
+    assert "RV" not in table.caption  # no column has a right ventricle
 
 
 def test_summary_says_where_fewer_scans_have_the_value():

@@ -11,12 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cardiometa.manifest import RESEARCH_USE, WEIGHTS_LICENCE, notice_for
+from cardiometa.files import canonical_json
+from cardiometa.manifest import RESEARCH_USE, licence_of, notice_for
 from tests.kit.pooling_tables import simulate_wide, to_long
 from tests.kit.reference_tables import people_frame
 
 from .conftest import OUTCOME, run
 
+# What the card of the bundled model says, as a page shows it.
+WEIGHTS_LICENCE = "Licence of the model's weights: CC BY-NC-SA 4.0 (trained on ACDC"
 WIDE = simulate_wide(trials=3, seed=2, people=50)
 BY_MODEL = {"model_id": "cardiometa-sax-0.2", "model_sha256": "ab" * 32}
 VOLUNTEERS = people_frame(500, seed=5).drop(columns=["model_id", "model_sha256"])
@@ -48,6 +51,7 @@ POOLED = {
     "by-model": (with_missing(), OUTCOME),
     "one-arm-missing": (with_one_arm_missing(), OUTCOME),
     "own-model": (WIDE.assign(model_id="our-net", model_sha256="cd" * 32), OUTCOME),
+    "like-bundled": (WIDE.assign(model_id="cardiometa-sax-mine", model_sha256="ab" * 32), OUTCOME),
     "published": (
         pd.DataFrame({"trial": list("ABC"), "estimate": [1, 2, 1.5], "se": [0.5, 0.6, 0.4]}),
         (),
@@ -114,7 +118,8 @@ POOLING = ("Pooled effect", "Effects were pooled", "prediction interval for the 
              "read the table by arm and the delta-adjusted analysis with it"),
             (*DEATHS, "a death"),
         ),
-        ("own-model", ("our-net", RESEARCH_USE), (WEIGHTS_LICENCE,)),
+        ("own-model", ("our-net", RESEARCH_USE), ("CC BY-NC-SA", "Licence of the model's")),
+        ("like-bundled", ("cardiometa-sax-mine", RESEARCH_USE), ("CC BY-NC-SA", "Licence of")),
         (
             "published",
             ("As published", "Effects were pooled", "published effects were taken as they are"),
@@ -163,7 +168,14 @@ def test_serious_warnings_are_above_the_contents_and_notes_after_the_results(tex
     assert "Only one trial" not in rest
 
 
-def test_the_licence_is_that_of_the_bundled_weights():
-    assert notice_for(["cardiometa-sax-0.2"]).endswith(WEIGHTS_LICENCE)
-    assert notice_for(["our-net", "cardiometa-sax-0.1"]).endswith(WEIGHTS_LICENCE)
-    assert notice_for(["our-net", ""]) == notice_for([]) == RESEARCH_USE
+def test_the_licence_is_what_the_models_card_says(tmp_path):
+    bundled = licence_of(["cardiometa-sax-0.2"])
+    assert WEIGHTS_LICENCE in notice_for(bundled)
+    assert licence_of(["our-net", "cardiometa-sax-0.2", "cardiometa-sax-0.2"]) == bundled
+    assert licence_of(["our-net", "cardiometa-sax-mine", ""]) == licence_of([]) == ""
+    assert notice_for("") == RESEARCH_USE
+    record = {"command": "segment", "model": {"id": "our-net", "licence": "MIT"}}
+    (tmp_path / "cardiometa.json").write_text(canonical_json(record))
+    assert licence_of(["our-net"], [tmp_path, tmp_path / "none"]) == "MIT"
+    assert licence_of(["other"], [tmp_path]) == ""
+    assert notice_for("MIT").endswith("Licence of the model's weights: MIT")

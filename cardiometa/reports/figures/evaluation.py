@@ -128,9 +128,8 @@ def _overlap(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: st
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 3, sharey=True)
         for panel, metric in zip(panels, _METRICS, strict=True):
-            for row in where(rows, metric=metric):
-                if (row.structure, row.phase) in lines:
-                    y = lines.index((row.structure, row.phase))
+            for y, (structure, phase) in enumerate(lines):
+                for row in where(rows, metric=metric, structure=structure, phase=phase):
                     _mean_mark(panel, row, y)
                     if result.options.internal:
                         _points(panel, result, row, y)

@@ -75,11 +75,7 @@ _FOOT: Final = 24
 
 
 def overlay_png(
-    pixels: np.ndarray,
-    labels: np.ndarray,
-    ed: int,
-    es: int,
-    spacing_mm: tuple[float, float],
+    pixels: np.ndarray, labels: np.ndarray, ed: int, es: int, spacing_mm: tuple[float, float]
 ) -> bytes:
     """The picture of one scan as PNG bytes; equal input gives equal bytes.
 

@@ -100,7 +100,7 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
         ],
         internal=options.internal,
         warnings=result.warnings,
-        foot=notice_for(result.model.get("id", "").split(", ")),
+        foot=notice_for(result.model.get("licence", "")),
     )
 
 

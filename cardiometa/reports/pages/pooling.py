@@ -600,11 +600,7 @@ def pooling_page(
             *arms("forest", pooled_table),
             _text("review_note", options=options) if reviewed else "",
         ),
-        section(
-            "Harmonised and reported values",
-            "reported",
-            *arms(comparison_table, "reported"),
-        ),
+        section("Harmonised and reported values", "reported", *arms(comparison_table, "reported")),
         section(
             "By participants' characteristics",
             "by-level",
@@ -650,7 +646,7 @@ def pooling_page(
         subtitle,
         sections,
         warnings=result.warnings,
-        foot=notice_for(result.conventions.get("model_id", ())),
+        foot=notice_for("; ".join(result.conventions.get("model_licence", ()))),
     )
 
 

@@ -83,6 +83,7 @@ _CONVENTIONS: Final = {
     "sequence": "Sequence",
     "model_id": "Segmentation model",
     "model_sha256": "Its SHA-256",
+    "model_licence": "Licence of its weights",
     "bsa_formula": "Body surface area",
     "reported_papillary": "Papillary muscles in reported values",
     "vendor": "Vendors",
@@ -152,7 +153,7 @@ def _provisional(result: ReferenceRanges) -> str:
 
 
 def _foot(result: ReferenceRanges) -> str:
-    return notice_for(result.conventions.get("model_id", ()))
+    return notice_for("; ".join(result.conventions.get("model_licence", ())))
 
 
 def _overview(result: ReferenceRanges) -> list[Block]:
@@ -222,10 +223,7 @@ def _measures(
                 ).partition("\n\n")
                 blocks.append(Drawing(title=title, caption=caption, svg=svg))
             if method == META and where(result.meta, measure=measure, ethnicity=ALL):
-                blocks += [
-                    rules_table(every, result),
-                    estimates_table(measure, label, result),
-                ]
+                blocks += [rules_table(every, result), estimates_table(measure, label, result)]
         yield label, blocks or [_text("no_limits")]
 
 
@@ -469,11 +467,7 @@ _N: Final = Column("n", "n", shown_count)
 
 
 def _table(
-    result: ReferenceRanges,
-    name: str,
-    columns: Sequence[Column],
-    rows: Iterable[Any],
-    **facts: Any,
+    result: ReferenceRanges, name: str, columns: Sequence[Column], rows: Iterable[Any], **facts: Any
 ) -> Table | None:
     """The table with title and caption ``table_NAME`` of the template; None without rows."""
     facts |= {"result": result, "options": result.options}

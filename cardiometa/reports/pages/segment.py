@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...evaluation.agreement import BlandAltman, wilson
 from ...manifest import notice_for, version
-from ...measurement.measures import (
-    MYOCARDIUM_G_PER_ML,
-    PAPILLARY,
-    MeasureDefinition,
-    definition,
-)
+from ...measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY, MeasureDefinition, definition
 from ...records import Flag, ScanKey, ScanResult, Table
 from ..figures.evaluation import (
     agreement_figure,
@@ -222,6 +217,7 @@ def summary_table(measurements: pd.DataFrame) -> Table | None:
         fewer = f" [{len(values)}]" if len(values) < len(row[2]) else ""
         return f"{shown(float(values.mean()), decimals)}{spread}{fewer}"
 
+    names = [n for n in SUMMARY_MEASURES if n in rows and _numbers(rows[n]).size]
     columns = (
         Column("Trial", itemgetter(0)),
         Column("Visit", itemgetter(1)),
@@ -229,11 +225,10 @@ def summary_table(measurements: pd.DataFrame) -> Table | None:
         Column("Female", female),
         *(
             Column(measure_label(name, definition(name).unit), partial(mean, name=name))
-            for name in SUMMARY_MEASURES
-            if name in rows and _numbers(rows[name]).size
+            for name in names
         ),
     )
-    return _table("summary", columns, groups, abbreviations=abbreviations(SUMMARY_MEASURES))
+    return _table("summary", columns, groups, abbreviations=abbreviations(names))
 
 
 def _numbers(column: pd.Series[Any]) -> Any:
@@ -455,9 +450,7 @@ def segment_page(
                 exclusion_table(tables.exclusions) or _text("nothing_excluded"),
             ),
             section(
-                "Measures",
-                "measures",
-                summary_table(measurements) or Notice(_text("not_measured")),
+                "Measures", "measures", summary_table(measurements) or Notice(_text("not_measured"))
             ),
             _agreement(measurements, cohort),
             section(
@@ -481,7 +474,7 @@ def segment_page(
         internal=True,
         notices=(*accounting_problems(tables.flow), *mixed_models_notice(measurements), *kept),
         warnings=cohort.warnings,
-        foot=notice_for((card.model_id, *measurements.get("model_id", ()))),
+        foot=notice_for(str(card.document.get("licence", ""))),
     )
 
 
