@@ -77,7 +77,7 @@ def _compare(
         label_order=reading.label_order,
         plan_sha256=run.sha256,
         departures=run.departures,
-        accept=reading.accept,
+        table_options=reading.table,
         overwrite=output.overwrite,
     )
     with Progress("labels", quiet=output.quiet) as progress:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..cohort.read_table import read_any_table
 from ..errors import Problem, TableError
-from ..files import check_csv, read_json, records_csv, write_text
+from ..files import check_csv, read_json, record_columns, records_csv, write_text
 from ..manifest import RESEARCH_USE, refuse_modified
 from ..reference.compare_published import (
     HHC2024,
@@ -58,10 +58,11 @@ class CompareOutcome:
 
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints."""
+        names = record_columns(Comparison)
         return {
             "counts": self.counts(),
             "not_compared": self.reasons(),
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [{name: getattr(row, name) for name in names} for row in self.rows],
             "notice": self.notice,
             "warnings": self.warnings,
             "research_use": RESEARCH_USE,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
+from ..cohort.models import TableOptions
 from ..errors import InputError, UsageError
 from ..evaluation.agreement import flat
 from ..evaluation.options import EvaluationOptions
@@ -57,7 +58,7 @@ from ..pipeline.merge import frame_csv
 from ..pipeline.result_file import SegmentedScan, read_segmented
 from ..reading.label_file import ScanTarget, UnusableError
 from ..reading.manual_labels import find_labels, read_manual
-from ..records import Exclusion, ScanKey
+from ..records import Exclusion, ScanKey, severity
 
 COMMAND = "evaluate"
 _REASONS = {
@@ -81,17 +82,20 @@ class EvaluateRequest:
     segmented: Path
     out: Path
     options: EvaluationOptions
+    table_options: TableOptions
     labels: Path | None = None
     label_order: LabelOrder = "cardiometa"
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
-    accept: tuple[str, ...] = ()
     overwrite: bool = False
 
     def document(self) -> dict[str, Any]:
         """Everything that decides the result; no path, because it may contain a name."""
         options = asdict(self.options)
         options.pop("margin")
+        form = self.table_options
+        read = {"missing": form.missing, "accept": form.accept}
+        options |= {name: list(codes) for name, codes in read.items() if codes}
         return options | {
             "margins": {name: asdict(m) for name, m in sorted(self.options.margins.items())},
             "label_order": self.label_order,
@@ -120,8 +124,10 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
         raise UsageError(
             f"{request.segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
         )
-    accepted = refuse_modified([request.segmented / MEASUREMENTS_NAME], request.accept)
-    table = read_analysis_table(request.segmented)
+    form = request.table_options
+    accepted = refuse_modified([request.segmented / MEASUREMENTS_NAME], form.accept)
+    table = read_analysis_table(request.segmented, replace(form, needed=_used(request.options)))
+    accepted += tuple(text for text in table.warnings if severity(text) == "serious")
     unused = table.unused if table.unused is not None else table.rows.iloc[:0]
     missing = [name for name in KEYS if name not in table.rows]
     if missing:
@@ -154,6 +160,16 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     contents = render(result, inputs)
     write_output(request.out, contents, record, overwrite=request.overwrite, old=old)
     return result
+
+
+def _used(options: EvaluationOptions) -> tuple[str, ...]:
+    """The columns that the evaluation uses, whose values are checked."""
+    measures = [measure.name for measure in MEASURES]
+    reported = [f"reported_{name}" for name in measures if options.against == "reported"]
+    if not reported and options.repeat_visits is None:
+        measures = []  # the model's own are in the records of its scans
+    rows = ("participant_id", "visit", "sex", "ethnicity", "age_years", "reported_papillary")
+    return (*rows, *measures, *reported)
 
 
 def unusable_labels(result: EvaluationResult) -> int:

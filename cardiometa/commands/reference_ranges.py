@@ -28,8 +28,6 @@ from ..manifest import (
     run_block,
     write_output,
 )
-from ..measurement.indexing import derived_measure
-from ..measurement.measures import INDEX_OF, MEASURES
 from ..privacy.suppression import suppress_account
 from ..records import Exclusion, serious_first, severity
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
@@ -46,7 +44,7 @@ from ..reference.results import (
     ReferenceRanges,
     TrialLimit,
 )
-from ..reference.select import with_derived, with_healthy
+from ..reference.select import rows_options, with_derived, with_healthy
 from ..reports.figures.reference import curve_figure, limits_figure, meta_headlines
 from ..reports.pages.reference import (
     TABLE_CSV,
@@ -98,26 +96,6 @@ def run_reference_ranges(
     old = (*(name for name, *_ in _TABLES), *figures)
     write_output(out, render(result), record, overwrite=overwrite, old=old)
     return result
-
-
-def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptions:
-    """How to read participants' rows: the user's own measures, and all the columns in use."""
-    known = {definition.name for definition in MEASURES}
-    measures = options.measures or tuple(known)
-    own = tuple(name for name in measures if name not in known and not derived_measure(name))
-    # Sizes make the indices; a table of absolute measures alone has no use for them.
-    indexed = {d.of for name in measures if (d := derived_measure(name))}
-    indexed |= {INDEX_OF[name] for name in measures if name in INDEX_OF}
-    sizes: tuple[str, ...] = ("height_cm", "weight_kg", "bsa_m2")
-    if not (options.measures is None or indexed or any("_m2" in name for name in measures)):
-        sizes = ()
-    groups = options.by or ("sex", "ethnicity", "age")
-    used = ["age_years" if factor == "age" else factor for factor in groups]
-    if options.method not in ("strata", "meta"):
-        used.append("age_years")
-    rows = ("participant_id", "visit", "visit_day", "status", "healthy")
-    needed = dict.fromkeys((*rows, *used, *measures, *indexed, *sizes))
-    return replace(columns, numeric=own, needed=tuple(needed))
 
 
 def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:

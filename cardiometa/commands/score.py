@@ -17,7 +17,6 @@ from ..errors import Problem, TableError
 from ..files import check_csv, csv_text, read_json, write_text
 from ..manifest import RESEARCH_USE, refuse_modified
 from ..measurement.indexing import derived_measure
-from ..measurement.measures import MEASURES
 from ..records import SeriousWarning
 from ..reference.model import (
     FAR_Z,
@@ -28,8 +27,8 @@ from ..reference.model import (
     score_names,
     score_participants,
 )
-from ..reference.options import ScoreOptions
-from ..reference.select import with_derived
+from ..reference.options import ReferenceOptions, ScoreOptions
+from ..reference.select import rows_options, with_derived
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,10 +84,11 @@ def run_score(request: ScoreRequest) -> ScoreOutcome:
     model = reference_model(read_json(request.reference), request.reference.name)
     raw = read_any_table(file, form=request.table_options)
     columns = {str(name) for name in raw.columns} | set(request.table_options.columns)
-    known = {definition.name for definition in MEASURES}
-    numeric = tuple(m for m in model.measures if m in columns - known and not derived_measure(m))
-    table = read_analysis_table(request.table, replace(request.table_options, numeric=numeric))
-    table = with_derived(table, None)
+    # What is scored is checked as a reference's own values are.
+    used = ReferenceOptions(measures=request.measures or model.measures)
+    form = rows_options(used, request.table_options)
+    form = replace(form, numeric=tuple(name for name in form.numeric if name in columns))
+    table = with_derived(read_analysis_table(request.table, form), None)
     measures = _measures(model, columns | {str(name) for name in table.rows}, request)
     table = with_derived(table, measures)
     frame = table.rows

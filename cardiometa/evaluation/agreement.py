@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import numpy as np
+from scipy import special, stats
 
-from ..errors import UsageError
+from .options import EvaluationOptions
 
 LEAST_PARTICIPANTS: Final = 3
 Z: Final = 1.959963984540054  # 95 % of a normal distribution lie within ± Z
@@ -29,6 +29,11 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def around(cls, value: float, half: float) -> Estimate:
+        """With an interval of that half width."""
+        return cls(value=value, low=value - half, high=value + half)
 
 
 def flat(kind: type[Any], record: Any = None) -> dict[str, Any]:
@@ -48,20 +53,11 @@ def flat(kind: type[Any], record: Any = None) -> dict[str, Any]:
 # ------------------------------------------------------------------ bootstrap over participants
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bootstrap:
-    """How to draw: number of samples, seed, level of the interval in per cent."""
-
-    samples: int = 2000
-    seed: int = 1
-    level: float = 95.0
-
-
 def interval(
     terms: np.ndarray,
     participants: np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
-    options: Bootstrap,
+    options: EvaluationOptions,
     *,
     name: str,
 ) -> tuple[float, float] | None:
@@ -73,13 +69,13 @@ def interval(
     """
     _, index = np.unique(participants, return_inverse=True)
     n = int(index.max()) + 1 if len(index) else 0
-    if n < LEAST_PARTICIPANTS or options.samples < 1:
+    if n < LEAST_PARTICIPANTS or options.bootstrap < 1:
         return None
     by_participant = np.zeros((n, terms.shape[1]))
     np.add.at(by_participant, index, terms)
     generator = np.random.default_rng([options.seed, zlib.crc32(name.encode())])
     values = []
-    left = options.samples
+    left = options.bootstrap
     while left > 0:
         size = min(left, max(1, _CELLS // n))
         draws = generator.multinomial(n, np.full(n, 1 / n), size=size)
@@ -87,15 +83,15 @@ def interval(
         left -= size
     drawn = np.concatenate(values)
     drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) < options.samples / 2:
+    if len(drawn) < options.bootstrap / 2:
         return None
-    outside = (100 - options.level) / 2
+    outside = (100 - options.ci_level) / 2
     low, high = np.percentile(drawn, [outside, 100 - outside])
     return float(low), float(high)
 
 
 def mean_interval(
-    values: np.ndarray, participants: np.ndarray, options: Bootstrap, *, name: str
+    values: np.ndarray, participants: np.ndarray, options: EvaluationOptions, *, name: str
 ) -> tuple[float, float] | None:
     """Percentile interval of the mean over scans."""
     terms = np.stack([np.ones_like(values), values], axis=1)
@@ -140,17 +136,24 @@ def bland_altman(
     half = _t(1 - alpha / 2, n - 1) * between / math.sqrt(n)
     if counts.max() == 1:
         sd, method = between, "carkeet-2015"
-        outer, inner = (_carkeet(n, p) * sd for p in (1 - alpha / 2, alpha / 2))
+        # Quantiles of (limit - mean) / SD: t'(p; n - 1, z √n) / √n.
+        ends = stats.nct.ppf([1 - alpha / 2, alpha / 2], n - 1, Z * math.sqrt(n)) / math.sqrt(n)
+        outer, inner = (float(end) * sd for end in ends)
     else:
         sd, outer, inner = _zou(difference, means, counts, alpha)
         method = "zou-2013"
     return BlandAltman(
-        bias=Estimate(value=bias, low=bias - half, high=bias + half),
+        bias=Estimate.around(bias, half),
         sd=sd,
         loa_lower=Estimate(value=bias - Z * sd, low=bias - outer, high=bias - inner),
         loa_upper=Estimate(value=bias + Z * sd, low=bias + inner, high=bias + outer),
         loa_method=method,
     )
+
+
+def _t(p: float, df: float) -> float:
+    """Student's quantile."""
+    return float(special.stdtrit(df, p))
 
 
 def participant_means(
@@ -162,19 +165,6 @@ def participant_means(
     return np.bincount(index, weights=values) / counts, counts
 
 
-def _t(p: float, df: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(p, df))
-
-
-def _carkeet(n: int, p: float) -> float:
-    """Quantile of (limit - mean) / SD: t'(p; n - 1, z √n) / √n (Carkeet 2015)."""
-    from scipy import stats
-
-    return float(stats.nct.ppf(p, n - 1, Z * math.sqrt(n)) / math.sqrt(n))
-
-
 def _zou(
     difference: np.ndarray, means: np.ndarray, counts: np.ndarray, alpha: float
 ) -> tuple[float, float, float]:
@@ -183,8 +173,6 @@ def _zou(
     Zou 2013, section 3: s² = s²_means + (1 - 1/m_h) s²_within, m_h the harmonic mean of the counts;
     the chi-square intervals of both parts and that of the bias are joined by MOVER.
     """
-    from scipy import stats
-
     n, total = len(means), int(counts.sum())
     harmonic = n / float((1 / counts).sum())
     between = float(means.var(ddof=1))
@@ -222,7 +210,7 @@ def proportional_bias(
     rest = y - y.mean() - slope * (x - x.mean())
     se = math.sqrt(float((rest**2).sum()) / (n - 2) / spread)
     half = _t(0.5 + level / 200, n - 2) * se
-    return Estimate(value=slope, low=slope - half, high=slope + half)
+    return Estimate.around(slope, half)
 
 
 # ------------------------------------------------------------------ reliability
@@ -255,8 +243,6 @@ def icc(*methods: np.ndarray, level: float = 95.0) -> Estimate | None:
 
     The interval is McGraw & Wong's (1996, table 7). None below 3 rows or where nothing varies.
     """
-    from scipy import stats
-
     ratings = np.stack(methods, axis=1)
     n, k = ratings.shape
     if n < 3:
@@ -298,8 +284,6 @@ def ccc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
 
     None below 4 scans or where nothing varies.
     """
-    from scipy import stats
-
     n = len(x)
     value = float(ccc_from_sums(sums_of(x - x.mean(), y - x.mean()).sum(axis=0))) if n > 3 else 0.0
     sx, sy = (float(v.std()) for v in (x, y))
@@ -314,7 +298,7 @@ def ccc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
         + 2 * value**3 * (1 - value) * u**2 / r
         - value**4 * u**4 / (2 * r**2)
     ) / (n - 2)
-    half = float(stats.norm.ppf(0.5 + level / 200)) * math.sqrt(max(variance, 0.0))
+    half = float(special.ndtri(0.5 + level / 200)) * math.sqrt(max(variance, 0.0))
     half /= 1 - value**2
     z = math.atanh(value)
     return Estimate(value=value, low=math.tanh(z - half), high=math.tanh(z + half))
@@ -378,7 +362,6 @@ def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> 
 
     The interval is by the standard error of Fleiss, Cohen & Everitt 1969, equation 13.
     """
-    from scipy import stats
     from statsmodels.stats.inter_rater import cohens_kappa
 
     if not table.sum() or np.isnan(kappa_values(table, weights)):
@@ -388,81 +371,11 @@ def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> 
     value, variance = float(found.kappa), float(found.var_kappa)
     if variance <= 0:
         return Estimate(value=value)
-    half = float(stats.norm.ppf(0.5 + level / 200)) * math.sqrt(variance)
+    half = float(special.ndtri(0.5 + level / 200)) * math.sqrt(variance)
     return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0))
 
 
 # ------------------------------------------------------------------ equivalence
-
-USER: Final = "set by --margin"
-# Of differences in Dice between groups; there is no default, for want of a published one.
-DICE: Final = "dice"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Margin:
-    """The largest bias that does not matter: in the measure's unit, or ``percent`` of the mean."""
-
-    value: float
-    percent: bool
-    source: str
-
-    def of(self, mean_reference: float) -> float:
-        """The margin in the measure's unit, given the mean of the reference values."""
-        return abs(mean_reference) * self.value / 100 if self.percent else self.value
-
-    def __str__(self) -> str:
-        """Where the margin comes from, as ``margin_source`` has it."""
-        return f"{self.value:g}% of the mean, {self.source}" if self.percent else self.source
-
-
-# What a second scan of the same heart changes. Volumes and mass: the upper end of the interstudy
-# coefficients of variability of 20 healthy people, 20 with heart failure and 20 with hypertrophy
-# (Grothues 2002, Am J Cardiol 90:29), for the right ventricle Grothues 2004 (Am Heart J 147:218),
-# in per cent of the reference mean. Ejection fractions: 3 points, half of the reader-to-reader
-# difference of Suinesiaputra 2015 (J Cardiovasc Magn Reson 17:63: 4.6 to 7.5 points), rounded.
-DEFAULT_MARGINS: Final[Mapping[str, Margin]] = MappingProxyType(
-    {
-        name: Margin(value=value, percent=not name.endswith("_percent"), source=source)
-        for name, value, source in (
-            ("lv_edv_ml", 4.9, "Grothues 2002"),
-            ("lv_esv_ml", 9.2, "Grothues 2002"),
-            ("lv_mass_g", 4.8, "Grothues 2002"),
-            ("lv_ef_percent", 3.0, "Suinesiaputra 2015"),
-            ("rv_edv_ml", 6.2, "Grothues 2004"),
-            ("rv_esv_ml", 14.1, "Grothues 2004"),
-            ("rv_ef_percent", 3.0, "Suinesiaputra 2015"),
-        )
-    }
-)
-
-
-def margins_of(texts: Sequence[str], known: Sequence[str]) -> dict[str, Margin]:
-    """The default margins with those of ``["lv_ef_percent=3", "lv_edv_ml=5%"]`` in their place.
-
-    Raises UsageError for anything else.
-    """
-    margins = dict(DEFAULT_MARGINS)
-    for text in texts:
-        name, sign, number = text.partition("=")
-        name = name.strip()
-        percent = number.strip().endswith("%")
-        try:
-            value = float(number.strip().removesuffix("%"))
-        except ValueError:
-            value = -1.0
-        if not sign or not 0 < value < float("inf"):
-            raise UsageError(
-                f"--margin {text} is not MEASURE=NUMBER.",
-                hint="For example --margin lv_ef_percent=3, or --margin lv_edv_ml=5% of the mean.",
-            )
-        if name not in known:
-            raise UsageError(
-                f"--margin names the unknown measure {name}.", hint=f"Known: {', '.join(known)}."
-            )
-        margins[name] = Margin(value=value, percent=percent, source=USER)
-    return margins
-
 
 Verdict = Literal["equivalent", "not shown", "different beyond margin"]
 
@@ -517,9 +430,7 @@ def difference_equivalence(
 
 
 def _tested(estimate: float, se: float, df: float, margin: float, ci_level: float) -> Equivalence:
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.5 + ci_level / 200, df)) * se
+    half = _t(0.5 + ci_level / 200, df) * se
     if se > 0:
         p = float(stats.t.sf((margin - abs(estimate)) / se, df))
     else:
@@ -558,21 +469,19 @@ def repeatability(
     first: np.ndarray, second: np.ndarray, level: float = 95.0
 ) -> Repeatability | None:
     """Repeatability of pairs ``[n]``, one per participant; None below 3 participants."""
-    from scipy import stats
-
     n = len(first)
     if n < LEAST_PARTICIPANTS:
         return None
     difference = second - first
     p = 0.5 + level / 200
-    half = float(stats.t.ppf(p, n - 1)) * float(difference.std(ddof=1)) / math.sqrt(n)
+    half = _t(p, n - 1) * float(difference.std(ddof=1)) / math.sqrt(n)
     squares = float((difference**2).sum())
     sem = math.sqrt(squares / (2 * n))
     low, high = (math.sqrt(squares / 2 / stats.chi2.ppf(q, n)) for q in (p, 1 - p))
     bias, factor = float(difference.mean()), Z * math.sqrt(2)
     return Repeatability(
         mean=float((first + second).mean() / 2),
-        bias=Estimate(value=bias, low=bias - half, high=bias + half),
+        bias=Estimate.around(bias, half),
         cov_percent=cov_percent(first, second),
         sem=Estimate(value=sem, low=low, high=high),
         sdc=Estimate(value=factor * sem, low=factor * low, high=factor * high),

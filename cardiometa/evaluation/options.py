@@ -3,21 +3,91 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Final, Literal
 
+from ..cohort.models import TableOptions
+from ..errors import UsageError
+from ..measurement.measures import MEASURES
 from ..options import Conflict, Needs, Option, Options, is_given
-
-if TYPE_CHECKING:
-    from .agreement import Bootstrap, Margin
 
 Against = Literal["labels", "reported"]
 AGE_BANDS: Final = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 _ANALYSIS = "Analysis"
 _READING = "Blinded reading"
+
+USER: Final = "set by --margin"
+# Of differences in Dice between groups; there is no default, for want of a published one.
+DICE: Final = "dice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Margin:
+    """The largest bias that does not matter: in the measure's unit, or ``percent`` of the mean."""
+
+    value: float
+    percent: bool
+    source: str
+
+    def of(self, mean_reference: float) -> float:
+        """The margin in the measure's unit, given the mean of the reference values."""
+        return abs(mean_reference) * self.value / 100 if self.percent else self.value
+
+    def __str__(self) -> str:
+        """Where the margin comes from, as ``margin_source`` has it."""
+        return f"{self.value:g}% of the mean, {self.source}" if self.percent else self.source
+
+
+# What a second scan of the same heart changes. Volumes and mass: the upper end of the interstudy
+# coefficients of variability of 20 healthy people, 20 with heart failure and 20 with hypertrophy
+# (Grothues 2002, Am J Cardiol 90:29), for the right ventricle Grothues 2004 (Am Heart J 147:218),
+# in per cent of the reference mean. Ejection fractions: 3 points, half of the reader-to-reader
+# difference of Suinesiaputra 2015 (J Cardiovasc Magn Reson 17:63: 4.6 to 7.5 points), rounded.
+DEFAULT_MARGINS: Final[Mapping[str, Margin]] = MappingProxyType(
+    {
+        name: Margin(value=value, percent=not name.endswith("_percent"), source=source)
+        for name, value, source in (
+            ("lv_edv_ml", 4.9, "Grothues 2002"),
+            ("lv_esv_ml", 9.2, "Grothues 2002"),
+            ("lv_mass_g", 4.8, "Grothues 2002"),
+            ("lv_ef_percent", 3.0, "Suinesiaputra 2015"),
+            ("rv_edv_ml", 6.2, "Grothues 2004"),
+            ("rv_esv_ml", 14.1, "Grothues 2004"),
+            ("rv_ef_percent", 3.0, "Suinesiaputra 2015"),
+        )
+    }
+)
+
+
+def margins_of(texts: Sequence[str], known: Sequence[str]) -> dict[str, Margin]:
+    """The default margins with those of ``["lv_ef_percent=3", "lv_edv_ml=5%"]`` in their place.
+
+    Raises UsageError for anything else.
+    """
+    margins = dict(DEFAULT_MARGINS)
+    for text in texts:
+        name, sign, number = text.partition("=")
+        name = name.strip()
+        percent = number.strip().endswith("%")
+        try:
+            value = float(number.strip().removesuffix("%"))
+        except ValueError:
+            value = -1.0
+        if not sign or not 0 < value < float("inf"):
+            raise UsageError(
+                f"--margin {text} is not MEASURE=NUMBER.",
+                hint="For example --margin lv_ef_percent=3, or --margin lv_edv_ml=5% of the mean.",
+            )
+        if name not in known:
+            raise UsageError(
+                f"--margin names the unknown measure {name}.", hint=f"Known: {', '.join(known)}."
+            )
+        margins[name] = Margin(value=value, percent=percent, source=USER)
+    return margins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +152,13 @@ class EvaluationOptions(Options):
 
     @property
     def margins(self) -> Mapping[str, Margin]:
-        """The margins of `agreement`, the user's in place of the defaults; UsageError."""
-        from ..measurement.measures import MEASURES
-        from .agreement import DICE, margins_of
-
+        """The margins, the user's in place of the defaults; UsageError."""
         return margins_of(self.margin, [*(measure.name for measure in MEASURES), DICE])
 
     @property
     def least(self) -> int:
         """Fewest participants about whom a number is released."""
         return 1 if self.internal else self.min_cell
-
-    @property
-    def draws(self) -> Bootstrap:
-        """How intervals are bootstrapped."""
-        from .agreement import Bootstrap
-
-        return Bootstrap(samples=self.bootstrap, seed=self.seed, level=self.ci_level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +177,13 @@ class ReadingOptions(Options):
         Literal["cardiometa", "acdc"],
         Option(help="cardiometa: 1 LV, 2 myocardium, 3 RV; acdc: 1 RV, 3 LV."),
     ] = "cardiometa"
+    missing: Annotated[
+        tuple[str, ...],
+        Option(help="Codes for missing values: -99,999 (or COLUMN=999).", metavar="CODES"),
+    ] = ()
     accept: Annotated[
-        tuple[Literal["modified-input"], ...],
-        Option(help="Continue with a table that was changed by hand."),
+        tuple[str, ...],
+        Option(help="Continue over these checks of the input; the report says so."),
     ] = ()
     export_for_reading: Annotated[
         Path | None,
@@ -154,3 +218,8 @@ class ReadingOptions(Options):
         Needs({"export_for_reading": is_given}, ("key", "cohort")),
         Needs({"import_reading": is_given}, ("key", "out")),
     )
+
+    @property
+    def table(self) -> TableOptions:
+        """How the table of OUT is read."""
+        return TableOptions(missing=self.missing, accept=self.accept)

@@ -11,7 +11,7 @@ larger of the two directed 95th percentiles, the mean distance pools both surfac
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -24,12 +24,18 @@ ONE_EMPTY = "absent-in-one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overlap:
-    """Overlap of one structure; None where it cannot be given, ``note`` says why.
+class ScanOverlap:
+    """One row of ``overlap.csv`` but its scan: the overlap of a structure in a phase.
 
-    In neither mask: no value at all. In one alone: Dice 0 and no distance.
+    In neither mask: no value at all. In one alone: Dice 0 and no distance; ``note`` says so.
     """
 
+    phase: str = ""
+    frame: int = 0
+    frame_source: str = ""
+    structure: str = ""
+    scope: str = ""
+    slices: int = 0
     dice: float | None
     hd95_mm: float | None
     assd_mm: float | None
@@ -45,9 +51,12 @@ def dice(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def overlap(
-    model: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
-) -> Overlap:
-    """Overlap of two boolean masks ``[z, y, x]``; ``spacing_mm`` (slices, rows, columns)."""
+    model: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float], **place: Any
+) -> ScanOverlap:
+    """Overlap of two boolean masks ``[z, y, x]``; ``spacing_mm`` (slices, rows, columns).
+
+    ``place`` are the other fields of the row.
+    """
     if model.shape != reference.shape or model.ndim != 3:
         raise ValueError(f"masks {model.shape} and {reference.shape} do not fit together")
     ours, theirs = int(np.count_nonzero(model)), int(np.count_nonzero(reference))
@@ -59,24 +68,22 @@ def overlap(
         hd95 = float(max(np.percentile(to_reference, 95), np.percentile(to_model, 95)))
         assd = float((to_reference.sum() + to_model.sum()) / (to_reference.size + to_model.size))
         note = ""
-    return Overlap(
+    return ScanOverlap(
         dice=dice(model, reference),
         hd95_mm=hd95,
         assd_mm=assd,
         voxels_model=ours,
         voxels_reference=theirs,
         note=note,
+        **place,
     )
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
     """The voxels of a mask ``[z, y, x]`` with at least one of six faces on the outside."""
-    padded = np.pad(mask, 1)
-    inner = padded.copy()
-    for axis in range(3):
-        inner &= np.roll(padded, 1, axis) & np.roll(padded, -1, axis)
-    result: np.ndarray = mask & ~inner[1:-1, 1:-1, 1:-1]
-    return result
+    from scipy.ndimage import binary_erosion
+
+    return np.asarray(mask & ~binary_erosion(mask))
 
 
 def surface_distances(
@@ -192,24 +199,6 @@ class ModelScan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanOverlap:
-    """One row of ``overlap.csv`` but its scan: the overlap of a structure in a phase."""
-
-    phase: str
-    frame: int
-    frame_source: str
-    structure: str
-    scope: str
-    slices: int
-    dice: float | None
-    hd95_mm: float | None
-    assd_mm: float | None
-    voxels_model: int
-    voxels_reference: int
-    note: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ScanPair:
     """One measure of a scan, by the model and by the reference."""
 
@@ -235,14 +224,16 @@ def overlaps(scan: ModelScan, manual: ManualScan) -> Iterator[ScanOverlap]:
             keep = np.zeros(len(drawn), dtype=bool)
             keep[phase.slices.get(name, slice(None))] = True
             ours = (scan.labels[frame] == STRUCTURES[name]) & keep[:, None, None]
-            yield ScanOverlap(
+            yield overlap(
+                ours,
+                drawn & keep[:, None, None],
+                spacing,
                 phase=phase.phase,
                 frame=frame,
                 frame_source=source,
                 structure=name,
                 scope=manual.scope,
                 slices=int(keep.sum()),
-                **asdict(overlap(ours, drawn & keep[:, None, None], spacing)),
             )
 
 
@@ -258,28 +249,21 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
     """
     phases = {p.phase: p for p in manual.phases if p.phase != "other"}
     voxel_ml = scan.spacing_mm[0] * scan.spacing_mm[1] * scan.slice_distance_mm / 1000
+
+    def volumes(masks: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return {name: float(np.count_nonzero(mask)) * voxel_ml for name, mask in masks.items()}
+
+    ours: dict[str, float | None] = {**scan.measures, **_rv(scan)}
     if manual.scope == CONTOURED:
-        ours: dict[str, float | None] = {}
-        counted: dict[str, dict[str, float]] = {}
+        contoured: dict[str, dict[str, float]] = {}
         for name, phase in phases.items():
             labels = scan.labels[frame_of(phase, scan)[0]]
-            counted[name] = {
-                structure: _volume(
-                    labels[phase.slices.get(structure, slice(None))] == STRUCTURES[structure],
-                    voxel_ml,
-                )
-                for structure in phase.masks
-            }
-        ours.update(_measures(counted))
+            drawn = {s: phase.slices.get(s, slice(None)) for s in phase.masks}
+            contoured[name] = volumes({s: labels[at] == STRUCTURES[s] for s, at in drawn.items()})
+        ours = {**_measures(contoured)}
         theirs = _measures({name: p.volumes_ml for name, p in phases.items()})
     elif scan.even_slices:
-        ours = {**scan.measures, **_rv(scan)}
-        theirs = _measures(
-            {
-                name: {structure: _volume(m, voxel_ml) for structure, m in p.masks.items()}
-                for name, p in phases.items()
-            }
-        )
+        theirs = _measures({name: volumes(p.masks) for name, p in phases.items()})
     else:
         return []
     return [
@@ -287,10 +271,6 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
         for name, value in theirs.items()
         if (mine := ours.get(name)) is not None and np.isfinite(mine)
     ]
-
-
-def _volume(mask: np.ndarray, voxel_ml: float) -> float:
-    return float(np.count_nonzero(mask)) * voxel_ml
 
 
 def _rv(scan: ModelScan) -> dict[str, float | None]:

@@ -15,35 +15,9 @@ from ..errors import InputError
 from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import Count, suppress_groups
 from ..records import ETHNICITIES, SEXES, SeriousWarning
-from .agreement import (
-    DICE,
-    EF_GRADES,
-    EF_SCHEME,
-    Equivalence,
-    Estimate,
-    Repeatability,
-    Weights,
-    bias_equivalence,
-    bland_altman,
-    ccc,
-    ccc_from_sums,
-    cov_percent,
-    cross_table,
-    difference_equivalence,
-    ef_grade,
-    icc,
-    icc_from_sums,
-    interval,
-    kappa,
-    kappa_values,
-    mean_interval,
-    participant_means,
-    proportional_bias,
-    repeatability,
-    sums_of,
-    wilson,
-)
-from .options import EvaluationOptions
+from . import agreement
+from .agreement import EF_GRADES, Equivalence, Estimate, Repeatability, Weights
+from .options import DICE, EvaluationOptions
 from .results import (
     AgreementRow,
     Compared,
@@ -235,8 +209,8 @@ class _AnalysisSet:
         """The estimate, where scans are repeated with the bootstrap interval of its sums."""
         if found is None or not self.repeated:
             return found
-        ends = interval(
-            terms, self.participants, statistic, options.draws, name=f"{name} {self.name}"
+        ends = agreement.interval(
+            terms, self.participants, statistic, options, name=f"{name} {self.name}"
         )
         return Estimate(value=found.value, low=ends and ends[0], high=ends and ends[1])
 
@@ -293,28 +267,35 @@ def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[A
     for one in _analysis_sets(compared, compared.pairs, ["measure", "scope"], options):
         model, reference = one.both()
         error = np.abs(model - reference)
-        found = bland_altman(model - reference, one.participants, level)
-        limits = (
-            {field.name: getattr(found, field.name) for field in fields(found)}
-            if found
-            else {"bias": Estimate(value=float((model - reference).mean())), "note": FEW}
-        )
-        mae = mean_interval(error, one.participants, options.draws, name=f"mae {one.name}")
+        found = agreement.bland_altman(model - reference, one.participants, level)
+        bias = Estimate(value=float((model - reference).mean()))
+        limits = _fields(found) if found else {"bias": bias, "note": FEW}
+        mae = agreement.mean_interval(error, one.participants, options, name=f"mae {one.name}")
         # Centred: the sums of squares then lose no digits.
         middle = float(reference.mean())
-        terms = sums_of(model - middle, reference - middle)
+        terms = agreement.sums_of(model - middle, reference - middle)
         yield AgreementRow(
             against=str(options.against),
             unit=definition(one.cells["measure"]).unit,
             mean_reference=middle,
-            slope=proportional_bias(model, reference, one.participants, level),
+            slope=agreement.proportional_bias(model, reference, one.participants, level),
             mae=Estimate(value=float(error.mean()), low=mae and mae[0], high=mae and mae[1]),
             rmse=float(np.sqrt((error**2).mean())),
-            cov_percent=cov_percent(model, reference),
+            cov_percent=agreement.cov_percent(model, reference),
             icc=one.redrawn(
-                "icc", icc(model, reference, level=level), terms, icc_from_sums, options
+                "icc",
+                agreement.icc(model, reference, level=level),
+                terms,
+                agreement.icc_from_sums,
+                options,
             ),
-            ccc=one.redrawn("ccc", ccc(model, reference, level), terms, ccc_from_sums, options),
+            ccc=one.redrawn(
+                "ccc",
+                agreement.ccc(model, reference, level),
+                terms,
+                agreement.ccc_from_sums,
+                options,
+            ),
             reliability_ci=BOOTSTRAP if one.repeated else "mcgraw-wong-1996; lin-2000",
             **limits,
             **one.cells,
@@ -329,21 +310,21 @@ def grade_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Grade
     pairs = compared.pairs[compared.pairs["measure"].isin(GRADED)]
     size = len(EF_GRADES)
     for one in _analysis_sets(compared, pairs, ["measure", "scope"], options):
-        model, reference = (ef_grade(values) for values in one.both())
-        table = cross_table(model, reference, size)
+        model, reference = (agreement.ef_grade(values) for values in one.both())
+        table = agreement.cross_table(model, reference, size)
         terms = np.eye(size * size)[model * size + reference]
         kappas: dict[str, Any] = {}
         for weights in get_args(Weights):
             name = "kappa" if weights == "none" else f"kappa_{weights}"
 
             def statistic(sums: np.ndarray, weights: Weights = weights) -> np.ndarray:
-                return kappa_values(sums.reshape(-1, size, size), weights)
+                return agreement.kappa_values(sums.reshape(-1, size, size), weights)
 
-            plain = kappa(table, weights, options.ci_level)
+            plain = agreement.kappa(table, weights, options.ci_level)
             kappas[name] = one.redrawn(name, plain, terms, statistic, options)
         yield GradeRow(
             against=str(options.against),
-            scheme=EF_SCHEME,
+            scheme=agreement.EF_SCHEME,
             percent_agreement=100 * float((model == reference).mean()),
             kappa_ci=BOOTSTRAP if one.repeated else "fleiss-cohen-everitt-1969",
             note="" if kappas["kappa"] else "one grade alone",
@@ -356,8 +337,10 @@ def grade_table(compared: Compared, measure: str, scope: str) -> np.ndarray | No
     """Counts of scans by the model's grade (rows) and the reference's (columns)."""
     pairs = compared.pairs
     chosen = pairs[(pairs["measure"] == measure) & (pairs["scope"] == scope)]
-    model, reference = (ef_grade(chosen[n].to_numpy(dtype=float)) for n in ("model", "reference"))
-    return cross_table(model, reference, len(EF_GRADES)) if len(chosen) else None
+    model, reference = (
+        agreement.ef_grade(chosen[n].to_numpy(dtype=float)) for n in ("model", "reference")
+    )
+    return agreement.cross_table(model, reference, len(EF_GRADES)) if len(chosen) else None
 
 
 # ------------------------------------------------------------------ overlap
@@ -372,7 +355,7 @@ def overlap_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Ove
             known = np.isfinite(values)
             participants, values = one.participants[known], values[known]
             name = f"{metric} {one.name}"
-            low, high = mean_interval(values, participants, options.draws, name=name) or (
+            low, high = agreement.mean_interval(values, participants, options, name=name) or (
                 None,
                 None,
             )
@@ -455,24 +438,27 @@ def _equivalence(
     participants, margin = participant_codes(rows), blank.margin or 0.0
     for group in groups_of(rows):
         row = replace(blank, group_by=group.by, group=group.name, n_people=group.participants)
-        inside, _ = participant_means(values[group.mask], participants[group.mask])
+        inside, _ = agreement.participant_means(values[group.mask], participants[group.mask])
         if blank.kind == "bias":
-            yield _judged(row, bias_equivalence(inside, margin))
+            yield _judged(row, agreement.bias_equivalence(inside, margin))
         if group.by == ALL:
             continue
         row = replace(row, kind="difference from the rest")
         if group.mask.all():
             yield replace(row, note="no rest")
         else:
-            outside, _ = participant_means(values[~group.mask], participants[~group.mask])
-            found = difference_equivalence(inside, outside, margin)
+            outside, _ = agreement.participant_means(values[~group.mask], participants[~group.mask])
+            found = agreement.difference_equivalence(inside, outside, margin)
             yield _judged(replace(row, n_rest=len(outside)), found)
 
 
 def _judged(row: _Row, found: Equivalence | Repeatability | None) -> _Row:
     """The row with the fields that were found."""
-    names = () if found is None else [field.name for field in fields(found)]
-    return replace(row, **{name: getattr(found, name) for name in names} or {"note": FEW})
+    return replace(row, **(_fields(found) if found else {"note": FEW}))
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 # ------------------------------------------------------------------ repeat visits
@@ -506,7 +492,7 @@ def repeatability_rows(
                 n_people=Count(len(both)),
                 ci_level=options.ci_level,
             )
-            yield _judged(row, repeatability(both[:, 0], both[:, 1], options.ci_level))
+            yield _judged(row, agreement.repeatability(both[:, 0], both[:, 1], options.ci_level))
 
 
 def _both_visits(rows: pd.DataFrame, first: str, second: str) -> np.ndarray:
@@ -547,7 +533,7 @@ def rate_rows(rows: pd.DataFrame, kind: RateKind, sample: str, least: int) -> Se
     found = []
     for group in groups_of(grouped, RATE_GROUPS, lambda _, names: sorted(names)):
         n, events = int(group.mask.sum()), int(rows["event"][group.mask].sum())
-        low, high = wilson(events, n)
+        low, high = agreement.wilson(events, n)
         found.append(
             RateRow(
                 kind=kind,

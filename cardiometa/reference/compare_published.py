@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -66,10 +66,13 @@ _BAND_YEARS = 10.0  # of an open band: its middle is taken as half of it above i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedLimit:
-    """One published reference interval; ``rounding`` is half its last digit.
+class Comparison:
+    """A published interval with ours; None where it is not compared (``note`` says why).
 
-    ``n`` None where the number of participants is not stated; "" for a convention not stated.
+    ``margin_*``: half the intervals of both limits, added in quadrature, and half the published
+    last digit (``rounding``). ``below_percent``, ``above_percent``: our participants outside the
+    published limits. ``n``: their participants, None where that is not stated; "" for a convention
+    not stated.
     """
 
     measure: str
@@ -80,14 +83,26 @@ class PublishedLimit:
     age_high: float | None
     lower: float
     upper: float
-    rounding: float
-    papillary: str
-    bsa_formula: str
-    source: str
-    n: int | None = None
+    our_lower: float | None = None
+    our_upper: float | None = None
+    difference_lower: float | None = None
+    difference_upper: float | None = None
+    margin_lower: float | None = None
+    margin_upper: float | None = None
+    below_percent: float | None = None
+    above_percent: float | None = None
+    kind: str = ""
+    method: str = ""
+    verdict: Verdict = "not-compared"
+    note: str = ""
+    papillary: str = ""
+    bsa_formula: str = ""
+    source: str = ""
+    rounding: float = field(default=0.0, metadata={"csv": False})
+    n: int | None = field(default=None, metadata={"csv": False})
 
 
-def published_limits(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, ...]:
+def published_limits(table: pd.DataFrame, where: str) -> tuple[Comparison, ...]:
     """The rows of a file with the contract's columns, read as text.
 
     Raises TableError that lists every problem.
@@ -101,7 +116,7 @@ def published_limits(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, .
     return _read(text_rows(table, where), where)
 
 
-def hhc2024(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, ...]:
+def hhc2024(table: pd.DataFrame, where: str) -> tuple[Comparison, ...]:
     """The transcription of the Healthy Hearts Consortium's limits (``hhc2024.csv``).
 
     Segmentation ``smooth`` has the papillary muscles in the blood pool, ``papillary`` and
@@ -133,7 +148,7 @@ def hhc2024(table: pd.DataFrame, where: str) -> tuple[PublishedLimit, ...]:
     return _read(rows, where)
 
 
-def _read(rows: Iterable[TextRow], where: str) -> tuple[PublishedLimit, ...]:
+def _read(rows: Iterable[TextRow], where: str) -> tuple[Comparison, ...]:
     found, problems = [], []
     for row in rows:
         limit = _published(row)
@@ -144,7 +159,7 @@ def _read(rows: Iterable[TextRow], where: str) -> tuple[PublishedLimit, ...]:
     return tuple(found)
 
 
-def _published(row: TextRow) -> PublishedLimit | None:
+def _published(row: TextRow) -> Comparison | None:
     texts, measure = row.texts, row.texts["measure"]
     lower, upper, n = row.number("lower"), row.number("upper"), row.number("n", needed=False)
     low, high = row.ages()
@@ -158,7 +173,7 @@ def _published(row: TextRow) -> PublishedLimit | None:
         row.refuse(f"the unit of {measure} is {texts['unit']!r}, not {unit!r}")
     if row.problems or lower is None or upper is None:
         return None
-    return PublishedLimit(
+    return Comparison(
         measure=measure,
         unit=unit,
         sex=sex,
@@ -184,48 +199,9 @@ def _half_digit(text: str) -> float:
 # ------------------------------------------------------------------ the comparison
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A published interval with ours; None where it could not be compared (``note`` says why).
-
-    ``margin_*``: half the intervals of both limits, added in quadrature, and half the published
-    last digit. ``below_percent``, ``above_percent``: our participants outside the published limits.
-    """
-
-    measure: str
-    unit: str
-    sex: str
-    ethnicity: str
-    age_low: float | None
-    age_high: float | None
-    lower: float
-    upper: float
-    our_lower: float | None = None
-    our_upper: float | None = None
-    difference_lower: float | None = None
-    difference_upper: float | None = None
-    margin_lower: float | None = None
-    margin_upper: float | None = None
-    below_percent: float | None = None
-    above_percent: float | None = None
-    kind: str = ""
-    method: str = ""
-    verdict: Verdict = "not-compared"
-    note: str = ""
-    papillary: str = ""
-    bsa_formula: str = ""
-    source: str = ""
-
-
-_PUBLISHED = (
-    *("measure", "unit", "sex", "ethnicity", "age_low", "age_high", "lower", "upper"),
-    *("papillary", "bsa_formula", "source"),
-)
-
-
 def compare_limits(
     model: ReferenceModel,
-    published: Sequence[PublishedLimit],
+    published: Sequence[Comparison],
     *,
     kind: Kind = "marginal",
     same_conventions: bool = False,
@@ -235,20 +211,19 @@ def compare_limits(
     for row in published:
         if row.measure not in model.measures:
             continue
-        empty = Comparison(**{name: getattr(row, name) for name in _PUBLISHED})
         why_not = _other_convention(model, row, same_conventions=same_conventions)
         group, age = None, None
         if not why_not:
             group, age, why_not = _counterpart(model, row, kind)
         if group is None:
-            found.append(replace(empty, note=why_not))
+            found.append(replace(row, note=why_not))
         else:
-            found.append(_compare(empty, row, model, group, age))
+            found.append(_compare(row, model, group, age))
     return tuple(found)
 
 
 def _counterpart(
-    model: ReferenceModel, row: PublishedLimit, kind: Kind
+    model: ReferenceModel, row: Comparison, kind: Kind
 ) -> tuple[GroupDistribution | None, float | None, str]:
     """Our distribution for a published interval, the age to compare at, or why there is none."""
     # A band of our own that is theirs is compared like with like.
@@ -272,7 +247,7 @@ def _counterpart(
     return found, age, "" if found else outside(groups, age)
 
 
-def _other_convention(model: ReferenceModel, row: PublishedLimit, *, same_conventions: bool) -> str:
+def _other_convention(model: ReferenceModel, row: Comparison, *, same_conventions: bool) -> str:
     """Why the two cannot be compared: another convention, or one that a side does not state."""
     theirs = {"papillary": row.papillary, "bsa_formula": row.bsa_formula}
     for name, value in theirs.items():
@@ -287,16 +262,12 @@ def _other_convention(model: ReferenceModel, row: PublishedLimit, *, same_conven
 
 
 def _compare(
-    empty: Comparison,
-    row: PublishedLimit,
-    model: ReferenceModel,
-    group: GroupDistribution,
-    age: float | None,
+    row: Comparison, model: ReferenceModel, group: GroupDistribution, age: float | None
 ) -> Comparison:
     ours = [group.limit_with_interval(age, c) for c in ((100 - LEVEL) / 2, (100 + LEVEL) / 2)]
     found = [limit for limit in ours if limit is not None]
     if len(found) < 2:
-        return replace(empty, note="our limits are not given")
+        return replace(row, note="our limits are not given")
     notes = [] if age is None or group.age_low is None else [f"ours at {age:g} years"]
     theirs = 0.0
     if row.n is None:
@@ -319,7 +290,7 @@ def _compare(
     elif max(margins) > _WIDE * (row.upper - row.lower):
         verdict = "inconclusive"
     return replace(
-        empty,
+        row,
         our_lower=found[0][0],
         our_upper=found[1][0],
         difference_lower=differences[0],

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from ..cohort.plausibility import possible_values
@@ -61,9 +61,6 @@ from .strata.checks import TrialLimits, calibrate, trial_rows
 from .strata.groups import Cell, FittedCell, StratumKey, counts_of
 from .strata.limits import Limit, is_asymmetric, possible_limit
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 META: Method = "meta"
 MIXTURE = "mixture"
 REQUIRED = ("trial", "measure", "n", "mean", "sd")
@@ -74,12 +71,16 @@ _KINDS: dict[TrialPlan, tuple[Kind, ...]] = {
     "random": ("marginal", "conditional"),
 }
 _FAR, _TENFOLD = 4.0, 10.0  # SDs from the other trials, or times their mean and SD: another unit
+# Of one sample t takes the uncertainty of mean and SD in; the interval of a limit shows it here.
+_NO_T = "z of a small sample: t is of one sample (--method strata --limits prediction)"
 _SMALL_SD = 0.25  # of the others' SD: perhaps a standard error
+_KEY = ["sex", "ethnicity", "age_low", "age_high"]
+_NUMBERS = ("n", "mean", "sd", "age_low", "age_high")
 # The columns of a group over all levels of a factor.
 _WITHOUT: dict[Factor, dict[str, Any]] = {
     "sex": {"sex": ALL},
     "ethnicity": {"ethnicity": ALL},
-    "age": {"age_low": None, "age_high": None},
+    "age": {"age_low": math.nan, "age_high": math.nan},
 }
 
 
@@ -294,8 +295,7 @@ class _GroupRanges:
         notes, few = self.notes(), None
         small, single = group.n < NONPARAMETRIC_MIN_N, group.k == 1
         status: Status = "small-n" if small else "single-trial" if single else "ok"
-        if small and single:
-            notes = (*notes, "single-trial")
+        notes += ("single-trial",) * (small and single) + (_NO_T,) * small
         if not self.enough:
             few, status, notes = options.smallest_n, "suppressed", (f"n<{options.smallest_n}",)
         for part in parts:
@@ -304,10 +304,7 @@ class _GroupRanges:
                     **columns,
                     limits=part.rule,
                     kind=part.kind,
-                    centile=found.centile,
-                    limit=found.limit,
-                    ci_low=found.ci_low,
-                    ci_high=found.ci_high,
+                    **found.columns,
                     status="suppressed" if found.limit is None else status,
                     notes=(*notes, *found.notes),
                     below_n=few,
@@ -382,27 +379,15 @@ def _tables(groups: Sequence[_GroupRanges]) -> dict[str, list[Any]]:
 # ------------------------------------------------------------------ summaries
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryRow:
-    """One trial's participants of one group."""
-
-    trial: str
-    measure: str
-    key: StratumKey
-    n: int
-    mean: float
-    sd: float
-
-
 def is_summaries(columns: Iterable[str]) -> bool:
     """True for a table of summaries: it has ``measure, n, mean, sd``."""
     return {"measure", "n", "mean", "sd"} <= set(columns)
 
 
-def summary_rows(table: pd.DataFrame, where: str) -> tuple[SummaryRow, ...]:
-    """The rows of a table read as text; TableError lists every problem.
+def summary_rows(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """A table read as text: a row per measure, trial and group; TableError lists every problem.
 
-    Blank (or ``all``) sex, ethnicity and ages: not split by it.
+    Sex and ethnicity ``all`` and ages NaN (blank in the table): not split by it.
     """
     missing = [name for name in REQUIRED if name not in table]
     if missing:
@@ -413,20 +398,20 @@ def summary_rows(table: pd.DataFrame, where: str) -> tuple[SummaryRow, ...]:
     read, problems = [], []
     for row in text_rows(table, where):
         found = _summary_row(row)
-        read += [found] if found else []
+        read += [] if row.problems else [found]
         problems += row.problems
+    rows = pd.DataFrame(read, columns=list(COLUMNS)).astype(dict.fromkeys(_NUMBERS, float))
+    sizes: Any = rows.groupby(["trial", "measure", *_KEY], dropna=False, sort=False).size()
     problems += [
         Problem(
             where=f"{where}, {trial}",
             what=f"{count} rows of {measure} for one group",
             why="It is unknown which counts.",
         )
-        for (trial, measure, _), count in Counter((r.trial, r.measure, r.key) for r in read).items()
-        if count > 1
+        for (trial, measure, *_), count in sizes[sizes > 1].items()
     ]
-    problems += [
-        p for name, mine in _by_measure(read).items() for p in _other_units(name, mine, where)
-    ]
+    for measure, mine in rows.groupby("measure", sort=False):
+        problems += _other_units(str(measure), mine, where)
     if problems:
         raise TableError(
             f"{where} cannot be used: {len(problems)} problem{'s' * (len(problems) > 1)}.",
@@ -434,36 +419,11 @@ def summary_rows(table: pd.DataFrame, where: str) -> tuple[SummaryRow, ...]:
         )
     if not read:
         raise TableError(f"{where} has a header, but no rows.")
-    return tuple(read)
+    return rows
 
 
-def _other_units(measure: str, rows: Sequence[SummaryRow], where: str) -> Iterator[Problem]:
-    """Trials whose mean is in another unit (L for mL).
-
-    It lies many SDs from the others, or mean and SD are both ten times as large (or small): a
-    ratio of means alone says nothing of a measure around 0, such as a change.
-    """
-    mean, sd = (float(np.median([getattr(r, name) for r in rows])) for name in ("mean", "sd"))
-    for r in rows:
-        ratios = [r.sd / sd, r.mean / mean] if mean else []
-        scaled = all(x >= _TENFOLD for x in ratios) or all(0 < x <= 1 / _TENFOLD for x in ratios)
-        if abs(r.mean - mean) > _FAR * max(sd, r.sd) or (ratios and scaled):
-            yield Problem(
-                where=f"{where}, {r.trial}",
-                what=f"the mean {r.mean:g} of {measure} is far from the median {mean:g}",
-                why="It looks like another unit.",
-                fix=f"Give {definition(measure).unit or 'one unit'} in every row.",
-            )
-
-
-def _by_measure(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
-    found: dict[str, list[SummaryRow]] = {}
-    for row in rows:
-        found.setdefault(row.measure, []).append(row)
-    return found
-
-
-def _summary_row(row: TextRow) -> SummaryRow | None:
+def _summary_row(row: TextRow) -> dict[str, Any]:
+    """The cells of a row; its problems are added to it."""
     n, mean, sd = (row.number(name) for name in ("n", "mean", "sd"))
     low, high = row.ages()
     if n is not None and (n < 2 or n != int(n)):
@@ -476,43 +436,48 @@ def _summary_row(row: TextRow) -> SummaryRow | None:
     for name in ("trial", "measure"):
         if not row.texts[name]:
             row.refuse(f"there is no {name}")
-    if row.problems or n is None or mean is None or sd is None:
-        return None
-    return SummaryRow(
-        trial=row.texts["trial"],
-        measure=row.texts["measure"],
-        key=StratumKey(sex=sex, ethnicity=ethnicity, age_low=low, age_high=high),
-        n=int(n),
-        mean=mean,
-        sd=sd,
-    )
+    cells = (row.texts["trial"], row.texts["measure"], n, mean, sd, sex, ethnicity, low, high)
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
-def _moments(rows: Sequence[SummaryRow]) -> TrialMoments:
+def _other_units(measure: str, rows: pd.DataFrame, where: str) -> Iterator[Problem]:
+    """Trials whose mean is in another unit (L for mL).
+
+    It lies many SDs from the others, or mean and SD are both ten times as large (or small): a
+    ratio of means alone says nothing of a measure around 0, such as a change.
+    """
+    mean, sd = rows["mean"].median(), rows["sd"].median()
+    for trial, own_mean, own_sd in zip(rows["trial"], rows["mean"], rows["sd"], strict=True):
+        ratios = [own_sd / sd, own_mean / mean] if mean else []
+        scaled = all(x >= _TENFOLD for x in ratios) or all(0 < x <= 1 / _TENFOLD for x in ratios)
+        if abs(own_mean - mean) > _FAR * max(sd, own_sd) or (ratios and scaled):
+            yield Problem(
+                where=f"{where}, {trial}",
+                what=f"the mean {own_mean:g} of {measure} is far from the median {mean:g}",
+                why="It looks like another unit.",
+                fix=f"Give {definition(measure).unit or 'one unit'} in every row.",
+            )
+
+
+def _moments(rows: pd.DataFrame) -> TrialMoments:
     """The rows as arrays."""
-    parts = ([float(getattr(r, name)) for r in rows] for name in ("n", "mean", "sd"))
-    return TrialMoments(**dict(zip(("n", "mean", "sd"), map(np.array, parts), strict=True)))
+    return TrialMoments(**{name: rows[name].to_numpy() for name in ("n", "mean", "sd")})
 
 
-def _without_factor(rows: Sequence[SummaryRow], factor: Factor) -> list[SummaryRow]:
+def _without_factor(rows: pd.DataFrame, factor: Factor) -> pd.DataFrame:
     """Each trial's rows over all levels of a factor: its own such row, else its parts as one."""
-    groups: dict[tuple[str, StratumKey], list[SummaryRow]] = {}
-    for row in rows:
-        key = replace(row.key, **_WITHOUT[factor])
-        groups.setdefault((row.trial, key), []).append(row)
-    found = []
-    for (_, key), mine in groups.items():
-        complete = [r for r in mine if r.key == key]
-        if complete:
-            found.append(complete[0])
-            continue
-        one = _together(_moments(mine))
-        n, mean, sd = int(one.n[0]), float(one.mean[0]), float(one.sd[0])
-        found.append(replace(mine[0], key=key, n=n, mean=mean, sd=sd))
-    return found
+    complete = rows["age_low"].isna() if factor == "age" else rows[factor] == ALL
+    joined, found = rows.assign(**_WITHOUT[factor]), []
+    for _, mine in joined.groupby(["trial", *_KEY], dropna=False, sort=False):
+        own = mine[complete[mine.index]]
+        if own.empty:
+            one = _together(_moments(mine))
+            own = mine.assign(n=one.n[0], mean=one.mean[0], sd=one.sd[0])
+        found.append(own.head(1))
+    return pd.concat(found, ignore_index=True)
 
 
-def summary_groups(rows: Sequence[SummaryRow], by: Sequence[Factor]) -> tuple[MetaGroup, ...]:
+def summary_groups(rows: pd.DataFrame, by: Sequence[Factor]) -> tuple[MetaGroup, ...]:
     """The groups of one measure in the order of the tables, ethnicity ``all`` always among them.
 
     Rows of all participants where others are split (sex ``all``) make no group of their own.
@@ -521,62 +486,66 @@ def summary_groups(rows: Sequence[SummaryRow], by: Sequence[Factor]) -> tuple[Me
         if factor not in by:
             rows = _without_factor(rows, factor)
     if "ethnicity" in by:
-        split = [r for r in rows if r.key.ethnicity != ALL]
-        rows = [*_without_factor(rows, "ethnicity"), *split]
-    groups: dict[StratumKey, list[SummaryRow]] = {}
-    for row in rows:
-        if ("sex" in by and row.key.sex == ALL) or ("age" in by and row.key.age_low is None):
-            continue
-        groups.setdefault(row.key, []).append(row)
+        rows = pd.concat([_without_factor(rows, "ethnicity"), rows[rows["ethnicity"] != ALL]])
+    rows = rows[rows["sex"] != ALL] if "sex" in by else rows
+    rows = rows[rows["age_low"].notna()] if "age" in by else rows
+    found = []
+    groups: Any = rows.groupby(_KEY, dropna=False, sort=False)
+    for (sex, ethnicity, *ages), mine in groups:
+        low, high = (None if math.isnan(age) else float(age) for age in ages)
+        used = mine[mine["n"] >= LEAST_PARTICIPANTS].sort_values("trial")
+        found.append(
+            MetaGroup(
+                key=StratumKey(sex=sex, ethnicity=ethnicity, age_low=low, age_high=high),
+                names=tuple(used["trial"]),
+                moments=_moments(used),
+                left_out=int(mine["n"].sum() - used["n"].sum()),
+            )
+        )
 
-    def order(key: StratumKey) -> tuple[float, ...]:
+    def order(group: MetaGroup) -> tuple[float, ...]:
+        key = group.key
         low = -1.0 if key.age_low is None else key.age_low
         high = math.inf if key.age_high is None else key.age_high
         sex, ethnicity = (ALL, *SEXES).index(key.sex), (ALL, *ETHNICITIES).index(key.ethnicity)
         return sex, ethnicity, low, high
 
-    found = []
-    for key in sorted(groups, key=order):
-        used = sorted((r for r in groups[key] if r.n >= LEAST_PARTICIPANTS), key=lambda r: r.trial)
-        left_out = sum(r.n for r in groups[key] if r.n < LEAST_PARTICIPANTS)
-        names = tuple(r.trial for r in used)
-        found.append(MetaGroup(key=key, names=names, moments=_moments(used), left_out=left_out))
-    return tuple(found)
+    return tuple(sorted(found, key=order))
 
 
 def _chosen(
-    by_measure: Mapping[str, Sequence[SummaryRow]], options: ReferenceOptions
+    rows: pd.DataFrame, options: ReferenceOptions
 ) -> tuple[tuple[str, ...], tuple[Factor, ...]]:
     """The measures and factors to use; raises TableError where the summaries do not have them."""
-    measures = options.measures or tuple(by_measure)
-    absent = [m for m in measures if m not in by_measure]
+    met = tuple(dict.fromkeys(rows["measure"]))
+    measures = options.measures or met
+    absent = [m for m in measures if m not in met]
     if absent:
         raise TableError(f"The summaries have no measure {', '.join(absent)}.")
-    rows = [row for mine in by_measure.values() for row in mine]
     known: dict[Factor, bool] = {
-        "sex": any(r.key.sex != ALL for r in rows),
-        "ethnicity": any(r.key.ethnicity != ALL for r in rows),
-        "age": any(r.key.age_low is not None for r in rows),
+        "sex": bool((rows["sex"] != ALL).any()),
+        "ethnicity": bool((rows["ethnicity"] != ALL).any()),
+        "age": bool(rows["age_low"].notna().any()),
     }
     by = tuple(f for f in known if (known[f] if options.by is None else f in options.by))
     unknown = [f for f in by if not known[f]]
     if unknown:
         raise TableError(f"--by {','.join(options.by or ())}: the summaries have no {unknown[0]}.")
-    wrong = [r for m in measures for r in by_measure[m] if r.mean <= 0]
-    if wrong and options.limits == "log":
+    wrong = rows[(rows["mean"] <= 0) & rows["measure"].isin(measures)]
+    if len(wrong) and options.limits == "log":
+        cells = zip(wrong["measure"], wrong["trial"], wrong["mean"], strict=True)
         raise TableError(
             "--limits log needs positive means.",
             hint="Leave it out, or name the measures that are positive with --measure.",
             problems=[
-                Problem(where=f"{r.measure}, trial {r.trial}", what=f"mean {r.mean:g}")
-                for r in wrong
+                Problem(where=f"{m}, trial {t}", what=f"mean {mean:g}") for m, t, mean in cells
             ],
         )
     return measures, by
 
 
 def summary_ranges(
-    rows: Sequence[SummaryRow], options: ReferenceOptions, *, name: str, sha256: str
+    rows: pd.DataFrame, options: ReferenceOptions, *, name: str, sha256: str
 ) -> ReferenceRanges:
     """The ranges of a table of summaries.
 
@@ -593,16 +562,15 @@ def summary_ranges(
             "Summaries do not say whether their participants are healthy.",
             hint="Say who they are with --healthy-rule, or --all for the distribution of all.",
         )
-    trials = tuple(sorted({r.trial for r in rows}))
+    trials = tuple(sorted(set(rows["trial"])))
     why = too_few_trials(options, len(trials))
     if why is not None:
         raise EstimationError(f"{why}.", hint="Use --trial-effect fixed (or auto).")
-    by_measure = _by_measure(rows)
-    measures, by = _chosen(by_measure, options)
+    measures, by = _chosen(rows, options)
     tables: dict[str, list[Any]] = {"warnings": []}
     participants = 0
     for measure in measures:
-        groups = summary_groups(by_measure[measure], by)
+        groups = summary_groups(rows[rows["measure"] == measure], by)
         if options.limits == "log":
             groups = tuple(replace(g, moments=log_moments(g.moments)) for g in groups)
         unit = definition(measure).unit
@@ -611,12 +579,11 @@ def summary_ranges(
             tables.setdefault(field, []).extend(more)
         of_all = [g for g in groups if g.key.ethnicity == ALL]
         participants = max(participants, sum(g.n + g.left_out for g in of_all))
-    for measure, mine in by_measure.items():
-        middle = float(np.median([r.sd for r in mine]))
-        small = dict.fromkeys(r.trial for r in mine if r.sd < _SMALL_SD * middle)
+    for measured, mine in rows.groupby("measure", sort=False):
+        small = dict.fromkeys(mine.loc[mine["sd"] < _SMALL_SD * mine["sd"].median(), "trial"])
         if small:
             tables["warnings"].append(
-                f"{measure}: the SD of {', '.join(small)} is less than a quarter of the others': "
+                f"{measured}: the SD of {', '.join(small)} is less than a quarter of the others': "
                 "is it a standard error?"
             )
     tables["warnings"].append(

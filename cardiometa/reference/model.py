@@ -71,13 +71,12 @@ def stratum_entry(
     score: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The entry of a stratum in the document; ``columns`` say of which measure and group."""
-    names = ("centile", "limit", "ci_low", "ci_high")
     return {
         **columns,
         "n": n,
         "n_trials": n_trials,
         "limits": rule,
-        "centiles": [{name: getattr(found, name) for name in names} for found in limits],
+        "centiles": [found.columns for found in limits],
         "score": score,
         "provisional": columns["ethnicity"] != ALL,
     }
@@ -100,13 +99,12 @@ def _score(rule: str, ordered: np.ndarray) -> dict[str, Any]:
         moved = box_cox(ordered, power)
         mean, sd = float(moved.mean()), float(moved.std(ddof=1))
         return {"family": "box-cox", "power": power, "mean": mean, "sd": sd}
-    if rule == "prediction":
-        spread = float(ordered.std(ddof=1)) * float(np.sqrt(1 + 1 / n))
-        return {"family": "t", "centre": float(ordered.mean()), "spread": spread, "df": n - 1}
-    if rule == "robust":
-        fit = robust_fit(ordered[None, :])
-        centre, spread = float(fit.centre[0]), float(fit.spread[0])
-        return {"family": "t", "centre": centre, "spread": spread, "df": n - 1}
+    if rule in ("prediction", "robust"):
+        centre, spread = ordered.mean(), ordered.std(ddof=1) * np.sqrt(1 + 1 / n)
+        if rule == "robust":
+            fit = robust_fit(ordered[None, :])
+            centre, spread = fit.centre[0], fit.spread[0]
+        return {"family": "t", "centre": float(centre), "spread": float(spread), "df": n - 1}
     # Only centiles that at least two participants lie beyond.
     grid = [c for c in _GRID if min(c, 100 - c) / 100 * (n + 1) >= 2]
     values = [interpolated_quantile(ordered, c / 100) for c in grid]
@@ -202,46 +200,6 @@ class GroupDistribution(_Entry):
             centiles = [float(name) for name in found.functions]
             return min(centiles), max(centiles)
         return 0.0, 100.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceModel:
-    """The document as distributions; ``conventions`` maps a name to the values behind it."""
-
-    name: str
-    notice: str
-    level: float
-    sided: str
-    ci_level: float
-    healthy_rule: str
-    conventions: Mapping[str, tuple[str, ...]]
-    groups: tuple[GroupDistribution, ...]
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """The measures with limits, in the document's order."""
-        return tuple(dict.fromkeys(group.measure for group in self.groups))
-
-    def distributions(
-        self, measure: str, sex: str, ethnicity: str, kind: Kind = "marginal"
-    ) -> tuple[GroupDistribution, ...]:
-        """Those of one group by age: the curve where there is one, else its age bands.
-
-        A reference that is not stratified by sex is for both. Where the kind asked for does not
-        exist the nearest of the same method is given (`GroupDistribution.kind` says which).
-        """
-        mine = [
-            group
-            for group in self.groups
-            if group.measure == measure and group.sex in (sex, ALL) and group.ethnicity == ethnicity
-        ]
-        methods = dict.fromkeys(group.method for group in mine)
-        for method in sorted(methods, key=lambda name: name == STRATA):
-            for wanted in _INSTEAD[kind]:
-                found = tuple(g for g in mine if g.method == method and g.kind == wanted)
-                if found:
-                    return found
-        return ()
 
 
 def outside(groups: Sequence[GroupDistribution], age_years: float | None) -> str:
@@ -407,7 +365,9 @@ class _Stratum(GroupDistribution):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Document(_Entry):
+class ReferenceModel(_Entry):
+    """The document as distributions; ``conventions`` maps a name to the values behind it."""
+
     name: str
     notice: str
     level: float
@@ -417,6 +377,37 @@ class _Document(_Entry):
     conventions: dict[str, tuple[str, ...]]
     curves: tuple[_Curve, ...] = ()
     healthy_rule: str = ""
+
+    @property
+    def groups(self) -> tuple[GroupDistribution, ...]:
+        """The distributions of all groups, the curves first."""
+        return (*self.curves, *self.strata)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures with limits, in the document's order."""
+        return tuple(dict.fromkeys(group.measure for group in self.groups))
+
+    def distributions(
+        self, measure: str, sex: str, ethnicity: str, kind: Kind = "marginal"
+    ) -> tuple[GroupDistribution, ...]:
+        """Those of one group by age: the curve where there is one, else its age bands.
+
+        A reference that is not stratified by sex is for both. Where the kind asked for does not
+        exist the nearest of the same method is given (`GroupDistribution.kind` says which).
+        """
+        mine = [
+            group
+            for group in self.groups
+            if group.measure == measure and group.sex in (sex, ALL) and group.ethnicity == ethnicity
+        ]
+        methods = dict.fromkeys(group.method for group in mine)
+        for method in sorted(methods, key=lambda name: name == STRATA):
+            for wanted in _INSTEAD[kind]:
+                found = tuple(g for g in mine if g.method == method and g.kind == wanted)
+                if found:
+                    return found
+        return ()
 
 
 def reference_model(document: Any, name: str) -> ReferenceModel:
@@ -435,19 +426,16 @@ def reference_model(document: Any, name: str) -> ReferenceModel:
             f"{FORMAT_VERSION}.",
             hint="Make it again with this version, or use the version that made it.",
         )
-    read = validate(_Document, document, name)
+    model = validate(ReferenceModel, document, name)
     try:
-        groups = (*read.curves, *read.strata)
-        for group in groups:
+        for group in model.groups:
             group.known_ends()
     except (ValueError, IndexError, OverflowError) as error:
         raise InputError(
             f"{name} is damaged: {type(error).__name__} in its groups.",
             hint="Make it again with `cardiometa reference-ranges`.",
         ) from error
-    names = ("name", "notice", "level", "sided", "ci_level", "healthy_rule", "conventions")
-    facts = {field: getattr(read, field) for field in names}
-    return ReferenceModel(groups=groups, **facts)
+    return model
 
 
 # ------------------------------------------------------------------ scoring

@@ -144,7 +144,8 @@ class ReferenceOptions(Options):
         Conflict(
             {"method": is_in("meta")},
             {"limits": is_not(None, "parametric", "log")},
-            hint="The distribution is normal (parametric) or log-normal (log).",
+            hint="The distribution is normal (parametric) or log-normal (log); limits by t are for "
+            "one sample (--method strata --limits prediction).",
         ),
         Conflict({"repeated": is_given}, {"use_visit": is_given}),
         Conflict(

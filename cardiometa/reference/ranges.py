@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import LIMITS_WITHHELD, Count
 from ..records import CohortTable, Exclusion, SeriousWarning
 from .curves.fit import too_few_trials
-from .curves.measure import curve_limits_alone, curve_tables
+from .curves.measure import curve_tables
 from .meta import META, participants_meta
 from .model import SAMPLING_ERROR, STRATA, stratum_model
 from .options import NONPARAMETRIC_MIN_N, Method, ReferenceOptions
@@ -53,7 +53,7 @@ from .strata.groups import (
     strata,
     suspects,
 )
-from .strata.limits import participant_means
+from .strata.limits import Limit, participant_means
 
 # A CI wider than this share of the reference interval is a common reason for a larger sample.
 _WIDE_CI = 0.2
@@ -73,7 +73,11 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     """
     options = _with_ages(options, table)
     participants = select_participants(table, options)
-    methods = _methods_of(options, participants)
+    # Without a method strata and, where ages vary, curves.
+    ages = participants.age_years[np.isfinite(participants.age_years)]
+    curves = not options.repeated and len(np.unique(ages)) >= 5
+    chosen: tuple[Method, ...] = ("strata", "lms") if curves else ("strata",)
+    methods = chosen if options.method is None else (options.method,)
     if methods != (STRATA,) and (why := too_few_trials(options, len(participants.trials))):
         raise EstimationError(
             f"{why}.", hint="Use --trial-effect fixed (or auto), which keeps these trials as such."
@@ -137,18 +141,6 @@ def _with_ages(options: ReferenceOptions, table: CohortTable) -> ReferenceOption
     return replace(options, by=(*options.by, "age"))
 
 
-def _methods_of(options: ReferenceOptions, participants: Participants) -> tuple[Method, ...]:
-    """The method asked for; without one, strata and, where ages vary, LMS curves."""
-    if options.method is not None:
-        return (options.method,)
-    ages = participants.age_years[np.isfinite(participants.age_years)]
-    return ("strata",) if options.repeated or len(np.unique(ages)) < 5 else ("strata", "lms")
-
-
-def _curve_methods(methods: Sequence[Method]) -> list[Method]:
-    return [m for m in methods if m not in (STRATA, META)]
-
-
 def _check_curves(
     rows: Sequence[ReferenceLimit],
     failures: Sequence[EstimationError | None],
@@ -163,7 +155,7 @@ def _check_curves(
     every = options.measures is not None or len(errors) == len(failures)
     if options.method is not None and errors and every:
         raise EstimationError(" ".join(e.message for e in errors), hint=errors[0].hint)
-    if options.at_ages is None or not _curve_methods(methods):
+    if options.at_ages is None or {*methods} <= {STRATA, META}:
         return
     if not any(row.age is not None and row.limit is not None for row in rows):
         ages = ", ".join(f"{age:g}" for age in options.at_ages)
@@ -221,30 +213,15 @@ def _without_review(
         # Nothing is left without them: the difference is everything, and the page says so.
         return []
     groups = strata(rest, options.age_bands)
-    rows: list[ReferenceLimit] = []
-    for measure in measures:
-        data, found, *_ = _without_outliers(_data(measure, rest, options), groups)
-        if STRATA in methods:
-            fitted = [fit_cell(measure, c, options, without_trials=False) for c in found]
-            rows += _limit_rows(data, _without_sums(fitted, options))
-        if META in methods:
-            rows += participants_meta(data, found)["rows"]
-        for method in _curve_methods(methods):
-            rows += curve_limits_alone(data, method)
-    return rows
+    return [
+        row
+        for measure in measures
+        for tables in _measure_tables(measure, rest, groups, methods, strict, [])
+        for row in tables.get("rows", ())
+    ]
 
 
 # ------------------------------------------------------------------ one measure
-
-
-def _data(measure: str, participants: Participants, options: ReferenceOptions) -> MeasureData:
-    return MeasureData(
-        measure=measure,
-        unit=definition(measure).unit,
-        participants=participants,
-        values=participants.values(measure),
-        options=options,
-    )
 
 
 def _measure_tables(
@@ -254,11 +231,17 @@ def _measure_tables(
     methods: tuple[Method, ...],
     options: ReferenceOptions,
     failures: list[EstimationError | None],
-) -> Iterator[Mapping[str, Sequence[Any]]]:
-    """The rows of a measure by field of the result; ``failures`` gets an entry for each curve."""
-    data, found, far, dropped = _without_outliers(_data(measure, participants, options), groups)
-    keys = participants.keys
-    missing = ~np.isfinite(participants.values(measure))
+) -> Iterator[Mapping[str, Iterable[Any]]]:
+    """The rows of a measure by field of the result, each made when it is read.
+
+    ``failures`` gets an entry for each curve.
+    """
+    values, unit = participants.values(measure), definition(measure).unit
+    data = MeasureData(
+        measure=measure, unit=unit, participants=participants, values=values, options=options
+    )
+    data, found, far, dropped = _without_outliers(data, groups)
+    keys, missing = participants.keys, ~np.isfinite(values)
     gone = [
         *keys.at(missing).excluded("scan", f"no-value:{measure}", f"{measure} is empty"),
         *keys.at(dropped).excluded("scan", f"outlier:{measure}", f"{measure} is an outlier"),
@@ -272,11 +255,11 @@ def _measure_tables(
     counts = counts_of([f.cell for f in fitted])
     models = [stratum_model(measure, data.unit, f, n) for f, n in zip(fitted, counts, strict=True)]
     yield {
-        "rows": list(_limit_rows(data, fitted)),
-        "by_trial": [row for f in fitted for row in trial_limits(data, f)],
-        "partition": list(partition_tests(once, tested)),
-        "contrasts": list(contrasts(once)),
-        "calibration": list(calibrate(data, fitted)),
+        "rows": _limit_rows(data, fitted),
+        "by_trial": (row for f in fitted for row in trial_limits(data, f)),
+        "partition": partition_tests(once, tested),
+        "contrasts": contrasts(once),
+        "calibration": calibrate(data, fitted),
         "outliers": _outliers(data, groups) if options.internal else [],
         "exclusions": gone,
         "accounts": [_account(data, far, gone)],
@@ -285,7 +268,7 @@ def _measure_tables(
     }
     if META in methods:
         yield participants_meta(data, found)
-    for method in _curve_methods(methods):
+    for method in (m for m in methods if m not in (STRATA, META)):
         tables, failed = curve_tables(data, method)
         failures.append(failed)
         yield tables
@@ -383,21 +366,18 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
         low = next((x.limit for x in f.printed if x.centile < 50), None)
         high = next((x.limit for x in f.printed if x.centile > 50), None)
         width = None if low is None or high is None else high - low
-        for index, centile in enumerate(options.centiles):
-            limit = f.printed[index] if f.printed else None
-            notes = list(first)
+        for limit in f.printed or [Limit(centile, None) for centile in options.centiles]:
+            notes = [*first, *limit.notes]
             status: Status = "suppressed"
-            if limit is not None:
-                notes += limit.notes
-                if limit.limit is not None:
-                    status = "small-n" if small else "single-trial" if single else "ok"
-                    notes += ["single-trial"] if small and single else []
-                has_ci = limit.ci_low is not None and limit.ci_high is not None
-                if has_ci and width and centile != 50:
-                    wide = limit.ci_high - limit.ci_low > _WIDE_CI * width  # type: ignore[operator]
-                    notes += ["ci-wide"] if wide else []
-                if limit.ci_low is not None and cell.n_trials > 1:
-                    notes.append(SAMPLING_ERROR)
+            if limit.limit is not None:
+                status = "small-n" if small else "single-trial" if single else "ok"
+                notes += ["single-trial"] if small and single else []
+            if limit.ci_low is not None and limit.ci_high is not None and width:
+                wide = limit.ci_high - limit.ci_low > _WIDE_CI * width
+                notes += ["ci-wide"] if wide and limit.centile != 50 else []
+            if limit.ci_low is not None and cell.n_trials > 1:
+                notes.append(SAMPLING_ERROR)
+            if f.printed:
                 notes += [EXTREME_KEPT] if extreme else []
                 # z takes mean and SD for known, which few participants do not make them.
                 notes += [_USE_T] if few and f.rule == "parametric" else []
@@ -410,10 +390,7 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
                 age=None,
                 n=n,
                 n_trials=cell.n_trials,
-                centile=centile,
-                limit=limit.limit if limit else None,
-                ci_low=limit.ci_low if limit else None,
-                ci_high=limit.ci_high if limit else None,
+                **limit.columns,
                 ci_level=options.ci_level,
                 status=status,
                 notes=tuple(notes),
@@ -486,26 +463,26 @@ def allometry(
         usable = np.isfinite(values) & (values > 0) & np.isfinite(sizes)
         if by_sex:
             usable &= participants.sex >= 0
-        n, smallest = int(usable.sum()), options.smallest_n
+        n = int(usable.sum())
         if not n:
             continue
+        below_n, columns = options.below(n), dict[str, Any]()
         group = participants.sex[usable] if by_sex else None
-        found = log_log_slope(values[usable], sizes[usable], group) if n >= smallest else None
-        b, se, df = found or (0.0, 0.0, 1)
-        half = float(special.stdtrit(df, (1 + options.ci_level / 100) / 2)) * se
-        why_not = f"n<{smallest}" if n < smallest else "size-constant"
+        found = None if below_n else log_log_slope(values[usable], sizes[usable], group)
+        if found is None:
+            columns["notes"] = (f"n<{below_n}" if below_n else "size-constant",)
+        else:
+            b, se, df = found
+            half = float(special.stdtrit(df, (1 + options.ci_level / 100) / 2)) * se
+            columns = {"exponent": b, "se": se, "ci_low": b - half, "ci_high": b + half}
+            columns["index"] = f"{measure}_per_{size}_{b:.2f}" if 0.005 <= b <= 5 else ""
         yield Allometry(
             measure=measure,
             unit=units[measure],
             size=size,
             adjusted_for="sex" if by_sex else "",
             n=Count(n),
-            exponent=b if found else None,
-            se=se if found else None,
-            ci_low=b - half if found else None,
-            ci_high=b + half if found else None,
             ci_level=options.ci_level,
-            index=f"{measure}_per_{size}_{b:.2f}" if found and 0.005 <= b <= 5 else "",
-            notes=() if found else (why_not,),
-            below_n=smallest if n < smallest else None,
+            below_n=below_n,
+            **columns,
         )

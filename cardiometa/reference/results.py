@@ -124,19 +124,19 @@ class PartitionTest(MeasureRow):
     age_high: float | None
     n_a: int | None
     n_b: int | None
-    mean_a: float | None
-    mean_b: float | None
-    sd_a: float | None
-    sd_b: float | None
-    z: float | None
-    z_critical: float | None
-    sd_ratio: float | None
-    harris_boyd: str
-    below_percent_a: float | None
-    above_percent_a: float | None
-    below_percent_b: float | None
-    above_percent_b: float | None
-    lahti: str
+    mean_a: float | None = None
+    mean_b: float | None = None
+    sd_a: float | None = None
+    sd_b: float | None = None
+    z: float | None = None
+    z_critical: float | None = None
+    sd_ratio: float | None = None
+    harris_boyd: str = ""
+    below_percent_a: float | None = None
+    above_percent_a: float | None = None
+    below_percent_b: float | None = None
+    above_percent_b: float | None = None
+    lahti: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +154,13 @@ class Contrast(MeasureRow):
     source: Literal["within-trial", "between-trial", "ignoring-trials"]
     n_group: int | None
     n_versus: int | None
-    n_trials: int | None
+    n_trials: int | None = None
     adjusted_for: str
-    difference: float | None
-    se: float | None
-    df: float | None
-    ci_low: float | None
-    ci_high: float | None
+    difference: float | None = None
+    se: float | None = None
+    df: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
     ci_level: float
 
 
@@ -252,12 +252,12 @@ class Allometry(MeasureRow):
     size: str
     adjusted_for: str
     n: int | None
-    exponent: float | None
-    se: float | None
-    ci_low: float | None
-    ci_high: float | None
+    exponent: float | None = None
+    se: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
     ci_level: float
-    index: str
+    index: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

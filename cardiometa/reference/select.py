@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from ..cohort.models import TableOptions
 from ..cohort.recode import LARGEST, as_text, rows_text
 from ..errors import Problem, TableError
 from ..measurement.indexing import (
@@ -53,9 +54,7 @@ class Keys:
 
     def at(self, rows: np.ndarray) -> Keys:
         """The keys of some rows (a mask or numbers)."""
-        return Keys(
-            trial=self.trial[rows], participant=self.participant[rows], visit=self.visit[rows]
-        )
+        return Keys(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def person(self) -> tuple[np.ndarray, np.ndarray]:
         """The number of each row's participant (ids are of one trial), and their names."""
@@ -245,6 +244,26 @@ def _coded(
     return np.asarray(found, dtype=np.int64)[number]
 
 
+def rows_options(options: ReferenceOptions, columns: TableOptions) -> TableOptions:
+    """How to read participants' rows: the user's own measures, and all the columns in use."""
+    known = {definition.name for definition in MEASURES}
+    measures = options.measures or tuple(known)
+    own = tuple(name for name in measures if name not in known and not derived_measure(name))
+    # Sizes make the indices; a table of absolute measures alone has no use for them.
+    indexed = {d.of for name in measures if (d := derived_measure(name))}
+    indexed |= {INDEX_OF[name] for name in measures if name in INDEX_OF}
+    sizes: tuple[str, ...] = ("height_cm", "weight_kg", "bsa_m2")
+    if not (options.measures is None or indexed or any("_m2" in name for name in measures)):
+        sizes = ()
+    groups = options.by or ("sex", "ethnicity", "age")
+    used = ["age_years" if factor == "age" else factor for factor in groups]
+    if options.method not in ("strata", "meta"):
+        used.append("age_years")
+    rows = ("participant_id", "visit", "visit_day", "status", "healthy", "reported_papillary")
+    needed = dict.fromkeys((*rows, *used, *measures, *indexed, *sizes))
+    return replace(columns, numeric=own, needed=tuple(needed))
+
+
 def with_derived(table: CohortTable, names: Sequence[str] | None) -> CohortTable:
     """The table with the measures among ``names`` (None: all) that body size makes of others.
 
@@ -419,23 +438,21 @@ def _one_visit(kept: RowFilter, options: ReferenceOptions) -> list[str]:
 
 def _chosen_rows(keys: Keys, visit_day: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """True for the row of each participant that is used; TableError where that is ambiguous."""
-    person, numbers = keys.person()
-    size = len(numbers)
-    best = np.full(size, 2)
-    np.minimum.at(best, person, rank)
-    candidate = rank == best[person]
-    several = (np.bincount(person[candidate], minlength=size) > 1)[person] & candidate
+    person, _ = keys.person()
+    rows = pd.DataFrame({"person": person, "rank": rank, "day": visit_day}).groupby("person")
+    best = rows["rank"].transform("min").to_numpy()
+    candidate = rank == best
+    several = candidate & (np.bincount(person, candidate)[person] > 1)
     if not several.any():
-        return np.asarray(candidate, dtype=bool)
+        return np.asarray(candidate)
     # Only the least visit_day decides, and only among visits that have no name to go by.
-    dated = np.bincount(person[several & ~np.isfinite(visit_day)], minlength=size) == 0
-    least = np.full(size, np.inf)
-    np.minimum.at(least, person[several], np.nan_to_num(visit_day[several], nan=np.inf))
-    first = several & (visit_day == least[person])
-    one = np.bincount(person[first], minlength=size) == 1
-    unclear = several & ~(dated & one & (best == 2))[person]
+    day = pd.Series(np.where(several, visit_day, np.nan)).groupby(person).transform("min")
+    first = several & (visit_day == day.to_numpy())
+    dated = np.bincount(person, several & ~np.isfinite(visit_day))[person] == 0
+    one = np.bincount(person, first)[person] == 1
+    unclear = several & ~(dated & one & (best == 2))
     if not unclear.any():
-        return np.asarray(np.where(several, first, candidate), dtype=bool)
+        return np.asarray(np.where(several, first, candidate))
     doubtful = np.unique(person[unclear])
     problems = []
     for number in doubtful[:_MOST_NAMED]:
@@ -500,25 +517,15 @@ def depends_on(measure: str) -> tuple[str, ...]:
     return needs
 
 
-Codes = tuple[np.ndarray, tuple[str, ...]]
+def read_conventions(participants: Participants, names: Sequence[str]) -> dict[str, pd.Series]:
+    """What the table states of each convention, categories ``[participants]``."""
+    columns = {n: participants.frame[n].astype(object) for n in names if n in participants.frame}
+    return {n: column.where(column.ne("")).astype("category") for n, column in columns.items()}
 
 
-def read_conventions(participants: Participants, names: Sequence[str]) -> dict[str, Codes]:
-    """What the table states of each convention: codes ``[participants]`` (-1 unknown), values."""
-    found = {}
-    for name in names:
-        if name in participants.frame:
-            column = participants.frame[name].astype(object)
-            text = column.where(column.notna() & (column != ""), None)
-            code, values = pd.factorize(text, sort=True)
-            found[name] = np.asarray(code), tuple(str(v) for v in values)
-    return found
-
-
-def value_counts(codes: Codes, rows: np.ndarray) -> dict[str, int]:
+def value_counts(stated: pd.Series, rows: np.ndarray) -> dict[str, int]:
     """The values of ``rows`` (a mask), with how many rows have each."""
-    counts = np.bincount(codes[0][rows] + 1, minlength=len(codes[1]) + 1)[1:]
-    return {v: int(c) for v, c in zip(codes[1], counts, strict=True) if c}
+    return {str(v): n for v, n in stated[rows].value_counts(sort=False).items() if n}
 
 
 def check_conventions(

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from cardiometa.errors import UsageError
 from cardiometa.evaluation.agreement import (
-    DEFAULT_MARGINS,
     EF_GRADES,
-    Bootstrap,
     Z,
     bias_equivalence,
     bland_altman,
@@ -25,12 +23,12 @@ from cardiometa.evaluation.agreement import (
     icc,
     kappa,
     kappa_values,
-    margins_of,
     mean_interval,
     repeatability,
     verdict_of,
     wilson,
 )
+from cardiometa.evaluation.options import DEFAULT_MARGINS, EvaluationOptions, margins_of
 from cardiometa.evaluation.tables import choose, rate_rows
 
 
@@ -150,7 +148,7 @@ def test_draws_do_not_depend_on_order_and_come_by_person() -> None:
     generator = np.random.default_rng(0)
     people = np.repeat(np.arange(30), 4)
     values = generator.normal(0, 5, 30)[people] + generator.normal(0, 0.1, 120)
-    options = Bootstrap(samples=1000)
+    options = EvaluationOptions(bootstrap=1000)
     first = mean_interval(values, people, options, name="a")
     assert first is not None
     assert mean_interval(values, people, options, name="a") == first

@@ -23,9 +23,9 @@ from cardiometa.evaluation.agreement import (
     kappa,
     participant_means,
     proportional_bias,
+    repeatability,
     sums_of,
 )
-from cardiometa.evaluation.tables import repeatability
 
 FOLDER = Path(__file__).parents[1] / "golden" / "evaluation"
 R = json.loads((FOLDER / "values.json").read_text(encoding="utf-8"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cardiometa.cohort.models import TableOptions
+from cardiometa.commands.reference_ranges import ReferenceRequest, estimate_ranges
 from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.select import check_conventions, depends_on, select_participants
@@ -42,6 +44,19 @@ def test_bsa_formula_blocks_indexed_measures_alone():
     with pytest.raises(TableError, match="bsa_formula"):
         check_conventions(people, ("lv_edvi_ml_m2",), by_name=True)
     assert check_conventions(people, ("lv_edv_ml",), by_name=True) == (("lv_edv_ml",), ())
+
+
+def test_readers_of_two_conventions_are_refused_from_a_file(tmp_path):
+    frame = people_frame(200)
+    frame["reported_lv_edv_ml"] = frame["lv_edv_ml"]
+    frame["reported_papillary"] = ["blood-pool", "myocardium"] * 100
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    options = ReferenceOptions(measures=("reported_lv_edv_ml",), method="strata")
+    request = ReferenceRequest(
+        tables=(tmp_path / "t.csv",), options=options, table_options=TableOptions()
+    )
+    with pytest.raises(TableError, match="reported_papillary"):
+        estimate_ranges(request)
 
 
 def test_unknown_is_not_a_second_value():

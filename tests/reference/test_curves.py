@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosistest, skewtest
 
 from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.reference.curves.curve import curve_document, curve_limits
 from cardiometa.reference.curves.fit import CurveData
-from cardiometa.reference.curves.measure import estimate_groups
+from cardiometa.reference.curves.measure import estimate_groups, shape_scores
 from cardiometa.reference.curves.per_group import GroupShift, moved_curve
 from cardiometa.reference.model import FORMAT, FORMAT_VERSION, reference_model
 from cardiometa.reference.options import ReferenceOptions
@@ -328,3 +329,11 @@ def test_the_order_of_rows_plays_no_part():
     frame = consortium({("ALPHA", "white"): 300, ("BETA", "black"): 80}, seed=9)
     one, other = _ranges(frame), _ranges(frame.sample(frac=1, random_state=2))
     assert one.rows == other.rows
+
+
+@pytest.mark.parametrize("n", [20, 51, 400])
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_shape_are_scipy_s(n, seed):
+    z = np.random.default_rng(seed).gamma(3.0, 1.0, n) - seed
+    found = shape_scores(z)
+    assert found == pytest.approx((skewtest(z).statistic, kurtosistest(z).statistic), rel=1e-9)

@@ -91,7 +91,7 @@ def _score(tmp_path, frame, values, *options):
 
 @pytest.mark.parametrize("method", ["strata", "lms", "gaussian"])
 def test_a_score_beyond_5_asks_for_a_look(tmp_path, frame, method):
-    values = [62.0, 0.6, 20.0]
+    values = [62.0, 3.0, 20.0]
     options = ("--method", method, "--measure", MEASURE, "--by", "sex", "--limits", "parametric")
     rows, output = _score(tmp_path, frame, values, *options)
     beyond = [abs(float(row[f"{MEASURE}_z"])) > 5 for row in rows]

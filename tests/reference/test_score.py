@@ -231,6 +231,51 @@ def test_a_table_that_states_no_convention_is_refused_until_told(files, tmp_path
     assert out.exists()
 
 
+LIES = [
+    (lambda ef: ef / 100, "fractions instead of percent", "--accept unit"),
+    (lambda ef: ef.where(ef.index != 4, 9999), "9999 appears once", "--missing 9999"),
+    (lambda ef: ef.where(ef.index % 9 != 4, -99), "-99 appears", "--missing -99"),
+]
+
+
+@pytest.mark.parametrize(("change", "said", "way_on"), LIES)
+def test_values_that_a_measure_cannot_have_are_not_scored(change, said, way_on, tmp_path):
+    document, _ = _document(
+        measures=("lv_ef_percent",), method="strata", by=("sex",), limits="parametric"
+    )
+    (tmp_path / "ref.json").write_text(json.dumps(document), encoding="utf-8")
+    frame = people_frame(40, seed=8)
+    frame["lv_ef_percent"] = change(frame["lv_ef_percent"])
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    out, arguments = tmp_path / "out.csv", (tmp_path / "ref.json", tmp_path / "new.csv", "--out")
+    refused = _run(*arguments, out)
+    assert refused.exit_code == 3
+    assert said in refused.stderr
+    assert way_on in refused.stderr
+    assert not out.exists()
+    done = _run(*arguments, out, *way_on.split())
+    assert done.exit_code == 0, done.output
+    rows = _read(out)
+    if "--missing" in way_on:
+        code = float(way_on.split()[1])
+        gone = [r for r in rows if float(r["lv_ef_percent"]) == code]
+        assert gone
+        assert {(r["lv_ef_percent_z"], r["lv_ef_percent_score_note"]) for r in gone} == {
+            ("", "no value")
+        }
+        assert sum(r["lv_ef_percent_z"] != "" for r in rows) == len(rows) - len(gone)
+    else:
+        assert "warning: Accepted, unit" in done.stderr
+        assert all(float(r["lv_ef_percent_z"]) < -5 for r in rows)
+
+
+def test_a_column_that_is_not_scored_never_refuses(files, tmp_path):
+    frame = pd.read_csv(files / "new.csv").assign(lv_ef_percent=-99)
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    found = _run(files / "ref.json", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
+    assert found.exit_code == 0, found.output
+
+
 def test_refusals_of_the_command(files, tmp_path):
     out = tmp_path / "out.csv"
     assert _run(files / "new.csv", files / "new.csv", "--out", out).exit_code == 3

@@ -54,11 +54,10 @@ def test_every_limit_is_a_mark_and_a_suppressed_one_leaves_a_gap(ranges):
     assert drawn
     assert suppressed
     # Marks are in groups with a clip path; those of the legend and of ticks have none.
-    clipped = re.findall(r'<g clip-path="[^"]+">\s*(<use [^>]*>)', svg)
-    marks = [mark for mark in clipped if "#eef0f2" not in mark]  # without the grey fields
-    assert len(marks) == len(drawn)
-    ends = {(r["sex"], r["age_low"]) for r in drawn if r["ethnicity"] == "all"}
-    assert len(clipped) - len(marks) == len(ends)
+    groups = re.findall(r'<g clip-path="[^"]+">(.*?)</g>', svg, flags=re.DOTALL)
+    assert sum(group.count("<use ") for group in groups) == len(drawn)
+    fields = re.findall(r"clip-path[^>]*#eef0f2", svg)
+    assert len(fields) == len({(r["sex"], r["age_low"]) for r in drawn if r["ethnicity"] == "all"})
 
 
 def test_the_axis_contains_every_limit_and_interval(ranges):
@@ -70,6 +69,22 @@ def test_the_axis_contains_every_limit_and_interval(ranges):
     step = second - first
     assert min(ends) > min(ticks) - step
     assert max(ends) < max(ticks) + step
+
+
+def test_labels_lie_inside_the_figure_and_beside_the_numbers(ranges):
+    root = ET.fromstring(ranges.svg("limits_lv_edv_ml"))
+    width, height = (float(size) for size in root.get("viewBox").split()[2:])
+    places = {}
+    for node in root.iter(f"{SVG}text"):
+        turned = re.search(r"rotate\(-?\d+ (\S+) (\S+)\)", node.get("transform", ""))
+        x, y = turned.groups() if turned else (node.get("x"), node.get("y"))
+        places["".join(node.itertext())] = (float(x), float(y))
+    assert all(0 < x < width and 0 < y < height for x, y in places.values())
+    # The y axis: its name left of its numbers; the x axis: its name below the bands.
+    numbers = [x for text, (x, _) in places.items() if re.fullmatch(r"\d+", text)]
+    assert 0 < places["LV EDV, mL"][0] < min(numbers) - 10
+    bands = [y for text, (_, y) in places.items() if "–" in text]
+    assert max(bands) + 8 < places["Age, years"][1] < places["All"][1] - 8
 
 
 def test_curves_have_no_participant_on_a_page_for_release(curves):

@@ -9,8 +9,8 @@ one is drawn to the others, and its interval says how uncertain that is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -27,7 +27,6 @@ from ...statistics.basis_functions import (
 from ...statistics.location_scale import (
     DISTRIBUTIONS,
     FitSettings,
-    LocationScaleFit,
     fit_location_scale,
 )
 from ..options import Kind, ReferenceOptions
@@ -66,12 +65,7 @@ class CurveData:
 
     def at(self, rows: np.ndarray) -> CurveData:
         """Some of the participants."""
-        return CurveData(
-            y=self.y[rows],
-            age=self.age[rows],
-            ethnicity=self.ethnicity[rows],
-            trial=self.trial[rows],
-        )
+        return CurveData(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def age_range(self) -> tuple[float, float]:
         """Years between which at least three participants on each side support the curve."""
@@ -170,24 +164,6 @@ _LEAST_AGES = 5
 _ETHNICITY, _TRIAL, _AGE = "ethnicity", "trial", "age"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Joint:
-    """A fitted model and what its columns mean.
-
-    ``groups`` are the ethnicities with an effect on the scale, ``linked`` on the location too.
-    """
-
-    family: FamilyName
-    fit: LocationScaleFit
-    basis: SplineBasis
-    shape: SplineBasis | None
-    plan: TrialPlan
-    groups: tuple[int, ...]
-    linked: tuple[int, ...]
-    trials: int
-    trial_effects: dict[int, float]
-
-
 def location_scale_curves(
     family: FamilyName, data: CurveData, groups: Sequence[int], options: ReferenceOptions
 ) -> tuple[GroupCurves, ...]:
@@ -195,12 +171,12 @@ def location_scale_curves(
 
     Raises EstimationError where a model cannot be fitted.
     """
-    joint = _fit(family, data, (), options)
-    found = [_group(-1, data, joint)]
+    joint = _JointModel(family, data, (), options)
+    found = [joint.group(-1, data)]
     known = data.at(np.isin(data.ethnicity, groups)) if groups else data
     if len(groups) > 1 or known.n < data.n:
-        joint = _fit(family, known, tuple(groups) if len(groups) > 1 else (), options)
-    found += [_group(g, data.at(data.ethnicity == g), joint) for g in groups]
+        joint = _JointModel(family, known, tuple(groups) if len(groups) > 1 else (), options)
+    found += [joint.group(g, data.at(data.ethnicity == g)) for g in groups]
     return tuple(found)
 
 
@@ -215,55 +191,104 @@ def observed_basis(age: np.ndarray, segments: int) -> SplineBasis:
     return SplineBasis(low=float(low), high=float(high), segments=segments)
 
 
-def _fit(
-    family: FamilyName, data: CurveData, groups: tuple[int, ...], options: ReferenceOptions
-) -> _Joint:
-    basis = observed_basis(data.age, SEGMENTS)
-    bends = family == "lms" and data.n >= _SHAPE_BENDS_FROM
-    shape = observed_basis(data.age, _SHAPE_SEGMENTS) if bends else None
-    numbers, trial = np.unique(data.trial, return_inverse=True)
-    plan = plan_for(options.trial_effect, data.trials)
-    linked = linked_groups(data, groups, plan, options.min_cell)
-    ages, ethnicity, trials, cell = _cells(data, groups, trial, plan)
-    # 90 % intervals of limits at n = 600 cover the truth in 89 % so, in 84 to 87 % otherwise; a
-    # large sample shows the bend itself, and the curve is then calmer without.
-    location = [smooth_term(_AGE, basis, ages, avoid_zero=data.n < _BEND_SHOWN_FROM)]
-    scale = [smooth_term(_AGE, basis, ages)]
-    if groups:
-        scale.append(random_term(_ETHNICITY, ethnicity, len(groups), avoid_zero=True))
-    if len(linked) > 1:
-        code = np.array([linked.index(g) if g in linked else -1 for g in groups])[ethnicity]
-        location.append(random_term(_ETHNICITY, code, len(linked), avoid_zero=True))
-    if plan == "fixed":
-        location.append(fixed_term(_TRIAL, group_contrasts(trials, np.bincount(trial))))
-    elif plan == "random":
-        location.append(random_term(_TRIAL, trials, data.trials))
-    predictors: list[list[Term]] = [location, scale]
-    if family == "lms":
-        constant = fixed_term(_AGE, np.ones((len(ages), 1)))
-        predictors.append([smooth_term(_AGE, shape, ages, order=1) if shape else constant])
-    y = np.log(data.y) if family == "lms" else data.y
-    # A refit for calibration counts participants outside: the fifth digit of a limit moves none.
-    settings = FitSettings(tolerance=1e-5) if options.quick else None
-    fit = fit_location_scale(DISTRIBUTIONS[family], y, cell, predictors, settings)
-    effects: dict[int, float] = {}
-    term = fit.term(0, _TRIAL)
-    if term is not None:
-        b = fit.coefficients[term.place]
-        if plan == "fixed":
-            b = group_contrasts(np.arange(len(numbers)), np.bincount(trial)) @ b
-        effects = {int(k): float(v) for k, v in zip(numbers, b, strict=True)}
-    return _Joint(
-        family=family,
-        fit=fit,
-        basis=basis,
-        shape=shape,
-        plan=plan,
-        groups=groups,
-        linked=linked,
-        trials=data.trials,
-        trial_effects=effects,
-    )
+class _JointModel:
+    """A model of all ``groups``, ethnicities with an effect on the scale.
+
+    ``linked`` have one on the location too.
+    """
+
+    def __init__(
+        self,
+        family: FamilyName,
+        data: CurveData,
+        groups: tuple[int, ...],
+        options: ReferenceOptions,
+    ) -> None:
+        self.family, self.groups, self.trials = family, groups, data.trials
+        self.basis = observed_basis(data.age, SEGMENTS)
+        bends = family == "lms" and data.n >= _SHAPE_BENDS_FROM
+        self.shape = observed_basis(data.age, _SHAPE_SEGMENTS) if bends else None
+        numbers, trial = np.unique(data.trial, return_inverse=True)
+        self.plan = plan_for(options.trial_effect, data.trials)
+        self.linked = linked_groups(data, groups, self.plan, options.min_cell)
+        ages, ethnicity, trials, cell = _cells(data, groups, trial, self.plan)
+        # 90 % intervals of limits at n = 600 cover the truth in 89 % so, in 84 to 87 % otherwise; a
+        # large sample shows the bend itself, and the curve is then calmer without.
+        calm = data.n < _BEND_SHOWN_FROM
+        location = [smooth_term(_AGE, self.basis, ages, avoid_zero=calm)]
+        scale = [smooth_term(_AGE, self.basis, ages)]
+        if groups:
+            scale.append(random_term(_ETHNICITY, ethnicity, len(groups), avoid_zero=True))
+        if len(self.linked) > 1:
+            places = [self.linked.index(g) if g in self.linked else -1 for g in groups]
+            code = np.array(places)[ethnicity]
+            location.append(random_term(_ETHNICITY, code, len(self.linked), avoid_zero=True))
+        if self.plan == "fixed":
+            location.append(fixed_term(_TRIAL, group_contrasts(trials, np.bincount(trial))))
+        elif self.plan == "random":
+            location.append(random_term(_TRIAL, trials, data.trials))
+        predictors: list[list[Term]] = [location, scale]
+        if family == "lms":
+            constant, shape = fixed_term(_AGE, np.ones((len(ages), 1))), self.shape
+            predictors.append([smooth_term(_AGE, shape, ages, order=1) if shape else constant])
+        y = np.log(data.y) if family == "lms" else data.y
+        # A refit for calibration counts participants outside: a limit's fifth digit moves none.
+        settings = FitSettings(tolerance=1e-5) if options.quick else None
+        self.fit = fit_location_scale(DISTRIBUTIONS[family], y, cell, predictors, settings)
+        self.trial_term = self.fit.term(0, _TRIAL)
+        effects = np.zeros(0)
+        if self.trial_term is not None:
+            effects = self.fit.coefficients[self.trial_term.place]
+            if self.plan == "fixed":
+                effects = group_contrasts(np.arange(len(numbers)), np.bincount(trial)) @ effects
+        self.trial_effects = dict(zip(numbers.tolist(), effects.tolist(), strict=False))
+
+    def group(self, ethnicity: int, data: CurveData) -> GroupCurves:
+        """The curves of one of the groups (-1: all), whose participants are ``data``."""
+        b, trial = self.fit.coefficients, self.trial_term
+        functions: dict[str, AgeFunction] = {}
+        places: list[tuple[slice, int | None]] = []
+        edf = []
+        for number, name in enumerate(DISTRIBUTIONS[self.family].names):
+            age, own = self.fit.term(number, _AGE), self.fit.term(number, _ETHNICITY)
+            assert age is not None
+            members = self.linked if number == 0 else self.groups
+            effect = None
+            if own is not None and ethnicity in members:
+                effect = own.place.start + members.index(ethnicity)
+            function = spline_function(self.shape if number == 2 else self.basis, b[age.place])
+            offset = 0.0 if effect is None else float(b[effect])
+            functions[name] = replace(function, offset=offset)
+            places.append((age.place, effect))
+            edf.append(age.edf)
+
+        def jacobian(ages: np.ndarray) -> np.ndarray:
+            found = np.zeros((len(functions), len(ages), len(b)))
+            for row, function, (age, effect) in zip(found, functions.values(), places, strict=True):
+                row[:, age] = function.columns(ages)
+                if effect is not None:
+                    row[:, effect] = 1.0
+            return found
+
+        variance = (trial.variance or 0.0) if trial and self.plan == "random" else 0.0
+        return data.group(
+            ethnicity,
+            pooled=len(self.groups) > 1,
+            linked=ethnicity < 0 or not self.groups or ethnicity in self.linked,
+            trial_effects=self.trial_effects,
+            edf=tuple(edf[:2]),
+            curves=fitted_curves(
+                self.family,
+                functions,
+                data,
+                self.plan,
+                jacobian=jacobian,
+                covariance=self.fit.covariance,
+                tau_df=(trial.variance_df or 0.0) if trial else 0.0,
+                tau=math.sqrt(variance),
+                trials=self.trials,
+            ),
+        )
 
 
 def _cells(
@@ -285,9 +310,6 @@ def _cells(
     rest, trials = np.divmod(keys, sizes[1])
     code, ethnicities = np.divmod(rest, sizes[0])
     return ages[code], ethnicities, trials, cell
-
-
-# ------------------------------------------------------------------ one group
 
 
 def fitted_curves(
@@ -314,61 +336,6 @@ def fitted_curves(
         )
         for kind, used in kinds[plan]
     )
-
-
-def _group(ethnicity: int, data: CurveData, joint: _Joint) -> GroupCurves:
-    trial = joint.fit.term(0, _TRIAL)
-    variance = (trial.variance or 0.0) if trial and joint.plan == "random" else 0.0
-    functions, jacobian = _functions(joint, ethnicity)
-    return data.group(
-        ethnicity,
-        pooled=len(joint.groups) > 1,
-        linked=ethnicity < 0 or not joint.groups or ethnicity in joint.linked,
-        trial_effects=joint.trial_effects,
-        edf=tuple(joint.fit.term(number, _AGE).edf for number in range(2)),  # type: ignore[union-attr]
-        curves=fitted_curves(
-            joint.family,
-            functions,
-            data,
-            joint.plan,
-            jacobian=jacobian,
-            covariance=joint.fit.covariance,
-            tau_df=(trial.variance_df or 0.0) if trial else 0.0,
-            tau=math.sqrt(variance),
-            trials=joint.trials,
-        ),
-    )
-
-
-def _functions(
-    joint: _Joint, ethnicity: int
-) -> tuple[dict[str, AgeFunction], Callable[[np.ndarray], np.ndarray]]:
-    """The functions of age, and their derivatives ``[functions, ages, coefficients]`` at ages."""
-    b = joint.fit.coefficients
-    functions: dict[str, AgeFunction] = {}
-    places: list[tuple[slice, int | None]] = []
-    for number, name in enumerate(DISTRIBUTIONS[joint.family].names):
-        age, own = joint.fit.term(number, _AGE), joint.fit.term(number, _ETHNICITY)
-        assert age is not None
-        members = joint.linked if number == 0 else joint.groups
-        effect = None
-        if own is not None and ethnicity in members:
-            effect = own.place.start + members.index(ethnicity)
-        basis = joint.shape if number == 2 else joint.basis
-        functions[name] = spline_function(basis, b[age.place])
-        if effect is not None:
-            functions[name] = replace(functions[name], offset=float(b[effect]))
-        places.append((age.place, effect))
-
-    def jacobian(ages: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(functions), len(ages), len(b)))
-        for row, function, (age, effect) in zip(found, functions.values(), places, strict=True):
-            row[:, age] = function.columns(ages)
-            if effect is not None:
-                row[:, effect] = 1.0
-        return found
-
-    return functions, jacobian
 
 
 def spline_function(basis: SplineBasis | None, coefficients: np.ndarray) -> AgeFunction:

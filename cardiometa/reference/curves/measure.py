@@ -9,7 +9,7 @@ is one participant's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +88,7 @@ class SexCurves:
 
 def curve_tables(
     data: MeasureData, method: Method
-) -> tuple[dict[str, list[Any]], EstimationError | None]:
+) -> tuple[dict[str, Iterable[Any]], EstimationError | None]:
     """The curves by a method and their checks, rows by field of the result; and why not."""
     measure, min_cell = data.measure, data.options.min_cell
     if method in NEEDS_POSITIVE and np.any(data.values <= 0):
@@ -103,25 +103,15 @@ def curve_tables(
     internal = found if data.options.internal else ()
     behind = [CurveParticipants(**f.columns(), age=f.data.age, value=f.data.y) for f in internal]
     return {
-        "rows": [row for f in found for row in _limit_rows(f)],
-        "calibration": [row for f in found for row in _calibrate(f, data.participants.trials)],
-        "curve_models": [model for f in found for model in _models(f)],
-        "curve_lines": [line for f in found for line in _lines(f)],
+        "rows": (row for f in found for row in _limit_rows(f)),
+        "calibration": (row for f in found for row in _calibrate(f, data.participants.trials)),
+        "curve_models": (model for f in found for model in _models(f)),
+        "curve_lines": (line for f in found for line in _lines(f)),
         "curve_participants": behind,
-        "q_statistics": [q for f in found if (q := q_statistics(f)) is not None],
-        "worm_plots": [plot for f in found for plot in worm_plots(f)],
-        "warnings": [warning for f in found for warning in _warnings(f)],
+        "q_statistics": (q for f in found if (q := q_statistics(f)) is not None),
+        "worm_plots": (plot for f in found for plot in worm_plots(f)),
+        "warnings": (warning for f in found for warning in _warnings(f)),
     }, None
-
-
-def curve_limits_alone(data: MeasureData, method: Method) -> list[ReferenceLimit]:
-    """Just the limits, for a sensitivity analysis; none where the model cannot be fitted."""
-    if method in NEEDS_POSITIVE and np.any(data.values <= 0):
-        return []
-    try:
-        return [row for f in fit_curves(data, method) for row in _limit_rows(f)]
-    except EstimationError:
-        return []
 
 
 def fit_curves(data: MeasureData, method: Method) -> tuple[SexCurves, ...]:
@@ -264,10 +254,7 @@ def _row(found: SexCurves, group: GroupCurves, limit: Limit, **values: Any) -> R
         age_low=None,
         age_high=None,
         n_trials=group.trials,
-        centile=limit.centile,
-        limit=limit.limit,
-        ci_low=limit.ci_low,
-        ci_high=limit.ci_high,
+        **limit.columns,
         ci_level=options.ci_level,
         status=status,
         notes=(*limit.notes, *(note for note, applies in more.items() if applies)),
@@ -434,11 +421,9 @@ def own_z_scores(found: SexCurves) -> np.ndarray | None:
 def q_statistics(found: SexCurves) -> QStatistics | None:
     """Royston & Wright's Q over up to ten age groups; None for fewer than three groups of 50.
 
-    Normal scores of a group's mean, variance (Wilson & Hilferty's cube root), skewness (D'Agostino)
-    and kurtosis (Anscombe & Glynn).
+    Normal scores of a group's mean, variance (Wilson & Hilferty's cube root), skewness and
+    kurtosis (`shape_scores`).
     """
-    from scipy import stats
-
     z = own_z_scores(found)
     groups = min(_GROUPS, found.data.n // _PER_GROUP)
     if z is None or groups < 3:
@@ -449,8 +434,7 @@ def q_statistics(found: SexCurves) -> QStatistics | None:
         n, spread = len(part), float(part.var(ddof=1))
         share = 2 / (9 * (n - 1))
         variance = (spread ** (1 / 3) - (1 - share)) / np.sqrt(share)
-        moments = stats.skewtest(part).statistic, stats.kurtosistest(part).statistic
-        scores.append((float(part.mean()) * np.sqrt(n), variance, *moments))
+        scores.append((float(part.mean()) * np.sqrt(n), variance, *shape_scores(part)))
     q = (np.array(scores) ** 2).sum(axis=0)
     # The smooths have taken some of the mean's and the variance's (half: Royston & Wright).
     edf = found.groups[0].edf or (1.0, 1.0)
@@ -460,6 +444,28 @@ def q_statistics(found: SexCurves) -> QStatistics | None:
     for name, df, value in zip(names, freedom, q, strict=True):
         columns |= {f"q_{name}": float(value), f"p_{name}": float(special.chdtrc(df, value))}
     return QStatistics(**found.columns(), n=found.data.n, groups=groups, **columns)
+
+
+def shape_scores(z: np.ndarray) -> tuple[float, float]:
+    """Normal scores of the skewness and the kurtosis of values ``[n]``, n ≥ 20.
+
+    D'Agostino RB. Biometrika 1970;57:679-81; Anscombe FJ, Glynn WJ. Biometrika 1983;70:227-34.
+    scipy.stats has both; to load it is a tenth of a run on 1,000 participants.
+    """
+    n = float(len(z))
+    m2, m3, m4 = (float(np.mean((z - z.mean()) ** power)) for power in (2, 3, 4))
+    y = m3 / m2**1.5 * math.sqrt((n + 1) * (n + 3) / (6 * (n - 2)))
+    beta = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3)
+    beta /= (n - 2) * (n + 5) * (n + 7) * (n + 9)
+    w2 = math.sqrt(2 * (beta - 1)) - 1
+    skewness = math.asinh(y / math.sqrt(2 / (w2 - 1))) / math.sqrt(0.5 * math.log(w2))
+    x = m4 / m2**2 - 3 * (n - 1) / (n + 1)
+    x /= math.sqrt(24 * n * (n - 2) * (n - 3) / ((n + 1) ** 2 * (n + 3) * (n + 5)))
+    third = 6 * (n**2 - 5 * n + 2) / ((n + 7) * (n + 9))
+    third *= math.sqrt(6 * (n + 3) * (n + 5) / (n * (n - 2) * (n - 3)))
+    a = 6 + 8 / third * (2 / third + math.sqrt(1 + 4 / third**2))
+    root = float(np.cbrt((1 - 2 / a) / (1 + x * math.sqrt(2 / (a - 4)))))
+    return skewness, (1 - 2 / (9 * a) - root) / math.sqrt(2 / (9 * a))
 
 
 def worm_plots(found: SexCurves) -> Iterator[WormPlot]:

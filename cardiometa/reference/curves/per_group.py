@@ -9,11 +9,12 @@ al. 2013).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from ...errors import EstimationError
 from ...statistics.basis_functions import (
@@ -22,7 +23,7 @@ from ...statistics.basis_functions import (
     group_contrasts,
     natural_coefficients,
 )
-from ...statistics.mixed.random_intercept import RandomIntercept, fit_random_intercept
+from ...statistics.mixed.random_intercept import fit_random_intercept
 from ...statistics.quantile import (
     QuantileFit,
     QuantileProblem,
@@ -66,7 +67,14 @@ def separate_curves(
     method: str, data: CurveData, groups: Sequence[int], options: ReferenceOptions
 ) -> tuple[GroupCurves, ...]:
     """The curves of all participants (ethnicity -1), then those of ``groups``."""
-    fitter = _FITTERS[method]
+
+    def fitted(part: CurveData) -> Fitted:
+        if len(np.unique(part.age)) < 3:
+            raise EstimationError(
+                "A curve needs participants of different ages.", hint="Use --method strata."
+            )
+        return _FITTERS[method](part, options)
+
     # A curve of its own needs enough for two coefficients of each quantile.
     needed = options.smallest_n
     if method == "quantile":
@@ -76,7 +84,7 @@ def separate_curves(
             f"--method {method} needs {needed} participants at these centiles; here are {data.n}.",
             hint="Use lms, or centiles further in (--level).",
         )
-    overall = data.group(-1, **fitter(data, options))
+    overall = data.group(-1, **fitted(data))
     plan = plan_for(options.trial_effect, data.trials)
     linked = linked_groups(data, groups, plan, options.min_cell)
     apart = {g: data.at(data.ethnicity == g) for g in groups}
@@ -89,7 +97,7 @@ def separate_curves(
     for number in groups:
         mine = apart[number]
         if number in own:
-            found.append(mine.group(number, **fitter(mine, options)))
+            found.append(mine.group(number, **fitted(mine)))
             continue
         low, high = mine.age_range()
         moved = (moved_curve(c, shifts[number]) for c in shared.curves)
@@ -118,13 +126,6 @@ def _within_groups(
         return replace(overall, curves=(quantile_curve(data, options, linked),))
     except EstimationError:
         return overall
-
-
-def _needs_ages(data: CurveData) -> None:
-    if len(np.unique(data.age)) < 3:
-        raise EstimationError(
-            "A curve needs participants of different ages.", hint="Use --method strata."
-        )
 
 
 # ------------------------------------------------------------------ small groups
@@ -282,16 +283,13 @@ def quantile_curve(
         if not options.quick:
             V = _covariance(X, data, fit, tau)
             problems.append(QuantileProblem(X=X, y=data.y, tau=tau, fit=fit, covariance=V))
-    covariance = np.zeros((size * len(functions),) * 2)
-    for index, problem in enumerate(problems):
-        place = slice(index * size, (index + 1) * size)
-        covariance[place, place] = problem.covariance[:size, :size]
+    blocks = [p.covariance[:size, :size] for p in problems]
+    covariance = linalg.block_diag(*(blocks or [np.zeros((size, size))] * len(functions)))
 
     def jacobian(ages: np.ndarray) -> np.ndarray:
-        rows = np.zeros((len(functions), len(ages), len(covariance)))
-        for index, function in enumerate(functions.values()):
-            rows[index, :, index * size : (index + 1) * size] = function.columns(ages) @ spread
-        return rows
+        mine = next(iter(functions.values())).columns(ages) @ spread  # one basis for all
+        each = np.einsum("fg,ap->fagp", np.eye(len(functions)), mine)
+        return np.asarray(each.reshape(len(functions), len(ages), -1))
 
     low, high = data.age_range()
     return FittedCurve(
@@ -345,46 +343,35 @@ def _contrasts(group: np.ndarray) -> np.ndarray:
     return group_contrasts(code, np.bincount(code))
 
 
-def _quantiles(data: CurveData, options: ReferenceOptions) -> Fitted:
-    _needs_ages(data)
-    return {"curves": (quantile_curve(data, options),)}
-
-
 # ------------------------------------------------------------------ normal distributions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Mean:
-    """The mean's regression on its own ``size`` columns and the trials'."""
+    """The mean's regression on age ``columns`` ``[n, size]`` and trials.
 
-    fit: RandomIntercept
-    size: int
-    plan: TrialPlan
-    residuals: np.ndarray
-    trial_effects: Mapping[int, float]
+    Trials are fixed contrasts, a random intercept, or left out.
+    """
 
-
-def _mean(
-    data: CurveData, columns: np.ndarray, options: ReferenceOptions, weights: np.ndarray | None
-) -> _Mean:
-    """Age columns with trials as fixed contrasts, as a random intercept, or not at all."""
-    plan = plan_for(options.trial_effect, data.trials)
-    numbers, trial = np.unique(data.trial, return_inverse=True)
-    sizes, size = np.bincount(trial), columns.shape[1]
-    X = np.hstack([columns, group_contrasts(trial, sizes)]) if plan == "fixed" else columns
-    fit = fit_random_intercept(X, data.y, trial, weights, random=plan == "random")
-    effects = np.zeros(len(numbers))
-    if plan == "random":
-        effects = fit.effects
-    elif plan == "fixed":
-        effects = group_contrasts(np.arange(len(numbers)), sizes) @ fit.coefficients[size:]
-    return _Mean(
-        fit=fit,
-        size=size,
-        plan=plan,
-        residuals=data.y - columns @ fit.coefficients[:size] - effects[trial],
-        trial_effects={int(k): float(e) for k, e in zip(numbers, effects, strict=True)},
-    )
+    def __init__(
+        self,
+        data: CurveData,
+        columns: np.ndarray,
+        options: ReferenceOptions,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        self.plan: TrialPlan = plan_for(options.trial_effect, data.trials)
+        numbers, trial = np.unique(data.trial, return_inverse=True)
+        sizes, self.size = np.bincount(trial), columns.shape[1]
+        X = np.hstack([columns, group_contrasts(trial, sizes)]) if self.plan == "fixed" else columns
+        self.fit = fit_random_intercept(X, data.y, trial, weights, random=self.plan == "random")
+        effects = np.zeros(len(numbers))
+        if self.plan == "random":
+            effects = self.fit.effects
+        elif self.plan == "fixed":
+            contrasts = group_contrasts(np.arange(len(numbers)), sizes)
+            effects = contrasts @ self.fit.coefficients[self.size :]
+        self.trial_effects = dict(zip(numbers.tolist(), effects.tolist(), strict=True))
+        self.residuals = data.y - columns @ self.fit.coefficients[: self.size] - effects[trial]
 
 
 def _normal_curves(
@@ -432,8 +419,7 @@ def _normal_curves(
 
 def _linear(data: CurveData, options: ReferenceOptions) -> Fitted:
     """Mean linear in age, one SD (the model of the Healthy Hearts Consortium, 2024)."""
-    _needs_ages(data)
-    found = _mean(data, polynomial_columns(data.age, 2), options, None)
+    found = _Mean(data, polynomial_columns(data.age, 2), options)
     spread = spline_function(None, np.array([math.sqrt(found.fit.sigma2)]))
     mean = spline_function(None, found.fit.coefficients[:2])
     variance = np.array([[found.fit.sigma2 / (2 * found.fit.df)]])
@@ -442,7 +428,6 @@ def _linear(data: CurveData, options: ReferenceOptions) -> Fitted:
 
 def _fractional(data: CurveData, options: ReferenceOptions) -> Fitted:
     """Royston & Wright: FP mean, FP of the SD from absolute residuals, weighted, three rounds."""
-    _needs_ages(data)
     if data.age.min() <= 0:
         raise EstimationError("Fractional polynomials need ages above 0.")
     x = data.age / 50
@@ -454,9 +439,9 @@ def _fractional(data: CurveData, options: ReferenceOptions) -> Fitted:
     for _ in range(3):
         choice = choose_powers(x, data.y, others, weights)
         columns = fractional_age_columns(data.age, choice.powers)
-        spread, spread_covariance = _spread(data, _mean(data, columns, options, weights))
+        spread, spread_covariance = _spread(data, _Mean(data, columns, options, weights))
         weights = 1 / spread.at(data.age) ** 2
-    found = _mean(data, columns, options, weights)
+    found = _Mean(data, columns, options, weights)
     root = np.sqrt(np.ones(data.n) if weights is None else weights)[:, None]
     rivals = []
     # The other polynomials that the data leave possible, each with its weight.
@@ -495,5 +480,5 @@ def _spread(data: CurveData, found: _Mean) -> tuple[AgeFunction, np.ndarray]:
 _FITTERS: dict[str, Callable[[CurveData, ReferenceOptions], Fitted]] = {
     "linear": _linear,
     "fractional-polynomial": _fractional,
-    "quantile": _quantiles,
+    "quantile": lambda data, options: {"curves": (quantile_curve(data, options),)},
 }

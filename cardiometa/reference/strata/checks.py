@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -95,13 +95,10 @@ def trial_rows(
             status = "small-n" if trial.n < NONPARAMETRIC_MIN_N else "ok"
             yield TrialLimit(
                 **columns,
-                centile=centile,
+                **limit.columns,
                 trial=trial.name,
                 n=Count(trial.n, sizes, total, place),
                 limits=trial.rule,
-                limit=limit.limit,
-                ci_low=limit.ci_low,
-                ci_high=limit.ci_high,
                 ci_level=options.ci_level,
                 status="suppressed" if limit.limit is None else status,
                 n_without=sum(sizes) - trial.n,
@@ -233,28 +230,24 @@ def within_trial_difference(
         keep = sizes[trial] > 1
         rest = None if covariate is None else covariate[keep]
         return within_trial_difference(y[keep], group[keep], rest, trial[keep])
-    columns = [_centred(c, trial, sizes) for c in (group, covariate) if c is not None]
+    C = np.column_stack([_centred(c, trial, sizes) for c in (group, covariate) if c is not None])
     count = np.bincount(trial, group)
     both = int(np.sum((count > 0) & (count < sizes)))
-    df = len(y) - int(np.sum(sizes > 0)) - len(columns)
-    cross = np.array([[a @ b for b in columns] for a in columns])
+    df = len(y) - int(np.sum(sizes > 0)) - C.shape[1]
+    cross = C.T @ C
     scale = np.sqrt(np.diag(cross))
     # The columns must vary and not be multiples of each other.
     regular = (scale > 0).all() and np.linalg.cond(cross / np.outer(scale, scale)) < 1e12
     if not both or df < 1 or not regular:
         return None
-    inverse = np.linalg.inv(cross)
-    beta = inverse @ np.array([c @ y for c in columns])
-    residual = _centred(y, trial, sizes)
-    for slope, column in zip(beta, columns, strict=True):
-        residual -= slope * column
-    influence = [sum(w * c for w, c in zip(line, columns, strict=True)) for line in inverse]
-    leverage = sum(i * c for i, c in zip(influence, columns, strict=True))
-    left = (1 - 1 / np.maximum(sizes, 1))[trial] - leverage
+    influence = C @ np.linalg.inv(cross)
+    beta = influence.T @ y
+    residual = _centred(y, trial, sizes) - C @ beta
+    left = (1 - 1 / np.maximum(sizes, 1))[trial] - np.einsum("nk,nk->n", influence, C)
     # A participant with leverage 1 is fitted exactly: residual and weight are both 0.
     exact = left < 1e-9
     residual[exact], left[exact] = 0.0, 1.0
-    moved = influence[0] * residual / left
+    moved = influence[:, 0] * residual / left
     se = float(np.sqrt(moved @ moved))
     return MeanDifference(difference=float(beta[0]), se=se, df=float(df), n_trials=both)
 
@@ -274,9 +267,8 @@ def between_trial_difference(
     share = np.bincount(trial, group)[met] / sizes[met]
     mean = np.bincount(trial, y)[met] / sizes[met]
     if covariate is not None:
-        columns = [_centred(covariate, trial, sizes), _centred(group, trial, sizes)]
-        cross = np.array([[a @ b for b in columns] for a in columns])
-        slope = np.linalg.lstsq(cross, np.array([c @ y for c in columns]), rcond=1e-12)[0][0]
+        C = np.column_stack([_centred(c, trial, sizes) for c in (covariate, group)])
+        slope = np.linalg.lstsq(C.T @ C, C.T @ y, rcond=1e-12)[0][0]
         mean = mean - float(slope) * (np.bincount(trial, covariate)[met] / sizes[met])
     x = share - share.mean()
     spread = float(x @ x)
@@ -344,26 +336,23 @@ def _three_ways(
     y = data.values[rows]
     sizes, count = np.bincount(trial), np.bincount(trial, group)
     has_both, met = (count > 0) & (count < sizes), int(np.sum(sizes > 0))
-    columns = {**columns, "adjusted_for": "age" if has_age else ""}
     kept = (EXTREME_KEPT,) if np.isin(rows, data.extreme).any() else ()
-    inside = has_both[trial]
-    if inside.all():
-        inside = slice(None)  # no copy
+    columns = {**columns, "adjusted_for": "age" if has_age else "", "notes": kept}
+    # No copy where all trials have both.
+    inside = slice(None) if has_both[trial].all() else has_both[trial]
     age_inside = None if age is None else age[inside]
     found = within_trial_difference(y[inside], group[inside], age_inside, trial[inside])
-    columns |= {"source": "within-trial", "notes": kept}
+    columns["source"] = "within-trial"
     yield _contrast(data, group[inside], found, counted, NO_SHARED_TRIAL, columns)
-    columns |= {
-        "source": "between-trial",
-        "notes": kept if has_both.any() else (MAY_BE_TRIALS, *kept),
-    }
     found = between_trial_difference(y, group, age, trial)
-    why_not = "fewer than 3 trials, or the same share in each"
-    yield _contrast(data, group, found, counted, why_not, columns)
-    found = within_trial_difference(y, group, age, np.zeros_like(trial))
+    columns["source"] = "between-trial"
     # In a single trial there is no other trial to attribute the difference to.
-    columns |= {"source": "ignoring-trials", "notes": columns["notes"] if met > 1 else kept}
+    alone = {} if has_both.any() else {"notes": (MAY_BE_TRIALS, *kept)}
+    why_not = "fewer than 3 trials, or the same share in each"
+    yield _contrast(data, group, found, counted, why_not, columns | alone)
+    found = within_trial_difference(y, group, age, np.zeros_like(trial))
     found = None if found is None else replace(found, n_trials=met)
+    columns |= {"source": "ignoring-trials"} | (alone if met > 1 else {})
     yield _contrast(data, group, found, counted, "only one group", columns)
 
 
@@ -381,22 +370,17 @@ def _contrast(
     few = min(n_group, n_versus)
     bound = options.below(few) if found is not None or few else None
     if bound is not None:
-        found, columns = None, {**columns, "notes": (f"n<{bound}",)}
+        columns = {**columns, "notes": (f"n<{bound}",)}
     elif found is None:
         columns = {**columns, "notes": (why_not,)}
-    half = 0.0
-    if found is not None:
+    else:
         half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
+        ends = {"ci_low": found.difference - half, "ci_high": found.difference + half}
+        columns = {**columns, **asdict(found), **ends}
     return Contrast(
         **data.columns,
         n_group=counted[0](n_group),
         n_versus=counted[1](n_versus),
-        n_trials=found.n_trials if found else None,
-        difference=found.difference if found else None,
-        se=found.se if found else None,
-        df=found.df if found else None,
-        ci_low=found.difference - half if found else None,
-        ci_high=found.difference + half if found else None,
         ci_level=options.ci_level,
         below_n=bound,
         **columns,
@@ -480,41 +464,37 @@ def _partition_test(
     """
     options, cells = data.options, [f.cell for f in pair]
     a, b = (cell.ordered for cell in cells)
-    few = min(len(a), len(b))
-    enough = few >= options.smallest_n
-    shown = enough and not any(f.withheld for f in pair)
-    z, critical, ratio = harris_boyd(a, b) if enough else (None, None, None)
-    shares = lahti_shares(a, b) if enough else (None,) * 4
-    notes = () if enough else (f"n<{options.below(few)}",)
-    if enough and _mostly_other_trials(*cells):
-        notes = (MAY_BE_TRIALS,)
-    verdict = ""
-    if z is not None and critical is not None and ratio is not None:
-        verdict = "partition" if z > critical or ratio > 1.5 else "pool"
-    names = [getattr(cell.key, factor) for cell in cells]
+    few, withheld = min(len(a), len(b)), any(f.withheld for f in pair)
+    below_n = options.below(few)
+    notes = (LIMITS_WITHHELD,) * withheld
     columns: dict[str, Any] = {}
-    for side, cell, n, i in zip("ab", cells, counts, (0, 2), strict=True):
-        columns |= {
-            f"group_{side}": names["ab".index(side)],
-            f"n_{side}": n,
-            f"mean_{side}": float(cell.ordered.mean()) if shown else None,
-            f"sd_{side}": float(cell.ordered.std(ddof=1)) if shown else None,
-            f"below_percent_{side}": shares[i] if shown else None,
-            f"above_percent_{side}": shares[i + 1] if shown else None,
-        }
+    for side, cell, n in zip("ab", cells, counts, strict=True):
+        columns |= {f"group_{side}": getattr(cell.key, factor), f"n_{side}": n}
+    if below_n is not None:
+        notes += (f"n<{below_n}",)
+    else:
+        notes += (MAY_BE_TRIALS,) * _mostly_other_trials(*cells)
+        z, critical, ratio = harris_boyd(a, b)
+        shares = lahti_shares(a, b)
+        columns |= {"harris_boyd": "partition" if z > critical or ratio > 1.5 else "pool"}
+        columns |= {"lahti": lahti_verdict(shares), "z_critical": critical}
+        sides = zip("ab", (a, b), (shares[:2], shares[2:]), strict=True)
+        for side, values, (below, above) in () if withheld else sides:
+            columns |= {
+                f"mean_{side}": float(values.mean()),
+                f"sd_{side}": float(values.std(ddof=1)),
+                f"below_percent_{side}": below,
+                f"above_percent_{side}": above,
+            }
+        columns |= {} if withheld else {"z": z, "sd_ratio": ratio}
     return PartitionTest(
         **data.columns,
         factor=factor,
         sex=ALL if factor == "sex" else cells[0].key.sex,
         age_low=cells[0].key.age_low,
         age_high=cells[0].key.age_high,
-        z=z if shown else None,
-        z_critical=critical,
-        sd_ratio=ratio if shown else None,
-        harris_boyd=verdict,
-        lahti=lahti_verdict([s for s in shares if s is not None]) if enough else "",
-        notes=(LIMITS_WITHHELD, *notes) if any(f.withheld for f in pair) else notes,
-        below_n=None if enough else options.below(few),
+        notes=notes,
+        below_n=below_n,
         **columns,
     )
 

@@ -96,33 +96,27 @@ def strata(participants: Participants, bands: Sequence[float]) -> Strata:
     alone.
     """
     by = participants.by
-    sexes = range(len(SEXES)) if "sex" in by else (-1,)
     met = sorted(set(participants.ethnicity.tolist()) - {-1}) if "ethnicity" in by else []
-    codes = list(product(sexes, (-1, *met), range(len(bands)) if "age" in by else (-1,)))
-    unknown = np.full(len(participants.trial), -1)
-    sex = participants.sex if "sex" in by else unknown
-    band = participants.band if "age" in by else unknown
-    size = max(b for _, _, b in codes) + 2
-
-    def packed(ethnicity: Any, sex: Any, band: Any) -> Any:
-        return ((ethnicity + 1) * (len(SEXES) + 1) + sex + 1) * size + band + 1
-
-    lookup = np.full((len(ETHNICITIES) + 1) * (len(SEXES) + 1) * size, -1, dtype=np.int16)
-    for number, (s, e, b) in enumerate(codes):
-        lookup[packed(e, s, b)] = number
-    split = lookup[packed(participants.ethnicity, sex, band)] if met else unknown.astype(np.int16)
+    sexes = SEXES if "sex" in by else (ALL,)
+    ages: list[tuple[float | None, float | None]] = [(None, None)]
+    if "age" in by:
+        ages = list(zip(bands, [*bands[1:], None], strict=True))
+    names = (ALL, *(ETHNICITIES[e] for e in met))
+    none = np.zeros(len(participants.trial), dtype=int)
+    sex = participants.sex if "sex" in by else none
+    band = participants.band if "age" in by else none
+    # Numbers count in the order of `keys`.
+    first = sex * len(names) * len(ages) + band
+    pooled = np.where((sex >= 0) & (band >= 0), first, -1).astype(np.int16)
+    own = np.searchsorted(met, participants.ethnicity) + 1 if met else none
+    has_own = (pooled >= 0) & (participants.ethnicity >= 0) & bool(met)
     return Strata(
         keys=tuple(
-            StratumKey(
-                sex=ALL if s < 0 else SEXES[s],
-                ethnicity=ALL if e < 0 else ETHNICITIES[e],
-                age_low=None if b < 0 else bands[b],
-                age_high=None if b < 0 or b + 1 == len(bands) else bands[b + 1],
-            )
-            for s, e, b in codes
+            StratumKey(sex=s, ethnicity=e, age_low=low, age_high=high)
+            for s, e, (low, high) in product(sexes, names, ages)
         ),
-        pooled=lookup[packed(unknown, sex, band)],
-        split=split,
+        pooled=pooled,
+        split=np.where(has_own, first + own * len(ages), -1).astype(np.int16),
     )
 
 
@@ -180,9 +174,7 @@ class FittedCell:
     withheld: bool = False
 
 
-def fit_cell(
-    measure: str, cell: Cell, options: ReferenceOptions, *, without_trials: bool = True
-) -> FittedCell:
+def fit_cell(measure: str, cell: Cell, options: ReferenceOptions) -> FittedCell:
     """The limits of a cell by the options' rule.
 
     The cell's rule is kept where a trial is left out, so that the span shows the trial's influence
@@ -195,7 +187,7 @@ def fit_cell(
     without = {
         trial: estimate_limits(cell.ordered[cell.trial != trial], rule, request.point())
         for trial, count in cell.trial_counts.items()
-        if without_trials and cell.n - count >= options.smallest_n
+        if cell.n - count >= options.smallest_n
     }
     printed = limits if options.internal else without_extremes(limits)
     return FittedCell(cell=cell, rule=rule, limits=limits, printed=printed, without=without)

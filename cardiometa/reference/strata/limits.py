@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -75,6 +76,11 @@ class Limit:
     high_at_extreme: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row: the centile, its limit and the interval."""
+        return {name: getattr(self, name) for name in ("centile", "limit", "ci_low", "ci_high")}
+
 
 def default_rule(ordered: np.ndarray, n: int, centiles: Sequence[float]) -> LimitsRule:
     """The rule for sorted values of ``n`` participants.
@@ -136,13 +142,11 @@ def possible_limit(limit: Limit, possible: tuple[float, float], *, positive: boo
     low, high = possible
     if positive and limit.limit is not None and low < limit.limit < 0:
         limit = replace(limit, notes=(*limit.notes, "below-zero"))
-    if limit.limit is None or low < limit.limit < high:
-        ci_low, ci_high = (
-            None if end is None else min(max(end, low), high)
-            for end in (limit.ci_low, limit.ci_high)
-        )
-        return replace(limit, ci_low=ci_low, ci_high=ci_high)
-    return Limit(limit.centile, None, notes=(*limit.notes, NOT_POSSIBLE))
+    if limit.limit is not None and not low < limit.limit < high:
+        return Limit(limit.centile, None, notes=(*limit.notes, NOT_POSSIBLE))
+    ends = {name: getattr(limit, name) for name in ("ci_low", "ci_high")}
+    inside = {name: end and min(max(end, low), high) for name, end in ends.items()}
+    return replace(limit, **inside)
 
 
 # ------------------------------------------------------------------ by rank
@@ -165,19 +169,13 @@ def _nonparametric(
             limit, at_extreme = float(ordered[rank - 1]), rank in (1, n)
         plain = Limit(centile, limit, limit_at_extreme=at_extreme)
         ranks = rank_interval(n, p, request.ci_level)
-        if ranks.low is None or ranks.high is None:
-            # One end alone would read as an interval that these data cannot give.
-            found.append(replace(plain, notes=("no-rank-interval",)))
-            continue
-        found.append(
-            replace(
-                plain,
-                ci_low=float(ordered[ranks.low - 1]),
-                ci_high=float(ordered[ranks.high - 1]),
-                low_at_extreme=ranks.low == 1,
-                high_at_extreme=ranks.high == n,
-            )
-        )
+        # One end alone would read as an interval that these data cannot give.
+        more: dict[str, Any] = {"notes": ("no-rank-interval",)}
+        if ranks.low is not None and ranks.high is not None:
+            ends = {"ci_low": ranks.low, "ci_high": ranks.high}
+            more = {name: float(ordered[end - 1]) for name, end in ends.items()}
+            more |= {"low_at_extreme": ranks.low == 1, "high_at_extreme": ranks.high == n}
+        found.append(replace(plain, **more))
     return tuple(found)
 
 
@@ -209,13 +207,10 @@ def _log(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
     if ordered[0] <= 0:
         raise ValueError("the log of a value that is not positive")
 
-    def back(value: float | None) -> float | None:
-        return None if value is None else math.exp(value)
-
-    return tuple(
-        replace(f, limit=back(f.limit), ci_low=back(f.ci_low), ci_high=back(f.ci_high))
-        for f in _normal(np.log(ordered), request)
-    )
+    names = ("limit", "ci_low", "ci_high")
+    found = _normal(np.log(ordered), request)
+    back: list[dict[str, Any]] = [{n: math.exp(getattr(f, n)) for n in names} for f in found]
+    return tuple(replace(f, **cells) for f, cells in zip(found, back, strict=True))
 
 
 def _boxcox(ordered: np.ndarray, request: LimitRequest) -> tuple[Limit, ...]:
@@ -302,9 +297,7 @@ def _percentiles(samples: np.ndarray, request: LimitRequest) -> np.ndarray | Non
     if usable.mean() < 0.95:
         return None
     tail = (1 - request.ci_level) / 2
-    return np.asarray(
-        np.quantile(samples[usable], [tail, 1 - tail], axis=0, method="weibull"), dtype=float
-    )
+    return np.asarray(np.quantile(samples[usable], [tail, 1 - tail], axis=0, method="weibull"))
 
 
 # ------------------------------------------------------------------ several scans per participant

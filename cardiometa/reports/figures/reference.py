@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
@@ -46,6 +45,11 @@ _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _SPREAD: Final = 0.62  # of the distance between two bands
 _HALF_BAND: Final = 0.46
 _FIELD: Final = "#eef0f2"
+# Points: around a figure, a line of text, a tick with its distance from its label.
+_PAD: Final = 7.0
+_LINE: Final = 11.0
+_TICK: Final = 6.5
+_TITLE: Final = 15.0
 _LONGEST_STEP: Final = 2.0  # years from one age of a curve to the next; a longer one is a gap
 
 _Band = tuple[float | None, float | None]
@@ -107,12 +111,13 @@ def _by_sex(
         panels = figure.subplots(1, len(sexes), sharey=True, sharex=True, squeeze=False)[0]
         for panel, sex in zip(panels, sexes, strict=True):
             draw(panel, sex, ethnicities)
-            panel.set_title(SEX_NAMES[sex], loc="left")
+            panel.set_title(SEX_NAMES[sex], loc="left", y=1.0)
         panels[0].set_ylabel(label)
         if population_title:
             figure.suptitle(population_title, x=0.01, ha="left", fontsize=8, color=SOFT)
         lines = 1 if len(ethnicities) <= 4 or len(sexes) > 1 else 2
-        figure.tight_layout(rect=(0, 0.06 * lines + 0.01, 1, 0.95 if population_title else 1))
+        below = (0.06 * lines + 0.01) * figure.bbox.height
+        _set_margins(figure, panels[None], below, _TITLE if population_title else 0.0)
         handles, labels = panels[0].get_legend_handles_labels()
         if labels:
             style = {"ncols": -(-len(labels) // lines), "columnspacing": 1.4, "handletextpad": 0.5}
@@ -125,6 +130,36 @@ def _by_sex(
     return drawing(
         size_mm, on_figure, f"{title} of {measure_name(rows[0].measure)} by age", description
     )
+
+
+def _set_margins(figure: Figure, panels: np.ndarray, below: float, above: float = 0.0) -> None:
+    """Margins of ``panels`` ``[rows, columns]``, in points; ``below`` and ``above`` are kept free.
+
+    Only the tick labels of the y axis are measured, and all labels are put in their places: where
+    matplotlib lays a figure out itself, this takes longer than all else that is drawn.
+    """
+    rows, columns = panels.shape
+    width, height = figure.bbox.width, figure.bbox.height
+    under = below + _PAD + 2 * _LINE * bool(panels[-1, 0].get_xlabel()) + _LINE
+    over = height - above - _PAD - _LINE
+    between = {"hspace": 2.4 * _LINE, "wspace": 1.5 * _LINE}
+    tall = (over - under - (rows - 1) * between["hspace"]) / rows
+    figure.subplots_adjust(bottom=under / height, top=over / height)
+    first = panels[:, 0]
+    labels = [label for panel in first for label in panel.get_yticklabels() if label.get_text()]
+    widest = max((label.get_window_extent().width for label in labels), default=0.0) + _TICK
+    left = _PAD + _LINE + widest
+    wide = (width - _PAD - left - (columns - 1) * between["wspace"]) / columns
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - _PAD / width,
+        hspace=between["hspace"] / tall,
+        wspace=between["wspace"] / wide,
+    )
+    for panel in first:
+        panel.yaxis.set_label_coords(-(widest + 2) / wide, 0.5)
+    for panel in panels[-1]:
+        panel.xaxis.set_label_coords(0.5, -(_TICK + _LINE + 2) / tall)
 
 
 def _style(ethnicity: str) -> dict[str, Any]:
@@ -181,14 +216,17 @@ def _shade(
     centiles: Sequence[float],
 ) -> None:
     """The interval of all ethnicities in each band as a grey field, the median dashed."""
-    for band, x in place.items():
-        edges = [x - _HALF_BAND, x + _HALF_BAND]
-        found = {r.centile: r.limit for r in rows if (r.age_low, r.age_high) == band}
-        low, median, high = (found.get(c) for c in (centiles[0], 50, centiles[-1]))
-        if low is not None and high is not None and centiles[0] < 50 < centiles[-1]:
-            panel.fill_between(edges, low, high, color=_FIELD, linewidth=0)
-        if median is not None and 50 in centiles:
-            panel.plot(edges, [median] * 2, color=SOFT, linewidth=0.8, dashes=(3, 2))
+    found = {(r.age_low, r.age_high, r.centile): r.limit for r in rows}
+    low, median, high = (
+        np.array([found.get((*band, c)) for band in place], dtype=float).repeat(3)
+        for c in (centiles[0], 50, centiles[-1])
+    )
+    # Both edges of each band, and a break before the next.
+    x = np.ravel([[at - _HALF_BAND, at + _HALF_BAND, np.nan] for at in place.values()])
+    if centiles[0] < 50 < centiles[-1]:
+        panel.fill_between(x, low, high, color=_FIELD, linewidth=0)
+    if 50 in centiles:
+        panel.plot(x, median, color=SOFT, linewidth=0.8, dashes=(3, 2))
 
 
 def _limit_line(
@@ -198,20 +236,19 @@ def _limit_line(
     offset: float,
     style: dict[str, Any],
 ) -> None:
-    line = {"color": style["color"], "linewidth": style["linewidth"]}
-    known = [(place[r.age_low, r.age_high], r) for r in rows if r.limit is not None]
-    # A line joins neighbouring bands only: a suppressed cell leaves a gap.
-    for (x, row), (after, following) in pairwise(known):
-        if after - x == 1:
-            alpha = 1.0 if row.ethnicity == ALL else 0.7
-            limits: list[Any] = [row.limit, following.limit]
-            panel.plot([x + offset, after + offset], limits, alpha=alpha, **line)
-    for x, row in known:
-        if row.ci_low is not None and row.ci_high is not None:
-            ends = [row.ci_low, row.ci_high]
-            panel.plot([x + offset] * 2, ends, **{**line, "linewidth": 0.9})
-        limits = [row.limit]
-        panel.plot([x + offset], limits, markeredgewidth=0, **{**style, "linewidth": 1.2})
+    """The limits of one group at one centile, each with its interval; a missing one is a gap."""
+    by_band = {(r.age_low, r.age_high): r for r in rows}
+    mine = [by_band[band] for band in place]
+    x = np.array(list(place.values())) + offset
+    limits, low, high = (
+        np.array([getattr(r, name) for r in mine], dtype=float)
+        for name in ("limit", "ci_low", "ci_high")
+    )
+    alpha = 1.0 if mine[0].ethnicity == ALL else 0.7
+    panel.plot(x, limits, alpha=alpha, color=style["color"], linewidth=style["linewidth"])
+    ends = np.column_stack([low, high, np.full_like(low, np.nan)])
+    panel.plot(x.repeat(3), ends.ravel(), color=style["color"], linewidth=0.9)
+    panel.plot(x, limits, markeredgewidth=0, **{**style, "linestyle": ""})
 
 
 # ------------------------------------------------------------------ centile curves
@@ -283,11 +320,12 @@ def worm_figure(worms: Sequence[WormPlot]) -> Drawing:
                 style: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "markersize": 2.6}
                 panel.plot(worm.expected, worm.deviation, **style)
                 ages = worm.ages.replace("-", "–").replace(">=", "≥")
-                panel.set_title(f"{SEX_NAMES[worm.sex]}, {ages}", loc="left", fontsize=8)
+                title = f"{SEX_NAMES[worm.sex]}, {ages}"
+                panel.set_title(title, loc="left", fontsize=8, y=1.0)
             row[0].set_ylabel("Deviation")
         for panel in axes[-1]:
             panel.set_xlabel("Expected z")
-        figure.tight_layout()
+        _set_margins(figure, axes, 0.0)
 
     return drawing(
         (58.0 * max(columns, 2), 46.0 * len(by_sex) + 8),
