@@ -151,43 +151,40 @@ def hhc2024(table: pd.DataFrame, where: str) -> tuple[Comparison, ...]:
 def _read(rows: Iterable[TextRow], where: str) -> tuple[Comparison, ...]:
     found, problems = [], []
     for row in rows:
-        limit = _published(row)
-        found += [limit] if limit else []
+        texts, measure = row.texts, row.texts["measure"]
+        lower, upper, n = row.number("lower"), row.number("upper"), row.number("n", needed=False)
+        low, high = row.ages()
+        if lower is not None and upper is not None and lower >= upper:
+            row.refuse(f"lower {lower:g} is not below {upper:g}")
+        sex, ethnicity = row.sex(), row.ethnicity()
+        papillary, unit = texts.get("papillary", ""), definition(measure).unit
+        if papillary not in ("", *PAPILLARY):
+            row.refuse(f"papillary is {papillary!r}", f"Use {' or '.join(PAPILLARY)}.")
+        if texts.get("unit") and unit and texts["unit"] != unit:
+            row.refuse(f"the unit of {measure} is {texts['unit']!r}, not {unit!r}")
         problems += list(dict.fromkeys(row.problems))
+        if row.problems or lower is None or upper is None:
+            continue
+        found.append(
+            Comparison(
+                measure=measure,
+                unit=unit,
+                sex=sex,
+                ethnicity=ethnicity,
+                age_low=low,
+                age_high=high,
+                lower=lower,
+                upper=upper,
+                rounding=max(_half_digit(texts["lower"]), _half_digit(texts["upper"])),
+                papillary=papillary,
+                bsa_formula=texts.get("bsa_formula", ""),
+                source=texts.get("source", ""),
+                n=None if n is None else int(n),
+            )
+        )
     if problems or not found:
         raise TableError(f"{where} cannot be used.", problems=problems)
     return tuple(found)
-
-
-def _published(row: TextRow) -> Comparison | None:
-    texts, measure = row.texts, row.texts["measure"]
-    lower, upper, n = row.number("lower"), row.number("upper"), row.number("n", needed=False)
-    low, high = row.ages()
-    if lower is not None and upper is not None and lower >= upper:
-        row.refuse(f"lower {lower:g} is not below {upper:g}")
-    sex, ethnicity = row.sex(), row.ethnicity()
-    papillary, unit = texts.get("papillary", ""), definition(measure).unit
-    if papillary not in ("", *PAPILLARY):
-        row.refuse(f"papillary is {papillary!r}", f"Use {' or '.join(PAPILLARY)}.")
-    if texts.get("unit") and unit and texts["unit"] != unit:
-        row.refuse(f"the unit of {measure} is {texts['unit']!r}, not {unit!r}")
-    if row.problems or lower is None or upper is None:
-        return None
-    return Comparison(
-        measure=measure,
-        unit=unit,
-        sex=sex,
-        ethnicity=ethnicity,
-        age_low=low,
-        age_high=high,
-        lower=lower,
-        upper=upper,
-        rounding=max(_half_digit(texts["lower"]), _half_digit(texts["upper"])),
-        papillary=papillary,
-        bsa_formula=texts.get("bsa_formula", ""),
-        source=texts.get("source", ""),
-        n=None if n is None else int(n),
-    )
 
 
 def _half_digit(text: str) -> float:

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import special
 
 from ..cohort.plausibility import possible_values
-from ..errors import EstimationError, Problem, TableError, UsageError
+from ..errors import Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import Count
 from ..records import ETHNICITIES, SEXES
@@ -35,7 +35,7 @@ from ..statistics.meta_range import (
     pivotal_draws,
     pooled_sigma2,
 )
-from .curves.fit import RANDOM_FROM, TrialPlan, plan_for, too_few_trials
+from .curves.fit import RANDOM_FROM, TrialPlan, check_trials, plan_for
 from .model import stratum_entry
 from .options import (
     NONPARAMETRIC_MIN_N,
@@ -563,9 +563,7 @@ def summary_ranges(
             hint="Say who they are with --healthy-rule, or --all for the distribution of all.",
         )
     trials = tuple(sorted(set(rows["trial"])))
-    why = too_few_trials(options, len(trials))
-    if why is not None:
-        raise EstimationError(f"{why}.", hint="Use --trial-effect fixed (or auto).")
+    check_trials(options, len(trials))
     measures, by = _chosen(rows, options)
     tables: dict[str, list[Any]] = {"warnings": []}
     participants = 0

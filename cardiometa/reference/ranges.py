@@ -15,7 +15,7 @@ from ..measurement.indexing import body_sizes
 from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import LIMITS_WITHHELD, Count
 from ..records import CohortTable, Exclusion, SeriousWarning
-from .curves.fit import too_few_trials
+from .curves.fit import check_trials
 from .curves.measure import curve_tables
 from .meta import META, participants_meta
 from .model import SAMPLING_ERROR, STRATA, stratum_model
@@ -78,10 +78,8 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
     curves = not options.repeated and len(np.unique(ages)) >= 5
     chosen: tuple[Method, ...] = ("strata", "lms") if curves else ("strata",)
     methods = chosen if options.method is None else (options.method,)
-    if methods != (STRATA,) and (why := too_few_trials(options, len(participants.trials))):
-        raise EstimationError(
-            f"{why}.", hint="Use --trial-effect fixed (or auto), which keeps these trials as such."
-        )
+    if methods != (STRATA,):
+        check_trials(options, len(participants.trials))
     measures, warnings = _measures(table, participants, methods, options)
     groups = strata(participants, options.age_bands)
     found: dict[str, list[Any]] = {

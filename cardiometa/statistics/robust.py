@@ -55,11 +55,12 @@ def robust_fit(samples: np.ndarray, *, tolerance: float = 1e-12) -> RobustFit:
         rows = np.flatnonzero(moving)
         if not len(rows):
             break
-        u = (samples[rows] - centre[rows, None]) / (_LOCATION_C * unit[rows, None])
+        away = samples[rows] - centre[rows, None]
+        u = away / (_LOCATION_C * unit[rows, None])
         u *= u
-        weight = np.square(1 - np.minimum(u, 1.0))
-        step = np.einsum("ij,ij->i", samples[rows] - centre[rows, None], weight)
-        step /= weight.sum(axis=1)
+        np.minimum(u, 1.0, out=u)
+        weight = np.square(np.subtract(1, u, out=u), out=u)
+        step = np.einsum("ij,ij->i", away, weight) / weight.sum(axis=1)
         centre[rows] += step
         moving[rows] = np.abs(step) >= tolerance * unit[rows]
     wide = _biweight_scale(samples, median, unit, _SPREAD_C) * np.sqrt(n)
@@ -76,8 +77,8 @@ def _biweight_scale(
     This is S_T; times √n it is s_bi.
     """
     u2 = np.square((samples - centre[:, None]) / (c * unit[:, None]))
-    inside = np.where(u2 < 1, 1 - u2, 0.0)
-    above = np.einsum("ij,ij->i", inside**4, u2)
+    inside = np.maximum(1 - u2, 0.0)
+    above = np.einsum("ij,ij->i", np.square(np.square(inside)), u2)
     below = np.einsum("ij,ij->i", inside, 1 - 5 * u2)
     product = below * np.maximum(1.0, below - 1.0)
     ratio = np.divide(above, product, out=np.full_like(above, np.nan), where=product > 0)

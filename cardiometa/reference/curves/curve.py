@@ -125,10 +125,8 @@ class Curve:
             up, down = eta.copy(), eta.copy()
             up[index] += step
             down[index] -= step
-            change = self.limits_of(up, self.tau, centiles) - self.limits_of(
-                down, self.tau, centiles
-            )
-            columns.append(change / (2 * step)[:, None])
+            ends = [self.limits_of(at, self.tau, centiles) for at in (up, down)]
+            columns.append((ends[0] - ends[1]) / (2 * step)[:, None])
         by_tau = np.zeros_like(columns[0])
         if self.tau > 0:
             more = self.limits_of(eta, self.tau * np.exp(_SLOPE / 2), centiles)
@@ -232,14 +230,11 @@ def _between_centiles(names: Sequence[str], eta: np.ndarray, values: np.ndarray)
 
 def curve_document(curve: Curve) -> dict[str, Any]:
     """The curve as JSON values."""
+    of_basis = {"spline": ("low", "high", "segments"), "fractional-polynomial": ("powers",)}
     functions = []
     for name, f in curve.functions.items():
-        entry: dict[str, Any] = {"name": name, "basis": f.basis, "offset": f.offset}
-        if f.basis == "spline":
-            entry |= {"low": f.low, "high": f.high, "segments": f.segments}
-        if f.basis == "fractional-polynomial":
-            entry["powers"] = list(f.powers)
-        functions.append({**entry, "coefficients": list(f.coefficients)})
+        fields = ("basis", "offset", "coefficients", *of_basis.get(f.basis, ()))
+        functions.append({"name": name, **{field: getattr(f, field) for field in fields}})
     ends = {"age_low": curve.age_low, "age_high": curve.age_high}
     observed = [list(ages) for ages in curve.observed or (ends.values(),)]
     return {

@@ -145,14 +145,14 @@ def plan_for(wish: str, trials: int) -> TrialPlan:
     return "fixed" if wish == "fixed" or trials < RANDOM_FROM else "random"
 
 
-def too_few_trials(options: ReferenceOptions, trials: int) -> str | None:
-    """Why a random trial effect asked for cannot be given, None where it can."""
-    if options.trial_effect != "random" or trials >= RANDOM_FROM:
-        return None
-    return (
-        f"--trial-effect random with {trials} trial{'s' * (trials != 1)}: differences between "
-        f"trials cannot be estimated from fewer than {RANDOM_FROM}"
-    )
+def check_trials(options: ReferenceOptions, trials: int) -> None:
+    """Raise EstimationError where a random trial effect asked for cannot be given."""
+    if options.trial_effect == "random" and trials < RANDOM_FROM:
+        raise EstimationError(
+            f"--trial-effect random with {trials} trial{'s' * (trials != 1)}: differences between "
+            f"trials cannot be estimated from fewer than {RANDOM_FROM}.",
+            hint="Use --trial-effect fixed (or auto), which keeps these trials as such.",
+        )
 
 
 SEGMENTS = 17  # 20 B-splines

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +92,11 @@ def separate_curves(
     own = [g for g in groups if apart[g].n >= needed and g in linked]
     shared, shifts = overall, dict[int, GroupShift]()
     if len(own) < len(groups):
-        shared = _within_groups(method, data, linked, overall, options)
+        if method == "quantile" and len(linked) > 1:
+            # Small groups are moved from a curve of participants within a group: the spread of all
+            # includes the differences between groups. The SD of other curves hardly changes.
+            with suppress(EstimationError):
+                shared = replace(overall, curves=(quantile_curve(data, options, linked),))
         shifts = group_shifts(data, groups, shared, options.seed)
     found = [overall]
     for number in groups:
@@ -106,26 +111,6 @@ def separate_curves(
         )
         found.append(mine.group(number, curves=curves, pooled=True, linked=number in linked))
     return tuple(found)
-
-
-def _within_groups(
-    method: str,
-    data: CurveData,
-    linked: Sequence[int],
-    overall: GroupCurves,
-    options: ReferenceOptions,
-) -> GroupCurves:
-    """The curve that small groups are moved from: within a group, not of the mixture of groups.
-
-    The spread of all includes the differences between groups as well. Of quantile curves alone: the
-    others' SD hardly changes, and where the groups cannot be separated it is that of all.
-    """
-    if method != "quantile" or len(linked) < 2:
-        return overall
-    try:
-        return replace(overall, curves=(quantile_curve(data, options, linked),))
-    except EstimationError:
-        return overall
 
 
 # ------------------------------------------------------------------ small groups

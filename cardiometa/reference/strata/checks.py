@@ -42,8 +42,8 @@ from ..results import (
     TrialLimit,
 )
 from ..select import ALL, MeasureData
-from .groups import Cell, FittedCell, request_for, rule_for
-from .limits import Limit, estimate_limits
+from .groups import Cell, FittedCell, request_for
+from .limits import Limit, default_rule, estimate_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,11 @@ def trial_limits(data: MeasureData, fitted: FittedCell) -> Iterator[TrialLimit]:
     request = request_for(data.measure, cell, options).point()
     trials = []
     for trial, n in cell.trial_counts.items():
-        rule, own = "", tuple[Limit, ...]()
+        rule: str = ""
+        own: tuple[Limit, ...] = ()
         if n >= options.smallest_n:
             mine = cell.ordered[cell.trial == trial]
-            rule = rule_for(mine, n, options)
+            rule = options.limits or default_rule(mine, n, options.outer_centiles)
             own = estimate_limits(mine, rule, request)
             if cell.person is not None:
                 # A rank interval takes values for participants' own.
@@ -331,60 +332,48 @@ def _three_ways(
     ``counted`` makes the counts of a row of the numbers of both groups in it.
     """
     trial, group = data.participants.trial[rows], in_group[rows].astype(np.float64)
+    options = data.options
     has_age = bool(np.isfinite(data.participants.age_years).any())
     age = data.participants.age_years[rows] if has_age else None
     y = data.values[rows]
     sizes, count = np.bincount(trial), np.bincount(trial, group)
     has_both, met = (count > 0) & (count < sizes), int(np.sum(sizes > 0))
     kept = (EXTREME_KEPT,) if np.isin(rows, data.extreme).any() else ()
-    columns = {**columns, "adjusted_for": "age" if has_age else "", "notes": kept}
+    columns = {**data.columns, **columns, "adjusted_for": "age" if has_age else "", "notes": kept}
+    columns["ci_level"] = options.ci_level
+
+    def contrast(
+        source: str, group: np.ndarray, found: MeanDifference | None, why_not: str, **more: Any
+    ) -> Contrast:
+        n_group = int(group.sum())
+        n_versus = len(group) - n_group
+        few = min(n_group, n_versus)
+        bound = options.below(few) if found is not None or few else None
+        cells = {**columns, "source": source, **more}
+        if bound is not None or found is None:
+            cells["notes"] = (f"n<{bound}" if bound is not None else why_not,)
+        else:
+            half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
+            ends = {"ci_low": found.difference - half, "ci_high": found.difference + half}
+            cells |= {**asdict(found), **ends}
+        return Contrast(
+            n_group=counted[0](n_group), n_versus=counted[1](n_versus), below_n=bound, **cells
+        )
+
     # No copy where all trials have both.
     inside = slice(None) if has_both[trial].all() else has_both[trial]
     age_inside = None if age is None else age[inside]
     found = within_trial_difference(y[inside], group[inside], age_inside, trial[inside])
-    columns["source"] = "within-trial"
-    yield _contrast(data, group[inside], found, counted, NO_SHARED_TRIAL, columns)
-    found = between_trial_difference(y, group, age, trial)
-    columns["source"] = "between-trial"
+    yield contrast("within-trial", group[inside], found, NO_SHARED_TRIAL)
     # In a single trial there is no other trial to attribute the difference to.
     alone = {} if has_both.any() else {"notes": (MAY_BE_TRIALS, *kept)}
     why_not = "fewer than 3 trials, or the same share in each"
-    yield _contrast(data, group, found, counted, why_not, columns | alone)
+    found = between_trial_difference(y, group, age, trial)
+    yield contrast("between-trial", group, found, why_not, **alone)
     found = within_trial_difference(y, group, age, np.zeros_like(trial))
     found = None if found is None else replace(found, n_trials=met)
-    columns |= {"source": "ignoring-trials"} | (alone if met > 1 else {})
-    yield _contrast(data, group, found, counted, "only one group", columns)
-
-
-def _contrast(
-    data: MeasureData,
-    group: np.ndarray,
-    found: MeanDifference | None,
-    counted: tuple[Callable[[int], Count], ...],
-    why_not: str,
-    columns: dict[str, Any],
-) -> Contrast:
-    options = data.options
-    n_group = int(group.sum())
-    n_versus = len(group) - n_group
-    few = min(n_group, n_versus)
-    bound = options.below(few) if found is not None or few else None
-    if bound is not None:
-        columns = {**columns, "notes": (f"n<{bound}",)}
-    elif found is None:
-        columns = {**columns, "notes": (why_not,)}
-    else:
-        half = float(special.stdtrit(found.df, (1 + options.ci_level / 100) / 2)) * found.se
-        ends = {"ci_low": found.difference - half, "ci_high": found.difference + half}
-        columns = {**columns, **asdict(found), **ends}
-    return Contrast(
-        **data.columns,
-        n_group=counted[0](n_group),
-        n_versus=counted[1](n_versus),
-        ci_level=options.ci_level,
-        below_n=bound,
-        **columns,
-    )
+    more = alone if met > 1 else {}
+    yield contrast("ignoring-trials", group, found, "only one group", **more)
 
 
 # ------------------------------------------------------------------ partition

@@ -182,7 +182,8 @@ def fit_cell(measure: str, cell: Cell, options: ReferenceOptions) -> FittedCell:
     """
     if cell.n < options.smallest_n:
         return FittedCell(cell=cell)
-    rule, request = rule_for(cell.ordered, cell.n, options), request_for(measure, cell, options)
+    rule = options.limits or default_rule(cell.ordered, cell.n, options.outer_centiles)
+    request = request_for(measure, cell, options)
     limits = estimate_limits(cell.ordered, rule, request)
     without = {
         trial: estimate_limits(cell.ordered[cell.trial != trial], rule, request.point())
@@ -191,11 +192,6 @@ def fit_cell(measure: str, cell: Cell, options: ReferenceOptions) -> FittedCell:
     }
     printed = limits if options.internal else without_extremes(limits)
     return FittedCell(cell=cell, rule=rule, limits=limits, printed=printed, without=without)
-
-
-def rule_for(ordered: np.ndarray, n: int, options: ReferenceOptions) -> LimitsRule:
-    """The rule asked for by name, or the default one for these values of ``n`` participants."""
-    return options.limits or default_rule(ordered, n, options.outer_centiles)
 
 
 def request_for(measure: str, cell: Cell, options: ReferenceOptions) -> LimitRequest:
