@@ -107,6 +107,17 @@ def events(folder: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
+def arms(folder: Path) -> Run:
+    """Four trials with two active arms."""
+    frame = simulate_wide(trials=4, seed=12, people=60)
+    second = (frame["arm"] == "active") & (np.random.default_rng(3).random(len(frame)) < 0.5)
+    path = folder / "arms.csv"
+    frame.assign(arm=frame["arm"].mask(second, "high dose")).to_csv(path, index=False)
+    asked = ("--control", "control", "--by", "sex", "--model", "two-stage")
+    return run("pool-trials", path, *OUTCOME, *asked, out=folder / "arms")
+
+
+@pytest.fixture(scope="session")
 def ranges(folder: Path) -> Run:
     """Reference ranges by age bands of two measures."""
     path = folder / "people.csv"

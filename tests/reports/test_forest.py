@@ -253,14 +253,17 @@ def test_intervals_beyond_the_axis_end_in_arrows():
     assert layout.high < 60
     assert len(arrows(figure)) >= 2
     assert any("−400.0 to 300.0" in name for name, _ in boxes(figure))
-    _, narrow = drawn(spec(rows, axis_limits=(-100, 100)))
-    assert arrows(narrow) == []
+    alike = tuple(row(label=str(e), estimate=e, ci_low=e - 1, ci_high=e + 1) for e in (-2.0, 0.5))
+    assert arrows(drawn(ForestSpec(rows=alike, effect_label="x"))[1]) == []
 
 
-def test_limits_of_the_user_are_kept_and_hide_no_row():
-    layout, figure = drawn(spec(trials(4), axis_limits=(0.0, 2.0)))
-    assert (layout.low, layout.high) == (0.0, 2.0)
-    assert sum(name.startswith("TRIAL-") for name, _ in boxes(figure)) == 4
+@pytest.mark.parametrize("seed", range(5))
+def test_estimates_null_and_pooled_intervals_lie_on_the_axis(seed):
+    rows = trials(12, seed=seed)
+    layout, figure = drawn(spec(rows))
+    for value in (0.0, -4.44, -1.7, *(row.estimate for row in rows)):
+        assert layout.left <= layout.place(value) <= layout.right
+    assert sum(name.startswith("TRIAL-") for name, _ in boxes(figure)) == 12
 
 
 def test_log_axis_has_ticks_of_1_2_5_and_equal_arms_in_logs():

@@ -326,7 +326,47 @@ def test_a_trial_of_few_events_has_no_numbers_in_any_table(events):
     assert "<10" in {row["Events"] for row in arms}
 
 
-@pytest.mark.parametrize("name", ["pooled", "compared", "events"])
+# ------------------------------------------------------------------ two active arms
+
+
+ARMS = ("active", "high dose")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_each_arm_has_its_own_tables_with_its_own_numbers(arms, arm):
+    cells = {"arm": arm, "source": "harmonised"}
+    table = find_table(arms.html, f"Each trial: {arm} versus control")
+    rows = arms.rows("effects.csv", analysis="trial", **cells)
+    assert len(rows) == 4
+    shown = [estimate(row, DECIMALS) if row["estimate"] else DASH for row in rows]
+    assert table.column("Estimate (95% CI)") == shown
+    assert f"n {arm}" in table.columns
+    table = find_table(arms.html, f"Pooled effect: {arm} versus control")
+    rows = arms.rows("effects.csv", analysis="pooled", **cells)
+    assert table.column("Estimate (95% CI)") == [estimate(row, DECIMALS) for row in rows]
+    lines = find_table(arms.html, f"Heterogeneity between trials: {arm}").rows
+    assert len(lines) == len(arms.rows("heterogeneity.csv", arm=arm))
+    (headline,) = [row for row in rows if row["headline"] == "true"]
+    sentence = f"{arm} versus control: {estimate(headline, DECIMALS).partition(' ')[0]} (95% CI"
+    assert sentence in words_of(arms.html)
+    assert sentence in " ".join(arms.printed.split())
+
+
+def test_arms_follow_each_other_within_a_section(arms):
+    titles = re.findall(r"<b>(?:Table|Figure) \d+\.</b> (.*?)\.(?: <span|</figcaption>)", arms.html)
+    named = [unescape(title) for title in titles]
+    for start in ("Each trial: ", "Pooled effect: ", "Interactions within trials: "):
+        own = [title for title in named if title.startswith(start)]
+        assert own == [f"{start}{arm} versus control" for arm in ARMS]
+    forests = [title for title in named if re.fullmatch(r"Mean difference in LV EF, %: .*", title)]
+    assert [title.rpartition(": ")[2] for title in forests] == [
+        f"{arm} versus control" for arm in ARMS
+    ]
+    names = {path.stem for path in (arms.out / "figures").glob("*.svg")}
+    assert {"forest-active", "forest-high-dose", "forest-high-dose-by-sex"} <= names
+
+
+@pytest.mark.parametrize("name", ["pooled", "compared", "events", "arms"])
 def test_no_page_has_an_empty_table_or_an_undefined_word(name, request):
     run = request.getfixturevalue(name)
     tables = read_tables(run.html)

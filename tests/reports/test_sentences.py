@@ -12,7 +12,7 @@ import pytest
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reports.page import words
 
-RUNS = ("pooled", "compared", "events", "ranges", "curves", "evaluated")
+RUNS = ("pooled", "compared", "events", "arms", "ranges", "curves", "evaluated")
 # What sentences that ran into each other, or a gap in a template, look like.
 FAULTS = {
     "no space after a full stop": r"[a-z\d)]\.[A-Z][a-z]",

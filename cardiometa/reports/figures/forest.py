@@ -126,9 +126,8 @@ class ForestSpec:
     """What a forest plot shows.
 
     ``effect_label`` has the unit ("Mean difference, g/m²"); ``left_label`` and ``right_label``
-    are below the axis on either side of ``null_value`` ("Favours active"); ``axis_limits``
-    replaces the limits that are chosen from the data; ``width_mm`` is the least width, 180 being
-    the two columns of a journal.
+    are below the axis on either side of ``null_value`` ("Favours active"); ``width_mm`` is the
+    least width, 180 being the two columns of a journal.
     """
 
     rows: tuple[ForestRow, ...]
@@ -142,7 +141,6 @@ class ForestSpec:
     decimals: int = 1
     level_percent: float = 95.0
     heterogeneity_text: str = ""
-    axis_limits: tuple[float, float] | None = None
     width_mm: float = 180.0
 
 
@@ -277,8 +275,6 @@ def _limits(spec: ForestSpec) -> tuple[float, float]:
     without this rule one tiny trial would compress all the others into a line.
     """
     scaled = partial(_scaled, log=spec.log_scale)
-    if spec.axis_limits:
-        return scaled(spec.axis_limits[0]), scaled(spec.axis_limits[1])
     null = scaled(spec.null_value)
     points = [null]
     spans: list[tuple[float, float, float, str]] = []
@@ -377,7 +373,7 @@ class Panel:
         def small(text: str, most: float) -> tuple[str, ...]:
             return wrap(text, most, size=SMALL) if text else ()
 
-        null = self.clipped(spec.null_value)
+        null = self.place(spec.null_value)
         self.favours = (
             small(spec.left_label, null - MARGIN - 8),
             small(spec.right_label, self.width - null - MARGIN - 8),
@@ -472,8 +468,7 @@ class Panel:
         # The null, and dashed the first pooled effect.
         ys, rows = (bottom, self.ticks_top), self.spec.rows
         null = self.place(self.spec.null_value)
-        if self.left <= null <= self.right:
-            self._rule((null, null), ys, zorder=1)
+        self._rule((null, null), ys, zorder=1)
         pooled = [r.estimate for r in rows if r.kind == "pooled" and r.estimate is not None]
         for x in map(self.place, pooled[:1]):
             self._rule((x, x), ys, color=SOFT, dashes=(3, 2), zorder=1)
@@ -560,8 +555,6 @@ class Panel:
         from matplotlib.patches import Rectangle
 
         x = self.place(row.estimate or 0.0)
-        if not self.left <= x <= self.right:
-            return  # outside limits the user chose: the arrow shows where it lies
         hollow = row.kind == "aggregate"
         style: dict[str, Any] = {"facecolor": MARK, "edgecolor": "none", "linewidth": 1.0}
         if hollow:
@@ -581,7 +574,7 @@ class Panel:
             x = self.place(value)
             self._rule((x, x), (y, y + 3), linewidth=0.7)
             self._write(x, y + 11, label, ha="center", fontsize=8.0)
-        null = self.clipped(self.spec.null_value)
+        null = self.place(self.spec.null_value)
         style: dict[str, Any] = {"fontsize": SMALL, "color": SOFT}
         for side, lines in zip((-1, 1), self.favours, strict=True):
             ha = "right" if side < 0 else "left"
