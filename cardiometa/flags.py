@@ -144,6 +144,11 @@ _TABLE = (
         "come and go within the beat.",
         evidence="4 of the 23 basal slices at ES that have a slice above them in 80 expert-read "
         "hearts, none at ED"),
+    FlagRule("wall-beyond-cavity", 2, "info",
+        "In {count} of {phases} phases myocardium beyond the last slice with LV cavity was "
+        "removed: it does not count as mass.",
+        evidence="no expert-read heart has any at ED; at ES 14 do, in apical slices that have a "
+        "cavity at ED, where it stays"),
     FlagRule("corrected", 2, "info",
         "A reader changed {voxels} voxels in {slices} images of {count} frames; the measures are "
         "those of the corrected mask."),

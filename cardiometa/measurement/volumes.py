@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
+from ..segmentation.cleaning import wider_end
 from .measures import MYOCARDIUM_G_PER_ML
 
 STRUCTURE_LABELS: Mapping[str, int] = {
@@ -20,8 +21,6 @@ STRUCTURE_LABELS: Mapping[str, int] = {
     "myocardium": LV_MYOCARDIUM,
     "rv": RV_CAVITY,
 }
-# The heart is wider at its base; both halves of the stack must differ by this much to say which.
-BASE_TO_APEX_RATIO = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +82,7 @@ def basal_end(areas: Areas, ed: int, es: int) -> Literal["first", "last"] | None
     if len(lv_slices) < 2:
         return None
     heart = (areas.lv + areas.myocardium + areas.rv)[[ed, es]].sum(axis=0)
-    heart = heart[lv_slices[0] : lv_slices[-1] + 1]
-    half = len(heart) // 2
-    first, last = float(heart[:half].mean()), float(heart[-half:].mean())
-    if first >= BASE_TO_APEX_RATIO * last:
-        return "first"
-    return "last" if last >= BASE_TO_APEX_RATIO * first else None
+    return wider_end(heart[lv_slices[0] : lv_slices[-1] + 1])
 
 
 def basal_slice_sensitivity(areas: Areas, ed: int, es: int) -> dict[str, float] | None:

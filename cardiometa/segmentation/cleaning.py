@@ -27,6 +27,7 @@ of one phase never outweighs the heart.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -84,6 +85,60 @@ def drop_unenclosed_end_slices(labels: np.ndarray) -> tuple[np.ndarray, tuple[Fl
     return result, (raised("open-end-slices", count=phases, phases=len(labels)),)
 
 
+# The heart is wider at its base; both halves of the LV must differ by this much to say which.
+BASE_TO_APEX_RATIO = 1.1
+
+
+def wider_end(sizes: np.ndarray) -> Literal["first", "last"] | None:
+    """Which half of the LV's slices, by the sizes ``[z]`` of the heart in them, is the base.
+
+    None where the halves differ by a factor below 1.1.
+    """
+    half = max(1, len(sizes) // 2)
+    first, last = float(sizes[:half].mean()), float(sizes[-half:].mean())
+    if first >= BASE_TO_APEX_RATIO * last:
+        return "first"
+    return "last" if last >= BASE_TO_APEX_RATIO * first else None
+
+
+def drop_wall_beyond_cavity(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
+    """Labels ``[t, z, y, x]`` without the myocardium of rule 7; the RV there stays.
+
+    The info flag ``wall-beyond-cavity`` says in how many phases. Where base and apex cannot be told
+    apart, both ends are taken for the apex. Phases without any cavity stay as they are.
+    """
+    cavity = (labels == LV_CAVITY).any(axis=(2, 3))
+    wall = (labels == LV_MYOCARDIUM).any(axis=(2, 3))
+    extent = np.flatnonzero(cavity.any(axis=0))
+    if len(extent) == 0:
+        return labels, ()
+    # The wall is left out, so that a second pass finds the same base.
+    blood = ((labels == LV_CAVITY) | (labels == RV_CAVITY)).sum(axis=(0, 2, 3))
+    base = wider_end(blood[extent[0] : extent[-1] + 1])
+    enough = LEAST_PHASE_SHARE * len(labels) if len(labels) >= PHASES_TO_JUDGE else 1
+    closed = cavity.sum(axis=0) >= enough
+    result, phases = labels.copy(), 0
+    for phase, own in enumerate(cavity):
+        filled = np.flatnonzero(own)
+        if len(filled) == 0:
+            continue
+        gone = []
+        ends = {"first": range(filled[0] - 1, -1, -1), "last": range(filled[-1] + 1, len(own))}
+        for end, outward in ends.items():
+            stays = end != base
+            for place in outward:
+                stays = stays and bool(wall[phase, place] and closed[place])
+                if wall[phase, place] and not stays:
+                    gone.append(place)
+        for place in gone:
+            plane = result[phase, place]
+            plane[plane == LV_MYOCARDIUM] = BACKGROUND
+        phases += bool(gone)
+    if not phases:
+        return labels, ()
+    return result, (raised("wall-beyond-cavity", count=phases, phases=len(labels)),)
+
+
 SMALL_HOLE_MM2 = 100.0
 LINK_MM = 20.0
 RV_TO_LV_MM = 10.0
@@ -132,8 +187,9 @@ def clean_labels(
     if cleaned.any():
         window = _window(cleaned)  # smaller, now that what lay apart is gone
         filled = _filled(cleaned[window], spacing_mm)
-        cleaned[window], open_flags = drop_unenclosed_end_slices(filled)
-        flags = (*flags, *open_flags)
+        closed, open_flags = drop_unenclosed_end_slices(filled)
+        cleaned[window], wall_flags = drop_wall_beyond_cavity(closed)
+        flags = (*flags, *open_flags, *wall_flags)
     return cleaned, flags
 
 
