@@ -284,6 +284,10 @@ _TABLE = (
         "the participant, more than {limit:g} slices apart: a basal slice may be counted at one "
         "visit alone.",
         evidence="one slice is within the variation of stack placement, two are not"),
+    FlagRule("other-participant", 5, "review",
+        "Another participant has {what} ({where}): check whose images these are.",
+        evidence="an image of two hearts is never equal; a value of the headers that most "
+        "participants of a trial have is an anonymiser's and does not count"),
 )
 # fmt: on
 

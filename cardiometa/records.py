@@ -71,6 +71,7 @@ class CineSource:
     """What the reader found out about a cine, for ``result.json``.
 
     ``sha256`` is over the pixel-bearing files in order; unknown facts are None, never guessed.
+    ``marks`` recognise the same images elsewhere (`imaging.read.source_marks`).
     """
 
     format: Literal["dicom", "dicom-enhanced", "nifti-4d", "nifti-frames", "nifti-ed-es"]
@@ -88,6 +89,7 @@ class CineSource:
     series_reason: str = ""
     left_out: tuple[LeftOut, ...] = ()
     flags: tuple[Flag, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from .command import CohortArgument, Only, Out, Run, Segmented, command
 from .output import Progress, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
-    from ..commands.merge import MergeOutcome
     from ..pipeline.segment import SegmentOutcome
 
 _COUNTS = ("scans", "ok", "review", "failed")
@@ -83,13 +82,13 @@ def merge(out: Segmented, output: Annotated[Output, Only("json", "quiet", "verbo
     _exit_with_status(found, out)
 
 
-def _show_json(outcome: SegmentOutcome | MergeOutcome, *names: str) -> None:
+def _show_json(outcome: SegmentOutcome, *names: str) -> None:
     found: dict[str, Any] = {name: getattr(outcome, name) for name in names}
     warnings = list(outcome.warnings)
     show_json({**found, "warnings": warnings, "measurements": "measurements.csv"})
 
 
-def _show(outcome: SegmentOutcome | MergeOutcome, *, quiet: bool, **others: int) -> None:
+def _show(outcome: SegmentOutcome, *, quiet: bool, **others: int) -> None:
     for note in outcome.notes:
         say(note, quiet=quiet)
     show_warnings(outcome.warnings, quiet=quiet)
@@ -104,9 +103,7 @@ def _show_files(out: Path, *, quiet: bool) -> None:
     say(f"report:       {out / 'report.html'}", quiet=quiet)
 
 
-def _exit_with_status(
-    outcome: SegmentOutcome | MergeOutcome, out: Path, *, sharded: bool = False
-) -> None:
+def _exit_with_status(outcome: SegmentOutcome, out: Path, *, sharded: bool = False) -> None:
     """Exit code 4, with the reasons, where scans failed or need review."""
     if not (outcome.failed or outcome.review):
         return

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import CohortError, InputError, Problem, TableError, UsageError
+from ..errors import CohortError, ImageError, InputError, Problem, TableError, UsageError
 from ..files import sha256_file
-from ..records import ScanKey
+from ..flags import status_of
+from ..measurement.checks import shared_between, shared_marks
+from ..records import Flag, ScanKey, Status
 from .analysis_table import read_analysis_table
 from .definition import DEFINED_COLUMNS, parse_definition
 from .models import (
@@ -31,6 +35,7 @@ from .read_table import SUFFIXES, is_there, table_header
 from .recode import ROSTER_COLUMNS
 from .scans import (
     FolderTree,
+    FoundScan,
     check_identities,
     folder_form,
     read_scans,
@@ -38,6 +43,11 @@ from .scans import (
     read_tree,
     read_trial_folder,
 )
+
+if TYPE_CHECKING:
+    from ..imaging.discovery import HeaderIdentity
+
+_QUESTIONS = 8  # to the file system at once
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +57,19 @@ class PartialCohort(ReadingLog):
     cohort: Cohort | None = None
     frames: list[pd.DataFrame] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
+    same_person: list[tuple[ScanKey, ...]] = field(default_factory=list)
+
+    def add_identities(self) -> dict[ScanKey, HeaderIdentity]:
+        """Who the headers of the scans name; they are compared in memory and kept nowhere."""
+        from ..imaging.discovery import header_identity
+
+        with ThreadPoolExecutor(_QUESTIONS) as pool:
+            found = list(pool.map(header_identity, [scan.source for scan in self.scans]))
+        keys = [scan.key for scan in self.scans]
+        marks = [_person_mark(k.trial, one.person) for k, one in zip(keys, found, strict=True)]
+        groups = shared_marks([(key.trial, key.participant) for key in keys], marks)
+        self.same_person = [tuple(keys[row] for row in group.rows) for group in groups]
+        return dict(zip(keys, found, strict=True))
 
     def build(
         self, name: str, trials: Sequence[TrialDefinition], key: bytes | None, **others: Any
@@ -75,6 +98,7 @@ class PartialCohort(ReadingLog):
             input_sha256=self.inputs,
             notes=tuple(self.notes),
             warnings=tuple(self.warnings),
+            same_person=tuple(self.same_person),
             **others,
         )
         if key is not None:
@@ -137,6 +161,7 @@ def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> P
     parts.inputs["cohort.toml"] = definition.sha256
     # An id is not put into a message at all where pseudonyms are asked for.
     show = repr if options.pseudonymise_key is None else lambda _: "(withheld)"
+    folders: list[list[FoundScan]] = []
     for trial in trials:
         assert trial.participants is not None
         roster = read_roster(trial, parts, show=show)
@@ -145,29 +170,31 @@ def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> P
         if trial.scans is not None:
             read_scans(trial, ids, parts, show=show)
         else:
-            _add_folders(trial, ids, options, parts)
+            folders.append(_add_folders(trial, ids, parts))
         for kind, table in (("participants", trial.participants), ("scans", trial.scans)):
             if table is not None and is_there(table) and table.is_file():
                 with suppress(InputError):  # a table that cannot be read is among the problems
                     parts.inputs[f"{trial.name}.{kind}"] = sha256_file(table)
+    identities = parts.add_identities()
+    for found in folders:
+        check_identities(found, identities, options, parts)
     parts.build(definition.name, trials, key, not_obtained=definition.not_obtained)
     return parts
 
 
 def _add_folders(
-    trial: TrialDefinition, ids: frozenset[str], options: CohortOptions, parts: PartialCohort
-) -> None:
+    trial: TrialDefinition, ids: frozenset[str], parts: PartialCohort
+) -> list[FoundScan]:
     """The scans of a trial without a scans table: ``participant/visit/images`` below its root."""
     where = f"{trial.name}: the folder {trial.root.name}"
     if not (is_there(trial.root) and trial.root.is_dir()):
         parts.problems.append(Problem(where=where, what="it does not exist"))
-        return
+        return []
     tree = FolderTree()
     read_trial_folder(trial.root, trial.name, tree, parts)
     # A folder that belongs to no participant is as often another kind of data: counted, not used.
     known = [scan for scan in tree.scans if scan.key.participant in ids]
     others = len({name for _, name in tree.participants} - ids)
-    check_identities(known, options, parts)
     if not known:
         fix = 'Add scans = "FILE" to the trial, or name the folders after the participants.'
         what = "no folder is named as a participant"
@@ -177,6 +204,7 @@ def _add_folders(
             f"{where}: {others} folders are named as no participant and are not read."
         )
     parts.scans += [CohortScan(key=scan.key, source=scan.source) for scan in known]
+    return known
 
 
 # ------------------------------------------------------------------ folders
@@ -187,8 +215,8 @@ def _from_folder(path: Path, options: CohortOptions, key: bytes | None) -> Parti
     parts = PartialCohort()
     is_single = form == "single"
     tree = read_single(path, options) if is_single else read_tree(path, form, options, parts)
-    check_identities(tree.scans, options, parts)
     parts.scans = [CohortScan(key=scan.key, source=scan.source) for scan in tree.scans]
+    check_identities(tree.scans, parts.add_identities(), options, parts)
     if not tree.scans:
         parts.problems.append(
             Problem(
@@ -246,6 +274,25 @@ def _folder_roster(trial: TrialDefinition, ids: list[str], parts: PartialCohort)
     return rows
 
 
+# ------------------------------------------------------------------ one person, two participants
+
+# What anonymisers write in place of a name or an id.
+_PLACEHOLDER = re.compile(
+    r"anon|anonym|anonymi[sz]ed|anonymous|unknown|no[ _]?name|removed|de-?identified|none|null|"
+    r"0+|19000101|[x^*_.-]+"
+)
+
+
+def _person_mark(trial: str, person: tuple[str, str, str]) -> dict[str, str]:
+    """What two scans of one person share; a bare id counts within a trial alone."""
+    known = ["" if _PLACEHOLDER.fullmatch(value) else value for value in person]
+    name, number, birth = known
+    if not number and not (name and birth):
+        return {}
+    everywhere = birth or (name and name != number)
+    return {"header": "\n".join(["" if everywhere else trial, *known])}
+
+
 # ------------------------------------------------------------------ pseudonyms
 
 
@@ -266,8 +313,18 @@ def _pseudonymised(cohort: Cohort, key: bytes) -> Cohort:
         participants=rows,
         scans=tuple(replace(scan, key=of(scan.key)) for scan in cohort.scans),
         visits_without_images=tuple(of(k) for k in cohort.visits_without_images),
+        same_person=tuple(tuple(map(of, group)) for group in cohort.same_person),
         key_check=key_check(key),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanVerdict:
+    """The status that `segment` will give a scan by its images' headers, and the flags."""
+
+    where: str
+    status: Status
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +335,7 @@ class CheckReport:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     summary: dict[str, Any] = field(default_factory=dict)
+    scans: tuple[ScanVerdict, ...] = ()
 
 
 def check_cohort(
@@ -308,30 +366,74 @@ def check_cohort(
     cohort = draft.cohort
     if cohort is None:
         return CheckReport(problems=tuple(problems))
-    from ..imaging.discovery import inspect_headers  # not for a table
-
+    # Ids that are names of persons must not be shown, nor what else the folders are called.
+    named = draft.names_persons
+    places = [
+        f"scan {number} in the order of the ids" if named else str(scan.key)
+        for number, scan in enumerate(cohort.scans, 1)
+    ]
+    found, verdicts = _inspected(cohort, places, watch)
+    problems += found
     reviews: dict[str, list[str]] = {}
-    for number, scan in enumerate(cohort.scans, 1):
-        found, flags = inspect_headers(scan.source)
-        problems += [replace(problem, where=f"{scan.key}") for problem in found]
-        for flag in flags:
-            reviews.setdefault(flag.code, []).append(f"{scan.key}: {flag.sentence}")
-        watch(number, len(cohort.scans))
+    for verdict in verdicts:
+        for flag in verdict.flags:
+            if flag.level == "review":
+                reviews.setdefault(flag.code, []).append(f"{verdict.where}: {flag.sentence}")
     findings = Findings()
     columns = CheckedColumns(rows=cohort.participants, where=path.name, needed=("arm", "age_years"))
     check_plausible(columns, findings)
     problems += findings.problems
-    lines = [
-        same[0]
-        + (f" The same holds for {len(same) - 1} more scans ({code})." if len(same) > 1 else "")
-        for code, same in reviews.items()
-    ]
     return CheckReport(
         problems=tuple(problems),
-        warnings=(*cohort.warnings, *lines),
+        warnings=(
+            *cohort.warnings,
+            *(
+                own[0]
+                + (f" The same holds for {len(own) - 1} more scans ({code})." if own[1:] else "")
+                for code, own in reviews.items()
+            ),
+        ),
         notes=cohort.notes,
-        summary=_summary(cohort),
+        summary={} if named else _summary(cohort),
+        scans=tuple(verdicts),
     )
+
+
+def _inspected(
+    cohort: Cohort, places: Sequence[str], watch: Callable[[int, int], None]
+) -> tuple[list[Problem], list[ScanVerdict]]:
+    """What prevents using the scans, and what `segment` will make of each by its headers.
+
+    ``places`` are the scans as messages call them.
+    """
+    from ..imaging.read import ReadOptions, inspect_scan
+
+    problems: list[Problem] = []
+    verdicts: list[ScanVerdict] = []
+    marks: list[Mapping[str, str]] = []
+    for scan, where in zip(cohort.scans, places, strict=True):
+        own: Mapping[str, str] = {}
+        try:
+            found = inspect_scan(scan.source, ReadOptions())
+            flags, own = found.flags, found.marks
+        except ImageError as error:
+            problems += error.listed(where)
+            flags = (Flag(code=error.code, level="reject", sentence=error.message),)
+        verdicts.append(ScanVerdict(where=where, status=status_of(flags), flags=flags))
+        marks.append(own)
+        watch(len(marks), len(places))
+    groups = shared_between([scan.key for scan in cohort.scans], marks, cohort.same_person)
+    problems += [
+        Problem(
+            where=", ".join(places[row] for row in group.rows),
+            what=f"these {group.participants} participants have {group.what}",
+            why="One heart would be counted as several, or a participant have another's images.",
+            fix="Find out whose images they are and correct the folders or the table of scans; "
+            "where both are one person, give one participant id and two visits.",
+        )
+        for group in groups
+    ]
+    return problems, verdicts
 
 
 def _summary(cohort: Cohort) -> dict[str, Any]:

@@ -155,6 +155,7 @@ class Cohort:
     ``<trial>.participants``. ``notes``: lines for the log; ``warnings``: sentences to look at.
     ``key_check`` tells the key of ``--pseudonymise`` from another without telling it, None without
     one; ``withdrawn`` counts participants erased from the output, who have no rows here.
+    ``same_person``: scans of several participants whose headers name one person.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Cohort:
     warnings: tuple[str, ...] = ()
     key_check: str | None = None
     withdrawn: int = 0
+    same_person: tuple[tuple[ScanKey, ...], ...] = ()
 
     def trial(self, name: str) -> TrialDefinition:
         """The definition of the named trial."""
@@ -181,6 +183,7 @@ class ReadingLog:
     """What is found while a cohort is read: ``notes`` for the log, ``warnings`` to look at.
 
     ``without_images`` are visits whose image cells are blank, ``reported`` the names of columns.
+    With ``names_persons`` folders are named after persons: no message may contain an id.
     """
 
     scans: list[CohortScan] = field(default_factory=list)
@@ -189,6 +192,7 @@ class ReadingLog:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    names_persons: bool = False
 
 
 PARTICIPANT_COLUMNS = (

@@ -8,11 +8,11 @@ the ids are pseudonyms.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -23,6 +23,9 @@ from ..records import ScanKey, ScanSource
 from .models import CohortOptions, CohortScan, ReadingLog, TrialDefinition
 from .read_table import is_there, read_any_table
 from .recode import add_no_number, as_numbers, as_text, rows_text
+
+if TYPE_CHECKING:
+    from ..imaging.discovery import HeaderIdentity
 
 Form = Literal["single", "tree", "bids", "bids-trials"]
 BASELINE = "baseline"
@@ -446,15 +449,18 @@ def _unsafe(where: str, name: str) -> Problem:
 # ------------------------------------------------------------------ who is in the headers
 
 
-def check_identities(scans: Sequence[FoundScan], options: CohortOptions, log: ReadingLog) -> None:
+def check_identities(
+    scans: Sequence[FoundScan],
+    identities: Mapping[ScanKey, HeaderIdentity],
+    options: CohortOptions,
+    log: ReadingLog,
+) -> None:
     """Problems for folder names that are a name, id or birth date in the images' headers.
 
     The problem names the place by number, never by the name itself.
     """
     if options.ids_are_pseudonyms:
         return
-    from ..imaging.discovery import identity_values
-
     for number, scan in enumerate(scans, 1):
         # A participant's name is replaced by --pseudonymise; the others are not.
         names = [
@@ -462,10 +468,9 @@ def check_identities(scans: Sequence[FoundScan], options: CohortOptions, log: Re
             for place, name in enumerate(scan.names)
             if not (place == 1 and options.pseudonymise_key is not None)
         ]
-        if not names:
-            continue
-        known = {form for value in identity_values(scan.source) for form in _forms(value)}
+        known = {form for value in identities[scan.key].texts for form in _forms(value)}
         if any(form in known for name in names for form in _forms(name)):
+            log.names_persons = True
             log.problems.append(
                 Problem(
                     where=f"scan {number} in the order of the folders",

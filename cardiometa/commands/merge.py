@@ -7,10 +7,9 @@ found. It is what one run over all scans would have written.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,14 @@ from ..pipeline.cohort_snapshot import Snapshot, read_snapshot, without_withdraw
 from ..pipeline.merge import failure_reasons, write_tables
 from ..pipeline.plan import bodies_of
 from ..pipeline.result_file import SEGMENTATION_NAME, read_record, shown_scans, slim, used_folder
-from ..pipeline.segment import models_of
+from ..pipeline.segment import SegmentOutcome, models_of, status_counts
 from ..records import ScanKey, ScanResult
 
 _READERS = 8
 _SHOWN = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeOutcome:
-    """What was merged: counts for the print-out and the account."""
-
-    scans: int
-    ok: int
-    review: int
-    failed: int
-    failures: Sequence[str]
-    flow: Mapping[str, Any]
-    notes: Sequence[str]
-    warnings: Sequence[str]
-    seconds: float
-
-
-def run_merge(out: Path) -> MergeOutcome:
+def run_merge(out: Path) -> SegmentOutcome:
     """Make the tables of OUT from its records.
 
     Raises UsageError where OUT is not an output of ``segment`` or another run writes to it,
@@ -89,12 +73,9 @@ def run_merge(out: Path) -> MergeOutcome:
         notes.append(
             f"{shown_scans(extra)} below scans/ not in the cohort: left as they are, in no table"
         )
-    statuses = Counter(result.status for result in merged.results)
-    return MergeOutcome(
+    return SegmentOutcome(
         scans=len(found),
-        ok=statuses["ok"],
-        review=statuses["review"],
-        failed=statuses["failed"],
+        **status_counts(merged.results),
         failures=failure_reasons(merged.results),
         flow=merged.flow,
         notes=notes,

@@ -314,25 +314,13 @@ _NEVER_SCANNED = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrueScan:
-    """The true values of one demo scan."""
-
-    trial: str
-    participant: str
-    visit: str
-    lv_edv_ml: float
-    lv_ef_percent: float
-    lv_mass_g: float
-
-
 def _table(rows: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return csv_text(columns, ([row.get(name) for name in columns] for row in rows))
 
 
-def write_cohort(folder: Path, seed: int = 1) -> Iterator[TrueScan]:
-    """Write the cohort below ``folder``, scan by scan; yields each scan's truth when written."""
+def write_cohort(folder: Path, seed: int = 1) -> Iterator[tuple[tuple[str, str, str], TrueVolumes]]:
+    """Write the cohort below ``folder``; yields each scan's ids and true volumes when written."""
     people = imaged_people(seed)
     for trial in (*(t.name for t in truth.IMAGED_TRIALS), truth.HEALTHY):
         own = [person for person in people if person.trial == trial]
@@ -349,15 +337,7 @@ def write_cohort(folder: Path, seed: int = 1) -> Iterator[TrueScan]:
                 day = truth.FOLLOW_UP_DAY if visit == truth.FOLLOW_UP else 0
                 key = {"participant_id": person.participant, "visit": visit, "visit_day": day}
                 scans.append({**key, **cells, **reported(person, visit)})
-                edv, ef, mass, *_ = person.visits[visit]
-                yield TrueScan(
-                    trial=trial,
-                    participant=person.participant,
-                    visit=visit,
-                    lv_edv_ml=edv,
-                    lv_ef_percent=ef,
-                    lv_mass_g=mass,
-                )
+                yield (trial, person.participant, visit), person.visits[visit]
         tables = {"participants.csv": _table(roster), "scans.csv": _table(scans)}
         write_all(folder / trial, tables)
     write_all(folder, {"cohort.toml": COHORT_TOML})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..cohort.models import CohortOptions, TableOptions
@@ -23,7 +24,7 @@ from ..records import Table
 from ..reference.options import ReferenceOptions
 from ..reports.page import Html, page_html, section
 from . import truth
-from .cohort import TrueScan, write_cohort
+from .cohort import TrueVolumes, write_cohort
 from .truth import large_draw, synthetic_measurements, true_limits
 
 OUTCOME = "lv_ef_percent"
@@ -42,9 +43,8 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOutcome:
-    """Where the reports are and how close they came."""
+    """How close the reports came to the truth."""
 
-    reports: tuple[tuple[str, str], ...]
     comparisons: tuple[Comparison, ...]
     seconds: float
 
@@ -58,7 +58,7 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
     record = RunRecord(command="demo", format_version=FORMAT_VERSION, options=options, inputs={})
     write_text(out / RECORD_NAME, record_text(record))
     say("1/4 a synthetic cohort: phantoms of known volumes in DICOM and NIfTI")
-    scans = list(write_cohort(out / "cohort", seed))
+    scans = dict(write_cohort(out / "cohort", seed))
     table = synthetic_measurements(seed)
     write_text(out / TABLE_NAME, frame_csv(table))
     say(f"2/4 segment: {len(scans)} scans")
@@ -78,7 +78,7 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
     write_text(out / "report.html", _page(reports, comparisons))
     seconds = time.monotonic() - begun
     write_text(out / RECORD_NAME, record_text(replace(record, run=run_block(seconds=seconds))))
-    return DemoOutcome(reports=reports, comparisons=comparisons, seconds=seconds)
+    return DemoOutcome(comparisons=comparisons, seconds=seconds)
 
 
 def _segment(out: Path, workers: int, say: Callable[[str], None]) -> pd.DataFrame:
@@ -125,22 +125,22 @@ def _effects(out: Path) -> dict[str, dict[str, Any]]:
 # ------------------------------------------------------------------ what was found, what is true
 
 
-def _volumes(scans: list[TrueScan], measured: pd.DataFrame) -> list[Comparison]:
+def _volumes(
+    scans: Mapping[tuple[str, str, str], TrueVolumes], measured: pd.DataFrame
+) -> list[Comparison]:
     """Mean absolute error of EDV, EF and mass over the phantoms."""
-    by_key = {(s.trial, s.participant, s.visit): s for s in scans}
-    errors: dict[str, list[float]] = {"lv_edv_ml": [], "lv_ef_percent": [], "lv_mass_g": []}
-    for row in measured[measured["status"] != "failed"].to_dict("records"):
-        true = by_key[(row["trial"], row["participant_id"], row["visit"])]
-        for name, values in errors.items():
-            values.append(abs(float(row[name]) - getattr(true, name)))
     names = {"lv_edv_ml": "LV EDV, mL", "lv_ef_percent": "LV EF, points", "lv_mass_g": "LV mass, g"}
+    rows = measured[measured["status"] != "failed"]
+    keys = rows[["trial", "participant_id", "visit"]].itertuples(index=False, name=None)
+    true = np.array([scans[key][: len(names)] for key in keys]).reshape(-1, len(names))
+    errors = np.abs(rows[list(names)].to_numpy(dtype=float) - true).sum(axis=0)
     return [
         Comparison(
-            what=f"{names[name]}: mean absolute error over {len(values)} phantom scans",
-            found=f"{sum(values) / max(len(values), 1):.1f}",
+            what=f"{shown}: mean absolute error over {len(rows)} phantom scans",
+            found=f"{error / max(len(rows), 1):.1f}",
             truth="0",
         )
-        for name, values in errors.items()
+        for shown, error in zip(names.values(), errors, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """Where scans are: kinds of files by their bytes, whether a path is one scan, whether it changed.
 
-Nothing here reads pixels, and no value of a header leaves it but through ``identity_values``, which
+Nothing here reads pixels, and no value of a header leaves it but through ``header_identity``, which
 exists to be compared with folder names. `SourceState` has no name or path either: files count in
 the order of their names, by what they are.
 """
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError, Problem
-from ..records import Flag, ScanSource
+from ..errors import ImageError
+from ..records import ScanSource
 from .archive import (
     HEAD_BYTES,
     MAYBE_IMAGES,
@@ -180,25 +180,51 @@ def has_several_cines(folder: Path) -> bool:
         large += frames * len(paths) >= MIN_POSITIONS * MIN_PHASES
     if large < 2:
         return False
-    _, flags = inspect_headers(ScanSource(kind="images", paths=(folder,)))
-    return any(flag.code == "several-cines" for flag in flags)
+    from .read import ReadOptions, inspect_scan
+
+    with suppress(ImageError):
+        found = inspect_scan(ScanSource(kind="images", paths=(folder,)), ReadOptions())
+        return any(flag.code == "several-cines" for flag in found.flags)
+    return False
 
 
 # ------------------------------------------------------------------ identity, only to compare
 
 
-def identity_values(source: ScanSource) -> frozenset[str]:
-    """Names, ids and birth dates of a scan's headers, casefolded: ONLY to compare with names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderIdentity:
+    """Who a scan's headers name, casefolded: ONLY to compare; never print, log or write it.
 
-    DICOM headers only; complete values, the parts of a name, and the ways a birth date is written.
-    Never print, log or write the result.
+    ``texts``: names, ids and birth dates, complete, the parts of a name, and the ways a birth date
+    is written. ``person``: PatientName, PatientID and PatientBirthDate of one image.
     """
+
+    texts: frozenset[str] = frozenset()
+    person: tuple[str, str, str] = ("", "", "")
+
+
+def header_identity(source: ScanSource) -> HeaderIdentity:
+    """The identity in the first and last image of each folder; empty where there is no DICOM."""
     values: set[str] = set()
+    persons: list[tuple[str, str, str]] = []
+
+    def add(files: FileSet, file: ImageFile) -> None:
+        try:
+            with files.open(file) as stream:
+                dataset = read_dataset(stream, IDENTITY_TAGS)
+        except DamagedFileError:
+            return
+        values.update(_identities(dataset))
+        name, number, birth = (
+            " ".join(texts(dataset, tag)).strip().casefold() for tag in IDENTITY_TAGS[:3]
+        )
+        persons.append((name, number, birth))
+
     for path in source.paths:
         ends = _ends_of_folders(path)
         if ends:
             for file in ends:
-                values |= _identities(FileSet(), file)
+                add(FileSet(), file)
         elif path.exists():
             with open_files(path) as files:
                 by_folder: dict[str, list[ImageFile]] = defaultdict(list)
@@ -207,8 +233,9 @@ def identity_values(source: ScanSource) -> frozenset[str]:
                 pairs = [(group[0], group[-1]) for group in by_folder.values()]
                 sample = {id(file): file for pair in pairs for file in pair}
                 for file in list(sample.values())[:_SAMPLED_FILES]:
-                    values |= _identities(files, file)
-    return frozenset(values)
+                    add(files, file)
+    person = next((person for person in persons if any(person)), ("", "", ""))
+    return HeaderIdentity(texts=frozenset(values), person=person)
 
 
 def _ends_of_folders(top: Path) -> list[ImageFile]:
@@ -226,12 +253,7 @@ def _ends_of_folders(top: Path) -> list[ImageFile]:
     return ends[:_SAMPLED_FILES]
 
 
-def _identities(files: FileSet, file: ImageFile) -> set[str]:
-    try:
-        with files.open(file) as stream:
-            dataset = read_dataset(stream, IDENTITY_TAGS)
-    except DamagedFileError:
-        return set()
+def _identities(dataset: Any) -> set[str]:
     found: set[str] = set()
     for keyword in IDENTITY_TAGS:
         for value in texts(dataset, keyword):
@@ -245,23 +267,6 @@ def _identities(files: FileSet, file: ImageFile) -> set[str]:
                 found.update({f"{year}-{month}-{day}", f"{day}.{month}.{year}"})
                 found.update({f"{day}{month}{year}", f"{day}-{month}-{year}"})
     return {value.strip().casefold() for value in found if len(value.strip()) > 1}
-
-
-# ------------------------------------------------------------------ for `check`
-
-
-def inspect_headers(source: ScanSource) -> tuple[list[Problem], list[Flag]]:
-    """What prevents reading a scan, and what sends it to review, from headers alone.
-
-    ``where`` is ``images``: the caller knows the scan's ids, headers are not repeated.
-    """
-    from .read import ReadOptions, inspect_scan
-
-    try:
-        flags = inspect_scan(source, ReadOptions())
-    except ImageError as error:
-        return list(error.listed("images")), []
-    return [], [flag for flag in flags if flag.level == "review"]
 
 
 # ------------------------------------------------------------------ changes

@@ -7,12 +7,13 @@ reason instead (`exclusions.REASONS`).
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from .archive import DamagedFileError, FileSet, ImageFile
 from .exclusions import reason_of_uids
@@ -50,6 +51,8 @@ MAX_SIDE = 4096
 MAX_FRAMES = 10_000
 MAX_POSITION_MM = 5_000.0
 MAX_PIXEL_BYTES = 2 * 1024**3
+_ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", ""})
 # Storage classes of images: CR and DX, CT, ultrasound, MR, secondary capture, X-ray, nuclear, PET.
 _IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|13|20|77|128)(\.|$)")
@@ -122,7 +125,8 @@ class FrameTable:
 
     ``lost`` are frames whose header is sound and whose pixels cannot be read; ``lost_files`` are
     files that cannot be read at all, and ``without_place`` counts the frames of a multi-frame file
-    (by the identity of its facts) for which it has no functional groups.
+    (by the identity of its facts) for which it has no functional groups. ``unended``: a file with
+    compressed pixels lacks their end, so that only decoding says whether they are complete.
     """
 
     frames: list[Frame] = field(default_factory=list)
@@ -130,6 +134,7 @@ class FrameTable:
     lost: list[Frame] = field(default_factory=list)
     lost_files: list[ImageFile] = field(default_factory=list)
     without_place: Counter[int] = field(default_factory=Counter)
+    unended: bool = False
 
 
 def frame_table(files: FileSet) -> FrameTable:
@@ -150,6 +155,7 @@ def _read_frames(files: FileSet, file: ImageFile, table: FrameTable) -> None:
     with files.open(file) as stream:
         dataset = read_dataset(stream, TAGS)
         left = file.size - stream.tell()
+        table.unended |= not _is_ended(stream, dataset)
     reason = _refusal(dataset, left)
     if reason and reason not in _LOST:
         raise DamagedFileError(reason)
@@ -167,6 +173,15 @@ def _read_frames(files: FileSet, file: ImageFile, table: FrameTable) -> None:
     if "no-frame-group" in frames:
         known = next((id(found.facts) for found in frames if isinstance(found, Frame)), 0)
         table.without_place[known] += frames.count("no-frame-group")
+
+
+def _is_ended(stream: BinaryIO, dataset: Any) -> bool:
+    """False where compressed pixels have no sequence delimiter near the end of the file."""
+    if not text(_meta(dataset), "TransferSyntaxUID").startswith(_ENCAPSULATED):
+        return True
+    end = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, end - 4096))
+    return _SEQUENCE_END in stream.read()
 
 
 def _frames_of(dataset: Any, file: ImageFile) -> Iterator[Frame | str]:

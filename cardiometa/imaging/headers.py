@@ -43,7 +43,7 @@ TAGS = (
     "PerFrameFunctionalGroupsSequence",
 )
 # fmt: on
-# Only for comparing with folder names (`discovery.identity_values`); never kept, logged or written.
+# Only for comparing with folder names (`discovery.header_identity`); never kept, logged or written.
 IDENTITY_TAGS = (
     *("PatientName", "PatientID", "PatientBirthDate"),
     *("OtherPatientIDs", "OtherPatientNames", "AccessionNumber"),

@@ -27,7 +27,7 @@ from .archive import DamagedFileError, FileSet, ImageFile, open_files
 from .exclusions import left_out
 from .geometry import sparse_flags
 from .headers import quiet
-from .series import MIN_POSITIONS, SHORT_AXIS
+from .series import MIN_POSITIONS, SHORT_AXIS, kind_of_name
 from .timing import MIN_PHASES, phase_count_flags
 
 MAX_VOXEL_BYTES = 4 * 1024**3
@@ -435,6 +435,9 @@ def _plan_frames(
     if lost:
         where = "the numbers in the files' names skip them and they are not filled"
         flags.append(raised("missing-frames", count=lost, where=where))
+    names = {kind_of_name(header.file.name) for header in headers}
+    if unread := sum(kind_of_name(file.name) in names for file in files.lost):
+        flags.append(raised("lost-images", count=unread, where=""))
     return NiftiPlan(
         format="nifti-frames",
         phases=[(files, header) for header in ordered],

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,13 +49,47 @@ class ReadOptions:
 def read_cine(source: ScanSource, options: ReadOptions) -> CineStack:
     """The short-axis cine of one scan; raises ImageError with a code and every reason found."""
     with _planned(source, options) as plan:
-        return plan.read()
+        return _marked(plan.read())
 
 
-def inspect_scan(source: ScanSource, options: ReadOptions) -> tuple[Flag, ...]:
-    """The flags that headers alone raise; raises the ImageError that they give away."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """The flags that reading a scan raises, and what recognises its images elsewhere."""
+
+    flags: tuple[Flag, ...]
+    marks: Mapping[str, str]
+
+
+def inspect_scan(source: ScanSource, options: ReadOptions) -> Inspection:
+    """What `read_cine` finds, from the headers and one image of DICOM; raises its ImageError.
+
+    NIfTI is read in full, as is DICOM whose one image cannot be decoded or of which a file has no
+    end of its pixels: how much of it is lost only decoding says.
+    """
     with _planned(source, options) as plan:
-        return tuple(plan.flags)
+        if isinstance(plan, DicomPlan) and not plan.table.unended:
+            with suppress(UndecodableError):
+                marks = source_marks(plan.middle_image(), plan.facts.study)
+                return Inspection(flags=tuple(plan.flags), marks=marks)
+        found = _marked(plan.read()).source
+        return Inspection(flags=found.flags, marks=found.marks)
+
+
+def source_marks(image: np.ndarray, study: str) -> dict[str, str]:
+    """Hashes of one image's values and of the examination's UID, to be compared between scans.
+
+    An image of one value and an empty UID have none. ``image``: the first phase of the middle slice
+    ``[y, x]``: two hearts never share it, and a copy has it whatever its headers or container.
+    """
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    marks = {"images": image.tobytes() if np.ptp(image) > 0 else b"", "study": study.encode()}
+    return {kind: hashlib.sha256(value).hexdigest()[:32] for kind, value in marks.items() if value}
+
+
+def _marked(cine: CineStack) -> CineStack:
+    study = cine.origin.study if cine.origin is not None else ""
+    marks = source_marks(cine.pixels[0, cine.pixels.shape[1] // 2], study)
+    return replace(cine, source=replace(cine.source, marks=marks))
 
 
 def scan_grid(
@@ -146,6 +180,16 @@ class DicomPlan:
         """The frame of slice ``k`` that represents a phase."""
         frame: Frame = self.slices[k].frames[self.timing.order[k][self.timing.index[phase, k]]]
         return frame
+
+    def middle_image(self) -> np.ndarray:
+        """The first phase of the middle slice ``[y, x]``; raises UndecodableError."""
+        k = len(self.slices) // 2
+        frame = self.frame_at(0, k)
+        try:
+            [array] = decode(self.files.read(frame.facts.file), [frame])
+        except DamagedFileError:
+            raise UndecodableError([frame]) from None
+        return on_grid(array, self.grid, k)
 
     def read(self) -> CineStack:
         """The cine; a frame that cannot be decoded is then seen as missing."""

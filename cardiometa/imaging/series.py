@@ -504,7 +504,7 @@ def _lost_flags(plane: Plane, table: FrameTable) -> list[Flag]:
     """Images that belong to the stack and cannot be read.
 
     They lie on its grid; or their file is one of those read, or is called like them in one of
-    their folders.
+    their folders, or, where each slice has a folder, in a folder like theirs with no other image.
     """
     model, frames = plane.model, [frame for item in plane.slices for frame in item.frames]
     depths = [float(centre_of(item.frames[0]) @ plane.normal) for item in plane.slices]
@@ -525,15 +525,27 @@ def _lost_flags(plane: Plane, table: FrameTable) -> list[Flag]:
         if min(abs(depth - other) for other in (*depths, *gone)) > half:
             gone.append(depth)
     facts = {id(frame.facts): frame.facts.file for frame in frames}
-    names = {(file.folder, _kind_of_name(file.name)) for file in facts.values()}
+    names = {(file.folder, kind_of_name(file.name)) for file in facts.values()}
     count = len(lost) + sum(table.without_place[identity] for identity in facts)
-    count += sum((file.folder, _kind_of_name(file.name)) in names for file in table.lost_files)
+    count += sum((file.folder, kind_of_name(file.name)) in names for file in table.lost_files)
+    alike = {(kind_of_name(folder), name) for folder, name in names}
+    read = {frame.facts.file.folder for frame in (*table.frames, *table.lost)}
+    per_slice = len({folder for folder, _ in names}) >= MIN_POSITIONS
+    folders = Counter(
+        file.folder
+        for file in table.lost_files
+        if per_slice
+        and file.folder not in read
+        and (kind_of_name(file.folder), kind_of_name(file.name)) in alike
+    )
+    count += folders.total()
     if not count:
         return []
-    where = f"; {len(gone)} slices are lost altogether" if gone else ""
+    slices = len(gone) + len(folders)
+    where = f"; {slices} slices are lost altogether" if slices else ""
     return [raised("lost-images", count=count, where=where)]
 
 
-def _kind_of_name(name: str) -> str:
+def kind_of_name(name: str) -> str:
     """A file's name without its numbers: ``IM_0012.dcm`` is named as ``IM_0001.dcm`` is."""
     return re.sub(r"[\d.]+", "0", name.lower())

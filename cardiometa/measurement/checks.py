@@ -8,12 +8,14 @@ Tiers 3 and 5 may ask for a review and never remove a scan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ..flags import limit_of, raised
-from ..records import LV_CAVITY, LV_MYOCARDIUM, Flag
+from ..records import LV_CAVITY, LV_MYOCARDIUM, Flag, ScanKey
 from .phases import Extremes
 from .volumes import STRUCTURE_LABELS, Areas, basal_end
 
@@ -329,3 +331,85 @@ def visit_flags(
             if abs(own - nearest) > limit_of(code) * float(slice_distance_mm[rows].max()):
                 flags[row] = (raised(code, value=own, other=nearest),)
     return tuple(flags)
+
+
+# What scans of two participants must not share, the strongest finding first. Anonymisers give all
+# of a trial one value of what is in headers: then it says nothing.
+_SHARED = {
+    "images": "the same images",
+    "study": "the same examination (StudyInstanceUID)",
+    "person": "the same patient in the headers",
+}
+_FROM_HEADERS = ("study", "header")
+_LISTED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedMark:
+    """Scans of several participants with one mark: the rows, and in words what they share."""
+
+    rows: tuple[int, ...]
+    participants: int
+    what: str
+
+
+def shared_marks(
+    participants: Sequence[tuple[str, str]], marks: Sequence[Mapping[str, str]]
+) -> list[SharedMark]:
+    """The groups of scans that share a mark with a scan of another participant.
+
+    ``participants`` ``[n]`` are trial and id of each scan; ``marks`` ``[n]`` have, by kind,
+    ``images`` and ``study`` (`imaging.read.source_marks`), ``person``, or ``header`` (what headers
+    say of the person). A mark from headers that more than half of the participants of its trials
+    have, three or more, is an anonymiser's. A group that a stronger one contains is left out.
+    """
+    groups: list[SharedMark] = []
+    for kind in (*_SHARED, "header"):
+        rows_of: dict[str, list[int]] = {}
+        for row, own in enumerate(marks):
+            if kind in own:
+                rows_of.setdefault(own[kind], []).append(row)
+        known = {participants[row] for rows in rows_of.values() for row in rows}
+        for rows in rows_of.values():
+            who = {participants[row] for row in rows}
+            trials = {trial for trial, _ in who}
+            of_trials = sum(trial in trials for trial, _ in known) if len(who) > 2 else 0
+            usual = kind in _FROM_HEADERS and len(who) > max(2, of_trials / 2)
+            if len(who) > 1 and not usual and not any(set(rows) <= set(g.rows) for g in groups):
+                groups.append(
+                    SharedMark(rows=tuple(rows), participants=len(who), what=_SHARED.get(kind, ""))
+                )
+    return groups
+
+
+def shared_between(
+    keys: Sequence[ScanKey],
+    marks: Sequence[Mapping[str, str]],
+    same_person: Iterable[Iterable[ScanKey]],
+) -> list[SharedMark]:
+    """`shared_marks` with the groups of scans whose headers name one person (`models.Cohort`)."""
+    person = {key: str(number) for number, group in enumerate(same_person) for key in group}
+    return shared_marks(
+        [(key.trial, key.participant) for key in keys],
+        [
+            {**own, **({"person": person[key]} if key in person else {})}
+            for key, own in zip(keys, marks, strict=True)
+        ],
+    )
+
+
+def shared_flags(keys: Sequence[ScanKey], groups: Iterable[SharedMark]) -> dict[int, Flag]:
+    """The flag of each scan in a group, by row; of several groups that of the first."""
+    flags: dict[int, Flag] = {}
+    for group in groups:
+        for row in group.rows:
+            own = (keys[row].trial, keys[row].participant)
+            others = (
+                str(keys[other])
+                for other in group.rows
+                if (keys[other].trial, keys[other].participant) != own
+            )
+            first = list(islice(others, _LISTED + 1))
+            where = ", ".join(first[:_LISTED]) + (" and more" if len(first) > _LISTED else "")
+            flags.setdefault(row, raised("other-participant", what=group.what, where=where))
+    return flags

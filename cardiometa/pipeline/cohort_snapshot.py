@@ -77,6 +77,7 @@ def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
                 for scan in cohort.scans
             ],
             "visits_without_images": [_key(key) for key in cohort.visits_without_images],
+            "same_person": [[_key(key) for key in group] for group in cohort.same_person],
             "not_obtained": [asdict(entry) for entry in cohort.not_obtained],
             **{name: list(getattr(cohort, name)) for name in _LISTS},
             "serious": [one for one in cohort.warnings if severity(one) == "serious"],
@@ -150,6 +151,9 @@ def _cohort(document: Mapping[str, Any]) -> Cohort:
             for scan in document["scans"]
         ),
         visits_without_images=tuple(_scan_key(key) for key in document["visits_without_images"]),
+        same_person=tuple(
+            tuple(map(_scan_key, group)) for group in document.get("same_person", ())
+        ),
         not_obtained=tuple(NotObtained(**entry) for entry in document["not_obtained"]),
         carried=tuple(document["carried"]),
         reported=tuple(document["reported"]),
@@ -194,6 +198,7 @@ def without_participants(cohort: Cohort, gone: Collection[Participant]) -> Cohor
         participants=cohort.participants[rows].reset_index(drop=True),
         scans=tuple(scan for scan in cohort.scans if stays(scan.key)),
         visits_without_images=tuple(key for key in cohort.visits_without_images if stays(key)),
+        same_person=tuple(tuple(filter(stays, group)) for group in cohort.same_person),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,13 @@ from ..cohort.tables import build_tables, scan_exclusion
 from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
 from ..flags import status_of
 from ..manifest import file_marks, notice_for
-from ..measurement.checks import COHORT_MEASURES, cohort_flags, visit_flags
+from ..measurement.checks import (
+    COHORT_MEASURES,
+    cohort_flags,
+    shared_between,
+    shared_flags,
+    visit_flags,
+)
 from ..measurement.measures import data_dictionary, definition
 from ..privacy.withdrawal import count_erased
 from ..records import ScanKey, ScanResult
@@ -47,8 +53,13 @@ class MergedTables:
     outputs: Mapping[str, Any]
 
 
-def with_cohort_flags(results: Sequence[ScanResult]) -> list[ScanResult]:
-    """Results with the flags that need the other scans; these are in the table only."""
+def with_cohort_flags(
+    results: Sequence[ScanResult], same_person: Iterable[Iterable[ScanKey]] = ()
+) -> list[ScanResult]:
+    """Results with the flags that need the other scans; these are in the table only.
+
+    ``same_person``: see `models.Cohort`.
+    """
     usable = [result for result in results if result.status != "failed"]
 
     def values(name: str) -> np.ndarray:  # a missing measure is NaN
@@ -60,10 +71,13 @@ def with_cohort_flags(results: Sequence[ScanResult]) -> list[ScanResult]:
     distance = values("slice_distance_mm")
     participants = [(result.key.trial, result.key.participant) for result in usable]
     between = visit_flags(participants, values("lv_slices_ed") * distance, distance)
+    keys = [result.key for result in usable]
+    marks = [result.document.get("source", {}).get("marks", {}) for result in usable]
+    shared = shared_flags(keys, shared_between(keys, marks, same_person))
     found = {
-        id(result): (*result.flags, *own, *moved)
-        for result, own, moved in zip(usable, flags, between, strict=True)
-        if own or moved
+        id(result): (*result.flags, *own, *moved, *([shared[row]] if row in shared else ()))
+        for row, (result, own, moved) in enumerate(zip(usable, flags, between, strict=True))
+        if own or moved or row in shared
     }
     return [
         replace(result, flags=found[id(result)], status=status_of(found[id(result)]))
@@ -178,7 +192,7 @@ def write_tables(
         who = "1 participant" if erased == 1 else f"{erased} participants"
         sentence = f"{who} withdrew; their data were erased from this output and are in no count."
         cohort = replace(cohort, withdrawn=erased, warnings=(*cohort.warnings, sentence))
-    flagged = with_cohort_flags(results)
+    flagged = with_cohort_flags(results, cohort.same_person)
     tables = build_tables(cohort, flagged)
     pictures = {r.key: used_folder(out, r.key) / OVERLAY_NAME for r in flagged}
     page = segment_page(

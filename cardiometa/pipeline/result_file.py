@@ -119,6 +119,7 @@ def finished_document(
         chosen["segmented_frames"] = [int(number) for number in cine.frame_numbers]
     source = cine.source
     names = ("format", "sha256", "files", "time_key", "spacing_source", "series_reason", "rr_ms")
+    names += ("marks",)
     return {
         **_base_document(key, status, options, measured.flags),
         **chosen,
@@ -171,7 +172,7 @@ def to_result(document: Mapping[str, Any]) -> ScanResult:
 def _check(document: Any) -> None:
     """Raise ValueError where a part of a record cannot have been written by this program."""
     parts = ("key", "options", "measures", "facts")
-    optional = ("outputs", "run", "model", "correction")
+    optional = ("outputs", "run", "model", "correction", "source")
     sound = isinstance(document, dict) and all(isinstance(document[name], dict) for name in parts)
     sound = sound and all(isinstance(document.get(name, {}), dict) for name in optional)
     if not sound or document["status"] not in get_args(Status):
@@ -183,6 +184,7 @@ def _check(document: Any) -> None:
         if not (value is None or (number and abs(value) < 1e300)):
             raise ValueError("numbers")
     texts = [*document["key"].values(), *document.get("outputs", {}).values()]
+    texts += document.get("source", {}).get("marks", {}).values()
     for flag in document["flags"]:
         if flag["level"] not in get_args(Level):
             raise ValueError("a level")
@@ -199,6 +201,7 @@ def _check(document: Any) -> None:
 def slim(result: ScanResult) -> ScanResult:
     """The result without curves and details: 100,000 of these fit into memory."""
     document = {name: result.document[name] for name in _SLIM if name in result.document}
+    document["source"] = {"marks": result.document.get("source", {}).get("marks", {})}
     options = result.document.get("options", {})
     document["options"] = {name: options[name] for name in _SLIM_OPTIONS if name in options}
     document[_HASH] = record_sha256(result.document)

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..cohort.load import load_cohort
 from ..cohort.models import Cohort, CohortOptions
@@ -21,7 +21,7 @@ from ..imaging.dicom_seg import need_highdicom
 from ..locking import OutputLock
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..privacy.withdrawal import read_withdrawals, remove_erased
-from ..records import ScanKey, ScanResult
+from ..records import ScanKey, ScanResult, Status
 from ..segmentation.model import Model, load_model
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
 from .corrections import CORRECTED
@@ -35,10 +35,10 @@ from .workers import WorkerPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOutcome:
-    """What a run did: counts for the print-out, the account, where the time went."""
+    """What a run or a merge did: counts for the print-out, the account, where the time went."""
 
     scans: int
-    already_done: int
+    already_done: int = 0
     ok: int = 0
     review: int = 0
     failed: int = 0
@@ -199,7 +199,6 @@ class _Run:
             card, sha256 = self.model.card, self.model.sha256
             merged = write_tables(self.out, self.cohort, results, card=card, model_sha256=sha256)
             results, flow, marks = list(merged.results), merged.flow, merged.outputs
-        statuses = Counter(result.status for result in results)
         corrected = sum(CORRECTED in {flag.code for flag in r.flags} for r in results)
         notes = [*self.cohort.notes, *engine.notes]
         if self.options.dicom_seg is not None:
@@ -207,9 +206,7 @@ class _Run:
         notes += _correction_notes(len(corrections), corrected, len(plan.uncorrected))
         outcome = replace(
             outcome,
-            ok=statuses["ok"],
-            review=statuses["review"],
-            failed=statuses["failed"],
+            **status_counts(results),
             failures=failure_reasons(results),
             corrected=corrected,
             flow=flow,
@@ -279,6 +276,12 @@ def _correction_notes(given: int, used: int, removed: int) -> Iterator[str]:
         )
     if removed:
         yield f"corrections: {shown_scans(removed)} back to the model's own results"
+
+
+def status_counts(results: Sequence[ScanResult]) -> dict[str, Any]:
+    """Scans by status, as `SegmentOutcome` has them."""
+    found = Counter(result.status for result in results)
+    return {status: found[status] for status in get_args(Status)}
 
 
 def models_of(results: Sequence[ScanResult]) -> list[str]:

@@ -226,7 +226,11 @@ def _masks(dataset: Any, target: ScanTarget) -> dict[str, np.ndarray]:
             "labels-irregular-gaps",
             "The scan's slices have irregular gaps: a SEG cannot be placed on its mask's grid.",
         )
-    names = {int(s.SegmentNumber): _structure(s) for s in dataset.SegmentSequence}
+    where = ("SegmentedPropertyTypeCodeSequence", "AnatomicRegionSequence")
+    names: dict[int, str | None] = {}
+    for segment in dataset.SegmentSequence:
+        codes = (str(item.get("CodeValue", "")) for tag in where for item in segment.get(tag) or ())
+        names[int(segment.SegmentNumber)] = next((CODES[c] for c in codes if c in CODES), None)
     if not any(names.values()):
         raise UnusableError(
             "labels-without-codes",
@@ -245,15 +249,6 @@ def _masks(dataset: Any, target: ScanTarget) -> dict[str, np.ndarray]:
         if name:
             _put(masks[name], pixels[index].astype(bool), place, target)
     return masks
-
-
-def _structure(segment: Any) -> str | None:
-    for keyword in ("SegmentedPropertyTypeCodeSequence", "AnatomicRegionSequence"):
-        for item in segment.get(keyword) or ():
-            name = CODES.get(str(item.get("CodeValue", "")))
-            if name:
-                return name
-    return None
 
 
 def _frames(dataset: Any) -> Iterator[tuple[int, np.ndarray]]:

@@ -104,8 +104,8 @@ def wider_end(sizes: np.ndarray) -> Literal["first", "last"] | None:
 def drop_wall_beyond_cavity(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
     """Labels ``[t, z, y, x]`` without the myocardium of rule 7; the RV there stays.
 
-    The info flag ``wall-beyond-cavity`` says in how many phases. Where base and apex cannot be told
-    apart, both ends are taken for the apex. Phases without any cavity stay as they are.
+    The info flag ``wall-beyond-cavity`` says in how many phases. Where the base is unknown,
+    both ends are taken for the apex. Phases without any cavity stay as they are.
     """
     cavity = (labels == LV_CAVITY).any(axis=(2, 3))
     wall = (labels == LV_MYOCARDIUM).any(axis=(2, 3))

@@ -6,17 +6,19 @@ import gzip
 import io
 import shutil
 import zipfile
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from cardiometa.errors import ImageError
 from cardiometa.imaging.archive import DamagedFileError, open_files
-from cardiometa.imaging.discovery import find_scan_source, identity_values, inspect_headers
+from cardiometa.imaging.discovery import find_scan_source, header_identity
 from cardiometa.imaging.frames import frame_table
 from cardiometa.imaging.pixels import decode
-from cardiometa.imaging.read import ReadOptions, read_cine, scan_grid
+from cardiometa.imaging.read import ReadOptions, inspect_scan, read_cine, scan_grid
 from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
 from cardiometa.records import CineStack, ScanSource
 from tests.fuzz import mutate
@@ -82,7 +84,7 @@ def read_one_dicom(data: bytes, folder: Path) -> None:
             for array in decode(files.read(by_file[0].facts.file), by_file[:20]):
                 assert array.dtype == np.float32
                 assert array.shape == (by_file[0].facts.rows, by_file[0].facts.columns)
-    identity_values(ScanSource(kind="images", paths=(path,)))
+    header_identity(ScanSource(kind="images", paths=(path,)))
 
 
 # ------------------------------------------------------------------ whole scans
@@ -97,7 +99,8 @@ def read_scan(data: bytes, folder: Path, name: str = "scan") -> None:
     path = folder / name
     path.write_bytes(data)
     source = find_scan_source(path) or ScanSource(kind="images", paths=(path,))
-    inspect_headers(source)
+    with suppress(ImageError):
+        inspect_scan(source, OPTIONS)
     check_cine(read_cine(source, OPTIONS))
 
 

@@ -22,7 +22,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from cardiometa.cohort.load import load_cohort
 from cardiometa.errors import CohortError, ImageError, InputError
 from cardiometa.files import inside
-from cardiometa.imaging.discovery import find_scan_source, identity_values, source_state
+from cardiometa.imaging.discovery import find_scan_source, header_identity, source_state
 from cardiometa.imaging.read import ReadOptions, inspect_scan, read_cine
 from cardiometa.reading.label_file import LabelFileError, ScanGrid, read_labels
 from cardiometa.records import ScanSource
@@ -243,7 +243,7 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     (top / "b").symlink_to("a")
     source = find_scan_source(top)
     assert source is not None
-    identity_values(source)
+    header_identity(source)
     assert source_state(source).files == 48
     cine = read_cine(source, ReadOptions())
     assert cine.pixels.shape[:2] == (12, 4)

@@ -254,9 +254,7 @@ def test_slices_whose_files_are_cut_short_send_the_scan_to_review(tmp_path, imag
 def test_check_says_what_segment_will_send_to_review(tmp_path, images):
     """One line for each reason, however many scans have it."""
     for person in ("P1", "P2", "P3"):
-        for ds in images.values():
-            ds.StudyInstanceUID = f"2.25.{person[1]}"
-        contents = kit.files(images)
+        contents = kit.files(kit.of_person(images, int(person[1])))
         _cut(contents, [] if person == "P3" else list(contents)[:20])
         kit.put(tmp_path / "cohort" / "ALPHA" / person, contents)
     report = check_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True))

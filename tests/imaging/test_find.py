@@ -11,8 +11,9 @@ import pytest
 
 from cardiometa.cohort.load import check_cohort, load_cohort
 from cardiometa.cohort.models import CohortOptions
-from cardiometa.errors import CohortError
-from cardiometa.imaging.discovery import find_scan_source, identity_values, inspect_headers
+from cardiometa.errors import CohortError, ImageError
+from cardiometa.imaging.discovery import HeaderIdentity, find_scan_source, header_identity
+from cardiometa.imaging.read import ReadOptions, inspect_scan
 from cardiometa.records import ScanSource
 from tests.kit import tiny_dicom as kit
 from tests.kit.data import shared_data
@@ -65,7 +66,9 @@ def test_a_dicomdir_stands_for_the_folders_beside_it(tmp_path):
     assert find_scan_source(tmp_path) is None
     put(tmp_path, {f"IMAGES/{n}": d for n, d in files(tiny(Shape(slices=4))).items()})
     assert find_scan_source(tmp_path) == _images(tmp_path)
-    assert inspect_headers(_images(tmp_path)) == ([], [])
+    found = inspect_scan(_images(tmp_path), ReadOptions())
+    assert found.flags == ()
+    assert set(found.marks) == {"images", "study"}
 
 
 @pytest.mark.parametrize(
@@ -113,9 +116,9 @@ def test_a_folder_with_one_zip_is_that_zip_and_with_two_is_none(tmp_path):
 # ------------------------------------------------------------------ identity
 
 
-def test_identity_values_hold_every_way_to_write_a_person(tmp_path):
+def test_header_identity_hold_every_way_to_write_a_person(tmp_path):
     put(tmp_path, files(tiny(ONE)))
-    values = identity_values(_images(tmp_path))
+    values = header_identity(_images(tmp_path)).texts
     assert {"doe^jane", "doe", "jane", "doe jane", "doe_jane", "h-4711"} <= values
     assert {"19520229", "1952-02-29", "29.02.1952", "29021952"} <= values
     assert all(value == value.casefold() for value in values)
@@ -125,15 +128,17 @@ def test_identity_is_found_in_zips_and_absent_from_nifti(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name, data in files(tiny(ONE)).items():
             archive.writestr(f"x/{name}", data)
-    assert "h-4711" in identity_values(_images(tmp_path / "a.zip"))
+    found = header_identity(_images(tmp_path / "a.zip"))
+    assert "h-4711" in found.texts
+    assert found.person == ("doe^jane", "h-4711", "19520229")
     put(tmp_path, {"b.nii": _nifti(20)})
-    assert identity_values(_images(tmp_path / "b.nii")) == frozenset()
-    assert identity_values(_images(tmp_path / "absent")) == frozenset()
+    assert header_identity(_images(tmp_path / "b.nii")) == HeaderIdentity()
+    assert header_identity(_images(tmp_path / "absent")) == HeaderIdentity()
 
 
 def test_pseudonyms_of_sunnybrook_are_seen():
     path = shared_data() / "sunnybrook" / "SCD0000101.zip"
-    assert "scd0000101" in identity_values(_images(path))
+    assert "scd0000101" in header_identity(_images(path)).texts
 
 
 # ------------------------------------------------------------------ check
@@ -141,18 +146,18 @@ def test_pseudonyms_of_sunnybrook_are_seen():
 
 def test_problems_are_found_in_headers_without_pixels(tmp_path):
     put(tmp_path, files(each(tiny(), lambda _z, _t, ds: delattr(ds, "PixelSpacing"))))
-    (problem,), _ = inspect_headers(_images(tmp_path))
-    assert "without a pixel spacing" in problem.what
-    assert problem.fix
-    shown = str(problem).casefold()
+    with pytest.raises(ImageError, match="without a pixel spacing") as caught:
+        inspect_scan(_images(tmp_path), ReadOptions())
+    assert caught.value.hint
+    shown = f"{caught.value} {caught.value.hint}".casefold()
     assert not any(word in shown for word in ("doe", "jane", "4711", "hospital", str(tmp_path)))
 
 
 def test_a_pair_is_inspected_too(tmp_path):
     put(tmp_path, {"a_ED.nii": _nifti(), "a_ES.nii": _nifti(20)})
     pair = ScanSource(kind="ed-es", paths=(tmp_path / "a_ED.nii", tmp_path / "a_ES.nii"))
-    (problem,), _ = inspect_headers(pair)
-    assert "3 dimensions" in problem.what
+    with pytest.raises(ImageError, match="3 dimensions"):
+        inspect_scan(pair, ReadOptions())
 
 
 def test_a_folder_of_images_is_told_by_two_of_them(tmp_path, monkeypatch):
@@ -174,7 +179,7 @@ def test_a_folder_of_images_is_told_by_two_of_them(tmp_path, monkeypatch):
     assert find_scan_source(tmp_path) == _images(tmp_path)
     assert opened == ["00-notes.txt", "00.dcm", "01.dcm"]
     opened.clear()
-    found = identity_values(_images(tmp_path))
+    found = header_identity(_images(tmp_path)).texts
     last = len(images) - 1
     assert {"name0", f"name{last}"} <= found
     assert not found & {"name1", f"name{last - 1}"}
@@ -294,7 +299,7 @@ def test_series_folders_may_be_links(tmp_path, few_images):
     (scan,) = load_cohort(tmp_path / "cohort", CohortOptions(ids_are_pseudonyms=True)).scans
     assert str(scan.key) == "ALPHA/P1/baseline"
     assert kit.read(person).pixels.shape[:2] == (8, 4)
-    assert "h-4711" in identity_values(_images(person))
+    assert "h-4711" in header_identity(_images(person)).texts
 
 
 # ------------------------------------------------------------------ several participants

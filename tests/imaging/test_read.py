@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cardiometa.errors import ImageError
-from cardiometa.imaging.discovery import find_scan_source, inspect_headers
+from cardiometa.imaging.discovery import find_scan_source
+from cardiometa.imaging.read import ReadOptions, inspect_scan
 from cardiometa.records import ScanSource
 from tests.kit.data import shared_data
 from tests.kit.tiny_dicom import Shape, codes, each, encode, files, image, left, put, read, tiny
@@ -104,8 +105,9 @@ def test_garbage_gives_one_clear_reason(tmp_path, capfd, name):
     assert caught.value.exit_code == 3
     assert len(caught.value.message.splitlines()) == 1
     assert caught.value.hint
-    problems, _ = inspect_headers(ScanSource(kind="images", paths=(tmp_path,)))
-    assert len(problems) == 1
+    with pytest.raises(ImageError) as caught:
+        inspect_scan(ScanSource(kind="images", paths=(tmp_path,)), ReadOptions())
+    assert caught.value.code == code
     assert capfd.readouterr() == ("", "")
 
 

@@ -159,6 +159,18 @@ def move(ds: Dataset, millimetres: np.ndarray) -> None:
     ds.ImagePositionPatient = [f"{v:.8f}" for v in place]
 
 
+def of_person(images: Images, number: int) -> Images:
+    """The images of another person: name, id, examination and pixels."""
+
+    def change(z: int, t: int, ds: Dataset) -> None:
+        ds.PatientName, ds.PatientID = f"Heart^{number}", f"H-{number}"
+        ds.PatientBirthDate = f"19{10 + number % 80}0229"
+        ds.StudyInstanceUID = f"2.25.9{number}"
+        set_pixels(ds, pixels(z, t, (ds.Rows, ds.Columns)) + number)
+
+    return each(images, change)
+
+
 def encode(ds: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
     """One data set as a DICOM file."""
     ds.file_meta = FileMetaDataset()

@@ -111,7 +111,8 @@ def test_one_scan_and_folders_named_after_people(phantom: PhantomCine, bench: Be
     assert not (out / "tree").exists()
     key = write(bench.top / "key" / "pseudonyms.key", KEY)
     keyed = ("--pseudonymise", key)
-    bench.run("check", tree, *keyed)
+    copied = bench.run("check", tree, *keyed, code=3)
+    assert "these 2 participants have the same images" in copied.text
     bench.run("segment", tree, "--out", out / "tree", *keyed, "--workers", "1", code=(0, 4))
     bench.run("segment", tree, "--out", out / "tree", *keyed, "--json", code=(0, 4))
     assert len(list((out / "tree" / "scans" / "ALPHA").iterdir())) == 2
