@@ -40,7 +40,7 @@ class Line:
     high: float | None = None
 
 
-table = partial(table_of, "evaluation")
+table = partial(table_of, "segment")
 LINES = (Line("a", 1.25, 0.5, 2.0), Line("b", -0.04), Line("c"))
 
 
@@ -50,7 +50,7 @@ def test_a_column_takes_a_field_several_fields_or_a_function():
         Column("Estimate", "value low high", as_estimate(1)),
         Column("Twice", lambda line: None if line.value is None else 2 * line.value, as_number(2)),
     )
-    made = table("account", columns, LINES)
+    made = table("flags", columns, LINES)
     assert made.columns == ("Name", "Estimate", "Twice")
     assert made.rows == (("a", "1.2 (0.5 to 2.0)", "2.50"), ("b", "0.0", "−0.08"), ("c", "–", "–"))
 
@@ -58,7 +58,7 @@ def test_a_column_takes_a_field_several_fields_or_a_function():
 def test_a_group_of_rows_is_shown_by_its_first():
     rows = grouped((Line("a", low=-2.0, high=3.0), Line("b"), Line("a", 7.0)), "name").values()
     columns = (Column("N", "name"), Column("I", "low high", as_interval(0)), Column("Rows", len))
-    assert table("account", columns, rows).rows == (("a", "−2 to 3", "2"), ("b", "–", "1"))
+    assert table("flags", columns, rows).rows == (("a", "−2 to 3", "2"), ("b", "–", "1"))
 
 
 def test_rows_are_chosen_by_their_fields():
@@ -77,13 +77,13 @@ def test_a_missing_value_is_empty_where_no_format_is_given():
 def test_columns_without_text_are_left_out_but_never_the_first():
     rows = [Line(""), Line("")]
     columns = (Column("Name", "name"), Column("Note", lambda _: ""), Column("V", "value", shown_p))
-    assert table("account", columns, rows).columns == ("Name", "V")
-    assert table("account", columns, rows, empty=("", "–")).columns == ("Name",)
-    assert table("account", columns, rows, empty=()).columns == ("Name", "Note", "V")
+    assert table("flags", columns, rows).columns == ("Name", "V")
+    assert table("flags", columns, rows, empty=("", "–")).columns == ("Name",)
+    assert table("flags", columns, rows, empty=()).columns == ("Name", "Note", "V")
 
 
 def test_without_rows_there_is_no_table_and_no_section():
-    nothing = table("account", (Column("A", "name"), Column("B", "value")), [])
+    nothing = table("flags", (Column("A", "name"), Column("B", "value")), [])
     assert nothing is None
     empty = section("S", "s", None, nothing, "", [], {}, intro="Only before something.")
     assert empty.blocks == ()
@@ -95,11 +95,11 @@ def test_without_rows_there_is_no_table_and_no_section():
 
 def test_title_and_caption_of_a_table_are_a_block_of_the_template():
     columns = (Column("Reason", "name"), Column("n", lambda _: "1"))
-    made = table("account", columns, LINES)
-    assert made.title == "Flow of scans"
-    assert made.caption.startswith("Each excluded scan with its reason is in exclusions.csv.")
+    made = table("flags", columns, LINES)
+    assert made.title == "Flags"
+    assert made.caption.startswith("reject: the scan failed; review: the scan should be reviewed;")
     assert "\n" not in made.caption
-    assert table("account", columns, []) is None
+    assert table("flags", columns, []) is None
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,19 @@ def test_lines_of_a_template_are_joined_and_paragraphs_kept():
     assert not any("\n" in paragraph or "  " in paragraph for paragraph in paragraphs)
 
 
+@pytest.mark.parametrize(
+    ("against", "text"),
+    [
+        ("labels", "That file, overlap.csv and pairs.csv have one row per scan: they are for"),
+        ("reported", "That file and pairs.csv have one row per scan: they are for"),
+        (None, "That file has one row per scan: it is for"),
+    ],
+)
+def test_the_account_names_the_files_that_are_written(against, text):
+    found = words("evaluation", "table_account", options=SimpleNamespace(against=against))
+    assert f"{text} the holder of the cohort." in found
+
+
 def test_a_fact_that_is_missing_is_an_error_not_a_gap():
     with pytest.raises(UndefinedError):
         words("evaluation", "subtitle", reference="x")
@@ -205,7 +218,7 @@ def test_a_fact_that_is_missing_is_an_error_not_a_gap():
 def test_text_of_the_user_is_escaped_once_and_only_on_the_page():
     text = words("segment", "papillary", trials=["<b>A&B</b>"])
     assert "<b>A&B</b>" in text
-    html = page_html("p", "", [section("S", "s", table("account", (Column("A", str),), [text]))])
+    html = page_html("p", "", [section("S", "s", table("flags", (Column("A", str),), [text]))])
     assert "<b>A" not in html
     assert "&lt;b&gt;A&amp;B&lt;/b&gt;" in html
     assert "&amp;lt;" not in html

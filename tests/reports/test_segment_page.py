@@ -217,6 +217,7 @@ def test_page_is_whole_self_contained_and_internal():
         "LV 0.930",
         "One hospital.",
         "Rule for healthy",
+        "Scans for review come first, then failed ones.",
     ):
         assert words in page.text, words
     assert html == made(mixed())
@@ -277,6 +278,9 @@ def test_what_is_empty_is_said_in_a_sentence_or_left_out():
     assert "Every scan and every participant is analysed." in page.text
     assert "Scans and participants that are not analysed" not in page.text
     assert "Flags" not in page.text
+    assert "the small numbers are the slices of the source" in page.text
+    assert "come first" not in page.text  # all have one status
+    assert "reader corrected" not in page.text
     assert "The DICOM SEG objects" not in page.text
     html = segment_page(frames, cohort=cohort(frames), identity_kept=True, **facts)
     assert html.index("carry the identity of patient and study") < html.index("<nav")

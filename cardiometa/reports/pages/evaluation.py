@@ -304,4 +304,4 @@ def _account(result: EvaluationResult) -> Table | None:
         ("Compared", _count(result, len(compared.scans))),
     ]
     columns = (Column("", itemgetter(0)), Column("Scans", itemgetter(1)))
-    return _table("account", columns, rows)
+    return _table("account", columns, rows, options=result.options)

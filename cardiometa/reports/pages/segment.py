@@ -469,7 +469,7 @@ def segment_page(
                 "Limits of the model:" if limits else "",
                 limits,
             ),
-            section("Gallery", "gallery", _text("gallery"), gallery_html(items)),
+            section("Gallery", "gallery", _text("gallery", gallery=items), gallery_html(items)),
         ],
         internal=True,
         notices=(*accounting_problems(tables.flow), *mixed_models_notice(measurements), *kept),
