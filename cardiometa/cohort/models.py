@@ -173,10 +173,6 @@ class Cohort:
     withdrawn: int = 0
     same_person: tuple[tuple[ScanKey, ...], ...] = ()
 
-    def trial(self, name: str) -> TrialDefinition:
-        """The definition of the named trial."""
-        return next(trial for trial in self.trials if trial.name == name)
-
 
 @dataclass(slots=True, kw_only=True)
 class ReadingLog:
