@@ -10,37 +10,28 @@ from typer.core import TyperGroup
 
 from .output import say
 
-_MAIN, _UTILITIES = "Main commands", "Utilities"
-# Command: its help panel, its module and an example, in the order of the help page.
-_COMMANDS: dict[str, tuple[str, str, str]] = {
-    "segment": (_MAIN, "segment", "cohort.toml --out segmented"),
-    "reference-ranges": (_MAIN, "reference_ranges", "segmented --out ranges --by sex,ethnicity"),
-    "pool-trials": (
-        _MAIN,
-        "pool_trials",
-        "segmented --out pooled --outcome lv_ef_percent --by sex",
-    ),
-    "demo": (_MAIN, "first_steps", "--out cardiometa-demo"),
-    "init": (_UTILITIES, "first_steps", "data --out cohort.toml"),
-    "check": (_UTILITIES, "first_steps", "cohort.toml"),
-    "evaluate": (_UTILITIES, "evaluate", "segmented --against labels --labels readers --out found"),
-    "model": (_UTILITIES, "model", ""),
-    "score": (
-        _UTILITIES,
-        "reference_ranges",
-        "ranges/reference_ranges.json patients.csv --out scores.csv",
-    ),
+# Command: its module and an example, in the order of the help page.
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": ("segment", "cohort.toml --out segmented"),
+    "reference-ranges": ("reference_ranges", "segmented --out ranges --by sex,ethnicity"),
+    "pool-trials": ("pool_trials", "segmented --out pooled --outcome lv_ef_percent --by sex"),
+    "demo": ("first_steps", "--out cardiometa-demo"),
+    "init": ("first_steps", "data --out cohort.toml"),
+    "check": ("first_steps", "cohort.toml"),
+    "evaluate": ("evaluate", "segmented --against labels --labels readers --out found"),
+    "model": ("model", ""),
+    "score": ("reference_ranges", "ranges/reference_ranges.json patients.csv --out scores.csv"),
     "compare-limits": (
-        _UTILITIES,
         "reference_ranges",
         "ranges/reference_ranges.json --against published.csv",
     ),
-    "summarise": (_UTILITIES, "pool_trials", "segmented --out site.json --outcome lv_ef_percent"),
-    "merge": (_UTILITIES, "segment", "segmented"),
-    "withdraw": (_UTILITIES, "outputs", "segmented --participant ALPHA/001"),
-    "show": (_UTILITIES, "outputs", "segmented --verify"),
-    "doctor": (_UTILITIES, "first_steps", ""),
+    "summarise": ("pool_trials", "segmented --out site.json --outcome lv_ef_percent"),
+    "merge": ("segment", "segmented"),
+    "withdraw": ("outputs", "segmented --participant ALPHA/001"),
+    "show": ("outputs", "segmented --verify"),
+    "doctor": ("first_steps", ""),
 }
+_MAIN = frozenset(("segment", "reference-ranges", "pool-trials", "demo"))
 _RENAMED = {"gather": "merge", "verify": "compare-limits"}
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -60,7 +51,7 @@ class _LazyGroup(TyperGroup):
             return None
         if name != cmd_name and not ctx.resilient_parsing:
             say(f"note: `cardiometa {cmd_name}` is now `cardiometa {name}`.")
-        panel, module_name, example = _COMMANDS[name]
+        module_name, example = _COMMANDS[name]
         module = import_module(f".{module_name}", __package__)
         app = getattr(module, "app", None)
         if app is None:
@@ -70,7 +61,8 @@ class _LazyGroup(TyperGroup):
                 getattr(module, name.replace("-", "_"))
             )
         command: Any = typer.main.get_command(app)
-        command.name, command.rich_help_panel = name, panel
+        command.name = name
+        command.rich_help_panel = "Main commands" if name in _MAIN else "Utilities"
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -19,7 +19,7 @@ import pandas as pd
 from ..errors import Problems
 from ..records import ETHNICITIES, SEXES
 from .ethnicity import by_term, contradiction, group_of
-from .models import ColumnRule
+from .models import PARTICIPANT_COLUMNS, ColumnRule
 
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null", "missing"})
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
@@ -229,19 +229,7 @@ COLUMN_KINDS: Mapping[str, Kind] = {
 }
 
 # What a roster may give: the trial and whether it is randomised are said in cohort.toml.
-ROSTER_COLUMNS = (
-    "participant_id",
-    "age_years",
-    "sex",
-    "ethnicity",
-    "height_cm",
-    "weight_kg",
-    "arm",
-    "healthy",
-    "death_day",
-    "withdrawal_day",
-    "reason_no_scan",
-)
+ROSTER_COLUMNS = tuple(n for n in PARTICIPANT_COLUMNS if n not in ("trial", "randomised"))
 
 # Factor to the harmonised unit, the first being that unit. Inch, foot and pound are exact by the
 # international agreement of 1959; a month is a twelfth of 365.25 days.
