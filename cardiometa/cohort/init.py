@@ -194,7 +194,7 @@ def _column_lines(raw: RawTable, found: Recognised, *, trial: bool) -> list[str]
     # A measure's column of another name (EF_M12) needs a line where its unit is another.
     for column in others:
         rule = ColumnRule(name=measure_of(column), column=column)
-        if "unit =" in (line := _guess(column, rule, raw.rows)):
+        if rule.name in LIMITS and ", unit = " in (line := _guess(column, rule, raw.rows)):
             lines.append(line)
     if others:
         shown = ", ".join(map(quoted, others))

@@ -116,7 +116,7 @@ def test_a_scans_table_is_not_a_roster(tmp_path):
 
 def wide(unit: float = 1.0) -> str:
     """A participants' table as a spreadsheet has it; ``unit`` of both measures."""
-    lines = ["PatID,Study,Group,LVEF,EF_M12,LVEDV m6,Biomarker"]
+    lines = ["PatID,Study,Group,LVEF,EF_M12,LVEDV m6,unit"]
     for number in range(12):
         ef, edv = (45 + number) * unit, (150 + number) * (0.001 if unit != 1 else 1)
         arm = ("Placebo", "Drug")[number % 2]
@@ -130,6 +130,7 @@ def test_a_config_of_a_table_gives_units_of_all_measures(tmp_path):
     assert columns["lv_ef_percent"] == {"column": "LVEF", "unit": "fraction"}
     assert columns["EF_M12"] == {"column": "EF_M12", "unit": "fraction"}
     assert columns["LVEDV m6"] == {"column": "LVEDV m6", "unit": "l"}
+    assert "unit" not in columns
     assert columns["arm"]["map"] == {"Drug": "Drug", "Placebo": "control"}
     rows = read_analysis_table(path, TableOptions(columns=columns, numeric=("EF_M12",))).rows
     assert rows["EF_M12"].between(45, 60).all()
@@ -142,7 +143,7 @@ def test_columns_in_the_usual_units_need_no_line(tmp_path):
     columns = tomllib.loads(text)["columns"]
     assert columns["lv_ef_percent"] == "LVEF"
     assert not {"EF_M12", "LVEDV m6"} & set(columns)
-    assert '# not recognised, and used under their own names: "EF_M12", "LVEDV m6"' in text
+    assert '# not recognised, and used under their own names: "EF_M12", "LVEDV m6", "unit"' in text
     assert "pool-trials" in text
     assert "--config" in text
 
