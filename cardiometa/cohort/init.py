@@ -210,7 +210,7 @@ def _missing_codes(table: pd.DataFrame, found: Recognised) -> list[str]:
         if kind_of(name) not in CODES
     }
     findings = Findings()
-    rows = pd.DataFrame(numbers, index=table.index).assign(trial="all")
+    rows = pd.DataFrame(numbers, index=table.index).assign(trial="all", participant_id=table.index)
     check_plausible(CheckedColumns(rows=rows, where=""), findings)
     return list(dict.fromkeys(findings.missing))
 

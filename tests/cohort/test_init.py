@@ -181,3 +181,10 @@ def test_codes_that_look_like_missing_values_are_proposed(tmp_path):
     cells = "\n".join(f"{n},{50 + n}" for n in range(10))
     path = write(tmp_path / "t.csv", f"id,LVEF\n{cells}\n10,-99\n11,-99\n12,-99\n")
     assert tomllib.loads(first_config([path]))["missing"] == "-99"
+
+
+@pytest.mark.parametrize("name", ["death_day", "visit_day", "withdrawal_day"])
+def test_a_table_with_days_has_a_config(tmp_path, name):
+    rows = "\n".join(f"A,{n},active,{50 + n},{30 * n}" for n in range(8))
+    path = write(tmp_path / "t.csv", f"trial,participant_id,arm,lv_ef_percent,{name}\n{rows}\n")
+    assert tomllib.loads(first_config([path]))["columns"][name] == name
