@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from types import UnionType
@@ -100,7 +100,7 @@ def validate_partly(
         found = error.errors(include_url=False)
     except RecursionError:
         return None, (Problem(where=where, what="it is nested too deeply"),)
-    problems += tuple(dict.fromkeys(_problem(one, record, where) for one in found))
+    problems += tuple(dict.fromkeys(_problem(one, record, where, known) for one in found))
     rest = deepcopy(document)
     for one in found:
         _remove(rest, one["loc"])
@@ -136,7 +136,7 @@ def _adapter(record: Any) -> Any:
     return TypeAdapter(record)
 
 
-def _problem(error: Mapping[str, Any], record: Any, where: str) -> Problem:
+def _problem(error: Mapping[str, Any], record: Any, where: str, known: Collection[str]) -> Problem:
     """One error of pydantic as the sentence a user needs."""
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
     # Without the names that pydantic puts into a path for the alternatives of a union.
@@ -147,7 +147,8 @@ def _problem(error: Mapping[str, Any], record: Any, where: str) -> Problem:
     ]
     key = _path(keys)
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        fix = nearest(str(keys[-1]), _keys_at(record, keys[:-1]))
+        names = [name for name in _keys_at(record, keys[:-1]) if len(keys) > 1 or name not in known]
+        fix = nearest(str(keys[-1]), names)
         at = f"{where}, {_path(keys[:-1])}" if keys[:-1] else where
         return Problem(where=at, what=f"unknown key {str(keys[-1])!r}", fix=fix)
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):

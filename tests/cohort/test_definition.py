@@ -84,6 +84,7 @@ def test_absent_counts_are_none(tmp_path):
         ("design = 3", "not text"),
         ('permission = " "', "not text"),
         ('name = "B"', "unknown key 'name'"),
+        ("foo = 1", "unknown key 'foo'. Known are root, participants, scans,"),
         ("n_randomised = 1.5", "not a whole number"),
     ],
 )
