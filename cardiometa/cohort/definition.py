@@ -109,32 +109,37 @@ def _trial(
     if trial is None or trial.participants is None:
         return None, problems
     rules = parse_columns(columns, problems, DEFINED_COLUMNS)
-    _check_carry(trial.carry, problems)
     definition = replace(
         trial,
         root=folder / trial.root,
         participants=folder / trial.participants,
         scans=None if trial.scans is None else folder / trial.scans,
         columns=rules,
+        carry=_usable_carry(trial.carry, problems),
     )
     return definition, problems
 
 
-def _check_carry(carry: tuple[str, ...], problems: Problems) -> None:
-    for name in carry:
+def _usable_carry(carry: tuple[str, ...], problems: Problems) -> tuple[str, ...]:
+    """The columns that can be carried; problems for the others."""
+    usable = []
+    for name in dict.fromkeys(carry):
         if name in RESERVED_NAMES or name.startswith("reported_"):
             problems.add(
                 f"the carried column {name!r} collides with a column of the output",
                 why="Two columns of the same name could not be distinguished.",
                 fix="Rename it in the table, or map it under columns.",
             )
-        if "".join(sign for sign in name.casefold() if sign.isalnum()) in _IDENTIFYING:
+        elif "".join(sign for sign in name.casefold() if sign.isalnum()) in _IDENTIFYING:
             problems.add(
                 f"the column {name!r} would carry identities into every output",
                 fix="Omit it, or rename it if it contains something else.",
             )
-    for name in sorted({name for name in carry if carry.count(name) > 1}):
-        problems.add(f"the column {name!r} is carried twice")
+        else:
+            usable.append(name)
+        if carry.count(name) > 1:
+            problems.add(f"the column {name!r} is carried twice")
+    return tuple(usable)
 
 
 # ------------------------------------------------------------------ the rules of [columns]

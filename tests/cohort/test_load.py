@@ -351,3 +351,10 @@ def test_real_pairs_of_acdc(tmp_path):
     assert [scan.source.kind for scan in cohort.scans] == ["ed-es"] * 6
     assert cohort.scans[0].reported == {"reported_lv_edv_ml": float(reference["lv_edv_ml"][0])}
     assert cohort.participants["healthy"].tolist() == [False] * 6
+
+
+@pytest.mark.parametrize("name", ["height_cm", "weight_kg", "sex", "trial", "reported_lv_edv_ml"])
+def test_a_carried_column_that_collides_is_a_problem_and_not_carried(tmp_path, name):
+    path = cohort_folder(tmp_path)
+    edit(path, "randomised = true", f'randomised = true\ncarry = ["{name}"]')
+    assert "collides with a column of the output" in one_problem(path)
