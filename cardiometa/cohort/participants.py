@@ -76,8 +76,7 @@ def read_roster(
 ) -> pd.DataFrame:
     """The participants of ``trial`` (`PARTICIPANT_COLUMNS`, then carried) on the row numbers.
 
-    Where the roster cannot be read at all it is empty. ``show`` puts an id into a message (it may
-    withhold it).
+    Empty where the roster cannot be read. ``show`` puts an id into a message (it may withhold it).
     """
     assert trial.participants is not None
     where = f"{trial.name}: {trial.participants.name}"
