@@ -33,7 +33,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranges = ("--all", "--method", "strata", "--bootstrap", "200", "--use-visit", "baseline")
     few = ("--measure", "lv_edv_ml", "--min-n", "10", "--by", "age", "--age-bands", "18")
     bench.run("reference-ranges", seg, "--out", top / "ranges", *ranges, *few)
-    bench.run("evaluate", seg, "--against", "reported", "--out", top / "eval", "--bootstrap", "50")
+    bench.run(
+        "evaluate",
+        seg,
+        "--against",
+        "reported",
+        "--accept",
+        "unit",
+        "--out",
+        top / "eval",
+        "--bootstrap",
+        "50",
+    )
     return top
 
 

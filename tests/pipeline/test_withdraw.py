@@ -274,7 +274,7 @@ def test_what_was_computed_is_stale_until_computed_again(out: Path, bench: Bench
     ranges = (*ranges, "--measure", "lv_edv_ml", "--accept", "unit")
     bench.run(*ranges, "--out", top / "ranges")
     bench.run(*ranges, "--internal", "--out", top / "away" / "internal")
-    compare = ("evaluate", out, "--against", "reported", "--bootstrap", "50")
+    compare = ("evaluate", out, "--against", "reported", "--accept", "unit", "--bootstrap", "50")
     bench.run(*compare, "--out", top / "eval")
     own = write(top / "own" / "notes.txt", "no output of this program")
     alone = tree(own.parent)

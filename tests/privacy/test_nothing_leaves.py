@@ -53,7 +53,18 @@ def test_every_command(stuffed: Path, bench: Bench, seg: Path) -> None:
     bench.run(
         "summarise", seg, "--outcome", "lv_ef_percent", "--out", top / "site.json", code=(0, 5)
     )
-    bench.run("evaluate", seg, "--against", "reported", "--out", top / "eval", "--bootstrap", "200")
+    bench.run(
+        "evaluate",
+        seg,
+        "--against",
+        "reported",
+        "--accept",
+        "unit",
+        "--out",
+        top / "eval",
+        "--bootstrap",
+        "200",
+    )
     blind = ("--cohort", stuffed, "--key", top / "key.csv")
     bench.run("evaluate", seg, "--export-for-reading", top / "blind", *blind)
     bench.run(
