@@ -274,6 +274,8 @@ def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[A
         # Centred: the sums of squares then lose no digits.
         middle = float(reference.mean())
         terms = agreement.sums_of(model - middle, reference - middle)
+        icc = agreement.icc(model, reference, level=level)
+        ccc = agreement.ccc(model, reference, level)
         yield AgreementRow(
             against=str(options.against),
             unit=definition(one.cells["measure"]).unit,
@@ -282,20 +284,8 @@ def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[A
             mae=Estimate(value=float(error.mean()), low=mae and mae[0], high=mae and mae[1]),
             rmse=float(np.sqrt((error**2).mean())),
             cov_percent=agreement.cov_percent(model, reference),
-            icc=one.redrawn(
-                "icc",
-                agreement.icc(model, reference, level=level),
-                terms,
-                agreement.icc_from_sums,
-                options,
-            ),
-            ccc=one.redrawn(
-                "ccc",
-                agreement.ccc(model, reference, level),
-                terms,
-                agreement.ccc_from_sums,
-                options,
-            ),
+            icc=one.redrawn("icc", icc, terms, agreement.icc_from_sums, options),
+            ccc=one.redrawn("ccc", ccc, terms, agreement.ccc_from_sums, options),
             reliability_ci=BOOTSTRAP if one.repeated else "mcgraw-wong-1996; lin-2000",
             **limits,
             **one.cells,
@@ -355,10 +345,7 @@ def overlap_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Ove
             known = np.isfinite(values)
             participants, values = one.participants[known], values[known]
             name = f"{metric} {one.name}"
-            low, high = agreement.mean_interval(values, participants, options, name=name) or (
-                None,
-                None,
-            )
+            ends = agreement.mean_interval(values, participants, options, name=name)
             counts = {
                 "n_people": one.cells["n_people"].part(len(np.unique(participants))),
                 "n_scans": len(values),
@@ -370,9 +357,9 @@ def overlap_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Ove
                 mean=float(values.mean()) if len(values) else None,
                 sd=float(values.std(ddof=1)) if len(values) > 1 else None,
                 median=float(np.median(values)) if len(values) else None,
-                ci_low=low,
-                ci_high=high,
-                note="" if low is not None else FEW if len(values) else "no value",
+                ci_low=ends and ends[0],
+                ci_high=ends and ends[1],
+                note="" if ends else FEW if len(values) else "no value",
                 **{**one.cells, **counts},
             )
 
