@@ -133,27 +133,23 @@ def kept_patient(source: ScanSource, origin: DicomOrigin) -> Patient:
             "The source's UIDs are missing, malformed or shared between images: nothing can be "
             "referenced by them.",
         )
-    return Patient(
-        elements=_study_elements(source, instances),
-        study_uid=origin.study,
-        frame_of_reference=origin.frame_of_reference,
-        identity="keep",
-    )
-
-
-def _study_elements(source: ScanSource, instances: set[str]) -> dict[str, str]:
-    """Patient and study of the first file of the cine that can be read."""
     from pydicom import dcmread
 
     quiet()
     wanted = ["SOPInstanceUID", "SpecificCharacterSet", *_STUDY_TAGS]
     with open_files(source.paths[0]) as files:
+        # Those of the first file of the cine that can be read.
         for file in files.files("dicom"):
             # pydicom raises any kind on hostile bytes
             with suppress(Exception), files.open(file) as stream:
                 dataset = dcmread(stream, specific_tags=wanted, stop_before_pixels=True, force=True)
                 if str(dataset.get("SOPInstanceUID", "")) in instances:
-                    return {name: str(dataset.get(name, "") or "") for name in _STUDY_TAGS}
+                    return Patient(
+                        elements={name: str(dataset.get(name, "") or "") for name in _STUDY_TAGS},
+                        study_uid=origin.study,
+                        frame_of_reference=origin.frame_of_reference,
+                        identity="keep",
+                    )
     raise ImageError("no-reference", "The source's study could not be read again.")
 
 

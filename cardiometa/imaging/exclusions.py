@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..records import LeftOut
@@ -237,6 +238,7 @@ def reason_of_file(head: bytes, name: str) -> str:
     return next(by_bytes, None) or next(by_name, "")
 
 
+@lru_cache(maxsize=256)
 def reason_of_uids(sop_class: str, transfer_syntax: str) -> str:
     """Why an object of this class, or pixels of this syntax, are not read; empty where they may be.
 

@@ -199,16 +199,13 @@ def examinations(frames: Iterable[Frame]) -> dict[str, str]:
         found[study] = study
         for place in places:
             other, seen = known.setdefault(place, (study, list(times)))
-            near = times and seen and _apart(times, seen) <= _SAME_DAY_S
-            if near or (place and not (times and seen)):
+            timed = times and seen
+            # Seconds between the two spans of time, below 0 where they overlap.
+            apart = max(min(times) - max(seen), min(seen) - max(times)) if timed else np.inf
+            if apart <= _SAME_DAY_S or (place and not timed):
                 found[study] = found.get(other, study)
                 seen += times
     return found
-
-
-def _apart(times: Sequence[float], others: Sequence[float]) -> float:
-    """Seconds between two spans of time, 0 where they overlap."""
-    return max(0.0, min(times) - max(others), min(others) - max(times))
 
 
 def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:

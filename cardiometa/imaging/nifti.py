@@ -351,10 +351,24 @@ def plan_nifti(files: FileSet) -> NiftiPlan:
             f"There are {len(cines)} 4-D NIfTI files; which is the short-axis cine?",
             hint="Name the file itself, or leave one in the folder.",
         )
-    if cines:
-        refused["other-nifti"] += len(headers) - 1
-        return _plan_4d(files, cines[0], refused)
-    return _plan_frames(files, headers, refused)
+    if not cines:
+        return _plan_frames(files, headers, refused)
+    refused["other-nifti"] += len(headers) - 1
+    header = cines[0]
+    _check_phases(header.shape[3])
+    _check_slices(header)
+    lengths = lengths_of(header)
+    frame_ms, flags = frame_ms_of(header)
+    return NiftiPlan(
+        format="nifti-4d",
+        phases=((files, header),),
+        lengths=lengths,
+        frame_ms=frame_ms,
+        time_key="NIfTI time axis",
+        reason="the only 4-D NIfTI",
+        refused=refused,
+        flags=(*lengths.flags, *flags, *phase_count_flags(header.shape[3], frame_ms)),
+    )
 
 
 @contextmanager
@@ -389,23 +403,6 @@ def _plan_pair(phases: Sequence[tuple[FileSet, NiftiHeader]], refused: Counter[s
         reason="an ED and an ES image",
         refused=refused,
         flags=lengths.flags,
-    )
-
-
-def _plan_4d(files: FileSet, header: NiftiHeader, refused: Counter[str]) -> NiftiPlan:
-    _check_phases(header.shape[3])
-    _check_slices(header)
-    lengths = lengths_of(header)
-    frame_ms, flags = frame_ms_of(header)
-    return NiftiPlan(
-        format="nifti-4d",
-        phases=((files, header),),
-        lengths=lengths,
-        frame_ms=frame_ms,
-        time_key="NIfTI time axis",
-        reason="the only 4-D NIfTI",
-        refused=refused,
-        flags=(*lengths.flags, *flags, *phase_count_flags(header.shape[3], frame_ms)),
     )
 
 

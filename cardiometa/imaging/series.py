@@ -128,9 +128,11 @@ def choose_stack(table: FrameTable, files: FileSet, series_regex: str | None) ->
         if item is not best:
             gone = sum(len(s.frames) for s in item.plane.slices if id(s.frames) not in used)
             refused[item.rejection or "other-stack"] += gone
-    own_slices = best.plane.slices
-    best.plane = best.plane.with_slices([*own_slices, *attached])
-    again = _again(best, similar, used)
+    best.plane = best.plane.with_slices([*best.plane.slices, *attached])
+    # Slices at the stack's places on another grid or tilt that are not used.
+    parts = (own.frames for item in similar for own in item.plane.slices)
+    unused = (part[0] for part in parts if id(part) not in used)
+    again = sum(_place_in(best.plane, frame) is not None for frame in unused)
     rivals = _rival_folders(best, candidates, examination)
     flags = (
         *_flags(best, sound, examination),
@@ -357,13 +359,6 @@ def _is_similar(item: _Candidate, best: _Candidate, examination: dict[str, str])
         and len(studies) == 1
         and _angle(one.normal, other.normal) <= 10.0
     )
-
-
-def _again(best: _Candidate, similar: Sequence[_Candidate], used: set[int]) -> int:
-    """Slices at the stack's places on another grid or tilt that are not used."""
-    parts = (own.frames for item in similar for own in item.plane.slices)
-    unused = (part for part in parts if id(part) not in used)
-    return sum(_place_in(best.plane, part[0]) is not None for part in unused)
 
 
 def _rival_folders(

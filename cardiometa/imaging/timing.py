@@ -208,11 +208,6 @@ def modal_interval(values: np.ndarray) -> float:
     return float(np.median(np.diff(values)))
 
 
-def _missing_inside(values: np.ndarray) -> int:
-    steps = np.diff(values) / modal_interval(values)
-    return int(sum(round(step) - 1 for step in steps if step > _GAP))
-
-
 def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
     """Align the phases of all slices by fraction of RR, to the most frequent number of phases."""
     keyed = [key_values(frames, key) for frames in slices]
@@ -225,7 +220,8 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
     counts = np.array([len(v) for v in values])
     modal = mode_of(counts.tolist())
     # Frames missing between the first and last of each slice.
-    inner = np.array([_missing_inside(v) for v in values])
+    steps = [np.diff(v) / modal_interval(v) for v in values]
+    inner = [int(np.sum(np.round(own[own > _GAP]) - 1)) for own in steps]
     reference = [i for i in range(len(values)) if counts[i] == modal]
     complete = [i for i in reference if inner[i] == 0] or reference
     fractions = [_fractions(v, r, key) for v, r in zip(values, rr, strict=True)]
@@ -243,7 +239,7 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
         distance = np.minimum(distance, np.abs(1.0 - distance))
         index[:, z] = np.argmin(distance, axis=1)
         worst = max(worst, float(distance.min(axis=1).max()) / step)
-        lost = int(inner[z])
+        lost = inner[z]
         if not lost and len(own) < len(target):
             # Lost at the start or end where the steps are those of the others.
             usual = modal_interval(target)

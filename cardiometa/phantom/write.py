@@ -130,14 +130,6 @@ def nifti_4d(cine: PhantomCine, name: str = "cine") -> dict[str, bytes]:
     return {f"{name}.nii.gz": _nifti(cine, cine.pixels.astype(np.int16), frame_ms)}
 
 
-def nifti_frames(cine: PhantomCine, name: str = "cine") -> dict[str, bytes]:
-    """``name_frame01.nii.gz`` …: one 3-D volume per phase."""
-    return {
-        f"{name}_frame{t + 1:02d}.nii.gz": _nifti(cine, volume.astype(np.int16))
-        for t, volume in enumerate(cine.pixels)
-    }
-
-
 def nifti_ed_es(
     cine: PhantomCine, name: str = "phantom", *, labels: bool = False
 ) -> dict[str, bytes]:

@@ -6,12 +6,13 @@ import pytest
 from cardiometa.errors import ImageError
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
-from cardiometa.phantom.write import encode, frame_dataset, nifti_4d, nifti_ed_es, nifti_frames
+from cardiometa.phantom.write import encode, frame_dataset, nifti_4d, nifti_ed_es
 from cardiometa.records import ScanSource
 from tests.kit.dialects import (
     DIALECTS,
     HEADER,
     label_stack,
+    nifti_frames,
     source_index,
     volumes_ml,
     write_files,

@@ -85,11 +85,12 @@ def test_studies_with_one_frame_of_reference_are_one_examination(tmp_path, image
     assert kit.codes(cine) == {"studies-joined": "info"}
 
 
-def test_studies_without_a_frame_of_reference_are_joined_by_time_and_reviewed(tmp_path):
+def test_studies_without_a_frame_of_reference_are_joined_by_time_and_reviewed(tmp_path, images):
     def change(z, _t, ds):
         ds.StudyInstanceUID = f"2.25.9.{z}"
+        del ds.FrameOfReferenceUID
 
-    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
+    cine = kit.read_images(tmp_path, kit.each(images, change))
     assert kit.which(cine) == kit.EVERYTHING
     assert kit.codes(cine) == {"several-studies": "review"}
 

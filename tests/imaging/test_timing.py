@@ -212,8 +212,8 @@ def test_declared_number_of_phases_is_only_compared(tmp_path):
     assert len(cine.pixels) == 20
 
 
-def test_undecodable_frames_are_missing_frames(tmp_path):
-    contents = kit.files(kit.tiny())
+def test_undecodable_frames_are_missing_frames(tmp_path, images):
+    contents = kit.files(images)
     # Compressed by name, but the pixels are not: the header is sound, the decoder fails.
     contents["00047"] = contents["00047"].replace(
         b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"

@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from cardiometa.imaging.headers import decimal
+from cardiometa.imaging.nifti import nifti_bytes
 from cardiometa.phantom.image import PhantomCine
 from cardiometa.phantom.write import PhantomHeader, dicom_files, encode, frame_dataset, phantom_uid
 
@@ -219,6 +220,15 @@ def _frame_groups(cine: PhantomCine, z: int, t: int) -> Dataset:
         RRIntervalTimeNominal=float(cine.phantom.rr_ms),
     )
     return groups
+
+
+def nifti_frames(cine: PhantomCine, name: str = "cine") -> Files:
+    """``name_frame01.nii.gz`` …: one 3-D volume per phase."""
+    affine = cine.grid.affine_ras
+    return {
+        f"{name}_frame{t + 1:02d}.nii.gz": nifti_bytes(volume.astype(np.int16), affine)
+        for t, volume in enumerate(cine.pixels)
+    }
 
 
 # ------------------------------------------------------------------ tags missing or wrong

@@ -9,7 +9,8 @@ import pytest
 
 from cardiometa.imaging.headers import decimal
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
-from cardiometa.phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es, nifti_frames
+from cardiometa.phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es
+from tests.kit.dialects import nifti_frames
 
 
 @pytest.fixture(scope="module")
