@@ -5,9 +5,10 @@ Times are compared within a slice first, then as fractions of the RR interval be
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -44,8 +45,9 @@ def key_values(frames: Sequence[Frame], key: str) -> np.ndarray | None:
 def is_single_acquisition(frames: Sequence[Frame]) -> bool:
     """True where frames of one place can be the phases of one acquisition.
 
-    The first key with at least `MIN_PHASES` distinct times must have all distinct, and the frames
-    in instance order must not run through the cycle twice.
+    The first key with at least `MIN_PHASES` distinct times must have all distinct, the frames in
+    instance order must not run through the cycle twice, and no two folders may have the same
+    instance numbers at overlapping times.
     """
     for key in TIME_KEYS:
         values = key_values(frames, key)
@@ -54,7 +56,22 @@ def is_single_acquisition(frames: Sequence[Frame]) -> bool:
         distinct = len(np.unique(values))
         if distinct < min(MIN_PHASES, len(frames)) or _is_rounded(frames, values):
             continue
-        return distinct == len(values) and len(long_runs(frames, key)) < 2
+        single = distinct == len(values) and len(long_runs(frames, key)) < 2
+        return single and not _is_in_two_folders(frames, values)
+    return False
+
+
+def _is_in_two_folders(frames: Sequence[Frame], values: np.ndarray) -> bool:
+    """True where another folder has the same instance numbers at times in between."""
+    folders: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for frame, value in zip(frames, values, strict=True):
+        number = frame.times.get("InstanceNumber", np.nan)  # equals no other where it is absent
+        folders[frame.facts.file.folder].append((value, number))
+    for one, other in combinations(folders.values(), 2):
+        shared = {number for _, number in one} & {number for _, number in other}
+        overlap = max(min(one), min(other))[0] < min(max(one), max(other))[0]
+        if overlap and len(shared) >= MIN_PHASES:
+            return True
     return False
 
 

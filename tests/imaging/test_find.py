@@ -348,6 +348,19 @@ def test_two_participants_with_the_same_identifiers_never_become_one(tmp_path, f
     assert {image[1, 1] > 1000 for phase in cine.pixels for image in phase} in ({True}, {False})
 
 
+def test_phases_of_two_participants_never_alternate(tmp_path, few_images):
+    """Of other heart rates, with the same series, times of day and instance numbers."""
+    other = _other_person(few_images)
+    for (_, t), ds in other.items():
+        ds.TriggerTime, ds.NominalInterval = f"{t * 101.0 + 3:.1f}", 808
+    for name, made in (("P1", few_images), ("P2", other)):
+        put(tmp_path / name, files(made))
+    cine = kit.read(tmp_path)
+    assert cine.pixels.shape[:2] == (8, 4)
+    assert kit.codes(cine)["several-cines"] == "review"
+    assert {image[1, 1] > 1000 for phase in cine.pixels for image in phase} in ({True}, {False})
+
+
 def test_visits_with_the_same_identifiers_are_refused_by_number(tmp_path, few_images):
     for trial, person in (("ALPHA", "P1"), ("ALPHA", "P2"), ("BETA", "P3")):
         made = each(
