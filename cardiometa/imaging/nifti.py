@@ -24,7 +24,7 @@ from ..errors import ImageError
 from ..flags import raised
 from ..records import CineSource, CineStack, Flag
 from .archive import DamagedFileError, FileSet, ImageFile, open_files
-from .exclusions import left_out
+from .exclusions import left_out, refusal
 from .geometry import sparse_flags
 from .headers import quiet
 from .series import MIN_POSITIONS, SHORT_AXIS, kind_of_name
@@ -385,11 +385,9 @@ def pair_plan(paths: Sequence[Path]) -> Iterator[NiftiPlan]:
                 )
             files = stack.enter_context(open_files(path))
             if len(files.files("nifti")) != 1:
-                raise ImageError(
-                    "not-nifti",
-                    f"The {name} image is not a NIfTI file.",
-                    hint="An ED and ES pair is two 3-D NIfTI files.",
-                )
+                usual = "An ED and ES pair is two 3-D NIfTI files."
+                _, hint = refusal(files.refused, "not-nifti", usual)
+                raise ImageError("not-nifti", f"The {name} image is not a NIfTI file.", hint=hint)
             phases.append((files, read_header(files, files.files("nifti")[0])))
         yield _plan_pair(phases, Counter())
 

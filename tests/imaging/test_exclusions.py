@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -9,6 +11,8 @@ from pydicom.uid import UID
 
 from cardiometa.errors import ImageError
 from cardiometa.imaging.exclusions import REASONS, refusal
+from cardiometa.imaging.read import ReadOptions, read_cine
+from cardiometa.records import ScanSource
 from tests.kit import tiny_dicom as kit
 
 # ------------------------------------------------------------------ files of other programs
@@ -43,6 +47,14 @@ def test_formats_that_are_not_read_are_named(tmp_path, name, data, code, words):
     assert caught.value.code == code
     for word in words:
         assert word in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_pair_of_another_format_is_told_how_to_convert(tmp_path):
+    put = kit.put(tmp_path, {"a_ED.mha": _MHA, "a_ES.mha": _MHA})
+    pair = ScanSource(kind="ed-es", paths=(put / "a_ED.mha", put / "a_ES.mha"))
+    with pytest.raises(ImageError, match="not a NIfTI file") as caught:
+        read_cine(pair, ReadOptions())
+    assert "WriteImage(ReadImage" in caught.value.hint
 
 
 def test_metaimage_next_to_dicom_is_listed(tmp_path, images):
@@ -122,7 +134,8 @@ def _without_pixels(ds: Dataset, kind: str) -> Dataset:
 @pytest.mark.parametrize("kind", _NO_PIXELS)
 def test_objects_without_images_are_named_by_their_class(tmp_path, few_images, kind):
     _, code, words = _NO_PIXELS[kind]
-    alone = _without_pixels(few_images.pop((0, 0)), kind)
+    alone = _without_pixels(deepcopy(few_images[0, 0]), kind)
+    alone.SOPInstanceUID = "2.25.6"
     with pytest.raises(ImageError) as caught:
         kit.read_images(tmp_path / "alone", [alone])
     assert caught.value.code == code
