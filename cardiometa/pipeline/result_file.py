@@ -36,6 +36,7 @@ from ..manifest import FORMAT_VERSION, library_versions, version
 from ..measurement.measures import MEASURES
 from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
 from ..records import CineStack, Flag, LabelStack, Level, Measurement, ScanKey, ScanResult, Status
+from ..segmentation.base import BASE_RULE
 from .jobs import ScanFailure, ScanJob
 
 RESULT_NAME = "result.json"
@@ -129,6 +130,7 @@ def finished_document(
             "left_out": [asdict(left) for left in source.left_out],
         },
         "model": {"id": labels.model_id, "sha256": labels.model_sha256},
+        "base_rule": BASE_RULE,
         "measures": {measure.name: measure.value for measure in measured.measures},
         "curves": {name: [float(v) for v in curve] for name, curve in measured.curves.items()},
         "confidence_by_frame": [[float(v) for v in phase] for phase in labels.confidence.round(4)],

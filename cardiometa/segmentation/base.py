@@ -30,19 +30,17 @@ import numpy as np
 
 from ..flags import limit_of, raised
 from ..records import BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, Flag
-from .cleaning import LEAST_LEFT, MOST_SLICES
+from .cleaning import LEAST_LEFT, MOST_SLICES, wider_end
 
 BASE_RULE = "wall of the basal slice at least 0.7 of the next one's; stack end as the network says"
 LEAST_CONTRACTION = 0.35
 PHASES_TO_FOLLOW = 8  # fewer phases are judged one by one
-# The heart is wider at its base; both halves of the stack must differ by this much to say which.
-BASE_TO_APEX_RATIO = 1.1
 
 
 def drop_slices_above_base(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
     """Labels ``[t, z, y, x]`` without the LV of slices above the base; the RV there stays.
 
-    At most three slices of a phase go and three always stay; where the base cannot be told from
+    At most three slices of a phase go and three always stay; where the base cannot be distinguished from
     the apex nothing does. The info flag ``slices-above-base`` says in how many phases.
     """
     cavity, wall = (np.count_nonzero(labels == k, axis=(2, 3)) for k in (LV_CAVITY, LV_MYOCARDIUM))
@@ -62,16 +60,14 @@ def _below_base(cavity: np.ndarray, wall: np.ndarray, heart: np.ndarray) -> np.n
     """Boolean ``[t, z]``: LV that the rule keeps, from the pixels of each slice ``[t, z]``."""
     present = cavity > 0
     lv_slices = np.flatnonzero(present.any(axis=0))
-    half = len(lv_slices) // 2
-    if half == 0:
+    if len(lv_slices) < 2:
         return present
-    size = heart.sum(axis=0)[lv_slices]
-    first, last = size[:half].mean(), size[-half:].mean()
-    if max(first, last) < BASE_TO_APEX_RATIO * min(first, last):
+    end = wider_end(heart.sum(axis=0)[lv_slices])
+    if end is None:
         return present
     kept = present.copy()
     # From here on slice 0 is the most basal one of the stack (a view of the same array).
-    order = slice(None) if first > last else slice(None, None, -1)
+    order = slice(None, None, 1 if end == "first" else -1)
     view, thickness = kept[:, order], (np.sqrt(cavity + wall) - np.sqrt(cavity))[:, order]
     area, network = cavity[:, order], present[:, order]
     least = limit_of("slices-above-base")

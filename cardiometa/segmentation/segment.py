@@ -161,9 +161,16 @@ def segment_ed_es(
             images=images, scaling=place.scaling, back=place.window.to_source(), views=1
         )
         coarse = _on_source(cine, place, read_slices(predictor, task))
-        two = choose(clean_labels(coarse, cine.spacing_mm)[0])
+        two = choose(_cleaned(coarse, cine)[0])
         cine, images = cine.ed_es_only(*two), images[list(two)]
     return cine, _segmented(cine, images, place, predictor, (card, model_sha256))
+
+
+def _cleaned(labels: np.ndarray, cine: CineStack) -> tuple[np.ndarray, tuple[Flag, ...]]:
+    """Labels of one heart that ends at its base, and what was removed."""
+    cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
+    cleaned, base_flags = drop_slices_above_base(cleaned)
+    return cleaned, (*clean_flags, *base_flags)
 
 
 def _on_source(cine: CineStack, place: _Place, reading: SliceReading) -> np.ndarray:
@@ -187,8 +194,7 @@ def _segmented(
     task = SliceTask(images=images, scaling=place.scaling, back=place.window.to_source())
     reading = read_slices(predictor, task)
     labels = _on_source(cine, place, reading)
-    cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
-    cleaned, base_flags = drop_slices_above_base(cleaned)
+    cleaned, flags = _cleaned(labels, cine)
     frames = extreme_frames(cleaned)
     shifted = _extra_view(cine, predictor, place, frames)
     phases = len(cine.pixels)
@@ -214,7 +220,7 @@ def _segmented(
         confidence=confidence,
         model_id=card.model_id,
         model_sha256=model_sha256,
-        flags=(*place.flags, *clean_flags, *base_flags),
+        flags=(*place.flags, *flags),
         quality=scan_quality(card, frames, features),
     )
 

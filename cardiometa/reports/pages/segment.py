@@ -20,6 +20,7 @@ from ...evaluation.agreement import BlandAltman, wilson
 from ...manifest import notice_for, version
 from ...measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY, MeasureDefinition, definition
 from ...records import Flag, ScanKey, ScanResult, Table
+from ...segmentation.base import BASE_RULE
 from ..figures.evaluation import (
     agreement_figure,
     agreement_of,
@@ -400,6 +401,7 @@ def card_facts(card: ModelCard, model_sha256: str) -> dict[str, str]:
         "Model": card.model_id,
         "SHA-256 of the model file": model_sha256,
         "Description": str(document.get("description", "")),
+        "Base of the LV": BASE_RULE,
         "Use": str(document.get("intended_use", "")),
         "Licence of the weights": str(document.get("licence", "")),
         "Training data": "; ".join(str(line) for line in training.get("data") or ()),
