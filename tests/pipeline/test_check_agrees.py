@@ -16,12 +16,12 @@ from cardiometa.cohort.models import CohortOptions
 from cardiometa.errors import CohortError
 from cardiometa.flags import status_of
 from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
-from cardiometa.phantom.write import nifti_4d, nifti_ed_es, nifti_frames
+from cardiometa.phantom.write import nifti_4d, nifti_ed_es
 from cardiometa.pipeline.jobs import ScanJob
 from cardiometa.pipeline.process_scan import ScanWork, read
 from cardiometa.records import BodySize
 from tests.kit.data import shared_data
-from tests.kit.dialects import DIALECTS, Files
+from tests.kit.dialects import DIALECTS, Files, nifti_frames
 from tests.kit.tiny_dicom import Images, files, put, tiny
 
 PSEUDONYMS = CohortOptions(ids_are_pseudonyms=True)
