@@ -40,8 +40,8 @@ PHASES_TO_FOLLOW = 8  # fewer phases are judged one by one
 def drop_slices_above_base(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
     """Labels ``[t, z, y, x]`` without the LV of slices above the base; the RV there stays.
 
-    At most three slices of a phase go and three always stay; where the base cannot be distinguished from
-    the apex nothing does. The info flag ``slices-above-base`` says in how many phases.
+    At most three slices of a phase go and three always stay; where the base cannot be distinguished
+    from the apex nothing does. The info flag ``slices-above-base`` says in how many phases.
     """
     cavity, wall = (np.count_nonzero(labels == k, axis=(2, 3)) for k in (LV_CAVITY, LV_MYOCARDIUM))
     kept = _below_base(cavity, wall, np.count_nonzero(labels, axis=(2, 3)))
