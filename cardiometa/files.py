@@ -7,6 +7,7 @@ at any moment leaves complete files or none.
 from __future__ import annotations
 
 import csv
+import ctypes
 import errno
 import hashlib
 import io
@@ -454,3 +455,12 @@ def _record_of(path: Path) -> Mapping[str, Any]:
             hint="It says what the folder contains. Choose another folder for --out.",
         )
     return record
+
+
+def return_memory() -> None:
+    """Have arrays of a megabyte or more go back to the system once they are no longer needed.
+
+    glibc keeps up to 32 MB pieces for later, which for large tables is a third of the memory.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD

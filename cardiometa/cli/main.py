@@ -20,6 +20,8 @@ def main() -> None:
         # and the same command must give the same bytes everywhere. The network has its own threads.
         names = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
         os.environ.update(dict.fromkeys(names, "1"))
+        # Memory that pyarrow no longer needs goes back to the system.
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         from .app import app
 
         app()

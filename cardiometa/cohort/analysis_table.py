@@ -165,12 +165,14 @@ class _File:
         self._add_participants(data, table, problems)
         self._check_status(data)
         if "status" not in data:
-            data["status"] = pd.Series("ok", index=table.index, dtype=object)
+            data["status"] = pd.Series("ok", index=table.index, dtype="category")
         for column in table.columns:
             if column not in columns and column not in data:
                 cells = table[column]
                 if column in raw.ambiguous and column in (self.options.needed or ()):
                     _ask_decimal(problems, str(column), raw.ambiguous[str(column)])
+                if isinstance(cells.dtype, pd.CategoricalDtype):
+                    cells = cells.astype(object)
                 blank = cells.isna() | cells.astype(object).eq("") if cells.dtype != float else None
                 data[str(column)] = cells if blank is None else cells.mask(blank)
         self.rules = {name: rule for name, rule in self.rules.items() if name in data}
@@ -504,6 +506,9 @@ def unescaped(cells: pd.Series) -> pd.Series:
     """Text without the apostrophe that keeps a spreadsheet from reading it as a formula."""
     if pd.api.types.is_numeric_dtype(cells):
         return cells
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        found = any(str(one).startswith(("'=", "'+", "'-", "'@")) for one in cells.cat.categories)
+        return unescaped(cells.astype(object)) if found else cells
     text = cells.astype("str") if cells.dtype != object else cells
     escaped = text.str.startswith(("'=", "'+", "'-", "'@")).eq(True)
     return cells.mask(escaped, text.str[1:]) if escaped.any() else cells

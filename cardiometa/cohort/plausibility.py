@@ -189,6 +189,7 @@ def check_plausible(columns: CheckedColumns, found: Findings) -> None:
     """Add everything that makes the numbers of a table doubtful to ``found``."""
     # Row numbers of several files may be equal: rows are counted, and named by their labels.
     rows = columns.rows.reset_index(drop=True)
+    rows["trial"] = rows["trial"].astype("category")
     columns = replace(columns, rows=rows, labels=columns.rows.index)
     numbers = _numbers(columns)
     for name, values in numbers.items():
@@ -350,8 +351,9 @@ def _check_units(
     The values that seem to be in the measure's unit.
     """
     measure = measure_of(columns.names.get(name, name), name)
-    trials = columns.rows["trial"].loc[values.index]
-    facts = values.groupby(trials).agg(["count", "median", "std"])
+    trials = columns.rows["trial"]
+    trials = trials if len(trials) == len(values) else trials.loc[values.index]
+    facts = values.groupby(trials, observed=True).agg(["count", "median", "std"])
     facts = facts[facts["count"] >= _FEW]
     limits = LIMITS.get(measure)
     if limits is None:

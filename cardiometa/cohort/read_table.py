@@ -14,6 +14,7 @@ import io
 import re
 import stat
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from ..errors import Problems, TableError
 from .models import TableFormat
@@ -39,6 +41,8 @@ _STATISTICS = {
     ".xpt": "read_xport",
 }
 SUFFIXES = (*TEXT, *SHEETS, ".parquet", *_STATISTICS)
+_CHUNK = 1 << 18  # rows of a text file parsed at a time
+_MOST_WORDS = 1000  # distinct values of a part, up to which text is kept as codes
 _SEPARATORS = (",", "\t", ";", "|")
 _SEPARATOR_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "|"}
 _MISSING_NUMBERS = sorted({form for word in UNKNOWN for form in (word, word.upper())} | {"NaN"})
@@ -396,11 +400,33 @@ def _parse(
             fast["float_precision"] = "round_trip"
         # A cell is not a number: all are read as text, and the caller reports which it was.
         with suppress(ValueError):
-            table: pd.DataFrame = pd.read_csv(io.BytesIO(text.data), **fast)
-            others = dict.fromkeys([name for name in table.columns if name not in numeric], "")
-            return table.fillna(others) if others else table
+            chunks = pd.read_csv(io.BytesIO(text.data), chunksize=_CHUNK, **fast)
+            return _stacked([*map(partial(_compact, numeric=numeric), chunks)])
     cells: pd.DataFrame = pd.read_csv(io.BytesIO(text.data), dtype=str, na_filter=False, **options)
     return cells
+
+
+def _compact(chunk: pd.DataFrame, numeric: Sequence[str]) -> dict[str, pd.Series]:
+    """The columns of a part of a file; text that repeats is codes in large files."""
+    columns = {}
+    for name in map(str, chunk.columns):
+        cells = chunk[name] if name in numeric else chunk[name].fillna("")
+        is_word = name not in numeric and len(chunk) == _CHUNK and cells.nunique() < _MOST_WORDS
+        columns[name] = cells.astype("category") if is_word else cells
+    return columns
+
+
+def _stacked(parts: Sequence[dict[str, pd.Series]]) -> pd.DataFrame:
+    """The parts one below the other, column by column, so that only one is in memory twice."""
+    columns = {}
+    for name in [*parts[0]] if parts else ():
+        cells = [part.pop(name) for part in parts]
+        if isinstance(cells[0].dtype, pd.CategoricalDtype) and len(cells) > 1:
+            coded = union_categoricals([one.astype("category") for one in cells])
+            columns[name] = pd.Series(coded)
+        else:
+            columns[name] = cells[0] if len(cells) == 1 else pd.concat(cells, ignore_index=True)
+    return pd.DataFrame(columns, copy=False)
 
 
 # ------------------------------------------------------------------ other formats
@@ -435,13 +461,27 @@ def _decoded(
 
 
 def _read_parquet(path: Path, choose: Choose, _: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Text columns that repeat their values stay codes, so that a large table fits into memory."""
+    """One column after the other, so that a large table is not in memory twice.
+
+    Text that repeats its values, so that it takes less than two bytes a row, stays codes.
+    """
     from pyarrow import parquet
 
-    header = [str(name) for name in parquet.read_schema(path).names]
-    table = parquet.read_table(path, columns=list(choose(header).columns))
-    table.validate(full=True)  # text that is not UTF-8 would fail much later
-    return table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True), header
+    facts = parquet.read_metadata(path)
+    schema = facts.schema.to_arrow_schema()
+    header = [str(name) for name in schema.names]
+    sizes: Counter[str] = Counter()
+    for group in map(facts.row_group, range(facts.num_row_groups)):
+        for part in map(group.column, range(group.num_columns)):
+            sizes[part.path_in_schema] += part.total_uncompressed_size
+    columns = {}
+    for name in choose(header).columns:
+        is_text = schema.field(name).type in ("string", "large_string")
+        codes = [name] if is_text and sizes[name] < 2 * facts.num_rows else []
+        table = parquet.read_table(path, columns=[name], read_dictionary=codes, pre_buffer=False)
+        table.validate(full=True)  # text that is not UTF-8 would fail much later
+        columns[name] = table.to_pandas(ignore_metadata=True, self_destruct=True)[name]
+    return pd.DataFrame(columns, copy=False), header
 
 
 def _read_sheet(

@@ -25,6 +25,7 @@ UNKNOWN = frozenset({"", "na", "n/a", "nan", "<na>", ".", "null", "missing"})
 TRUE_WORDS = frozenset({"true", "t", "yes", "y", "1"})
 FALSE_WORDS = frozenset({"false", "f", "no", "n", "0"})
 
+_MANY_ROWS = 1 << 18  # converted at a time where every row has a text of its own
 _MANY = 1000  # distinct values, from which converting them all at once is faster
 
 # No quantity of medicine is larger; the square of one that is would no longer be a number.
@@ -64,7 +65,20 @@ def text_of(value: Any) -> str:
 
 def by_value(values: pd.Series, convert: Callable[[Any], Any]) -> np.ndarray:
     """``convert`` of every cell, called once a distinct value; an object array as long."""
-    codes, distinct = pd.factorize(values, use_na_sentinel=True)
+    codes, converted = by_code(values, convert)
+    cells: np.ndarray = converted[codes]
+    return cells
+
+
+def by_code(values: pd.Series, convert: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each cell's value among the distinct ones, and ``convert`` of each of these.
+
+    The last is of the missing, whose place is -1.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, distinct = values.cat.codes.to_numpy(), values.cat.categories
+    else:
+        codes, distinct = pd.factorize(values, use_na_sentinel=True)
     converted = np.empty(len(distinct) + 1, dtype=object)
     texts = None
     if convert is text_of and len(distinct) > _MANY:
@@ -75,19 +89,32 @@ def by_value(values: pd.Series, convert: Callable[[Any], Any]) -> np.ndarray:
         for place, value in enumerate(distinct):
             converted[place] = convert(value)
     converted[-1] = convert(None)
-    return converted[codes]
+    return codes, converted
 
 
 def texts_of(values: pd.Series) -> pd.Series | None:
-    """`text_of` of many texts at once (ids); None where not all are texts."""
+    """`text_of` of many texts at once (ids); None where not all are texts.
+
+    A part at a time, and the values themselves where nothing changes: a large table's ids would
+    take most of the memory twice.
+    """
     if values.dtype == object and pd.api.types.infer_dtype(values, skipna=False) != "string":
         return None
     if values.dtype != object and not pd.api.types.is_string_dtype(values):
         return None
-    if values.isna().any():
-        return None
-    stripped = values.astype("str").str.strip()
-    return None if stripped.str.contains(".0", regex=False).any() else stripped
+    parts = []
+    changed = values.dtype == object
+    for start in range(0, max(len(values), 1), _MANY_ROWS):
+        part = values.iloc[start : start + _MANY_ROWS].astype("str")
+        stripped = part.str.strip()
+        if part.isna().any() or stripped.str.contains(".0", regex=False).any():
+            return None
+        is_same = stripped.equals(part)
+        changed |= not is_same
+        parts.append(part if is_same else stripped)
+    if not changed:
+        return values
+    return parts[0] if len(parts) == 1 else pd.concat(parts)
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -114,11 +141,13 @@ def as_numbers(values: pd.Series) -> tuple[pd.Series, pd.Series]:
         numbers = values.to_numpy() if is_float else values.to_numpy(np.float64, na_value=np.nan)
         bad = np.abs(numbers) > LARGEST
     else:
-        converted = by_value(values, _number_of)
-        bad = np.array([value is None for value in converted], dtype=bool)
-        numbers = np.where(bad, np.nan, converted).astype(np.float64)
+        codes, converted = by_code(values, _number_of)
+        is_bad = np.array([value is None for value in converted], dtype=bool)
+        bad = is_bad[codes]
+        numbers = np.where(is_bad, np.nan, converted).astype(np.float64)[codes]
     numbers = np.where(bad, np.nan, numbers) if bad.any() else numbers
-    return pd.Series(numbers, index=values.index), pd.Series(bad, index=values.index)
+    index = values.index
+    return pd.Series(numbers, index, copy=False), pd.Series(bad, index, copy=False)
 
 
 def _boolean_of(value: Any) -> bool | str | None:
@@ -132,12 +161,12 @@ def _boolean_of(value: Any) -> bool | str | None:
 
 def as_booleans(values: pd.Series) -> tuple[pd.Series, pd.Series]:
     """The column as True, False or None (object), and a mask of the cells that are neither."""
-    converted = by_value(values, _boolean_of)
+    codes, converted = by_code(values, _boolean_of)
     bad = np.array([value == "?" for value in converted], dtype=bool)
     converted[bad] = None
     return (
-        pd.Series(converted, index=values.index, dtype=object),
-        pd.Series(bad, index=values.index),
+        pd.Series(converted[codes], index=values.index, dtype=object),
+        pd.Series(bad[codes], index=values.index),
     )
 
 
@@ -315,16 +344,31 @@ def harmonise(
             _check_bounds(numbers, rule, kind, problems)
         return numbers
     if kind == "id":
-        # Participants' ids differ from row to row: converted all at once.
-        texts = texts_of(values) if rule.name == "participant_id" else None
-        texts = as_text(values) if texts is None else texts
-        unknown = texts.str.lower().isin(UNKNOWN)
-        return texts.mask(unknown, "") if unknown.any() else texts
+        return _ids(values, many=rule.name == "participant_id")
     if kind == "boolean" and rule.map is None:
         coded, bad = as_booleans(values)
         _add_unread(problems, values, bad, rule)
         return coded
     return _coded(values, rule, kind, problems)
+
+
+def _ids(values: pd.Series, *, many: bool) -> pd.Series:
+    """Ids as text, unknown as ``""``; those of participants differ from row to row (``many``)."""
+
+    def known(value: Any) -> str:
+        text = text_of(value)
+        return "" if is_unknown(text) else text
+
+    texts = texts_of(values) if many else None
+    if texts is None:
+        return pd.Series(by_value(values, known), index=values.index, dtype=object)
+    unknown = np.concatenate(
+        [
+            texts.iloc[start : start + _MANY_ROWS].str.lower().isin(UNKNOWN).to_numpy(dtype=bool)
+            for start in range(0, max(len(texts), 1), _MANY_ROWS)
+        ]
+    )
+    return texts.mask(unknown, "") if unknown.any() else texts
 
 
 # ------------------------------------------------------------------ codes
@@ -355,11 +399,11 @@ def _coded(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) 
             return group if known else _UNMAPPED
         return text if kind == "text" else _WORDS[kind].get(text.casefold(), _UNMAPPED)
 
-    converted = by_value(values, convert)
+    codes, converted = by_code(values, convert)
     unread = np.array([value is _UNMAPPED for value in converted], dtype=bool)
     converted[unread] = None
-    _add_unread(problems, values, unread, rule)
-    return pd.Series(converted, index=values.index, dtype=object)
+    _add_unread(problems, values, unread[codes], rule)
+    return pd.Series(converted[codes], index=values.index, dtype=object)
 
 
 _UNDERSTOOD: Mapping[Kind, str] = {

@@ -22,9 +22,11 @@ from ..cohort.read_table import read_any_table, table_header
 from ..cohort.recode import as_booleans, as_numbers, as_text, by_value, kind_of, text_of
 from ..cohort.segment_output import SegmentOutput
 from ..errors import CardiometaError, Problem, Problems, TableError, UsageError
+from ..files import return_memory
 from ..manifest import refuse_modified
 from ..measurement.measures import INDEX_OF, MEASURES
 from ..options import options_of
+from ..pooling.endpoint.columns import by_trial
 from ..pooling.options import EVENTS, PoolingOptions
 from ..records import CohortTable
 from ..reference.select import with_derived
@@ -36,6 +38,7 @@ _EVENT_WORDS = re.compile(r"death|dead|died|event|mace|mort|status")
 _MEASURED = ("number", "volume", "grams", "percent")
 _TIME_WORDS = re.compile(r"time|day|year|month|fu|follow|surv")
 _MOST_SHOWN = 8
+_LARGE = 20_000_000  # bytes of tables
 _BODY_SIZE = ("bsa_m2", "bsa_formula", "height_cm", "weight_kg")
 
 
@@ -75,6 +78,8 @@ def read_rows(
     everything in one message, with the command to run next.
     """
     output = SegmentOutput.of(tables)
+    if sum(path.stat().st_size for path in output.files if path.is_file()) > _LARGE:
+        return_memory()
     source = _source_of_index(output.files, options, columns)
     columns = rows_options(options, columns)
     try:
@@ -91,6 +96,7 @@ def read_rows(
     if _lacks(table, options, has_roster=output.roster_file is not None):
         raise _first_command(tables, options, columns, None, command)
     accepted = refuse_modified(output.read_files, columns.accept)
+    by_trial(table.rows)
     return replace(table, warnings=(*accepted, *table.warnings)), options, output
 
 
@@ -125,12 +131,12 @@ def _lacks(table: CohortTable, options: PoolingOptions, *, has_roster: bool) -> 
         named = named[:1]  # the others may be columns of participants.csv
     if not options.outcome or not {name for name in named if name} <= {*rows.columns}:
         return not (has_roster and options.outcome)
-    has_arms = "arm" in rows and options.control in set(rows["arm"].dropna())
+    has_arms = "arm" in rows and options.control in set(rows["arm"].dropna().unique())
     if not (has_roster or has_arms):
         return True
     if options.effect in EVENTS or options.baseline_column or options.followup_day is not None:
         return False
-    visits = set(rows["visit"].dropna()) - {""} if "visit" in rows else set()
+    visits = set(rows["visit"].dropna().unique()) - {""} if "visit" in rows else set()
     others = visits - {options.baseline_visit}
     lacks_baseline = options.needs_baseline and options.baseline_visit not in visits
     return lacks_baseline or (len(others) > 1 and options.followup_visit is None)

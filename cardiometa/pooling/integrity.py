@@ -460,9 +460,12 @@ def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[Integri
     names = [name for name in dict.fromkeys(wanted) if name and name in table.rows]
     if options.effect in EVENTS:
         names = [name for name in names if name != options.event_column]
-    values = _numbers(table.rows, names).dropna(axis=1, how="all").dropna()
     trials = words_column(table.rows, "trial")
-    if len(values.columns) < _LEAST_MEASURES or trials.nunique() < 2:
+    names = [name for name in names if table.rows[name].notna().any()]
+    if len(names) < _LEAST_MEASURES or trials.nunique() < 2:
+        return
+    values = _numbers(table.rows, names).dropna(axis=1, how="all").dropna()
+    if len(values.columns) < _LEAST_MEASURES:
         return
     keys = values.assign(trial=trials[values.index])
     several = keys.groupby(list(values.columns))["trial"].transform("nunique") > 1

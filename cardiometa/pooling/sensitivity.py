@@ -21,7 +21,8 @@ from scipy.optimize import brentq
 
 from ..measurement.measures import definition
 from ..statistics.meta import LEAST_TRIALS_INFLUENCE, influence
-from .endpoint.analysis_set import compared
+from .endpoint.columns import each_trial
+from .endpoint.endpoint import is_compared
 from .options import DIFFERENCES, PoolingOptions
 from .results import DeltaRow, EffectRow, InfluenceRow, Study, columns_of
 from .second_stage.two_stage import comparison_cells, deleted_fits, estimates_of, pooled_rows
@@ -66,15 +67,18 @@ def delta_rows(
     sentences: list[str] = []
     if options.effect not in DIFFERENCES:
         return rows, sentences
-    # The participants that the estimand is about.
-    about = compared(people[["trial", "arm", "randomised", "outcome", "died"]])
+    is_about = is_compared(people)  # the participants that the estimand is about
     if options.estimand == "while-alive":
-        about = about[~about["died"]] if about["died"].any() else about
+        is_about &= ~people["died"]
+    about = people[["trial", "arm"]].assign(lacks=people["outcome"].isna(), is_about=is_about)
     shared = [name for name in columns_of(DeltaRow) if name in columns_of(EffectRow)]
     for arm, members in studies.items():
-        mine = about.loc[about["arm"] == arm, ["trial", "outcome"]]
-        by_trial = mine["outcome"].isna().groupby(mine["trial"], observed=True)
-        missing = by_trial.agg(["mean", "size"])
+        lacks = {
+            trial: part.loc[part["is_about"] & part["arm"].eq(arm), "lacks"]
+            for trial, part in each_trial(about)
+        }
+        facts = {trial: (own.mean(), len(own)) for trial, own in lacks.items() if len(own)}
+        missing = pd.DataFrame.from_dict(facts, orient="index", columns=["mean", "size"])
         usable = [study for study in members if study.estimable]
         spreads = [study.residual_sd for study in usable if study.residual_sd]
         known = missing[missing.index.isin([study.trial for study in usable])]

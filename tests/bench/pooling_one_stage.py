@@ -211,8 +211,9 @@ def write_people(path: Path, rows: int) -> None:
         for start in range(0, rows, 100_000):
             n = min(100_000, rows - start)
             trial, arm = draw.integers(0, 50, n), draw.integers(0, 2, n)
-            base = draw.normal(50, 8, n)
-            y = 10 + 0.7 * base + gain[trial] * arm + draw.normal(0, 4 + trial % 4)
+            # Of ten million none may be beyond what an ejection fraction can be.
+            base = draw.normal(50, 5.5, n)
+            y = 14 + 0.6 * base + 0.6 * gain[trial] * arm + draw.normal(0, 2 + 0.6 * (trial % 4))
             out.writerows(
                 (f"T{t + 1}", f"P{start + i}", "active" if a else "control", f"{b:.2f}", f"{o:.2f}")
                 for i, (t, a, b, o) in enumerate(zip(trial, arm, base, y, strict=True))

@@ -148,7 +148,9 @@ class Analysed:
 
     def without_rows(self) -> Analysed:
         """The same trial without its rows, which many participants make large."""
-        return replace(self, rows=self.rows.iloc[:0], nuisance=self.nuisance.iloc[:0])
+        # Copies, because a slice keeps all of the rows in memory.
+        rows, nuisance = self.rows.iloc[:0].copy(), self.nuisance.iloc[:0].copy()
+        return replace(self, rows=rows, nuisance=nuisance)
 
 
 def classify(endpoint: Endpoint, options: PoolingOptions) -> pd.DataFrame:

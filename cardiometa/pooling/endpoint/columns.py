@@ -12,6 +12,7 @@ from pandas.api.types import union_categoricals
 from ...cohort.recode import (
     as_booleans,
     as_numbers,
+    by_code,
     by_value,
     is_unknown,
     text_of,
@@ -22,6 +23,8 @@ from ...errors import Problem, TableError
 
 KEY = ["trial", "participant_id"]
 _MOST_LISTED = 20
+_PART = 1 << 18  # rows whose ids are hashed at a time
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads the trials' numbers over the hashes
 
 
 def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
@@ -33,12 +36,14 @@ def text_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
 
 def words_column(rows: pd.DataFrame, name: str) -> pd.Series[str]:
     """Like `text_column`, as categories in order: a column of few values takes a byte a row."""
-    if name in rows.columns:
-        codes, distinct = pd.factorize(rows[name])
-        texts = np.array([*map(text_of, distinct), ""], dtype=object)
-    else:
-        codes, texts = np.zeros(len(rows), dtype=np.intp), np.array([""], dtype=object)
+    if name not in rows.columns:
+        none = pd.Categorical.from_codes(np.zeros(len(rows), np.int8), pd.Index([""]))
+        return pd.Series(none, index=rows.index)
+    codes, texts = by_code(rows[name], text_of)
     categories, places = np.unique(texts, return_inverse=True)
+    is_coded = isinstance(rows[name].dtype, pd.CategoricalDtype) and codes.min(initial=0) >= 0
+    if is_coded and list(rows[name].cat.categories) == list(categories):
+        return rows[name]
     coded = pd.Categorical.from_codes(places[codes], pd.Index(categories))
     return pd.Series(coded, index=rows.index)
 
@@ -116,19 +121,22 @@ def numbered(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[pd.Data
     frames come back on a new index, their ``trial`` as categories.
     """
     keys = [
-        pd.DataFrame({"trial": words_column(one, "trial"), "participant_id": id_column(one)})
+        pd.DataFrame(
+            {"trial": words_column(one, "trial"), "participant_id": id_column(one)}, copy=False
+        )
         for one in frames
     ]
-    every = stacked([part for part in keys if len(part)] or keys[:1])
+    every = stacked(keys)
+    codes = every["trial"].cat.codes.to_numpy()
     number = _numbers(every)
-    first = np.arange(len(every))
-    if number is not None:
+    if number is None and (codes[1:] >= codes[:-1]).all():  # each row a participant, by trial
+        people, person = every, np.arange(len(every))
+    else:
+        number = np.arange(len(every)) if number is None else number
         first = np.flatnonzero(~pd.Series(number).duplicated().to_numpy())
-    order = np.argsort(every["trial"].cat.codes.to_numpy()[first], kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    person = rank if number is None else rank[number]
-    people = every.iloc[first[order]].reset_index(drop=True)
+        order = np.argsort(codes[first], kind="stable")
+        person = np.argsort(order)[number]
+        people = every.iloc[first[order]].reset_index(drop=True)
     ends = np.cumsum([len(one) for one in frames])[:-1]
     given = zip(frames, keys, np.split(person, ends), strict=True)
     return people, [
@@ -139,19 +147,43 @@ def numbered(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[pd.Data
 
 def _numbers(keys: pd.DataFrame) -> np.ndarray | None:
     """A number for each pair of trial and id by first appearance; None where no two are equal."""
-    ids = keys["participant_id"]
-    mixed = pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False)
-    # Ids of other hashes differ: only where two are equal must the texts be compared.
-    mixed += keys["trial"].cat.codes.to_numpy().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    ordered = np.sort(mixed)
-    if (ordered[1:] != ordered[:-1]).all():
+    hashes = np.empty(len(keys), dtype=np.uint64)
+    for start in range(0, len(keys), _PART):
+        at = slice(start, start + _PART)
+        texts = keys["participant_id"].iloc[at].to_numpy(dtype=object)
+        hashes[at] = pd.util.hash_array(texts, categorize=False)
+    hashes += keys["trial"].cat.codes.to_numpy().astype(np.uint64) * _ODD
+    if not len(repeated(hashes)):
         return None
     codes: np.ndarray = keys.groupby(KEY, sort=False, observed=True).ngroup().to_numpy()
     return codes
 
 
+def repeated(hashes: np.ndarray) -> np.ndarray:
+    """The numbers that are there more than once: only their rows can be equal."""
+    ordered = np.sort(hashes)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def by_trial(rows: pd.DataFrame) -> None:
+    """Sort the rows of a table by trial in place, their words as categories.
+
+    Column by column, so that a large table is not in memory twice; the rows lose their labels.
+    """
+    for name in ("trial", "arm", "visit", "status"):
+        if name in rows:
+            rows[name] = words_column(rows, name)
+    rows.index = pd.RangeIndex(len(rows))
+    codes = rows["trial"].cat.codes.to_numpy()
+    if (codes[1:] < codes[:-1]).any():
+        order = np.argsort(codes, kind="stable")
+        for name in rows.columns:
+            rows[name] = rows[name].array.take(order)
+
+
 def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of all parts on a new index; categories stay categories."""
+    parts = [part for part in parts if len(part)] or parts[:1]
     if len(parts) == 1:
         return parts[0].reset_index(drop=True)
     joined = pd.concat(parts, ignore_index=True)
@@ -169,24 +201,25 @@ def participant_values(
 ) -> pd.DataFrame:
     """The distinct known values of each participant: ``person, value``."""
     parts = [
-        pd.DataFrame({"person": source["person"], "value": read(source, name)})
+        pd.DataFrame({"person": source["person"], "value": read(source, name)}, copy=False)
         for source in sources
         if name in source
     ]
     if not parts:
         return pd.DataFrame({"person": np.empty(0, np.int64), "value": np.empty(0)})
     found = stacked(parts)
-    known = found["value"].notna() & found["value"].ne("")
+    known = found["value"].notna()
+    if not pd.api.types.is_numeric_dtype(found["value"]):
+        known &= found["value"].ne("")
     found = found if known.all() else found[known]
-    several = found["person"].duplicated(keep=False)
-    return found[~several | ~found.duplicated()] if several.any() else found
+    return found[~found.duplicated()] if len(repeated_people(found)) else found
 
 
 def merged(people: pd.DataFrame, values: pd.DataFrame, name: str = "value") -> pd.Series:
     """The value of each participant, one row of ``values`` each; NaN unknown."""
     person = values["person"].to_numpy()
     if len(person) == len(people) and (person == np.arange(len(people))).all():
-        return pd.Series(values[name].array, index=people.index)
+        return pd.Series(values[name].array, index=people.index, copy=False)
     places = np.full(len(people), -1)
     places[person] = np.arange(len(person))
     found = values[name].reset_index(drop=True).reindex(places)
@@ -194,11 +227,16 @@ def merged(people: pd.DataFrame, values: pd.DataFrame, name: str = "value") -> p
     return found
 
 
+def repeated_people(rows: pd.DataFrame) -> np.ndarray:
+    """The participants (``person``) of several rows."""
+    return np.flatnonzero(np.bincount(rows["person"]) > 1)
+
+
 def refuse_changes(
     people: pd.DataFrame, found: pd.DataFrame, message: str, hint: str, what: str = "values"
 ) -> None:
     """TableError where a participant has several rows in ``found``, with their number by trial."""
-    several = found["person"][found["person"].duplicated()].unique()
+    several = repeated_people(found)
     if len(several):
         raise TableError(
             message,

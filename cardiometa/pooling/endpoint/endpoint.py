@@ -28,6 +28,7 @@ from .columns import (
     present,
     problems_by_trial,
     refuse_changes,
+    repeated_people,
     require_columns,
     truth_column,
     words_column,
@@ -238,14 +239,14 @@ def _no_baseline(rows: pd.DataFrame, options: PoolingOptions) -> TableError:
 
 
 def _refuse_duplicates(people: pd.DataFrame, rows: pd.DataFrame, name: str) -> None:
-    twice = rows["person"][rows["person"].duplicated()].unique()
+    twice = repeated_people(rows)
     if len(twice):
         raise TableError(
             f"Participants have several rows at {name}.",
             hint="One row per participant and visit is needed: remove the repeats, or distinguish "
             "visits with --visit, --followup-visit or --followup-day.",
             problems=problems_by_trial(
-                people.loc[np.sort(twice)],
+                people.loc[twice],
                 "with more than one row",
                 "It cannot be known which row is the right one.",
             ),
@@ -444,7 +445,7 @@ def _with_events(
     name, option = options.event_column, "--event" if hazard else "--outcome"
     found = values(name, option, _event_column)
     where = f"{name} of each participant"
-    if not hazard and found["person"].duplicated().any():
+    if not hazard and len(repeated_people(found)):
         at_visit, followup = _followup_rows(rows, options)
         found = participant_values([at_visit], name, _event_column)
         where = f"{name} at {followup}"
@@ -542,8 +543,7 @@ def _covariate(
         own.index = pd.RangeIndex(-len(own), 0)  # not a row number of a scan
         known = pd.concat([known, own])
     known = known[known["value"] != ""]
-    several = known[known["person"].duplicated(keep=False)]
-    changes = bool(several.drop_duplicates()["person"].duplicated().any())
+    changes = bool(len(repeated_people(known[~known.duplicated()])))
     use = known.loc[known.index.isin(baseline_rows.index)] if changes else known
     values = use[~use["person"].duplicated()]
     if values.empty:

@@ -26,7 +26,7 @@ from ..endpoint.analysis_set import (
     design_of,
     in_two_arms,
 )
-from ..endpoint.columns import KEY, number_column
+from ..endpoint.columns import KEY, each_trial, number_column, present
 from ..endpoint.endpoint import Endpoint, build_endpoint
 from ..options import EVENTS, WIN_ODDS, PoolingOptions
 from ..results import Accounting, Study, natural
@@ -297,15 +297,15 @@ def _by_arm(
     people: pd.DataFrame, found: Mapping[tuple[str, str], Study], options: PoolingOptions
 ) -> dict[str, tuple[Study, ...]]:
     """Each active arm's trials, those that lost an arm to missing values included."""
-    by_arm = in_two_arms(people[["trial", "arm", "code"]]).groupby(["trial", "arm"], observed=True)[
-        "code"
-    ]
-    sizes = by_arm.agg(lambda codes: int((codes == "").sum()))
-    pairs = [(str(arm), str(trial)) for trial, arm in sizes.index]
+    sizes: dict[tuple[str, str], int] = {}
+    for trial, part in each_trial(in_two_arms(people[["trial", "arm", "code"]])):
+        counts = part.loc[part["code"] == "", "arm"].value_counts()
+        sizes |= {(trial, arm): int(counts.get(arm, 0)) for arm in present(part["arm"])}
+    pairs = [(arm, trial) for trial, arm in sizes]
     studies: dict[str, tuple[Study, ...]] = {}
     for arm, trial in sorted(pairs, key=lambda pair: (pair[0], natural(pair[1]))):
         if arm != options.control:
-            n = tuple(int(sizes.get((trial, name), 0)) for name in (options.control, arm))
+            n = tuple(sizes.get((trial, name), 0) for name in (options.control, arm))
             note = NOBODY if any(n) else "no participant analysed in either arm"
             empty = Study.of_rows((trial, arm, options.control), (n[0], n[1]), note)
             studies[arm] = (*studies.get(arm, ()), found.get((arm, trial), empty))
