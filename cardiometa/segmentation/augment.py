@@ -61,7 +61,10 @@ def _radial(
         slope = (source[:, k + 1] - source[:, k]) / (high - low).clamp_min(1e-3)
         line = source[:, k] + (distance - low) * slope
         moved = torch.where((distance >= low) & (distance < high), line, moved)
-    return centre[:, None, None] + ray * (moved / distance.clamp_min(1e-6))[..., None]
+    result: torch.Tensor = (
+        centre[:, None, None] + ray * (moved / distance.clamp_min(1e-6))[..., None]
+    )
+    return result
 
 
 def _area_and_centre(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,11 +127,9 @@ def tissue(
     beside, whose labels differ a little: no contrast between tissues then stands for a vendor.
     """
     n = len(x)
-    offsets = (
-        0.12 * torch.randn(n, 3, generator=rng) * _sometimes(n, recipe.tissue, rng)[:, :, 0, 0]
-    )
-    field = sum(offsets[:, k - 1].view(-1, 1, 1) * (labels == k).float() for k in (1, 2, 3))
-    smooth = _blur(field[:, None], 1.2)
+    size = 0.12 * _sometimes(n, recipe.tissue, rng) * torch.randn(n, 3, 1, 1, generator=rng)
+    structures = torch.stack([labels == k for k in (1, 2, 3)], dim=1)
+    smooth = _blur((size * structures).sum(dim=1, keepdim=True), 1.2)
     weight = torch.full((1, x.shape[1], 1, 1), 0.8)
     weight[:, x.shape[1] // 2] = 1.0
     return (x + weight * smooth).clamp(0, 1)

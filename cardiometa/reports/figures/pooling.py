@@ -385,7 +385,7 @@ def _participant_columns(result: PoolingResult, arm: str) -> tuple[tuple[str, ..
         spread = "" if found.outcome_sd is None else f" ({shown(found.outcome_sd, decimals)})"
         return shown(found.outcome_mean, decimals) + spread
 
-    kinds = {"n {}": n}
+    kinds: dict[str, Callable[[EffectRow, str, str], str]] = {"n {}": n}
     if result.options.effect in EVENTS and result.by_arm:
         kinds = {"Events / n {}": events}
     elif any(row.outcome_mean is not None for row in result.by_arm):
