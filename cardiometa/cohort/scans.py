@@ -312,8 +312,8 @@ def _refuse_several_cines(path: Path) -> None:
     if has_several_cines(path):
         raise CohortError(
             f"These images may be of several participants: {_SEVERAL_CINES}.",
-            hint="If they are repeats in one participant, name it with --participant-id. If not, "
-            "list each folder with its participant in the scans table of a cohort.toml.",
+            hint="If they are repeats or states of one participant, name it with --participant-id. "
+            "If not, list each folder with its participant in the scans table of a cohort.toml.",
         )
 
 

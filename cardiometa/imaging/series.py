@@ -384,7 +384,9 @@ def _rival_folders(
     for single, part in parts:
         folders = Counter(paths[frame.facts.file.folder][shared : shared + 1] for frame in part)
         joined = single and len(folders) > 1
-        place = None if joined or not part else _place_in(best.plane, part[0])
+        # Rest and stress of one participant, where the series say so, are no rivals.
+        apart = joined or not part or _is_stress(part) != _is_stress(best.frames)
+        place = None if apart else _place_in(best.plane, part[0])
         for folder, count in folders.items():
             if place is not None and count >= MIN_PHASES:
                 places[folder].add(place)
@@ -470,9 +472,12 @@ _STRESS = re.compile(r"stress|dobut|adenos|regaden|persantin|exercise", re.IGNOR
 
 def _state(frames: Sequence[Frame], rr: float | None) -> str:
     """``stress, 120 bpm``: what is known of the state of acquisitions."""
-    stress = any(_STRESS.search(frame.facts.description) for frame in frames)
     rate = "" if rr is None else f"{60_000 / rr:.0f} bpm"
-    return ", ".join(filter(None, ("stress" if stress else "", rate)))
+    return ", ".join(filter(None, ("stress" if _is_stress(frames) else "", rate)))
+
+
+def _is_stress(frames: Sequence[Frame]) -> bool:
+    return any(_STRESS.search(frame.facts.description) for frame in frames)
 
 
 def _state_flags(best: _Candidate, sound: Sequence[_Candidate]) -> list[Flag]:

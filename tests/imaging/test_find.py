@@ -390,6 +390,20 @@ def test_many_folders_of_two_participants_are_reviewed(tmp_path, few_images):
     assert any("2 folders each contain" in flag.sentence for flag in cine.source.flags)
 
 
+def test_stress_and_rest_in_two_folders_are_one_examination(tmp_path, images):
+    """Where the series' description says stress; the state is named and the scan reviewed."""
+    stress = _other_person(images)
+    for (_, t), ds in stress.items():
+        ds.SeriesDescription, ds.NominalInterval = "cine stress", 500
+        ds.TriggerTime, ds.AcquisitionTime = f"{25.0 * t:.1f}", "113000"
+    put(tmp_path / "ST" / "rest", files(images))
+    put(tmp_path / "ST" / "stress", files(stress))
+    (scan,) = load_cohort(tmp_path, CohortOptions(ids_are_pseudonyms=True)).scans
+    cine = kit.read(scan.source.paths[0])
+    assert kit.codes(cine) == {"other-state": "review"}
+    assert any("stress, 120 bpm" in flag.sentence for flag in cine.source.flags)
+
+
 @pytest.mark.parametrize("how", ["by phase", "by slice", "one slice each", "shifted"])
 def test_series_of_one_participant_are_no_rivals(tmp_path, images, how):
     """Parts of one cine, and repeats that share their folders, are one participant's."""
