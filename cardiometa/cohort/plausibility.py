@@ -563,7 +563,7 @@ def _check_days(columns: CheckedColumns, found: Findings) -> None:
     day, death = _day(columns, "visit_day"), _day(columns, "death_day")
     if death is None and (day is None or not day.any()):
         return
-    person = rows.groupby(["trial", "participant_id"], sort=False).ngroup()
+    person = rows.groupby(["trial", "participant_id"], sort=False, observed=True).ngroup()
     if day is not None and columns.uses("visit"):
         is_first = rows["visit"].eq(columns.baseline_visit).eq(True)
         start = person.map(day[is_first].groupby(person[is_first]).min())

@@ -22,8 +22,6 @@ from ..reference.compare_published import (
 from ..reference.model import reference_model
 from ..reference.options import Kind
 
-PRESETS = (HHC2024,)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest:

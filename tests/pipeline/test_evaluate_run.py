@@ -428,7 +428,7 @@ def test_images_and_masks_of_a_package_are_those_of_its_scan(package: tuple[Path
     for phase, share in zip(("ED", "ES"), shares(number, row["visit"]), strict=True):
         case = folder / row["code"]
         pixels = np.asarray(Nifti1Image.from_filename(case / f"{phase}.nii.gz").dataobj)
-        expected = image(heart(number, share), beta=row["trial"] == "BETA")
+        expected = image(heart(number, share), row["trial"], number)
         np.testing.assert_array_equal(pixels.transpose(2, 1, 0), expected)
         mask = np.asarray(Nifti1Image.from_filename(case / f"{phase}_mask.nii.gz").dataobj)
         np.testing.assert_array_equal(
@@ -508,7 +508,7 @@ def test_corrections_of_a_package_are_taken_by_segment(
     seen = Nifti1Image.from_filename(path)
     mended = np.asarray(seen.dataobj).copy()
     mended[mended == 1] = 2
-    mended[30:45, 28:36, :] = 1
+    mended[24:48, 20:44, :] = 1  # larger than any heart at ES
     path.write_bytes(Nifti1Image(mended, seen.affine).to_bytes())
     home, segmented = tmp_path / "home", tmp_path / "seg"
     path.rename(path.with_name("ED_mask.nii"))
@@ -524,7 +524,7 @@ def test_corrections_of_a_package_are_taken_by_segment(
     found = {(r["trial"], r["participant_id"]): r for r in rows(segmented / "measurements.csv")}
     corrected = found["ALPHA", row["participant_id"]]
     assert "corrected" in corrected["flags"].split(";")
-    assert float(corrected["lv_edv_ml"]) == pytest.approx(15 * 8 * 6 * 0.04)
+    assert float(corrected["lv_edv_ml"]) == pytest.approx(24 * 24 * 6 * 0.04)
     # The model itself is still what is evaluated.
     out = tmp_path / "ev"
     done = evaluate(
