@@ -65,7 +65,7 @@ def test_overlap_is_that_of_the_masks(out: Path) -> None:
     for trial, number, visit in (("ALPHA", 5, "baseline"), ("BETA", 7, "rescan")):
         for phase, share in zip(("ED", "ES"), shares(number, visit), strict=True):
             truth = heart(number, share)
-            pixels = image(truth, beta=trial == "BETA")[None].astype(float)
+            pixels = image(truth, trial, number)[None].astype(float)
             ours = model_labels(pixels)[0]
             for label, name in ((1, "lv_cavity"), (2, "lv_myocardium"), (3, "rv_cavity")):
                 row = found[trial, f"{number:03}", visit, phase, name]
