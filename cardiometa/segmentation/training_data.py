@@ -375,8 +375,8 @@ class Recipe:
     away_from_heart: float = 0.06
     drop_neighbours: float = 0.2
     # Shares of slices with other anatomy, and with other contrast between tissues.
-    anatomy: float = 0.35
-    tissue: float = 0.3
+    anatomy: float = 0.0
+    tissue: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the checkpoint and the card."""

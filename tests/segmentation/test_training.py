@@ -34,8 +34,6 @@ TINY = Recipe(
     batch=8,
     share_partial=0.25,
     elastic_px=2.0,
-    anatomy=0.0,
-    tissue=0.0,
     learning_rate=8e-3,
 )
 
