@@ -67,7 +67,7 @@ def _radial(
     return result
 
 
-def _area_and_centre(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def area_and_centre(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels ``[n]`` and centre ``[n, 2]`` (x, y) of masks ``[n, y, x]``."""
     mask = mask.float()
     area = mask.sum(dim=(1, 2))
@@ -90,8 +90,8 @@ def anatomy(
     """
     n = len(labels)
     cavity, wall = labels == 1, labels == 2
-    inner, centre = _area_and_centre(cavity)
-    outer, _ = _area_and_centre(cavity | wall)
+    inner, centre = area_and_centre(cavity)
+    outer, _ = area_and_centre(cavity | wall)
     chosen = (torch.rand(n, generator=rng) < recipe.anatomy) & (inner >= 12) & (outer > 1.3 * inner)
     radius_c, radius_w = ((area / math.pi).sqrt() for area in (inner, outer))
     m = torch.exp(_uniform(n, math.log(0.92), math.log(1.25), rng))
@@ -105,7 +105,7 @@ def anatomy(
         torch.stack([placed_c, m * radius_w, end], dim=1),
     )
     grid = torch.where(chosen.view(-1, 1, 1, 1), warped, grid)
-    area, centre = _area_and_centre(labels == 3)
+    area, centre = area_and_centre(labels == 3)
     chosen = (torch.rand(n, generator=rng) < recipe.anatomy / 2) & (area >= 40)
     radius = (area / math.pi).sqrt()
     size = torch.exp(_uniform(n, math.log(0.75), math.log(1.35), rng))

@@ -28,9 +28,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..flags import limit_of, raised
-from ..records import BACKGROUND, LV_CAVITY, LV_MYOCARDIUM, Flag
-from .cleaning import LEAST_LEFT, MOST_SLICES, wider_end
+from ..flags import limit_of
+from ..records import LV_CAVITY, LV_MYOCARDIUM, Flag
+from .cleaning import LEAST_LEFT, MOST_SLICES, wider_end, without
 
 BASE_RULE = "wall of the basal slice at least 0.7 of the next one's; stack end as the network says"
 LEAST_CONTRACTION = 0.35
@@ -45,15 +45,7 @@ def drop_slices_above_base(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, 
     """
     cavity, wall = (np.count_nonzero(labels == k, axis=(2, 3)) for k in (LV_CAVITY, LV_MYOCARDIUM))
     kept = _below_base(cavity, wall, np.count_nonzero(labels, axis=(2, 3)))
-    gone = (cavity > 0) & ~kept
-    phases = int(gone.any(axis=1).sum())
-    if not phases:
-        return labels, ()
-    result = labels.copy()
-    planes = result[gone]
-    planes[(planes == LV_CAVITY) | (planes == LV_MYOCARDIUM)] = BACKGROUND
-    result[gone] = planes
-    return result, (raised("slices-above-base", count=phases, phases=len(labels)),)
+    return without(labels, (cavity > 0) & ~kept, (LV_CAVITY, LV_MYOCARDIUM), "slices-above-base")
 
 
 def _below_base(cavity: np.ndarray, wall: np.ndarray, heart: np.ndarray) -> np.ndarray:

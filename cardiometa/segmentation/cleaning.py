@@ -22,10 +22,15 @@ of one phase never outweighs the heart.
    LV where at least half of the blood's circumference is surrounded by myocardium (SCMR:
    Schulz-Menger 2020, doi:10.1186/s12968-020-00610-6); beyond it lies the atrium or the outflow
    tract. Readers' end slices of 80 ACDC hearts are enclosed by 77 to 100 %.
+7. Myocardium beyond the last slice with cavity goes: above the base always, at the apex where it
+   does not follow on slice by slice or the slice has no cavity in any other phase (from five
+   phases on: in fewer than a fifth). Readers of 80 ACDC hearts draw none at ED, and 16 such apical
+   slices at ES, all with a cavity at ED.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,21 +73,32 @@ def drop_unenclosed_end_slices(labels: np.ndarray) -> tuple[np.ndarray, tuple[Fl
     """
     share = enclosed_share(labels)
     least = limit_of("open-end-slices")
-    result = labels.copy()
-    phases = 0
-    for phase, own in enumerate(share):
+    gone = np.zeros(share.shape, dtype=bool)
+    for own, out in zip(share, gone, strict=True):
         remaining = [int(z) for z in np.flatnonzero(np.isfinite(own))]
-        before = len(remaining)
         for end in (0, -1):
             for _ in range(MOST_SLICES):
                 if len(remaining) <= LEAST_LEFT or own[remaining[end]] >= least:
                     break
-                plane = result[phase, remaining.pop(end)]
-                plane[(plane == LV_CAVITY) | (plane == LV_MYOCARDIUM)] = BACKGROUND
-        phases += len(remaining) < before
+                out[remaining.pop(end)] = True
+    return without(labels, gone, (LV_CAVITY, LV_MYOCARDIUM), "open-end-slices")
+
+
+def without(
+    labels: np.ndarray, gone: np.ndarray, structures: Sequence[int], code: str
+) -> tuple[np.ndarray, tuple[Flag, ...]]:
+    """Labels ``[t, z, y, x]`` without structures in the slices ``gone`` ``[t, z]``.
+
+    The flag ``code`` says in how many phases; without any the input itself comes back.
+    """
+    phases = int(gone.any(axis=1).sum())
     if not phases:
-        return result, ()
-    return result, (raised("open-end-slices", count=phases, phases=len(labels)),)
+        return labels, ()
+    result = labels.copy()
+    planes = result[gone]
+    planes[np.isin(planes, structures)] = BACKGROUND
+    result[gone] = planes
+    return result, (raised(code, count=phases, phases=len(labels)),)
 
 
 # The heart is wider at its base; both halves of the LV must differ by this much to say which.
@@ -117,26 +133,18 @@ def drop_wall_beyond_cavity(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag,
     base = wider_end(blood[extent[0] : extent[-1] + 1])
     enough = LEAST_PHASE_SHARE * len(labels) if len(labels) >= PHASES_TO_JUDGE else 1
     closed = cavity.sum(axis=0) >= enough
-    result, phases = labels.copy(), 0
+    gone = np.zeros(wall.shape, dtype=bool)
     for phase, own in enumerate(cavity):
         filled = np.flatnonzero(own)
         if len(filled) == 0:
             continue
-        gone = []
         ends = {"first": range(filled[0] - 1, -1, -1), "last": range(filled[-1] + 1, len(own))}
         for end, outward in ends.items():
             stays = end != base
             for place in outward:
                 stays = stays and bool(wall[phase, place] and closed[place])
-                if wall[phase, place] and not stays:
-                    gone.append(place)
-        for place in gone:
-            plane = result[phase, place]
-            plane[plane == LV_MYOCARDIUM] = BACKGROUND
-        phases += bool(gone)
-    if not phases:
-        return labels, ()
-    return result, (raised("wall-beyond-cavity", count=phases, phases=len(labels)),)
+                gone[phase, place] = wall[phase, place] and not stays
+    return without(labels, gone, (LV_MYOCARDIUM,), "wall-beyond-cavity")
 
 
 SMALL_HOLE_MM2 = 100.0

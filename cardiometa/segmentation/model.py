@@ -196,8 +196,12 @@ def parse_card(document: Any) -> ModelCard:
     if not widths or not all(type(width) is int and 0 < width <= _WIDEST for width in widths):
         raise ModelError(f"The model's card has the widths {widths!r}.")
     unshuffle = network.get("unshuffle", 1)
-    if unshuffle not in (1, 2):
-        raise ModelError(f"The model's card has unshuffle {unshuffle!r}.", hint="Use 1 or 2.")
+    if unshuffle not in (1, 2) or unshuffle * 2 ** (len(widths) - 1) > 32:
+        raise ModelError(
+            f"The model's card has unshuffle {unshuffle!r} and {len(widths)} widths.",
+            hint="Unshuffle is 1 with at most 6 widths, or 2 with at most 5: crops are multiples "
+            "of 32 pixels.",
+        )
     if not isinstance(vendors, list) or not all(isinstance(name, str) for name in vendors):
         raise ModelError("The model's card has no list of names under 'rv_vendors'.")
     if views not in (1, 2, 4):

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .augment import augment
+from .augment import area_and_centre, augment
 from .network import HeartUNet
 from .training_data import FULL, LV_ONLY, PHANTOM, UNKNOWN, Pack, Recipe, load
 
@@ -138,13 +138,10 @@ def segmentation_loss(
 def heart_centres(labels: np.ndarray) -> np.ndarray:
     """Centre ``[n, 2]`` (y, x) of each slice's labels; the image's own where it has none."""
     _, height, width = labels.shape
-    heart = (labels > 0).astype(np.float32)
-    mass = heart.sum(axis=(1, 2))
-    safe = np.maximum(mass, 1)
-    y = (heart.sum(axis=2) @ np.arange(height, dtype=np.float32)) / safe
-    x = (heart.sum(axis=1) @ np.arange(width, dtype=np.float32)) / safe
-    middle = np.array([(height - 1) / 2, (width - 1) / 2], dtype=np.float32)
-    return np.where((mass > 0)[:, None], np.stack([y, x], axis=1), middle).astype(np.float32)
+    area, centre = area_and_centre(torch.from_numpy(labels > 0))
+    middle = torch.tensor([(height - 1) / 2, (width - 1) / 2])
+    result: np.ndarray = torch.where((area > 0)[:, None], centre.flip(1), middle).numpy()
+    return result
 
 
 def volume_centres(pack: Pack) -> np.ndarray:

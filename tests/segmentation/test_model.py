@@ -21,11 +21,12 @@ from cardiometa.segmentation.model import (
 )
 from cardiometa.segmentation.network import HeartUNet, fold_batch_norm
 
+NETWORK = {"name": "heart-unet", "widths": [4, 8, 8, 8, 8, 8], "context_slices": 3}
 DOCUMENT = {
     "format": FORMAT,
     "id": "tiny",
     "classes": list(CLASS_LABELS),
-    "network": {"name": "heart-unet", "widths": [4, 8, 8, 8, 8, 8], "context_slices": 3},
+    "network": NETWORK,
     "spacing_mm": 1.5,
     "crop": 64,
     "normalisation": "clip-1-99-zscore",
@@ -117,6 +118,9 @@ def test_folding_batch_norm_changes_nothing_but_rounding() -> None:
         ({"spacing_mm": 15.0}, "spacing"),
         ({"normalisation": "minmax"}, "normalisation"),
         ({"network": {"name": "resnet"}}, "unknown to this version"),
+        ({"network": {**NETWORK, "unshuffle": 3}}, "unshuffle 3"),
+        ({"network": {**NETWORK, "unshuffle": 2}}, "unshuffle 2 and 6 widths"),
+        ({"network": {**NETWORK, "widths": [4] * 7}}, "7 widths"),
     ],
 )
 def test_a_card_that_does_not_say_enough_is_refused(
