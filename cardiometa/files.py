@@ -7,7 +7,6 @@ at any moment leaves complete files or none.
 from __future__ import annotations
 
 import csv
-import ctypes
 import errno
 import hashlib
 import io
@@ -462,5 +461,7 @@ def return_memory() -> None:
 
     glibc keeps up to 32 MB pieces for later, which for large tables is a third of the memory.
     """
+    import ctypes
+
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD

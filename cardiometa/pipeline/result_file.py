@@ -119,8 +119,10 @@ def finished_document(
     if cine.phases_of_source is not None:
         chosen["segmented_frames"] = [int(number) for number in cine.frame_numbers]
     source = cine.source
-    names = ["format", "sha256", "files", "time_key", "spacing_source", "series_reason", "rr_ms"]
-    names.append("marks")
+    names = (
+        *("format", "sha256", "files", "time_key", "spacing_source", "series_reason"),
+        *("rr_ms", "marks"),
+    )
     return {
         **_base_document(key, status, options, measured.flags),
         **chosen,

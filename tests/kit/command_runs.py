@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 from cardiometa.cli.main import app
 from tests.kit.identities import leaks
 
+# `evaluate` of values that trials reported, where the phantoms' hearts are smaller than adults'.
+REPORTED = ("--against", "reported", "--accept", "unit")
+
 
 @dataclass
 class Ran:

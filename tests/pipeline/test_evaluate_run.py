@@ -13,6 +13,7 @@ from nibabel.nifti1 import Nifti1Image
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
+from tests.kit.command_runs import REPORTED
 from tests.kit.report_page import assert_self_contained
 from tests.kit.segmented_out import (
     BROKEN,
@@ -295,9 +296,8 @@ def test_nothing_to_compare_is_exit_3(made: tuple[Path, Path, Path], tmp_path: P
 def test_reported_values_and_repeat_visits(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = evaluate(
-        made[0], "--against", "reported", "--repeat-visits", "baseline,rescan", "--out", out,
+        made[0], *REPORTED, "--repeat-visits", "baseline,rescan", "--out", out,
         "--margin", "lv_edv_ml=2", "--bootstrap", 100,
-        "--accept", "unit",  # these hearts are smaller than those of adults
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     codes = [r["code"] for r in rows(out / "exclusions.csv")]

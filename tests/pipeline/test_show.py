@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.manifest import change_of, file_marks
-from tests.kit.command_runs import Bench
+from tests.kit.command_runs import REPORTED, Bench
 from tests.kit.in_process import segmented_by
 from tests.kit.segmented_out import fake_segment, make_out
 
@@ -33,18 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranges = ("--all", "--method", "strata", "--bootstrap", "200", "--use-visit", "baseline")
     few = ("--measure", "lv_edv_ml", "--min-n", "10", "--by", "age", "--age-bands", "18")
     bench.run("reference-ranges", seg, "--out", top / "ranges", *ranges, *few)
-    bench.run(
-        "evaluate",
-        seg,
-        "--against",
-        "reported",
-        "--accept",
-        "unit",
-        "--out",
-        top / "eval",
-        "--bootstrap",
-        "50",
-    )
+    bench.run("evaluate", seg, *REPORTED, "--out", top / "eval", "--bootstrap", "50")
     return top
 
 

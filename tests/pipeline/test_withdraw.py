@@ -16,7 +16,7 @@ from cardiometa.commands import withdraw as withdraw_run
 from cardiometa.locking import OutputLock
 from cardiometa.privacy.withdrawal import key_path
 from tests.kit.cohorts import write
-from tests.kit.command_runs import Bench
+from tests.kit.command_runs import REPORTED, Bench
 from tests.kit.in_process import segmented_by
 from tests.kit.segmented_out import fake_segment, make_out
 from tests.kit.trees import tree
@@ -274,7 +274,7 @@ def test_what_was_computed_is_stale_until_computed_again(out: Path, bench: Bench
     ranges = (*ranges, "--measure", "lv_edv_ml", "--accept", "unit")
     bench.run(*ranges, "--out", top / "ranges")
     bench.run(*ranges, "--internal", "--out", top / "away" / "internal")
-    compare = ("evaluate", out, "--against", "reported", "--accept", "unit", "--bootstrap", "50")
+    compare = ("evaluate", out, *REPORTED, "--bootstrap", "50")
     bench.run(*compare, "--out", top / "eval")
     own = write(top / "own" / "notes.txt", "no output of this program")
     alone = tree(own.parent)

@@ -10,7 +10,7 @@ import pytest
 
 from cardiometa.phantom.image import PhantomCine
 from tests.kit.cohorts import write
-from tests.kit.command_runs import Bench
+from tests.kit.command_runs import REPORTED, Bench
 from tests.kit.identities import SECRETS, leaks_below
 from tests.privacy.conftest import PERSON_FOLDER, stuffed_dicom, stuffed_nifti
 
@@ -53,18 +53,7 @@ def test_every_command(stuffed: Path, bench: Bench, seg: Path) -> None:
     bench.run(
         "summarise", seg, "--outcome", "lv_ef_percent", "--out", top / "site.json", code=(0, 5)
     )
-    bench.run(
-        "evaluate",
-        seg,
-        "--against",
-        "reported",
-        "--accept",
-        "unit",
-        "--out",
-        top / "eval",
-        "--bootstrap",
-        "200",
-    )
+    bench.run("evaluate", seg, *REPORTED, "--out", top / "eval", "--bootstrap", "200")
     blind = ("--cohort", stuffed, "--key", top / "key.csv")
     bench.run("evaluate", seg, "--export-for-reading", top / "blind", *blind)
     bench.run(
