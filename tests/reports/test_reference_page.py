@@ -11,7 +11,9 @@ import pytest
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reports.page import words
 from tests.kit.printed import DASH, estimate, interval, printed
+from tests.kit.reference_tables import people_frame
 from tests.kit.report_page import assert_self_contained, find_table, read_page, section_titles
+from tests.reports.conftest import run
 
 SEXES = {"male": "Men", "female": "Women", "all": "Men and women"}
 ETHNICITIES = {"all": "All", "white": "White", "black": "Black", "south-asian": "South Asian",
@@ -91,6 +93,18 @@ def test_marks_are_explained_where_they_are_used(ranges):
     for mark, words_of_mark in (("†", "fewer than 120 participants"), ("§", "moved outward")):
         assert (mark in text) == (words_of_mark in table.note)
     assert "–: fewer than 40 participants." in table.note
+    assert any(cell.startswith(DASH) for row in table.rows for cell in row[2:])
+
+
+def test_a_dash_is_explained_only_where_there_is_one(tmp_path):
+    path = tmp_path / "people.csv"
+    people_frame(300).to_csv(path, index=False)
+    asked = ("--method", "strata", "--by", "sex", "--bootstrap", 200, "--healthy-rule", "all")
+    made = run("reference-ranges", path, "--measure", "lv_edv_ml", *asked, out=tmp_path / "out")
+    table = find_table(made.html, "LV EDV, mL.")
+    assert not any(cell.startswith(DASH) for row in table.rows for cell in row[2:])
+    assert "–:" not in table.note
+    assert "–:" not in (made.out / "table.html").read_text()
 
 
 def test_the_count_of_groups_without_a_limit(ranges):

@@ -358,11 +358,12 @@ class _LimitsTable:
 
     def facts(self, lines: Sequence[tuple[str, _Age]], *, on_page: bool) -> dict[str, Any]:
         """What the templates show; ``on_page`` with the limits' intervals."""
-        rows = self.rows
+        rows, printed = self.rows, self.printed(lines, fill=on_page)
         unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
         footnote = _text(
             "footnote",
             brackets=on_page,
+            empty=any(not (cell and cell["limits"]) for line in printed for cell in line["cells"]),
             options=self.result.options,
             marks=_MARKS,
             curve=self.is_curve,
@@ -375,7 +376,6 @@ class _LimitsTable:
             n_withheld=any(r.n is None and r.limit is not None for r in rows),
         )
         heads = [ETHNICITY_NAMES[e] for e in self.ethnicities]
-        printed = self.printed(lines, fill=on_page)
         return {"label": self.label, "heads": heads, "lines": printed, "footnote": footnote}
 
     def html(self) -> Html:
