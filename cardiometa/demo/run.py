@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..cohort.models import CohortOptions, TableOptions
-from ..commands.pool_trials import PoolRequest, run_pool_trials
+from ..commands.pool_trials import PooledEffect, PoolRequest, run_pool_trials
 from ..commands.reference_ranges import ReferenceRequest, run_reference_ranges
 from ..files import RECORD_NAME, canonical_json, check_output, write_text
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
@@ -30,6 +29,7 @@ from .truth import large_draw, synthetic_measurements, true_limits
 OUTCOME = "lv_ef_percent"
 RANGE_MEASURE = "lv_edvi_ml_m2"
 TABLE_NAME = "synthetic_measurements.csv"
+POOLED_REPORT = "pool-trials/report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,7 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
     reports = (
         ("Measurements of the imaged cohort", "segment/report.html"),
         ("Reference ranges", "reference-ranges/report.html"),
-        ("Pooled treatment effect, from measurements", "pool-trials/report.html"),
-        ("Pooled treatment effect, from the trials' own reported values", "reported/report.html"),
+        ("Pooled treatment effect, from measurements and reported values", POOLED_REPORT),
     )
     write_text(out / "truth.json", canonical_json([asdict(c) for c in comparisons]))
     write_text(out / "report.html", _page(reports, comparisons))
@@ -109,17 +108,10 @@ def _ranges(out: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "reference_ranges.csv", keep_default_na=False, na_values=[""])
 
 
-def _effects(out: Path) -> dict[str, dict[str, Any]]:
-    headlines = {}
-    for folder, outcome in (("pool-trials", OUTCOME), ("reported", f"reported_{OUTCOME}")):
-        options = PoolingOptions(outcome=outcome)
-        request = PoolRequest.of_rows([out / TABLE_NAME], options, TableOptions())
-        run = run_pool_trials(request, out / folder, overwrite=True)
-        rows = run.document()["effects"]
-        headlines[folder] = next(
-            row for row in rows if row["analysis"] == "pooled" and row["headline"]
-        )
-    return headlines
+def _effects(out: Path) -> PooledEffect:
+    options = PoolingOptions(outcome=OUTCOME, compare_reported=True)
+    request = PoolRequest.of_rows([out / TABLE_NAME], options, TableOptions())
+    return run_pool_trials(request, out / "pool-trials", overwrite=True)
 
 
 # ------------------------------------------------------------------ what was found, what is true
@@ -176,15 +168,31 @@ def _limit_lines(limits: pd.DataFrame) -> list[Comparison]:
     return lines
 
 
-def _effect_lines(pooled: dict[str, dict[str, Any]]) -> list[Comparison]:
-    names = {"pool-trials": "from measurements", "reported": "from reported values"}
+def _effect_lines(pooled: PooledEffect) -> list[Comparison]:
+    """Each quantity as reported, after ComBat and measured anew, with its true value."""
+    sources = {
+        "reported": "as reported",
+        "combat": "reported, after ComBat",
+        "harmonised": "measured anew by one model",
+    }
+    rows = pooled.table("compare_reported").set_index("quantity")
     return [
         Comparison(
-            what=f"Pooled effect on LV EF, points, {names[folder]}",
-            found=f"{row['estimate']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})",
-            truth=f"{truth.MEAN_EFFECT_EF_POINTS:g}",
+            what=f"LV EF, points: {name}, {shown}",
+            found="{:.2f} ({:.2f} to {:.2f})".format(
+                *(rows.loc[quantity, f"{source}{end}"] for end in ("", "_low", "_high"))
+            ),
+            truth=f"{true:.3g}",
         )
-        for folder, row in pooled.items()
+        for quantity, (name, true) in {
+            "pooled effect": ("pooled effect", truth.MEAN_EFFECT_EF_POINTS),
+            "tau": ("SD of the trials' effects (τ)", truth.effect_sd()),
+            "residual SD": (
+                "residual SD (truth: of hearts without error)",
+                truth.RESIDUAL_SD_EF_POINTS,
+            ),
+        }.items()
+        for source, shown in sources.items()
     ]
 
 

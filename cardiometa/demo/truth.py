@@ -34,6 +34,8 @@ class TrialTruth:
 
 
 MEAN_EFFECT_EF_POINTS = 3.0
+# Of the follow-up EF given the true EF at baseline.
+RESIDUAL_SD_EF_POINTS = 4.0
 # The first three have images too; all six are in the large table. Mean effect: 3 points.
 TRIALS: tuple[TrialTruth, ...] = (
     TrialTruth("ALPHA", 260, 2.4, 1.09, 1.04),
@@ -59,6 +61,11 @@ ETHNICITY_SHARES: Mapping[str, float] = dict(
     zip(ETHNICITIES, (0.48, 0.16, 0.16, 0.14, 0.06, 0.0), strict=True)
 )
 ETHNICITY_EDVI: Mapping[str, float] = {"south-asian": -7.0, "chinese": -5.0, "black": 1.0}
+
+
+def effect_sd() -> float:
+    """The standard deviation of the trials' true effects, in EF points."""
+    return float(np.std([trial.effect_ef_points for trial in TRIALS], ddof=1))
 
 
 MODEL_ID = "synthetic-table"
@@ -133,7 +140,7 @@ def _trial_rows(trial: TrialTruth, rng: np.random.Generator) -> list[dict[str, A
     true_ef = rng.normal(38, 8, n)
     edv = np.maximum(rng.normal(112, 22, n), 60) * bsa
     mass = np.maximum(rng.normal(72, 12, n), 35) * bsa
-    later_ef = 0.85 * true_ef + 0.15 * 38 + rng.normal(0, 4, n)
+    later_ef = 0.85 * true_ef + 0.15 * 38 + rng.normal(0, RESIDUAL_SD_EF_POINTS, n)
     later_ef += np.where(active, trial.effect_ef_points, 0) + 0.8
     later_edv = edv * rng.normal(0.98, 0.06, n) * np.where(active, 0.97, 1.0)
     came = rng.random(n) < 0.91

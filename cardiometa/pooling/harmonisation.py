@@ -4,6 +4,10 @@ The effect of harmonising the image analysis is given in the outcome's unit: the
 residual SD, the standard error and tau of both, with intervals from one bootstrap of the same
 participants. Nothing is concluded from I², which rises when measurement noise falls
 (``pooling.md`` 9).
+
+A third column has the reported values harmonised by ComBat, the way of those without the images.
+ComBat moves each trial's values along a line, so its effects are the reported ones times the line's
+slope: the shift cancels within a trial, and of the randomised arms nothing is protected.
 """
 
 from __future__ import annotations
@@ -16,11 +20,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..cohort.plausibility import possible_values
+from ..cohort.recode import as_numbers
 from ..errors import TableError, UsageError
+from ..measurement.measures import MEASURES
 from ..records import CohortTable
+from ..statistics.combat import combat
 from ..statistics.meta import pooled_batch, reml_batch
 from .endpoint.analysis_set import Analysed, in_two_arms
-from .endpoint.columns import number_column, present
+from .endpoint.columns import id_column, number_column, present, words_column
 from .first_stage.first_stage import FirstStage, first_stage
 from .options import DIFFERENCES, PoolingOptions
 from .results import ComparisonRow, EffectRow, Study
@@ -30,6 +38,7 @@ from .second_stage.two_stage import effect_rows, estimates_of
 PREFIX = "reported_"
 DRAWS = 1000
 _SHOWN = ("trial", "pooled")
+SOURCES = ("harmonised", "reported", "combat")
 QUANTITIES = ("pooled effect", "standard error", "residual SD", "tau")
 
 
@@ -63,6 +72,7 @@ def compare_reported(
     tables = paired_tables(table, options)
     plain = replace(options, by=(), spline=0, meta_regression=(), leave_one_out=False)
     stages = [first_stage(one, plain, roster, with_rows=True) for one in tables]
+    scans = _reported_scans(tables[1].rows, stages[1].people, plain)
     for arm in [arm for arm in stages[0].arms if arm in stages[1].arms]:
         for stage, source in zip(stages, ("harmonised", "reported"), strict=True):
             found = list(effect_rows(stage.studies[arm], plain))
@@ -71,7 +81,7 @@ def compare_reported(
             found = [replace(row, source=source) for row in found if row.analysis in _SHOWN]
             both.effects += found if source == "reported" else []
             both.compared += [row for row in found if row.headline and row.model == "two-stage"]
-        both.rows += _comparison(stages, arm, plain)
+        both.rows += _comparison(stages, arm, plain, scans)
     compared = present(in_two_arms(stages[0].people[["trial", "code"]])["trial"])
     lost = {*compared} - {trial.trial for trial in stages[0].trials}
     if lost:
@@ -109,15 +119,76 @@ def paired_tables(table: CohortTable, options: PoolingOptions) -> tuple[CohortTa
     )
 
 
+# ------------------------------------------------------------------ what ComBat learns from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scans:
+    """The reported ``values`` ``[scans, measures]`` of the analysed, and whose each scan is.
+
+    The outcome is the first of ``measures``; ``person`` ``[scans]`` is of the analysed set's index.
+    """
+
+    values: np.ndarray
+    person: np.ndarray
+    measures: tuple[str, ...]
+
+    def sums_of(self, people: pd.Index, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Count, mean and squares about the mean of each row of ``weights`` ``[draws, people]``."""
+        place = people.get_indexer(pd.Index(self.person))
+        mine, place = self.values[place >= 0], place[place >= 0]
+        middle = mine.mean(axis=0)
+        each = np.column_stack([np.ones(len(mine)), mine - middle, (mine - middle) ** 2])
+        of_person = np.zeros((len(people), each.shape[1]))
+        np.add.at(of_person, place, each)
+        found = weights @ of_person
+        n, p = found[:, 0], mine.shape[1]
+        mean = found[:, 1 : p + 1] / n[:, None]
+        squares = np.maximum(found[:, p + 1 :] - n[:, None] * mean**2, 0.0)
+        return n, middle + mean, squares
+
+
+def _reported_scans(rows: pd.DataFrame, people: pd.DataFrame, options: PoolingOptions) -> _Scans:
+    """The reported values that ComBat takes: every scan of those analysed with the outcome.
+
+    ``rows`` have the reported outcome in place of the harmonised one. The other measures are those
+    that the trials reported for each of these scans, with values that a heart can have. In a table
+    of one row a participant, outcome and baseline are two scans, and the only measure.
+    """
+    known = people[people["code"] == ""]
+    keys = pd.MultiIndex.from_arrays([known["trial"].map(str), known["participant_id"].map(str)])
+    wanted = [words_column(rows, "trial").map(str), id_column(rows).map(str)]
+    place = keys.get_indexer(pd.MultiIndex.from_arrays(wanted))
+    columns = [options.outcome, *filter(None, [options.baseline_column])]
+    parts = []
+    for column in columns:
+        values = number_column(rows, column)
+        chosen = (place >= 0) & values.notna().to_numpy()
+        parts.append((values.to_numpy(dtype=float)[chosen, None], np.flatnonzero(chosen)))
+    found, line = (np.concatenate(part) for part in zip(*parts, strict=True))
+    measures = [options.outcome]
+    for measure in MEASURES if options.baseline_column is None else ():
+        name = f"{PREFIX}{measure.name}"
+        if measure.name == options.outcome or name not in rows:
+            continue
+        other, wrong = as_numbers(rows[name].iloc[line])
+        low, high = possible_values(measure.name)
+        if not wrong.any() and bool(((other > low) & (other < high)).all()):
+            found = np.column_stack([found, other.to_numpy(dtype=float)])
+            measures.append(measure.name)
+    person = known.index.to_numpy()[place[line]]
+    return _Scans(values=found, person=person, measures=tuple(measures))
+
+
 # ------------------------------------------------------------------ the paired bootstrap
 
 
 def _comparison(
-    stages: Sequence[FirstStage], arm: str, options: PoolingOptions
+    stages: Sequence[FirstStage], arm: str, options: PoolingOptions, scans: _Scans
 ) -> list[ComparisonRow]:
-    """Four quantities of both sources, their difference, and intervals from the same draws.
+    """Four quantities of each source, differences, and intervals from the same draws.
 
-    Participants are drawn within trial and arm, the same for both sources. Drawing adds
+    Participants are drawn within trial and arm, the same for all sources. Drawing adds
     their noise to the spread between trials once more; each interval is therefore moved so that
     its median is the estimate.
     """
@@ -125,26 +196,28 @@ def _comparison(
     names = [study.trial for study in usable[0] if study.trial in {s.trial for s in usable[1]}]
     if not names:
         return []
-    seen = [_seen([s for s in studies if s.trial in names]) for studies in usable]
-    drawn = _drawn(stages, names, arm, options)
-    tails = [0.5 - options.level / 200, 0.5 + options.level / 200]
+    fitted = [[s for s in studies if s.trial in names] for studies in usable]
+    drawn, slopes = _drawn(stages, names, arm, options, scans)
+    if slopes is not None:
+        fitted.append([_scaled(s, c) for s, c in zip(fitted[1], slopes, strict=True)])
+    seen = [_seen(studies) for studies in fitted]
     rows = []
     for q, quantity in enumerate(QUANTITIES):
         if quantity == "tau" and len(names) < 2:
             continue
+        found = {
+            source: (values[q], draws[:, q])
+            for source, values, draws in zip(SOURCES, seen, drawn, strict=False)
+        }
+        own = found["harmonised"]
+        for source, name in (("reported", "difference"), ("combat", "combat_difference")):
+            if source in found:
+                estimate, draws = found[source]
+                found[name] = (estimate - own[0], draws - own[1])
         cells: dict[str, Any] = {}
-        a, b = seen[0][q], seen[1][q]
-        own, other = drawn[0][:, q], drawn[1][:, q]
-        for name, draws, estimate in (
-            ("harmonised", own, a),
-            ("reported", other, b),
-            ("difference", other - own, b - a),
-        ):
-            low, middle, high = np.quantile(draws, [tails[0], 0.5, tails[1]])
-            ends = (estimate + float(low - middle), estimate + float(high - middle))
-            if quantity != "pooled effect" and name != "difference":
-                ends = (max(ends[0], 0.0), max(ends[1], 0.0))
-            cells |= {name: estimate, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+        for name, (estimate, draws) in found.items():
+            least = 0.0 if name in SOURCES and quantity != "pooled effect" else -math.inf
+            cells |= _interval(name, estimate, draws, options.level, least)
         rows.append(
             ComparisonRow(
                 outcome=options.outcome,
@@ -152,10 +225,24 @@ def _comparison(
                 control=options.control,
                 quantity=quantity,
                 k=len(names),
+                combat_measures=len(scans.measures) if slopes is not None else None,
                 **cells,
             )
         )
     return rows
+
+
+def _interval(
+    name: str, estimate: float, draws: np.ndarray, level: float, least: float
+) -> dict[str, float]:
+    """The estimate and its limits, moved so that the draws' median is the estimate."""
+    tails = [0.5 - level / 200, 0.5, 0.5 + level / 200]
+    low, middle, high = (float(value) for value in np.quantile(draws, tails))
+    return {
+        name: estimate,
+        f"{name}_low": max(estimate + (low - middle), least),
+        f"{name}_high": max(estimate + (high - middle), least),
+    }
 
 
 def _seen(studies: Sequence[Study]) -> tuple[float, ...]:
@@ -170,16 +257,38 @@ def _seen(studies: Sequence[Study]) -> tuple[float, ...]:
 
 
 def _drawn(
-    stages: Sequence[FirstStage], names: Sequence[str], arm: str, options: PoolingOptions
-) -> list[np.ndarray]:
-    """The four quantities of each draw, ``[draws, 4]`` for each source."""
+    stages: Sequence[FirstStage],
+    names: Sequence[str],
+    arm: str,
+    options: PoolingOptions,
+    scans: _Scans,
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """The four quantities of each draw, ``[draws, 4]`` for each source; ComBat's slopes.
+
+    ComBat is fitted anew in each draw, so that its intervals hold what it does not know. No third
+    source and no slopes with one trial, where there is nothing to harmonise.
+    """
     rng = np.random.default_rng(options.seed)
     parts: list[list[tuple[np.ndarray, ...]]] = [[], []]
+    sums: list[tuple[np.ndarray, ...]] = []
     for name in names:
         trials = [next(t for t in stage.trials if t.trial == name) for stage in stages]
         counts = _counts(trials[0], rng)
         for source, trial in enumerate(trials):
             parts[source].append(_refit(trial, counts, arm, options.control))
+        # The data themselves, then the draws.
+        weights = np.vstack([np.ones(counts.shape[1]), counts])
+        sums.append(scans.sums_of(trials[1].rows.index, weights))
+    slopes = None
+    if len(names) > 1:
+        n, mean, squares = (np.stack(column, axis=1) for column in zip(*sums, strict=True))
+        slopes = combat(n, mean, squares).slope[:, :, 0]  # the outcome is the first measure
+        parts.append(
+            [
+                (slope * y, slope**2 * v, slope**2 * rss, df)
+                for slope, (y, v, rss, df) in zip(slopes[1:].T, parts[1], strict=True)
+            ]
+        )
     found = []
     for of_source in parts:
         y, v, rss, df = (np.stack(column, axis=1) for column in zip(*of_source, strict=True))
@@ -187,7 +296,20 @@ def _drawn(
         estimate, se = pooled_batch(y, v, tau2)
         spread = np.sqrt(rss.sum(axis=1) / df.sum(axis=1))
         found.append(np.column_stack([estimate, se, spread, np.sqrt(tau2)]))
-    return found
+    return found, None if slopes is None else slopes[0]
+
+
+def _scaled(study: Study, slope: float) -> Study:
+    """The study of the same participants with an outcome ``slope`` times as large."""
+    assert study.estimate is not None
+    assert study.se is not None
+    assert study.residual_sd is not None
+    return replace(
+        study,
+        estimate=float(slope * study.estimate),
+        se=float(slope * study.se),
+        residual_sd=float(slope * study.residual_sd),
+    )
 
 
 def _counts(trial: Analysed, rng: np.random.Generator) -> np.ndarray:

@@ -131,8 +131,8 @@ class PoolingOptions(Options):
     compare_reported: Annotated[
         bool,
         Option(
-            help="Compare the trials' own reported_ values with the harmonised ones in the same "
-            "participants.",
+            help="Compare the trials' own reported_ values, as they are and after ComBat, with the "
+            "harmonised ones in the same participants.",
             group=_SENSITIVITY,
         ),
     ] = False

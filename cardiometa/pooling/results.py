@@ -304,10 +304,12 @@ class RegressionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRow:
-    """One row of ``compare_reported.csv``: one quantity of both sources on the same participants.
+    """One row of ``compare_reported.csv``: one quantity of each source on the same participants.
 
-    ``difference`` is reported less harmonised; the limits are of one paired bootstrap. All in the
-    outcome's unit.
+    ``combat`` is of the reported values after ComBat (None with one trial), fitted to
+    ``combat_measures`` reported measures. ``difference`` is reported less harmonised,
+    ``combat_difference`` ComBat less harmonised; the limits are of one paired bootstrap. All in
+    the outcome's unit.
     """
 
     outcome: str
@@ -324,6 +326,13 @@ class ComparisonRow:
     difference: float
     difference_low: float
     difference_high: float
+    combat: float | None = None
+    combat_low: float | None = None
+    combat_high: float | None = None
+    combat_difference: float | None = None
+    combat_difference_low: float | None = None
+    combat_difference_high: float | None = None
+    combat_measures: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

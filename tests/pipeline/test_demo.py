@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cardiometa.demo import run, truth
 from cardiometa.demo.run import run_demo
 from cardiometa.errors import UsageError
 from cardiometa.files import RECORD_NAME, canonical_json
+from cardiometa.pipeline.merge import frame_csv
 
 
 def test_a_demo_of_another_seed_and_a_foreign_folder_are_refused(tmp_path: Path) -> None:
@@ -19,3 +21,15 @@ def test_a_demo_of_another_seed_and_a_foreign_folder_are_refused(tmp_path: Path)
     with pytest.raises(UsageError, match="other files"):
         run_demo(tmp_path, seed=1, workers=1, say=lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_effects_stand_in_three_columns_with_their_truth(tmp_path: Path) -> None:
+    (tmp_path / run.TABLE_NAME).write_text(frame_csv(truth.synthetic_measurements(1)))
+    lines = run._effect_lines(run._effects(tmp_path))
+    sources = ("as reported", "reported, after ComBat", "measured anew by one model")
+    assert [line.what.split(", ", 2)[2] for line in lines] == [*sources] * 3
+    assert [line.truth for line in lines] == ["3"] * 3 + ["0.58"] * 3 + ["4"] * 3
+    residual = [float(line.found.split()[0]) for line in lines[6:]]
+    assert 4.0 < residual[2] < residual[1]
+    page = (tmp_path / run.POOLED_REPORT).read_text()
+    assert "It is a comparison, not the method" in page

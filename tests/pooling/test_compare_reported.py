@@ -11,6 +11,7 @@ from cardiometa.cli.main import app
 from cardiometa.errors import TableError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
+from cardiometa.statistics.combat import combat
 from cardiometa.statistics.meta import pool_estimates, pooled_batch, reml_batch
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
@@ -130,3 +131,98 @@ def test_the_command_writes_table_figure_and_section(tmp_path):
     assert (tmp_path / "out" / "figures" / "forest-reported.svg").is_file()
     effects = pd.read_csv(tmp_path / "out" / "effects.csv")
     assert set(effects["source"]) == {"harmonised", "reported"}
+
+
+# ------------------------------------------------------------------ ComBat
+
+
+def three_measures(seed=5):
+    """Reported values with each laboratory's own factor, of three measures."""
+    rows, draw = long_rows(seed), np.random.default_rng(seed)
+    factor = 0.8 + 0.1 * rows["trial"].str[1:].astype(int)
+    noise = draw.normal(0, 3, len(rows))
+    rows["reported_lv_ef_percent"] = factor * (rows["lv_ef_percent"] + noise)
+    edv = 180 + draw.normal(0, 30, len(rows))
+    return rows.assign(reported_lv_edv_ml=factor * edv, reported_lv_esv_ml=factor * 0.6 * edv)
+
+
+def lines_of(rows):
+    """ComBat's intercept and slope of the outcome by trial, from the definition."""
+    names = ["lv_ef_percent", "lv_edv_ml", "lv_esv_ml"]
+    values = rows[[f"reported_{name}" for name in names]].to_numpy()
+    trials = rows["trial"].to_numpy()
+    parts = {name: values[trials == name] for name in sorted(set(trials))}
+    fit = combat(
+        np.array([len(part) for part in parts.values()]),
+        np.array([part.mean(axis=0) for part in parts.values()]),
+        np.array([part.var(axis=0) * len(part) for part in parts.values()]),
+    )
+    return {
+        trial: (fit.intercept[place, 0], fit.slope[place, 0]) for place, trial in enumerate(parts)
+    }
+
+
+def test_combat_is_the_analysis_of_the_values_moved_by_its_lines():
+    rows = three_measures()
+    _, table = compared(rows)
+    lines = lines_of(rows)
+    moved = rows.assign(
+        lv_ef_percent=[
+            lines[trial][0] + lines[trial][1] * value
+            for trial, value in zip(rows["trial"], rows["reported_lv_ef_percent"], strict=True)
+        ]
+    )
+    again, _ = compared(moved.assign(reported_lv_ef_percent=moved["lv_ef_percent"]))
+    row = next(r for r in again.effects if (r.analysis, r.ci_method) == ("pooled", "wald"))
+    assert table["pooled effect"].combat == pytest.approx(row.estimate, rel=1e-8)
+    assert table["tau"].combat ** 2 == pytest.approx(row.tau2, rel=1e-6)
+    assert {row.combat_measures for row in table.values()} == {3}
+    for row in table.values():
+        assert row.combat_difference == pytest.approx(row.combat - row.harmonised)
+        assert row.combat_low < row.combat < row.combat_high
+
+
+def test_combat_removes_a_scale_and_not_what_cancels():
+    rows = long_rows()
+    factor = 0.8 + 0.1 * rows["trial"].str[1:].astype(int)
+    reported = (factor * rows["lv_ef_percent"]).clip(1, 99)
+    _, scaled = compared(rows.assign(reported_lv_ef_percent=reported))
+    _, plain = compared(rows.assign(reported_lv_ef_percent=rows["lv_ef_percent"]))
+    shift = 3.0 * rows["trial"].str[1:].astype(int)
+    _, moved = compared(rows.assign(reported_lv_ef_percent=rows["lv_ef_percent"] + shift))
+    assert abs(scaled["residual SD"].reported / scaled["residual SD"].harmonised - 1) > 0.05
+    for quantity, row in plain.items():
+        # One measure: the trial's scale is its own SD, whatever the laboratory's factor was.
+        ratio = row.combat / scaled[quantity].combat
+        assert ratio == pytest.approx(plain["residual SD"].combat / scaled["residual SD"].combat)
+        assert moved[quantity].combat == pytest.approx(row.combat, rel=1e-9)
+        assert row.combat_measures == 1
+
+
+def test_one_trial_has_nothing_to_harmonise():
+    rows = three_measures()
+    _, table = compared(rows[rows["trial"] == "T1"])
+    assert {row.combat for row in table.values()} == {None}
+    assert table["pooled effect"].reported is not None
+
+
+@pytest.mark.parametrize("fault", ["code", "word", "hole"])
+def test_a_measure_that_is_not_whole_is_not_learnt_from(fault):
+    rows = three_measures()
+    value = {"code": -99.0, "word": "poor quality", "hole": np.nan}[fault]
+    column = rows["reported_lv_edv_ml"].astype(object)
+    column.iloc[7] = value
+    _, table = compared(rows.assign(reported_lv_edv_ml=column))
+    assert table["tau"].combat_measures == 2
+
+
+def test_outcome_and_baseline_of_one_row_are_two_scans_of_one_measure():
+    wide = simulate_wide(4, 5, people=60, tau=1.0)
+    rows = wide.assign(
+        reported_lv_ef_percent=1.1 * wide["lv_ef_percent"],
+        reported_lv_ef_baseline=1.1 * wide["lv_ef_baseline"],
+    )
+    _, table = compared(rows, baseline_column="lv_ef_baseline")
+    row = table["pooled effect"]
+    assert row.combat_measures == 1
+    assert row.combat_low < row.combat < row.combat_high

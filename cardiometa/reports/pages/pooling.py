@@ -215,20 +215,25 @@ def _distribution(row: EffectRow) -> str:
 
 
 def comparison_table(result: PoolingResult, arm: str) -> Table | None:
-    """Four quantities of both sources with paired-bootstrap intervals, in the outcome's unit."""
+    """Four quantities of each source with paired-bootstrap intervals, in the outcome's unit."""
     rows = where(result.comparison, arm=arm)
     estimate = as_estimate(decimals_of(result) + 1)
     names = {
-        "Harmonised": "harmonised",
         "As reported": "reported",
+        "ComBat of reported": "combat",
+        "Harmonised": "harmonised",
         "Reported − harmonised": "difference",
+        "ComBat − harmonised": "combat_difference",
     }
+    if rows and rows[0].combat is None:  # one trial
+        names = {head: name for head, name in names.items() if not name.startswith("combat")}
     columns = (
         Column("Quantity", lambda row: row.quantity[0].upper() + row.quantity[1:]),
         *(Column(head, f"{name} {name}_low {name}_high", estimate) for head, name in names.items()),
     )
     unit = unit_name(result.unit)
-    return _table(result, "comparison", columns, rows, arm, k=rows and rows[0].k, unit=unit)
+    k, measures = (rows[0].k, rows[0].combat_measures) if rows else (0, None)
+    return _table(result, "comparison", columns, rows, arm, k=k, unit=unit, measures=measures)
 
 
 # ------------------------------------------------------------------ heterogeneity and influence
