@@ -60,11 +60,12 @@ def run_merge(out: Path) -> SegmentOutcome:
                 seconds=seconds,
                 gathered=len(found),
                 models=models_of(found),
+                facts=merged.facts,
                 outputs=merged.outputs,
             ),
         )
         write_text(path, record_text(run))
-    notes = list(snapshot.cohort.notes)
+    notes = [*snapshot.cohort.notes, *merged.notes]
     # Scans of participants who are no longer in the cohort.
     known = {str(scan.key) for scan in snapshot.cohort.scans}
     top = out / "scans"

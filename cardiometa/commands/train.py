@@ -103,8 +103,8 @@ def card_document(
         "accuracy": scores,
         "limits": [
             (
-                "RV labels come from one hospital's scanners of one vendor; RV measures of other "
-                "vendors carry the flag rv-unvalidated."
+                "RV labels come from one hospital's scanners of one vendor; of other vendors the "
+                "RV is unvalidated, and a run with such scans says so."
             ),
             (
                 "Trained on patients and volunteers of one European hospital; accuracy by "

@@ -60,11 +60,24 @@ def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
     base = basal_end(areas, ed, es)
     if base is None or lv_ed.max() <= 0:
         return
-    first, last = (float(share) for share in (lv_ed[0] / lv_ed.max(), lv_ed[-1] / lv_ed.max()))
-    at_base, at_apex = (first, last) if base == "first" else (last, first)
-    if at_base > limit_of("base-at-stack-end"):
-        yield raised("base-at-stack-end", value=at_base)
-    yield from _severest(at_apex, ("apex-cut", "apex-at-stack-end"))
+    at_base, at_apex = (0, -1) if base == "first" else (-1, 0)
+    # The base moves down in systole, out of a stack that begins at it: a slice in which both
+    # ventricles are then still wide has others above it.
+    still = min(_share_in(areas.lv[es], at_base), _share_in(areas.rv[es], at_base))
+    yield from _severest(still, ("base-at-stack-end",))
+    yield from _severest(_share_in(lv_ed, at_apex), ("apex-cut", "apex-at-stack-end"))
+
+
+def base_at_stack_end(areas: Areas, ed: int, es: int) -> bool | None:
+    """True where the most basal slice of the stack has LV cavity at ED; None: base not known."""
+    base = basal_end(areas, ed, es)
+    return None if base is None else bool(areas.lv[ed, 0 if base == "first" else -1] > 0)
+
+
+def _share_in(per_slice: np.ndarray, index: int) -> float:
+    """A slice's area ``[z]`` as a share of the largest; 0 where there is none."""
+    largest = float(per_slice.max())
+    return float(per_slice[index]) / largest if largest > 0 else 0.0
 
 
 def _severest(value: float, codes: Sequence[str], **values: Any) -> Iterator[Flag]:
@@ -235,19 +248,19 @@ def curve_flags(lv: Extremes, frame_numbers: Sequence[int]) -> Iterator[Flag]:
 # ------------------------------------------------------------------ tier 4
 
 
-def vendor_flags(vendor: str | None, card_vendors: Iterable[str]) -> tuple[Flag, ...]:
-    """``rv-unvalidated`` where the model's card has no RV evidence for this maker of scanners.
+def has_rv_evidence(vendor: str | None, card_vendors: Iterable[str]) -> bool:
+    """True where the model's card has RV evidence for this maker of scanners.
 
     ``card_vendors`` are those the card lists; names are compared without case, and a longer name
-    passes (``SIEMENS Healthineers`` for ``Siemens``). An unknown vendor is flagged too: the card
-    may not cover it.
+    passes (``SIEMENS Healthineers`` for ``Siemens``). An unknown maker has none: the card may not
+    cover it.
     """
     words = (vendor or "").casefold().split()
     for known in card_vendors:
         wanted = known.casefold().split()
         if wanted and words[: len(wanted)] == wanted:
-            return ()
-    return (raised("rv-unvalidated", where=vendor if vendor and words else "an unknown maker"),)
+            return True
+    return False
 
 
 def predicted_dice_flags(predicted: float | None) -> tuple[Flag, ...]:

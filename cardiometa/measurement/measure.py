@@ -11,6 +11,7 @@ import numpy as np
 from ..flags import merge_flags, raised, status_of
 from ..records import BodySize, CineStack, Flag, LabelStack, Measure, Measurement
 from .checks import (
+    base_at_stack_end,
     curve_flags,
     extent_flags,
     missing_frame_flags,
@@ -210,6 +211,7 @@ def _details(cine: CineStack, curves: _Curves, lv: Extremes) -> dict[str, Any]:
     myocardium_es = curves.at("myocardium", es)
     details: dict[str, Any] = {
         "base": basal_end(curves.areas, ed, es),
+        "base_at_stack_end": base_at_stack_end(curves.areas, ed, es),
         "basal_slice_sensitivity": basal_slice_sensitivity(curves.areas, ed, es),
         "lv_mass_at_es_g": None if np.isnan(myocardium_es) else mass_g(myocardium_es),
         "rv_at_lv_phases": {

@@ -31,7 +31,6 @@ UNCHANGED = "correction-unchanged"
 PHASE_KEPT = "correction-phase-kept"
 FAR = "correction-far-from-model"
 
-_RV_UNVALIDATED = "rv-unvalidated"
 _STRUCTURES = {1: "lv_cavity", 2: "lv_myocardium", 3: "rv_cavity"}
 _PHASES = {
     "ed_frame": "LV end-diastole",
@@ -262,7 +261,7 @@ def apply_correction(
         confidence=np.full_like(confidence, np.nan),
         model_id=document["model"]["id"],
         model_sha256=document["model"]["sha256"],
-        flags=tuple(_correction_flags(document, drawn, own, summary)),
+        flags=tuple(_correction_flags(drawn, own, summary)),
     )
     measured = measure_scan(cine, labels, body, bsa_formula)
     kept, moves = _left_phases(document, measured, summary["frames_changed"])
@@ -290,15 +289,13 @@ def _without_model_quality(measured: Measurement) -> Measurement:
             for measure in measured.measures
         ),
         flags=tuple(
-            flag
-            for flag in measured.flags
-            if flag.code == _RV_UNVALIDATED or flag.code not in FLAGS or FLAGS[flag.code].tier != 4
+            flag for flag in measured.flags if flag.code not in FLAGS or FLAGS[flag.code].tier != 4
         ),
     )
 
 
 def _correction_flags(
-    document: Mapping[str, Any], drawn: np.ndarray, own: np.ndarray, summary: Mapping[str, Any]
+    drawn: np.ndarray, own: np.ndarray, summary: Mapping[str, Any]
 ) -> Iterator[Flag]:
     yield raised(
         CORRECTED,
@@ -312,11 +309,6 @@ def _correction_flags(
     share = dice(a, b) if a.any() and b.any() else None
     if share is not None and share < limit_of(FAR):
         yield raised(FAR, value=share)
-    # A reader who drew the RV has checked it; one who did not leaves it as the model's.
-    if not np.any((drawn == 3) != (own == 3)):
-        for flag in document["flags"]:
-            if flag["code"] == _RV_UNVALIDATED:
-                yield Flag(**flag)
 
 
 def _left_phases(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..manifest import file_marks, notice_for
 from ..measurement.checks import (
     COHORT_MEASURES,
     cohort_flags,
+    has_rv_evidence,
     shared_between,
     shared_flags,
     visit_flags,
@@ -46,11 +48,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedTables:
-    """The results as the table has them (cohort flags added), the account, marks of the files."""
+    """The results as the table has them (cohort flags added), the account, marks of the files.
+
+    ``facts`` are those of the whole run (`run_facts`), ``notes`` the same in sentences.
+    """
 
     results: tuple[ScanResult, ...]
     flow: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    notes: Sequence[str]
 
 
 def with_cohort_flags(
@@ -87,6 +94,31 @@ def with_cohort_flags(
     ]
 
 
+def run_facts(results: Iterable[ScanResult], card: ModelCard) -> dict[str, dict[str, int]]:
+    """What holds for many scans, and is said once instead of flagged on each.
+
+    ``rv_without_evidence``: measured scans by maker, where the model's card has no evidence for the
+    RV on its scanners. ``base_at_stack_end``: scans by trial whose most basal slice has LV cavity
+    at ED; ``base_known``: those of which it is known.
+    """
+    makers, known, at_end = Counter[str](), Counter[str](), Counter[str]()
+    for result in results:
+        if result.status == "failed":
+            continue
+        vendor = str(result.facts.get("vendor") or "")
+        if not has_rv_evidence(vendor, card.rv_vendors):
+            makers[vendor or UNKNOWN_MAKER] += 1
+        found = result.document.get("details", {}).get("base_at_stack_end")
+        if found is not None:
+            known[result.key.trial] += 1
+            at_end[result.key.trial] += bool(found)
+    return {
+        "rv_without_evidence": dict(sorted(makers.items())),
+        "base_at_stack_end": dict(sorted(at_end.items())),
+        "base_known": dict(sorted(known.items())),
+    }
+
+
 def frame_csv(frame: pd.DataFrame) -> str:
     """A DataFrame by the contract's cell rules."""
     columns = [frame[name].astype(object).to_list() for name in frame.columns]
@@ -94,6 +126,7 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 
 PARQUET_NAME = "measurements.parquet"
+UNKNOWN_MAKER = "unknown maker"
 RECORDS_NAME = "records.json"
 
 
@@ -185,7 +218,7 @@ def write_tables(
 
     ``results`` may be slim (`result_file.slim`): what the gallery shows is read from OUT.
     """
-    from ..reports.pages.segment import gallery_items, segment_page
+    from ..reports.pages.segment import gallery_items, run_sentences, segment_page
 
     erased = count_erased(out)
     if erased:
@@ -194,6 +227,9 @@ def write_tables(
         cohort = replace(cohort, withdrawn=erased, warnings=(*cohort.warnings, sentence))
     flagged = with_cohort_flags(results, cohort.same_person)
     tables = build_tables(cohort, flagged)
+    facts = run_facts(flagged, card)
+    notes = run_sentences(facts, card)
+    cohort = replace(cohort, warnings=(*cohort.warnings, *notes))
     pictures = {r.key: used_folder(out, r.key) / OVERLAY_NAME for r in flagged}
     page = segment_page(
         tables,
@@ -221,7 +257,9 @@ def write_tables(
     write_all(out, contents, old=() if PARQUET_NAME in contents else (PARQUET_NAME,))
     snapshot = {SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()}
     outputs = file_marks({**contents, **snapshot})
-    return MergedTables(results=tuple(flagged), flow=tables.flow, outputs=outputs)
+    return MergedTables(
+        results=tuple(flagged), flow=tables.flow, outputs=outputs, facts=facts, notes=notes
+    )
 
 
 def _complete(out: Path, gallery: Gallery) -> Gallery:

@@ -27,7 +27,7 @@ from ..imaging.dicom_seg import (
 )
 from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
-from ..measurement.checks import curve_flags, vendor_flags
+from ..measurement.checks import curve_flags
 from ..measurement.measure import lv_extremes, measure_scan
 from ..measurement.measures import STRUCTURES
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
@@ -211,8 +211,6 @@ def _segment(work: ScanWork, network: Network) -> None:
         cine, labels = segment_ed_es(cine, predictor, card, sha256, choose)
         labels = replace(labels, flags=(*labels.flags, *found))
     between = time.monotonic()
-    unvalidated = vendor_flags(cine.source.vendor, card.rv_vendors)
-    labels = replace(labels, flags=(*labels.flags, *unvalidated))
     measured = measure_scan(cine, labels, job.body, str(job.options["bsa_formula"]))
     work.cine, work.labels = cine, labels.labels
     work.phases = measured.ed_frame, measured.es_frame

@@ -176,7 +176,7 @@ def to_result(document: Mapping[str, Any]) -> ScanResult:
 def _check(document: Any) -> None:
     """Raise ValueError where a part of a record cannot have been written by this program."""
     parts = ("key", "options", "measures", "facts")
-    optional = ("outputs", "run", "model", "correction", "source")
+    optional = ("outputs", "run", "model", "correction", "source", "details")
     sound = isinstance(document, dict) and all(isinstance(document[name], dict) for name in parts)
     sound = sound and all(isinstance(document.get(name, {}), dict) for name in optional)
     if not sound or document["status"] not in get_args(Status):
@@ -206,6 +206,8 @@ def slim(result: ScanResult) -> ScanResult:
     """The result without curves and details: 100,000 of these fit into memory."""
     document = {name: result.document[name] for name in _SLIM if name in result.document}
     document["source"] = {"marks": result.document.get("source", {}).get("marks", {})}
+    at_end = result.document.get("details", {}).get("base_at_stack_end")
+    document["details"] = {"base_at_stack_end": at_end}
     options = result.document.get("options", {})
     document["options"] = {name: options[name] for name in _SLIM_OPTIONS if name in options}
     document[_HASH] = record_sha256(result.document)

@@ -195,12 +195,15 @@ class _Run:
         results = sorted([*plan.done, *fresh], key=lambda result: result.key)
         flow: Mapping[str, Any] = {}
         marks: Mapping[str, Any] = {}
+        facts: Mapping[str, Any] = {}
+        notes = [*self.cohort.notes, *engine.notes]
         if not sharded:
             card, sha256 = self.model.card, self.model.sha256
             merged = write_tables(self.out, self.cohort, results, card=card, model_sha256=sha256)
             results, flow, marks = list(merged.results), merged.flow, merged.outputs
+            facts = merged.facts
+            notes += merged.notes
         corrected = sum(CORRECTED in {flag.code for flag in r.flags} for r in results)
-        notes = [*self.cohort.notes, *engine.notes]
         if self.options.dicom_seg is not None:
             notes += seg_notes(results)
         notes += _correction_notes(len(corrections), corrected, len(plan.uncorrected))
@@ -221,6 +224,7 @@ class _Run:
                 new_scans=len(fresh),
                 stages=outcome.stages,
                 models=models_of(results),
+                facts=facts,
                 outputs=marks,
             )
             write_text(self.out / RECORD_NAME, self._record(corrections, block))

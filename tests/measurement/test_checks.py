@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cardiometa.measurement.checks import (
+    base_at_stack_end,
     curve_flags,
     extent_flags,
     missing_frame_flags,
@@ -88,6 +89,12 @@ def test_more_slices_at_es_than_at_ed():
 def test_base_and_apex_at_the_end_of_the_stack(order):
     labels = heart()
     assert extent(labels[:, 1:][:, ::order]) == {"base-at-stack-end": "info"}
+    moves_down = labels[:, 1:].copy()
+    moves_down[1, 0][moves_down[1, 0] == 3] = 0  # at ES no RV there any more: the base is seen
+    assert extent(moves_down[:, ::order]) == {}
+    for stack, found in ((labels, False), (moves_down, True), (labels * 0, None)):
+        areas = structure_areas(stack[:, ::order], SPACING, np.full(stack.shape[1], 10.0))
+        assert base_at_stack_end(areas, 0, 1) is found
     # The cavity tapers to 16, 25, 36 and 49 % of its largest area towards the apex.
     assert extent(labels[:, :8][:, ::order]) == {}
     few = {"few-slices-with-lv": "review"}

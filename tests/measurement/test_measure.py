@@ -352,6 +352,21 @@ def test_base_of_every_expert_read_heart_is_found():
         assert measurement.details["base"] == "first", pair.participant_id
 
 
+@pytest.mark.data
+def test_a_stack_that_begins_below_the_base_is_told_from_one_that_begins_at_it():
+    counts = dict.fromkeys((0, 20), 0)
+    inside = 0
+    for pair in expert_pairs():
+        for cut_mm in counts:
+            labels = pair.labels[:, round(cut_mm / pair.slice_mm) :]
+            found = measured(labels, spacing_mm=pair.spacing_mm, slice_mm=pair.slice_mm, pair=True)
+            counts[cut_mm] += "base-at-stack-end" in {flag.code for flag in found.flags}
+            inside += found.details["base_at_stack_end"] is True and cut_mm == 0
+    assert inside == 80 - 4  # a fact, which no reader has to look at
+    assert counts[0] <= 8
+    assert counts[20] >= 0.8 * 80
+
+
 def test_quality_is_told_judged_and_explained(heart):
     doubt = ScanQuality(frames=(0, 8), features={"view_dice_lv": 0.7}, predicted_dice=0.75)
     cine = dataclasses.replace(cine_of(heart), frame_numbers=np.arange(20) + 1)

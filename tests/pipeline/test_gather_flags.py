@@ -1,7 +1,11 @@
 """Flags that need the other scans: by trial and by person, in the table only."""
 
-from cardiometa.pipeline.merge import with_cohort_flags
+from dataclasses import replace
+
+from cardiometa.pipeline.merge import run_facts, with_cohort_flags
 from cardiometa.records import ScanKey, ScanResult
+from cardiometa.reports.pages.segment import run_sentences
+from tests.reports.test_segment_page import CARD
 
 
 def result(participant: str, visit: str, slices: int | None, *, edv: float = 150.0) -> ScanResult:
@@ -38,3 +42,29 @@ def test_cohort_flags_and_the_status_they_make() -> None:
         ("moved", "baseline"): moved,
         ("moved", "followup"): moved,
     }
+
+
+def test_what_holds_for_the_run_is_counted_once_and_said_in_a_sentence() -> None:
+    card = replace(CARD, rv_vendors=("Siemens",))
+    scans = [
+        replace(
+            result(str(number), "baseline", None if vendor == "lost" else 9),
+            facts={"vendor": vendor},
+            document={"details": {"base_at_stack_end": at_end}},
+        )
+        for number, (vendor, at_end) in enumerate(
+            [("SIEMENS", True), ("GE", True), ("GE", False), (None, None), ("lost", True)]
+        )
+    ]
+    facts = run_facts(scans, card)
+    assert facts == {
+        "rv_without_evidence": {"GE": 2, "unknown maker": 1},
+        "base_at_stack_end": {"ALPHA": 2},
+        "base_known": {"ALPHA": 3},
+    }
+    rv, base = run_sentences(facts, card)
+    assert "on scanners of Siemens only" in rv
+    assert "3 scans are unvalidated (GE 2, unknown maker 1)." in rv
+    assert "in 2 of 3 scans of ALPHA." in base
+    assert "of no maker of scanners" in run_sentences(run_facts(scans, CARD), CARD)[0]
+    assert run_sentences(run_facts(scans[:0], card), card) == []

@@ -59,17 +59,12 @@ def one_pixel(labels: np.ndarray) -> None:
 
 MUCH = Flag(code="labels-cleaned-much", level="review", sentence="Much was removed.")
 LOST = Flag(code="heart-not-found", level="review", sentence="Not found.")
-UNVALIDATED = raised("rv-unvalidated", where="Canon")
 
 
 def test_flags_of_the_models_labels_go_and_those_of_the_images_stay() -> None:
-    found = codes(mended_by(one_pixel, MUCH, LOST, UNVALIDATED))
-    assert {CORRECTED, GEOMETRY.code, UNVALIDATED.code} <= found
+    found = codes(mended_by(one_pixel, MUCH, LOST))
+    assert {CORRECTED, GEOMETRY.code} <= found
     assert not found & {MUCH.code, LOST.code}
-
-
-def test_a_reader_who_drew_the_rv_has_looked_at_it() -> None:
-    assert UNVALIDATED.code not in codes(mended_by(without_rv, UNVALIDATED))
 
 
 def test_a_mask_of_another_heart_is_to_be_looked_at() -> None:
@@ -139,9 +134,10 @@ def test_a_phase_that_moves_onto_a_mended_frame_is_the_readers_wish() -> None:
 
 
 def test_predicted_dice_and_its_flags_are_the_models_alone() -> None:
-    mended = mended_by(one_pixel, raised("rv-unvalidated", where="Canon"))
+    mended = mended_by(one_pixel, raised("low-quality", value=0.8))
     assert values(mended)["quality"] is None
     assert mended.labels.quality is None
+    assert "low-quality" not in codes(mended)
 
 
 @pytest.mark.parametrize("rejected", [True, False])

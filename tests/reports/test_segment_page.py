@@ -29,7 +29,7 @@ from tests.kit.report_page import assert_self_contained, read_page
 
 EVIL = "<script>alert(1)</script>"
 REVIEW = Flag(code="sv-mismatch", level="review", sentence=f"Stroke volumes differ {EVIL}.")
-INFO = Flag(code="rv-unvalidated", level="info", sentence="No RV evidence.")
+INFO = Flag(code="repeated-slices", level="info", sentence="Acquired again.")
 REJECT = Flag(code="no-images", level="reject", sentence="No short-axis cine.")
 
 
@@ -95,7 +95,7 @@ def test_flags_are_counted_once_a_scan_worst_first():
     assert [row[:3] for row in table.rows] == [
         ("no-images", "reject", "1 (25.0%)"),
         ("sv-mismatch", "review", "1 (25.0%)"),
-        ("rv-unvalidated", "info", "2 (50.0%)"),
+        ("repeated-slices", "info", "2 (50.0%)"),
     ]
 
 

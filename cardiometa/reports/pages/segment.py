@@ -386,6 +386,17 @@ def agreement_table(
     return _table("agreement", columns, rows)
 
 
+def run_sentences(facts: Mapping[str, Mapping[str, int]], card: ModelCard) -> list[str]:
+    """What holds for many scans of the run (`pipeline.merge.run_facts`), one sentence each."""
+    found = []
+    if facts["rv_without_evidence"]:
+        makers = facts["rv_without_evidence"]
+        found.append(_text("rv_without_evidence", makers=makers, known=card.rv_vendors))
+    if sum(facts["base_at_stack_end"].values()):
+        found.append(_text("base_at_stack_end", found=facts["base_at_stack_end"], facts=facts))
+    return found
+
+
 def card_facts(card: ModelCard, model_sha256: str) -> dict[str, str]:
     """What the model's card states, as names and values."""
     document: Mapping[str, Any] = card.document
