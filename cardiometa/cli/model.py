@@ -70,6 +70,9 @@ def train(
     output: _Json,
 ) -> None:
     """Train a model by the recipe; rerun the same command to resume."""
+    from ..segmentation.model import need_torch
+
+    need_torch()
     from ..commands.train import train as run_training
     from ..segmentation.inference import choose_device
 

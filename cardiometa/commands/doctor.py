@@ -40,8 +40,10 @@ def examine() -> list[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        advice = "Install torch; `segment` needs it, the statistics commands do not."
-        found.append(Finding("torch", f"cannot be imported ({type(error).__name__})", advice))
+        absent = isinstance(error, ModuleNotFoundError)
+        state = "not installed" if absent else f"cannot be imported ({type(error).__name__})"
+        advice = "pip install torch: `segment`, `demo` and `model train` need it, others not."
+        found.append(Finding("torch", state, advice))
     else:
         device, advice = "cpu", ""
         if torch.cuda.is_available():

@@ -22,6 +22,7 @@ from ..pooling.options import PoolingOptions
 from ..records import Table
 from ..reference.options import ReferenceOptions
 from ..reports.page import Html, page_html, section
+from ..segmentation.model import need_torch
 from . import truth
 from .cohort import TrueVolumes, write_cohort
 from .truth import large_draw, synthetic_measurements, true_limits
@@ -51,6 +52,7 @@ class DemoOutcome:
 
 def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) -> DemoOutcome:
     """Make the cohort, run the three commands, write ``OUT/report.html``; about two minutes."""
+    need_torch()
     options = {"seed": seed}
     # Another seed's phantoms have files of the same size: they must not share a folder.
     check_output(out, command="demo", options=options, overwrite=False)

@@ -22,7 +22,7 @@ from ..locking import OutputLock
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..privacy.withdrawal import read_withdrawals, remove_erased
 from ..records import ScanKey, ScanResult, Status
-from ..segmentation.model import Model, load_model
+from ..segmentation.model import Model, load_model, need_torch
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
 from .corrections import CORRECTED
 from .jobs import Correction, Engine, EngineSetup
@@ -68,6 +68,8 @@ def run_segment(
 ) -> SegmentOutcome:
     """Run the whole command; errors are those of `errors`, nothing is written before the checks."""
     begun = time.monotonic()
+    if options.scheduler is None and not options.dry_run:
+        need_torch()  # on a cluster, where the workers are
     if options.dicom_seg is not None:
         need_highdicom()
     if cohort_options.pseudonymise_key is not None:

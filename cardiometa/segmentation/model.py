@@ -14,12 +14,13 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..files import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Model:
         self, *, device: str = "auto", batch: int = 0, workers: int = 0
     ) -> TorchPredictor:
         """The loaded network; ``batch`` and ``workers`` change speed only."""
+        need_torch()
         from .inference import TorchPredictor
 
         card = self.card
@@ -131,6 +133,16 @@ class Model:
             device=device,
             batch=batch,
             workers=workers,
+        )
+
+
+def need_torch() -> None:
+    """UsageError where torch is not installed: what to install, and what works without it."""
+    if find_spec("torch") is None:
+        raise UsageError(
+            "torch is not installed, and the segmentation network runs on it.",
+            hint="pip install torch (the README names the tested version). All commands but "
+            "segment, demo, model verify and model train work without it.",
         )
 
 

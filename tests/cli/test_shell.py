@@ -127,6 +127,29 @@ def test_doctor_and_model_say_what_is_here() -> None:
     assert runner.invoke(app, ["model", "verify"]).exit_code == 0
 
 
+def test_without_torch_a_command_that_needs_it_says_so_before_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
+    runner, out = CliRunner(), tmp_path / "out"
+    (tmp_path / "cohort").mkdir()
+    for arguments in (
+        ["segment", str(tmp_path / "cohort"), "--out", str(out)],
+        ["demo", "--out", str(out)],
+        ["model", "verify"],
+        ["model", "train", "--pairs", str(tmp_path), "--folder", str(out), "--out", str(out)],
+    ):
+        found = runner.invoke(app, arguments)
+        assert found.exit_code == 2, arguments
+        assert "cardiometa: torch is not installed" in found.output
+        assert "pip install torch" in found.output
+        assert not out.exists()
+    findings = json.loads(runner.invoke(app, ["doctor", "--json"]).stdout)
+    (torch,) = (one for one in findings if one["what"] == "torch")
+    assert torch["found"] == "not installed"
+    assert "`segment`" in torch["advice"]
+
+
 def test_a_model_file_that_is_none_is_refused(tmp_path: Path) -> None:
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"not a model")
