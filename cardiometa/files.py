@@ -142,6 +142,19 @@ def write_text(path: Path, text: str, *, secret: bool = False) -> None:
     write_bytes(path, text.encode("utf-8"), secret=secret)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add UTF-8 text to the end of a file, on disk when this returns; raises OutputError."""
+    with _writing(path.name):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
+        try:
+            left = memoryview(text.encode("utf-8"))
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_all(
     folder: Path, contents: Mapping[str, bytes | str], *, old: Iterable[str] = ()
 ) -> None:

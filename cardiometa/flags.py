@@ -152,8 +152,16 @@ _TABLE = (
     FlagRule("corrected", 2, "info",
         "A reader changed {voxels} voxels in {slices} images of {count} frames; the measures are "
         "those of the corrected mask."),
+    FlagRule("accepted", 2, "info",
+        "A reader checked the contours and accepted them: findings that ask for review are "
+        "settled."),
+    FlagRule("rejected", 2, "reject", "A reader rejected the scan: {reason}."),
     FlagRule("correction-unchanged", 2, "info",
-        "There is a reader's mask; it equals the model's in every voxel."),
+        "A reader left the model's contours unchanged; the checks still reject them."),
+    FlagRule("decision-outdated", 2, "review",
+        "A reader's decision ({decision}) was made on another mask of this scan and is not used: "
+        "review it again."),
+    FlagRule("phases-chosen", 2, "info", "Frames that a reader chose: {where}."),
     FlagRule("correction-far-from-model", 2, "review", limit=0.5,
         sentence="The corrected heart and the model's overlap little (Dice {value:.2f}, below "
         "{limit:g}): check that the mask is of this scan.",
@@ -320,9 +328,22 @@ def merge_flags(*groups: Iterable[Flag]) -> tuple[Flag, ...]:
     return tuple(merged.values())
 
 
+# Findings for review that a reader who accepts the contours does not settle: whose images these
+# are, and whether the mask or the decision is of this scan.
+_BEYOND_CONTOURS = frozenset(
+    {"other-participant", "correction-far-from-model", "decision-outdated"}
+)
+
+
 def status_of(flags: Iterable[Flag]) -> Status:
-    """``failed`` with a flag that rejects, ``review`` with one for review, else ``ok``."""
-    levels = {flag.level for flag in flags}
-    if "reject" in levels:
+    """``failed`` with a flag that rejects, ``review`` with one for review, else ``ok``.
+
+    A scan that a reader accepted is for review only by findings that are not about contours.
+    """
+    found = {flag.code: flag.level for flag in flags}
+    if "reject" in found.values():
         return "failed"
-    return "review" if "review" in levels else "ok"
+    asking = {code for code, level in found.items() if level == "review"}
+    if "accepted" in found:
+        asking &= _BEYOND_CONTOURS
+    return "review" if asking else "ok"

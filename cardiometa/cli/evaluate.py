@@ -129,7 +129,7 @@ def _import(segmented: Path, reading: ReadingOptions, least: int, output: Output
         show_json(outcome)
         return
     say(f"{outcome['read']} scans read, {outcome['changed']} changed: {out}", quiet=quiet)
-    if outcome["changed"] and outcome["corrections"]:
+    if outcome["read"] and outcome["corrections"]:
         folder = out / outcome["corrections"]
         say(f"next: cardiometa segment COHORT --out OUT --corrections {folder}", quiet=quiet)
 

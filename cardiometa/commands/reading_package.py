@@ -41,8 +41,9 @@ from ..files import (
 from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
 from ..manifest import FORMAT_VERSION, RunRecord, run_block, write_output
-from ..pipeline.corrections import CORRECTED
+from ..pipeline.corrections import ACCEPTED, CORRECTED
 from ..pipeline.result_file import SEGMENTATION_NAME, read_segmented, scan_folder
+from ..reading.decisions import DECISIONS_NAME, REQUIRED
 from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
 from ..records import ScanKey
 from .evaluate import KEYS
@@ -278,7 +279,8 @@ def import_package(
 ) -> dict[str, Any]:
     """Import a completed reading package; returns counts. Raises UsageError and InputError.
 
-    Writes ``corrections/`` (complete 4-D masks of changed scans, for ``segment --corrections``),
+    Writes ``corrections/`` for ``segment --corrections`` (complete 4-D masks of changed scans, and
+    ``decisions.csv`` that accepts the others),
     ``labels.csv`` with ``labels/`` (each read mask, for ``evaluate --against labels``),
     ``readings.csv`` and ``rates.csv``.
     """
@@ -316,6 +318,10 @@ def import_package(
         )
     rates = _rates(segmented, readings, least, masks=bool(record["masks"]))
     files["readings.csv"] = records_csv(ReadingRow, readings)
+    unchanged = [read for read in readings if not read.changed]
+    if record["masks"] and unchanged:
+        rows = [(*(getattr(read, name) for name in KEYS), ACCEPTED) for read in unchanged]
+        files[f"{CORRECTIONS}/{DECISIONS_NAME}"] = csv_text(REQUIRED, rows)
     files["rates.csv"] = records_csv(RateRow, rates)
     files["labels.csv"] = csv_text((*KEYS, "phase", "labels"), label_rows)
     run = RunRecord(command="evaluate", options=said, inputs={"key": key_sha256}, run=run_block())

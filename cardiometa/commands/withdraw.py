@@ -38,6 +38,8 @@ from ..privacy.withdrawal import (
     with_key,
     write_withdrawals,
 )
+from ..reading.decisions import REVIEW_FOLDER, remove_participants
+from .reading_package import CORRECTIONS
 
 MEASUREMENTS = "measurements.csv"
 _TABLES = (
@@ -95,6 +97,7 @@ def run_withdraw(
             marked = [*(p.resolve() for p in derived), *derived_outputs(out, listed.tables)]
             for folder in dict.fromkeys(marked):
                 mark_outdated(folder, gone_all)
+                remove_participants(folder / CORRECTIONS, gone_all.__contains__)
     return {
         "mode": mode,
         "people": len(new),
@@ -175,6 +178,7 @@ def _erase(
     removed = len(snapshot.cohort.scans) - len(cohort.scans)
     write_text(out / SNAPSHOT_NAME, snapshot_text(cohort, snapshot.card, snapshot.model_sha256))
     remove_erased(out, listed)
+    remove_participants(out / REVIEW_FOLDER, lambda who: listed.mode(who) == "erased")
     read = (read_record(out, scan.key) for scan in cohort.scans)
     results = [result for result in read if result is not None]
     record = read_run_record(out)

@@ -104,9 +104,7 @@ def measure_scan(
     doubts = predicted_dice_flags(values["quality"])
     flags = merge_flags(cine.source.flags, labels.flags, found, doubts)
     if status_of(flags) == "failed":
-        rejected = {n: values.pop(n) for n in _FROM_LABELS if n in values}
-        known = {name: value for name, value in rejected.items() if value is not None}
-        details["rejected_measures"] = known
+        values, details["rejected_measures"] = without_label_measures(values)
     return Measurement(
         measures=tuple(
             Measure(name=column.name, value=values.get(column.name), unit=column.unit)
@@ -118,6 +116,14 @@ def measure_scan(
         flags=flags,
         details=details,
     )
+
+
+def without_label_measures(
+    values: Mapping[str, float | None],
+) -> tuple[_Values, dict[str, float]]:
+    """The measures of a rejected scan, and those of its labels that are known."""
+    known = {n: v for n in _FROM_LABELS if (v := values.get(n)) is not None}
+    return {name: v for name, v in values.items() if name not in _FROM_LABELS}, known
 
 
 def _image_values(cine: CineStack) -> _Values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,11 +19,23 @@ POSTPROCESSING_OPTIONS = ("correction_sha256", "dicom_seg")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """A mask that a reader edited: of which scan, where, and the hash of its file."""
+    """What a reader made of a scan: a mask, or a decision with or without one.
+
+    ``sha256`` is the hash of all that can change the result: the mask's file alone
+    (``mask_sha256``) where there is no decision. ``decision`` is empty, ``accepted``, ``edited`` or
+    ``rejected``; ``frames`` are those the reader chose (``ed_frame``, ``es_frame``), in the
+    source's numbering; ``before`` the hash of the mask that was shown, empty where unknown.
+    """
 
     key: ScanKey
-    path: Path
+    path: Path | None = None
     sha256: str
+    mask_sha256: str = ""
+    decision: str = ""
+    reader: str = ""
+    reason: str = ""
+    before: str = ""
+    frames: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +69,7 @@ class ScanJob:
         """The job for another process, whose working directory may differ."""
         paths = tuple(path.absolute() for path in self.source.paths)
         correction = self.correction
-        if correction is not None:
+        if correction is not None and correction.path is not None:
             correction = replace(correction, path=correction.path.absolute())
         return replace(self, source=replace(self.source, paths=paths), correction=correction)
 

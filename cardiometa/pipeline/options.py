@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from ..errors import UsageError
 from ..files import sha256_bytes
-from ..options import Conflict, Needs, Option, Options, is_in
+from ..options import Conflict, Needs, Option, Options, is_given, is_in
 from ..records import ScanKey
 
 _SPEED, _DICOM = "Speed and cluster (never change results)", "DICOM output"
@@ -78,10 +78,14 @@ class SegmentOptions(Options):
         Path | None,
         Option(
             help="Folder of masks corrected by a reader: "
-            "trial/participant/visit/segmentation.nii.gz.",
+            "trial/participant/visit/segmentation.nii.gz; or of decisions and masks: OUT/review.",
             exists="folder",
             metavar="FOLDER",
         ),
+    ] = None
+    reader: Annotated[
+        str | None,
+        Option(help="Whose decisions count, where readers differ.", metavar="NAME"),
     ] = None
     dicom_seg: Literal["scrub", "keep"] | None = None
     allow_mixed_models: Annotated[
@@ -123,6 +127,8 @@ class SegmentOptions(Options):
         ),
     ] = None
     overwrite: bool = False
+
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (Needs({"reader": is_given}, ("corrections",)),)
 
     @property
     def shard(self) -> Shard | None:

@@ -162,12 +162,12 @@ def corrections_of(
     """The corrected masks of a run and the problems of their layout; raises UsageError."""
     keys = [scan.key for scan in cohort.scans]
     if options.corrections is not None:
-        return find_corrections(options.corrections, out, keys)
+        return find_corrections(options.corrections, out, keys, options.reader)
     count = sum(is_corrected(out, key) for key in keys) if out.exists() else 0
     if count and not (options.overwrite or options.restart):
         raise UsageError(
-            f"{shown_scans(count)} of {out.name} measured on a reader's mask, and --corrections "
-            "is not given.",
+            f"{shown_scans(count)} of {out.name} corrected or decided on by a reader, and "
+            "--corrections is not given.",
             hint="Give the folder again; or say --overwrite to have the model's own results.",
         )
     return {}, []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CardiometaError, ImageError, ModelError, UsageError
-from ..files import remove_leftovers
-from ..flags import merge_flags, status_of
+from ..files import remove_leftovers, sha256_bytes
+from ..flags import status_of
 from ..imaging.dicom_seg import (
     Identity,
     Segment,
@@ -33,7 +33,7 @@ from ..measurement.measures import STRUCTURES
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import CineStack, Flag, ScanResult
 from ..reports.figures.overlay import overlay_png
-from .corrections import CorrectedScan, apply_correction, corrected_labels
+from .corrections import CorrectedScan, apply_correction, corrected_labels, outdated
 from .jobs import EngineSetup, ScanFailure, ScanJob
 from .result_file import (
     FAULT_CODE,
@@ -117,22 +117,30 @@ def measure(out: Path, work: ScanWork, network: Network) -> None:
             _segment(work, network)
         begun = time.monotonic()
         if job.correction is not None:
-            assert work.cine is not None
-            assert work.labels is not None
-            drawn = corrected_labels(job.correction, _grid(work.cine))
-            work.corrected = apply_correction(
-                work.cine,
-                drawn,
-                (work.labels, work.document),
-                job.body,
-                str(job.options["bsa_formula"]),
-            )
+            work.corrected = _corrected(work)
         spent = time.monotonic() - begun
         work.seconds["measure"] = work.seconds.get("measure", 0.0) + spent
     except (ModelError, UsageError):
         raise  # the network cannot be loaded: every scan would fail alike
     except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
         work.failure = failure_of(error)
+
+
+def _corrected(work: ScanWork) -> CorrectedScan:
+    """What the job's correction makes of the model's labels."""
+    job, cine, labels, correction = work.job, work.cine, work.labels, work.job.correction
+    assert cine is not None
+    assert labels is not None
+    assert correction is not None
+    if correction.before:
+        outputs = work.document.get("outputs", {})
+        shown = outputs.get(SEGMENTATION_NAME) or sha256_bytes(_mask_bytes(cine, labels))
+        if shown != correction.before:
+            return outdated(work.document, correction)
+    drawn = corrected_labels(correction, _grid(cine))
+    formula = str(job.options["bsa_formula"])
+    model = labels, work.document
+    return apply_correction(cine, drawn, model, job.body, formula, correction)
 
 
 def write(out: Path, work: ScanWork) -> ScanResult:
@@ -230,11 +238,14 @@ def _segment(work: ScanWork, network: Network) -> None:
 
 def _files(cine: CineStack, labels: np.ndarray, phases: tuple[int, int]) -> dict[str, bytes]:
     """Mask and picture of one set of labels."""
-    frame_ms = cine.source.frame_ms or 1.0
     return {
-        SEGMENTATION_NAME: nifti_bytes(labels, cine.affine, frame_ms=frame_ms),
+        SEGMENTATION_NAME: _mask_bytes(cine, labels),
         OVERLAY_NAME: overlay_png(cine.pixels, labels, *phases, cine.spacing_mm),
     }
+
+
+def _mask_bytes(cine: CineStack, labels: np.ndarray) -> bytes:
+    return nifti_bytes(labels, cine.affine, frame_ms=cine.source.frame_ms or 1.0)
 
 
 def _write_finished(out: Path, work: ScanWork) -> ScanResult:
@@ -272,13 +283,15 @@ def _write_finished(out: Path, work: ScanWork) -> ScanResult:
     if job.correction is None or work.corrected is None:
         return result
     reader = work.corrected
-    block = {"sha256": job.correction.sha256, **reader.correction}
+    said = {"decision": job.correction.decision, "reader": job.correction.reader}
+    if job.correction.mask_sha256 != job.correction.sha256:
+        said["mask_sha256"] = job.correction.mask_sha256
+    given = {name: value for name, value in said.items() if value}
+    block = {"sha256": job.correction.sha256, **given, **reader.correction}
     extra = {"options": dict(job.options), "correction": block}
     place = correction_folder(out, job.key)
     if reader.labels is None or reader.measured is None:
-        flags = merge_flags((Flag(**flag) for flag in own["flags"]), reader.flags)
-        document = {**own, "flags": [asdict(flag) for flag in flags], **extra}
-        return finish(place, document, labels, files)
+        return finish(place, {**own, **(reader.document or {}), **extra}, labels, files)
     measured = reader.measured
     document = finished_document(
         key=job.key,

@@ -21,10 +21,11 @@ from ..imaging.dicom_seg import need_highdicom
 from ..locking import OutputLock
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..privacy.withdrawal import read_withdrawals, remove_erased
+from ..reading.decisions import REVIEW_FOLDER, remove_participants
 from ..records import ScanKey, ScanResult, Status
 from ..segmentation.model import Model, load_model, need_torch
 from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
-from .corrections import CORRECTED
+from .corrections import ACCEPTED, CORRECTED, OUTDATED, REJECTED
 from .jobs import Correction, Engine, EngineSetup
 from .merge import failure_reasons, write_tables
 from .options import SegmentOptions
@@ -102,7 +103,11 @@ def run_segment(
             # What another run wrote since, too.
             run.check_output()
             run = replace(run, cohort=without_withdrawn(out, cohort))
-            remove_erased(out, read_withdrawals(out))
+            withdrawals = read_withdrawals(out)
+            remove_erased(out, withdrawals)
+            if withdrawals.modes:
+                review = out / REVIEW_FOLDER
+                remove_participants(review, lambda who: withdrawals.mode(who) == "erased")
             return run.work(engine, lock, watch)
 
 
@@ -205,10 +210,11 @@ class _Run:
             results, flow, marks = list(merged.results), merged.flow, merged.outputs
             facts = merged.facts
             notes += merged.notes
-        corrected = sum(CORRECTED in {flag.code for flag in r.flags} for r in results)
+        codes = Counter(code for r in results for code in {flag.code for flag in r.flags})
+        corrected = codes[CORRECTED]
         if self.options.dicom_seg is not None:
             notes += seg_notes(results)
-        notes += _correction_notes(len(corrections), corrected, len(plan.uncorrected))
+        notes += _correction_notes(len(corrections), codes, len(plan.uncorrected))
         outcome = replace(
             outcome,
             **status_counts(results),
@@ -274,12 +280,16 @@ def engine_for(setup: EngineSetup, scheduler: str | None) -> Engine:
     return DaskEngine(setup, scheduler)
 
 
-def _correction_notes(given: int, used: int, removed: int) -> Iterator[str]:
+def _correction_notes(given: int, codes: Mapping[str, int], removed: int) -> Iterator[str]:
     if given:
-        same = given - used
-        yield f"corrections: {shown_scans(used)} measured on a reader's mask" + (
-            f", {same} with a mask that equals the model's in every voxel" if same else ""
-        )
+        parts = [f"{shown_scans(codes[CORRECTED])} measured on a reader's mask"]
+        for code, text in (
+            (ACCEPTED, "accepted"),
+            (REJECTED, "rejected"),
+            (OUTDATED, "with a decision on another mask, not used"),
+        ):
+            parts += [f"{codes[code]} {text}"] if codes[code] else []
+        yield f"corrections: {', '.join(parts)}"
     if removed:
         yield f"corrections: {shown_scans(removed)} back to the model's own results"
 

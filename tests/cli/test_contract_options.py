@@ -44,6 +44,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "allow-mixed-models": False,
         "bsa": "mosteller",
         "corrections": None,
+        "reader": None,
         "pseudonymise": None,
         "ids-are-pseudonyms": False,
         "series-regex": None,

@@ -210,15 +210,17 @@ def test_what_viewers_rewrite_is_undone(
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_mask_saved_unchanged_is_no_correction(cohort: Path, out: Path, tmp_path: Path) -> None:
+def test_a_mask_saved_unchanged_is_accepted(cohort: Path, out: Path, tmp_path: Path) -> None:
     labels, affine = load(scan(out, "P001") / MASK)
     before = table(out)["P001"]
+    assert before["status"] == "review"
     save(labels, affine, tmp_path / "mended" / "ALPHA" / "P001" / "baseline" / MASK)
     outcome = run(cohort, out, tmp_path / "mended")
     assert outcome.corrected == 0
     row = table(out)["P001"]
-    flags = [code for code in row.pop("flags").split(";") if code != "correction-unchanged"]
+    flags = [code for code in row.pop("flags").split(";") if code != "accepted"]
     assert flags == before.pop("flags").split(";")
+    assert (row.pop("status"), before.pop("status")) == ("ok", "review")
     assert row == before
     unchanged = (correction(out, "P001") / MASK).read_bytes()
     assert unchanged == (scan(out, "P001") / MASK).read_bytes()
@@ -302,7 +304,7 @@ def test_interpolated_labels_and_one_file_for_two_scans_are_told(
 def test_forgetting_the_folder_is_refused(cohort: Path, out: Path, tmp_path: Path) -> None:
     mend(out, tmp_path / "mended")
     run(cohort, out, tmp_path / "mended")
-    with pytest.raises(UsageError, match="1 scan of out measured on a reader's mask"):
+    with pytest.raises(UsageError, match="1 scan of out corrected or decided on by a reader"):
         run(cohort, out)
     assert run(cohort, out, overwrite=True).corrected == 0
     with pytest.raises(UsageError, match="inside --out"):

@@ -1,0 +1,256 @@
+"""``decisions.csv``: what readers decided about scans, one row per decision, the last one counts.
+
+``review`` appends to it; a table written by hand needs `REQUIRED` only. ``mask`` is the path of an
+edited mask below the folder of the table; ``before`` and ``after`` are SHA-256 of the mask file
+that the reader was shown and of the one that was decided on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from ..errors import InputError, Problem
+from ..files import append_text, csv_text, is_safe_name, remove_tree, write_text
+from ..records import ScanKey
+
+DECISIONS_NAME = "decisions.csv"
+MASKS_FOLDER = "masks"
+REVIEW_FOLDER = "review"  # below OUT
+REQUIRED = ("trial", "participant_id", "visit", "decision")
+
+Word = Literal["accepted", "edited", "rejected", "reopened", "saved"]
+WORDS = get_args(Word)
+# A row that takes an earlier decision back, and one that only keeps a mask for later.
+_OPEN, _DRAFT = "reopened", "saved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One row: frames in the source's numbering from 0, ``seconds`` spent on the scan.
+
+    ``line`` is the row's number in the file, the header being 1.
+    """
+
+    trial: str
+    participant_id: str
+    visit: str
+    reader: str = ""
+    time: str = ""
+    decision: str
+    reason: str = ""
+    comment: str = ""
+    seconds: float | None = None
+    ed_frame: int | None = None
+    es_frame: int | None = None
+    before: str = ""
+    after: str = ""
+    mask: str = ""
+    line: int = 0
+
+    @property
+    def key(self) -> ScanKey:
+        """The scan."""
+        return ScanKey(trial=self.trial, participant=self.participant_id, visit=self.visit)
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """The frames that the reader chose, by the name of their column."""
+        chosen = {"ed_frame": self.ed_frame, "es_frame": self.es_frame}
+        return {name: frame for name, frame in chosen.items() if frame is not None}
+
+
+COLUMNS = tuple(field.name for field in fields(Decision) if field.name != "line")
+_NUMBERS = {"seconds": float, "ed_frame": int, "es_frame": int}
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read_decisions(path: Path) -> tuple[list[Decision], list[Problem]]:
+    """Every row of a table, and all problems of the rows that cannot be used.
+
+    Comma, semicolon or tab; a last row that a killed program left unfinished is not a decision.
+    Raises InputError where the file is not such a table.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path.name} cannot be read as UTF-8 text ({type(error).__name__}).",
+            hint="Save it as CSV with the encoding UTF-8.",
+        ) from None
+    lines = text.splitlines() or [""]
+    separator = max(",;\t", key=lines[0].count)
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise InputError(
+            f"{path.name} has no column {', '.join(missing)}.",
+            hint=f"It needs {', '.join(REQUIRED)}; optional are reader, reason, mask and others "
+            "that `cardiometa review` writes.",
+        )
+    if len(rows) > 1 and not text.endswith("\n") and len(rows[-1]) < len(header):
+        rows.pop()
+    decisions, problems = [], []
+    for line, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        cells = {n: _plain(c) for n, c in zip(header, row, strict=False) if n in COLUMNS}
+        where = f"{path.name}, row {line}"
+        if len(row) != len(header):
+            what = f"there are {len(row)} cells, the header has {len(header)}"
+            problems.append(Problem(where=where, what=what, fix="Quote cells that contain commas."))
+            continue
+        found = _decision(cells, line)
+        if isinstance(found, Decision):
+            decisions.append(found)
+        else:
+            problems += [replace(problem, where=where) for problem in found]
+    return decisions, problems
+
+
+def _plain(text: str) -> str:
+    """A cell without the apostrophe that keeps a spreadsheet from computing it."""
+    text = text.strip()
+    return text[1:] if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@") else text
+
+
+def _decision(cells: Mapping[str, str], line: int) -> Decision | list[Problem]:
+    problems = []
+    values: dict[str, object] = dict(cells)
+    for name, kind in _NUMBERS.items():
+        text = cells.get(name, "")
+        try:
+            number = kind(text) if text else None
+        except ValueError:
+            number = -1
+        values[name] = number
+        if number is not None and not 0 <= number < 1e9:
+            problems.append(Problem(where="", what=f"{name} is not a number from 0: {text!r}"))
+    word = cells["decision"].lower()
+    values["decision"] = word
+    if word not in WORDS:
+        known = ", ".join(WORDS)
+        problems.append(
+            Problem(where="", what=f"the decision {word!r} is not known", fix=f"Use {known}.")
+        )
+    if word == "rejected" and not cells.get("reason"):
+        problems.append(
+            Problem(
+                where="",
+                what="a rejected scan has no reason",
+                why="The reason is reported with the exclusions.",
+                fix="Fill in the column reason.",
+            )
+        )
+    return problems or Decision(**values, line=line)  # type: ignore[arg-type]
+
+
+def last_decisions(decisions: Iterable[Decision]) -> dict[ScanKey, dict[str, Decision]]:
+    """The decision of each reader on each scan that counts: the last, if not taken back."""
+    found: dict[ScanKey, dict[str, Decision]] = {}
+    for decision in decisions:
+        if decision.decision == _OPEN:
+            found.get(decision.key, {}).pop(decision.reader, None)
+        elif decision.decision != _DRAFT:
+            found.setdefault(decision.key, {})[decision.reader] = decision
+    return {key: by_reader for key, by_reader in found.items() if by_reader}
+
+
+def chosen_decisions(
+    by_scan: Mapping[ScanKey, Mapping[str, Decision]], reader: str | None
+) -> tuple[dict[ScanKey, Decision], list[Problem]]:
+    """One decision per scan: ``reader``'s, or the one on which all agree; else a problem."""
+    chosen: dict[ScanKey, Decision] = {}
+    problems: list[Problem] = []
+    if reader is not None and not any(reader in found for found in by_scan.values()):
+        known = sorted({name for found in by_scan.values() for name in found})
+        what = f"there is no decision of the reader {reader!r}"
+        fix = f"Readers: {', '.join(map(repr, known)) or 'none'}."
+        problems.append(Problem(where="--reader", what=what, fix=fix))
+    for key, found in sorted(by_scan.items()):
+        if reader is not None:
+            if reader in found:
+                chosen[key] = found[reader]
+            continue
+        said = list(found.values())
+        if len({(d.decision, d.after, d.ed_frame, d.es_frame) for d in said}) > 1:
+            words = ", ".join(f"{d.reader or 'no name'}: {d.decision}" for d in said)
+            problems.append(
+                Problem(
+                    where=str(key),
+                    what=f"the readers differ ({words})",
+                    why="Which result counts must be decided by a person.",
+                    fix="Say whose decisions to take with --reader NAME.",
+                )
+            )
+        else:
+            chosen[key] = said[-1]
+    return chosen, problems
+
+
+def masks_of_reader(decisions: Sequence[Decision], reader: str) -> dict[ScanKey, Decision]:
+    """The last row of a reader on each scan, drafts included, unless the decision was reopened.
+
+    A reopened scan keeps the mask of the row before.
+    """
+    found: dict[ScanKey, Decision] = {}
+    for decision in decisions:
+        if decision.reader == reader:
+            before = found.get(decision.key)
+            is_open = decision.decision == _OPEN and before is not None
+            found[decision.key] = replace(before, decision=_OPEN) if is_open else decision
+    return found
+
+
+# ------------------------------------------------------------------ writing
+
+
+def append_decision(path: Path, decision: Decision) -> None:
+    """Add a row, on disk when this returns; the header too in a new file. Raises OutputError."""
+    text = csv_text(COLUMNS, [[asdict(decision)[name] for name in COLUMNS]])
+    header, _, row = text.partition("\n")
+    if not path.exists():
+        write_text(path, f"{header}\n")
+    append_text(path, row)
+
+
+def complete_last_row(path: Path) -> None:
+    """Remove a last row that a killed program left unfinished, so that the next one is its own."""
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8-sig")
+    if text and not text.endswith("\n"):
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        is_cut = len(rows) > 1 and len(rows[-1]) < len(rows[0])
+        write_text(path, text[: text.rindex("\n") + 1] if is_cut else f"{text}\n")
+
+
+def remove_participants(review: Path, is_gone: Callable[[tuple[str, str]], bool]) -> None:
+    """Remove masks and rows of participants (trial, id) from a review; raises OutputError."""
+    for folder in sorted((review / MASKS_FOLDER).glob("*/*")):
+        if is_gone((folder.parent.name, folder.name)):
+            remove_tree(folder)
+    path = review / DECISIONS_NAME
+    if not path.is_file():
+        return
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    if not rows or not {"trial", "participant_id"} <= set(rows[0]):
+        return
+    trial, person = (rows[0].index(name) for name in ("trial", "participant_id"))
+    kept = [r for r in rows if len(r) <= max(trial, person) or not is_gone((r[trial], r[person]))]
+    if len(kept) < len(rows):
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, lineterminator="\n").writerows(kept)
+        write_text(path, buffer.getvalue())
+
+
+def is_reader_name(name: str) -> bool:
+    """True for a name that may be a folder's: letters, digits, dot, dash, underscore."""
+    return is_safe_name(name) and len(name) <= 40
