@@ -50,6 +50,15 @@ def writing(
         yield
 
 
+def is_being_written(out: Path) -> bool:
+    """True where a run holds a lock on OUT: it has touched it in its last three beats."""
+    youngest = 0.0
+    for path in out.glob(f"{files.LOCK_PREFIX}*.lock"):
+        with suppress(OSError):  # freed meanwhile
+            youngest = max(youngest, path.stat().st_mtime)
+    return time.time() - youngest < LEASE_S / 4
+
+
 class OutputLock:
     """Locks an output, or of a split into shards only its own: ``with OutputLock(out, (3, 16)):``.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from .output import say
+from ..errors import UsageError
+from .output import say, show_error
+
+_ClickUsageError: Any = typer.BadParameter.__base__  # typer has click inside, and does not name it
 
 # Command: its module and an example, in the order of the help page.
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +68,21 @@ class _LazyGroup(TyperGroup):
         command.name = name
         command.rich_help_panel = "Main commands" if name in _MAIN else "Utilities"
         return command
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command; an error of its use is printed as all others are (exit code 2)."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except _ClickUsageError as error:
+            context = getattr(error, "ctx", None)
+            text = error.format_message()
+            if text:  # none where the help page was shown instead
+                hint = f"See {context.command_path} --help." if context is not None else ""
+                show_error(UsageError(text, hint=hint))
+            sys.exit(error.exit_code)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Suggest names for a command that is not known, without building each of them."""

@@ -156,4 +156,9 @@ def doctor(output: Annotated[Output, Only("json", "verbose")]) -> None:
     if output.json:
         show_json([asdict(finding) for finding in findings])
         return
-    show_table(("what", "found", "advice"), [(f.what, f.found, f.advice or "ok") for f in findings])
+    show_table(("what", "found"), [(f.what, f.found) for f in findings])
+    for one in findings:
+        if one.advice:
+            say(f"{one.what}: {one.advice}")
+    if not any(one.advice for one in findings):
+        say("All is well.")

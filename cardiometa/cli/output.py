@@ -108,21 +108,37 @@ def _print(text: str) -> None:
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", quiet: bool = False
 ) -> None:
-    """A table on stderr: first column to the left, the others to the right."""
+    """A table on stderr: first column to the left, the others to the right; no cell is cut.
+
+    Wider than the terminal, each row is a block of lines; a file or a pipe has no width.
+    """
     if quiet:
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[escape_control(str(value)) for value in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    natural = sum(widths) + 2 * (len(widths) - 1)
+    if sys.stderr.isatty() and natural > shutil.get_terminal_size().columns:
+        if title:
+            say(title)
+        for first, *others in cells:
+            say(f"{columns[0]} {first}")
+            for name, value in zip(columns[1:], others, strict=True):
+                say(f"  {name}: {value}")
+        return
+
     table = Table(title=title or None, box=None, pad_edge=False, title_justify="left")
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
-    for row in rows:
+    for row in cells:
         # Text keeps "[x]" in an id from being interpreted as markup.
-        table.add_row(*(Text(escape_control(str(value))) for value in row))
+        table.add_row(*map(Text, row))
     with suppress(OSError):
-        Console(stderr=True, highlight=False).print(table)
+        Console(stderr=True, highlight=False, width=max(natural, len(title))).print(table)
 
 
 def show_error(error: CardiometaError) -> None:
@@ -136,6 +152,15 @@ def show_error(error: CardiometaError) -> None:
             say(f"  … and {hidden} more (--json lists all)")
     if error.hint:
         say(f"  {error.hint}")
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 class Progress:
@@ -195,7 +220,8 @@ class Progress:
         pace = ""
         if passed >= 1:  # before, a rate says nothing
             rate = self._done / passed
-            pace = f", {rate * 60:.1f} per minute, {(self._total - self._done) / rate:.0f} s left"
+            left = duration((self._total - self._done) / rate)
+            pace = f", {duration(passed)} elapsed, {left} left, {rate * 60:.1f} per minute"
         say(f"{self._unit}: {self._done}/{self._total}{pace} {note}".rstrip())
 
     def step(self, _done: int, total: int) -> None:

@@ -99,6 +99,7 @@ def _text(shown: Mapping[str, Any], out: Path) -> str:
         f"  withdrawn  {erased} participant{'s' * (erased != 1)} erased" if erased else "",
         f"  record     sha256 {shown['record_sha256']}",
         f"  OUTDATED   {shown['stale']}" if shown["stale"] else "",
+        "  to resume  rerun the command that wrote it" if shown["state"] == "interrupted" else "",
     ]
     return "\n".join(line for line in lines if line)
 

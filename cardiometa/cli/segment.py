@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +12,10 @@ from ..cohort.models import CohortOptions
 from ..options import Output
 from ..pipeline.options import DicomOutput, SegmentOptions
 from .command import CohortArgument, Only, Out, Run, Segmented, command
-from .output import Progress, say, show_json, show_table, show_warnings
+from .output import Progress, duration, say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
+    from ..pipeline.plan import Estimate
     from ..pipeline.segment import SegmentOutcome
 
 _COUNTS = ("scans", "ok", "review", "failed")
@@ -52,7 +53,10 @@ def segment(
     run.report(quiet=quiet)
     if output.json:
         _show_json(outcome, *_COUNTS, "already_done", "corrected", "flow")
-    if not options.dry_run:
+    if outcome.estimate is not None:
+        show_warnings(outcome.warnings, quiet=quiet)
+        _show_estimate(outcome.estimate, out, quiet=quiet)
+    else:
         _show(outcome, already_done=outcome.already_done, quiet=quiet)
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stages.items())
         if stages:
@@ -85,6 +89,8 @@ def merge(out: Segmented, output: Annotated[Output, Only("json", "quiet", "verbo
 def _show_json(outcome: SegmentOutcome, *names: str) -> None:
     found: dict[str, Any] = {name: getattr(outcome, name) for name in names}
     warnings = list(outcome.warnings)
+    if outcome.estimate is not None:
+        found["estimate"] = asdict(outcome.estimate)
     show_json({**found, "warnings": warnings, "measurements": "measurements.csv"})
 
 
@@ -96,6 +102,19 @@ def _show(outcome: SegmentOutcome, *, quiet: bool, **others: int) -> None:
     names = [name.replace("_", " ") for name in counts]
     cells = [str(count) for count in counts.values()]
     show_table([*names, "seconds"], [[*cells, f"{outcome.seconds:.1f}"]], quiet=quiet)
+
+
+def _show_estimate(found: Estimate, out: Path, *, quiet: bool) -> None:
+    cores = f"{found.cores} core{'s' * (found.cores != 1)}"
+    basis = f"as {found.measured} finished scans of this output"
+    if not found.measured:
+        basis = "at the rate of examples/scale.md, without a GPU"
+    say(f"dry run: {found.scans} scans to segment, about {found.images:,} images", quiet=quiet)
+    say(f"  time: about {duration(found.seconds)} on {cores}, {basis}", quiet=quiet)
+    disk, free = (f"{n / 1e6:,.0f} MB" for n in (found.disk_bytes, found.free_bytes))
+    say(f"  disk: about {disk} in {out}, where {free} are free", quiet=quiet)
+    if found.disk_bytes > found.free_bytes:
+        say("warning: The disk is too small for this run.")
 
 
 def _show_files(out: Path, *, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import RECORD_NAME, read_json, sha256_file
+from ..locking import is_being_written
 from ..manifest import FORMAT_VERSION, change_of, made_from, read_run_record
 from ..pipeline.cohort_snapshot import SNAPSHOT_NAME, Snapshot, read_snapshot
 from ..pipeline.merge import RECORDS_NAME
@@ -45,8 +46,9 @@ MEASUREMENTS = "measurements.csv"
 def describe(out: Path, table: Path | None = None) -> dict[str, Any]:
     """What an output is, as ``--json`` prints it; ``table`` is what it was made from, if known.
 
-    ``state``: complete, running, writing, shards (not all is there yet) or marked; ``stale`` says
-    why the output must not be used, or is empty. Raises InputError where OUT has no record.
+    ``state``: complete, running, writing, interrupted (the same command again resumes), shards
+    (not all is there yet) or marked; ``stale`` says why the output must not be used, or is empty.
+    Raises InputError where OUT has no record.
     """
     record = read_run_record(out)
     run = record.get("run", {})
@@ -66,7 +68,7 @@ def describe(out: Path, table: Path | None = None) -> dict[str, Any]:
         "command": record["command"],
         "version": str(record.get("cardiometa_version", "")),
         "format_version": int(record.get("format_version", 0)),
-        "state": _state(record),
+        "state": _state(out, record),
         "finished": str(run.get("finished_utc", "")),
         "record_sha256": sha256_file(out / RECORD_NAME),
         "options": record.get("options", {}),
@@ -80,9 +82,11 @@ def describe(out: Path, table: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _state(record: Mapping[str, Any]) -> str:
+def _state(out: Path, record: Mapping[str, Any]) -> str:
     run = record.get("run", {})
-    return str(run.get("state", "complete" if run else "running"))
+    state = str(run.get("state", "complete" if run else "running"))
+    unfinished = state in ("running", "writing")
+    return "interrupted" if unfinished and not is_being_written(out) else state
 
 
 def _outputs_inside(out: Path) -> list[Path]:
@@ -165,8 +169,9 @@ def verify(
     if record.get("format_version") != FORMAT_VERSION:
         found.differs(RECORD_NAME, f"its format is not {FORMAT_VERSION}: nothing else was compared")
         return found
-    if _state(record) != "complete":
-        found.differs(RECORD_NAME, f"the output is not finished (its state is {_state(record)})")
+    state = _state(out, record)
+    if state != "complete":
+        found.differs(RECORD_NAME, f"the output is not finished (its state is {state})")
     outdated = _outdated(out, record, table)
     if outdated:
         found.differs(out.name, outdated)

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from ..cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
-from ..errors import InputError, ModelError
+from ..cohort.pseudonyms import pseudonym
+from ..errors import InputError, ModelError, UsageError, nearest
 from ..files import canonical_json, read_json
 from ..privacy.withdrawal import Participant, read_withdrawals
 from ..records import ScanKey, ScanSource, SeriousWarning, severity
@@ -199,6 +200,55 @@ def without_participants(cohort: Cohort, gone: Collection[Participant]) -> Cohor
         scans=tuple(scan for scan in cohort.scans if stays(scan.key)),
         visits_without_images=tuple(key for key in cohort.visits_without_images if stays(key)),
         same_person=tuple(tuple(filter(stays, group)) for group in cohort.same_person),
+    )
+
+
+def part_of(
+    cohort: Cohort, trials: Collection[str], participants: Collection[str], key: bytes | None
+) -> Cohort:
+    """The cohort with these trials and participants (``ID`` or ``TRIAL/ID``) only, all if empty.
+
+    ``key``: participants may be named by their id before pseudonyms. A serious warning says that
+    it is a part. Raises UsageError with every trial and participant that the cohort lacks.
+    """
+    if not (trials or participants):
+        return cohort
+    names = [trial.name for trial in cohort.trials]
+    problems = [f"--trial {name}: {nearest(name, names)}" for name in trials if name not in names]
+    everyone = participants_of(cohort)
+    chosen: set[Participant] = set()
+    for text in participants:
+        trial, _, person = text.rpartition("/")
+        of_trial = [name for name in names if trial in ("", name)]
+        ids = {(name, person) for name in of_trial}
+        if key is not None:
+            ids |= {(name, pseudonym(key, name, person)) for name in of_trial}
+        if not ids & everyone:
+            shown = text if key is None else "(withheld)"
+            problems.append(f"--participant {shown}: the cohort has no such participant.")
+        chosen |= ids & everyone
+    if problems:
+        raise UsageError("\n  ".join(problems), hint="`cardiometa check` counts what there is.")
+    kept = {
+        who
+        for who in everyone
+        if who[0] in (trials or names) and (not participants or who in chosen)
+    }
+    part = without_participants(cohort, everyone - kept)
+    if not part.scans:
+        raise UsageError("--trial and --participant leave no scan.")
+    facts = {"n_sought": None, "n_randomised": None} if participants else {}
+    tables = ("cohort.toml", *(f"{name}." for name in trials or names))
+    warning = SeriousWarning(
+        f"Only a part of the cohort: {len(kept)} of {len(everyone)} participants and "
+        f"{len(part.scans)} of {len(cohort.scans)} scans (--trial, --participant)."
+    )
+    return replace(
+        part,
+        trials=tuple(replace(t, **facts) for t in cohort.trials if t.name in (trials or names)),
+        not_obtained=(),
+        input_sha256={k: v for k, v in cohort.input_sha256.items() if k.startswith(tables)},
+        warnings=(*cohort.warnings, warning),
     )
 
 

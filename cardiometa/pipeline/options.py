@@ -12,6 +12,7 @@ from ..files import sha256_bytes
 from ..options import Conflict, Needs, Option, Options, is_given, is_in
 from ..records import ScanKey
 
+_PART = "Part of the cohort"
 _SPEED, _DICOM = "Speed and cluster (never change results)", "DICOM output"
 
 
@@ -91,8 +92,27 @@ class SegmentOptions(Options):
     allow_mixed_models: Annotated[
         bool, Option(help="Keep scans segmented with another model in the output.")
     ] = False
+    trials: Annotated[
+        tuple[str, ...],
+        Option(flag="--trial", help="Only this trial of the cohort.", repeat=True, group=_PART),
+    ] = ()
+    participants: Annotated[
+        tuple[str, ...],
+        Option(
+            flag="--participant",
+            help="Only this participant: ID, or TRIAL/ID.",
+            repeat=True,
+            group=_PART,
+        ),
+    ] = ()
     restart: Annotated[bool, Option(help="Segment every scan again.")] = False
-    dry_run: Annotated[bool, Option(help="Check and count only.")] = False
+    dry_run: Annotated[bool, Option(help="Check and count only; estimate time and disk space.")] = (
+        False
+    )
+    log_file: Annotated[
+        Path | None,
+        Option(help="Add a log without ids, names and paths to this file.", metavar="FILE"),
+    ] = None
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], Option(help="Device.", group=_SPEED)
     ] = "auto"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import Problem, UsageError
+from ..errors import ImageError, Problem, UsageError
 from ..imaging.discovery import source_state
 from ..imaging.read import ReadOptions, scan_grid
 from ..reading.label_file import ScanGrid, grid_of_mask
 from ..records import BodySize, ScanKey, ScanResult
 from .corrections import check_corrections, find_corrections, refuse
-from .jobs import POSTPROCESSING_OPTIONS, Correction, ScanJob
+from .jobs import POSTPROCESSING_OPTIONS, Correction, ScanJob, available_cores
 from .options import SegmentOptions
 from .result_file import (
     SEGMENTATION_NAME,
@@ -190,3 +191,78 @@ def check_masks(out: Path, plan: Plan, options: SegmentOptions, problems: list[P
         for key in (*plan.uncorrected, *(job.key for job in plan.left)):
             found += edited_in_output(out, key)
     refuse([*problems, *found])
+
+
+# ------------------------------------------------------------------ what it will take
+
+# As measured for examples/scale.md: a study of 240 images on one core without a GPU.
+_SECONDS_PER_IMAGE = 8.0 / 240
+_BYTES_PER_SCAN = 627_000
+_START_S = 4.0
+_SAMPLE = 20  # scans whose headers, or results, are read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What the scans of a plan that are left will take.
+
+    ``images`` are slices times phases, by the headers of a sample; ``seconds`` of wall time on
+    ``cores``; ``measured`` counts finished scans of this output whose times and sizes were used
+    (0: the rates of examples/scale.md). ``free_bytes`` is what the disk of OUT has.
+    """
+
+    scans: int
+    images: int
+    cores: int
+    seconds: float
+    disk_bytes: int
+    free_bytes: int
+    measured: int
+
+
+def estimate(out: Path, plan: Plan, options: SegmentOptions) -> Estimate:
+    """Time and disk space of what is left, from the headers of a few scans and finished ones."""
+    scans = [job for job in plan.left if not job.stored]
+    read = [n for n in _concurrently(_images, _spread(scans)) if n]
+    images = round(len(scans) * sum(read) / len(read)) if read else 0
+    per_image, per_scan, measured = _SECONDS_PER_IMAGE, float(_BYTES_PER_SCAN), 0
+    known = [result for result in plan.done if _work_of(result)]
+    if known:
+        seconds, counted = (sum(n) for n in zip(*map(_work_of, known), strict=True))
+        folders = [scan_folder(out, result.key) for result in _spread(known)]
+        sizes = [sum(f.stat().st_size for f in one.rglob("*") if f.is_file()) for one in folders]
+        per_image, per_scan = seconds / counted, sum(sizes) / len(sizes)
+        measured = len(known)
+    cores = max(1, min(options.workers or available_cores(), len(scans)))
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    return Estimate(
+        scans=len(scans),
+        images=images,
+        cores=cores,
+        seconds=_START_S + images * per_image / cores,
+        disk_bytes=round(per_scan * len(scans)),
+        free_bytes=shutil.disk_usage(there).free,
+        measured=measured,
+    )
+
+
+def _spread(items: Sequence[_In]) -> Sequence[_In]:
+    """At most `_SAMPLE` of the items, evenly spaced: trials differ, and follow each other."""
+    return items[:: max(1, math.ceil(len(items) / _SAMPLE))]
+
+
+def _images(job: ScanJob) -> int:
+    """Slices times phases of a scan, by its headers; 0 where they cannot be read."""
+    try:
+        shape, _ = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
+    except ImageError:
+        return 0
+    return shape[0] * shape[1]
+
+
+def _work_of(result: ScanResult) -> tuple[float, int] | None:
+    """Seconds and images of a finished scan; None where its record has no times."""
+    measures, run = result.measures, result.document.get("run", {})
+    images = int((measures.get("frames") or 0) * (measures.get("slices") or 0))
+    seconds = sum(run.get("stages", {}).values())
+    return (seconds, images) if images and seconds else None

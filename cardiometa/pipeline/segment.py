@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from ..cohort.load import load_cohort
 from ..cohort.models import Cohort, CohortOptions
-from ..cohort.pseudonyms import refuse_key_inside
-from ..errors import CohortError, UsageError
-from ..files import RECORD_NAME, check_output, create_new, read_json, remove_leftovers, write_text
+from ..cohort.pseudonyms import read_key, refuse_key_inside
+from ..errors import CardiometaError, CohortError, UsageError
+from ..files import (
+    RECORD_NAME,
+    append_text,
+    check_output,
+    create_new,
+    read_json,
+    remove_leftovers,
+    sha256_bytes,
+    write_text,
+)
 from ..imaging.dicom_seg import need_highdicom
 from ..locking import OutputLock
-from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
+from ..manifest import (
+    FORMAT_VERSION,
+    RunRecord,
+    library_versions,
+    record_text,
+    run_block,
+    version,
+)
 from ..privacy.withdrawal import read_withdrawals, remove_erased
 from ..reading.decisions import REVIEW_FOLDER, remove_participants
 from ..records import ScanKey, ScanResult, Status
 from ..segmentation.model import Model, load_model, need_torch
-from .cohort_snapshot import SNAPSHOT_NAME, snapshot_text, without_withdrawn
+from .cohort_snapshot import (
+    SNAPSHOT_NAME,
+    part_of,
+    participants_of,
+    snapshot_text,
+    without_withdrawn,
+)
 from .corrections import ACCEPTED, CORRECTED, OUTDATED, REJECTED
-from .jobs import Correction, Engine, EngineSetup
+from .jobs import Correction, Engine, EngineSetup, available_cores
 from .merge import failure_reasons, write_tables
 from .options import SegmentOptions
-from .plan import Plan, check_masks, corrections_of, jobs_of, plan_of
+from .plan import Estimate, Plan, check_masks, corrections_of, estimate, jobs_of, plan_of
 from .result_file import remove_correction, seg_notes, shown_scans
 from .workers import WorkerPool
 
@@ -50,6 +74,7 @@ class SegmentOutcome:
     warnings: Sequence[str]
     seconds: float
     stages: Mapping[str, float] = field(default_factory=dict)
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +93,19 @@ def run_segment(
     watch: Watch,
 ) -> SegmentOutcome:
     """Run the whole command; errors are those of `errors`, nothing is written before the checks."""
+    with _Log(options.log_file, out) as log:
+        log.begin(options)
+        return _run_logged(cohort_path, out, cohort_options, options, watch, log)
+
+
+def _run_logged(
+    cohort_path: Path,
+    out: Path,
+    cohort_options: CohortOptions,
+    options: SegmentOptions,
+    watch: Watch,
+    log: _Log,
+) -> SegmentOutcome:
     begun = time.monotonic()
     if options.scheduler is None and not options.dry_run:
         need_torch()  # on a cluster, where the workers are
@@ -93,11 +131,15 @@ def run_segment(
                 "The cohort contains no scan.",
                 hint="Give a cohort.toml, a folder trial/participant/visit/images, or one scan.",
             )
-        run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun)
+        pseudonym_key = cohort_options.pseudonymise_key
+        key = None if pseudonym_key is None else read_key(pseudonym_key)
+        cohort = part_of(cohort, options.trials, options.participants, key)
+        run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun, log=log)
         run.check_output()
         run = replace(run, cohort=without_withdrawn(out, cohort))
         if options.dry_run:
-            return run.planned(watch)[2]
+            plan, _, outcome = run.planned(watch)
+            return replace(outcome, estimate=estimate(out, plan, options))
         shard = options.shard
         with OutputLock(out, (shard.number, shard.of) if shard else None) as lock:
             # What another run wrote since, too.
@@ -120,6 +162,7 @@ class _Run:
     options: SegmentOptions
     model: Model
     begun: float
+    log: _Log
 
     @property
     def result_options(self) -> dict[str, Any]:
@@ -135,6 +178,10 @@ class _Run:
             values["model_sha256"] = self.model.sha256
         if options.dicom_seg is not None:
             values["dicom_seg"] = options.dicom_seg
+        if options.trials or options.participants:
+            # No participant's id among the options: one may have been named by the source's.
+            people = sorted(map("/".join, participants_of(self.cohort)))
+            values["part"] = sha256_bytes("\n".join(people).encode())
         if self.cohort.key_check is not None:
             # With another key all ids would change, and without one be shown.
             values["pseudonymise"] = self.cohort.key_check
@@ -168,6 +215,7 @@ class _Run:
         plan = plan_of(self.out, jobs, options)
         check_masks(self.out, plan, options, problems)
         watch.planned(len(jobs), len(plan.done))
+        self.log.planned([job.key for job in jobs], len(plan.done))
         outcome = SegmentOutcome(
             scans=len(jobs),
             already_done=len(plan.done),
@@ -189,6 +237,7 @@ class _Run:
 
         def finished(result: ScanResult) -> None:
             lock.check()
+            self.log.finished(result)
             watch.finished(result)
 
         if plan.left and not sharded:
@@ -224,6 +273,10 @@ class _Run:
             notes=notes,
             seconds=time.monotonic() - self.begun,
             stages=dict(stages),
+        )
+        self.log.line(
+            f"done: {outcome.ok} ok, {outcome.review} to review, {outcome.failed} failed, "
+            f"{outcome.seconds:.1f} s"
         )
         if not sharded:
             block = run_block(
@@ -264,6 +317,62 @@ class _Run:
         snapshot = snapshot_text(self.cohort, self.model.card, self.model.sha256)
         if not create_new(self.out / SNAPSHOT_NAME, snapshot.encode()):
             write_text(self.out / SNAPSHOT_NAME, snapshot)
+
+
+class _Log:
+    """The file of ``--log-file``: versions, counts, status and times, for whoever helps a site.
+
+    It never has an id, a name, a path or the text of a message, which may quote a table: a scan is
+    its number in the order of the cohort, which only the site can look up. None writes nothing.
+    """
+
+    def __init__(self, path: Path | None, out: Path) -> None:
+        if path is not None and path.absolute().is_relative_to(out.absolute()):
+            raise UsageError("--log-file must not be in the folder of the results.")
+        self._path = path
+        self._numbers: Mapping[ScanKey, int] = {}
+
+    def __enter__(self) -> Self:
+        """Nothing is written yet."""
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            code = f", exit code {error.exit_code}" if isinstance(error, CardiometaError) else ""
+            self.line(f"ended by {type(error).__name__}{code}")
+
+    def line(self, text: str) -> None:
+        """One more line with the time; raises OutputError."""
+        if self._path is not None:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            append_text(self._path, f"{now} {text}\n")
+
+    def begin(self, options: SegmentOptions) -> None:
+        """What runs, on what."""
+        if self._path is not None:
+            create_new(self._path, b"")
+        names = ("torch", "numpy", "scipy", "pandas", "pydicom", "nibabel", "python-gdcm")
+        libraries = ", ".join(f"{k} {v}" for k, v in library_versions(*names).items())
+        system = f"{platform.system()} {platform.machine()}, {available_cores()} cores"
+        self.line(f"cardiometa {version()} segment, Python {platform.python_version()}, {system}")
+        self.line(libraries)
+        self.line(
+            f"frames {options.frames}, device {options.device}, workers {options.workers}, "
+            f"timeout {options.timeout_s:g} s, shard {options.shard_text or 'none'}"
+        )
+
+    def planned(self, keys: Sequence[ScanKey], done: int) -> None:
+        """How many scans there are; they are numbered in this order."""
+        self._numbers = {key: number for number, key in enumerate(keys, 1)}
+        self.line(f"{len(keys)} scans, {done} already done")
+
+    def finished(self, result: ScanResult) -> None:
+        """Status, codes of flags and times of a scan."""
+        codes = " ".join(flag.code for flag in result.flags) or "no flag"
+        stages = result.document.get("run", {}).get("stages", {})
+        times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items())
+        number = self._numbers[result.key]
+        self.line(f"scan {number}: {result.status}, {codes}{', ' + times if times else ''}")
 
 
 def engine_for(setup: EngineSetup, scheduler: str | None) -> Engine:

@@ -71,6 +71,32 @@ def test_a_table_takes_cells_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""
 
 
+def test_a_table_wider_than_the_terminal_is_not_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, rows = ("what", "found", "advice"), [("decoder " + "x" * 60, "y" * 40, "z" * 50)]
+    monkeypatch.setenv("COLUMNS", "80")
+    output.show_table(columns, rows)
+    lines = err(capsys)
+    assert len(lines) == 2
+    assert lines[1].split() == ["decoder", "x" * 60, "y" * 40, "z" * 50]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    output.show_table(columns, rows, title="Setup")
+    heading = f"what decoder {'x' * 60}"
+    assert err(capsys) == ["Setup", heading, f"  found: {'y' * 40}", f"  advice: {'z' * 50}"]
+    output.show_table(columns, [("a", "b", "c")])
+    assert len(err(capsys)) == 2
+
+
+def test_durations_are_said_in_the_two_units_that_matter() -> None:
+    assert [output.duration(s) for s in (0.4, 59.6, 725, 12_000)] == [
+        "0 s",
+        "1 min 0 s",
+        "12 min 5 s",
+        "3 h 20 min",
+    ]
+
+
 def test_problems_beyond_the_first_two_hundred_are_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

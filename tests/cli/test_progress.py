@@ -14,7 +14,7 @@ from cardiometa.cli.output import Progress
     [
         (0.0001, "scans: 1/1\n"),
         (0.99, "scans: 1/1 (ok)\n"),
-        (2.0, "scans: 1/1, 30.0 per minute, 0 s left (ok)\n"),
+        (2.0, "scans: 1/1, 2 s elapsed, 0 s left, 30.0 per minute (ok)\n"),
     ],
 )
 def test_a_pace_is_shown_from_the_first_second(seconds, wanted, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -114,6 +115,41 @@ def test_flags_win_over_the_plan_and_departures_are_listed(tmp_path: Path) -> No
     assert "levle" in wrong.output
     plan.write_text("level = = 90\n")
     assert runner.invoke(small, ["--config", str(plan)]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["segmnt"], "cardiometa: No such command 'segmnt'"),
+        (["pool-trials", "--tau3", "dl"], "cardiometa: No such option: --tau3"),
+        (["show", "absent"], "cardiometa: Invalid value for 'OUT'"),
+        (["segment"], "cardiometa: Missing: COHORT, --out."),
+    ],
+)
+def test_every_error_of_use_is_printed_in_one_style(arguments: list[str], wanted: str) -> None:
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 2
+    assert found.stderr.startswith(wanted)
+    assert " --help.\n" in found.stderr
+    assert "╭" not in found.stderr
+
+
+def test_without_colour_where_no_color_is_set() -> None:
+    code = (
+        "import sys; sys.stderr.isatty = sys.stdout.isatty = lambda: True\n"
+        "from cardiometa.cli.main import app\n"
+        "app(['show', '--help'])"
+    )
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+    for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**environment, **extra},
+        )
+        assert ("\x1b[36m" in done.stdout or "\x1b[1;36m" in done.stdout) is coloured
 
 
 def test_doctor_and_model_say_what_is_here() -> None:

@@ -95,12 +95,14 @@ def test_a_stopped_run_leaves_nobody_behind(
         second = cardiometa("segment", pairs, "--out", out)
         assert second.returncode == 2
         assert "Another run is writing to the folder" in second.stderr
+        assert "`segment`, running" in cardiometa("show", out).stdout
     run.send_signal(number)
     told = run.communicate(timeout=60)[1]
     if number == signal.SIGTERM:
         assert run.returncode == 130, told
         assert "Traceback" not in told
         assert not list(out.glob(".cardiometa.*"))
+        assert "`segment`, interrupted" in cardiometa("show", out).stdout
     until = time.monotonic() + 20
     while of_session(run.pid) and time.monotonic() < until:
         time.sleep(0.1)

@@ -144,7 +144,7 @@ def _cell(name: str, column: str, value: str) -> Callable[[Path], None]:
         ),
         (
             lambda top: change(top / "seg" / "cardiometa.json", '"complete"', '"running"'),
-            "the output is not finished (its state is running)",
+            "the output is not finished (its state is interrupted)",
         ),
     ],
 )

@@ -29,7 +29,8 @@ def test_every_command(stuffed: Path, bench: Bench, seg: Path) -> None:
     bench.run("init", stuffed.parent)
     bench.run("check", stuffed, code=(0, 3))
     bench.run("check", stuffed, "--json", code=(0, 3))
-    bench.run("segment", stuffed, "--out", seg, "--dicom-seg", "--json", code=4)
+    log = ("--log-file", top / "run.log")
+    bench.run("segment", stuffed, "--out", seg, "--dicom-seg", "--json", *log, code=4)
     bench.run("segment", stuffed, "--out", seg, "--dry-run", code=(0, 2))
     ranges = (
         "reference-ranges",
