@@ -75,3 +75,22 @@ def test_the_bill_of_materials_names_what_is_installed() -> None:
     (model,) = (e for e in bill["components"] if e["type"] == "machine-learning-model")
     assert model["licenses"] == [{"license": {"id": "CC-BY-NC-SA-4.0"}}]
     assert re.fullmatch(r"[0-9a-f]{64}", model["hashes"][0]["content"])
+
+
+def test_the_container_installs_the_tested_torch_without_network_and_root() -> None:
+    container = ROOT / "examples" / "container"
+    texts = [ROOT / "README.md", container / "make_wheels.sh"]
+    named = {
+        version for path in texts for version in re.findall(r"torch==([\d.]+)", path.read_text())
+    }
+    assert len(named) == 1
+    extras = project()["optional-dependencies"]
+    for name in ("Dockerfile", "cardiometa.def"):
+        text = (container / name).read_text()
+        assert "--no-index --find-links /wheels" in text
+        used = re.findall(r"(?:EXTRAS=|cardiometa\[)([a-z,]+)", text)
+        assert used
+        assert set(",".join(used).split(",")) <= set(extras)
+    assert re.search(
+        r"^USER [1-9]\d*:[1-9]\d*$", (container / "Dockerfile").read_text(), re.MULTILINE
+    )
