@@ -30,6 +30,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "ranges/reference_ranges.json --against published.csv",
     ),
     "summarise": ("pool_trials", "segmented --out site.json --outcome lv_ef_percent"),
+    "review": ("review", "segmented --cohort cohort.toml --reader AB"),
     "merge": ("segment", "segmented"),
     "withdraw": ("outputs", "segmented --participant ALPHA/001"),
     "show": ("outputs", "segmented --verify"),

@@ -174,9 +174,9 @@ def _sample(
 ) -> tuple[list[tuple[ScanKey, str]], dict[str, int]]:
     """The scans to read, each with the sample it is of; and the counts."""
     rows = read_analysis_table(segmented).rows
-    if "flags" in rows:  # scans that a reader has corrected already are not read again
+    if "flags" in rows:  # scans that a reader has checked already are not read again
         flags = rows["flags"].fillna("").astype(str)
-        rows = rows[[CORRECTED not in text.split(";") for text in flags]]
+        rows = rows[[not {CORRECTED, ACCEPTED} & set(text.split(";")) for text in flags]]
     rows = rows.sort_values(list(KEYS), kind="stable")
     keys = [
         ScanKey(trial=str(trial), participant=str(participant), visit=str(visit))

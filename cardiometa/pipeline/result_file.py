@@ -442,12 +442,18 @@ def read_segmented(out: Path, key: ScanKey) -> SegmentedScan:
         return SegmentedScan(
             model=_model(own, grid, labels),
             grid=grid,
-            corrected=is_corrected(out, key),
+            corrected=_has_readers_mask(out, key),
             series_regex=own.get("options", {}).get("series_regex"),
             segmented_frames=None if frames is None else tuple(int(number) for number in frames),
         )
     except (LabelFileError, KeyError, TypeError, ValueError):
         raise UnusableError("no-mask", "The scan's record or mask is damaged.") from None
+
+
+def _has_readers_mask(out: Path, key: ScanKey) -> bool:
+    """True where the tables take labels that a reader changed, not only a reader's decision."""
+    used = read_record(out, key) if is_corrected(out, key) else None
+    return used is not None and any(flag.code == "corrected" for flag in used.flags)
 
 
 def _model(own: Mapping[str, Any], grid: ScanGrid, labels: np.ndarray) -> ModelScan:

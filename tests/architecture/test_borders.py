@@ -34,6 +34,7 @@ ORDER = [
     "reports",
     "reading",
     "pipeline",
+    "review",
     "commands",
     "demo",
     "api",
@@ -48,7 +49,14 @@ FORBIDDEN = {
     "pooling": {"torch", "pydicom", "nibabel"},
     "cohort": {"torch", "pydicom", "nibabel"},
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "jinja2": {"reports"}, "matplotlib": {"reports"}}
+ONLY_IN = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "jinja2": {"reports"},
+    "matplotlib": {"reports"},
+    "starlette": {"review"},
+    "uvicorn": {"review"},
+}
 TRAINING = {"numpy", "torch", "safetensors"}
 
 

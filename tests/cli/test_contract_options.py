@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.app import _COMMANDS
 from cardiometa.cli.main import app
+from cardiometa.cli.review import ReviewOptions
 from cardiometa.cohort.models import CohortOptions, TableOptions
 from cardiometa.evaluation.options import EvaluationOptions
 from cardiometa.options import Options, Output, options_of
@@ -27,6 +28,7 @@ RECORDS = (
     SegmentOptions,
     DicomOutput,
     TrainOptions,
+    ReviewOptions,
     CohortOptions,
     TableOptions,
     Output,
@@ -183,9 +185,18 @@ CONTRACT: dict[str, dict[str, Any]] = {
     },
     "show": {"verify": False, "cohort": None, "model": None, "input": None},
     "doctor": {},
+    "review": {
+        "cohort": None,
+        "reader": "reader-1",
+        "blind": False,
+        "measure": "lv_ef_percent",
+        "port": 0,
+        "host": "127.0.0.1",
+        "pseudonymise": None,
+    },
 }
 COLUMNS = ("trial", "participant", "age", "sex", "ethnicity", "visit", "visit-day")
-JSON = tuple(name for name in CONTRACT if name != "init")
+JSON = tuple(name for name in CONTRACT if name not in ("init", "review"))
 CONFIG = ("segment", "reference-ranges", "pool-trials", "summarise", "score", "evaluate")
 OVERWRITE = (*CONFIG, "compare-limits")
 

@@ -524,6 +524,11 @@ def test_corrections_of_a_package_are_taken_by_segment(
     found = {(r["trial"], r["participant_id"]): r for r in rows(segmented / "measurements.csv")}
     corrected = found["ALPHA", row["participant_id"]]
     assert "corrected" in corrected["flags"].split(";")
+    # The others were returned unchanged: accepted.
+    codes = {who: set(r["flags"].split(";")) for who, r in found.items()}
+    read = {(r["trial"], r["participant_id"]) for r in rows(key)}
+    assert {who for who, own in codes.items() if own & {"accepted", "corrected"}} == read
+    assert all(found[who]["status"] == "ok" for who in read if "accepted" in codes[who])
     assert float(corrected["lv_edv_ml"]) == pytest.approx(24 * 24 * 6 * 0.04)
     # The model itself is still what is evaluated.
     out = tmp_path / "ev"
