@@ -204,6 +204,11 @@ _TABLE = (
         sentence="Slices without RV cavity separate {value:.0%} of it from the rest ({where}), "
         "more than {limit:.0%}.",
         evidence="no expert-read heart; specks at the apex in 3 of 80 model-read ones"),
+    FlagRule("rv-basal-slices-missing", 2, "review", limit=12.0,
+        sentence="At {where} the {value:.0f} mm of the LV nearest its base have no RV cavity, more "
+        "than {limit:.0f} mm (at ES twice that): look whether basal slices of the RV are lost.",
+        evidence="at ED no expert-read heart has more than one slice (10 mm), at ES 1 of 80 more "
+        "than 20 mm"),
     FlagRule("more-slices-at-es", 2, "review",
         "More slices have LV cavity at ES ({es}) than at ED ({ed}): the base descends in systole, "
         "so one of the ends is mislabelled.",
@@ -283,6 +288,15 @@ _TABLE = (
         sentence="The Dice predicted of these labels is {value:.2f}, below {limit:.2f}: "
         "the model did not find this heart.",
         evidence="28 of those 272 images: mean Dice 0.15, at most 0.56"),
+    FlagRule("ef-uncertain", 4, "review", limit=10.0,
+        sentence="The 95 % interval of LV EF is ± {value:.0f} points, above {limit:.0f}, mostly "
+        "because {where}."),
+    FlagRule("basal-slice-doubtful", 4, "review", limit=5.0,
+        sentence="Look at slice {slice} of {slices} (from 1) at {where}: {what}. LV EF would then "
+        "be {value:.0f} points {direction}."),
+    FlagRule("rv-uncertain", 4, "review", limit=0.5,
+        sentence="The 95 % interval of the RV's {what} is ± {value:.0%} of it, more than "
+        "{limit:.0%}, mostly because {where}."),
     # ------------------------------------------------------------ tier 5, cohort
     FlagRule("cohort-outlier", 5, "review", limit=4.0,
         sentence="Far from the other scans of its trial: {where} (robust z beyond {limit:g}).",

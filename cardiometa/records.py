@@ -191,13 +191,32 @@ class ScanQuality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScanDoubt:
+    """What may be wrong with the labels of two frames, the largest and the smallest LV.
+
+    ``views_ml`` ``[2, v, 3]``: volume of LV cavity, myocardium and RV cavity by each view alone,
+    NaN where unknown. By slice ``z``: ``at_stake_ml`` ``[2, z, 3]``, the volume that the slice has
+    or would have; ``likely`` ``[2, z, 2]``, the probability that it has LV and RV cavity;
+    ``counted`` ``[2, z, 2]``, whether it is measured; ``from_base`` ``[z]``, its number from the
+    base of the heart, None where the base is not known.
+    """
+
+    frames: tuple[int, int]
+    views_ml: np.ndarray
+    at_stake_ml: np.ndarray
+    likely: np.ndarray
+    counted: np.ndarray
+    from_base: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelStack:
     """Labels of a cine on its own grid.
 
     ``labels`` uint8 ``[t, z, y, x]`` (0 background, 1 LV cavity, 2 LV myocardium, 3 RV cavity);
     ``confidence`` float32 ``[t, z]``: mean largest class probability in the border band of the
-    predicted structures, NaN in slices without one; ``quality`` None where labels have none
-    (no network, or a reader corrected them).
+    predicted structures, NaN in slices without one; ``quality`` and ``doubt`` None where labels
+    have none (no network, or a reader corrected them).
     """
 
     labels: np.ndarray
@@ -206,6 +225,7 @@ class LabelStack:
     model_sha256: str
     flags: tuple[Flag, ...] = ()
     quality: ScanQuality | None = None
+    doubt: ScanDoubt | None = None
 
 
 class Predictor(Protocol):

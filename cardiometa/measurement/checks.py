@@ -60,6 +60,11 @@ def extent_flags(areas: Areas, ed: int, es: int) -> Iterator[Flag]:
     base = basal_end(areas, ed, es)
     if base is None or lv_ed.max() <= 0:
         return
+    for name, frame, factor in (("ED", ed, 1), ("ES", es, 2)):
+        missing = basal_length_without_rv(areas, frame, base)
+        if missing > factor * limit_of("rv-basal-slices-missing"):
+            yield raised("rv-basal-slices-missing", where=name, value=missing)
+            break
     at_base, at_apex = (0, -1) if base == "first" else (-1, 0)
     # The base moves down in systole, out of a stack that begins at it: a slice in which both
     # ventricles are then still wide has others above it.
@@ -78,6 +83,15 @@ def _share_in(per_slice: np.ndarray, index: int) -> float:
     """A slice's area ``[z]`` as a share of the largest; 0 where there is none."""
     largest = float(per_slice.max())
     return float(per_slice[index]) / largest if largest > 0 else 0.0
+
+
+def basal_length_without_rv(areas: Areas, frame: int, base: str) -> float:
+    """Length in mm of the LV's slices between its base and the first with RV cavity; 0 without."""
+    order = slice(None, None, 1 if base == "first" else -1)
+    lv, rv = areas.lv[frame, order] > 0, areas.rv[frame, order] > 0
+    if not rv.any():
+        return 0.0
+    return float(areas.slice_weights_mm[order][lv & (np.arange(len(rv)) < rv.argmax())].sum())
 
 
 def _severest(value: float, codes: Sequence[str], **values: Any) -> Iterator[Flag]:
@@ -246,21 +260,6 @@ def curve_flags(lv: Extremes, frame_numbers: Sequence[int]) -> Iterator[Flag]:
 
 
 # ------------------------------------------------------------------ tier 4
-
-
-def has_rv_evidence(vendor: str | None, card_vendors: Iterable[str]) -> bool:
-    """True where the model's card has RV evidence for this maker of scanners.
-
-    ``card_vendors`` are those the card lists; names are compared without case, and a longer name
-    passes (``SIEMENS Healthineers`` for ``Siemens``). An unknown maker has none: the card may not
-    cover it.
-    """
-    words = (vendor or "").casefold().split()
-    for known in card_vendors:
-        wanted = known.casefold().split()
-        if wanted and words[: len(wanted)] == wanted:
-            return True
-    return False
 
 
 def predicted_dice_flags(predicted: float | None) -> tuple[Flag, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..flags import merge_flags, raised, status_of
 from ..records import BodySize, CineStack, Flag, LabelStack, Measure, Measurement
+from ..segmentation.model import ErrorModel
 from .checks import (
     base_at_stack_end,
     curve_flags,
@@ -19,8 +20,9 @@ from .checks import (
     predicted_dice_flags,
     shape_flags,
 )
+from .error import doubt_flags, error_terms, standard_deviations
 from .indexing import body_surface_area_m2, indexed
-from .measures import INDEX_OF, SCAN_COLUMNS
+from .measures import ERROR_COLUMNS, ERROR_OF, INDEX_OF, SCAN_COLUMNS
 from .phases import Extremes, find_extremes
 from .volumes import (
     Areas,
@@ -34,6 +36,7 @@ from .volumes import (
 # What the labels say; a rejected scan has none of it in its row.
 _FROM_LABELS = (
     *INDEX_OF,
+    *ERROR_OF.values(),
     *("lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_mass_g", "lv_co_l_min"),
     *("rv_edv_ml", "rv_esv_ml", "rv_sv_ml", "rv_ef_percent"),
     *("ed_frame", "es_frame", "rv_ed_frame", "rv_es_frame", "lv_slices_ed", "lv_slices_es"),
@@ -66,10 +69,12 @@ def measure_scan(
     body: BodySize,
     bsa_formula: str,
     kept: Mapping[str, int] | None = None,
+    error: ErrorModel | None = None,
 ) -> Measurement:
     """Measure one labelled cine.
 
-    The measures are those of `SCAN_COLUMNS`, in that order, with None for what cannot be given;
+    The measures are those of `SCAN_COLUMNS` and `ERROR_COLUMNS`, in that order, with None for what
+    cannot be given (an SD needs the card's ``error`` model, and labels that a network made);
     frames among them are in the source's numbering, while ``Measurement.ed_frame`` and
     ``es_frame`` are indices into ``labels`` (0 where no LV was found). Flags of the images, of the
     labels and of the measures come merged; with one that rejects, the measures made from labels
@@ -101,14 +106,19 @@ def measure_scan(
         details["quality_features"] = dict(quality.features)
         details["quality_frames"] = [int(cine.frame_numbers[frame]) for frame in quality.frames]
     found = tuple(_flags(cine, labels.labels, curves, values))
-    doubts = predicted_dice_flags(values["quality"])
+    doubts = list(predicted_dice_flags(values["quality"]))
+    if labels.doubt is not None and lv is not None:
+        details["error_terms"] = terms = error_terms(values, labels.doubt)
+        if error is not None:
+            doubts += doubt_flags(cine, values, labels.doubt, terms, error)
+            values |= standard_deviations(terms, error, cine.source.vendor)
     flags = merge_flags(cine.source.flags, labels.flags, found, doubts)
     if status_of(flags) == "failed":
         values, details["rejected_measures"] = without_label_measures(values)
     return Measurement(
         measures=tuple(
             Measure(name=column.name, value=values.get(column.name), unit=column.unit)
-            for column in SCAN_COLUMNS
+            for column in (*SCAN_COLUMNS, *ERROR_COLUMNS)
         ),
         curves={f"{name}_ml": curve for name, curve in curves.volumes.items()},
         ed_frame=lv.largest if lv else 0,

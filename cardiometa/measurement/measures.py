@@ -1,6 +1,7 @@
 """The table of measures and columns: one place for each name, unit, definition and code.
 
-`COLUMNS` is ``measurements.csv`` in its order, from which ``measurements.json`` (the data
+`COLUMNS` is ``measurements.csv`` in its order up to the trials' own columns, `ERROR_COLUMNS` what
+follows them, from which ``measurements.json`` (the data
 dictionary) is written; `MEASURES` are those of its columns that are measures of a heart, which
 ranges are made of and effects are pooled over. The codes are LOINC and SNOMED CT.
 """
@@ -16,7 +17,7 @@ from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
 from .indexing import derived_measure
 
 CellType = Literal["text", "integer", "number", "boolean"]
-ColumnKind = Literal["key", "measure", "geometry", "fact", "person", "carried", "reported"]
+ColumnKind = Literal["key", "measure", "geometry", "fact", "person", "carried", "reported", "error"]
 
 MYOCARDIUM_G_PER_ML = 1.05
 PAPILLARY = "blood-pool"
@@ -28,7 +29,8 @@ class MeasureDefinition:
 
     ``kind``: ``measure`` is a number about the heart, ``geometry`` one about the images or the
     person's size, ``fact`` what the source or the program said, ``key`` and ``person`` identify
-    and describe the participant, ``carried`` and ``reported`` come from the trial's own tables.
+    and describe the participant, ``carried`` and ``reported`` come from the trial's own tables,
+    ``error`` is the standard deviation of a measure's error.
     """
 
     name: str
@@ -159,11 +161,27 @@ _PERSON = (
     _person("healthy", "", None, _HEALTHY, type="boolean"),
 )
 
+_HAS_ERROR = ("mL", "%", "g")
+# The measures that have a standard deviation of the model's error, with its column.
+ERROR_OF = {m.name: f"{m.name}_sd" for m in _VOLUMES if m.unit in _HAS_ERROR}
+ERROR_COLUMNS: tuple[MeasureDefinition, ...] = tuple(
+    replace(
+        m,
+        name=ERROR_OF[m.name],
+        definition=f"one standard deviation of the model's error of {m.name} in this scan: {m.name}"
+        " ± 1.96 of them is a 95 % interval; empty where the model's card has no errors",
+        code="",
+        kind="error",
+    )
+    for m in _VOLUMES
+    if m.name in ERROR_OF
+)
 SCAN_COLUMNS: tuple[MeasureDefinition, ...] = (*_VOLUMES, *_INDICES, *_GEOMETRY)
 COLUMNS: tuple[MeasureDefinition, ...] = (*_KEYS, *SCAN_COLUMNS, *_FACTS, *_PERSON)
-COLUMN_NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+# `COLUMNS`, and those that follow the trials' own columns.
+COLUMN_NAMES: tuple[str, ...] = tuple(column.name for column in (*COLUMNS, *ERROR_COLUMNS))
 MEASURES: tuple[MeasureDefinition, ...] = tuple(c for c in COLUMNS if c.kind == "measure")
-_BY_NAME = {column.name: column for column in COLUMNS}
+_BY_NAME = {column.name: column for column in (*COLUMNS, *ERROR_COLUMNS)}
 
 
 def definition(name: str) -> MeasureDefinition:

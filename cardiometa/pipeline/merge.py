@@ -21,7 +21,6 @@ from ..manifest import file_marks, notice_for
 from ..measurement.checks import (
     COHORT_MEASURES,
     cohort_flags,
-    has_rv_evidence,
     shared_between,
     shared_flags,
     visit_flags,
@@ -29,6 +28,7 @@ from ..measurement.checks import (
 from ..measurement.measures import data_dictionary, definition
 from ..privacy.withdrawal import count_erased
 from ..records import ScanKey, ScanResult
+from ..segmentation.model import ModelCard, vendor_listed
 from .cohort_snapshot import SNAPSHOT_NAME
 from .result_file import (
     OVERLAY_NAME,
@@ -43,7 +43,6 @@ from .result_file import (
 
 if TYPE_CHECKING:
     from ..reports.pages.segment import Gallery
-    from ..segmentation.model import ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +105,7 @@ def run_facts(results: Iterable[ScanResult], card: ModelCard) -> dict[str, dict[
         if result.status == "failed":
             continue
         vendor = str(result.facts.get("vendor") or "")
-        if not has_rv_evidence(vendor, card.rv_vendors):
+        if not vendor_listed(vendor, card.rv_vendors):
             makers[vendor or UNKNOWN_MAKER] += 1
         found = result.document.get("details", {}).get("base_at_stack_end")
         if found is not None:

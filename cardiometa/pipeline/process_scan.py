@@ -219,7 +219,9 @@ def _segment(work: ScanWork, network: Network) -> None:
         cine, labels = segment_ed_es(cine, predictor, card, sha256, choose)
         labels = replace(labels, flags=(*labels.flags, *found))
     between = time.monotonic()
-    measured = measure_scan(cine, labels, job.body, str(job.options["bsa_formula"]))
+    measured = measure_scan(
+        cine, labels, job.body, str(job.options["bsa_formula"]), error=card.error
+    )
     work.cine, work.labels = cine, labels.labels
     work.phases = measured.ed_frame, measured.es_frame
     work.document = finished_document(

@@ -102,8 +102,9 @@ class SliceReading:
     """What the network predicts for ``n = t · z`` slices.
 
     ``on_crop`` uint8 ``[n, s, s]`` and ``labels`` uint8 ``[n, rows, columns]`` (the source's; empty
-    without a way back); ``confidence`` ``[n]`` (`border_confidence`); ``agreement`` and
-    ``expectation`` ``[n, 3, 2]`` (see `quality`).
+    without a way back); ``confidence`` ``[n]`` (`border_confidence`); ``expectation`` ``[n, 3, 2]``
+    (see `quality`); ``presence`` ``[n, 2, 2]`` (`presence_of`); ``agreement`` ``[n, 3, 6]``
+    (`agreement_sums`, NaN for views that were not made).
     """
 
     on_crop: np.ndarray
@@ -111,6 +112,7 @@ class SliceReading:
     confidence: np.ndarray
     agreement: np.ndarray
     expectation: np.ndarray
+    presence: np.ndarray
 
     @classmethod
     def empty(cls, task: SliceTask) -> SliceReading:
@@ -122,16 +124,18 @@ class SliceReading:
             on_crop=np.empty((n, size, size), dtype=np.uint8),
             labels=np.empty((n, rows, columns), dtype=np.uint8),
             confidence=np.empty(n, dtype=np.float32),
-            agreement=np.empty((n, 3, 2), dtype=np.float32),
+            agreement=np.full((n, 3, 2 + len(FLIPS)), np.nan, dtype=np.float32),
             expectation=np.empty((n, 3, 2), dtype=np.float32),
+            presence=np.empty((n, 2, 2), dtype=np.float32),
         )
 
     def fill(self, part: slice, summary: tuple[torch.Tensor, ...], agreement: torch.Tensor) -> None:
         """Store one batch: the tensors of `summary_of`, of which the first are real."""
         count = part.stop - part.start
-        own = (self.on_crop, self.labels, self.confidence, self.expectation, self.agreement)
-        for target, value in zip(own, (*summary, agreement), strict=True):
+        own = (self.on_crop, self.labels, self.confidence, self.expectation, self.presence)
+        for target, value in zip(own, summary, strict=True):
             target[part] = value[:count].cpu().numpy()
+        self.agreement[part, :, : agreement.shape[2]] = agreement[:count].cpu().numpy()
 
 
 @runtime_checkable
@@ -168,8 +172,8 @@ def scaled(images: torch.Tensor, scaling: Scaling) -> torch.Tensor:
 
 def summary_of(
     probability: torch.Tensor, back: tuple[torch.Tensor, torch.Tensor] | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Labels on the crop and on the source, border confidence and expectation of a batch.
+) -> tuple[torch.Tensor, ...]:
+    """Labels on the crop and on the source, border confidence, expectation, presence of a batch.
 
     ``probability`` float32 ``[n, 4, s, s]``; ``back`` matrices of rows and columns.
     """
@@ -181,7 +185,8 @@ def summary_of(
         # `max` finds the same index as `argmax`, in a tenth of its time along this axis.
         own = (rows @ probability @ columns.T).max(dim=1).indices.to(torch.uint8)
     on_crop = labels.to(torch.uint8)
-    return on_crop, own, border_confidence(best, on_crop), expectation_sums(probability, on_crop)
+    expectation = expectation_sums(probability, on_crop)
+    return on_crop, own, border_confidence(best, on_crop), expectation, presence_of(probability)
 
 
 def border_confidence(best: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -210,18 +215,31 @@ def expectation_sums(probability: torch.Tensor, labels: torch.Tensor) -> torch.T
     return torch.stack(sums, dim=1)
 
 
+def presence_of(probability: torch.Tensor) -> torch.Tensor:
+    """How likely each slice has a cavity, and how large it would be: ``[n, 2, 2]`` for LV and RV.
+
+    The probability is the highest mean of the network's own in a square of 5 × 5 pixels; the size
+    is the number of pixels above half of it. ``probability`` ``[n, 4, s, s]``.
+    """
+    cavities = probability[:, 1::2]
+    likely = nn.functional.avg_pool2d(cavities, 5, stride=1).amax(dim=(2, 3))
+    size = (cavities > likely[:, :, None, None] / 2).sum(dim=(2, 3))
+    return torch.stack([likely, size.to(likely.dtype)], dim=2)
+
+
 def agreement_sums(views: list[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
     """For LV, myocardium and RV the sums of a Dice of probabilities of each view and their mean.
 
-    ``views`` and ``mean`` ``[n, 4, s, s]``; ``[n, 3, 2]``: twice the smaller of both, and both
-    together, over all views.
+    ``views`` and ``mean`` ``[n, 4, s, s]``; ``[n, 3, 2 + views]``: twice the smaller of both, and
+    both together, over all views; then the area of each view, the sum of its probabilities.
     """
     both = torch.zeros((*mean.shape[:1], 3), device=mean.device)
     sums = torch.zeros_like(both)
     for view in views:
         both += 2 * torch.minimum(view[:, 1:], mean[:, 1:]).sum(dim=(2, 3))
         sums += (view[:, 1:] + mean[:, 1:]).sum(dim=(2, 3))
-    return torch.stack([both, sums], dim=2)
+    areas = [view[:, 1:].sum(dim=(2, 3)) for view in views]
+    return torch.stack([both, sums, *areas], dim=2)
 
 
 # Each crop is predicted as it is and mirrored, and the probabilities are averaged: the result then
@@ -296,15 +314,14 @@ class TorchPredictor:
         return self.predict_views(crops)[0]
 
     def predict_views(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities as above, and how far the mirrored views agree: ``[n, 3, 2]`` float32.
+        """Probabilities as above, and how far the mirrored views agree (`agreement_sums`), float32.
 
-        For LV cavity, myocardium and RV cavity the two sums of a Dice of probabilities between
-        each view and their mean: twice the smaller of both, and both together. Fewer ``views``
-        than the card's are cheaper and coarser; 0 takes the card's.
+        Fewer ``views`` than the card's are cheaper and coarser; 0 takes the card's.
         """
         n, size = crops.shape[0], crops.shape[-1]
         probability = np.empty((n, 4, size, size), dtype=np.float32)
-        agreement = np.empty((n, 3, 2), dtype=np.float32)
+        made = min(views or self._views, len(FLIPS))
+        agreement = np.empty((n, 3, 2 + made), dtype=np.float32)
         source = torch.from_numpy(np.ascontiguousarray(crops, dtype=np.float32))
 
         def one_batch(part: slice) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.util import find_spec
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 FORMAT = "cardiometa-model/1"
 QUALITY_KIND = "rising-logistic"
+ERROR_KIND = "root-sum-of-squares"
+ERROR_TERMS = ("constant", "size", "views", "basal", "apical")
+ERROR_MEASURES = (
+    *("lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_mass_g"),
+    *("rv_edv_ml", "rv_esv_ml", "rv_sv_ml", "rv_ef_percent"),
+)
 BUNDLED = "cardiometa-sax.safetensors"
 CLASS_LABELS: Mapping[str, int] = {
     "background": 0,
@@ -67,6 +73,37 @@ class QualityCalibration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorModel:
+    """How a scan's doubts add up to the SD of each measure's error (`measurement.error`).
+
+    ``measures``: by measure the coefficient of each of `ERROR_TERMS` and the ``scale`` that makes
+    95 % intervals cover; ``vendors``: makers of the scanners of the hearts they were fitted on;
+    ``elsewhere``: the factor of the SD for other makers, of ``lv`` and of ``rv`` measures.
+    ``document`` is the card's full section (evidence …).
+    """
+
+    measures: Mapping[str, Mapping[str, float]]
+    vendors: tuple[str, ...]
+    elsewhere: Mapping[str, float]
+    document: Mapping[str, Any] = field(repr=False)
+
+    def knows(self, vendor: str | None) -> bool:
+        """True for a maker of the scanners that the coefficients were fitted on."""
+        return vendor_listed(vendor, self.vendors)
+
+
+def vendor_listed(vendor: str | None, known: Iterable[str]) -> bool:
+    """True where the makers ``known`` have this one.
+
+    Names are compared without case, and a longer name passes (``SIEMENS Healthineers`` for
+    ``Siemens``). An unknown maker is none of them.
+    """
+    words = (vendor or "").casefold().split()
+    wanted = (name.casefold().split() for name in known)
+    return any(one and words[: len(one)] == one for one in wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """The facts a run needs from a card, and the complete document.
 
@@ -85,6 +122,7 @@ class ModelCard:
     rv_vendors: tuple[str, ...]
     tensors_sha256: str
     quality: QualityCalibration | None = None
+    error: ErrorModel | None = None
     document: Mapping[str, Any] = field(repr=False)
 
     def label_order(self) -> list[int]:
@@ -187,6 +225,43 @@ def parse_quality(block: Any) -> QualityCalibration:
     )
 
 
+def parse_error(block: Any) -> ErrorModel:
+    """The errors of a card's ``error`` section; raises ModelError where it is not one."""
+    hint = "Make the section with examples/acdc/describe_model.py, or leave it out."
+    if not isinstance(block, Mapping) or block.get("kind") != ERROR_KIND:
+        raise ModelError(f"The card's error section is not of the kind {ERROR_KIND}.", hint=hint)
+    vendors = block.get("vendors")
+    if not isinstance(vendors, list) or not all(isinstance(name, str) for name in vendors):
+        raise ModelError(
+            "The card's error section has no list of names under 'vendors'.", hint=hint
+        )
+
+    def numbers(what: str, own: Any, names: Iterable[str], least: float = 0.0) -> dict[str, float]:
+        found = {name: own.get(name) for name in names} if isinstance(own, Mapping) else {}
+        for value in found.values() or [None]:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not least <= value < 1e300:
+                raise ModelError(
+                    f"The card's error section has no usable numbers for {what}: each of "
+                    f"{', '.join(names)} must be a number of at least {least:g}.",
+                    hint=hint,
+                )
+        return {name: float(value) for name, value in found.items()}
+
+    measures = block.get("measures")
+    by_measure = measures if isinstance(measures, Mapping) else {}
+    return ErrorModel(
+        measures={
+            name: numbers(name, by_measure.get(name), (*ERROR_TERMS, "scale"))
+            for name in ERROR_MEASURES
+        },
+        vendors=tuple(vendors),
+        # An unknown scanner is never thought to be more accurate.
+        elsewhere=numbers("elsewhere", block.get("elsewhere"), ("lv", "rv"), least=1.0),
+        document=block,
+    )
+
+
 def parse_card(document: Any) -> ModelCard:
     """A card from its JSON document; raises ModelError naming what is missing or wrong."""
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
@@ -235,6 +310,7 @@ def parse_card(document: Any) -> ModelCard:
         rv_vendors=tuple(vendors),
         tensors_sha256=str(_need(document, "tensors_sha256", str)),
         quality=parse_quality(document["quality"]) if "quality" in document else None,
+        error=parse_error(document["error"]) if "error" in document else None,
         document=document,
     )
 
@@ -356,19 +432,37 @@ def _sections(card: ModelCard) -> Iterator[tuple[str, list[str]]]:
         lines.append(f"| {name} | {' | '.join('' if v is None else f'{v:.3f}' for v in cells)} |")
     lines += ["", *(f"- {k}: {v}" for k, v in document.get("accuracy_notes", {}).items())]
     for table in document.get("tables", []):
-        rows = [[str(cell) for cell in row] for row in (table["columns"], *table["rows"])]
-        shown = [f"| {' | '.join(row)} |" for row in rows]
-        rule = f"|{'---|' * len(rows[0])}"
-        lines += ["", f"### {table['title']}", "", str(table.get("how", "")), "", shown[0], rule]
-        lines += shown[1:]
+        lines += ["", *_table_lines(table)]
     for picture in document.get("pictures", []):
         lines += ["", f"![{picture['title']}]({picture['file']})", ""]
         lines.append(str(picture.get("caption", "")))
     yield "## Accuracy on the patients held out", lines
     if document.get("quality"):
         yield "## Quality score", [str(document["quality"]["sentence"])]
+    if card.error is not None:
+        yield "## Error of each measure", list(_error_lines(card.error))
     yield "## Limits", [f"- {item}" for item in document.get("limits", [])]
     yield "## Recipe", [f"- {k}: {v}" for k, v in sorted(training.get("recipe", {}).items())]
+
+
+def _error_lines(error: ErrorModel) -> Iterator[str]:
+    """The sentence, the evidence and the coefficients of the error section."""
+    yield str(error.document.get("sentence", ""))
+    for table in error.document.get("tables", []):
+        yield from ("", *_table_lines(table))
+    rows = [
+        [name, *(f"{value:.3g}" for value in own.values())] for name, own in error.measures.items()
+    ]
+    coefficients = {"title": "Coefficients", "columns": ["measure", *ERROR_TERMS, "scale"]}
+    yield from ("", *_table_lines({**coefficients, "rows": rows}))
+
+
+def _table_lines(table: Mapping[str, Any]) -> list[str]:
+    """A table of the card in Markdown, with its heading."""
+    rows = [[str(cell) for cell in row] for row in (table["columns"], *table["rows"])]
+    shown = [f"| {' | '.join(row)} |" for row in rows]
+    rule = f"|{'---|' * len(rows[0])}"
+    return [f"### {table['title']}", "", str(table.get("how", "")), "", shown[0], rule, *shown[1:]]
 
 
 def card_markdown(card: ModelCard) -> str:

@@ -38,7 +38,10 @@ class TestTimeAugmentation(Protocol):
     """A predictor that also gives how far its views agree (as `inference.TorchPredictor`)."""
 
     def predict_views(self, crops: np.ndarray, *, views: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities ``[n, 4, s, s]`` and the sums of the views' agreement ``[n, 3, 2]``."""
+        """Probabilities ``[n, 4, s, s]``, sums of the views' agreement ``[n, 3, 2]`` or wider.
+
+        What follows the two sums is the area of each view (`inference.agreement_sums`).
+        """
 
 
 def predict_views(

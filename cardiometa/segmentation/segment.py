@@ -13,6 +13,7 @@ from ..flags import raised
 from ..records import CineStack, Flag, LabelStack, Predictor
 from .base import drop_slices_above_base
 from .cleaning import clean_labels
+from .doubt import scan_doubt
 from .inference import SliceReader, SliceReading, SliceTask, matrix, neighbours, summary_of
 from .model import ModelCard
 from .quality import (
@@ -161,16 +162,18 @@ def segment_ed_es(
             images=images, scaling=place.scaling, back=place.window.to_source(), views=1
         )
         coarse = _on_source(cine, place, read_slices(predictor, task))
-        two = choose(_cleaned(coarse, cine)[0])
+        two = choose(_cleaned(coarse, cine)[1])
         cine, images = cine.ed_es_only(*two), images[list(two)]
     return cine, _segmented(cine, images, place, predictor, (card, model_sha256))
 
 
-def _cleaned(labels: np.ndarray, cine: CineStack) -> tuple[np.ndarray, tuple[Flag, ...]]:
-    """Labels of one heart that ends at its base, and what was removed."""
-    cleaned, clean_flags = clean_labels(labels, cine.spacing_mm)
-    cleaned, base_flags = drop_slices_above_base(cleaned)
-    return cleaned, (*clean_flags, *base_flags)
+def _cleaned(
+    labels: np.ndarray, cine: CineStack
+) -> tuple[np.ndarray, np.ndarray, tuple[Flag, ...]]:
+    """Labels of one heart, the same where it ends at its base, and what was removed."""
+    heart, clean_flags = clean_labels(labels, cine.spacing_mm)
+    cleaned, base_flags = drop_slices_above_base(heart)
+    return heart, cleaned, (*clean_flags, *base_flags)
 
 
 def _on_source(cine: CineStack, place: _Place, reading: SliceReading) -> np.ndarray:
@@ -194,17 +197,21 @@ def _segmented(
     task = SliceTask(images=images, scaling=place.scaling, back=place.window.to_source())
     reading = read_slices(predictor, task)
     labels = _on_source(cine, place, reading)
-    cleaned, flags = _cleaned(labels, cine)
+    heart, cleaned, flags = _cleaned(labels, cine)
     frames = extreme_frames(cleaned)
     shifted = _extra_view(cine, predictor, place, frames)
     phases = len(cine.pixels)
     # The reading's arrays as ``[t, z, …]``.
-    on_crop, confidence, agreement, expectation = (
+    on_crop, confidence, agreement, expectation, presence = (
         values.reshape(phases, -1, *values.shape[1:])
-        for values in (reading.on_crop, reading.confidence, reading.agreement, reading.expectation)
+        for values in (
+            *(reading.on_crop, reading.confidence, reading.agreement, reading.expectation),
+            reading.presence,
+        )
     )
+    two = list(frames)
     features = []
-    for t, moved in zip(frames, shifted, strict=True):
+    for t, moved in zip(frames, shifted.on_crop.reshape(2, *on_crop.shape[1:]), strict=True):
         known = confidence[t][np.isfinite(confidence[t])]
         features.append(
             {
@@ -215,6 +222,8 @@ def _segmented(
                 "border_confidence": float(known.mean()) if len(known) else 0.0,
             }
         )
+    moved_areas = shifted.agreement.reshape(2, -1, *agreement.shape[2:])[..., 2:3]
+    areas = np.concatenate([agreement[two][..., 2:], moved_areas], axis=3)
     return LabelStack(
         labels=cleaned,
         confidence=confidence,
@@ -222,6 +231,9 @@ def _segmented(
         model_sha256=model_sha256,
         flags=(*place.flags, *flags),
         quality=scan_quality(card, frames, features),
+        doubt=scan_doubt(
+            cine, frames, (heart[two], cleaned[two]), (areas, presence[two]), card.spacing_mm
+        ),
     )
 
 
@@ -247,8 +259,8 @@ def read_slices(predictor: Predictor, task: SliceTask) -> SliceReading:
 
 def _extra_view(
     cine: CineStack, predictor: Predictor, place: _Place, frames: tuple[int, int]
-) -> np.ndarray:
-    """Labels ``[2, z, s, s]`` of two frames by one view of the crop moved by `SHIFT`."""
+) -> SliceReading:
+    """Two frames by one view of the crop moved by `SHIFT`."""
     window = place.window
     centre = (
         window.centre[0] + SHIFT[0] * window.spacing_mm / window.source_spacing_mm[0],
@@ -256,5 +268,4 @@ def _extra_view(
     )
     moved = replace(window, centre=centre)
     crops = _through(moved, cine.pixels[list(frames)], place.least)
-    reading = read_slices(predictor, SliceTask(images=crops, scaling=place.scaling, views=1))
-    return reading.on_crop.reshape(crops.shape)
+    return read_slices(predictor, SliceTask(images=crops, scaling=place.scaling, views=1))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from cardiometa.segmentation.model import (
+    Model,
     card_markdown,
     load_model,
     model_bytes,
@@ -228,6 +229,17 @@ def tables(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[st
     return result, accuracy_of(held)
 
 
+def write_model(out: Path, model: Model, document: Mapping[str, Any]) -> None:
+    """The weights with a new card, and the card for readers, into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cardiometa-sax.safetensors").write_bytes(model_bytes(tensors_of(model), document))
+    document = {**document, "tensors_sha256": model.card.tensors_sha256}
+    (out / "model.json").write_text(
+        json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    (out / "MODEL_CARD.md").write_text(card_markdown(parse_card(document)), encoding="utf-8")
+
+
 def main() -> None:
     """Read, describe, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -255,15 +267,7 @@ def main() -> None:
         shutil.copyfile(source, arguments.out / Path(source).name)
         entry = {"file": Path(source).name, "title": title, "caption": caption}
         document["pictures"].append(entry)
-    data = model_bytes(tensors_of(model), document)
-    (arguments.out / "cardiometa-sax.safetensors").write_bytes(data)
-    document["tensors_sha256"] = model.card.tensors_sha256
-    (arguments.out / "model.json").write_text(
-        json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    (arguments.out / "MODEL_CARD.md").write_text(
-        card_markdown(parse_card(document)), encoding="utf-8"
-    )
+    write_model(arguments.out, model, document)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ CONTRACT_TEXT = (
     "randomised, healthy"
 )
 CONTRACT = CONTRACT_TEXT.split(", ")
+# What follows the trials' own columns.
+ERRORS_TEXT = (
+    "lv_edv_ml_sd, lv_esv_ml_sd, lv_sv_ml_sd, lv_ef_percent_sd, lv_mass_g_sd, rv_edv_ml_sd, "
+    "rv_esv_ml_sd, rv_sv_ml_sd, rv_ef_percent_sd"
+)
+ERRORS = ERRORS_TEXT.split(", ")
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def cohort(tmp_path):
 
 def test_columns_are_the_contracts(cohort):
     tables = build_tables(cohort, results(cohort, ["ok"] * 12))
-    assert list(tables.measurements.columns) == CONTRACT
+    assert list(tables.measurements.columns) == CONTRACT + ERRORS
     assert list(tables.exclusions.columns) == [
         *("stage", "trial", "participant_id", "visit", "code", "sentence")
     ]
@@ -56,7 +62,8 @@ def test_carried_then_reported(tmp_path):
     )
     cohort = load_cohort(path)
     rows = build_tables(cohort, results(cohort, ["ok"] * 6)).measurements
-    assert list(rows.columns) == [*CONTRACT, "nyha", "reported_lv_edv_ml", "reported_papillary"]
+    own = ["nyha", "reported_lv_edv_ml", "reported_papillary"]
+    assert list(rows.columns) == [*CONTRACT, *own, *ERRORS]
     assert rows["reported_papillary"].tolist() == ["myocardium"] + [None] * 5
     # The segmentation's own convention is another.
     assert rows["papillary"].tolist() == ["blood-pool"] * 6

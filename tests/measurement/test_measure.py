@@ -12,7 +12,7 @@ from cardiometa.errors import InputError, UsageError
 from cardiometa.files import canonical_json
 from cardiometa.flags import status_of
 from cardiometa.measurement.measure import measure_scan
-from cardiometa.measurement.measures import SCAN_COLUMNS
+from cardiometa.measurement.measures import ERROR_COLUMNS, SCAN_COLUMNS
 from cardiometa.records import BodySize, Flag, ScanQuality
 from tests.kit.labelled import cine_of, disc_heart, expert_pairs, labelled
 
@@ -84,10 +84,12 @@ def test_a_counted_heart_gives_every_number(heart):
             "slice_distance_mm": 10.0,
             "thickness_mm": 8.0,
             "quality": None,
+            **{column.name: None for column in ERROR_COLUMNS},
         }
     )
-    assert list(row) == [column.name for column in SCAN_COLUMNS]
-    types = {column.name: column.type for column in SCAN_COLUMNS}
+    columns = (*SCAN_COLUMNS, *ERROR_COLUMNS)
+    assert list(row) == [column.name for column in columns]
+    types = {column.name: column.type for column in columns}
     for name, value in row.items():
         expected = int if types[name] == "integer" else float
         assert value is None or type(value) is expected, name
@@ -99,6 +101,8 @@ def test_what_is_unknown_stays_empty(heart):
         "heart_rate_bpm", "lv_co_l_min", "bsa_m2", "lv_edvi_ml_m2", "lv_esvi_ml_m2",
         "lv_svi_ml_m2", "lv_massi_g_m2", "rv_edvi_ml_m2", "rv_esvi_ml_m2", "rv_svi_ml_m2",
         "frame_ms", "thickness_mm", "quality",
+        # Labels that no network made have no error of a network.
+        *(column.name for column in ERROR_COLUMNS),
     }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from cardiometa.measurement.measures import (
     definition,
 )
 
-# Section 3 of the contract, word for word: people script against this order.
+# Section 3 of the contract, word for word: people script against this order. The trials' own
+# columns stand before the standard deviations.
 CONTRACT = """
 trial, participant_id, visit, visit_day, status, lv_edv_ml, lv_esv_ml, lv_sv_ml, lv_ef_percent,
 lv_mass_g, rv_edv_ml, rv_esv_ml, rv_sv_ml, rv_ef_percent, heart_rate_bpm, lv_co_l_min,
@@ -22,7 +23,9 @@ bsa_m2, lv_edvi_ml_m2, lv_esvi_ml_m2, lv_svi_ml_m2, lv_massi_g_m2, rv_edvi_ml_m2
 rv_svi_ml_m2, ed_frame, es_frame, rv_ed_frame, rv_es_frame, frames, frame_ms, slices,
 lv_slices_ed, lv_slices_es, spacing_mm, slice_distance_mm, thickness_mm, quality, flags, vendor,
 field_strength_t, sequence, papillary, bsa_formula, model_id, model_sha256, seconds, age_years,
-sex, ethnicity, height_cm, weight_kg, arm, randomised, healthy
+sex, ethnicity, height_cm, weight_kg, arm, randomised, healthy,
+lv_edv_ml_sd, lv_esv_ml_sd, lv_sv_ml_sd, lv_ef_percent_sd, lv_mass_g_sd, rv_edv_ml_sd,
+rv_esv_ml_sd, rv_sv_ml_sd, rv_ef_percent_sd
 """
 
 

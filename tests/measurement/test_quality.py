@@ -11,13 +11,13 @@ from cardiometa.flags import FLAGS, limit_of, merge_flags, raised, status_of
 from cardiometa.measurement.checks import (
     COHORT_MEASURES,
     cohort_flags,
-    has_rv_evidence,
     predicted_dice_flags,
     robust_z,
     visit_flags,
 )
 from cardiometa.measurement.measures import COLUMN_NAMES
 from cardiometa.records import Flag
+from cardiometa.segmentation.model import vendor_listed
 from tests.kit.labelled import expert_pairs
 
 
@@ -69,12 +69,12 @@ def test_merging_keeps_order_and_the_most_severe():
 
 @pytest.mark.parametrize("vendor", ["Siemens", "SIEMENS", "Siemens Healthineers", "GE"])
 def test_makers_on_the_card_have_rv_evidence(vendor):
-    assert has_rv_evidence(vendor, ["Siemens", "ge"])
+    assert vendor_listed(vendor, ["Siemens", "ge"])
 
 
 @pytest.mark.parametrize("vendor", ["Philips", "Gemstone", "", None])
 def test_other_and_unknown_makers_have_none(vendor):
-    assert not has_rv_evidence(vendor, ["Siemens", "GE", ""])
+    assert not vendor_listed(vendor, ["Siemens", "GE", ""])
 
 
 def test_robust_z_is_normal_scaled():

@@ -12,11 +12,15 @@ from cardiometa.errors import ModelError, UsageError
 from cardiometa.segmentation.inference import choose_device
 from cardiometa.segmentation.model import (
     CLASS_LABELS,
+    ERROR_MEASURES,
+    ERROR_TERMS,
     FORMAT,
     bundled_path,
     card_markdown,
     load_model,
     model_bytes,
+    parse_card,
+    parse_error,
     tensors_of,
 )
 from cardiometa.segmentation.network import HeartUNet, fold_batch_norm
@@ -189,3 +193,46 @@ def test_four_views_see_a_mirrored_slice_alike(tmp_path: Path) -> None:
     one.close()
     with pytest.raises(ModelError, match="views"):
         write_model(tmp_path, {**DOCUMENT, "views": 3})
+
+
+ERROR = {
+    "kind": "root-sum-of-squares",
+    "measures": {
+        name: {**dict.fromkeys(ERROR_TERMS, 0.5), "scale": 1.2} for name in ERROR_MEASURES
+    },
+    "vendors": ["Siemens"],
+    "elsewhere": {"lv": 1.5, "rv": 2},
+    "sentence": "Fitted on no heart at all.",
+}
+
+
+NEGATIVE = {**dict.fromkeys(ERROR_TERMS, -0.1), "scale": 1}
+
+
+def test_an_error_section_is_read_and_shown() -> None:
+    error = parse_error(ERROR)
+    assert error.measures["lv_ef_percent"]["scale"] == 1.2
+    assert error.elsewhere == {"lv": 1.5, "rv": 2.0}
+    card = parse_card({**DOCUMENT, "tensors_sha256": "0", "error": ERROR})
+    page = card_markdown(card)
+    assert "## Error of each measure\n\nFitted on no heart at all." in page
+    assert "| rv_sv_ml | 0.5 | 0.5 | 0.5 | 0.5 | 0.5 | 1.2 |" in page
+    assert parse_card({**DOCUMENT, "tensors_sha256": "0"}).error is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "other"}, "kind"),
+        ({"vendors": "Siemens"}, "vendors"),
+        ({"measures": {}}, "lv_edv_ml"),
+        ({"measures": {**ERROR["measures"], "rv_ef_percent": {"scale": 1}}}, "rv_ef_percent"),
+        ({"measures": {**ERROR["measures"], "lv_mass_g": NEGATIVE}}, "lv_mass_g"),
+        ({"elsewhere": {"lv": 0.9, "rv": 1}}, "elsewhere"),
+        ({"elsewhere": {"lv": float("nan"), "rv": 1}}, "elsewhere"),
+        ({"elsewhere": {"lv": True, "rv": 1}}, "elsewhere"),
+    ],
+)  # fmt: skip
+def test_an_error_section_that_cannot_be_used_is_refused(change: dict, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        parse_card({**DOCUMENT, "tensors_sha256": "0", "error": {**ERROR, **change}})

@@ -16,9 +16,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from ...evaluation.agreement import BlandAltman, wilson
 from ...manifest import notice_for, version
-from ...measurement.measures import MYOCARDIUM_G_PER_ML, PAPILLARY, MeasureDefinition, definition
+from ...measurement.error import NORMAL_95
+from ...measurement.measures import (
+    ERROR_OF,
+    MYOCARDIUM_G_PER_ML,
+    PAPILLARY,
+    MeasureDefinition,
+    definition,
+)
 from ...records import Flag, ScanKey, ScanResult, Table
 from ...segmentation.base import BASE_RULE
 from ..figures.evaluation import (
@@ -160,11 +169,17 @@ def gallery_html(gallery: Gallery) -> Html:
 
 
 def _card_measures(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, shown value and unit of the measures of a card."""
+    """Name, shown value (± the SD of its error) and unit of the measures of a card."""
     return [
-        (measure_name(name), shown(value, 0 if value >= 100 else 1), definition(name).unit)
+        (
+            measure_name(name),
+            shown(value, decimals)
+            + ("" if sd is None else f" ± {shown(sd, decimals if sd < 10 else 0)}"),
+            definition(name).unit,
+        )
         for name in CARD_MEASURES
         if (value := values.get(name)) is not None
+        for decimals, sd in [(0 if value >= 100 else 1, values.get(ERROR_OF[name]))]
     ]
 
 
@@ -230,6 +245,24 @@ def summary_table(measurements: pd.DataFrame) -> Table | None:
         ),
     )
     return _table("summary", columns, groups, abbreviations=abbreviations(names))
+
+
+def error_table(measurements: pd.DataFrame, card: ModelCard) -> Table | None:
+    """How wide the 95 % intervals of single scans are, by measure; None where none has an SD."""
+    known = [(m, _numbers(measurements[sd])) for m, sd in ERROR_OF.items() if sd in measurements]
+
+    def half_width(percent: float) -> Callable[[tuple[str, Any]], str]:
+        return lambda row: shown(NORMAL_95 * float(np.percentile(row[1], percent)), 1)
+
+    columns = (
+        Column("Measure", lambda row: measure_label(row[0], definition(row[0]).unit)),
+        Column("Scans", lambda row: str(len(row[1]))),
+        Column("Median", half_width(50)),
+        Column("10 % of scans are below", half_width(10)),
+        Column("10 % are above", half_width(90)),
+    )
+    rows = [(measure, values) for measure, values in known if len(values)]
+    return _table("error", columns, rows, card=card)
 
 
 def _numbers(column: pd.Series[Any]) -> Any:
@@ -418,6 +451,7 @@ def card_facts(card: ModelCard, model_sha256: str) -> dict[str, str]:
         "Training data": "; ".join(str(line) for line in training.get("data") or ()),
         "Held out, never trained on": f"{len(held_out)} patients" if held_out else "",
         "Dice on those held out": f"{dice} (mean of ED and ES)" if dice else "",
+        "Error of single scans": str(card.error.document.get("sentence", "")) if card.error else "",
         "Vendors with RV evidence": ", ".join(card.rv_vendors) or "none",
     }
     return {name: value for name, value in facts.items() if value}
@@ -463,7 +497,10 @@ def segment_page(
                 exclusion_table(tables.exclusions) or _text("nothing_excluded"),
             ),
             section(
-                "Measures", "measures", summary_table(measurements) or Notice(_text("not_measured"))
+                "Measures",
+                "measures",
+                summary_table(measurements) or Notice(_text("not_measured")),
+                error_table(measurements, card) or _text("no_error"),
             ),
             _agreement(measurements, cohort),
             section(
