@@ -34,11 +34,26 @@ def demo(
             help="Worker processes (0: one per core). Does not change results.", min=0, metavar="N"
         ),
     ] = 0,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            "--examples",
+            help="Write the worked examples and tutorials to this folder, and nothing else.",
+            metavar="FOLDER",
+        ),
+    ] = None,
 ) -> None:
     """Make a synthetic cohort with images, run the main commands, compare with the truth."""
-    from ..demo.run import run_demo
+    from ..demo.run import run_demo, write_examples
 
     quiet = output.quiet
+    if examples is not None:
+        names = write_examples(examples)
+        if output.json:
+            show_json({"examples": names})
+        say(f"Wrote {', '.join(names)} to {examples}.", quiet=quiet)
+        say(f"A page for a start: {examples / 'tutorials'}", quiet=quiet)
+        return
     outcome = run_demo(out, seed=seed, workers=workers, say=lambda line: say(line, quiet=quiet))
     lines = [(c.what, c.found, c.truth) for c in outcome.comparisons]
     if output.json:

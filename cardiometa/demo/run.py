@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pandas as pd
 from ..cohort.models import CohortOptions, TableOptions
 from ..commands.pool_trials import PooledEffect, PoolRequest, run_pool_trials
 from ..commands.reference_ranges import ReferenceRequest, run_reference_ranges
-from ..files import RECORD_NAME, canonical_json, check_output, write_text
+from ..errors import UsageError
+from ..files import RECORD_NAME, canonical_json, check_output, write_all, write_text
 from ..manifest import FORMAT_VERSION, RunRecord, record_text, run_block
 from ..pipeline.merge import frame_csv
 from ..pipeline.options import SegmentOptions
@@ -114,6 +116,25 @@ def _effects(out: Path) -> PooledEffect:
     options = PoolingOptions(outcome=OUTCOME, compare_reported=True)
     request = PoolRequest.of_rows([out / TABLE_NAME], options, TableOptions())
     return run_pool_trials(request, out / "pool-trials", overwrite=True)
+
+
+def write_examples(folder: Path) -> list[str]:
+    """Write the worked examples and tutorials below ``folder``; the names of its entries.
+
+    Raises UsageError where the folder is not empty.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder.name} already exists.", hint="Name a new or an empty folder.")
+    package = Path(str(resources.files(__package__.partition(".")[0])))
+    # In the wheel they are part of the package; in a checkout they are next to it.
+    source = next(p for p in (package / "examples", package.parent / "examples") if p.is_dir())
+    names = sorted(
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and "wheels" not in path.parts and "__pycache__" not in path.parts
+    )
+    write_all(folder, {name: (source / name).read_bytes() for name in names})
+    return sorted({name.partition("/")[0] for name in names})
 
 
 # ------------------------------------------------------------------ what was found, what is true

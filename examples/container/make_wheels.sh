@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a network, of the container's Python version and processor: the folder wheels/
-# from which the container is then built without one.   bash make_wheels.sh [EXTRA,…]
+# from which the container is then built without one.
+#   bash make_wheels.sh [EXTRA,… [SOURCE]]     SOURCE: a checkout or wheel of cardiometa
 set -euo pipefail
 cd "$(dirname "$0")"
 extras="${1:-segment,tables,dicom}"
@@ -9,5 +10,5 @@ export PIP_EXTRA_INDEX_URL="${PIP_EXTRA_INDEX_URL:-https://download.pytorch.org/
 rm -rf wheels
 torch=()
 [[ ",$extras," == *,segment,* ]] && torch=(torch==2.13.0)
-python3 -m pip wheel --wheel-dir wheels "${torch[@]}" "../..[$extras]"
+python3 -m pip wheel --wheel-dir wheels "${torch[@]}" "${2:-../..}[$extras]"
 du -sh wheels

@@ -64,7 +64,8 @@ def modules() -> list[tuple[Path, str]]:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).parts
-        found.append((path, parts[0].removesuffix(".py")))
+        if parts[0] != "examples":  # which the wheel has inside
+            found.append((path, parts[0].removesuffix(".py")))
     return found
 
 

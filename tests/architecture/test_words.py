@@ -13,7 +13,9 @@ import cardiometa
 
 PACKAGE = Path(cardiometa.__file__).parent
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = sorted(  # the wheel has the examples inside
+    p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] != "examples"
+)
 README = Path(__file__).resolve().parents[2] / "README.md"
 TEXTS = sorted([*PACKAGE.rglob("*.j2"), *EXAMPLES.rglob("*.md"), README])
 # Words of a private language, and phrases that no native speaker would write.

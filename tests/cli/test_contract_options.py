@@ -175,7 +175,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
     },
     "check": {"root": None, "ids-are-pseudonyms": False, "pseudonymise": None},
     "init": {"out": None},
-    "demo": {"out": Path("cardiometa-demo"), "seed": 1, "workers": 0},
+    "demo": {"out": Path("cardiometa-demo"), "seed": 1, "workers": 0, "examples": None},
     "merge": {},
     "withdraw": {
         "participant": None,

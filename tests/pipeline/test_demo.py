@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cardiometa.cli.main import app
 from cardiometa.demo import run, truth
 from cardiometa.demo.run import run_demo
 from cardiometa.errors import UsageError
@@ -21,6 +24,20 @@ def test_a_demo_of_another_seed_and_a_foreign_folder_are_refused(tmp_path: Path)
     with pytest.raises(UsageError, match="other files"):
         run_demo(tmp_path, seed=1, workers=1, say=lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_examples_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "examples"
+    done = CliRunner().invoke(app, ["demo", "--examples", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    names = json.loads(done.stdout)["examples"]
+    assert {"own_table", "tutorials", "container", "privacy.md"} <= set(names)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    source = Path(__file__).resolve().parents[2] / "examples" / "own_table" / "columns.toml"
+    assert (folder / "own_table" / "columns.toml").read_bytes() == source.read_bytes()
+    again = CliRunner().invoke(app, ["demo", "--examples", str(folder)])
+    assert again.exit_code == 2
+    assert "already exists" in again.stderr
 
 
 def test_effects_stand_in_three_columns_with_their_truth(tmp_path: Path) -> None:
