@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,26 +16,33 @@ from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.models import TableOptions
 from ..errors import InputError, UsageError
 from ..evaluation.agreement import flat
+from ..evaluation.groups import ALL, GROUPINGS, add_group_columns
 from ..evaluation.options import EvaluationOptions
 from ..evaluation.overlap import (
+    CONTOURED,
     STRUCTURES,
     LabelOrder,
     ManualScan,
     ScanOverlap,
     ScanPair,
+    SliceCounts,
     overlaps,
     pairs,
+    slice_counts,
 )
 from ..evaluation.results import (
     AgreementRow,
     Compared,
+    CoverageRow,
     EquivalenceRow,
     EvaluationResult,
     GradeRow,
+    LargeErrorRow,
     OverlapSummary,
     RepeatabilityRow,
+    SliceErrorRow,
 )
-from ..evaluation.tables import ALL, GROUPINGS, add_group_columns, evaluate
+from ..evaluation.tables import evaluate
 from ..files import (
     canonical_json,
     check_output,
@@ -54,11 +62,13 @@ from ..manifest import (
     write_output,
 )
 from ..measurement.measures import MEASURES, PAPILLARY
+from ..pipeline.cohort_snapshot import read_snapshot
 from ..pipeline.merge import frame_csv
 from ..pipeline.result_file import SegmentedScan, read_segmented
 from ..reading.label_file import ScanTarget, UnusableError
 from ..reading.manual_labels import find_labels, read_manual
 from ..records import Exclusion, ScanKey, severity
+from ..statistics.measurement_error import KEY
 
 COMMAND = "evaluate"
 _REASONS = {
@@ -136,6 +146,7 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     comparison = _Comparison(
         measurements, request.options, [_exclusion(key, "failed") for key in _keys(unused)]
     )
+    comparison.find_trained_on(request.segmented)
     if request.options.against == "labels":
         compared = _with_labels(comparison, request, watch or Watch())
     elif request.options.against == "reported":
@@ -166,10 +177,11 @@ def _used(options: EvaluationOptions) -> tuple[str, ...]:
     """The columns that the evaluation uses, whose values are checked."""
     measures = [measure.name for measure in MEASURES]
     reported = [f"reported_{name}" for name in measures if options.against == "reported"]
+    errors = [f"{name}_sd" for name in measures if options.against is not None]
     if not reported and options.repeat_visits is None:
         measures = []  # the model's own are in the records of its scans
     rows = ("participant_id", "visit", "sex", "ethnicity", "age_years", "reported_papillary")
-    return (*rows, *measures, *reported)
+    return (*rows, *measures, *reported, *errors)
 
 
 def unusable_labels(result: EvaluationResult) -> int:
@@ -210,34 +222,93 @@ class _Comparison:
         self.kept: list[int] = []
         self._pairs: list[dict[str, Any]] = []
         self._overlaps: list[dict[str, Any]] = []
+        self._slices: list[dict[str, Any]] = []
+        self.trained_on = np.zeros(len(measurements), dtype=bool)
+        self.training_known = False
+        self.warnings: tuple[str, ...] = ()
 
     def exclude(self, number: int, code: str, sentence: str = "") -> None:
         """Leave out the scan of row ``number``."""
         self.exclusions.append(_exclusion(self.keys[number], code, sentence))
 
+    def find_trained_on(self, out: Path) -> None:
+        """Mark the participants that the model was trained on, as its card in OUT names them.
+
+        They are recognised by the ids that the data set gave, in a trial that has its name; ids
+        that were replaced by pseudonyms cannot be.
+        """
+        try:
+            snapshot = read_snapshot(out)
+        except InputError:  # an output without its cohort
+            return
+        training = snapshot.card.document.get("training")
+        sets = training.get("participants") if isinstance(training, Mapping) else None
+        if not isinstance(sets, Mapping) or snapshot.cohort.key_check is not None:
+            return
+        self.training_known = True
+        alike: dict[tuple[str, str], int] = Counter()
+        for name, ids in sets.items():
+            known = {str(one).casefold() for one in ids}
+            for number, key in enumerate(self.keys):
+                if key.participant.casefold() in known:
+                    names = key.trial.casefold(), str(name).casefold()
+                    same = names[0] in names[1] or names[1] in names[0]
+                    self.trained_on[number] |= same
+                    if not same:
+                        alike[key.trial, str(name)] += 1
+        self.warnings = tuple(
+            f"{trial}: participants have ids of the data set {name}, which the model was trained "
+            f"on. If they are the same people, name the trial {name}: their errors are too small."
+            for trial, name in sorted(alike)
+        )
+
     def add(
-        self, number: int, pairs: Iterable[ScanPair], overlaps: Iterable[ScanOverlap] = ()
+        self,
+        number: int,
+        pairs: Iterable[ScanPair],
+        overlaps: Iterable[ScanOverlap] = (),
+        slices: Iterable[SliceCounts] = (),
     ) -> None:
         """Take in the scan of row ``number`` with what was compared of it."""
         scan = len(self.kept)
-        self._pairs += [{"scan": scan, **asdict(pair)} for pair in pairs]
+        self._pairs += [
+            {"scan": scan, **asdict(pair), "model_sd": self._sd(number, pair)} for pair in pairs
+        ]
         self._overlaps += [{"scan": scan, **asdict(overlap)} for overlap in overlaps]
+        self._slices += [{"scan": scan, **asdict(one)} for one in slices]
         self.kept.append(number)
 
-    def result(self, **more: Any) -> Compared:
+    def _sd(self, number: int, pair: ScanPair) -> float:
+        """The model's SD of a measure; NaN where it has none, or a reader changed the labels."""
+        row = self.measurements.iloc[number]
+        corrected = "corrected" in str(row.get("flags") or "").split(";")
+        if pair.scope == CONTOURED or corrected:
+            return math.nan
+        try:
+            return float(row.get(f"{pair.measure}_sd", math.nan))
+        except (TypeError, ValueError):
+            return math.nan
+
+    def result(self, warnings: Iterable[str] = (), **more: Any) -> Compared:
         """The tables of `Compared`; ``more`` are its other fields."""
         names = [name for name in GROUPINGS if name != "trial"]
         scans = add_group_columns(self.measurements, self.options.age_bands)
+        scans["trained_on"] = self.trained_on
         overlap = pd.DataFrame(self._overlaps, columns=["scan", *_names(ScanOverlap)])
         for name in ("dice", "hd95_mm", "assd_mm"):
             overlap[name] = pd.to_numeric(overlap[name]).astype(float)
         order = sorted(self.exclusions, key=lambda e: (e.trial, e.participant_id, e.visit, e.code))
         return Compared(
-            scans=scans[[*KEYS, "status", *names]].iloc[self.kept].reset_index(drop=True),
+            scans=scans[[*KEYS, "status", "arm", "trained_on", *names]]
+            .iloc[self.kept]
+            .reset_index(drop=True),
             pairs=pd.DataFrame(self._pairs, columns=["scan", *_names(ScanPair)]),
             overlaps=overlap,
+            slices=pd.DataFrame(self._slices, columns=["scan", *_names(SliceCounts)]),
             exclusions=tuple(order),
             scans_in=self.scans_in,
+            training_known=self.training_known,
+            warnings=(*self.warnings, *warnings),
             **more,
         )
 
@@ -282,7 +353,7 @@ def _with_reported(comparison: _Comparison) -> Compared:
         papillary=dict(
             Counter(word if isinstance(word, str) and word else "not stated" for word in words)
         ),
-        warnings=tuple(
+        warnings=(
             f"{trial}: the reported values count papillary muscles as {word}, the model as "
             f"{PAPILLARY}: part of a bias in volumes and mass is due to this convention."
             for trial, word in other
@@ -333,13 +404,14 @@ def _with_labels(comparison: _Comparison, request: EvaluateRequest, watch: Watch
     for number, (scan, _) in read.items():
         found = list(overlaps(scan.model, drawn[number]))
         if found:
-            comparison.add(number, pairs(scan.model, drawn[number]), found)
+            slices = slice_counts(scan.model, drawn[number])
+            comparison.add(number, pairs(scan.model, drawn[number]), found, slices)
         else:
             comparison.exclude(number, "nothing-to-compare")
     kept = comparison.kept
     warnings += _scan_warnings([read[n] for n in kept], request.options.least)
     return comparison.result(
-        warnings=tuple(warnings), labels=Counter(d for n in kept for d in drawn[n].sha256)
+        warnings=warnings, labels=Counter(d for n in kept for d in drawn[n].sha256)
     )
 
 
@@ -410,10 +482,13 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
         contents["agreement.csv"] = _rows_csv(AgreementRow, result.agreement)
         contents["grades.csv"] = _rows_csv(GradeRow, result.grades)
         contents["equivalence.csv"] = _rows_csv(EquivalenceRow, result.equivalence)
+        contents["large_errors.csv"] = _rows_csv(LargeErrorRow, result.large_errors)
+        contents["interval_coverage.csv"] = _rows_csv(CoverageRow, result.coverage)
         contents["pairs.csv"] = _scans_csv(compared, compared.pairs, ScanPair)
     if options.against == "labels":
         contents["overlap.csv"] = _scans_csv(compared, compared.overlaps, ScanOverlap)
         contents["overlap_summary.csv"] = _rows_csv(OverlapSummary, result.overlap)
+        contents["slice_errors.csv"] = _rows_csv(SliceErrorRow, result.slices)
     if options.repeat_visits is not None:
         contents["repeatability.csv"] = _rows_csv(RepeatabilityRow, result.repeatability)
     contents["exclusions.csv"] = records_csv(Exclusion, compared.exclusions)
@@ -429,8 +504,8 @@ def _rows_csv(kind: type[Any], rows: Sequence[Any]) -> str:
 
 
 def _scans_csv(compared: Compared, frame: pd.DataFrame, row: type) -> str:
-    joined = frame.join(compared.scans[[*KEYS, "status"]], on="scan")
-    return frame_csv(joined[[*KEYS, "status", *_names(row)]])
+    joined = frame.join(compared.scans[[*KEYS, "status", "trained_on"]], on="scan")
+    return frame_csv(joined[[*KEYS, "status", "trained_on", *_names(row)]])
 
 
 def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -441,6 +516,9 @@ def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, A
         ("agreement", result.agreement),
         ("overlap", result.overlap),
         ("grades", result.grades),
+        ("slice_errors", result.slices),
+        ("large_errors", result.large_errors),
+        ("interval_coverage", result.coverage),
     )
     headline: dict[str, list[dict[str, Any]]] = {
         name: [flat(type(row), row) for row in rows if row.group_by == ALL] for name, rows in tables
@@ -464,4 +542,5 @@ def document(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, A
         "reported_papillary": dict(sorted(compared.papillary.items())),
         "warnings": list(result.warnings),
         **headline,
+        KEY: None if result.error is None else result.error.document(),
     }

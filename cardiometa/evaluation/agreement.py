@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 import numpy as np
 from scipy import special, stats
 
+from ..statistics.measurement_error import LEAST_TRIALS, shrunken
 from .options import EvaluationOptions
 
 LEAST_PARTICIPANTS: Final = 3
@@ -152,8 +153,8 @@ def bland_altman(
 
 
 def _t(p: float, df: float) -> float:
-    """Student's quantile."""
-    return float(special.stdtrit(df, p))
+    """Student's quantile; of the normal law for infinite ``df``."""
+    return float(special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p))
 
 
 def participant_means(
@@ -415,6 +416,28 @@ def bias_equivalence(
     return _tested(float(means.mean()), se, n - 1, margin, ci_level)
 
 
+def pooled_bias_equivalence(
+    groups: Sequence[np.ndarray], margin: float, ci_level: float = 90.0
+) -> list[Equivalence]:
+    """The bias of each group partially pooled over the groups, against a margin.
+
+    ``groups`` are participants' mean differences. Each mean, with the variance within all groups
+    over its number, is shrunk towards the mean of the groups (`shrunken`); the interval is normal.
+    Nothing below 3 groups, or where nothing varies within them.
+    """
+    n = np.array([len(one) for one in groups])
+    free = int(n.sum()) - len(n)
+    within = sum(float(((one - one.mean()) ** 2).sum()) for one in groups)
+    if len(n) < LEAST_TRIALS or free < len(n) or within <= 0:
+        return []
+    y = np.array([one.mean() for one in groups])
+    values, errors, _, _ = shrunken(y, within / free / n)
+    return [
+        _tested(float(value), math.sqrt(error), math.inf, margin, ci_level)
+        for value, error in zip(values, errors, strict=True)
+    ]
+
+
 def difference_equivalence(
     group: np.ndarray, rest: np.ndarray, margin: float, ci_level: float = 90.0
 ) -> Equivalence | None:
@@ -487,6 +510,11 @@ def repeatability(
         sdc=Estimate(value=factor * sem, low=factor * low, high=factor * high),
         icc=icc(first, second, level=level),
     )
+
+
+def two_sided_z(level: float) -> float:
+    """The quantile of the normal law of a two-sided interval of ``level`` per cent."""
+    return float(special.ndtri(0.5 + level / 200))
 
 
 def wilson(events: int, n: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..measurement.volumes import ejection_fraction_percent, mass_g
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
+from ..segmentation.cleaning import wider_end
 
 BOTH_EMPTY = "absent-in-both"
 ONE_EMPTY = "absent-in-one"
@@ -200,12 +201,25 @@ class ModelScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanPair:
-    """One measure of a scan, by the model and by the reference."""
+    """One measure of a scan, by the model (with its own SD, where it has one) and the reference."""
 
     measure: str
     scope: str
     model: float
     reference: float
+    model_sd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceCounts:
+    """Slices of a structure in a phase by either mask; of an end, those that one has alone."""
+
+    phase: str
+    structure: str
+    end: Literal["base", "apex"]
+    n_reference: int
+    false_positive: int
+    false_negative: int
 
 
 def frame_of(phase: ManualPhase, scan: ModelScan) -> tuple[int, str]:
@@ -235,6 +249,43 @@ def overlaps(scan: ModelScan, manual: ManualScan) -> Iterator[ScanOverlap]:
                 scope=manual.scope,
                 slices=int(keep.sum()),
             )
+
+
+def slice_counts(scan: ModelScan, manual: ManualScan) -> Iterator[SliceCounts]:
+    """Slices at base and apex in which only one of model and reader has a cavity.
+
+    Of whole stacks, and of LV and RV cavity where both masks have them. The base is the end at
+    which the reader's heart is wider (`wider_end`); a slice belongs to the nearer end of all
+    slices that either has. Nothing where the base is not known.
+    """
+    if manual.scope != WHOLE_STACK:
+        return
+    for phase in manual.phases:
+        if phase.phase == "other":
+            continue
+        labels = scan.labels[frame_of(phase, scan)[0]]
+        filled = np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in phase.masks.values()], axis=0))
+        if len(filled) < 2:
+            continue
+        sizes = np.sum([np.count_nonzero(m, axis=(1, 2)) for m in phase.masks.values()], axis=0)
+        base = wider_end(sizes[filled[0] : filled[-1] + 1])
+        for name in ("lv_cavity", "rv_cavity"):
+            ours = (labels == STRUCTURES[name]).any(axis=(1, 2))
+            theirs = phase.masks[name].any(axis=(1, 2)) if name in phase.masks else ours & False
+            if base is None or not (ours.any() and theirs.any()):
+                continue
+            either = np.flatnonzero(ours | theirs)
+            first = np.arange(len(ours)) * 2 <= either[0] + either[-1]
+            for end in ("base", "apex"):
+                here = first if (end == "base") == (base == "first") else ~first
+                yield SliceCounts(
+                    phase=phase.phase,
+                    structure=name,
+                    end=end,
+                    n_reference=int(np.count_nonzero(theirs)),
+                    false_positive=int(np.count_nonzero(ours & ~theirs & here)),
+                    false_negative=int(np.count_nonzero(theirs & ~ours & here)),
+                )
 
 
 # ------------------------------------------------------------------ measures

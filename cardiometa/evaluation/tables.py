@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any, Final, TypeVar, get_args
 
 import numpy as np
@@ -14,9 +13,16 @@ import pandas as pd
 from ..errors import InputError
 from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import Count, suppress_groups
-from ..records import ETHNICITIES, SEXES, SeriousWarning
+from ..records import SeriousWarning
 from . import agreement
 from .agreement import EF_GRADES, Equivalence, Estimate, Repeatability, Weights
+from .error_tables import (
+    coverage_rows,
+    large_error_rows,
+    measurement_error,
+    slice_error_rows,
+)
+from .groups import ALL, analysis_sets, groups_of, participant_codes, tables_of
 from .options import DICE, EvaluationOptions
 from .results import (
     AgreementRow,
@@ -30,8 +36,6 @@ from .results import (
     RepeatabilityRow,
 )
 
-ALL: Final = "all"
-GROUPINGS: Final = ("sex", "age_band", "ethnicity", "vendor", "field_strength", "trial")
 GRADED: Final = ("lv_ef_percent", "rv_ef_percent")
 METRICS: Final = (("dice", ""), ("hd95_mm", "mm"), ("assd_mm", "mm"))
 BOTH_PHASES: Final = "ED+ES"
@@ -40,6 +44,8 @@ BOOTSTRAP: Final = "bootstrap over participants"
 FLAGGED: Final = "flagged"
 RANDOM: Final = "random"
 RATE_GROUPS: Final = ("arm", "sex", "ethnicity")
+# Of these groups the bias is also partially pooled: many may have few hearts.
+SHRUNKEN: Final = ("trial", "vendor")
 _Row = TypeVar("_Row", EquivalenceRow, RepeatabilityRow)
 
 
@@ -90,172 +96,12 @@ def evaluate(
         grades=suppress_groups(grade_rows(compared, options), least),
         equivalence=suppress_groups(equivalence_rows(compared, options), least),
         repeatability=suppress_groups(repeats, least),
+        slices=slice_error_rows(compared, least),
+        large_errors=large_error_rows(compared, least),
+        coverage=coverage_rows(compared, least),
+        error=measurement_error(compared, name, model, options),
         warnings=tuple(warnings),
     )
-
-
-# ------------------------------------------------------------------ groups
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Rows of one group: ``mask`` over the rows given, and how many participants they are."""
-
-    by: str
-    name: str
-    mask: np.ndarray
-    participants: Count
-
-
-def add_group_columns(rows: pd.DataFrame, age_bands: Sequence[float]) -> pd.DataFrame:
-    """The rows with a text column for each of `GROUPINGS`; None where unknown."""
-    result = rows.copy()
-    for name in ("sex", "ethnicity", "vendor"):
-        values = rows[name].astype(object) if name in rows else [None] * len(rows)
-        result[name] = [v if isinstance(v, str) and v else None for v in values]
-    result["trial"] = rows["trial"].astype(str)
-    bands = [f"<{age_bands[0]:g}", *(_band(a, b) for a, b in pairwise(age_bands))]
-    bands.append(f"{age_bands[-1]:g}+")
-    result["age_band"] = [
-        bands[int(np.searchsorted(age_bands, age, "right"))] if np.isfinite(age) else None
-        for age in _numbers(rows, "age_years")
-    ]
-    strengths = _numbers(rows, "field_strength_t")
-    result["field_strength"] = [f"{v:g} T" if np.isfinite(v) else None for v in strengths]
-    return result
-
-
-def _numbers(rows: pd.DataFrame, name: str) -> np.ndarray:
-    if name not in rows:
-        return np.full(len(rows), np.nan)
-    return np.asarray(pd.to_numeric(rows[name], errors="coerce").astype(float))
-
-
-def _band(low: float, high: float) -> str:
-    """``30-39`` for [30, 40); ``17.5-<30`` where the ends are not integers."""
-    years = float(low).is_integer() and float(high).is_integer()
-    return f"{low:g}-{high - 1:g}" if years else f"{low:g}-<{high:g}"
-
-
-def participant_codes(rows: pd.DataFrame) -> np.ndarray:
-    """An integer for each participant of each trial, equal for all their scans."""
-    keys = pd.MultiIndex.from_frame(rows[["trial", "participant_id"]].astype(str))
-    return np.asarray(pd.factorize(keys)[0])
-
-
-def _in_order(by: str, names: set[str]) -> list[str]:
-    """Sexes and ethnicities as the contract lists them, ages by age, all else by name."""
-    if by == "age_band":
-        ends = {n: -1.0 if n[0] == "<" else float(n.rstrip("+").partition("-")[0]) for n in names}
-        return sorted(names, key=ends.__getitem__)
-    fixed = SEXES if by == "sex" else ETHNICITIES if by == "ethnicity" else ()
-    known = [name for name in fixed if name in names]
-    return known + sorted(names - set(known))
-
-
-def groups_of(
-    rows: pd.DataFrame,
-    groupings: Sequence[str] = GROUPINGS,
-    in_order: Callable[[str, set[str]], list[str]] = _in_order,
-) -> Iterator[Group]:
-    """All participants, then each group of each of ``groupings`` that the rows are in.
-
-    ``rows`` has the columns of `add_group_columns`.
-    """
-    codes = participant_codes(rows)
-    total = len(np.unique(codes))
-    yield Group(by=ALL, name=ALL, mask=np.ones(len(rows), dtype=bool), participants=Count(total))
-    for by in groupings:
-        # A join makes NaN of an unknown None.
-        values = np.array([v if isinstance(v, str) and v else None for v in rows[by]], dtype=object)
-        names = in_order(by, {v for v in values if v is not None})
-        masks = [values == name for name in names]
-        counts = [len(np.unique(codes[mask])) for mask in masks]
-        for place, (name, mask) in enumerate(zip(names, masks, strict=True)):
-            participants = Count(counts[place], counts, total, place)
-            yield Group(by=by, name=name, mask=mask, participants=participants)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AnalysisSet:
-    """The scans of one row, their participants' codes, and the cells that identify the row.
-
-    ``name`` separates the random numbers of its bootstraps from those of other rows.
-    """
-
-    rows: pd.DataFrame
-    participants: np.ndarray
-    cells: dict[str, Any]
-    name: str
-
-    def both(self) -> tuple[np.ndarray, np.ndarray]:
-        """The values of model and reference."""
-        model, reference = (self.rows[n].to_numpy(dtype=float) for n in ("model", "reference"))
-        return model, reference
-
-    @property
-    def repeated(self) -> bool:
-        """True where a participant has several scans."""
-        return len(np.unique(self.participants)) < len(self.participants)
-
-    def redrawn(
-        self,
-        name: str,
-        found: Estimate | None,
-        terms: np.ndarray,
-        statistic: Callable[[np.ndarray], np.ndarray],
-        options: EvaluationOptions,
-    ) -> Estimate | None:
-        """The estimate, where scans are repeated with the bootstrap interval of its sums."""
-        if found is None or not self.repeated:
-            return found
-        ends = agreement.interval(
-            terms, self.participants, statistic, options, name=f"{name} {self.name}"
-        )
-        return Estimate(value=found.value, low=ends and ends[0], high=ends and ends[1])
-
-
-def _tables(
-    compared: Compared, frame: pd.DataFrame, keys: list[str]
-) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
-    """The rows of a frame by key, each with the columns of its scan."""
-    if frame.empty:
-        return
-    joined = frame.join(compared.scans, on="scan")
-    for key, rows in joined.groupby(keys, sort=False):
-        yield tuple(str(k) for k in key), rows.reset_index(drop=True)
-
-
-def _analysis_sets(
-    compared: Compared, frame: pd.DataFrame, keys: list[str], options: EvaluationOptions
-) -> Iterator[_AnalysisSet]:
-    """For each table all scans in every group; where scans are for review, also all without them.
-
-    ``keys`` are columns of the frame and of the row, ``scope`` among them.
-    """
-    for key, rows in _tables(compared, frame, keys):
-        codes = participant_codes(rows)
-        sets = [("ok+review", group) for group in groups_of(rows)]
-        settled = (rows["status"] != "review").to_numpy(dtype=bool)
-        if settled.any() and not settled.all():
-            left, every = len(np.unique(codes[settled])), len(np.unique(codes))
-            participants = Count(left, left_out=every - left)
-            sets.append(("ok", Group(by=ALL, name=ALL, mask=settled, participants=participants)))
-        for used, group in sets:
-            yield _AnalysisSet(
-                rows=rows[group.mask],
-                participants=codes[group.mask],
-                cells={
-                    **dict(zip(keys, key, strict=True)),
-                    "scans_used": used,
-                    "group_by": group.by,
-                    "group": group.name,
-                    "n_people": group.participants,
-                    "n_scans": int(group.mask.sum()),
-                    "ci_level": options.ci_level,
-                },
-                name=" ".join([*key, used, group.by, group.name]),
-            )
 
 
 # ------------------------------------------------------------------ measures
@@ -264,7 +110,7 @@ def _analysis_sets(
 def agreement_rows(compared: Compared, options: EvaluationOptions) -> Iterator[AgreementRow]:
     """Rows of ``agreement.csv``."""
     level = options.ci_level
-    for one in _analysis_sets(compared, compared.pairs, ["measure", "scope"], options):
+    for one in analysis_sets(compared, compared.pairs, ["measure", "scope"], options):
         model, reference = one.both()
         error = np.abs(model - reference)
         found = agreement.bland_altman(model - reference, one.participants, level)
@@ -299,7 +145,7 @@ def grade_rows(compared: Compared, options: EvaluationOptions) -> Iterator[Grade
     """Rows of ``grades.csv``."""
     pairs = compared.pairs[compared.pairs["measure"].isin(GRADED)]
     size = len(EF_GRADES)
-    for one in _analysis_sets(compared, pairs, ["measure", "scope"], options):
+    for one in analysis_sets(compared, pairs, ["measure", "scope"], options):
         model, reference = (agreement.ef_grade(values) for values in one.both())
         table = agreement.cross_table(model, reference, size)
         terms = np.eye(size * size)[model * size + reference]
@@ -339,7 +185,7 @@ def grade_table(compared: Compared, measure: str, scope: str) -> np.ndarray | No
 def overlap_rows(compared: Compared, options: EvaluationOptions) -> Iterator[OverlapSummary]:
     """Rows of ``overlap_summary.csv``: each phase, then the participant's mean of ED and ES."""
     keys = ["structure", "phase", "scope"]
-    for one in _analysis_sets(compared, _with_both(compared.overlaps), keys, options):
+    for one in analysis_sets(compared, _with_both(compared.overlaps), keys, options):
         for metric, unit in METRICS:
             values = one.rows[metric].to_numpy(dtype=float)
             known = np.isfinite(values)
@@ -387,7 +233,7 @@ def equivalence_rows(compared: Compared, options: EvaluationOptions) -> Iterator
     participant of a group less that of the rest, by structure.
     """
     margins, against = options.margins, str(options.against)
-    for (measure, scope), rows in _tables(compared, compared.pairs, ["measure", "scope"]):
+    for (measure, scope), rows in tables_of(compared, compared.pairs, ["measure", "scope"]):
         if measure in margins:
             blank = EquivalenceRow(
                 against=against,
@@ -404,7 +250,7 @@ def equivalence_rows(compared: Compared, options: EvaluationOptions) -> Iterator
         return
     both = _with_both(compared.overlaps)
     both = both[(both["phase"] == BOTH_PHASES) & np.isfinite(both["dice"].astype(float))]
-    for (structure, scope), rows in _tables(compared, both, ["structure", "scope"]):
+    for (structure, scope), rows in tables_of(compared, both, ["structure", "scope"]):
         values = rows["dice"].to_numpy(dtype=float)
         blank = EquivalenceRow(
             against=against,
@@ -423,11 +269,14 @@ def _equivalence(
 ) -> Iterator[EquivalenceRow]:
     """The rows of each group, of its bias only where ``blank`` is."""
     participants, margin = participant_codes(rows), blank.margin or 0.0
+    by_kind: dict[str, list[tuple[EquivalenceRow, np.ndarray]]] = {by: [] for by in SHRUNKEN}
     for group in groups_of(rows):
         row = replace(blank, group_by=group.by, group=group.name, n_people=group.participants)
         inside, _ = agreement.participant_means(values[group.mask], participants[group.mask])
         if blank.kind == "bias":
             yield _judged(row, agreement.bias_equivalence(inside, margin))
+            if group.by in by_kind:
+                by_kind[group.by].append((replace(row, kind="bias, partially pooled"), inside))
         if group.by == ALL:
             continue
         row = replace(row, kind="difference from the rest")
@@ -437,6 +286,10 @@ def _equivalence(
             outside, _ = agreement.participant_means(values[~group.mask], participants[~group.mask])
             found = agreement.difference_equivalence(inside, outside, margin)
             yield _judged(replace(row, n_rest=len(outside)), found)
+    for groups in by_kind.values():
+        pooled = agreement.pooled_bias_equivalence([inside for _, inside in groups], margin)
+        for (row, _), one in zip(groups, pooled, strict=False):  # none where it cannot be done
+            yield _judged(row, one)
 
 
 def _judged(row: _Row, found: Equivalence | Repeatability | None) -> _Row:

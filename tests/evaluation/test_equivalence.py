@@ -20,9 +20,9 @@ from cardiometa.evaluation.agreement import (
     mean_interval,
     participant_means,
 )
+from cardiometa.evaluation.groups import add_group_columns, groups_of
 from cardiometa.evaluation.options import DICE, EvaluationOptions
 from cardiometa.evaluation.results import AgreementRow
-from cardiometa.evaluation.tables import add_group_columns, groups_of
 
 
 def values(seed: int, n: int, mean: float = 0.0, sd: float = 3.0) -> np.ndarray:

@@ -14,20 +14,17 @@ import pytest
 from cardiometa.errors import InputError
 from cardiometa.evaluation import tables
 from cardiometa.evaluation.agreement import flat, kappa_values
+from cardiometa.evaluation.groups import GROUPINGS, add_group_columns, groups_of
 from cardiometa.evaluation.options import EvaluationOptions
+from cardiometa.evaluation.overlap import SliceCounts
 from cardiometa.evaluation.results import Compared
-from cardiometa.evaluation.tables import (
-    BOTH_PHASES,
-    GROUPINGS,
-    add_group_columns,
-    evaluate,
-    grade_table,
-    groups_of,
-    rate_rows,
-)
+from cardiometa.evaluation.tables import BOTH_PHASES, evaluate, grade_table, rate_rows
 from cardiometa.privacy.suppression import suppress_groups
 
-IDENTITY = ("trial", "participant_id", "visit", "status", *GROUPINGS[:-1])
+IDENTITY = (
+    *("trial", "participant_id", "visit", "status", "arm", "trained_on"),
+    *GROUPINGS[:-1],
+)
 
 
 def shown(make: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[SimpleNamespace]]:
@@ -64,6 +61,7 @@ def scans(n: int = 40, *, visits: int = 1, women: int = 20) -> pd.DataFrame:
             "age_years": 20.0 + number,
             "vendor": "SIEMENS",
             "field_strength_t": 1.5,
+            "trained_on": False,
         }
     )
     return add_group_columns(rows, (18.0, 30.0, 40.0, 50.0))
@@ -80,6 +78,7 @@ def compared(rows: pd.DataFrame, *, seed: int = 1, bias: float = 2.0) -> Compare
             "scope": "whole-stack",
             "model": reference + bias + draw.normal(0, 3, len(rows)),
             "reference": reference,
+            "model_sd": np.nan,
         }
     )
     parts = [
@@ -100,6 +99,7 @@ def compared(rows: pd.DataFrame, *, seed: int = 1, bias: float = 2.0) -> Compare
         scans=rows[list(IDENTITY)].reset_index(drop=True),
         pairs=pairs,
         overlaps=pd.concat(parts, ignore_index=True),
+        slices=pd.DataFrame(columns=["scan", *(f.name for f in fields(SliceCounts))]),
         exclusions=(),
         scans_in=len(rows),
     )

@@ -13,6 +13,7 @@ from nibabel.nifti1 import Nifti1Image
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
+from cardiometa.statistics.measurement_error import read_measurement_error
 from tests.kit.command_runs import REPORTED
 from tests.kit.report_page import assert_self_contained
 from tests.kit.segmented_out import (
@@ -150,6 +151,95 @@ def test_bias_of_a_trial_is_found_beyond_its_margin(out: Path) -> None:
     estimates = [float(found["bias", "trial", t]["estimate"]) for t in ("BETA", "ALPHA")]
     assert float(difference["estimate"]) == pytest.approx(estimates[0] - estimates[1])
     assert float(difference["ci_level"]) == 90
+
+
+def test_slices_that_the_model_lacks_are_counted_at_their_end(out: Path) -> None:
+    found = {
+        (r["structure"], r["phase"], r["end"], r["error"]): r
+        for r in rows(out / "slice_errors.csv")
+        if (r["group_by"], r["group"]) == ("trial", "BETA")
+    }
+    for structure in ("lv_cavity", "rv_cavity"):
+        for phase in ("ED", "ES"):
+            missed = found[structure, phase, "apex", "false-negative"]
+            assert (missed["percent"], missed["n_slices"]) == ("100.0", missed["n_scans"])
+            for end, error in (("base", "false-negative"), ("apex", "false-positive")):
+                assert found[structure, phase, end, error]["n_slices"] == "0"
+    large = {r["group"]: r for r in rows(out / "large_errors.csv") if r["group_by"] == "trial"}
+    assert large["ALPHA"]["n_events"] == "0"
+
+
+def test_other_commands_can_read_the_error_of_the_measures(out: Path) -> None:
+    error = read_measurement_error(out / "evaluation.json")
+    assert (error.source, error.against, error.trained_on) == ("evaluation", "labels", "unknown")
+    edv = error.of("lv_edv_ml")
+    assert edv is not None
+    lines = {group: edv.line("trial", group) for group in edv.groups("trial")}
+    alpha, beta = lines["ALPHA"], lines["BETA"]
+    assert alpha is not None
+    assert beta is not None
+    # ALPHA's hearts are only moved; BETA's lack a tenth.
+    assert (alpha.slope, alpha.residual_sd) == pytest.approx((1, 0), abs=1e-6)
+    assert beta.slope == pytest.approx(0.9, abs=0.02)
+    assert "black" not in edv.groups("ethnicity")  # fewer than 10
+
+
+def test_intervals_of_the_model_are_compared_with_the_reader(
+    made: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    segmented, out = tmp_path / "seg", tmp_path / "out"
+    shutil.copytree(made[0], segmented)
+    measured = rows(segmented / "measurements.csv")
+    for row in measured:
+        # ALPHA's volumes are right; 1.96 mL are less than the slice that BETA lacks.
+        row["lv_edv_ml_sd"] = "" if row["status"] == "failed" else "1"
+    with (segmented / "measurements.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(measured[0]))
+        writer.writeheader()
+        writer.writerows(measured)
+    done = evaluate(
+        segmented, "--against", "labels", "--labels", made[2], "--out", out, "--bootstrap", 20,
+        "--accept", "modified-input",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = {
+        (r["group_by"], r["group"], r["level"]): r for r in rows(out / "interval_coverage.csv")
+    }
+    assert {r["measure"] for r in found.values()} == {"lv_edv_ml"}
+    assert found["trial", "ALPHA", "95.0"]["percent"] == "100.0"
+    assert found["trial", "BETA", "95.0"]["percent"] == "0.0"
+    assert len([key for key in found if key[0] == "all"]) == 7
+    page = assert_self_contained((out / "report.html").read_text(encoding="utf-8"))
+    assert "Calibration of the model's intervals" in page.text
+    assert (out / "figures" / "interval_calibration.svg").is_file()
+
+
+def test_participants_that_the_model_was_trained_on_are_marked(
+    made: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    segmented = tmp_path / "seg"
+    shutil.copytree(made[0], segmented)
+    snapshot = json.loads((segmented / "cohort.json").read_text())
+    training = snapshot["model"]["card"].setdefault("training", {})
+    training["participants"] = {"Alpha data": ["004"], "alpha": ["005", "006"], "other": ["007"]}
+    (segmented / "cohort.json").write_text(json.dumps(snapshot))
+    target = tmp_path / "out"
+    done = evaluate(
+        segmented, "--against", "labels", "--labels", made[2], "--out", target, "--bootstrap", 20
+    )
+    assert done.exit_code == 0, done.output
+    marked = {r["participant_id"] for r in rows(target / "pairs.csv") if r["trained_on"] == "true"}
+    assert marked == {"004", "005", "006"}
+    assert {r["trial"] for r in rows(target / "pairs.csv") if r["trained_on"] == "true"} == {
+        "ALPHA"
+    }
+    document = json.loads((target / "evaluation.json").read_text())
+    assert any(
+        "BETA: participants have ids of the data set other" in w for w in document["warnings"]
+    )
+    assert document["measurement_error"]["trained_on"] == "excluded"
+    sets = {r["scans_used"] for r in rows(target / "agreement.csv") if r["group_by"] == "all"}
+    assert "not-trained-on" in sets
 
 
 def test_the_page_shows_nobody_and_stands_alone(out: Path) -> None:

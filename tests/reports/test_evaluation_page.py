@@ -47,6 +47,7 @@ def test_the_page_is_complete_and_stands_alone(evaluated):
         "Overlap",
         "Agreement of measures",
         "Groups and equivalence",
+        "Errors of single scans",
         "Graded ejection fraction",
         "Scans",
         "Methods",

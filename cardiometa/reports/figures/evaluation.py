@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ...evaluation.agreement import BlandAltman, Estimate, bland_altman
+from ...evaluation.error_tables import LEVEL
+from ...evaluation.groups import ALL, participant_codes
 from ...evaluation.overlap import CONTOURED
-from ...evaluation.tables import ALL, participant_codes
 from ...measurement.measures import MEASURES, MeasureDefinition
 from ..page import where, words
 from ..style import (
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ...evaluation.results import AgreementRow, EquivalenceRow, EvaluationResult, OverlapSummary
+    from ...evaluation.results import (
+        AgreementRow,
+        CoverageRow,
+        EquivalenceRow,
+        EvaluationResult,
+        OverlapSummary,
+    )
 
 
 STRUCTURE_NAMES: Final = {
@@ -98,7 +105,7 @@ def figures_of(result: EvaluationResult) -> dict[str, Drawing]:
             add("overlap", scope, _overlap(result, overall, scope))
             add("dice_by_group", scope, _dice_by_group(result, known, scope))
     for row in where(result.agreement, group_by=ALL):
-        if row.scans_used == "ok" or row.bias is None:
+        if row.scans_used != "ok+review" or row.bias is None:
             continue
         if row.sd is not None:
             add(f"bland_altman_{row.measure}", row.scope, _bland_altman(result, row))
@@ -106,6 +113,11 @@ def figures_of(result: EvaluationResult) -> dict[str, Drawing]:
         judged = [e for e in judged if e.estimate is not None]
         if judged:
             add(f"groups_{row.measure}", row.scope, _groups(row, judged))
+    for scope in dict.fromkeys(row.scope for row in result.coverage):
+        shown_rows = where(result.coverage, scope=scope, group_by=ALL)
+        shown_rows = [row for row in shown_rows if row.percent is not None]
+        if shown_rows:
+            add("interval_calibration", scope, _calibration(result, shown_rows, scope))
     return figures
 
 
@@ -324,6 +336,44 @@ def _groups(row: AgreementRow, rows: Sequence[EquivalenceRow]) -> Drawing:
     title = f"Bias by group: {measure_name(row.measure)}{scope_words(row.scope)}"
     caption = words("evaluation", "figure_groups", **facts)
     return drawing((150, 5.2 * len(rows) + 26), draw, title, description, caption)
+
+
+def _calibration(result: EvaluationResult, rows: Sequence[CoverageRow], scope: str) -> Drawing:
+    """Observed against nominal coverage of the model's intervals, a panel for each chamber."""
+    chambers = [c for c in ("lv", "rv") if any(r.measure.startswith(c) for r in rows)]
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(chambers), sharey=True, squeeze=False)[0]
+        for panel, chamber in zip(panels, chambers, strict=True):
+            panel.plot([45, 100], [45, 100], color=SOFT, linewidth=0.8)
+            names = dict.fromkeys(r.measure for r in rows if r.measure.startswith(chamber))
+            for number, name in enumerate(names):
+                style: dict[str, Any] = {"color": PALETTE[number], "marker": "osD^v"[number % 5]}
+                points = where(rows, measure=name)
+                # Beside each other: the intervals of measures would hide each other.
+                x = [r.level + 0.9 * (number - (len(names) - 1) / 2) for r in points]
+                y = [r.percent or 0.0 for r in points]
+                panel.plot(x, y, linewidth=0.9, markersize=3.4, label=measure_name(name), **style)
+                for at, r in zip(x, points, strict=True):
+                    ends = [r.ci_low or 0.0, r.ci_high or 100.0]
+                    panel.plot([at, at], ends, color=PALETTE[number], linewidth=0.7, alpha=0.7)
+            panel.set_xlim(45, 102)
+            panel.set_ylim(min([40.0, *(r.ci_low or 40.0 for r in rows)]), 101)
+            panel.set_xlabel("Nominal level of the interval, %")
+            panel.set_title(chamber.upper(), loc="left")
+            panel.legend(loc="lower right", frameon=False)
+        panels[0].set_ylabel("Intervals with the reference value, %")
+        figure.tight_layout(w_pad=1.5)
+
+    description = " ".join(
+        f"{measure_name(r.measure)}, {shown(r.level, 0)}%: "
+        f"{shown_estimate(r.percent, r.ci_low, r.ci_high)}."
+        for r in rows
+        if r.level == LEVEL
+    )
+    title = f"Calibration of the model's intervals{scope_words(scope)}"
+    size = (20 + 70 * len(chambers), 80)
+    return drawing(size, draw, title, description, _text("figure_calibration", result))
 
 
 # ------------------------------------------------------------------ harmonised and reported

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...evaluation.agreement import EF_GRADES
-from ...evaluation.results import EquivalenceRow, EvaluationResult
-from ...evaluation.tables import ALL, grade_table
+from ...evaluation.error_tables import LEVEL
+from ...evaluation.groups import ALL, UNSEEN
+from ...evaluation.results import EquivalenceRow, EvaluationResult, SliceErrorRow
+from ...evaluation.tables import SHRUNKEN, grade_table
 from ...manifest import notice_for
 from ...privacy.suppression import hidden_counts, suppressed_counts
 from ...records import Table
@@ -68,7 +71,14 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
     counts = Counter(row.result for row in result.equivalence if row.result)
     tests = _text("tests", tests=sum(counts.values()), counts=counts)
     overlap = [*drawn("overlap"), _overlap_table(result), *drawn("dice_by_group")]
-    groups = [*drawn("groups_"), _difference_table(result)]
+    groups = [*drawn("groups_"), _shrunken_table(result), _difference_table(result)]
+    errors = [
+        _slice_table(result),
+        _large_table(result),
+        *drawn("interval_calibration"),
+        _coverage_table(result),
+        _line_table(result),
+    ]
     return page_html(
         f"Evaluation: {result.name}",
         _text(
@@ -87,6 +97,7 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
                 *drawn("bland_altman"),
             ),
             section("Groups and equivalence", "groups", *groups, intro=tests),
+            section("Errors of single scans", "errors", *errors),
             section("Graded ejection fraction", "grades", *_grade_tables(result)),
             section("Scan and rescan", "rescan", _rescan_table(result)),
             section("Scans", "scans", _account(result)),
@@ -155,7 +166,12 @@ def _estimate(heading: str, name: str, decimals: int = 1) -> Column:
 _MEASURE: Final = Column(
     "Measure", lambda row: measure_label(row.measure, row.unit) + scope_words(row.scope)
 )
-_SCANS: Final = Column("Scans", lambda row: "without review" if row.scans_used == "ok" else "all")
+_MEASURE_NAME: Final = Column(
+    "Measure", lambda row: measure_name(row.measure) + scope_words(row.scope)
+)
+_USED: Final = {"ok": "without review", UNSEEN: "not trained on"}
+_SCANS: Final = Column("Scans", lambda row: _USED.get(row.scans_used, "all"))
+_GROUP: Final = Column("Group", "group_by group", group_label)
 
 
 # ------------------------------------------------------------------ overlap and agreement
@@ -236,7 +252,7 @@ def _difference_table(result: EvaluationResult) -> Table | None:
 
     columns = (
         Column("Measure", label),
-        Column("Group", "group_by group", group_label),
+        _GROUP,
         Column("Participants", "n_people", shown_count),
         Column("Rest", "n_rest", shown_count),
         Column("Difference", difference),
@@ -246,13 +262,122 @@ def _difference_table(result: EvaluationResult) -> Table | None:
     return _table("differences", columns, (r for r in result.equivalence if r.n_rest is not None))
 
 
+def _shrunken_table(result: EvaluationResult) -> Table | None:
+    """Bias of each trial and vendor, its own and partially pooled over them."""
+    own = {
+        (r.measure, r.scope, r.group_by, r.group): r for r in where(result.equivalence, kind="bias")
+    }
+    pooled = where(result.equivalence, kind="bias, partially pooled")
+    rows = [
+        (own[r.measure, r.scope, r.group_by, r.group], r) for r in pooled if r.estimate is not None
+    ]
+
+    def own_column(column: Column) -> Column:
+        return Column(column.heading, lambda row: column.cell(row[0]))
+
+    columns = (
+        own_column(_MEASURE),
+        own_column(_GROUP),
+        own_column(Column("Participants", "n_people", shown_count)),
+        own_column(Column("Bias", "estimate ci_low ci_high", as_estimate(1))),
+        Column("Partially pooled", lambda row: _pooled_bias(row[1])),
+        own_column(Column("Margin", lambda row: f"± {shown(row.margin)}")),
+        Column("Result", lambda row: row[1].result),
+    )
+    return _table("shrunken", columns, rows)
+
+
+def _pooled_bias(row: EquivalenceRow) -> str:
+    return shown_estimate(row.estimate, row.ci_low, row.ci_high)
+
+
+# ------------------------------------------------------------------ errors of single scans
+
+
+def _slice_table(result: EvaluationResult) -> Table | None:
+    rows = grouped(where(result.slices, group_by=ALL), "structure phase end")
+
+    def of(error: str, show: Callable[[SliceErrorRow], str]) -> Callable[[Any], str]:
+        return lambda line: show(where(line, error=error)[0])
+
+    def scans(row: SliceErrorRow) -> str:
+        return row.note or shown_estimate(row.percent, row.ci_low, row.ci_high)
+
+    columns = (
+        Column("Structure", "structure", STRUCTURE_NAMES.__getitem__),
+        Column("Phase", "phase"),
+        Column("End", "end"),
+        Column("Scans", "n_scans", shown_count),
+        Column("Slices of the reader", "n_reference", shown_count),
+        Column("Added slices", of("false-positive", lambda row: shown_count(row.n_slices))),
+        Column("Scans with added, %", of("false-positive", scans)),
+        Column("Missed slices", of("false-negative", lambda row: shown_count(row.n_slices))),
+        Column("Scans with missed, %", of("false-negative", scans)),
+    )
+    return _table("slices", columns, rows.values())
+
+
+def _large_table(result: EvaluationResult) -> Table | None:
+    columns = (
+        _MEASURE_NAME,
+        _GROUP,
+        Column("Scans", "n_scans", shown_count),
+        Column("Error above 10 points", "n_events", shown_count),
+        Column("Share, %", lambda r: r.note or shown_estimate(r.percent, r.ci_low, r.ci_high)),
+        Column("Of these ok", "n_ok", shown_count),
+    )
+    rows = [r for r in result.large_errors if r.group_by in (ALL, *SHRUNKEN) and r.n_people]
+    return _table("large", columns, rows)
+
+
+def _coverage_table(result: EvaluationResult) -> Table | None:
+    columns = (
+        _MEASURE,
+        _GROUP,
+        Column("Scans", "n_scans", shown_count),
+        Column("SD of the model", "mean_sd", as_number()),
+        Column("Within 1.96 SD, %", "percent ci_low ci_high", as_estimate(1)),
+        Column("Error / SD", "sd_ratio", as_number(2)),
+    )
+    rows = [r for r in where(result.coverage, level=LEVEL) if r.percent is not None]
+    return _table("coverage", columns, rows)
+
+
+def _line_table(result: EvaluationResult) -> Table | None:
+    """The model's value on the reader's: all hearts, then trials, vendors and arms."""
+    error = result.error
+    rows = [
+        (one, line)
+        for one in (error.measures if error else ())
+        for line in one.lines
+        if line.group_by in (ALL, "trial", "vendor", "arm")
+    ]
+
+    def of(column: Column) -> Column:
+        return Column(column.heading, lambda row: column.cell(row[1]))
+
+    def estimate(value: float, variance: float, decimals: int) -> str:
+        return f"{shown(value, decimals)} ± {shown(math.sqrt(variance), decimals)}"
+
+    columns = (
+        Column("Measure", lambda row: measure_label(row[0].measure, row[0].unit)),
+        of(_GROUP),
+        of(Column("Participants", "n_people", shown_count)),
+        of(Column("Slope ± SE", "slope var_slope", partial(estimate, decimals=3))),
+        of(Column("Intercept ± SE", "intercept var_intercept", partial(estimate, decimals=1))),
+        of(Column("Residual SD", "residual_sd", as_number())),
+        of(Column("By", "method", lambda method: method.replace("-", " "))),
+    )
+    return _table("lines", columns, rows, error=error)
+
+
 # ------------------------------------------------------------------ grades, rescans, account
 
 
 def _grade_tables(result: EvaluationResult) -> list[Table | None]:
     rows = where(result.grades, group_by=ALL)
     columns = (
-        Column("Measure", lambda row: measure_name(row.measure) + scope_words(row.scope)),
+        _MEASURE_NAME,
         _SCANS,
         _participants(result, "percent_agreement"),
         Column("Same grade, %", "percent_agreement", as_number()),
