@@ -182,12 +182,13 @@ def _correction_of(folder: Path, decision: Decision) -> Correction | Problem:
                 why="It was changed or replaced since.",
                 fix="Put the mask back, or review the scan again.",
             )
+    frames = decision.frames if decision.decision == "edited" else {}
     said = {
         "decision": decision.decision,
         "reader": decision.reader,
         "reason": decision.reason,
         "mask": digest,
-        "frames": decision.frames if decision.decision == "edited" else {},
+        "frames": frames,
         "before": decision.before,
     }
     return Correction(
@@ -199,7 +200,7 @@ def _correction_of(folder: Path, decision: Decision) -> Correction | Problem:
         reader=decision.reader,
         reason=decision.reason,
         before=decision.before,
-        frames=said["frames"],
+        frames=frames,
     )
 
 
@@ -416,9 +417,10 @@ def _summary(
 ) -> dict[str, Any]:
     """How much a reader changed; frames in the source's numbering."""
     by_slice = changed.any(axis=(2, 3))
+    frames = np.flatnonzero(by_slice.any(axis=1))
     return {
         "voxels_changed": int(np.count_nonzero(changed)),
-        "frames_changed": [int(cine.frame_numbers[t]) for t in np.flatnonzero(by_slice.any(1))],
+        "frames_changed": [int(cine.frame_numbers[t]) for t in frames],
         "slices_changed": int(np.count_nonzero(by_slice)),
         "voxels_by_structure": {
             name: {

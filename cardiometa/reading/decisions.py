@@ -204,8 +204,9 @@ def masks_of_reader(decisions: Sequence[Decision], reader: str) -> dict[ScanKey,
     for decision in decisions:
         if decision.reader == reader:
             before = found.get(decision.key)
-            is_open = decision.decision == _OPEN and before is not None
-            found[decision.key] = replace(before, decision=_OPEN) if is_open else decision
+            if decision.decision != _OPEN or before is None:
+                before = decision
+            found[decision.key] = replace(before, decision=decision.decision)
     return found
 
 

@@ -303,6 +303,7 @@ def environment() -> Environment:
         column_classes=column_classes,
         svg_inline=svg_inline,
         jpeg_uri=lambda data: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
+        png_uri=lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
         markup=Markup,
         kind=lambda block: type(block).__name__.lower(),
         paragraphs=lambda text: [p.strip() for p in re.split(r"\n\s*\n", text) if p.strip()],

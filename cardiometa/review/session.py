@@ -577,7 +577,8 @@ class Session:
             if not path.is_file() or sha256_file(path) != after:
                 write_bytes(path, data)
         row = _row(scan.key, self.reader, word, reason, comment, seconds)
-        row = replace(row, before=shown, after=after, mask=mask, **scan.chosen)
+        ed, es = (scan.chosen.get(name) for name in ("ed_frame", "es_frame"))
+        row = replace(row, before=shown, after=after, mask=mask, ed_frame=ed, es_frame=es)
         self._write_row(row)
         scan.saved_revision = scan.revision
         self._remove_old_masks(scan.key)

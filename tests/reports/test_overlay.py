@@ -14,10 +14,10 @@ from cardiometa.reports.figures.overlay import (
     RV_COLOUR,
     base_to_apex,
     crop_window,
+    gallery_picture,
     outlines,
     overlay_png,
     resampled,
-    thumbnail_jpeg,
 )
 from tests.kit.data import shared_data
 
@@ -176,12 +176,31 @@ def test_thumbnail_is_small_even_of_noise():
     noise = np.random.default_rng(3).integers(0, 255, (900, 1600, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, format="PNG")
-    small = thumbnail_jpeg(buffer.getvalue())
-    assert len(small) <= 60_000
-    assert small == thumbnail_jpeg(buffer.getvalue())
+    small = gallery_picture(buffer.getvalue())
+    assert len(small.jpeg) <= 90_000
+    assert small.contours is None  # an overlay of an earlier version
+    assert small == gallery_picture(buffer.getvalue())
     pixels, labels = heart()
-    clear = thumbnail_jpeg(overlay_png(pixels, labels, 0, 1, (1.4, 1.4)))
-    assert Image.open(io.BytesIO(clear)).width == 900
+    clear = gallery_picture(overlay_png(pixels, labels, 0, 1, (1.4, 1.4)))
+    assert Image.open(io.BytesIO(clear.jpeg)).width == 1300
+    assert len(clear.contours) < 60_000
+
+
+def test_contours_of_the_gallery_can_be_taken_off():
+    """Without them the picture is that of the same heart without labels; with them the overlay."""
+    pixels, labels = heart()
+    png = overlay_png(pixels, labels, 0, 1, (1.4, 1.4))
+    found = gallery_picture(png, width=5000, most_bytes=10_000_000)
+    plain = picture(found.jpeg)
+    for colour in (ENDO_COLOUR, EPI_COLOUR, RV_COLOUR):
+        assert near(plain, colour).sum() == 0
+    layer = Image.open(io.BytesIO(found.contours)).convert("RGBA")
+    both = Image.alpha_composite(Image.fromarray(plain.astype(np.uint8)).convert("RGBA"), layer)
+    difference = abs(np.asarray(both.convert("RGB")).astype(int) - picture(png))
+    assert np.percentile(difference, 99) < 40  # JPEG, and 24 colours
+    bare = picture(overlay_png(pixels, np.where(labels > 0, 2, 0), 0, 1, (1.4, 1.4)))
+    same = near(bare, EPI_COLOUR)[:, :]
+    assert np.percentile(abs(plain - bare)[:-26][~same], 99) < 40
 
 
 @pytest.mark.data

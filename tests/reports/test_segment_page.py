@@ -72,8 +72,9 @@ def test_cards_show_picture_numbers_flags_and_curve(tmp_path):
     )
     page = read_page(str(markup))
     assert page.problems == []
-    assert len(page.all("img")) == 1
+    assert len(page.all("img")) == 2
     assert page.all("img")[0]["src"].startswith("data:image/jpeg;base64,")
+    assert page.all("img")[1]["src"].startswith("data:image/png;base64,")
     assert len(page.all("svg")) == 2
     assert "Stroke volumes differ <script>" in page.text
     assert "<script>" not in markup
@@ -217,7 +218,8 @@ def test_page_is_whole_self_contained_and_internal():
         "LV 0.930",
         "One hospital.",
         "Rule for healthy",
-        "Scans for review come first, then failed ones.",
+        "Scans for review come first, then failed ones;",
+        "cardiometa review OUT --cohort COHORT",
     ):
         assert words in page.text, words
     assert html == made(mixed())
@@ -358,7 +360,7 @@ def test_a_corrected_scan_stands_beside_the_models_own(tmp_path):
     }
     page = read_page(str(gallery_html(gallery_items([one, other], pictures))))
     assert page.problems == []
-    assert len(page.all("img")) == 3
+    assert len(page.all("img")) == 6
     text = " ".join(page.text.split())
     assert "corrected A reader changed 5 voxels." in text
     assert "LV EF57.1 %" in text

@@ -1,4 +1,4 @@
-"""The pictures of a scan: ``overlay.png``, its thumbnail, and the volume curve of a card.
+"""The pictures of a scan: ``overlay.png``, that of the gallery, the volume curve of a card.
 
 The overlay shows the slices of ED and ES from base to apex with smooth, anti-aliased contours. It
 needs numpy and Pillow only and a fraction of a second, because it is made for every scan: a mask is
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import io
 import math
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from typing import Final, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ...records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
 
@@ -72,6 +74,7 @@ _TILE: Final = (110, 230)
 _GUTTER: Final = 34
 _GAP: Final = 2
 _FOOT: Final = 24
+_UNDER: Final = b"cmGY"  # a private chunk that viewers ignore
 
 
 def overlay_png(
@@ -92,10 +95,16 @@ def overlay_png(
     window = crop_window(chosen, spacing_mm)
     grid = _grid(chosen.shape[1], window.size_mm)
     cut = (slice(None), order, window.rows, window.columns)
-    image = Image.fromarray(_canvas(np.asarray(pixels)[[ed, es]][cut], chosen[cut], grid))
+    painted, grey = _canvas(np.asarray(pixels)[[ed, es]][cut], chosen[cut], grid)
+    image = Image.fromarray(painted)
     _write(image, grid, order, empty=not chosen.any())
+    # What the contours cover, so that the gallery can show the picture without them.
+    covered = (painted != grey[..., None]).any(axis=2)
+    under = np.packbits(covered).tobytes() + grey[covered].tobytes()
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(_UNDER, zlib.compress(under, 9))
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=4)
+    image.save(buffer, format="PNG", compress_level=4, pnginfo=chunks)
     return buffer.getvalue()
 
 
@@ -173,8 +182,8 @@ def _grid(slices: int, size_mm: tuple[float, float]) -> _Grid:
     return _Grid(columns, bands, height, width)
 
 
-def _canvas(pixels: np.ndarray, labels: np.ndarray, grid: _Grid) -> np.ndarray:
-    """The tiles with their contours, grey between the 0.5th and 99.5th centile of the pixels."""
+def _canvas(pixels: np.ndarray, labels: np.ndarray, grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The tiles with their contours, and without (grey between 0.5th and 99.5th centile)."""
     values = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = np.percentile(values, (0.5, 99.5))
     values = (values - low) / max(float(high - low), 1e-6)
@@ -189,10 +198,13 @@ def _canvas(pixels: np.ndarray, labels: np.ndarray, grid: _Grid) -> np.ndarray:
         paint = np.array(colour, dtype=np.float32) / 255
         tiles[filled] = tiles[filled] * (1 - opacity) + paint * opacity
     canvas = np.zeros((*grid.size, 3), dtype=np.uint8)
+    plain = np.zeros(grid.size, dtype=np.uint8)
     for index, tile in enumerate((tiles * 255 + 0.5).astype(np.uint8)):
         top, left = grid.corner(*divmod(index, pixels.shape[1]))
-        canvas[top : top + grid.height, left : left + grid.width] = tile
-    return canvas
+        place = slice(top, top + grid.height), slice(left, left + grid.width)
+        canvas[place] = tile
+        plain[place] = (np.clip(grey[index], 0, 1) * 255 + 0.5).astype(np.uint8)
+    return canvas, plain
 
 
 def _write(image: Image.Image, grid: _Grid, order: np.ndarray, *, empty: bool) -> None:
@@ -224,27 +236,88 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def thumbnail_jpeg(png: bytes, *, width: int = 900, most_bytes: int = 60_000) -> bytes:
-    """A smaller copy of an overlay for the gallery, at most ``most_bytes`` long.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture of the gallery: JPEG, and its contours as a transparent PNG of the same size.
+
+    ``contours`` None: they are in the JPEG (an overlay of an earlier version).
+    """
+
+    jpeg: bytes
+    contours: bytes | None = None
+
+
+def gallery_picture(png: bytes, *, width: int = 1300, most_bytes: int = 90_000) -> Picture:
+    """A smaller copy of an overlay; its JPEG is at most ``most_bytes`` long.
 
     Quality is lowered first, then size.
     """
     with Image.open(io.BytesIO(png)) as source:
-        picture = source.convert("RGB")
+        chunks = dict(getattr(source, "private_chunks", ()))
+        painted = source.convert("RGB")
+    plain, contours = painted, None
+    if _UNDER in chunks:
+        plain, contours = _without_contours(np.array(painted), zlib.decompress(chunks[_UNDER]))
     quality = 72
     while True:
-        scale = min(width / picture.width, 1.0)
-        size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
+        scale = min(width / plain.width, 1.0)
+        size = (max(round(plain.width * scale), 1), max(round(plain.height * scale), 1))
         buffer = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS).save(
+        plain.resize(size, Image.Resampling.LANCZOS).save(
             buffer, format="JPEG", quality=quality, optimize=True
         )
         if buffer.tell() <= most_bytes or width < 64:
-            return buffer.getvalue()
+            break
         if quality > 48:
             quality -= 12
         else:
-            width = round(min(width, picture.width) * 0.8)
+            width = round(min(width, plain.width) * 0.8)
+    if contours is None:
+        return Picture(jpeg=buffer.getvalue())
+    return Picture(jpeg=buffer.getvalue(), contours=_layer_png(contours, size))
+
+
+def _without_contours(painted: np.ndarray, under: bytes) -> tuple[Image.Image, np.ndarray]:
+    """The picture without its contours; opacity ``[3, y, x]`` of endocardium, epicardium, RV.
+
+    A covered pixel is a mixture of its grey value and one of the three colours: the colour that
+    leaves least is taken, with the opacity that fits best.
+    """
+    height, width = painted.shape[:2]
+    bits = -(-height * width // 8)
+    packed = np.frombuffer(under[:bits], dtype=np.uint8)
+    covered = np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)
+    grey = np.frombuffer(under[bits:], dtype=np.uint8)[:, None].astype(np.float32)
+    mixed = painted[covered].astype(np.float32) - grey
+    shares, left = [], []
+    for colour in (ENDO_COLOUR, EPI_COLOUR, RV_COLOUR):
+        towards = np.array(colour, dtype=np.float32) - grey
+        share = np.clip((mixed * towards).sum(axis=1) / (towards**2).sum(axis=1), 0, 1)
+        shares.append(share)
+        left.append(((mixed - share[:, None] * towards) ** 2).sum(axis=1))
+    best = np.argmin(left, axis=0)
+    opacity = np.zeros((3, height, width), dtype=np.float32)
+    for number, share in enumerate(shares):
+        opacity[number, covered] = np.where(best == number, share, 0)
+    plain = painted.copy()
+    plain[covered] = grey
+    return Image.fromarray(plain), opacity
+
+
+def _layer_png(opacity: np.ndarray, size: tuple[int, int]) -> bytes:
+    """Contours of ``opacity`` ``[3, y, x]`` as a PNG of ``size`` in three colours by 15 shades."""
+    small = np.stack(
+        [np.asarray(Image.fromarray(layer).resize(size, Image.Resampling.BOX)) for layer in opacity]
+    )
+    top = np.argmax(small, axis=0)
+    shade = np.rint(np.clip(small.max(axis=0), 0, 1) * 15).astype(np.uint8)
+    image = Image.fromarray(np.where(shade, top * 15 + shade, 0).astype(np.uint8), mode="P")
+    colours = [(0, 0, 0)] + [c for c in (ENDO_COLOUR, EPI_COLOUR, RV_COLOUR) for _ in range(15)]
+    image.putpalette([value for colour in colours for value in colour])
+    alphas = bytes([0, *(17 * (n + 1) for _ in range(3) for n in range(15))])
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True, transparency=alphas)
+    return buffer.getvalue()
 
 
 # ------------------------------------------------------------------ volume curve

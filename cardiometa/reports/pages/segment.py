@@ -46,7 +46,7 @@ from ..figures.flow import (
     accounting_problems,
     flow_figure,
 )
-from ..figures.overlay import curve_svg, thumbnail_jpeg
+from ..figures.overlay import Picture, curve_svg, gallery_picture
 from ..page import (
     Block,
     Column,
@@ -103,11 +103,11 @@ _LEVELS: Final = ("reject", "review", "info")
 
 @dataclass(frozen=True, kw_only=True)
 class GalleryItem:
-    """One card: a scan, its picture (JPEG) and, of a corrected one, the model's own picture."""
+    """One card: a scan, its picture and, of a corrected one, the model's own picture."""
 
     result: ScanResult
-    picture: bytes | None
-    model_picture: bytes | None = None
+    picture: Picture | None
+    model_picture: Picture | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +127,15 @@ def gallery_items(
 
     ``pictures`` maps a scan to its ``overlay.png``, which may be absent (a failed scan's is).
     """
-    ordered = sorted(results, key=lambda result: (_ORDER.index(result.status), result.key))
 
-    def picture(path: Path | None) -> bytes | None:
-        return thumbnail_jpeg(path.read_bytes()) if path and path.is_file() else None
+    def rank(result: ScanResult) -> tuple[Any, ...]:
+        quality = result.measures.get("quality")
+        return _ORDER.index(result.status), 2.0 if quality is None else quality, result.key
+
+    ordered = sorted(results, key=rank)
+
+    def picture(path: Path | None) -> Picture | None:
+        return gallery_picture(path.read_bytes()) if path and path.is_file() else None
 
     def item(result: ScanResult) -> GalleryItem:
         path = pictures.get(result.key)
@@ -169,8 +174,10 @@ def gallery_html(gallery: Gallery) -> Html:
 
 
 def _card_measures(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, shown value (± the SD of its error) and unit of the measures of a card."""
-    return [
+    """Name, shown value (± the SD of its error) and unit of the measures of a card, and its
+    quality score.
+    """
+    found = [
         (
             measure_name(name),
             shown(value, decimals)
@@ -181,6 +188,8 @@ def _card_measures(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if (value := values.get(name)) is not None
         for decimals, sd in [(0 if value >= 100 else 1, values.get(ERROR_OF[name]))]
     ]
+    quality = values.get("quality")
+    return found if quality is None else [*found, ("Quality", shown(quality, 2), "of 1")]
 
 
 def _curve(result: ScanResult) -> Html:
