@@ -174,9 +174,7 @@ def gallery_html(gallery: Gallery) -> Html:
 
 
 def _card_measures(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, shown value (± the SD of its error) and unit of the measures of a card, and its
-    quality score.
-    """
+    """Name, shown value (± the SD of its error) and unit of a card's measures, and its quality."""
     found = [
         (
             measure_name(name),
