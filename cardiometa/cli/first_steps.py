@@ -67,6 +67,7 @@ def demo(
     say("estimates from the synthetic data, and the truth:", quiet=quiet)
     for what, found, truth in lines:
         say(f"  {what}: {found} (truth: {truth})", quiet=quiet)
+    say("What they teach, and why an interval can be wider: in the report.", quiet=quiet)
     say(f"done in {outcome.seconds:.0f} s; report: {out / 'report.html'}", quiet=quiet)
 
 

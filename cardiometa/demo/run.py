@@ -23,7 +23,7 @@ from ..pipeline.segment import Watch, run_segment
 from ..pooling.options import PoolingOptions
 from ..records import Table
 from ..reference.options import ReferenceOptions
-from ..reports.page import Html, page_html, section
+from ..reports.page import Html, page_html, section, words
 from ..segmentation.model import need_torch
 from . import truth
 from .cohort import TrueVolumes, write_cohort
@@ -78,7 +78,7 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
         ("Pooled treatment effect, from measurements and reported values", POOLED_REPORT),
     )
     write_text(out / "truth.json", canonical_json([asdict(c) for c in comparisons]))
-    write_text(out / "report.html", _page(reports, comparisons))
+    write_text(out / "report.html", _page(reports, comparisons, lessons(pooled)))
     seconds = time.monotonic() - begun
     write_text(out / RECORD_NAME, record_text(replace(record, run=run_block(seconds=seconds))))
     return DemoOutcome(comparisons=comparisons, seconds=seconds)
@@ -219,7 +219,40 @@ def _effect_lines(pooled: PooledEffect) -> list[Comparison]:
     ]
 
 
-def _page(reports: tuple[tuple[str, str], ...], comparisons: tuple[Comparison, ...]) -> str:
+def lessons(pooled: PooledEffect) -> str:
+    """What the numbers teach, one paragraph each."""
+    effects = pooled.table("effects")
+    headline = effects[effects["headline"] & (effects["analysis"] == "pooled")]
+    headline = headline[headline["model"] == "two-stage"]
+    compared = pooled.table("compare_reported").set_index("quantity")
+    found: dict[str, dict[str, str]] = {}
+    for source in ("harmonised", "reported"):
+        row = headline[headline["source"] == source].iloc[0]
+        tau, low, high = (compared.loc["tau", f"{source}{end}"] for end in ("", "_low", "_high"))
+        found[source] = {
+            "width": f"{row['ci_high'] - row['ci_low']:.2f}",
+            "tau": f"{tau:.2f}",
+            "tau_interval": f"{low:.2f} to {high:.2f}",
+            "residual": f"{compared.loc['residual SD', source]:.2f}",
+        }
+    gain = compared.loc["residual SD", "reported"] / compared.loc["residual SD", "harmonised"]
+    return words(
+        "demo",
+        "lessons",
+        stretched=", ".join(f"{t.name} {t.esv_factor / t.edv_factor:.2f}" for t in truth.TRIALS),
+        measured=found["harmonised"],
+        reported=found["reported"],
+        true_tau=f"{truth.effect_sd():.2f}",
+        true_residual=f"{truth.RESIDUAL_SD_EF_POINTS:g}",
+        more=f"{gain**2 - 1:.0%}",
+    )
+
+
+def _page(
+    reports: tuple[tuple[str, str], ...],
+    comparisons: tuple[Comparison, ...],
+    taught: str,
+) -> str:
     links = "".join(f'<li><a href="{path}">{title}</a></li>' for title, path in reports)
     return page_html(
         "cardiometa demo",
@@ -244,6 +277,7 @@ def _page(reports: tuple[tuple[str, str], ...], comparisons: tuple[Comparison, .
                     for t in truth.TRIALS
                 ],
             ),
+            section("What the numbers teach", "lessons", taught),
         ],
         notices=("Synthetic: no image and no number on these pages comes from a person.",),
     )

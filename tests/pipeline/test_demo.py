@@ -42,11 +42,22 @@ def test_the_examples_are_written_where_they_are_asked_for(tmp_path: Path) -> No
 
 def test_effects_stand_in_three_columns_with_their_truth(tmp_path: Path) -> None:
     (tmp_path / run.TABLE_NAME).write_text(frame_csv(truth.synthetic_measurements(1)))
-    lines = run._effect_lines(run._effects(tmp_path))
+    pooled = run._effects(tmp_path)
+    lines = run._effect_lines(pooled)
     sources = ("as reported", "reported, after ComBat", "measured anew by one model")
     assert [line.what.split(", ", 2)[2] for line in lines] == [*sources] * 3
     assert [line.truth for line in lines] == ["3"] * 3 + ["0.58"] * 3 + ["4"] * 3
     residual = [float(line.found.split()[0]) for line in lines[6:]]
     assert 4.0 < residual[2] < residual[1]
+    taught = run.lessons(pooled)
+    effects = pooled.table("effects")
+    chosen = (effects["analysis"] == "pooled") & (effects["model"] == "two-stage")
+    rows = effects[chosen & effects["headline"]].set_index("source")
+    widths = rows["ci_high"] - rows["ci_low"]
+    assert widths["harmonised"] > widths["reported"]
+    shown = "{:.2f} points wide from measured values and {:.2f} from reported ones"
+    assert shown.format(widths["harmonised"], widths["reported"]) in taught
+    assert "GAMMA 0.88" in taught
+    assert f"it is {truth.effect_sd():.2f}" in taught
     page = (tmp_path / run.POOLED_REPORT).read_text()
     assert "It is a comparison, not the method" in page
