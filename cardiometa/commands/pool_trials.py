@@ -47,7 +47,9 @@ from ..pooling.results import (
     InfluenceRow,
     IntegrityRow,
     PoolingResult,
+    ProportionalRow,
     RegressionRow,
+    RestrictedMeanRow,
     SplineRow,
     cells_of,
     columns_of,
@@ -70,6 +72,8 @@ _TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "meta_regression": ("regression", RegressionRow),
     "delta_adjusted": ("delta", DeltaRow),
     "compare_reported": ("comparison", ComparisonRow),
+    "proportional_hazards": ("proportional", ProportionalRow),
+    "rmst": ("rmst", RestrictedMeanRow),
 }
 # Of participants' rows only, and then always.
 _ROW_TABLES: Mapping[str, tuple[str, type[Any]]] = {

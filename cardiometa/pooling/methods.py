@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..privacy.suppression import few_event_trials
 from ..records import CohortTable, SeriousWarning
+from ..statistics.event_mixed import NODES
 from .endpoint.analysis_set import estimand_sentence, in_two_arms, worse_direction
 from .endpoint.columns import each_trial, present
 from .first_stage.first_stage import FirstStage
@@ -69,11 +70,10 @@ def methods_of_rows(
                 "The Mantel-Haenszel common effect, which corrects no cell, is also given; it is "
                 "the headline where events are few."
             )
-        elif several and options.model != "two-stage":
-            parts.append(
-                "One-stage analysis: one Cox model stratified by trial, with a common effect and "
-                "the covariates' effects of each trial."
-            )
+        if several and options.model != "two-stage":
+            parts.append(_one_stage_event_sentence(options))
+        if options.effect == "hazard-ratio":
+            parts.append(_hazard_sentence(options))
     else:
         parts = [_model_sentence(stage, options), _missing_sentence(stage, options)]
         if options.cluster:
@@ -99,6 +99,7 @@ def interaction_sentence(options: PoolingOptions, *, several: bool = True) -> st
     text = f"Effect modification by {', '.join(options.by_columns)}: each trial's own "
     if options.effect in EVENTS:
         model = "Cox" if options.effect == "hazard-ratio" else "logistic"
+        is_both = options.model != "two-stage"
         pooled = (
             "; pooled on the log scale by REML as the main effect, several levels jointly (Jackson "
             "& Riley 2014). Effects by level are floating (Godolphin et al. 2023)"
@@ -107,7 +108,9 @@ def interaction_sentence(options: PoolingOptions, *, several: bool = True) -> st
             f"{text}{model} model with the treatment by covariate interaction (numbers linear), of "
             f"the active arm and control alone{pooled * several}. Levels of a trial in which no or "
             "all participants had the event are left out; where one arm has no event, Firth's "
-            "penalised likelihood was used. Two-stage only."
+            "penalised likelihood was used."
+            + " The one-stage interaction is treatment by covariate less the trial's mean, common "
+            "to the trials, next to a random treatment effect." * (several and is_both)
         )
     pooled = (
         "; pooled by REML as the main effect, several levels jointly with one between-trial "
@@ -167,6 +170,39 @@ def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
         f"{options.control!r}. Participants were analysed in the arm they were randomised to, "
         f"scanned or not. {empty}; the trial's row says so. Trials without any event say nothing "
         "about a ratio and are left out of it."
+    )
+
+
+def _one_stage_event_sentence(options: PoolingOptions) -> str:
+    """The one-stage models of events; empty for effects that have none."""
+    random = "" if options.tau2 == "fe" else " and a random treatment effect"
+    if options.effect == "hazard-ratio":
+        also = (
+            "; as sensitivity analysis with a random treatment effect by penalised partial "
+            "likelihood, its variance by Laplace's approximation (Ripatti & Palmgren 2000)"
+        )
+        return (
+            "One-stage analysis: one Cox model stratified by trial, with a common effect and the "
+            f"covariates' effects of each trial{also * bool(random)}. Wald intervals."
+        )
+    if options.effect != "odds-ratio":
+        return ""
+    return (
+        "One-stage analysis: one logistic model with intercept and covariates of each trial"
+        f"{random}, the treatment centred by trial, by maximum likelihood (adaptive Gauss-Hermite "
+        f"quadrature, {NODES} nodes). Wald intervals."
+    )
+
+
+def _hazard_sentence(options: PoolingOptions) -> str:
+    """The test of proportional hazards, and restricted means where they were asked for."""
+    text = "Proportional hazards were tested by scaled Schoenfeld residuals over 1 - Kaplan-Meier."
+    if options.rmst is None:
+        return text
+    return (
+        f"{text} Restricted mean times up to {options.rmst:g} are the areas under each trial's "
+        "Kaplan-Meier curves, unadjusted, with Greenwood's variance; differences were pooled as "
+        "other effects."
     )
 
 

@@ -87,6 +87,15 @@ class PoolingOptions(Options):
     event: Annotated[
         str | None, Option(help="hazard-ratio: column of the event indicator.", group=_ENDPOINT)
     ] = None
+    rmst: Annotated[
+        float | None,
+        Option(
+            help="hazard-ratio: also the difference in mean time free of the event up to this "
+            "time, in the unit of --time.",
+            group=_ENDPOINT,
+            minimum=0,
+        ),
+    ] = None
     adjust: Annotated[
         tuple[str, ...], Option(help="Covariates of each trial's model: age,sex,…")
     ] = ()
@@ -244,7 +253,15 @@ class PoolingOptions(Options):
             {"estimand": is_not("while-alive")},
             hint="Leave --estimand out: events are known for all participants, scanned or not.",
         ),
-        Conflict({"effect": is_not("hazard-ratio")}, {"time": is_given, "event": is_given}),
+        Conflict(
+            {"effect": is_in(*EVENTS)},
+            {"random_effects": is_not("effect"), "residual": is_not("by-trial")},
+            hint="One-stage models of events have an intercept or a baseline of each trial.",
+        ),
+        Conflict(
+            {"effect": is_not("hazard-ratio")},
+            {"time": is_given, "event": is_given, "rmst": is_given},
+        ),
         Needs(
             {"effect": is_in("hazard-ratio"), "time": is_given},
             ("event",),

@@ -28,6 +28,7 @@ from .endpoint.columns import words_column
 from .first_stage.arm_sums import ArmSums
 from .first_stage.first_stage import FirstStage, analysis_stage, first_copy, no_effect
 from .harmonisation import compare_reported
+from .hazards import hazard_tables
 from .integrity import TrialFacts, check_trials, refuse_unmodelled
 from .meta_regression import trial_regression, trial_values, values_of_table
 from .methods import (
@@ -39,7 +40,13 @@ from .methods import (
 )
 from .options import DIFFERENCES, EVENTS, STANDARDISED, PoolingOptions
 from .published_tables import form_of_table, harmonised, recognised, with_measure
-from .results import EffectRow, FlowCounts, OneStageCheck, PoolingResult, Study
+from .results import (
+    EffectRow,
+    FlowCounts,
+    OneStageCheck,
+    PoolingResult,
+    Study,
+)
 from .second_stage.events import event_rows
 from .second_stage.one_stage import (
     FEW_TRIALS,
@@ -115,23 +122,15 @@ def pool(
     found = [sentence for arm in arms for sentence in few_trials(arm, studies[arm])]
     found += warnings[0]
     for arm in arms:
-        if options.effect in EVENTS:
-            rows, sentences = event_rows(trials, studies[arm], options)
-            found += sentences
-        else:
-            rows = list(effect_rows(studies[arm], options))
-        if sums and options.model != "two-stage":
-            single = one_stage(sums, studies[arm], options)
-            enough = single.check is not None and single.check.k >= FEW_TRIALS
-            if options.model == "one-stage" and enough:  # with fewer trials both are shown
-                rows = [row for row in rows if row.analysis == "trial"]
-            rows += single.rows
-            checks += [single.check] if single.check is not None else []
-            found += single.warnings
+        rows, check, sentences = _rows_of_arm(studies[arm], options, sums, trials)
         effects += rows
+        checks += [check] if check is not None else []
+        found += sentences
     effects += [row for arm in arms for row in source_rows(studies[arm], options)]
     joint = all_arm_rows(sums, studies, options) if sums else []
     found += [_JOINT_MODEL] if joint else []
+    hazards = hazard_tables(trials, [studies[arm] for arm in arms], options)
+    found += hazards.warnings
     by_level = [interaction_rows((modifiers or {}).get(arm, ()), options, trials) for arm in arms]
     levels = [row for one in by_level for row in one.rows]
     spread = [row for arm in arms for row in heterogeneity_rows(studies[arm], options)]
@@ -145,11 +144,33 @@ def pool(
         heterogeneity=tuple(spread),
         influence=tuple(row for arm in left_out for row in influence_rows(studies[arm], options)),
         checks=tuple(checks),
+        proportional=hazards.proportional,
+        rmst=hazards.rmst,
         warnings=(*found, *(text for one in by_level for text in one.warnings), *warnings[1]),
         **about,
     )
     events = {key: count for one in by_level for key, count in one.events.items()}
     return suppress_pooling(result, studies, events)
+
+
+def _rows_of_arm(
+    studies: Sequence[Study],
+    options: PoolingOptions,
+    sums: Sequence[ArmSums],
+    trials: Sequence[Analysed],
+) -> tuple[list[EffectRow], OneStageCheck | None, list[str]]:
+    """The rows of one arm in both stages, the check of its one-stage fit, and sentences."""
+    if options.effect in EVENTS:
+        rows, found = event_rows(trials, studies, options)
+        return rows, None, found
+    rows = list(effect_rows(studies, options))
+    if not sums or options.model == "two-stage":
+        return rows, None, []
+    single = one_stage(sums, studies, options)
+    enough = single.check is not None and single.check.k >= FEW_TRIALS
+    if options.model == "one-stage" and enough:  # with fewer trials both are shown
+        rows = [row for row in rows if row.analysis == "trial"]
+    return [*rows, *single.rows], single.check, list(single.warnings)
 
 
 def pool_trials(
@@ -234,8 +255,10 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
             "--model one-stage needs participants' rows, not summaries.",
             hint="Use --model two-stage.",
         )
-    if options.adjust or options.baseline_column or options.by:
-        raise UsageError("--adjust, --baseline and --by need participants' rows, not summaries.")
+    if options.adjust or options.baseline_column or options.by or options.rmst:
+        raise UsageError(
+            "--adjust, --baseline, --by and --rmst need participants' rows, not summaries."
+        )
     rows, name = summaries.rows, summaries.name
     form = form_of_table(rows.columns)
     asked, options = options.effect, replace(with_measure(form, options, name), min_cell=0)

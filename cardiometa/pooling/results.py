@@ -271,6 +271,50 @@ class SplineRow(ComparisonCells):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProportionalRow(ComparisonCells):
+    """One row of ``proportional_hazards.csv``: does the hazard ratio change over time?
+
+    ``trial`` is empty for all trials together; ``chi2`` on ``df``, of scaled Schoenfeld residuals.
+    """
+
+    trial: str
+    events: int | None
+    chi2: float | None
+    df: int | None
+    p: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestrictedMeanRow(ComparisonCells):
+    """One row of ``rmst.csv``: the difference in restricted mean time free of the event.
+
+    Of one trial or pooled (``trial`` empty), up to ``time``, all in its unit: active less control.
+    """
+
+    trial: str
+    time: float
+    n_control: int | None = None
+    n_active: int | None = None
+    rmst_control: float | None = None
+    rmst_active: float | None = None
+    estimate: float | None = None
+    se: float | None = None
+    df: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p: float | None = None
+    pi_low: float | None = None
+    pi_high: float | None = None
+    tau2: float | None = None
+    k: int | None = None
+    tau2_method: str = ""
+    ci_method: str = ""
+    headline: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPoint:
     """A trial in the figure of a meta-regression: its value of the covariate and its effect.
 
@@ -498,6 +542,8 @@ class PoolingResult:
     points: tuple[TrialPoint, ...] = ()
     lines: tuple[RegressionLine, ...] = ()
     spline: tuple[SplineRow, ...] = ()
+    proportional: tuple[ProportionalRow, ...] = ()
+    rmst: tuple[RestrictedMeanRow, ...] = ()
     flow: FlowCounts | None = None
     conventions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

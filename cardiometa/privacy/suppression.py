@@ -340,11 +340,7 @@ def suppress_pooling(
     effects = [next(reported) if row.source == "reported" else row for row in result.effects]
     effects = suppress_levels(effects, min_cell, level_events)
     shown = suppress_effects(effects, min_cell, few_events)
-    notes = {
-        (row.arm, row.trial): row.note
-        for row in shown
-        if row.analysis == "trial" and row.se is None
-    }
+    notes = {(r.arm, r.trial): r.note for r in shown if r.analysis == "trial" and r.se is None}
     hidden = few_events | {
         (study.arm, study.trial)
         for members in studies.values()
@@ -354,6 +350,7 @@ def suppress_pooling(
     }
     shown_result: Result = replace(
         result,
+        **_of_events(result, notes, {arm for arm, _ in few_events}),
         effects=shown,
         by_arm=suppress_arm_counts(result.by_arm, min_cell, few_events),
         integrity=suppress_integrity(result.integrity, min_cell),
@@ -384,9 +381,24 @@ def suppress_pooling(
     return shown_result
 
 
+def _of_events(
+    result: Any, notes: Mapping[tuple[str, str], str], few: Collection[str]
+) -> dict[str, tuple[Any, ...]]:
+    """`rmst` and `proportional`: no numbers of a trial whose effect has none."""
+    few_note = f"n<{result.options.min_cell} (events)"
+
+    def shown(row: Any) -> Any:
+        if not row.trial and getattr(row, "k", 2) == 1 and row.arm in few:  # one trial's own
+            return without_numbers(row, few_note, k=1)
+        note = notes.get((row.arm, row.trial), "")
+        return without_numbers(row, note) if note else row
+
+    return {name: tuple(map(shown, getattr(result, name))) for name in ("proportional", "rmst")}
+
+
 _IDENTITY = (
     *("analysis", "source", "model", "outcome", "effect", "arm", "control", "term", "trial"),
-    *("level", "headline", "ci_method", "covariate", "kind", "tau2_model"),
+    *("level", "headline", "ci_method", "covariate", "kind", "tau2_model", "time"),
     *("variant", "label", "aggregate"),
 )
 

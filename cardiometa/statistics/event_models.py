@@ -244,6 +244,20 @@ def partial_likelihood(
     return LikelihoodTerms(value=value, score=score, information=information)
 
 
+def hazards_over_time(sets: RiskSets, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Schoenfeld's residual ``[d, p]`` and the variance of the columns ``[d, p, p]`` at each event.
+
+    Their sums are the score and the information of `partial_likelihood`.
+    """
+    eta = sets.x @ beta
+    weight = np.exp(eta - float(eta.max()))
+    m0 = _at_events(sets, weight)
+    m1 = _at_events(sets, weight[:, None] * sets.x) / m0[:, None]
+    second = weight[:, None, None] * sets.x[:, :, None] * sets.x[:, None, :]
+    m2 = _at_events(sets, second) / m0[:, None, None]
+    return sets.x[sets.at] - m1, m2 - m1[:, :, None] * m1[:, None, :]
+
+
 def _at_events(sets: RiskSets, values: np.ndarray) -> np.ndarray:
     """The sum over each event's risk set, its tied events counting by Efron's share."""
     at_risk = np.cumsum(values, axis=0)[sets.last]

@@ -101,6 +101,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "effect": "mean-difference",
         "time": None,
         "event": None,
+        "rmst": None,
         "model": "both",
         "adjust": None,
         "tau2": "reml",

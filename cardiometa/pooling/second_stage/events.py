@@ -4,23 +4,25 @@ Variances: odds ratio Robins, Breslow & Greenland (1986), risk ratio Greenland &
 difference Sato, Greenland & Robins (1989). One common effect. With few events inverse-variance
 weights come from the same few events as the estimates; these do not.
 
-All rows of an endpoint of events: two-stage, Mantel-Haenszel in addition, Cox in one stage.
+All rows of an endpoint of events: two-stage, Mantel-Haenszel in addition, models in one stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...errors import UsageError
-from ...statistics.event_models import LikelihoodTerms, maximise, partial_likelihood
+from ...statistics.event_models import LikelihoodTerms, RiskSets, maximise, partial_likelihood
 from ...statistics.meta import t_interval
 from ..endpoint.analysis_set import Analysed
 from ..first_stage.events import trial_design, trial_risk_sets
 from ..options import PoolingOptions
 from ..results import EffectRow, Study
+from .one_stage import FEW_TRIALS
+from .one_stage_events import random_effect_rows
 from .two_stage import comparison_cells, effect_rows, interval_cells, total
 
 MANTEL_HAENSZEL = "Mantel-Haenszel, common effect, no cell corrected"
@@ -126,12 +128,30 @@ def event_rows(
         single = stratified_rows(trials, studies, options)
         if options.model == "one-stage" and single:
             rows = [row for row in rows if row.analysis == "trial"]
-        return [*rows, *single], []
+        random, sentences = random_effect_rows(trials, studies, options)
+        return [*rows, *single, *random], sentences
+    if options.effect == "odds-ratio":
+        rows, warnings = _binary_rows(studies, options)
+        if options.model == "two-stage":
+            return rows, warnings
+        random, sentences = random_effect_rows(trials, studies, options)
+        enough = sum(study.estimable for study in studies) >= FEW_TRIALS
+        if options.model == "one-stage" and random and enough:
+            # The model replaces pooling, and with it what is said of pooling few events.
+            return [*(row for row in rows if row.analysis == "trial"), *random], sentences
+        return [*rows, *random], [*warnings, *sentences]
     if options.model == "one-stage":
         raise UsageError(
             f"--model one-stage is not available for --effect {options.effect}.",
             hint="Use --model two-stage; events that are few are pooled by Mantel-Haenszel.",
         )
+    return _binary_rows(studies, options)
+
+
+def _binary_rows(
+    studies: Sequence[Study], options: PoolingOptions
+) -> tuple[list[EffectRow], list[str]]:
+    """The two-stage rows of 2 × 2 tables, Mantel-Haenszel among them."""
     rows = list(effect_rows(studies, options))
     extra = mantel_haenszel_row(studies, options)
     if extra is None:
@@ -166,6 +186,30 @@ def event_rows(
 STRATIFIED = "Cox model stratified by trial, common effect"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StratifiedFit:
+    """The Cox model over trials as strata, the active ``arms`` first among its ``coefficients``.
+
+    ``places`` are where the coefficients of each trial's ``sets`` are among them.
+    """
+
+    arms: tuple[str, ...]
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    log_likelihood: float
+    sets: tuple[RiskSets, ...]
+    places: tuple[np.ndarray, ...]
+
+
+def trials_with_events(trials: Sequence[Analysed], arm: str, control: str) -> list[Analysed]:
+    """The trials that have both arms and an event in any."""
+    return [
+        trial
+        for trial in trials
+        if {arm, control} <= set(trial.rows["arm"]) and (trial.rows["outcome"] > 0).any()
+    ]
+
+
 def stratified_rows(
     trials: Sequence[Analysed], studies: Sequence[Study], options: PoolingOptions
 ) -> tuple[EffectRow, ...]:
@@ -175,26 +219,13 @@ def stratified_rows(
     is common. Trials that say nothing alone (an arm without events) enter as they are.
     """
     arm = studies[0].arm
-    chosen = [
-        trial
-        for trial in trials
-        if arm in set(trial.rows["arm"])
-        and options.control in set(trial.rows["arm"])
-        and (trial.rows["outcome"] > 0).any()
-    ]
-    if len(chosen) < 2:
-        return ()
-    fit = fit_stratified(chosen, options.control)
+    chosen = trials_with_events(trials, arm, options.control)
+    fit = fit_stratified(chosen, options.control) if len(chosen) > 1 else None
     if fit is None:
         return ()
-    arms, estimates, covariance, _ = fit
-    place = arms.index(arm)
-    interval = t_interval(
-        float(estimates[place]),
-        float(np.sqrt(covariance[place, place])),
-        float("inf"),
-        options.level,
-    )
+    place = fit.arms.index(arm)
+    estimate, se = fit.coefficients[place], np.sqrt(fit.covariance[place, place])
+    interval = t_interval(float(estimate), float(se), float("inf"), options.level)
     names = {trial.trial for trial in chosen}
     mine = [study for study in studies if study.trial in names]
     return (
@@ -204,7 +235,7 @@ def stratified_rows(
             **comparison_cells(options, arm, options.control),
             n_control=total([study.n_control for study in mine]),
             n_active=total([study.n_active for study in mine]),
-            **interval_cells(float(estimates[place]), interval, options),
+            **interval_cells(float(estimate), interval, options),
             tau2=0.0,
             k=len(mine),
             tau2_method="fe",
@@ -215,10 +246,8 @@ def stratified_rows(
     )
 
 
-def fit_stratified(
-    trials: Sequence[Analysed], control: str
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, float] | None:
-    """The Cox model over trials as strata: arms, log hazard ratios, covariance, log likelihood.
+def fit_stratified(trials: Sequence[Analysed], control: str) -> StratifiedFit | None:
+    """The Cox model over trials as strata; None without a finite maximum.
 
     The covariates' coefficients are of each trial; they are solved for with the arms' in every
     step, each trial filling its own block of one information matrix.
@@ -251,5 +280,11 @@ def fit_stratified(
     fit = maximise(terms, np.zeros(size))
     if fit is None:
         return None
-    k = len(arms)
-    return arms, fit.coefficients[:k], fit.covariance[:k, :k], fit.log_likelihood
+    return StratifiedFit(
+        arms=arms,
+        coefficients=fit.coefficients / scale,
+        covariance=fit.covariance / np.outer(scale, scale),
+        log_likelihood=fit.log_likelihood,
+        sets=tuple(sets),
+        places=tuple(indices),
+    )

@@ -15,6 +15,7 @@ from ..endpoint.analysis_set import Analysed
 from ..options import EVENTS, PoolingOptions
 from ..results import EffectRow
 from ..second_stage.one_stage import headline_method, intervals_of, likelihood_name
+from ..second_stage.one_stage_events import interaction_fit, interaction_row
 from ..second_stage.two_stage import (
     coefficient_cells,
     comparison_cells,
@@ -25,10 +26,20 @@ from .interaction import (
     PooledInteraction,
     TrialInteraction,
     event_modifier,
+    nuisance_of,
     one_stage_interaction,
     pool_interaction,
 )
-from .modifiers import AGE, LEAST_IN_CELL, ModifierSums, banded_ages, modifier_sums, per_text
+from .modifiers import (
+    AGE,
+    LEAST_IN_CELL,
+    VALUE,
+    ModifierSums,
+    banded_ages,
+    level_column,
+    modifier_sums,
+    per_text,
+)
 
 ALL_LEVELS = "all levels"
 ECOLOGICAL = "ecological: between trials, not within; no effect modification can be read from it"
@@ -92,8 +103,13 @@ def interaction_rows(
         if not modifier.banded:
             rows += _trial_rows(pooled, options)
             rows += _pooled_rows(pooled, options)
-            if options.model != "two-stage" and options.effect not in EVENTS:
-                single, sentences = _one_stage_rows(pooled, options)
+            if options.model != "two-stage":
+                is_event = options.effect in EVENTS
+                single, sentences = (
+                    _event_one_stage_rows(pooled, trials, options)
+                    if is_event
+                    else _one_stage_rows(pooled, options)
+                )
                 rows += single
                 warnings += sentences
         if not modifier.numeric:
@@ -271,6 +287,39 @@ def _one_stage_rows(
                     )
                 )
     return rows, []
+
+
+def _event_one_stage_rows(
+    pooled: PooledInteraction, trials: Sequence[Analysed], options: PoolingOptions
+) -> tuple[list[EffectRow], list[str]]:
+    """The within-trial interactions of events from the trials that the two-stage ones use."""
+    modifier, known = pooled.modifier, {trial.trial: trial for trial in trials}
+    if not modifier.numeric and len(pooled.levels) < 2:
+        return [], []
+    columns = [VALUE] if modifier.numeric else [level_column(v) for v in pooled.levels[1:]]
+    parts = []
+    for own in pooled.trials:
+        if own.estimates is None:
+            continue
+        numbers = modifier.own[own.trial]
+        if not modifier.numeric:
+            inside = [level_column(v) for v in own.levels if v in pooled.levels]
+            numbers = numbers[numbers[inside].sum(axis=1) > 0]
+        rows = known[own.trial].rows.loc[numbers.index]
+        centred = {c: (numbers[c] - numbers[c].mean()).to_numpy() for c in columns if c in numbers}
+        parts.append((rows, nuisance_of(known[own.trial], rows, modifier.name), centred))
+    found = interaction_fit(parts, modifier.arm, columns, options)
+    if found is None:
+        return [], (
+            [f"{modifier.arm}: no one-stage interaction with {modifier.name}: not estimable."]
+            if pooled.k > 1
+            else []
+        )
+    cells = _common(pooled, options, "interaction")
+    return [
+        interaction_row(found[0], place, found[1], {**cells, "level": name}, options)
+        for place, name in enumerate(_contrast_names(pooled), start=1)
+    ], []
 
 
 # ------------------------------------------------------------------ subgroups

@@ -214,6 +214,33 @@ def _distribution(row: EffectRow) -> str:
     return f"t({shown(row.df, 0 if float(row.df).is_integer() else 1)})"
 
 
+def rmst_table(result: PoolingResult, arm: str) -> Table | None:
+    """The difference in restricted mean time by trial and pooled."""
+    rows = [row for row in where(result.rmst, arm=arm) if row.trial or row.headline]
+    level = f"{result.options.level:g}% CI"
+    columns = (
+        Column("Trial", lambda row: row.trial or "All trials"),
+        Column(result.control, "rmst_control", as_number(1)),
+        Column(arm, "rmst_active", as_number(1)),
+        Column(f"Difference ({level})", "estimate ci_low ci_high", as_estimate(1)),
+        _P,
+        _NOTE,
+    )
+    shown_rows = [replace(r, note=r.note if r.estimate is None or not r.se else "") for r in rows]
+    return _table(result, "rmst", columns, shown_rows, arm)
+
+
+def proportional_table(result: PoolingResult, arm: str) -> Table | None:
+    """The test of proportional hazards of each trial and of all."""
+    columns = (
+        Column("Trial", lambda row: row.trial or "All trials"),
+        Column("χ²(1)", "chi2", as_number(2)),
+        _P,
+        _NOTE,
+    )
+    return _table(result, "proportional", columns, where(result.proportional, arm=arm), arm)
+
+
 def comparison_table(result: PoolingResult, arm: str) -> Table | None:
     """Four quantities of each source with paired-bootstrap intervals, in the outcome's unit."""
     rows = where(result.comparison, arm=arm)
@@ -603,6 +630,7 @@ def pooling_page(
             "effect",
             *arms(result_sentence),
             *arms("forest", pooled_table),
+            *arms(rmst_table, proportional_table),
             _text("review_note", options=options) if reviewed else "",
         ),
         section("Harmonised and reported values", "reported", *arms(comparison_table, "reported")),
@@ -768,6 +796,7 @@ def pooling_text(result: PoolingResult) -> str:
     parts = [
         *arms(
             *(trials_table, pooled_table, heterogeneity_sentence),
+            *(rmst_table, proportional_table),
             *(interactions_table, subgroups_table, ecological_table),
             *(spline_table, regression_tables, comparison_table),
         ),
