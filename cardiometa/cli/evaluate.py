@@ -30,16 +30,20 @@ def evaluate(
 ) -> None:
     """Compare an output of segment with readers' labels or reported values, by group.
 
-    Three uses: --against labels --labels FOLDER or --against reported (and --repeat-visits), with
+    Four uses: --against labels --labels FOLDER or --against reported (and --repeat-visits), with
     --out; --export-for-reading FOLDER --cohort COHORT --key FILE; --import-reading FOLDER --key
-    FILE --out FOLDER. Exit code 4: done, but some labels could not be used.
+    FILE --out FOLDER; --import-review OUT/review --out FOLDER. Exit code 4: done, but some labels
+    could not be used.
     """
     compares = options.against is not None or options.repeat_visits is not None
-    if reading.export_for_reading is not None or reading.import_reading is not None:
+    parts = (reading.export_for_reading, reading.import_reading, reading.import_review)
+    if any(part is not None for part in parts):
         if compares:
             raise UsageError("--against and --repeat-visits do not go with a reading package.")
         if reading.export_for_reading is not None:
             _export(segmented, reading, options.seed, source, output)
+        elif reading.import_review is not None:
+            _import_review(segmented, reading, options.least, output)
         else:
             _import(segmented, reading, options.least, output)
         return
@@ -132,6 +136,22 @@ def _import(segmented: Path, reading: ReadingOptions, least: int, output: Output
     if outcome["read"] and outcome["corrections"]:
         folder = out / outcome["corrections"]
         say(f"next: cardiometa segment COHORT --out OUT --corrections {folder}", quiet=quiet)
+
+
+def _import_review(segmented: Path, reading: ReadingOptions, least: int, output: Output) -> None:
+    from ..commands.reading_review import import_review
+
+    outcome = import_review(segmented, reading, least=least, overwrite=output.overwrite)
+    if output.json:
+        show_json(outcome)
+        return
+    words = ", ".join(f"{outcome[word]} {word}" for word in ("accepted", "edited", "rejected"))
+    readers = ", ".join(outcome["readers"])
+    say(
+        f"{outcome['read']} decisions of {readers}: {words}; median time per scan "
+        f"{outcome['seconds_per_scan']:.0f} s: {reading.out}",
+        quiet=output.quiet,
+    )
 
 
 def _cell(value: float | None, decimals: int = 1) -> str:

@@ -24,7 +24,7 @@ from ..cohort.load import load_cohort
 from ..errors import InputError, Problem, UsageError
 from ..evaluation.overlap import STRUCTURES, dice
 from ..evaluation.results import RateRow
-from ..evaluation.tables import FLAGGED, RANDOM, choose, rate_rows
+from ..evaluation.tables import FLAGGED, RANDOM, RATE_GROUPS, choose, rate_rows
 from ..files import (
     canonical_json,
     check_output,
@@ -442,7 +442,7 @@ def _rates(
         participants = table.rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))
         rows = pd.DataFrame([{f: getattr(r, f) for f in (*KEYS, "sample")} for r in readings])
         rows["event"] = [r.changed for r in readings]
-        groups = [name for name in ("arm", "sex", "ethnicity") if name in participants]
+        groups = [name for name in RATE_GROUPS if name in participants]
         rows = rows.join(participants[groups], on=list(KEYS))
         for sample in (FLAGGED, RANDOM):
             part = rows[rows["sample"] == sample]

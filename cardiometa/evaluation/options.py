@@ -212,11 +212,23 @@ class ReadingOptions(Options):
             metavar="FOLDER",
         ),
     ] = None
+    import_review: Annotated[
+        Path | None,
+        Option(
+            help="Decisions and masks of `review`: rates by group, agreement of the readers.",
+            group=_READING,
+            exists="folder",
+            metavar="FOLDER",
+        ),
+    ] = None
 
     RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
         Conflict({"export_for_reading": is_given}, {"import_reading": is_given}),
         Needs({"export_for_reading": is_given}, ("key", "cohort")),
         Needs({"import_reading": is_given}, ("key", "out")),
+        Conflict({"import_review": is_given}, {"export_for_reading": is_given}),
+        Conflict({"import_review": is_given}, {"import_reading": is_given}),
+        Needs({"import_review": is_given}, ("out",)),
     )
 
     @property

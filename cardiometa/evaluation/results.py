@@ -220,7 +220,7 @@ class CoverageRow:
     note: str = ""
 
 
-RateKind = Literal["correction", "failure"]
+RateKind = Literal["correction", "rejection", "failure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

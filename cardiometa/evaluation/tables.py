@@ -43,7 +43,7 @@ FEW: Final = "too few for an interval"
 BOOTSTRAP: Final = "bootstrap over participants"
 FLAGGED: Final = "flagged"
 RANDOM: Final = "random"
-RATE_GROUPS: Final = ("arm", "sex", "ethnicity")
+RATE_GROUPS: Final = ("arm", "sex", "ethnicity", "vendor")
 # Of these groups the bias is also partially pooled: many may have few hearts.
 SHRUNKEN: Final = ("trial", "vendor")
 _Row = TypeVar("_Row", EquivalenceRow, RepeatabilityRow)
@@ -361,7 +361,7 @@ def choose(status: np.ndarray, share_percent: float, seed: int) -> tuple[np.ndar
 
 
 def rate_rows(rows: pd.DataFrame, kind: RateKind, sample: str, least: int) -> Sequence[RateRow]:
-    """Rates of ``event`` (boolean) over scans: all participants, then by arm, sex and ethnicity.
+    """Rates of ``event`` (boolean) over scans: all participants, then by `RATE_GROUPS`.
 
     Arms are named within their trial, because one word means another treatment elsewhere.
     """

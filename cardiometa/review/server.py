@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files as package_files
 from typing import Any, Final
@@ -305,10 +306,11 @@ class Server:
             date_header=False,
             timeout_graceful_shutdown=3,
         )
-        self._server = uvicorn.Server(config)
+        self._server, self._session = uvicorn.Server(config), session
 
     def run(self) -> None:
         """Serve until Ctrl-C or `stop`."""
+        threading.Thread(target=self._session.warm, daemon=True).start()
         self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:

@@ -17,8 +17,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -245,6 +246,13 @@ class Session:
         with self._lock:
             return masks_of_reader(self._decisions, self.reader)
 
+    def warm(self) -> None:
+        """Read the first scan of the queue and load what measuring needs, before it is asked."""
+        first = 0 if self.blind else int(np.argmax(self.queue.priority))
+        with suppress(ReviewError):
+            self.scan(first)
+        import_module("scipy.ndimage")
+
     # -------------------------------------------------------------- one scan
 
     def scan(self, n: int) -> OpenScan:
@@ -355,6 +363,7 @@ class Session:
                 "spacing_mm": list(scan.cine.spacing_mm),
                 "frame_ms": scan.cine.source.frame_ms,
                 "is_pair": scan.cine.is_ed_es_pair,
+                "numbers": [int(number) for number in scan.cine.frame_numbers],
                 "base": scan.document.get("details", {}).get("base"),
                 "decision": mine.decision if mine else "",
                 "reason": mine.reason if mine else "",

@@ -375,7 +375,11 @@ def rows_of(groups):
     for (sex, ethnicity), (people, mended, failed) in groups.items():
         for index in range(people):
             status = "failed" if index >= people - failed else "ok"
-            flags = "corrected;few_phases" if index < mended else "correction-unchanged"
+            flags = "corrected;accepted" if index < mended else "few-phases"
+            if status == "failed":
+                flags = "rejected"
+            elif index == mended:
+                flags = "few-phases;accepted"
             rows.append(("A", f"{sex}{ethnicity}{index}", status, flags, sex, ethnicity))
     return pd.DataFrame(
         rows, columns=["trial", "participant_id", "status", "flags", "sex", "ethnicity"]
@@ -387,9 +391,12 @@ def test_rates_of_correction_by_group_and_none_of_fewer_than_ten_people():
                      ("male", "black"): (9, 2, 2)})  # fmt: skip
     table = correction_table(frame)
     lines = {row[:2]: row[2:] for row in table.rows}
-    assert lines["All scans", ""] == ("80", "7 (8.8%)", "4.3 to 17.0", "3 (3.8%)", "")
-    assert lines["Sex", "female"] == ("40", "4 (10.0%)", "4.0 to 23.1", "1 (2.5%)", "")
-    assert lines["Ethnicity", "black"] == ("", "", "", "", "n<10")
+    accepted = rejected = failed = "3 (3.8%)"
+    corrected = "7 (8.8%)", "4.3 to 17.0"
+    assert lines["All scans", ""] == ("80", accepted, *corrected, rejected, failed, "")
+    female = ("40", "1 (2.5%)", "4 (10.0%)", "4.0 to 23.1", "1 (2.5%)", "1 (2.5%)", "")
+    assert lines["Sex", "female"] == female
+    assert lines["Ethnicity", "black"] == ("", "", "", "", "", "", "n<10")
     assert ("Arm", "") not in lines
     assert correction_table(frame.assign(flags="few-phases")) is None
 

@@ -316,11 +316,11 @@ def status_table(measurements: pd.DataFrame) -> Table | None:
 
 
 def correction_table(measurements: pd.DataFrame) -> Table | None:
-    """Scans corrected by a reader and scans that failed, by arm, sex and ethnicity.
+    """What readers decided, and scans that failed, by arm, sex, ethnicity and vendor.
 
-    None where no scan was corrected. A group of fewer than `MIN_CELL` participants has no numbers.
+    None where no reader decided. A group of fewer than `MIN_CELL` participants has no numbers.
     """
-    if not corrected_rows(measurements).any():
+    if not any(rows_with(measurements, code).any() for code in ("corrected", *_DECIDED)):
         return None
 
     def is_few(row: _Group) -> bool:
@@ -329,26 +329,42 @@ def correction_table(measurements: pd.DataFrame) -> Table | None:
     def of_enough(heading: str, show: Callable[[_Group], str]) -> Column:
         return Column(heading, lambda row: "" if is_few(row) else show(row))
 
-    def corrected(row: _Group) -> tuple[int, int]:
-        return int(corrected_rows(row[2]).sum()), len(row[2])
+    def count(row: _Group, code: str) -> tuple[int, int]:
+        found = rows_with(row[2], code)
+        if code == "accepted":  # those that were edited first are under corrected
+            found &= ~corrected_rows(row[2])
+        return int(found.sum()), len(row[2])
+
+    def share(code: str) -> Callable[[_Group], str]:
+        return lambda row: _percent(*count(row, code))
 
     columns = (
         *_GROUP,
         of_enough("Scans", _SCANS.cell),
-        of_enough("Corrected", lambda row: _percent(*corrected(row))),
-        of_enough("95 % CI", lambda row: shown_interval(*wilson(*corrected(row)))),
+        of_enough("Accepted", share("accepted")),
+        of_enough("Corrected", share("corrected")),
+        of_enough("95 % CI", lambda row: shown_interval(*wilson(*count(row, "corrected")))),
+        of_enough("Rejected", share("rejected")),
         of_enough("Failed", lambda row: _percent(_with_status(row, "failed"), len(row[2]))),
         Column("Note", lambda row: f"n<{MIN_CELL}" if is_few(row) else ""),
     )
-    rows = _groups(measurements, "arm", "sex", "ethnicity")
+    rows = _groups(measurements, "arm", "sex", "ethnicity", "vendor")
     return _table("corrections", columns, rows, min_cell=MIN_CELL, empty=())
+
+
+_DECIDED: Final = ("accepted", "rejected")
+
+
+def rows_with(rows: pd.DataFrame, code: str) -> pd.Series[Any]:
+    """True for the rows of ``measurements.csv`` that have a flag."""
+    if "flags" not in rows:
+        return rows["status"] == ""
+    return rows["flags"].map(lambda text: code in str(text or "").split(";")).astype(bool)
 
 
 def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
     """True for the rows of ``measurements.csv`` that are measured on a reader's mask."""
-    if "flags" not in rows:
-        return rows["status"] == ""
-    return rows["flags"].map(lambda text: "corrected" in str(text or "").split(";")).astype(bool)
+    return rows_with(rows, "corrected")
 
 
 def flag_table(results: Sequence[ScanResult]) -> Table | None:

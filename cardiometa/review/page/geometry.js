@@ -1,13 +1,13 @@
 // Labels as contours and back: outlines between pixel centres, loops, polygons, brush.
 // Coordinates are of pixel centres: x to the right, y down, the first pixel at (0, 0).
 
-// What each contour encloses.
+// What each contour encloses; the colours are those of the report.
 export const STRUCTURES = {
-  endo: { name: "LV endocardium", colour: "#ff5a4d", has: (v) => v === 1 },
-  epi: { name: "LV epicardium", colour: "#5fd38d", has: (v) => v === 1 || v === 2 },
-  rv: { name: "RV endocardium", colour: "#ffd54a", has: (v) => v === 3 },
+  endo: { name: "LV endocardium", colour: "#ff5c50", has: (v) => v === 1 },
+  epi: { name: "LV epicardium", colour: "#46d6f0", has: (v) => v === 1 || v === 2 },
+  rv: { name: "RV endocardium", colour: "#ffd633", has: (v) => v === 3 },
 };
-export const LABEL_COLOURS = [[0, 0, 0, 0], [255, 90, 77, 90], [95, 211, 141, 90], [255, 213, 74, 90]];
+export const LABEL_COLOURS = [[0, 0, 0, 0], [255, 92, 80, 90], [70, 214, 240, 90], [255, 214, 51, 90]];
 
 // The box [x0, y0, x1, y1] of all labels, null where there are none.
 export function boxOf(labels, w, h) {

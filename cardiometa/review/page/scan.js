@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 const REASONS = [
   "image quality: motion, artefact or contrast", "not a short axis, or the wrong series",
   "incomplete stack: base or apex not imaged", "images of another participant or visit",
-  "pathology that contours cannot describe",
+  "pathology that contours cannot describe", "",
 ];
 const KEPT_SCANS = 3; // in the page: shown, next, previous
 const AUTOSAVE_MS = 4000;
@@ -33,6 +33,9 @@ class Scan {
     this.frame = info.ed;
     await this.cine(this.slice);
   }
+
+  // Frames and slices have the source's numbers, from 0, as in the tables and the report.
+  number(t) { return this.info.numbers[t]; }
 
   get plane() { return this.w * this.h; }
   at(t, z) { const i = (t * this.z + z) * this.plane; return this.labels.subarray(i, i + this.plane); }
@@ -484,14 +487,14 @@ export class ScanView {
       context.beginPath();
       context.arc(ox + spot[0] * s, oy + spot[1] * s, r * s, 0, 2 * Math.PI);
       context.lineWidth = 1.5 * ratio;
-      context.strokeStyle = this.tool === "erase" ? "#fff" : ["", "#ff5a4d", "#5fd38d", "#ffd54a"][this.structure];
+      context.strokeStyle = this.tool === "erase" ? "#fff" : ["", STRUCTURES.endo.colour, STRUCTURES.epi.colour, STRUCTURES.rv.colour][this.structure];
       context.stroke();
     }
     const { ed, es } = scan.state;
     const phase = scan.frame === ed ? ", ED" : scan.frame === es ? ", ES" : "";
     const time = scan.info.frame_ms ? `, ${Math.round(scan.frame * scan.info.frame_ms)} ms` : "";
     const off = scan.at(scan.frame, scan.slice).some((v) => v) ? "" : "\nno contour in this image";
-    byId("caption").textContent = `Slice ${scan.slice + 1} of ${scan.z}\nFrame ${scan.frame + 1} of ${scan.t}${phase}${time}${off}`;
+    byId("caption").textContent = `Slice ${scan.slice} (0 to ${scan.z - 1})\nFrame ${scan.number(scan.frame)} (${scan.number(0)} to ${scan.number(scan.t - 1)})${phase}${time}${off}`;
     canvas.setAttribute("aria-label", byId("caption").textContent);
     canvas.classList.toggle("paints", this.tool === "brush" || this.tool === "erase");
     canvas.classList.toggle("drags", this.tool === "drag");
@@ -514,8 +517,8 @@ export class ScanView {
         button.type = "button";
         button.className = "thumb";
         button.dataset.phase = name;
-        button.setAttribute("aria-label", `${name}, slice ${z + 1} of ${scan.z}`);
-        text.textContent = place ? `${z + 1}` : `${name} ${z + 1}${scan.info.base ? " base" : ""}`;
+        button.setAttribute("aria-label", `${name}, slice ${z}`);
+        text.textContent = place ? `${z}` : `${name} ${z}${scan.info.base ? " base" : ""}`;
         button.addEventListener("click", () => this.goTo(name === "ED" ? scan.state.ed : scan.state.es, z));
         button.append(canvas, text);
         return button;
@@ -558,8 +561,8 @@ export class ScanView {
     c.fillText("0", left - 4 * ratio, base);
     if (isVolume) c.fillText("mL", left - 4 * ratio, (top + base) / 2);
     c.textAlign = "left";
-    c.fillText(`frame ${scan.frame + 1} of ${scan.t}`, left, canvas.height - 3 * ratio);
-    for (const [values, colour, dash] of [[rv, "#ffd54a", [4, 3]], [lv, "#ff5a4d", []]]) {
+    c.fillText(`frame ${scan.number(scan.frame)}`, left, canvas.height - 3 * ratio);
+    for (const [values, colour, dash] of [[rv, STRUCTURES.rv.colour, [4, 3]], [lv, STRUCTURES.endo.colour, []]]) {
       c.beginPath();
       let pen = false;
       values.forEach((v, t) => {
@@ -586,7 +589,7 @@ export class ScanView {
     c.beginPath();
     c.moveTo(x(scan.frame), top); c.lineTo(x(scan.frame), base);
     c.stroke();
-    canvas.setAttribute("aria-label", `Volume curve. ED at frame ${ed + 1}, ES at frame ${es + 1}, shown frame ${scan.frame + 1}.`);
+    canvas.setAttribute("aria-label", `Volume curve. ED at frame ${scan.number(ed)}, ES at frame ${scan.number(es)}, shown frame ${scan.number(scan.frame)}.`);
     this.curveFrame = (event) => {
       const box = canvas.getBoundingClientRect(), at = (event.clientX - box.left) * ratio;
       return Math.max(0, Math.min(scan.t - 1, Math.round(((at - left) / (right - left)) * (scan.t - 1))));
@@ -783,13 +786,14 @@ export class ScanView {
 
   askReason() {
     byId("other-reason").value = "";
+    byId("reasons").querySelector("input").checked = true;
     byId("reject-dialog").showModal();
     byId("reasons").querySelector("input").focus();
   }
 
   reject() {
     const picked = byId("reasons").querySelector("input:checked")?.value ?? "";
-    const reason = [picked, byId("other-reason").value.trim()].filter(Boolean).join("; ");
+    const reason = picked || byId("other-reason").value.trim();
     if (!reason) { byId("other-reason").focus(); return; }
     byId("reject-dialog").close();
     this.decide("rejected", reason);
@@ -825,9 +829,11 @@ export class ScanView {
     REASONS.forEach((reason, i) => {
       const label = document.createElement("label"), input = document.createElement("input");
       Object.assign(input, { type: "radio", name: "reason", value: reason, checked: i === 0 });
-      label.append(input, reason);
+      label.append(input, reason || "another one:");
       byId("reasons").append(label);
     });
+    const others = byId("reasons").querySelectorAll("input"), other = others[others.length - 1];
+    byId("other-reason").addEventListener("input", () => { other.checked = true; });
     this.pointers();
   }
 
