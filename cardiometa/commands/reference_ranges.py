@@ -37,6 +37,7 @@ from ..reference.results import (
     Allometry,
     Calibration,
     Contrast,
+    DistributionFit,
     MetaEstimate,
     Outlier,
     PartitionTest,
@@ -190,6 +191,7 @@ _TABLES: tuple[tuple[str, type[Any], str], ...] = (
     ("partition.csv", PartitionTest, "partition"),
     ("contrasts.csv", Contrast, "contrasts"),
     ("calibration.csv", Calibration, "calibration"),
+    ("distributions.csv", DistributionFit, "distributions"),
     ("exclusions.csv", Exclusion, "exclusions"),
     ("reference_ranges_without_review.csv", ReferenceLimit, "without_review"),
     ("outliers.csv", Outlier, "outliers"),
@@ -223,7 +225,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     # Not every run has these; an empty list is still written.
     written = {"without_review": result.without_review is not None}
     written |= {"outliers": result.options.internal}
-    written |= {"indexing": bool(result.indexing), "meta": bool(result.meta)}
+    written |= {name: bool(getattr(result, name)) for name in ("distributions", "indexing", "meta")}
     contents: dict[str, bytes | str] = {
         name: records_csv(kind, getattr(result, field))
         for name, kind, field in _TABLES

@@ -17,6 +17,7 @@ from scipy import special
 
 from ..errors import InputError
 from ..records import ETHNICITIES, SEXES
+from ..statistics.box_cox_tails import TAILS
 from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.order_statistics import interpolated_quantile
 from ..statistics.robust import robust_fit
@@ -264,6 +265,16 @@ class _Curve(GroupDistribution):
     tau: float
     observed_ages: tuple[tuple[float, float], ...] = ()
     printed: _Printed | None = None
+
+    def __post_init__(self) -> None:
+        if self.family not in TAILS:
+            return
+        *others, tail = self.functions or (None,)
+        low, high = TAILS[self.family].bounds
+        if len(others) != 3 or tail is None or tail.basis != "polynomial":
+            raise ValueError(f"a {self.family} curve has log_m, log_s, l and a number log_tail")
+        if len(tail.coefficients) != 1 or not low - 0.01 <= tail.coefficients[0] <= high + 0.01:
+            raise ValueError(f"log_tail is not one number between {low:.3g} and {high:.3g}")
 
     @cached_property
     def distribution(self) -> Curve:

@@ -19,7 +19,17 @@ LimitsRule = Literal[
     "boxcox",
     "robust",
 ]
-Method = Literal["strata", "lms", "gaussian", "linear", "quantile", "fractional-polynomial", "meta"]
+Method = Literal[
+    "strata",
+    "lms",
+    "bct",
+    "bcpe",
+    "gaussian",
+    "linear",
+    "quantile",
+    "fractional-polynomial",
+    "meta",
+]
 MetaRule = Literal["frequentist", "empirical"]
 TrialEffect = Literal["auto", "random", "fixed", "none", "random-kept"]
 Sided = Literal["two", "lower", "upper"]
@@ -66,7 +76,11 @@ class ReferenceOptions(Options):
         Option(help="Lower ends of age bands in years; the last is open.", group=_STRATA),
     ] = AGE_BANDS
     method: Annotated[
-        Method | None, Option(help="Method (default: strata and, where there are ages, lms).")
+        Method | None,
+        Option(
+            help="Method (default: strata and, where there are ages, lms; bct and bcpe: lms with "
+            "heavier or lighter tails)."
+        ),
     ] = None
     limits: Annotated[
         LimitsRule | None,

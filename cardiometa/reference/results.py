@@ -327,6 +327,42 @@ class WormPlot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionFit(MeasureRow):
+    """A row of ``distributions.csv``: how a distribution fits all participants of one sex.
+
+    ``distribution``: the ``--method`` that assumes it; ``chosen``: the curves' own. ``aic`` and
+    ``bic`` from -2 log likelihood and the effective number of ``parameters``; ``tail``: the degrees
+    of freedom (bct) or the power (bcpe; 2 is normal). Of z within participants' own trials:
+    ``worm_outside`` of ``worm_points`` worm plots' points are outside their band, ``worm_largest``
+    is the greatest |observed - expected z|; the percentages below and above the limits by age third
+    (``thirds``). ``limit_difference_percent``: the greatest distance of its limits from those of
+    the lowest BIC, of the interval's width.
+    """
+
+    method: str
+    sex: str
+    distribution: str
+    chosen: bool
+    n: int | None
+    parameters: float | None = None
+    tail: float | None = None
+    aic: float | None = None
+    bic: float | None = None
+    bic_difference: float | None = None
+    limit_difference_percent: float | None = None
+    worm_points: int | None = None
+    worm_outside: int | None = None
+    worm_largest: float | None = None
+    thirds: str = ""
+    below_percent_youngest: float | None = None
+    above_percent_youngest: float | None = None
+    below_percent_middle: float | None = None
+    above_percent_middle: float | None = None
+    below_percent_oldest: float | None = None
+    above_percent_oldest: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRanges:
     """The result of ``reference-ranges``: everything that the files and the page are made of.
 
@@ -363,6 +399,7 @@ class ReferenceRanges:
     curve_participants: tuple[CurveParticipants, ...] = ()
     q_statistics: tuple[QStatistics, ...] = ()
     worm_plots: tuple[WormPlot, ...] = ()
+    distributions: tuple[DistributionFit, ...] = ()
     meta: tuple[MetaEstimate, ...] = ()
     indexing: tuple[Allometry, ...] = ()
     without_review: tuple[ReferenceLimit, ...] | None = None

@@ -32,7 +32,7 @@ from .options import Factor, Method, ReferenceOptions
 
 ALL = "all"
 BASELINE = "baseline"
-NEEDS_POSITIVE = ("lms",)
+NEEDS_POSITIVE = ("lms", "bct", "bcpe")
 # What each convention changes: BSA only the measures divided by it, the others every heart volume.
 _ALWAYS = ("papillary", "sequence", "model_id", "model_sha256")
 _BSA = "bsa_formula"

@@ -111,12 +111,17 @@ def lms_log_density_terms(
     return z, ell * w - np.log(s) - z * z / 2
 
 
-def lms_shape_score(w: np.ndarray, z: np.ndarray, s: np.ndarray, ell: np.ndarray) -> np.ndarray:
-    """d/dL of the log density: (z/L)(z - w/S) - w(z² - 1); z·w²/(2S) - w(z² - 1) at L = 0."""
+def shape_quotient(w: np.ndarray, z: np.ndarray, s: np.ndarray, ell: np.ndarray) -> np.ndarray:
+    """(z - w/S)/L, w²/(2S) at L = 0."""
     t = ell * w
     zero = np.abs(t) < _SMALL
     with np.errstate(divide="ignore", invalid="ignore"):
         plain = (z - w / s) / ell
     # (z - w/S)/L = w²/S·(1/2 + t/6 + t²/24)
     series = w * w / s * (0.5 + t / 6 + t * t / 24)
-    return np.asarray(z * np.where(zero, series, plain) - w * (z * z - 1))
+    return np.asarray(np.where(zero, series, plain))
+
+
+def lms_shape_score(w: np.ndarray, z: np.ndarray, s: np.ndarray, ell: np.ndarray) -> np.ndarray:
+    """d/dL of the log density: (z/L)(z - w/S) - w(z² - 1); z·w²/(2S) - w(z² - 1) at L = 0."""
+    return np.asarray(z * shape_quotient(w, z, s, ell) - w * (z * z - 1))

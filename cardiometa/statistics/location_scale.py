@@ -1,31 +1,36 @@
-"""Normal and LMS distributions that change smoothly, by penalised likelihood.
+"""Normal, LMS, BCT and BCPE distributions that change smoothly, by penalised likelihood.
 
-Each parameter (mean and log SD; log M, log S and L) has a predictor of its own, a sum of terms:
-smooths of age, random or fixed effects of trials and groups. Coefficients by Fisher scoring;
-every penalty by the Fellner-Schall update (Wood SN, Fasiolo M. Biometrics 2017;73:1071-81, eq. 2),
-which for a random effect is REML's; the scale's score is adjusted for what the mean's coefficients
-cost (Smyth GK, Verbyla AP. Environmetrics 1999;10:695-709), so that a normal one with one SD gives
-the REML estimates of a linear mixed model.
+Each parameter (mean and log SD; log M, log S, L and a number for the tails) has a predictor of its
+own, a sum of terms: smooths of age, random or fixed effects of trials and groups. Coefficients by
+Fisher scoring; every penalty by the Fellner-Schall update (Wood SN, Fasiolo M. Biometrics 2017;73:
+1071-81, eq. 2), which for a random effect is REML's; the scale's score is adjusted for what the
+mean's coefficients cost (Smyth GK, Verbyla AP. Environmetrics 1999;10:695-709), so that a normal
+one with one SD gives the REML estimates of a linear mixed model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.polynomial import chebyshev
 from scipy import linalg
 
 from ..errors import EstimationError
 from .basis_functions import Term
-from .lms import lms_log_density_terms, lms_shape_score
+from .box_cox_tails import TAILS, Tail, beyond_cut
+from .lms import lms_log_density_terms, lms_shape_score, scaled_power, shape_quotient
 
 _MAX_PASSES = 200
 _MAX_UPDATES = 25  # of the penalties between two passes over the data
 _HALVINGS = 12
 _MOST_LS = 0.6
 _SLOWEST = 30.0  # how much a penalty may fall from one pass to the next
+_KNOWN, _AT_END = 1e12, 1e-6  # the information on a coefficient at the end of its range
+_CUT_DEGREE, _INFORMATION_DEGREE = 16, 6  # of polynomials in S·L
+_STEP, _NODES = 0.12, 108  # of the quadrature for expected information, on each side
 
 
 class Family(Protocol):
@@ -34,6 +39,10 @@ class Family(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Of the predictors, in order."""
+
+    @property
+    def bounds(self) -> Mapping[int, tuple[float, float]]:
+        """The range of each predictor's coefficients that has one, by the predictor's number."""
 
     def start(self, y: np.ndarray) -> tuple[float, ...]:
         """A constant to start each predictor from."""
@@ -54,6 +63,7 @@ class NormalDistribution:
     """y ~ N(mean, SD²); predictors the mean and the log SD."""
 
     names: tuple[str, ...] = ("mean", "log_sd")
+    bounds: Mapping[int, tuple[float, float]] = {}
 
     def start(self, y: np.ndarray) -> tuple[float, ...]:
         """Mean and log SD of all."""
@@ -84,6 +94,7 @@ class LmsDistribution:
     """The LMS distribution; predictors log M, log S and L. ``y`` is ln of the values."""
 
     names: tuple[str, ...] = ("log_m", "log_s", "l")
+    bounds: Mapping[int, tuple[float, float]] = {}
 
     def start(self, y: np.ndarray) -> tuple[float, ...]:
         """Mean and SD of the logarithms, L = 0."""
@@ -119,16 +130,109 @@ class LmsDistribution:
         return float(-y.sum()) - len(y) * float(np.log(2 * np.pi)) / 2
 
 
+class BoxCoxTailDistribution:
+    """BCT or BCPE (`box_cox_tails`); predictors log M, log S, L and ln τ, which is one number.
+
+    ``y`` is ln of the values.
+    """
+
+    names: tuple[str, ...] = ("log_m", "log_s", "l", "log_tail")
+
+    def __init__(self, tail: Tail) -> None:
+        self.tail = tail
+        self.bounds: Mapping[int, tuple[float, float]] = {3: tail.bounds}
+
+    def start(self, y: np.ndarray) -> tuple[float, ...]:
+        """Median and interquartile SD of the logarithms (far values do not move them), L = 0."""
+        low, middle, high = np.quantile(y, [0.25, 0.5, 0.75])
+        sd = (high - low) / 1.349 or float(y.std())
+        return float(middle), float(np.log(sd)), 0.0, self.tail.start
+
+    def scores(
+        self, y: np.ndarray, eta: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """With g = -d log f/dz: g·exp(L·w)/S - L, g·z - 1, w - g·dz/dL, d log f/d ln τ.
+
+        The cut at A = 1/|S·L| adds -log F(A) and its derivatives.
+        """
+        log_m, log_s, ell = eta[:3]
+        log_tail, s, w = float(eta[3][0]), np.exp(log_s), y - log_m
+        z = scaled_power(w, ell) / s
+        cut = self._cut(ell * s, log_tail)
+        g = self.tail.slope(z, log_tail)
+        by_ell = w * z - shape_quotient(w, z, s, ell)
+        density = ell * w - log_s + self.tail.log_density(z, log_tail) - cut[0]
+        return density, (
+            g * np.exp(ell * w) / s - ell,
+            g * z - 1 + cut[1],
+            w - g * by_ell + cut[2] * s * np.sign(ell),
+            self.tail.tail_slope(z, log_tail) - cut[3],
+        )
+
+    def _cut(self, shape: np.ndarray, log_tail: float) -> np.ndarray:
+        """Log F(A), h·A, h·A² (h = f(A)/F(A)) and d log F(A)/d ln τ, ``[4, n]``."""
+
+        def parts(at: np.ndarray) -> np.ndarray:
+            A = 1 / np.maximum(at, 1e-6)
+            beyond = beyond_cut(self.tail, at, log_tail)
+            h = np.exp(self.tail.log_density(A, log_tail)) / (1 - beyond)
+            ends = [beyond_cut(self.tail, at, log_tail + d) for d in (1e-5, -1e-5)]
+            by_tail = (np.log1p(-ends[0]) - np.log1p(-ends[1])) / 2e-5
+            return np.stack([np.log1p(-beyond), h * A, h * A * A, by_tail])
+
+        return _along(np.abs(shape), parts, _CUT_DEGREE)
+
+    def information(self, eta: Sequence[np.ndarray]) -> np.ndarray:
+        """E[score·score'] by quadrature: with log M / S and L·S it depends on S·L and τ alone."""
+        s, log_tail = np.exp(eta[1]), float(eta[3][0])
+        shape = np.clip(eta[2] * s, -_MOST_LS, _MOST_LS)
+
+        def unit(at: np.ndarray) -> np.ndarray:
+            x = _STEP * (np.arange(-_NODES, _NODES) + 0.5)
+            w = np.repeat(np.sinh(x), len(at))
+            ell = np.tile(at, len(x))
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                one = [np.zeros_like(w), np.zeros_like(w), ell, np.full_like(w, log_tail)]
+                density, scores = self.scores(w, one)
+                weight = np.exp(density) * np.cosh(np.repeat(x, len(at))) * _STEP
+                used = np.where(weight > 0, np.stack(scores) * np.sqrt(weight), 0.0)
+            used = used.reshape(4, len(x), len(at))
+            return np.asarray(np.einsum("ixa,jxa->ija", used, used).reshape(16, -1))
+
+        found = _along(shape, unit, _INFORMATION_DEGREE).reshape(4, 4, -1)
+        scale = np.stack([1 / s, np.ones_like(s), s, np.ones_like(s)])
+        return np.asarray(found * scale[:, None] * scale)
+
+    def constant(self, y: np.ndarray) -> float:
+        """-Σ ln(value)."""
+        return float(-y.sum())
+
+
+def _along(at: np.ndarray, function: Callable[[np.ndarray], np.ndarray], degree: int) -> np.ndarray:
+    """A smooth function ``[k, n]`` of ``at`` ``[n]``, computed at few points and interpolated."""
+    low, high = float(at.min()), float(at.max())
+    middle, half = (low + high) / 2, max((high - low) / 2, 1e-4)
+    nodes = chebyshev.chebpts1(degree + 1)
+    # At these nodes Chebyshev's polynomials are orthogonal.
+    weights = chebyshev.chebvander(nodes, degree) * (2 / len(nodes))
+    weights[:, 0] /= 2
+    fitted = weights.T @ function(middle + half * nodes).T
+    return np.asarray(chebyshev.chebval((at - middle) / half, fitted))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
     """How to fit: ``adjust`` the scale for the mean's coefficients; when to stop.
 
     ``tolerance`` is of the last step in units of the coefficients' own standard errors (squared).
+    ``penalties`` by predictor and term are taken as they are; ``start``: the first coefficients.
     """
 
     adjust: bool = True
     tolerance: float = 1e-9
     max_passes: int = _MAX_PASSES
+    penalties: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    start: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +267,11 @@ class LocationScaleFit:
     n: int
     passes: int
 
+    @property
+    def parameters(self) -> float:
+        """The effective number of all terms' parameters."""
+        return sum(term.edf for term in self.terms)
+
     def term(self, predictor: int, name: str) -> TermFit | None:
         """The term of that name, None where there is none."""
         return next((t for t in self.terms if (t.predictor, t.name) == (predictor, name)), None)
@@ -190,6 +299,7 @@ class _Model:
     designs: list[np.ndarray]
     places: list[slice]
     terms: list[tuple[Term, int, slice]]
+    held: list[bool]
     lambdas: np.ndarray = field(init=False)
     leverage: np.ndarray = field(init=False)
     used: np.ndarray = field(init=False)
@@ -214,8 +324,8 @@ def fit_location_scale(
     Terms have a row per cell. Raises EstimationError where the fit does not settle.
     """
     settings = settings or FitSettings()
-    model = _prepared(family, y, cell, predictors)
-    state = _pass(model, _starting_values(model), settings)
+    model = _prepared(family, y, cell, predictors, settings)
+    state = _pass(model, _starting_values(model, settings), settings)
     step2, moved = np.inf, np.inf
     for number in range(1, settings.max_passes + 1):
         # Expected information may overshoot for ever where the fit is bad: shorter steps then.
@@ -236,7 +346,11 @@ def fit_location_scale(
 
 
 def _prepared(
-    family: Family, y: np.ndarray, cell: np.ndarray, predictors: Sequence[Sequence[Term]]
+    family: Family,
+    y: np.ndarray,
+    cell: np.ndarray,
+    predictors: Sequence[Sequence[Term]],
+    settings: FitSettings,
 ) -> _Model:
     order = np.argsort(cell, kind="stable")
     counts = np.bincount(cell, minlength=len(predictors[0][0].columns))
@@ -258,6 +372,7 @@ def _prepared(
         designs=designs,
         places=places,
         terms=terms,
+        held=[t.held or (number, t.name) in settings.penalties for t, number, _ in terms],
     )
     model.lambdas = np.array([0.0 if t.penalty is None else 1.0 for t, _, _ in terms])
     model.leverage = np.zeros(len(counts))
@@ -265,7 +380,7 @@ def _prepared(
     return model
 
 
-def _starting_values(model: _Model) -> np.ndarray:
+def _starting_values(model: _Model, settings: FitSettings) -> np.ndarray:
     """Coefficients whose predictors are constant; penalties of the size of the information."""
     values = model.family.start(model.y)
     b = np.zeros(model.places[-1].stop)
@@ -287,6 +402,11 @@ def _starting_values(model: _Model) -> np.ndarray:
             if predictor == 2:
                 # Far from the fit the shape's score is noise: let it bend last.
                 model.lambdas[index] *= 1e6
+            given = settings.penalties.get((predictor, term.name))
+            model.lambdas[index] = model.lambdas[index] if given is None else given
+    if settings.start is not None:
+        known = settings.start[: len(b)]  # of a family without a tail, or with one
+        b[: len(known)] = known
     return b
 
 
@@ -308,12 +428,21 @@ def _pass(model: _Model, b: np.ndarray, settings: FitSettings) -> _State:
             [model.designs[i].T @ (info[i, j][:, None] * model.designs[j]) for j in range(size)]
             for i in range(size)
         ]
+    information = np.block(blocks)
+    for number, (low, high) in model.family.bounds.items():
+        place = np.arange(model.places[number].start, model.places[number].stop)
+        outward = np.where(b[place] <= low + _AT_END, gradient[place] < 0, False)
+        outward |= np.where(b[place] >= high - _AT_END, gradient[place] > 0, False)
+        ended = place[outward]  # it stays there, and the others are estimated given it
+        gradient[ended] = 0
+        information[ended] = information[:, ended] = 0
+        information[ended, ended] = _KNOWN
     return _State(
         coefficients=b,
         eta=eta,
         log_likelihood=total,
         gradient=gradient,
-        information=np.block(blocks),
+        information=information,
     )
 
 
@@ -364,7 +493,7 @@ def _update_penalties(
     """
     change = 0.0
     for index, (term, _, place) in enumerate(model.terms):
-        if term.penalty is None or term.held:
+        if term.penalty is None or model.held[index]:
             continue
         old = model.lambdas[index]
         part = b[place]
@@ -412,7 +541,10 @@ def _move(model: _Model, state: _State, step: np.ndarray, settings: FitSettings)
     # Penalty and adjustment move as well: small falls are theirs, and not a step too far.
     allowed = 1e-3 * len(step) + 1e-9 * abs(least)
     for halving in range(_HALVINGS):
-        new = _pass(model, state.coefficients + step / 2**halving, settings)
+        b = state.coefficients + step / 2**halving
+        for number, bounds in model.family.bounds.items():
+            b[model.places[number]] = np.clip(b[model.places[number]], *bounds)
+        new = _pass(model, b, settings)
         if np.isfinite(new.log_likelihood) and value(new) >= least - allowed:
             return new
     raise EstimationError(
@@ -469,5 +601,8 @@ def _inverse(A: np.ndarray) -> np.ndarray:
     return np.asarray(whole * scale[:, None] * scale)
 
 
-Distribution = Literal["normal", "lms"]
-DISTRIBUTIONS: dict[str, Family] = {"normal": NormalDistribution(), "lms": LmsDistribution()}
+DISTRIBUTIONS: Mapping[str, Family] = {
+    "normal": NormalDistribution(),
+    "lms": LmsDistribution(),
+    **{name: BoxCoxTailDistribution(tail) for name, tail in TAILS.items()},
+}

@@ -31,6 +31,10 @@ CURVES = {
     "lms": curve("lms", LMS),
     "lms of a new trial": curve("lms", LMS, tau=0.1),
     "log-normal": curve("lms", {**LMS, "l": line(0.0)}),
+    "heavy tails": curve("bct", {**LMS, "log_tail": line(1.4)}),
+    "heavy tails of a new trial": curve("bct", {**LMS, "log_tail": line(1.4)}, tau=0.1),
+    "light tails": curve("bcpe", {**LMS, "l": line(-0.6), "log_tail": line(1.2)}),
+    "light tails of a new trial": curve("bcpe", {**LMS, "log_tail": line(1.2)}, tau=0.1),
     "normal": curve("normal", {"mean": line(60.0, 1.5), "log_sd": line(1.6, 0.1)}),
     "normal of a new trial": curve("normal", {"mean": line(60.0), "sd": line(5.0, 0.2)}, tau=2.0),
 }

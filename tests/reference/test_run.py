@@ -69,7 +69,11 @@ def test_a_plain_table(csv_path, tmp_path):
     found = _run(csv_path, "--out", out, *options)
     assert found.exit_code == 0, found.output
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert names == FILES | {"figures/limits_lv_edv_ml.svg", "figures/curves_lv_edv_ml.svg"}
+    assert names == FILES | {
+        "distributions.csv",
+        "figures/limits_lv_edv_ml.svg",
+        "figures/curves_lv_edv_ml.svg",
+    }
     rows = _read(out / "reference_ranges.csv")
     assert ", ".join(rows[0]) == COLUMNS
     assert list(rows[0]) == record_columns(ReferenceLimit)

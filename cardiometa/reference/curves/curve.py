@@ -1,7 +1,8 @@
 """A curve as it is fitted, stored, drawn and scored: one path from its parameters to every number.
 
-A curve is a distribution whose parameters are functions of age: LMS (log M, log S, L), normal
-(mean, and SD or log SD), or a function for each centile. With ``tau`` it is that of a new trial,
+A curve is a distribution whose parameters are functions of age: LMS (log M, log S, L), the same
+with heavier or lighter tails (BCT, BCPE: ln τ too), normal (mean, and SD or log SD), or a function
+for each centile. With ``tau`` it is that of a new trial,
 whose location differs by a normal effect with that SD (in log M, or in the mean).
 """
 
@@ -16,13 +17,18 @@ import numpy as np
 from scipy import special
 
 from ...statistics.basis_functions import SplineBasis, fractional_columns
+from ...statistics.box_cox_tails import TAILS, tail_centile, tail_shares
 from ...statistics.lms import lms_centile, scaled_power
+from ...statistics.location_scale import LocationScaleFit
 from ..options import Kind
 
-FamilyName = Literal["lms", "normal", "quantile"]
+FamilyName = Literal["lms", "bct", "bcpe", "normal", "quantile"]
+# Of positive values; their location is log M.
+POWER_FAMILIES = ("lms", "bct", "bcpe")
 # Nodes of the standard normal distribution.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 _WEIGHTS /= _WEIGHTS.sum()
+_Tail = tuple[str, float] | None  # the family and its ln τ
 _STEPS = 60
 _SLOPE = 1e-5
 
@@ -72,9 +78,9 @@ def fractional_age_columns(ages: np.ndarray, powers: Sequence[float]) -> np.ndar
 class Curve:
     """A distribution by age, between ``age_low`` and ``age_high``.
 
-    ``functions`` in order: ``log_m, log_s, l``; ``mean, log_sd`` or ``mean, sd``; or a function
-    named by each centile (``2.5``). ``observed``: the intervals of ages with participants, where
-    there are gaps between them.
+    ``functions`` in order: ``log_m, log_s, l`` and, of BCT and BCPE, ``log_tail`` (one number at
+    every age); ``mean, log_sd`` or ``mean, sd``; or a function named by each centile (``2.5``).
+    ``observed``: the intervals of ages with participants, where there are gaps between them.
     """
 
     family: FamilyName
@@ -110,15 +116,22 @@ class Curve:
         if self.family == "normal":
             return np.asarray(eta[0][:, None] + self._sd(eta, tau)[:, None] * z)
         m, s, ell = (np.exp(eta[0])[:, None], np.exp(eta[1])[:, None], eta[2][:, None])
-        if tau <= 0:
+        tail = self._tail(eta)
+        if tau > 0:
+            return _mixed_limits(m, s, ell, tail, tau, z)
+        if tail is None:
             return lms_centile(z, m, s, ell)
-        return _mixed_limits(m, s, ell, tau, z)
+        return tail_centile(TAILS[tail[0]], special.ndtr(z), m, s, ell, tail[1])
+
+    def _tail(self, eta: np.ndarray) -> _Tail:
+        """The family's tail and its ln τ, one number; None where the distribution has none."""
+        return (self.family, float(eta[3][0])) if self.family in TAILS else None
 
     def slopes(self, ages: np.ndarray, centiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of the limits: by parameter ``[ages, centiles, functions]``, by ln tau²."""
         eta = self.parameters(ages)
-        if self.family == "lms" and self.tau > 0:
-            return _mixed_slopes(eta, self.tau, self.limits(ages, centiles))
+        if self.family in POWER_FAMILIES and self.tau > 0:
+            return _mixed_slopes(eta, self._tail(eta), self.tau, self.limits(ages, centiles))
         columns = []
         for index in range(len(eta)):
             step = _SLOPE * np.maximum(np.abs(eta[index]), 1.0)
@@ -140,17 +153,17 @@ class Curve:
         For a quantile curve only the side is known: -inf below the lowest centile, inf above the
         highest, linear in z between them.
         """
-        eta = self.parameters(ages)
+        return self.z_scores_of(self.parameters(ages), values, self.tau)
+
+    def z_scores_of(self, eta: np.ndarray, values: np.ndarray, tau: float) -> np.ndarray:
+        """The same from parameters ``[functions, n]``."""
         if self.family == "quantile":
             return _between_centiles(tuple(self.functions), eta, values)
         if self.family == "normal":
-            return np.asarray((values - eta[0]) / self._sd(eta, self.tau))
+            return np.asarray((values - eta[0]) / self._sd(eta, tau))
         with np.errstate(divide="ignore", invalid="ignore"):
             w = np.where(values > 0, np.log(values), np.nan) - eta[0]
-        s, ell = np.exp(eta[1]), eta[2]
-        if self.tau <= 0:
-            return np.asarray(scaled_power(w, ell) / s)
-        return _mixed_score(w, s, ell, self.tau)
+        return _score(w, np.exp(eta[1]), eta[2], self._tail(eta), tau)
 
     def _sd(self, eta: np.ndarray, tau: float) -> np.ndarray:
         """The SD of a normal curve with that of trials."""
@@ -158,22 +171,29 @@ class Curve:
         return np.asarray(np.sqrt(sd**2 + tau**2))
 
 
-def _mixed_score(w: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float) -> np.ndarray:
-    """The z of ln(Y/M) = w for a new trial, M varying by exp(N(0, tau²)).
+def _score(w: np.ndarray, s: np.ndarray, ell: np.ndarray, tail: _Tail, tau: float) -> np.ndarray:
+    """The z of ln(Y/M) = w; with ``tau`` for a new trial, M varying by exp(N(0, tau²)).
 
     From the smaller tail, so that far values keep their digits.
     """
+    if tau <= 0 and tail is None:
+        return np.asarray(scaled_power(w, ell) / s)
     below = np.zeros_like(w)
     above = np.zeros_like(w)
-    for x, weight in zip(_NODES * tau, _WEIGHTS, strict=True):
-        z = scaled_power(w - x, ell) / s
-        below = below + weight * special.ndtr(z)
-        above = above + weight * special.ndtr(-z)
+    nodes = zip(_NODES * tau, _WEIGHTS, strict=True) if tau > 0 else ((0.0, 1.0),)
+    for x, weight in nodes:
+        if tail is None:
+            z = scaled_power(w - x, ell) / s
+            shares = special.ndtr(z), special.ndtr(-z)
+        else:
+            shares = tail_shares(TAILS[tail[0]], w - x, s, ell, tail[1])
+        below = below + weight * shares[0]
+        above = above + weight * shares[1]
     return np.asarray(np.where(below < 0.5, special.ndtri(below), -special.ndtri(above)))
 
 
 def _mixed_limits(
-    m: np.ndarray, s: np.ndarray, ell: np.ndarray, tau: float, z: np.ndarray
+    m: np.ndarray, s: np.ndarray, ell: np.ndarray, tail: _Tail, tau: float, z: np.ndarray
 ) -> np.ndarray:
     """Where it reaches each centile for a new trial: bracketed Newton steps on ln(limit/M)."""
     s, ell, z = np.broadcast_arrays(s, ell, z)
@@ -181,11 +201,11 @@ def _mixed_limits(
     low, high = -4 * reach * (np.abs(z) + 1) - 0.1, 4 * reach * (np.abs(z) + 1) + 0.1
     w, step = reach * z, 1e-4 * reach
     for _ in range(_STEPS):
-        score = _mixed_score(w, s, ell, tau) - z
+        score = _score(w, s, ell, tail, tau) - z
         if np.abs(score).max() < 1e-10:
             break
         low, high = np.where(score < 0, w, low), np.where(score > 0, w, high)
-        ahead = _mixed_score(w + step, s, ell, tau) - z
+        ahead = _score(w + step, s, ell, tail, tau) - z
         with np.errstate(divide="ignore", invalid="ignore"):
             new = w - score * step / (ahead - score)
         bad = ~((new > low) & (new < high))
@@ -193,21 +213,31 @@ def _mixed_limits(
     return np.asarray(m * np.exp(w))
 
 
-def _mixed_slopes(eta: np.ndarray, tau: float, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mixed_slopes(
+    eta: np.ndarray, tail: _Tail, tau: float, limits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """By the implicit function: dw = -(dz by the parameter)/(dz by w) at the limit."""
     w = np.log(limits) - eta[0][:, None]
     s, ell = np.exp(eta[1])[:, None], eta[2][:, None]
     unit = np.sqrt(s**2 + tau**2)
 
-    score, h = _mixed_score, 1e-4
-    by_w = (score(w + h * unit, s, ell, tau) - score(w - h * unit, s, ell, tau)) / (2 * h * unit)
-    by_s = (score(w, s * np.exp(h), ell, tau) - score(w, s * np.exp(-h), ell, tau)) / (2 * h)
-    by_l = (score(w, s, ell + h, tau) - score(w, s, ell - h, tau)) / (2 * h)
-    up, down = tau * float(np.exp(h / 2)), tau * float(np.exp(-h / 2))
-    by_tau = (score(w, s, ell, up) - score(w, s, ell, down)) / (2 * h)
-    one = np.ones_like(w)
-    slopes = np.stack([one, -by_s / by_w, -by_l / by_w], axis=2)
-    return limits[:, :, None] * slopes, -limits * by_tau / by_w
+    h = 1e-4
+
+    def by(number: int) -> np.ndarray:
+        """The score's derivative by w (in units), ln S, L, ln tau² and ln τ."""
+        ends = []
+        for step in (h, -h):
+            d = np.zeros(5)
+            d[number] = step
+            moved = None if tail is None else (tail[0], tail[1] + d[4])
+            at = w + d[0] * unit, s * np.exp(d[1]), ell + d[2]
+            ends.append(_score(*at, moved, tau * float(np.exp(d[3] / 2))))
+        return np.asarray((ends[0] - ends[1]) / (2 * h))
+
+    steep = by(0) / unit
+    parts = [by(number) for number in (1, 2, *(() if tail is None else (4,)))]
+    slopes = np.stack([np.ones_like(w), *(-part / steep for part in parts)], axis=2)
+    return limits[:, :, None] * slopes, -limits * by(3) / steep
 
 
 def _between_centiles(names: Sequence[str], eta: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -286,7 +316,8 @@ class GroupCurves:
     ``pooled``: the age shape is that of all ethnicities, and only the level is its own;
     not ``linked``: no trial separates it from the others, and it has their level (`linked_groups`).
     ``trial_effects`` by the table's trial number, on the scale of the location, for the z scores of
-    participants of these trials; ``edf`` of the location and the scale by age.
+    participants of these trials; ``edf`` of the location and the scale by age; ``fit`` what a
+    location-scale model of all participants was estimated as.
     """
 
     ethnicity: int
@@ -299,6 +330,7 @@ class GroupCurves:
     linked: bool = True
     trial_effects: Mapping[int, float] = field(default_factory=dict)
     edf: tuple[float, ...] = ()
+    fit: LocationScaleFit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +368,7 @@ def curve_limits(
         variance, quantile = _uncertainty(fitted, ages, centiles, ci_level)
         reach = quantile * np.sqrt(variance)
         low, high = limit - reach, limit + reach
-        if fitted.curve.family == "lms":
+        if fitted.curve.family in POWER_FAMILIES:
             # On the log scale, where the estimates are made: both ends stay above 0.
             factor = np.exp(reach / limit)
             low, high = limit / factor, limit * factor

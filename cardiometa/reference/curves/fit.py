@@ -1,9 +1,10 @@
-"""The participants of a curve, and LMS and normal curves fitted to them.
+"""The participants of a curve, and LMS, BCT, BCPE and normal curves fitted to them.
 
 There is one model over all ethnicities of a sex, and one free of ethnicity: log M (or the mean) =
 smooth of age + trial + ethnicity, log S (or log SD) = smooth of age + ethnicity, L constant or
-bending slowly. An ethnicity's two effects are random: a large group keeps its own level, a small
-one is drawn to the others, and its interval says how uncertain that is.
+bending slowly, the tail of BCT and BCPE one number. An ethnicity's two effects are random: a large
+group keeps its own level, a small one is drawn to the others, and its interval says how uncertain
+that is.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from ...statistics.basis_functions import (
     random_term,
     smooth_term,
 )
+from ...statistics.box_cox_tails import TAILS
 from ...statistics.location_scale import (
     DISTRIBUTIONS,
     FitSettings,
+    LocationScaleFit,
     fit_location_scale,
 )
 from ..options import Kind, ReferenceOptions
 from ..select import Participants
-from .curve import AgeFunction, Curve, FamilyName, FittedCurve, GroupCurves
+from .curve import POWER_FAMILIES, AgeFunction, Curve, FamilyName, FittedCurve, GroupCurves
 
 TrialPlan = Literal["none", "fixed", "random"]
 RANDOM_FROM = 5  # trials: fewer say nothing of how trials differ
@@ -180,6 +183,33 @@ def location_scale_curves(
     return tuple(found)
 
 
+def overall_curves(
+    family: FamilyName,
+    data: CurveData,
+    options: ReferenceOptions,
+    like: tuple[FamilyName, LocationScaleFit] | None = None,
+) -> GroupCurves:
+    """The curves of all participants, as smooth as those of another family (``like``).
+
+    Raises EstimationError.
+    """
+    settings = FitSettings(tolerance=1e-5 if options.quick else 1e-9)
+    if like is not None:
+        other, fit = like
+        scale = 1.0
+        if (other == "normal") != (family == "normal"):
+            # A location in log M has coefficients smaller by M than one of the mean.
+            scale = float(np.exp(2 * np.mean(np.log(data.y)))) ** (1 if other == "normal" else -1)
+        penalties = {
+            (term.predictor, term.name): term.penalty * (scale if term.predictor == 0 else 1.0)
+            for term in fit.terms
+            if term.penalty > 0
+        }
+        start = None if "normal" in (other, family) else fit.coefficients
+        settings = FitSettings(tolerance=1e-4, penalties=penalties, start=start)
+    return _JointModel(family, data, (), options, settings).group(-1, data)
+
+
 def observed_basis(age: np.ndarray, segments: int) -> SplineBasis:
     """Equal knots over the ages, the ends at multiples of five years so that none is an own age."""
     low, high = 5 * math.floor(age.min() / 5), 5 * math.ceil(age.max() / 5)
@@ -203,10 +233,12 @@ class _JointModel:
         data: CurveData,
         groups: tuple[int, ...],
         options: ReferenceOptions,
+        settings: FitSettings | None = None,
     ) -> None:
         self.family, self.groups, self.trials = family, groups, data.trials
         self.basis = observed_basis(data.age, SEGMENTS)
-        bends = family == "lms" and data.n >= _SHAPE_BENDS_FROM
+        power = family in POWER_FAMILIES
+        bends = power and data.n >= _SHAPE_BENDS_FROM
         self.shape = observed_basis(data.age, _SHAPE_SEGMENTS) if bends else None
         numbers, trial = np.unique(data.trial, return_inverse=True)
         self.plan = plan_for(options.trial_effect, data.trials)
@@ -228,12 +260,14 @@ class _JointModel:
         elif self.plan == "random":
             location.append(random_term(_TRIAL, trials, data.trials))
         predictors: list[list[Term]] = [location, scale]
-        if family == "lms":
+        if power:
             constant, shape = fixed_term(_AGE, np.ones((len(ages), 1))), self.shape
             predictors.append([smooth_term(_AGE, shape, ages, order=1) if shape else constant])
-        y = np.log(data.y) if family == "lms" else data.y
+        if family in TAILS:
+            predictors.append([fixed_term(_AGE, np.ones((len(ages), 1)))])
+        y = np.log(data.y) if power else data.y
         # A refit for calibration counts participants outside: a limit's fifth digit moves none.
-        settings = FitSettings(tolerance=1e-5) if options.quick else None
+        settings = settings or FitSettings(tolerance=1e-5 if options.quick else 1e-9)
         self.fit = fit_location_scale(DISTRIBUTIONS[family], y, cell, predictors, settings)
         self.trial_term = self.fit.term(0, _TRIAL)
         effects = np.zeros(0)
@@ -256,7 +290,8 @@ class _JointModel:
             effect = None
             if own is not None and ethnicity in members:
                 effect = own.place.start + members.index(ethnicity)
-            function = spline_function(self.shape if number == 2 else self.basis, b[age.place])
+            basis = (self.basis, self.basis, self.shape, None)[number]
+            function = spline_function(basis, b[age.place])
             offset = 0.0 if effect is None else float(b[effect])
             functions[name] = replace(function, offset=offset)
             places.append((age.place, effect))
@@ -277,6 +312,7 @@ class _JointModel:
             linked=ethnicity < 0 or not self.groups or ethnicity in self.linked,
             trial_effects=self.trial_effects,
             edf=tuple(edf[:2]),
+            fit=self.fit,
             curves=fitted_curves(
                 self.family,
                 functions,

@@ -1,5 +1,7 @@
 """What curves give for one measure: limits by age for each sex, and whether the curves fit.
 
+Distributions are compared by AIC and BIC, with the effective parameters of the smooths.
+
 For each sex there is a curve of all participants and one of each ethnicity. Q statistics: Royston
 P, Wright EM. Stat Med 2000;19:2943-62; worm plots: van Buuren S, Fredriks M. Stat Med 2001;20:
 1259-77. All checks are computed from z scores within the participant's own trial; nothing printed
@@ -10,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,13 +23,14 @@ from scipy import special
 from ...cohort.plausibility import possible_values
 from ...errors import EstimationError
 from ...privacy.suppression import Count
-from ...records import ETHNICITIES, SEXES
+from ...records import ETHNICITIES, SEXES, SeriousWarning
 from ..options import Method, ReferenceOptions
 from ..results import (
     UNLINKED,
     Calibration,
     CurveLine,
     CurveParticipants,
+    DistributionFit,
     QStatistics,
     ReferenceLimit,
     Status,
@@ -43,12 +48,15 @@ from .curve import (
     gap_text,
     gaps_of,
 )
-from .fit import KEPT_RANDOM, CurveData, curve_data, location_scale_curves
+from .fit import KEPT_RANDOM, CurveData, curve_data, location_scale_curves, overall_curves
 from .per_group import separate_curves
 
 _EVERY = 5.0
 REARRANGED = "rearranged"
-_FAMILIES: dict[str, Any] = {"lms": "lms", "gaussian": "normal"}
+# The family of each method whose location and scale are smooth.
+_FAMILIES: dict[str, Any] = {"lms": "lms", "bct": "bct", "bcpe": "bcpe", "gaussian": "normal"}
+_CLEARLY_WORSE, _MATTERS = 10.0, 5.0  # BIC; percent of the interval's width
+_THIRDS = ("youngest", "middle", "oldest")
 _GROUPS = 10
 _PER_GROUP = 50
 _WORM_CENTILES = (2.5, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 97.5)
@@ -100,6 +108,14 @@ def curve_tables(
         found = fit_curves(data, method)
     except EstimationError as error:
         return {"warnings": [f"{measure} has no {method} curves. {error}"]}, error
+    compared: list[DistributionFit] = []
+
+    def compare() -> Iterator[DistributionFit]:
+        for f in found:
+            rows = compare_distributions(f)
+            compared.extend(rows)
+            yield from rows
+
     internal = found if data.options.internal else ()
     behind = [CurveParticipants(**f.columns(), age=f.data.age, value=f.data.y) for f in internal]
     return {
@@ -110,7 +126,9 @@ def curve_tables(
         "curve_participants": behind,
         "q_statistics": (q for f in found if (q := q_statistics(f)) is not None),
         "worm_plots": (plot for f in found for plot in worm_plots(f)),
-        "warnings": (warning for f in found for warning in _warnings(f)),
+        # Only where they are read: limits without scans for review have no use for them.
+        "distributions": compare(),
+        "warnings": chain((w for f in found for w in _warnings(f)), _misfits(compared)),
     }, None
 
 
@@ -408,14 +426,12 @@ def own_z_scores(found: SexCurves) -> np.ndarray | None:
     if not overall.curves or overall.curves[-1].curve.family == "quantile":
         return None
     curve = overall.curves[-1].curve
-    first, function = next(iter(curve.functions.items()))
-    z = np.empty(data.n)
-    for trial in np.unique(data.trial).tolist():
-        mine = data.trial == trial
-        moved = replace(function, offset=function.offset + overall.trial_effects.get(trial, 0.0))
-        of_trial = replace(curve, tau=0.0, functions={**curve.functions, first: moved})
-        z[mine] = of_trial.z_scores(data.y[mine], data.age[mine])
-    return z
+    effects = np.zeros(int(data.trial.max()) + 1)
+    for trial, effect in overall.trial_effects.items():
+        effects[trial] = effect
+    eta = curve.parameters(data.age)
+    eta[0] += effects[data.trial]
+    return curve.z_scores_of(eta, data.y, 0.0)
 
 
 def q_statistics(found: SexCurves) -> QStatistics | None:
@@ -491,4 +507,101 @@ def worm_plots(found: SexCurves) -> Iterator[WormPlot]:
             expected=expected,
             deviation=np.quantile(part, p, method="weibull") - expected,
             half_width=1.96 * np.sqrt(p * (1 - p) / n) / density,
+        )
+
+
+# ------------------------------------------------------------------ the choice of the distribution
+
+
+def compare_distributions(found: SexCurves) -> list[DistributionFit]:
+    """Every distribution fitted to all participants of a sex as the curves are, without ethnicity.
+
+    All are as smooth as the chosen one, so that they differ by their distribution alone; none where
+    the curves have no distribution (quantiles). Kass & Raftery (JASA 1995;90:773-95)
+    call a difference of BIC above 10 very strong.
+    """
+    overall, data, options = found.groups[0], found.data, found.options
+    if not overall.curves or overall.curves[-1].curve.family == "quantile":
+        return []
+    chosen = str(options.method) if options.method in _FAMILIES else "gaussian"
+    quick = replace(options, quick=True)
+    fits = {chosen: overall if overall.fit else overall_curves(_FAMILIES[chosen], data, quick)}
+    like = fits[chosen].fit
+    assert like is not None
+    for name, family in _FAMILIES.items():
+        if name != chosen and (family == "normal" or data.y.min() > 0):
+            with suppress(EstimationError):  # its row then says so
+                fits[name] = overall_curves(family, data, quick, (_FAMILIES[chosen], like))
+    columns = {**found.columns(), "unit": found.unit, "n": Count(data.n)}
+    estimated = {name: f.fit for name, f in fits.items() if f.fit}
+    bic = {name: f.deviance + math.log(data.n) * f.parameters for name, f in estimated.items()}
+    best = min(bic, key=lambda name: bic[name])
+    rows = []
+    for name in _FAMILIES:
+        row = DistributionFit(**columns, distribution=name, chosen=name == chosen)
+        if name not in fits:
+            rows.append(replace(row, notes=("not estimated",)))
+            continue
+        curve = fits[name].curves[-1].curve
+        tail = curve.functions.get("log_tail")
+        rows.append(
+            replace(
+                row,
+                parameters=estimated[name].parameters,
+                tail=math.exp(tail.coefficients[0]) if tail else None,
+                aic=estimated[name].deviance + 2 * estimated[name].parameters,
+                bic=bic[name],
+                bic_difference=bic[name] - bic[best],
+                limit_difference_percent=_limit_difference(found, fits[name], fits[best]),
+                **_shape_checks(replace(found, groups=(fits[name],))),
+            )
+        )
+    return rows
+
+
+def _limit_difference(found: SexCurves, fit: GroupCurves, best: GroupCurves) -> float:
+    """The greatest distance of their limits, percent of the best's interval (or its half)."""
+    ages = np.linspace(best.age_low, best.age_high, 13)
+    limits = [f.curves[-1].curve.limits(ages, found.options.centiles) for f in (fit, best)]
+    width = np.ptp(limits[1], axis=1)[:, None]
+    return 100 * float(np.nanmax(np.abs(limits[0] - limits[1]) / width, initial=0.0))
+
+
+def _shape_checks(found: SexCurves) -> dict[str, Any]:
+    """The columns of `DistributionFit` that come from z."""
+    z, data, options = own_z_scores(found), found.data, found.options
+    assert z is not None
+    points = [(worm.deviation, worm.half_width) for worm in worm_plots(found)]
+    columns: dict[str, Any] = {}
+    if points:
+        deviation, half_width = (np.abs(np.concatenate(p)) for p in zip(*points, strict=True))
+        columns["worm_points"] = len(deviation)
+        columns["worm_outside"] = int(np.sum(deviation > half_width))
+        columns["worm_largest"] = float(deviation.max())
+    thirds = list(age_thirds(data.age))
+    columns["thirds"] = "; ".join(name for name, _ in thirds)
+    ends = special.ndtri(np.array(options.outer_centiles) / 100)
+    for third, (_, inside) in zip(_THIRDS, thirds, strict=False):
+        if options.below(int(inside.sum())) is None:
+            if options.sided != "upper":
+                columns[f"below_percent_{third}"] = 100 * float(np.mean(z[inside] < ends[0]))
+            if options.sided != "lower":
+                columns[f"above_percent_{third}"] = 100 * float(np.mean(z[inside] > ends[-1]))
+    return columns
+
+
+def _misfits(rows: Sequence[DistributionFit]) -> Iterator[SeriousWarning]:
+    """What is said where the distribution chosen is clearly worse than another, and it matters."""
+    for row in rows:
+        worse, distance = row.bic_difference or 0.0, row.limit_difference_percent or 0.0
+        if not row.chosen or worse <= _CLEARLY_WORSE or distance <= _MATTERS:
+            continue
+        best = next(r for r in rows if (r.sex, r.bic_difference) == (row.sex, 0.0)).distribution
+        who = {"male": ", men", "female": ", women"}.get(row.sex, "")
+        normal = row.distribution == "gaussian"
+        what = "normal distribution" if normal else f"distribution of --method {row.distribution}"
+        yield SeriousWarning(
+            f"{row.measure}{who}: the {what} does not fit (BIC {worse:.0f} above that of {best}); "
+            f"limits differ by up to {distance:.0f} % of the interval's width. "
+            f"Use --method {best}, and see the comparison of distributions."
         )

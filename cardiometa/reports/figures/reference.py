@@ -34,6 +34,8 @@ ETHNICITY_NAMES: Final = {
 METHOD_NAMES: Final = {
     STRATA: "strata",
     "lms": "LMS curves",
+    "bct": "Box-Cox t curves",
+    "bcpe": "Box-Cox power exponential curves",
     "gaussian": "normal curves",
     "linear": "linear, one SD",
     "quantile": "quantile regression",

@@ -24,6 +24,7 @@ from ...reference.results import (
     Account,
     Calibration,
     Contrast,
+    DistributionFit,
     Outlier,
     PartitionTest,
     ReferenceLimit,
@@ -115,6 +116,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 "Checks of the limits",
                 "checks",
                 calibration_table(result),
+                distribution_table(result),
                 *fit_blocks(result),
                 trial_influence_table(result),
                 partition_table(result),
@@ -447,6 +449,12 @@ _SIZES: Final = {
     "bsa_mosteller": "surface (Mosteller), m²",
     "bsa_dubois": "surface (DuBois), m²",
 }
+DISTRIBUTION_NAMES: Final = {
+    "lms": "LMS",
+    "bct": "Box-Cox t",
+    "bcpe": "Box-Cox power exponential",
+    "gaussian": "normal",
+}
 _KINDS: Final = {
     "marginal": "a new trial",
     "conditional": "an average trial",
@@ -614,6 +622,49 @@ def calibration_table(result: ReferenceRanges) -> Table | None:
         Column("Left-out trial furthest off", furthest),
     )
     return _table(result, "calibration", columns, groups.values(), empty=("", DASH))
+
+
+def distribution_table(result: ReferenceRanges) -> Table | None:
+    """How each distribution fits: AIC and BIC above the lowest, worm plots, shares outside."""
+    groups = grouped(result.distributions, "measure method sex")
+    lowest = {
+        key: min((r.aic for r in rows if r.aic is not None), default=0.0)
+        for key, rows in groups.items()
+    }
+
+    def aic(row: DistributionFit) -> str:
+        return (
+            DASH if row.aic is None else shown(row.aic - lowest[row.measure, row.method, row.sex])
+        )
+
+    def worm(row: DistributionFit) -> str:
+        if row.worm_largest is None:
+            return DASH
+        return f"{row.worm_outside} of {row.worm_points}, {shown(row.worm_largest, 2)}"
+
+    def shares(row: DistributionFit) -> str:
+        found = []
+        for third in ("youngest", "middle", "oldest"):
+            sides = (getattr(row, f"{side}_percent_{third}") for side in ("below", "above"))
+            found.append(" / ".join(shown(side) for side in sides if side is not None))
+        return " · ".join(filter(None, found)) or DASH
+
+    def name(row: DistributionFit) -> str:
+        return DISTRIBUTION_NAMES[row.distribution] + " (chosen)" * row.chosen
+
+    columns = (
+        _MEASURE,
+        *((_METHOD,) if len({row.method for row in result.distributions}) > 1 else ()),
+        _SEX,
+        Column("Distribution", name),
+        Column("Tail", "tail", as_number(2)),
+        Column("AIC", aic),
+        Column("BIC", "bic_difference", as_number()),
+        Column("Limits, %", "limit_difference_percent", as_number()),
+        Column("Worm plots", worm),
+        Column("Below / above by age third, %", shares),
+    )
+    return _table(result, "distributions", columns, result.distributions)
 
 
 def fit_blocks(result: ReferenceRanges) -> list[Block | None]:
