@@ -35,6 +35,7 @@ from ..pipeline.cohort_snapshot import read_snapshot
 from ..pipeline.corrections import (
     ACCEPTED,
     CORRECTED,
+    OUTDATED,
     apply_correction,
     can_be_accepted,
     flags_of,
@@ -154,6 +155,12 @@ class Session:
             raise UsageError(f"--measure {measure} is not a column of {MEASUREMENTS}.")
         self.keys = [_key(row) for row in self._rows]
         self._place = {key: n for n, key in enumerate(self.keys)}
+        # Masks of scans whose earlier decision was on another one: such a decision does not count.
+        self._present = {
+            key: _mask_sha256(out, key)
+            for key, row in zip(self.keys, self._rows, strict=True)
+            if OUTDATED in (row.get("flags") or "").split(";")
+        }
         self.queue: Queue = queue_of(self._rows, measure, definition(measure).unit)
         self._bodies = bodies_of(read_snapshot(out).cohort)
         self._decisions: list[Decision] = []
@@ -239,8 +246,13 @@ class Session:
         return f"case {n + 1:04d}" if self.blind else str(self.keys[n])
 
     def _decided(self) -> dict[ScanKey, dict[str, Decision]]:
+        """The decisions that count, by scan and reader."""
         with self._lock:
-            return last_decisions(self._decisions)
+            found = last_decisions(self._decisions)
+        for key in found.keys() & self._present.keys():
+            said = found[key].items()
+            found[key] = {r: d for r, d in said if d.before in ("", self._present[key])}
+        return found
 
     def _own_rows(self) -> dict[ScanKey, Decision]:
         with self._lock:
@@ -562,6 +574,8 @@ class Session:
         _, flags, _, status = self._measure(scan)
         if status == "failed":
             reasons = " ".join(flag.sentence for flag in flags if flag.level == "reject")
+            if self.blind:
+                reasons = "not a complete ventricle or not a heart cycle."
             raise ReviewError(
                 f"The checks reject these contours: {reasons} Edit them, or reject the scan.", 422
             )
@@ -668,6 +682,11 @@ def _table(out: Path, blind_reader: str | None) -> list[dict[str, str]]:
     seed = hashlib.sha256(json.dumps([blind_reader, len(rows)]).encode()).digest()[:8]
     order = np.random.default_rng(int.from_bytes(seed, "big")).permutation(len(rows))
     return [rows[place] for place in order]
+
+
+def _mask_sha256(out: Path, key: ScanKey) -> str:
+    result = read_result(scan_folder(out, key), key)
+    return str(result.document["outputs"].get(SEGMENTATION_NAME, "")) if result else ""
 
 
 def _labels(data: bytes, cine: CineStack) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cardiometa.commands.merge import run_merge
 from cardiometa.errors import InputError, UsageError
 from cardiometa.reading.decisions import read_decisions
 from cardiometa.review.session import ReviewError, Session
@@ -94,6 +96,48 @@ def test_leaving_a_session_keeps_what_was_not_saved(out: Path, opened: Opened) -
     without_rv(session, n, 0, 4)
     session.__exit__()
     assert opened().describe(n)["changed"]
+
+
+def test_shards_and_a_first_run_take_decisions_as_one_run_does(
+    cohort: Path, out: Path, opened: Opened, tmp_path: Path
+) -> None:
+    session = opened()
+    edited, accepted, rejected = (number_of(session, p) for p in ("001", "002", "003"))
+    without_rv(session, edited, 0, 4)
+    decide(session, edited, "accepted")
+    decide(session, accepted, "accepted")
+    decide(session, rejected, "rejected", "motion")
+    review = Path(shutil.copytree(out / "review", tmp_path / "review"))
+    segment(cohort, out, out / "review")
+    for number in (1, 2):
+        segment(cohort, tmp_path / "sharded", review, shard_text=f"{number}/2")
+    run_merge(tmp_path / "sharded")
+    segment(cohort, tmp_path / "fresh", review)
+    for other in ("sharded", "fresh"):
+        assert table(tmp_path / other) == table(out)
+        assert contents(tmp_path / other) == contents(out)
+    found = json.loads((out / "flow.json").read_text())["scans"]
+    assert (found["analysed"], found["failed"], found["excluded"]) == (4, 1, 1)
+
+
+def test_a_decision_on_another_mask_is_to_be_made_again(
+    cohort: Path, out: Path, opened: Opened
+) -> None:
+    session = opened()
+    n = number_of(session, "001")
+    decide(session, n, "accepted")
+    session.__exit__()
+    path = out / "review" / "decisions.csv"
+    shown = session.scan(n).document["outputs"][MASK]
+    path.write_text(path.read_text().replace(shown, "0" * 64))
+    segment(cohort, out, out / "review")
+    assert "decision-outdated" in table(out)["001"]["flags"].split(";")
+    again = opened()
+    assert again.table()["rows"][n]["decision"] == ""
+    decide(again, n, "accepted")
+    assert again.table()["rows"][n]["decision"] == "accepted"
+    segment(cohort, out, out / "review")
+    assert table(out)["001"]["status"] == "ok"
 
 
 def test_two_readers_are_kept_apart_and_one_name_works_once(out: Path, opened: Opened) -> None:
