@@ -205,7 +205,7 @@ def _reading(segmented: Path, folder: Path, decision: Decision, seconds: float) 
     model = read_labels(data, grid)
     drawn = _drawn(folder, decision, model, grid)
     frames = _frames(result.document)
-    overlap = {
+    overlap: dict[str, Any] = {
         f"dice_{name}_{phase.lower()}": dice(drawn[frame] == label, model[frame] == label)
         for phase, frame in zip(_PHASES, frames, strict=True)
         for name, label in STRUCTURES.items()
@@ -300,7 +300,9 @@ def _pair(
                 overlap[name] += [] if found is None else [found]
     spread = np.count_nonzero(counts.sum(axis=0)) > 1 or np.count_nonzero(counts.sum(axis=1)) > 1
     kappa = float(cohens_kappa(counts, return_results=False)) if spread else None
-    means = {f"dice_{n}": float(np.mean(values)) for n, values in overlap.items() if values}
+    means: dict[str, Any] = {
+        f"dice_{n}": float(np.mean(values)) for n, values in overlap.items() if values
+    }
     return ReaderPairRow(
         reader_a=a,
         reader_b=b,

@@ -417,7 +417,7 @@ def _summary(
 ) -> dict[str, Any]:
     """How much a reader changed; frames in the source's numbering."""
     by_slice = changed.any(axis=(2, 3))
-    frames = np.flatnonzero(by_slice.any(axis=1))
+    frames = np.flatnonzero(changed.any(axis=(1, 2, 3)))
     return {
         "voxels_changed": int(np.count_nonzero(changed)),
         "frames_changed": [int(cine.frame_numbers[t]) for t in frames],

@@ -280,6 +280,11 @@ class Server:
 
     def __init__(self, session: Session, host: str = "127.0.0.1", port: int = 0) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if host in ("", "0.0.0.0", "::"):  # noqa: S104 - refused
+            raise UsageError(
+                f"--host {host or chr(39) * 2} is every address of this machine.",
+                hint="Give the one address or name that the browser will use.",
+            )
         hint = "Choose another --port, or leave it out for a free one."
         if not 0 <= port < 65_536:
             raise UsageError(f"--port {port} cannot be used: ports end at 65535.", hint=hint)

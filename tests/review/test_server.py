@@ -172,6 +172,12 @@ def test_the_second_of_two_tabs_is_refused(running: Running) -> None:
     assert not running.session.scan(n).labels[0, 4].any()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_not_all_addresses_are_served(running: Running, host: str) -> None:
+    with pytest.raises(UsageError, match="every address"):
+        Server(running.session, host=host)
+
+
 def test_a_port_that_is_taken_is_named(running: Running) -> None:
     for port in (running.port, 70_000):
         with pytest.raises(UsageError, match="cannot be used"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cardiometa.commands.merge import run_merge
+from cardiometa.commands.withdraw import run_withdraw
 from cardiometa.errors import InputError, UsageError
 from cardiometa.reading.decisions import read_decisions
 from cardiometa.review.session import ReviewError, Session
@@ -218,6 +219,19 @@ def test_memory_is_bounded_and_what_leaves_it_is_saved(out: Path, opened: Opened
     assert session.describe(n)["changed"]
     with pytest.raises(ReviewError):  # a tab from before
         session.set_frames(n, 0, 8, behind)
+
+
+def test_a_withdrawn_participant_leaves_the_review_too(out: Path, opened: Opened) -> None:
+    session = opened()
+    for person in ("001", "002"):
+        n = number_of(session, person)
+        without_rv(session, n, 0, 4)
+        decide(session, n, "accepted")
+    session.__exit__()
+    run_withdraw(out, ["ALPHA/001"])
+    review = out / "review"
+    assert [d.participant_id for d in read_decisions(review / "decisions.csv")[0]] == ["002"]
+    assert [p.name for p in (review / "masks" / "ALPHA").iterdir()] == ["002"]
 
 
 def test_images_that_were_replaced_are_not_shown(out: Path, sources: dict, opened: Opened) -> None:

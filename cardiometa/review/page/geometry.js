@@ -82,6 +82,21 @@ export function loops(segments) {
   return found;
 }
 
+// A loop without the steps of its pixels, for display: no point moves by more than half a pixel.
+// A speck of few pixels would shrink to nothing and stays as it is.
+export function smoothed(loop) {
+  if (loop.length < 16) return loop;
+  let points = loop;
+  for (let pass = 0; pass < 2; pass++) {
+    const n = points.length, from = points;
+    points = from.map(([x, y], i) => {
+      const [xa, ya] = from[(i + n - 1) % n], [xb, yb] = from[(i + 1) % n];
+      return [(xa + 2 * x + xb) / 4, (ya + 2 * y + yb) / 4];
+    });
+  }
+  return points;
+}
+
 // Pixels whose centre lies in an odd number of polygons.
 export function filled(polygons, w, h) {
   const mask = new Uint8Array(w * h);

@@ -25,6 +25,7 @@ export class Overview {
     const table = await getJson("api/scans");
     Object.assign(this, { blind: table.blind, measure: table.measure, unit: table.unit, rows: table.rows });
     byId("who").textContent = `Reader ${table.reader}${table.blind ? ", blind" : ""}`;
+    byId("f-text").placeholder = table.blind ? "case" : "participant";
     document.querySelectorAll("#filters .open").forEach((e) => { e.hidden = table.blind; });
     this.columns = table.blind
       ? [["n", "Case", "1fr", (r) => r.name], ["decision", "Decision", "12em", (r) => this.decision(r)]]

@@ -1,5 +1,5 @@
 // One scan: the large image with its cine, all slices at ED and ES, the curve, edits, the decision.
-import { LABEL_COLOURS, STRUCTURES, boxOf, dragged, filled, nearestContour, outline, paint, withStructure } from "./geometry.js";
+import { LABEL_COLOURS, STRUCTURES, boxOf, dragged, filled, loops, nearestContour, outline, paint, smoothed, withStructure } from "./geometry.js";
 import { Refused, getBytes, getJson, post, put } from "./server.js";
 
 const byId = (id) => document.getElementById(id);
@@ -79,13 +79,13 @@ class Scan {
     return [(box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2, side];
   }
 
-  // Contours of one image as segments, kept until it is edited.
+  // Contours of one image as loops of points, kept until it is edited.
   contours(t, z, which, model = false) {
     const key = `${model ? "m" : "r"}${t},${z},${which}`;
     if (!this.outlines.has(key)) {
       if (this.outlines.size > 4000) this.outlines.clear();
       const labels = model ? this.modelAt(t, z) : this.at(t, z);
-      this.outlines.set(key, outline(labels, this.w, this.h, STRUCTURES[which].has));
+      this.outlines.set(key, loops(outline(labels, this.w, this.h, STRUCTURES[which].has)).map(smoothed));
     }
     return this.outlines.get(key);
   }
@@ -114,6 +114,7 @@ export class ScanView {
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     new ResizeObserver(() => this.strip()).observe(byId("strip"));
+    new ResizeObserver(() => this.curve()).observe(byId("curve"));
     setInterval(() => {
       if (this.scan && !document.hidden && Date.now() - this.lastSign < IDLE_MS) this.seconds += 1;
     }, 1000);
@@ -446,15 +447,14 @@ export class ScanView {
     if (this.show.contours) layers.push([false, []]);
     for (const [model, dash] of layers) {
       for (const which of ["rv", "epi", "endo"]) {
-        const segments = scan.contours(t, z, which, model);
         context.beginPath();
-        for (let i = 0; i < segments.length; i += 4) {
-          context.moveTo(ox + segments[i] * s, oy + segments[i + 1] * s);
-          context.lineTo(ox + segments[i + 2] * s, oy + segments[i + 3] * s);
+        for (const loop of scan.contours(t, z, which, model)) {
+          loop.forEach(([x, y], i) => (i ? context.lineTo(ox + x * s, oy + y * s) : context.moveTo(ox + x * s, oy + y * s)));
+          context.closePath();
         }
-        context.lineCap = model ? "butt" : "round";
+        context.lineJoin = "round";
         context.lineWidth = line;
-        context.setLineDash(model ? [2, 3] : dash);
+        context.setLineDash(dash);
         context.strokeStyle = model ? "#ffffff" : STRUCTURES[which].colour;
         context.stroke();
       }
