@@ -380,6 +380,8 @@ class Session:
                 "decision": mine.decision if mine else "",
                 "reason": mine.reason if mine else "",
                 "comment": row.comment if row else "",
+                # Contours that were saved after the decision: they count once it is made again.
+                "newer": bool(mine and row and row.decision == "saved"),
                 "facts": "" if self.blind else _facts(self._rows[n]),
                 **self.measured(scan),
             }

@@ -91,6 +91,33 @@ def test_every_decision_is_on_disk_and_a_new_session_goes_on_with_it(
     assert again.describe(n)["changed"]
 
 
+def test_contours_that_were_changed_after_the_decision_do_not_count_until_it_is_made_again(
+    cohort: Path, out: Path, opened: Opened
+) -> None:
+    session = opened()
+    n = number_of(session, "001")
+    without_rv(session, n, 0, 4)
+    decide(session, n, "accepted")
+    assert not session.describe(n)["newer"]
+    without_rv(session, n, 0, 5)
+    session.save(n, 1.0, "")
+    assert session.describe(n)["newer"]
+    row = session.table()["rows"][n]
+    assert (row["decision"], row["saved"]) == ("edited", True)
+    segment(cohort, out, out / "review")
+    labels, _ = load(out / "scans" / "ALPHA" / "001" / "baseline" / "correction" / MASK)
+    assert not (labels[0, 4] == 3).any()
+    assert (labels[0, 5] == 3).any()
+
+
+def test_a_scan_whose_images_are_gone_can_be_rejected_only(out: Path) -> None:
+    with Session(out, {}, reader="AB") as session:
+        with pytest.raises(ReviewError, match="cannot be shown"):
+            session.decide(0, "accepted", 0, reason="", comment="", seconds=0)
+        session.decide(0, "rejected", 0, reason="images are lost", comment="", seconds=0)
+        assert session.table()["rows"][0]["decision"] == "rejected"
+
+
 def test_leaving_a_session_keeps_what_was_not_saved(out: Path, opened: Opened) -> None:
     session = opened()
     n = number_of(session, "002")

@@ -38,7 +38,7 @@ export class Overview {
           ["quality", "Quality", "5.5em", (r) => shown(r.quality, 2), true],
           ["value", this.title(), "10em", (r) => shown(r.value, 1) + (r.sd === null ? "" : ` ± ${shown(r.sd, 1)}`), true],
           ["flags", "Flags", "minmax(10em,3fr)", (r) => r.flags.join(", ")],
-          ["decision", "Decision", "8em", (r) => this.decision(r)],
+          ["decision", "Decision", "12em", (r) => this.decision(r)],
           ["readers", "Others", "minmax(6em,1fr)", (r) => r.readers.join(", ")],
         ];
     if (!table.blind) {
@@ -53,7 +53,10 @@ export class Overview {
     return { lv_ef_percent: "LV EF (%)" }[this.measure] ?? this.measure;
   }
 
-  decision(row) { return row.decision || (row.saved ? "saved, open" : ""); }
+  decision(row) {
+    if (row.decision) return row.decision + (row.saved ? ", changed since" : "");
+    return row.saved ? "saved, open" : "";
+  }
 
   head() {
     const head = byId("head");
@@ -88,7 +91,7 @@ export class Overview {
     fill("f-trial", of("trial"), "all");
     fill("f-status", of("status"), "all");
     fill("f-flag", of("flags"), "any");
-    fill("f-decision", ["left", "decided", "accepted", "edited", "rejected", "saved, open"], "all");
+    fill("f-decision", ["left", "decided", "accepted", "edited", "rejected", "saved, open", "changed since"], "all");
   }
 
   update(rule) {
@@ -111,7 +114,8 @@ export class Overview {
       if (!Number.isNaN(quality) && !(r.quality === null || r.quality < quality)) return false;
       if (decision === "left") return !r.decision;
       if (decision === "decided") return Boolean(r.decision);
-      return !decision || this.decision(r) === decision;
+      if (decision === "changed since") return Boolean(r.decision && r.saved);
+      return !decision || r.decision === decision || this.decision(r) === decision;
     });
     const { name, down } = this.sort, sign = down ? -1 : 1;
     const value = (r) => { const v = r[name]; return Array.isArray(v) ? v.length : (v ?? (down ? -Infinity : Infinity)); };

@@ -208,7 +208,10 @@ export class ScanView {
     const done = this.pending.then(() => action(scan)).then(
       (state) => {
         if (state && state.revision !== undefined && state.curves) scan.state = { ...scan.state, ...state };
-        if (state?.curves) this.dirty = !state.saved;
+        if (state?.curves) {
+          this.dirty = !state.saved;
+          scan.info.newer = true;
+        }
         this.parts.warn("");
         if (this.scan === scan) this.refresh();
         return state;
@@ -303,7 +306,7 @@ export class ScanView {
     if (!found) return;
     this.dirty = false;
     this.seconds = 0;
-    if (scan) Object.assign(scan.info, { decision: found.decision, reason, comment: body.comment });
+    if (scan) Object.assign(scan.info, { decision: found.decision, reason, comment: body.comment, newer: false });
     this.parts.decided(n, found.decision, found.rule);
     this.parts.say(`${scan?.info.name ?? "Scan"}: ${found.decision || "open again"}, saved.`);
     if (decision === "reopened") this.refresh();
@@ -383,8 +386,9 @@ export class ScanView {
       return item;
     }));
     byId("decided").textContent = info.decision
-      ? `Your decision: ${info.decision}${info.reason ? ` (${info.reason})` : ""}`
+      ? `Your decision: ${info.decision}${info.reason ? ` (${info.reason})` : ""}${info.newer ? ". Changed since: accept again, or the earlier contours count." : ""}`
       : state.changed ? "Edited, not decided." : "Not decided.";
+    byId("decided").classList.toggle("newer", Boolean(info.decision && info.newer));
     byId("reopen").hidden = !info.decision;
     byId("accept").firstChild.textContent = state.changed ? "Accept edited " : "Accept ";
     for (const id of ["set-ed", "set-es", "auto-phases"]) byId(id).disabled = info.is_pair;
