@@ -70,6 +70,7 @@ def pool_trials(
     *,
     columns: Mapping[str, Any] | None = None,
     also_summaries: str | Path | None = None,
+    error_model: str | Path | None = None,
     **options: Any,
 ) -> PooledEffect:
     """Pool a randomised treatment effect over trials: `pool-trials` without writing files.
@@ -87,6 +88,7 @@ def pool_trials(
                 PoolingOptions.of(chosen),
                 TableOptions.of(named, columns=columns or {}),
                 also_summaries=None if also_summaries is None else Path(also_summaries),
+                error_model=None if error_model is None else str(error_model),
             )
         )
 

@@ -35,12 +35,17 @@ def notice_for(licence: str) -> str:
     return f"{RESEARCH_USE} Licence of the model's weights: {text}" if text else RESEARCH_USE
 
 
+def bundled_card() -> Any:
+    """The card of the bundled model."""
+    return read_json(_BUNDLED_CARD)
+
+
 def licence_of(model_ids: Iterable[object], folders: Iterable[Path] = ()) -> str:
     """The licence of the weights of these models in the words of their cards; empty if unknown.
 
     Known are the bundled model, and the model in the run record of each of the ``folders``.
     """
-    card = read_json(_BUNDLED_CARD)
+    card = bundled_card()
     known = {card["id"]: card["licence"]}
     for folder in dict.fromkeys(folders):
         try:

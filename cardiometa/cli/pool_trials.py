@@ -29,6 +29,22 @@ class OtherInput(Options):
             metavar="FILE",
         ),
     ] = None
+    error_model: Annotated[
+        str | None,
+        Option(
+            help="Correct the effect for the model's error: evaluation.json of evaluate, `card` "
+            "(the model's own) or `scan-sd` (SDs of the scans alone).",
+            group="Sensitivity and output",
+            metavar="FILE",
+        ),
+    ] = None
+
+    def other_problems(self) -> list[str]:
+        """A file that is not there."""
+        named = self.error_model
+        if named is None or named in ("card", "scan-sd") or Path(named).is_file():
+            return []
+        return [f"--error-model {named} is no file. Use evaluation.json, card or scan-sd."]
 
 
 @command
@@ -67,6 +83,7 @@ def pool_trials(
         replace(columns, columns=run.columns),
         asked=tuple(asked),
         also_summaries=other.also_summaries,
+        error_model=other.error_model,
         plan_sha256=run.sha256,
         departures=run.departures,
     )

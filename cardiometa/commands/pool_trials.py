@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..cohort.models import TableFormat, TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..files import (
     check_output,
     csv_text,
@@ -26,15 +26,18 @@ from ..files import (
 from ..manifest import (
     FORMAT_VERSION,
     RunRecord,
+    bundled_card,
     library_versions,
     model_of,
     run_block,
     version,
     write_output,
 )
+from ..pipeline.cohort_snapshot import SNAPSHOT_NAME
 from ..pooling.aggregate_effects import is_summaries
+from ..pooling.error_model import ErrorInput
 from ..pooling.federated.pool import pool_sites
-from ..pooling.federated.site import read_site
+from ..pooling.federated.site import SiteSummary, read_site
 from ..pooling.integrity import TrialFacts
 from ..pooling.options import PoolingOptions
 from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
@@ -43,6 +46,7 @@ from ..pooling.results import (
     ComparisonRow,
     DeltaRow,
     EffectRow,
+    ErrorRow,
     HeterogeneityRow,
     InfluenceRow,
     IntegrityRow,
@@ -56,13 +60,20 @@ from ..pooling.results import (
     documents_of,
 )
 from ..privacy.suppression import suppressed_counts
-from ..records import Exclusion, SeriousWarning, serious_first, severity
+from ..records import CohortTable, Exclusion, SeriousWarning, serious_first, severity
 from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
 from ..reports.pages.pooling import pooling_brief, pooling_page, pooling_text
 from ..reports.style import Drawing
+from ..statistics.measurement_error import (
+    MeasurementError,
+    measurement_error_of,
+    read_measurement_error,
+)
 from .pooling_input import read_rows, rows_options
 
 COMMAND = "pool-trials"
+# Of --error-model, besides a file.
+ERROR_SOURCES = ("card", "scan-sd")
 # Tables in their order; those after the second are written only where they have rows.
 _TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "effects": ("effects", EffectRow),
@@ -74,6 +85,7 @@ _TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "compare_reported": ("comparison", ComparisonRow),
     "proportional_hazards": ("proportional", ProportionalRow),
     "rmst": ("rmst", RestrictedMeanRow),
+    "error_adjusted": ("error_adjusted", ErrorRow),
 }
 # Of participants' rows only, and then always.
 _ROW_TABLES: Mapping[str, tuple[str, type[Any]]] = {
@@ -99,6 +111,7 @@ class PoolRequest:
     options: PoolingOptions
     table_options: TableOptions
     also_summaries: Path | None = None
+    error_model: str | None = None
     asked: tuple[str, ...] = ()
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
@@ -130,8 +143,14 @@ class PoolRequest:
             **self.table_options.document(),
             "sites": sorted(map(sha256_file, self.sites)),
             "also_summaries": None if also is None else sha256_file(also),
+            **({} if self.error_model is None else {"error_model": self._error_model_sha256()}),
             "plan_sha256": self.plan_sha256,
         }
+
+    def _error_model_sha256(self) -> str:
+        """The hash of the file, or which other source the error comes from."""
+        named = str(self.error_model)
+        return named if named in ERROR_SOURCES else sha256_file(Path(named))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +288,7 @@ def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False)
     pooled = pool_effect(request)
     # Figures and tables that an earlier run with other options had.
     optional = [f"{name}.csv" for name in (*_TABLES, *_ROW_TABLES)]
-    kinds = ("forest", "funnel", "regression", "spline")
+    kinds = ("forest", "funnel", "regression", "spline", "error")
     drawn = [f"figures/{p.name}" for kind in kinds for p in (out / "figures").glob(f"{kind}*")]
     record = RunRecord(
         command=COMMAND,
@@ -298,6 +317,8 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
                 "The table is one of summaries; --also-summaries adds to participants' rows.",
                 hint="Put all summaries into one table.",
             )
+        if request.error_model is not None:
+            raise UsageError("--error-model needs participants' rows or site files.")
         inputs = {"table": sha256_file(first)}
         result = pool_summaries(_summaries(first, form), options)
         return PooledEffect(request=request, result=result, inputs=inputs)
@@ -311,7 +332,12 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
     if also is not None:
         inputs["summaries"] = sha256_file(also)
     summaries = None if also is None else _summaries(also)
-    result = pool_trials(table, options, roster=roster, summaries=summaries, facts=facts)
+    error = None
+    if request.error_model is not None:
+        error = error_of_table(request.error_model, first, table, options)
+    result = pool_trials(
+        table, options, roster=roster, summaries=summaries, facts=facts, error=error
+    )
     if roster is not None and result.flow is not None:
         trials, participants = output.sought("trials"), output.sought("participants")
         flow = replace(result.flow, sought_trials=trials, sought_participants=participants)
@@ -329,13 +355,72 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
     sites = [read_site(document, name) for name, document in documents]
     inputs = {f"site-{number}": value for number, value in enumerate(hashes, start=1)}
     inputs["table"] = sha256_bytes("".join(sorted(hashes)).encode())
-    result = pool_sites(sites, request.options, asked=request.asked)
+    error = None
+    if request.error_model is not None:
+        error = error_of_sites(request.error_model, sites)
+    result = pool_sites(sites, request.options, asked=request.asked, error=error)
     accepted = [
         SeriousWarning(f"{name}: {text}")
         for name, document in documents
         for text in map(str, document.get("accepted", ()))
     ]
     return replace(result, warnings=(*accepted, *result.warnings)), inputs
+
+
+# ------------------------------------------------------------------ the measurement's error
+
+
+def error_of_table(
+    named: str, first: Path, table: CohortTable, options: PoolingOptions
+) -> ErrorInput:
+    """What --error-model names for the rows of a table; ``first`` is what the user gave.
+
+    Raises InputError where the file, or the column of SDs, cannot be used.
+    """
+    rows = table.rows
+    trials = rows["trial"].astype(str)
+    vendors = {}
+    if "vendor" in rows:
+        makers = rows["vendor"].where(rows["vendor"].notna(), "").astype(str)
+        one = makers.groupby(trials).agg(["nunique", "first"])
+        vendors = {str(t): str(v) for t, (n, v) in one.iterrows() if n == 1 and v}
+    known = {"vendors": vendors, "model_sha256": tuple(table.conventions.get("model_sha256", ()))}
+    if named != "scan-sd":
+        return ErrorInput(evaluated=_evaluated(named, first), **known)
+    column = f"{options.outcome}_sd"
+    sd = pd.to_numeric(rows[column], errors="coerce") if column in rows else pd.Series(dtype=float)
+    usable = sd[sd > 0]
+    if usable.empty:
+        raise InputError(
+            f"--error-model scan-sd needs the column {column}, and the table has no value of it.",
+            hint="segment writes it for models whose card has the errors of scans.",
+        )
+    mean = (usable**2).groupby(trials.loc[usable.index]).mean()
+    return ErrorInput(scan_sd={str(t): float(v) ** 0.5 for t, v in mean.items()}, **known)
+
+
+def error_of_sites(named: str, sites: Sequence[SiteSummary]) -> ErrorInput:
+    """What --error-model names for site files, which have no SDs of scans and no vendors."""
+    if named == "scan-sd":
+        raise UsageError(
+            "Site files have no SDs of scans: --error-model scan-sd needs participants' rows.",
+            hint="Each site can run `cardiometa evaluate` and send evaluation.json, whose lines "
+            "--error-model takes.",
+        )
+    models = {one for site in sites for one in site.conventions.get("model_sha256", ())}
+    return ErrorInput(evaluated=_evaluated(named, None), model_sha256=tuple(sorted(models)))
+
+
+def _evaluated(named: str, first: Path | None) -> MeasurementError:
+    """The section of a file, or of the card: that in OUT of segment, else the bundled model's."""
+    if named != "card":
+        return read_measurement_error(Path(named))
+    snapshot = None if first is None else first / SNAPSHOT_NAME
+    if snapshot is not None and snapshot.is_file():
+        model = read_json(snapshot).get("model")
+        card = model.get("card") if isinstance(model, dict) else None
+        return measurement_error_of(card, f"the model's card in {SNAPSHOT_NAME}")
+    return measurement_error_of(bundled_card(), "the card of the bundled model")
 
 
 def _is_summaries_file(path: Path, form: TableFormat) -> bool:
@@ -371,7 +456,7 @@ def figure_files(arms: Sequence[str], figures: Iterable[PoolingFigure]) -> dict[
     files: dict[str, bytes | str] = {}
     for one in figures:
         stem = names[one.arm]
-        if one.kind in ("funnel", "regression", "spline"):
+        if one.kind in ("funnel", "regression", "spline", "error"):
             stem = stem.replace("forest", one.kind, 1)
         stem += {"levels": "-by", "reported": "-reported"}.get(one.kind, "")
         stem += f"-{_letters(one.name)}" if one.name else ""

@@ -25,6 +25,7 @@ from .endpoint.analysis_set import (
     with_estimand,
 )
 from .endpoint.columns import words_column
+from .error_model import ErrorInput, with_error_rows
 from .first_stage.arm_sums import ArmSums
 from .first_stage.first_stage import FirstStage, analysis_stage, first_copy, no_effect
 from .harmonisation import compare_reported
@@ -180,10 +181,12 @@ def pool_trials(
     roster: pd.DataFrame | None = None,
     summaries: SummaryTable | None = None,
     facts: Mapping[str, TrialFacts] | None = None,
+    error: ErrorInput | None = None,
 ) -> PoolingResult:
     """Pool the trials of ``table``; ``roster`` is ``participants.csv``, ``summaries`` more trials.
 
-    ``facts`` are what the cohort's definition states of the trials, by name.
+    ``facts`` are what the cohort's definition states of the trials, by name; ``error`` is what is
+    known of the measurement's error.
 
     Raises TableError (exit 3) for input that cannot be compared, EstimationError (exit 5) where
     no trial gives an effect, UsageError for an effect that rows cannot give.
@@ -210,7 +213,7 @@ def pool_trials(
         *([_CLUSTERS] if options.cluster and options.model == "both" else []),
         *(*not_done, *reported.warnings, *integrity_warning(integrity)),
     ]
-    return pool(
+    result = pool(
         studies,
         options,
         sums=_one_stage_sums(stage, options),
@@ -242,6 +245,9 @@ def pool_trials(
         points=tuple(regression.points),
         lines=tuple(regression.lines),
     )
+    if error is None:
+        return result
+    return with_error_rows(result, studies, stage.sums, modifiers, error)
 
 
 def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingResult:

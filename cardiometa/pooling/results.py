@@ -380,6 +380,29 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRow(ComparisonCells):
+    """One row of ``error_adjusted.csv``: what the error of the measurement does to an effect.
+
+    ``quantity`` says what ``estimate`` is, in the outcome's unit unless it ends in ``%``;
+    ``term`` and ``level`` as in ``effects.csv``, of a ``slope`` the trials or hearts it is of.
+    ``method`` of the interval: ``delta``, or ``fieller``. ``n_hearts`` of the evaluation.
+    """
+
+    quantity: str
+    term: str = "treatment"
+    level: str = ""
+    estimate: float | None = None
+    se: float | None = None
+    df: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    method: str = ""
+    k: int | None = None
+    n_hearts: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OneStageCheck:
     """What was checked of one arm's one-stage fit.
 
@@ -537,6 +560,8 @@ class PoolingResult:
     comparison: tuple[ComparisonRow, ...] = ()
     compared: tuple[EffectRow, ...] = ()
     delta: tuple[DeltaRow, ...] = ()
+    error_adjusted: tuple[ErrorRow, ...] = ()
+    error_source: str = ""
     influence: tuple[InfluenceRow, ...] = ()
     regression: tuple[RegressionRow, ...] = ()
     points: tuple[TrialPoint, ...] = ()

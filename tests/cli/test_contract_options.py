@@ -118,6 +118,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "worse": None,
         "control": "control",
         "also-summaries": None,
+        "error-model": None,
         "compare-reported": False,
         "leave-one-out": True,
         "level": 95.0,

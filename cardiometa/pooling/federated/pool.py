@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import EstimationError, UsageError
 from ...records import SeriousWarning
 from ...statistics.mixed.sufficient_statistics import transform_summary
+from ..error_model import ErrorInput, with_error_rows
 from ..first_stage.arm_sums import OUTCOME, ArmSums, effects_of_trial
 from ..methods import interaction_sentence, one_stage_sentence, second_stage_sentence
 from ..options import PoolingOptions
@@ -22,12 +23,16 @@ _BASELINE = "baseline"
 
 
 def pool_sites(
-    sites: Sequence[SiteSummary], options: PoolingOptions, *, asked: Sequence[str] = ()
+    sites: Sequence[SiteSummary],
+    options: PoolingOptions,
+    *,
+    asked: Sequence[str] = (),
+    error: ErrorInput | None = None,
 ) -> PoolingResult:
     """Pool sites' files; what the sums are of comes from the files, the second stage from here.
 
     ``asked`` names options that the user gave although the files decide them: UsageError where
-    they say something else.
+    they say something else. ``error`` is what is known of the measurement's error.
     """
     joined = join_sites(sites)
     chosen = options_of(joined.model, options)
@@ -46,12 +51,13 @@ def pool_sites(
         if len(values) > 1
     ]
     extra, not_done = _sensitivity(joined, studies, chosen)
-    return pool(
+    modifiers = {arm: [m for m in joined.modifiers if m.arm == arm] for arm in studies}
+    result = pool(
         studies,
         chosen,
         sums=joined.trials,
         extra=extra,
-        modifiers={arm: [m for m in joined.modifiers if m.arm == arm] for arm in studies},
+        modifiers=modifiers,
         warnings=(
             (),
             [
@@ -65,6 +71,9 @@ def pool_sites(
         methods=_methods(chosen, len(sites)),
         endpoint=f"{chosen.outcome} at {chosen.followup_visit or 'the follow-up'}",
     )
+    if error is None:
+        return result
+    return with_error_rows(result, studies, joined.trials, modifiers, error)
 
 
 def _studies(trials: Sequence[ArmSums]) -> dict[str, list[Study]]:

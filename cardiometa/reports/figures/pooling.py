@@ -41,6 +41,7 @@ from ..style import (
     p_equals,
     shown,
     shown_count,
+    shown_estimate,
     shown_p,
 )
 from .forest import ForestRow, ForestSpec, RowKind, forest_plot, log_ticks
@@ -235,7 +236,7 @@ def draw_figures(result: PoolingResult) -> list[PoolingFigure]:
     """Draw all that the result has.
 
     Kinds: ``forest``, ``levels`` (by effect modifier), ``reported`` (harmonised and reported
-    values), ``funnel``, ``regression`` and ``spline``.
+    values), ``error`` (of the measurement), ``funnel``, ``regression`` and ``spline``.
     """
     found: list[PoolingFigure] = []
     for arm in result.arms:
@@ -248,6 +249,7 @@ def draw_figures(result: PoolingResult) -> list[PoolingFigure]:
                 for term in modifiers_shown(result, arm)
             ),
             ("reported", "", draw_comparison(result, arm)),
+            ("error", "", draw_error(result, arm)),
             ("funnel", "", draw_funnel(result, arm)),
             *(
                 ("regression", line.covariate, _draw_regression(result, line))
@@ -432,6 +434,61 @@ def draw_comparison(result: PoolingResult, arm: str) -> Drawing | None:
         _spec(result, arm, rows, heterogeneity_text=foot),
         title=f"Harmonised and reported values: {versus(result, arm)}",
     )
+
+
+_ERROR_LINES: Final = {
+    "effect as measured": "As measured",
+    "effect corrected for scale": "Corrected for scale",
+    "effect corrected by arm": "Corrected by arm",
+}
+UNDONE_BY: Final = "difference of error between arms that brings the interval to zero"
+
+
+def draw_error(result: PoolingResult, arm: str) -> Drawing | None:
+    """The effect as measured and corrected, and the differential error that would undo it."""
+    rows = where(result.error_adjusted, arm=arm)
+    lines = [row for row in rows if row.quantity in _ERROR_LINES and row.ci_low is not None]
+    limit = next((row.estimate for row in rows if row.quantity == UNDONE_BY), None)
+    if not lines:
+        return None
+    decimals = decimals_of(result)
+    names = [_ERROR_LINES[row.quantity] for row in lines]
+    names += ["Differential error\nthat would undo it"] if limit is not None else []
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axvline(0.0, color=INK, linewidth=0.7)
+        for at, row in enumerate(lines):
+            colour = SOFT if at == 0 else PALETTE[0]
+            axes.plot([row.ci_low, row.ci_high], [-at, -at], color=colour, linewidth=1.5)
+            axes.plot([row.estimate], [-at], marker="s", color=colour, markersize=5)
+            text = shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)
+            _note_at_right(axes, -at, text, colour)
+        if limit is not None:
+            at = len(lines)
+            axes.plot([0, limit], [-at, -at], color=PALETTE[1], linewidth=4, solid_capstyle="butt")
+            _note_at_right(axes, -at, shown(limit, decimals), PALETTE[1])
+        axes.set_yticks([-at for at in range(len(names))], names)
+        axes.set_ylim(-len(names) + 0.4, 0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        _effect_axis(axes, result, "x")
+        figure.tight_layout(rect=(0, 0, 0.8, 1))
+
+    described = [
+        f"{_ERROR_LINES[row.quantity]}: "
+        f"{shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)}."
+        for row in lines
+    ]
+    described += [f"Differential error to zero: {shown(limit, decimals)}."] if limit else []
+    title = f"The effect and the error of measurement: {versus(result, arm)}"
+    return drawing((160.0, 11.0 * len(names) + 20), draw, title, " ".join(described))
+
+
+def _note_at_right(axes: Axes, y: float, text: str, colour: str) -> None:
+    """A text at the right of the plot, at the height of a value."""
+    place = ("axes fraction", "data")
+    axes.annotate(text, (1.02, y), xycoords=place, va="center", fontsize=8, color=colour)
 
 
 # ------------------------------------------------------------------ by effect modifier

@@ -21,6 +21,7 @@ from ...pooling.results import (
     Accounting,
     ArmCount,
     EffectRow,
+    ErrorRow,
     InfluenceRow,
     PoolingResult,
     RegressionRow,
@@ -31,6 +32,7 @@ from ...records import Table, severity
 from ..figures.flow import boxes_figure, counts_of
 from ..figures.pooling import (
     CI_LABELS,
+    UNDONE_BY,
     PoolingFigure,
     count_text,
     decimals_of,
@@ -73,6 +75,7 @@ from ..style import (
     p_equals,
     shown,
     shown_count,
+    shown_estimate,
     shown_interval,
     shown_p,
     unit_name,
@@ -261,6 +264,75 @@ def comparison_table(result: PoolingResult, arm: str) -> Table | None:
     unit = unit_name(result.unit)
     k, measures = (rows[0].k, rows[0].combat_measures) if rows else (0, None)
     return _table(result, "comparison", columns, rows, arm, k=k, unit=unit, measures=measures)
+
+
+# ------------------------------------------------------------------ the measurement's error
+
+
+def error_sentence(result: PoolingResult, arm: str) -> str:
+    """The corrected effect as a paper states it; empty without ``--error-model``."""
+    rows = where(result.error_adjusted, arm=arm)
+    first = {row.quantity: row for row in reversed(rows)}
+    measured = first.get("effect as measured")
+    if measured is None:
+        return ""
+    decimals = decimals_of(result)
+    slopes = [row for row in rows if row.quantity == "slope"]
+
+    def estimate(quantity: str) -> str:
+        row = first.get(quantity)
+        if row is None or row.estimate is None:
+            return ""
+        return shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)
+
+    def percent(quantity: str) -> str:
+        row = first.get(quantity)
+        return "" if row is None else shown(row.estimate, 0)
+
+    undone = first.get(UNDONE_BY)
+    return _text(
+        "error_sentence",
+        arm=arm,
+        # A difference of percentages is in points; "15 % away" would read as a ratio.
+        unit="percentage points" if result.unit == "%" else unit_name(result.unit),
+        source=result.error_source,
+        slope=slopes[0] if len(slopes) == 1 else None,
+        slopes=slopes,
+        measured=estimate("effect as measured"),
+        corrected=estimate("effect corrected for scale"),
+        by_arm=estimate("effect corrected by arm"),
+        share=percent("share of residual variance that is error, %"),
+        needed=percent("participants that a perfect reader would need, %"),
+        undone=None if undone is None or undone.estimate is None else undone.estimate,
+        decimals=decimals,
+    )
+
+
+def error_table(result: PoolingResult, arm: str) -> Table | None:
+    """What the error of the measurement does, quantity by quantity."""
+    decimals = decimals_of(result)
+
+    def estimate(row: ErrorRow) -> str:
+        places = 1 if row.quantity.endswith("%") else decimals
+        if row.quantity in ("slope", "reliability of the baseline"):
+            places = 3
+        return shown_estimate(row.estimate, row.ci_low, row.ci_high, places)
+
+    def quantity(row: ErrorRow) -> str:
+        name = row.quantity[0].upper() + row.quantity[1:]
+        of = row.term.partition(":")[2]
+        named = ": ".join(filter(None, (of, row.level)))
+        return f"{name} ({named})" if named else name
+
+    columns = (
+        Column("Quantity", quantity),
+        Column(f"Estimate ({result.options.level:g}% CI)", estimate),
+        Column("Interval", "method"),
+        Column("Hearts evaluated", "n_hearts", shown_count),
+        _NOTE,
+    )
+    rows = where(result.error_adjusted, arm=arm)
+    return _table(result, "error", columns, rows, arm, empty=("", DASH), source=result.error_source)
 
 
 # ------------------------------------------------------------------ heterogeneity and influence
@@ -634,6 +706,7 @@ def pooling_page(
             _text("review_note", options=options) if reviewed else "",
         ),
         section("Harmonised and reported values", "reported", *arms(comparison_table, "reported")),
+        section("The model's error", "error", *arms(error_sentence, "error", error_table)),
         section(
             "By participants' characteristics",
             "by-level",

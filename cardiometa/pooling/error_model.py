@@ -1,0 +1,659 @@
+"""What the error of the measurement does to a pooled effect, and the effect without it.
+
+The outcome is measured by a model, Y* = α + β·Y + e (`statistics.measurement_error`). Of a
+difference between randomised arms α cancels; β multiplies it, e adds noise, and an error that
+differs between the arms biases it (``pooling.md`` 10).
+
+- Scale: each trial's effect is divided by its β, and the effects are pooled as the main ones. Where
+  trials share one estimate of β its variance is added after pooling, δ² Var(β)/β² (delta method;
+  Nab 2019, Stat Med 38:5182), or Fieller's interval is taken where its coefficient of variation
+  exceeds 10 %; the variance of a β of the trial's own goes into its weight.
+- Noise: σ² of e in the residual variance (twice for a change, whose errors are taken as
+  independent), and the share of the participants that a perfect reader would need.
+- Differential error: corrected where the evaluation has lines of both arms, else the difference
+  that would bring the interval to zero. Of an interaction, a β that differs between groups.
+- A modifier that is the baseline itself: its interaction is divided by the reliability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from scipy import stats
+
+from ..cohort.infer_columns import measure_of
+from ..errors import InputError, UsageError
+from ..records import SeriousWarning
+from ..statistics.measurement_error import (
+    FIELLER_CV,
+    ErrorLine,
+    MeasureError,
+    MeasurementError,
+)
+from ..statistics.meta import RandomEffects, pool_estimates, pooled_interval, t_interval
+from .first_stage.arm_sums import OUTCOME, ArmSums
+from .options import DIFFERENCES, PoolingOptions
+from .results import EffectRow, ErrorRow, PoolingResult, Study
+from .second_stage.two_stage import comparison_cells, estimates_of
+from .subgroups.modifiers import VALUE, ModifierSums
+
+# Below this number of hearts the lines are too uncertain to be relied on.
+FEW_HEARTS: Final = 50
+_UNBOUNDED: Final = "the slope is too uncertain for an interval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInput:
+    """What is known of the error: an evaluation's lines, or the SD of each trial's scans.
+
+    ``vendors`` by trial, where all its scans are of one maker; ``model_sha256`` of the table.
+    """
+
+    evaluated: MeasurementError | None = None
+    scan_sd: Mapping[str, float] = field(default_factory=dict)
+    vendors: Mapping[str, str] = field(default_factory=dict)
+    model_sha256: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slope:
+    """The line of one trial: ``group`` is equal where trials share one estimate.
+
+    ``shared`` is the variance of that estimate, ``own`` what the trial's slope varies besides.
+    """
+
+    group: str
+    value: float = 1.0
+    shared: float = 0.0
+    own: float = 0.0
+    df: float = math.inf
+    residual_sd: float
+    hearts: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """An estimate with its interval; limits None where there is none."""
+
+    estimate: float
+    se: float
+    df: float
+    low: float | None
+    high: float | None
+    method: str = "delta"
+
+
+# ------------------------------------------------------------------ ratios
+
+
+def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, each with its own."""
+    below = sum(v**2 / df for v, df in parts if v > 0 and math.isfinite(df))
+    return sum(v for v, _ in parts) ** 2 / below if below > 0 else math.inf
+
+
+def divided(
+    numerator: tuple[float, float, float], slope: tuple[float, float, float], level: float
+) -> Corrected:
+    """A ratio of two independent estimates, each with its SE and degrees of freedom.
+
+    Delta method, Var = SE²/β² + δ² Var(β)/β²; Fieller's interval where the coefficient of variation
+    of the slope exceeds 10 % (limits None where it is not bounded). Degrees of freedom by
+    Satterthwaite over both parts.
+    """
+    (y, se, df_y), (beta, se_beta, df_beta) = numerator, slope
+    value = y / beta
+    parts = ((se / beta) ** 2, df_y), ((value * se_beta / beta) ** 2, df_beta)
+    variance, df = sum(v for v, _ in parts), satterthwaite(parts)
+    if se_beta <= FIELLER_CV * abs(beta):
+        found = t_interval(value, math.sqrt(variance), df, level)
+        return Corrected(
+            estimate=value, se=math.sqrt(variance), df=df, low=found.low, high=found.high
+        )
+    t = t_interval(0.0, 1.0, df, level).high
+    below = beta**2 - t**2 * se_beta**2
+    low = high = None
+    if below > 0:
+        half = t * math.sqrt(y**2 * se_beta**2 + below * se**2)
+        low, high = sorted(((y * beta - half) / below, (y * beta + half) / below))
+    return Corrected(
+        estimate=value, se=math.sqrt(variance), df=df, low=low, high=high, method="fieller"
+    )
+
+
+def scale_corrected(
+    studies: Sequence[Study], slopes: Mapping[str, _Slope], options: PoolingOptions
+) -> tuple[Corrected, RandomEffects]:
+    """The pooled effect with each trial's divided by its slope, and the fit before what is shared.
+
+    A trial's own uncertainty of the slope is δ² Var(β)/β², with δ the pooled effect, so that the
+    weight of a trial does not depend on its own estimate.
+    """
+    usable = [study for study in studies if study.estimable]
+    own = [slopes[study.trial] for study in usable]
+    beta = np.array([one.value for one in own])
+    y, v = estimates_of(usable)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for at, one in enumerate(own):
+        groups[one.group].append(at)
+    shared = {g: at for g, at in groups.items() if len(at) > 1 or len(own) == 1}
+    spread = np.array([one.own + (0.0 if one.group in shared else one.shared) for one in own])
+    first = pool_estimates(y / beta, v / beta**2, options.tau2)
+    fit = pool_estimates(y / beta, v / beta**2 + first.estimate**2 * spread / beta**2, options.tau2)
+    if fit.k == 1:
+        base = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
+    else:
+        base = pooled_interval(fit, options.headline_ci, options.level)
+    if len(shared) == 1 and len(next(iter(shared.values()))) == len(own):
+        line, b = own[0], own[0].value
+        over = (b, math.sqrt(line.shared), line.df)
+        return divided((fit.estimate * b, base.se * b, base.df), over, options.level), fit
+    parts = [(base.se**2, base.df)]
+    for at in shared.values():
+        change = float((fit.weights[at] * y[at] / beta[at] ** 2).sum())
+        parts.append((change**2 * own[at[0]].shared, own[at[0]].df))
+    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
+    found = t_interval(fit.estimate, se, df, options.level)
+    return Corrected(estimate=fit.estimate, se=se, df=df, low=found.low, high=found.high), fit
+
+
+# ------------------------------------------------------------------ the rows
+
+
+def with_error_rows(
+    result: PoolingResult,
+    studies: Mapping[str, Sequence[Study]],
+    sums: Sequence[ArmSums],
+    modifiers: Mapping[str, Sequence[ModifierSums]],
+    error: ErrorInput,
+) -> PoolingResult:
+    """The result with its rows of ``error_adjusted.csv`` and what to know of them.
+
+    ``studies`` and ``modifiers`` by active arm, ``sums`` of each trial, none where there are none.
+    Raises UsageError for an effect that is no difference of a measured outcome, InputError where
+    the evaluation has no line of the outcome.
+    """
+    options = result.options
+    if options.effect not in DIFFERENCES:
+        raise UsageError(
+            f"--error-model cannot be combined with --effect {options.effect}: it is for "
+            "differences of a measured outcome.",
+        )
+    measure = _measure(error, options)
+    rows: list[ErrorRow] = []
+    warnings = _warnings(error, measure, studies, options)
+    for arm in result.arms:
+        headline = result.headline(arm)
+        if headline is None or headline.estimate is None:  # may not be shown
+            continue
+        usable = [study for study in studies[arm] if study.estimable]
+        slopes = {one.trial: _slope_of(one, measure, error) for one in usable}
+        own = modifiers.get(arm, ())
+        rows += _of_arm(result, arm, usable, slopes, (sums, own), measure)
+    return replace(
+        result,
+        error_adjusted=tuple(rows),
+        error_source=_source(error),
+        warnings=(*result.warnings, *warnings),
+    )
+
+
+def _source(error: ErrorInput) -> str:
+    found = error.evaluated
+    if found is None:
+        return "scan-sd"
+    return "card" if found.source == "card" else f"evaluation of {found.cohort}"
+
+
+def _measure(error: ErrorInput, options: PoolingOptions) -> MeasureError | None:
+    """The lines of the outcome; None where only SDs of scans are known."""
+    if error.evaluated is None:
+        return None
+    found = error.evaluated.of(options.outcome) or error.evaluated.of(measure_of(options.outcome))
+    if found is None:
+        known = ", ".join(one.measure for one in error.evaluated.measures)
+        raise InputError(
+            f"The error model has no line of {options.outcome}.",
+            hint=f"It has {known}. A column of another name is recognised by its measure's name.",
+        )
+    return found
+
+
+def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> _Slope:
+    """The line of a trial: its own, its vendor's, a new trial's, or that of all hearts."""
+    if measure is None:
+        return _Slope(group="scan-sd", residual_sd=error.scan_sd.get(study.trial, math.nan))
+    line, origin = measure.of_trial(study.trial)
+    vendor = error.vendors.get(study.trial, "")
+    of_vendor = measure.line("vendor", vendor)
+    group, own = origin, 0.0
+    if origin == "trial":
+        group = f"trial {study.trial}"
+    elif of_vendor is not None:
+        line, group = of_vendor, f"vendor {vendor}"
+    elif origin == "new trial" and measure.between_trials is not None:
+        own = measure.between_trials.tau2_slope
+    return _Slope(
+        group=group,
+        value=line.slope,
+        shared=line.var_slope - own,
+        own=own,
+        df=line.residual_df,
+        residual_sd=line.residual_sd,
+        hearts=line.n_people,
+    )
+
+
+def _of_arm(
+    result: PoolingResult,
+    arm: str,
+    usable: Sequence[Study],
+    slopes: Mapping[str, _Slope],
+    of_rows: tuple[Sequence[ArmSums], Sequence[ModifierSums]],
+    measure: MeasureError | None,
+) -> Iterator[ErrorRow]:
+    """Every row of one active arm; ``of_rows`` are the trials' sums and those of modifiers."""
+    options, (sums, modifiers) = result.options, of_rows
+    row = partial(ErrorRow, **comparison_cells(options, arm, usable[0].control))
+    y, v = estimates_of(usable)
+    fit = pool_estimates(y, v, options.tau2)
+    if fit.k == 1:
+        base = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
+    else:
+        base = pooled_interval(fit, options.headline_ci, options.level)
+    measured = Corrected(
+        estimate=fit.estimate, se=base.se, df=base.df, low=base.low, high=base.high, method=""
+    )
+    yield row(quantity="effect as measured", **_cells(measured), k=fit.k)
+    mean: _Slope | None = None
+    if measure is not None:
+        for group in dict.fromkeys(one.group for one in slopes.values()):
+            one = next(s for s in slopes.values() if s.group == group)
+            variance = one.shared + one.own
+            low, high = _limits(one.value, variance, one.df, options.level)
+            yield row(
+                quantity="slope",
+                level=group,
+                estimate=one.value,
+                se=math.sqrt(variance),
+                df=_finite(one.df),
+                ci_low=low,
+                ci_high=high,
+                n_hearts=one.hearts,
+            )
+        corrected, again = scale_corrected(usable, slopes, options)
+        note = "" if corrected.low is not None else _UNBOUNDED
+        yield row(quantity="effect corrected for scale", **_cells(corrected), k=fit.k, note=note)
+        if fit.k > 1:
+            yield row(quantity="tau as measured", estimate=math.sqrt(fit.tau2), k=fit.k)
+            yield row(quantity="tau corrected for scale", estimate=math.sqrt(again.tau2), k=fit.k)
+        if measure.between_trials is not None and fit.k > 1:
+            of_slopes = abs(again.estimate) * math.sqrt(measure.between_trials.tau2_slope)
+            yield row(quantity="tau that differing slopes give", estimate=of_slopes, k=fit.k)
+        mean = _mean_slope(fit, usable, slopes)
+    yield from _noise_rows(row, usable, slopes, options)
+    yield from _differential_rows(row, result, arm, measured, sums, measure)
+    reliability = _reliability(sums, "baseline", (arm, usable[0].control), slopes)
+    for one in modifiers:
+        if one.name in (options.outcome, options.baseline_column) and one.numeric:
+            reliability = _reliability(one.sums, VALUE, (arm, one.control), slopes)
+    if reliability is not None:
+        yield row(quantity="reliability of the baseline", estimate=reliability)
+    for effect in _interactions(result, arm):
+        yield from _interaction_rows(row, result, effect, mean, reliability, measure)
+
+
+def _cells(found: Corrected) -> dict[str, Any]:
+    return {
+        "estimate": found.estimate,
+        "se": found.se,
+        "df": _finite(found.df),
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "method": found.method,
+    }
+
+
+def _finite(df: float) -> float | None:
+    return df if math.isfinite(df) else None
+
+
+def _limits(value: float, variance: float, df: float, level: float) -> tuple[float, float]:
+    found = t_interval(value, math.sqrt(variance), df, level)
+    return found.low, found.high
+
+
+def _mean_slope(
+    fit: RandomEffects, usable: Sequence[Study], slopes: Mapping[str, _Slope]
+) -> _Slope:
+    """The slope of the pooled effect: the trials' with their weights."""
+    own = [slopes[study.trial] for study in usable]
+    groups: dict[str, float] = defaultdict(float)
+    for weight, one in zip(fit.weights, own, strict=True):
+        groups[one.group] += float(weight)
+    variance = sum(
+        groups[g] ** 2 * next(one.shared for one in own if one.group == g) for g in groups
+    )
+    variance += float(sum(w**2 * one.own for w, one in zip(fit.weights, own, strict=True)))
+    return _Slope(
+        group="all",
+        value=float(sum(w * one.value for w, one in zip(fit.weights, own, strict=True))),
+        shared=variance,
+        df=min(one.df for one in own),
+        residual_sd=math.nan,
+    )
+
+
+# ------------------------------------------------------------------ noise
+
+
+def _noise_rows(
+    row: Any, usable: Sequence[Study], slopes: Mapping[str, _Slope], options: PoolingOptions
+) -> Iterator[ErrorRow]:
+    """The share of the residual variance that is error, and what a perfect reader would save."""
+    known = [
+        (one, slopes[one.trial])
+        for one in usable
+        if one.residual_sd and math.isfinite(one.df) and slopes[one.trial].residual_sd > 0
+    ]
+    if not known:
+        return
+    times = 2.0 if options.effect == "change" else 1.0
+    error = np.array([times * s.residual_sd**2 for _, s in known])
+    residual = np.array([(one.residual_sd or 0.0) ** 2 for one, _ in known])
+    df = np.array([one.df for one, _ in known])
+    share = float(df @ error / (df @ residual))
+    freedom = min(s.df for _, s in known)
+    low = high = None
+    if math.isfinite(freedom):
+        outside = (100 - options.level) / 200
+        low, high = (
+            100 * share / float(stats.f.ppf(p, freedom, df.sum())) for p in (1 - outside, outside)
+        )
+    impossible = bool((error >= residual).any())
+    yield row(
+        quantity="share of residual variance that is error, %",
+        estimate=100 * share,
+        ci_low=low,
+        ci_high=high,
+        k=len(known),
+        note="above the residual variance of a trial: the evaluation's hearts are not like these"
+        if impossible
+        else "",
+    )
+    if impossible:
+        return
+    v = np.array([(one.se or 0.0) ** 2 for one, _ in known])
+    needed = float((1 / v).sum() / (1 / (v * (1 - error / residual))).sum())
+    yield row(
+        quantity="participants that a perfect reader would need, %",
+        estimate=100 * needed,
+        k=len(known),
+    )
+
+
+def _reliability(
+    sums: Sequence[ArmSums], column: str, arms: tuple[str, str], slopes: Mapping[str, _Slope]
+) -> float | None:
+    """Share of the variance within arms of a measured column that is not error."""
+    variances, errors, weights = [], [], []
+    for one in sums:
+        if one.trial not in slopes or column not in one.columns:
+            continue
+        at = one.columns.index(column)
+        parts = [s for name, s in one.arms.items() if name in arms and s.n > 1]
+        df = sum(s.n - 1 for s in parts)
+        if df > 0:
+            variances.append(sum(float(s.cross_products[at, at]) for s in parts) / df)
+            errors.append(slopes[one.trial].residual_sd ** 2)
+            weights.append(df)
+    total = float(np.dot(weights, variances)) if weights else 0.0
+    share = float(np.dot(weights, errors)) / total if total > 0 else math.nan
+    return 1 - share if share < 1 else None
+
+
+# ------------------------------------------------------------------ differential error
+
+
+def _to_zero(low: float | None, high: float | None) -> float | None:
+    """The limit nearer to 0 of an interval without it."""
+    if low is None or high is None or low <= 0 <= high:
+        return None
+    return low if low > 0 else high
+
+
+def _differential_rows(
+    row: Any,
+    result: PoolingResult,
+    arm: str,
+    measured: Corrected,
+    sums: Sequence[ArmSums],
+    measure: MeasureError | None,
+) -> Iterator[ErrorRow]:
+    """The effect corrected by arm where both arms have a line, and the error that would undo it."""
+    options = result.options
+    lines = None
+    if measure is not None:
+        lines = measure.line("arm", result.control), measure.line("arm", arm)
+    if lines is not None and lines[0] is not None and lines[1] is not None:
+        control, active = lines
+        mean = _control_mean(result.control, sums)
+        at = control.mean_reference if mean is None else (mean - control.intercept) / control.slope
+        found = corrected_by_arm(measured, control, active, at, options.level)
+        yield row(
+            quantity="effect corrected by arm",
+            **_cells(found),
+            n_hearts=min(control.n_people, active.n_people),
+        )
+    limit = _to_zero(measured.low, measured.high)
+    yield row(
+        quantity="difference of error between arms that brings the interval to zero",
+        estimate=limit,
+        note="the interval includes zero as it is" if limit is None else "",
+    )
+
+
+def _control_mean(control: str, sums: Sequence[ArmSums]) -> float | None:
+    """The mean outcome of the control arms as measured."""
+    parts = [(s.arms[control].n, s.arms[control]) for s in sums if control in s.arms]
+    n = sum(count for count, _ in parts)
+    if not n:
+        return None
+    return sum(c * float(s.means[s.columns.index(OUTCOME)]) for c, s in parts) / n
+
+
+def corrected_by_arm(
+    measured: Corrected, control: ErrorLine, active: ErrorLine, at: float, level: float
+) -> Corrected:
+    """δ = (δ* - D)/β₁, D the difference of the arms' biases at the control arm's true mean ``at``.
+
+    From m₁* - m₀* = (α₁ - α₀) + (β₁ - β₀) m₀ + β₁ δ; variance by the delta method, with the
+    covariance of D and β₁; the lines of the arms are independent.
+    """
+    (bias_0, var_0), (bias_1, var_1) = control.bias_at(at), active.bias_at(at)
+    beta = active.slope
+    value = (measured.estimate - (bias_1 - bias_0)) / beta
+    joint = active.covariance + at * active.var_slope
+    of_line = var_1 + value**2 * active.var_slope + 2 * value * joint
+    parts = (
+        (measured.se**2 / beta**2, measured.df),
+        (max(of_line, 0.0) / beta**2, active.residual_df),
+        (var_0 / beta**2, control.residual_df),
+    )
+    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
+    found = t_interval(value, se, df, level)
+    return Corrected(estimate=value, se=se, df=df, low=found.low, high=found.high)
+
+
+# ------------------------------------------------------------------ interactions
+
+
+def _interactions(result: PoolingResult, arm: str) -> list[EffectRow]:
+    """The headline of each within-trial interaction that is shown."""
+    return [
+        row
+        for row in result.of_arm(arm, "interaction")
+        if row.headline
+        and not row.trial
+        and (row.model, row.variant) == ("two-stage", "main")
+        and row.estimate is not None
+        and row.se
+    ]
+
+
+def _interaction_rows(
+    row: Any,
+    result: PoolingResult,
+    effect: EffectRow,
+    mean: _Slope | None,
+    reliability: float | None,
+    measure: MeasureError | None,
+) -> Iterator[ErrorRow]:
+    """One interaction: as measured, corrected, and the error between groups that would undo it."""
+    options, cells = result.options, {"term": effect.term, "level": effect.level}
+    estimate, se = float(effect.estimate or 0.0), float(effect.se or 0.0)
+    df = math.inf if effect.df is None else float(effect.df)
+    measured = Corrected(
+        estimate=estimate, se=se, df=df, low=effect.ci_low, high=effect.ci_high, method=""
+    )
+    yield row(quantity="interaction as measured", **cells, **_cells(measured), k=effect.k)
+    name = effect.term.partition(":")[2]
+    is_baseline = name in (options.outcome, options.baseline_column)
+    if is_baseline and reliability is not None:
+        # Scale cancels: the modifier is measured by the same model as the outcome.
+        found = divided((estimate, se, df), (reliability, 0.0, math.inf), options.level)
+        yield row(
+            quantity="interaction corrected for the baseline's reliability",
+            **cells,
+            **_cells(found),
+        )
+    elif mean is not None:
+        over = (mean.value, math.sqrt(mean.shared), mean.df)
+        found = divided((estimate, se, df), over, options.level)
+        yield row(quantity="interaction corrected for scale", **cells, **_cells(found))
+    levels = effect.level.split(" vs ")
+    if len(levels) == 2:
+        yield from _by_group(row, result, effect, levels, measure)
+    limit = _to_zero(effect.ci_low, effect.ci_high)
+    yield row(
+        quantity="difference of error between groups that brings the interval to zero",
+        **cells,
+        estimate=limit,
+        note="the interval includes zero as it is" if limit is None else "",
+    )
+
+
+def _by_group(
+    row: Any,
+    result: PoolingResult,
+    effect: EffectRow,
+    levels: Sequence[str],
+    measure: MeasureError | None,
+) -> Iterator[ErrorRow]:
+    """An interaction of two levels: corrected by their lines, and the slopes that would undo it."""
+    cells = {"term": effect.term, "level": effect.level}
+    found = [
+        next(
+            (
+                one
+                for one in result.of_arm(effect.arm, "subgroup")
+                if (one.term, one.level, one.trial) == (effect.term, level, "")
+                and one.estimate is not None
+            ),
+            None,
+        )
+        for level in levels
+    ]
+    limit = _to_zero(effect.ci_low, effect.ci_high)
+    reference = found[1]
+    if limit is not None and reference is not None and reference.estimate:
+        yield row(
+            quantity="difference of slopes between groups that brings the interval to zero, %",
+            **cells,
+            estimate=100 * limit / reference.estimate,
+        )
+    name = effect.term.partition(":")[2]
+    lines = [None if measure is None else measure.line(name, level) for level in levels]
+    if found[0] is None or reference is None or lines[0] is None or lines[1] is None:
+        return
+    (a, b), (line_a, line_b) = (found[0], reference), (lines[0], lines[1])
+    effect_a, effect_b = float(a.estimate or 0.0), float(b.estimate or 0.0)
+    estimate = effect_a / line_a.slope - effect_b / line_b.slope
+    # (a - b)/β_a + b (1/β_a - 1/β_b): the interaction's own variance, and those of the slopes.
+    turn = 1 / line_a.slope - 1 / line_b.slope
+    df = math.inf if effect.df is None else float(effect.df)
+    parts = [
+        (float(effect.se or 0.0) ** 2 / line_a.slope**2, df),
+        ((float(b.se or 0.0) * turn) ** 2, df),
+        *(
+            (value**2 * line.var_slope / line.slope**4, line.residual_df)
+            for value, line in ((effect_a, line_a), (effect_b, line_b))
+        ),
+    ]
+    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
+    low, high = _limits(estimate, se**2, df, result.options.level)
+    corrected = Corrected(estimate=estimate, se=se, df=df, low=low, high=high)
+    yield row(
+        quantity="interaction corrected by group",
+        **cells,
+        **_cells(corrected),
+        n_hearts=min(line_a.n_people, line_b.n_people),
+    )
+
+
+# ------------------------------------------------------------------ what to know
+
+
+def _warnings(
+    error: ErrorInput,
+    measure: MeasureError | None,
+    studies: Mapping[str, Sequence[Study]],
+    options: PoolingOptions,
+) -> list[str]:
+    """What the correction rests on, one sentence each."""
+    found, evaluated = list[str](), error.evaluated
+    if evaluated is None or measure is None:
+        lacking = sorted({s.trial for m in studies.values() for s in m} - {*error.scan_sd})
+        if lacking:
+            found.append(f"No SD of scans of {', '.join(lacking)}: left out of the error's share.")
+        found.append(
+            "The SDs of the scans say nothing of a slope or of an error that differs between arms: "
+            "the effect is not corrected. Evaluate the model on hearts of these trials."
+        )
+        return found
+    trials = {study.trial for members in studies.values() for study in members}
+    own = trials & {*measure.groups("trial")}
+    if evaluated.source == "card":
+        sentence = "No evaluation on hearts of these trials: the error is assumed equal to that "
+        found.append(SeriousWarning(f"{sentence}of the model's card."))
+    elif not own:
+        sentence = "The evaluation has no hearts of these trials: the error is assumed equal to "
+        found.append(SeriousWarning(f"{sentence}that of {evaluated.cohort}."))
+    line = measure.line()
+    assert line is not None
+    if line.n_people < FEW_HEARTS:
+        found.append(
+            SeriousWarning(
+                f"The error model of {options.outcome} is of {line.n_people} hearts: the "
+                "corrected effect is uncertain, and its interval says by how much only if these "
+                "hearts are like those of the trials."
+            )
+        )
+    known = {*error.model_sha256} - {""}
+    if known and evaluated.model_sha256 and known != {evaluated.model_sha256}:
+        found.append(
+            SeriousWarning("The error model is of another segmentation model than the table's.")
+        )
+    if evaluated.trained_on == "included":
+        found.append("The error model includes hearts that the model was trained on: too small.")
+    if evaluated.against == "reported":
+        found.append(
+            "The error model is against values that trials reported, whose conventions may differ."
+        )
+    return found
