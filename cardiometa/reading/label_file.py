@@ -123,6 +123,8 @@ def _values(image: Any, faults: list[Problem]) -> np.ndarray:
         raise _unreadable("the data are cut off or damaged") from None
     if values.dtype.kind not in "iuf":
         raise _unreadable("its voxels are not plain numbers")
+    if values.dtype == np.uint8 and values.max(initial=0) <= max(LABELS):
+        return np.array(values)  # as this program writes them: nothing to check or to round
     found = np.unique(values)
     whole = np.rint(found)
     sound = np.isfinite(found) & (np.abs(found - whole) < 1e-4)
