@@ -289,3 +289,13 @@ class Output(Options):
     verbose: Annotated[
         bool, Option(flag="--verbose -v", help="More details on stderr.", group="Output")
     ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export(Options):
+    """Further files of the tables."""
+
+    export: Annotated[
+        tuple[Literal["docx", "xlsx", "tex"], ...],
+        Option(help="Write the tables of a paper as files too (extra `export`).", group="Output"),
+    ] = ()

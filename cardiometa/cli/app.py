@@ -72,10 +72,11 @@ class _LazyGroup(TyperGroup):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command; an error of its use is printed as all others are (exit code 2)."""
+        run: Any = super().main
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return run(*args, standalone_mode=False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = run(*args, standalone_mode=False, **extra)
         except _ClickUsageError as error:
             context = getattr(error, "ctx", None)
             text = error.format_message()

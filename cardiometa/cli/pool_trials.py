@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..cohort.models import TableOptions
-from ..options import Option, Options, Output
+from ..options import Export, Option, Options, Output
 from ..pooling.options import MODEL_FIELDS, PoolingOptions
 from .command import Only, Out, Run, Table, command
 from .output import say, show_json, show_text, show_warnings, terminal_width
@@ -64,6 +64,8 @@ def pool_trials(
     other: OtherInput,
     columns: TableOptions,
     run: Run,
+    *,
+    export: Export,
     output: Output,
 ) -> None:
     """Pool a randomised treatment effect over trials, in two stages and in one.
@@ -87,7 +89,7 @@ def pool_trials(
         plan_sha256=run.sha256,
         departures=run.departures,
     )
-    found = run_pool_trials(request, out, overwrite=output.overwrite)
+    found = run_pool_trials(request, out, overwrite=output.overwrite, export=export.export)
     quiet = output.quiet
     run.report(quiet=quiet)
     show_warnings(found.warnings, quiet=quiet, verbose=False)

@@ -10,7 +10,7 @@ import typer
 
 from ..cohort.models import TableOptions
 from ..errors import UsageError
-from ..options import Option, Options, Output
+from ..options import Export, Option, Options, Output
 from ..records import severity
 from ..reference.options import ReferenceOptions, ScoreOptions
 from .command import Out, OutFile, Reference, Run, Table, Tables, command
@@ -32,6 +32,7 @@ def reference_ranges(
     options: ReferenceOptions,
     columns: TableOptions,
     run: Run,
+    export: Export,
     output: Output,
 ) -> None:
     """Estimate reference ranges by sex and ethnicity, by age band and as curves over age.
@@ -54,6 +55,7 @@ def reference_ranges(
         ),
         out,
         overwrite=output.overwrite,
+        export=export.export,
     )
     run.report(quiet=output.quiet)
     show_warnings(result.warnings, quiet=output.quiet, verbose=output.verbose)

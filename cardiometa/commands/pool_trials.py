@@ -29,6 +29,7 @@ from ..manifest import (
     bundled_card,
     library_versions,
     model_of,
+    notice_for,
     run_block,
     version,
     write_output,
@@ -61,8 +62,20 @@ from ..pooling.results import (
 )
 from ..privacy.suppression import suppressed_counts
 from ..records import CohortTable, Exclusion, SeriousWarning, serious_first, severity
+from ..reports.export import SCRIPTS, export_files, export_names, need_export, scripts
 from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
-from ..reports.pages.pooling import pooling_brief, pooling_page, pooling_text
+from ..reports.pages.pooling import (
+    by_arm_table,
+    effect_title,
+    heterogeneity_table,
+    interactions_table,
+    pooled_table,
+    pooling_brief,
+    pooling_page,
+    pooling_text,
+    subgroups_table,
+    trials_table,
+)
 from ..reports.style import Drawing
 from ..statistics.measurement_error import (
     MeasurementError,
@@ -247,7 +260,19 @@ class PooledEffect:
         contents: dict[str, bytes | str] = dict(_csv_files(self.result))
         contents |= figure_files(self.result.arms, self.figures)
         contents["report.html"] = pooling_page(self.result, self.figures, self._facts())
+        if is_pooled(self.result):
+            contents |= scripts(self.result.options)
         return contents
+
+    def exported(self, formats: Sequence[str]) -> dict[str, bytes | str]:
+        """The tables of a paper in each of the formats ``docx``, ``xlsx`` and ``tex``."""
+        result = self.result
+        parts = (trials_table, pooled_table, heterogeneity_table, interactions_table)
+        tables = [by_arm_table(result)]
+        tables += [part(result, arm) for arm in result.arms for part in (*parts, subgroups_table)]
+        title = f"{effect_title(result)}: {result.name}"
+        notice = notice_for("; ".join(result.conventions.get("model_licence", ())))
+        return export_files(tables, formats, title, notice)
 
     def _facts(self) -> dict[str, str]:
         """What was done, by name; no setting of a model that the result has not."""
@@ -278,11 +303,16 @@ class PooledEffect:
         return {**facts, "cardiometa": version()}
 
 
-def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False) -> PooledEffect:
+def run_pool_trials(
+    request: PoolRequest, out: Path, *, overwrite: bool = False, export: Sequence[str] = ()
+) -> PooledEffect:
     """Read, pool, draw, write. Nothing is written where anything fails before the end.
+
+    ``export``: formats of `export_files` for the tables of a paper.
 
     Raises UsageError (exit 2), InputError (3) and EstimationError (5).
     """
+    need_export(export)
     options = request.document()
     check_output(out, command=COMMAND, options=options, overwrite=overwrite)
     pooled = pool_effect(request)
@@ -297,7 +327,9 @@ def run_pool_trials(request: PoolRequest, out: Path, *, overwrite: bool = False)
         model=model_of(pooled.result.conventions),
         run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
-    write_output(out, pooled.files(), record, overwrite=overwrite, old=(*drawn, *optional))
+    contents = pooled.files() | pooled.exported(export)
+    old = (*drawn, *optional, *export_names(), *SCRIPTS)
+    write_output(out, contents, record, overwrite=overwrite, old=old)
     return pooled
 
 

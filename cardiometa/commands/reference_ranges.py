@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,12 +26,13 @@ from ..manifest import (
     RunRecord,
     library_versions,
     model_of,
+    notice_for,
     refuse_modified,
     run_block,
     write_output,
 )
 from ..privacy.suppression import suppress_account
-from ..records import Exclusion, serious_first, severity
+from ..records import Exclusion, Table, serious_first, severity
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
 from ..reference.options import ReferenceOptions
 from ..reference.ranges import reference_ranges
@@ -46,6 +49,7 @@ from ..reference.results import (
     TrialLimit,
 )
 from ..reference.select import rows_options, with_derived, with_healthy
+from ..reports.export import export_files, export_names, need_export
 from ..reports.figures.reference import curve_figure, limits_figure, meta_headlines
 from ..reports.pages.reference import (
     TABLE_CSV,
@@ -54,6 +58,7 @@ from ..reports.pages.reference import (
     paper_table_html,
     reference_page,
 )
+from ..reports.style import measure_name
 
 COMMAND = "reference-ranges"
 
@@ -74,13 +79,16 @@ class ReferenceRequest:
 
 
 def run_reference_ranges(
-    request: ReferenceRequest, out: Path, *, overwrite: bool = False
+    request: ReferenceRequest, out: Path, *, overwrite: bool = False, export: Sequence[str] = ()
 ) -> ReferenceRanges:
     """Compute the ranges of a table and write every file of ``out``.
+
+    ``export``: formats of `export_files` for the tables of a paper.
 
     Nothing is written where the table cannot be used. Raises UsageError (exit 2) and InputError
     (exit 3).
     """
+    need_export(export)
     asked = _result_options(request)
     check_output(out, command=COMMAND, options=asked, overwrite=overwrite)
     result = estimate_ranges(request)
@@ -94,8 +102,9 @@ def run_reference_ranges(
     # A list of outliers by name, or a figure under another title, must not remain.
     kinds = ("limits", "curves")
     figures = (f"figures/{p.name}" for k in kinds for p in out.glob(f"figures/{k}_*.svg"))
-    old = (*(name for name, *_ in _TABLES), *figures)
-    write_output(out, render(result), record, overwrite=overwrite, old=old)
+    old = (*(name for name, *_ in _TABLES), *figures, *export_names())
+    contents = render(result) | exported(result, export)
+    write_output(out, contents, record, overwrite=overwrite, old=old)
     return result
 
 
@@ -241,6 +250,30 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
         contents[name if of_bands else name.replace("/limits_", "/curves_", 1)] = svg
     contents["report.html"] = reference_page(result, figures)
     return contents
+
+
+def exported(result: ReferenceRanges, formats: Sequence[str]) -> dict[str, bytes | str]:
+    """The table of a paper, by measure and method, in each of the formats."""
+    heads, *lines = csv.reader(io.StringIO(paper_table_csv(result)))
+    tables: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
+    for measure, unit, method, *cells in lines:
+        tables.setdefault((measure, unit, method), []).append(tuple(cells[:-1]))
+    columns = tuple(f"n, {h.removesuffix('_n')}" if h.endswith("_n") else h for h in heads[3:-1])
+    level = f"{result.options.level:g} % limits" if result.options.healthy_only else result.title
+    return export_files(
+        [
+            Table(
+                title=f"{measure_name(measure)}, {unit}: {method}".replace(", :", ":"),
+                columns=columns,
+                rows=tuple(rows),
+                caption=f"{level}; – or an empty cell: no limit, or n suppressed.",
+            )
+            for (measure, unit, method), rows in tables.items()
+        ],
+        formats,
+        f"{result.title}: {result.name}",
+        notice_for("; ".join(result.conventions.get("model_licence", ()))),
+    )
 
 
 def figure_names(measures: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -224,10 +225,10 @@ def lessons(pooled: PooledEffect) -> str:
     effects = pooled.table("effects")
     headline = effects[effects["headline"] & (effects["analysis"] == "pooled")]
     headline = headline[headline["model"] == "two-stage"]
-    compared = pooled.table("compare_reported").set_index("quantity")
+    compared: Any = pooled.table("compare_reported").set_index("quantity")
     found: dict[str, dict[str, str]] = {}
     for source in ("harmonised", "reported"):
-        row = headline[headline["source"] == source].iloc[0]
+        row: Any = headline[headline["source"] == source].iloc[0]
         tau, low, high = (compared.loc["tau", f"{source}{end}"] for end in ("", "_low", "_high"))
         found[source] = {
             "width": f"{row['ci_high'] - row['ci_low']:.2f}",

@@ -237,7 +237,7 @@ def part_of(
     part = without_participants(cohort, everyone - kept)
     if not part.scans:
         raise UsageError("--trial and --participant leave no scan.")
-    facts = {"n_sought": None, "n_randomised": None} if participants else {}
+    facts: dict[str, Any] = dict.fromkeys(("n_sought", "n_randomised")) if participants else {}
     tables = ("cohort.toml", *(f"{name}." for name in trials or names))
     warning = SeriousWarning(
         f"Only a part of the cohort: {len(kept)} of {len(everyone)} participants and "

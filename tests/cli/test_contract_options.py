@@ -14,7 +14,7 @@ from cardiometa.cli.main import app
 from cardiometa.cli.review import ReviewOptions
 from cardiometa.cohort.models import CohortOptions, TableOptions
 from cardiometa.evaluation.options import EvaluationOptions
-from cardiometa.options import Options, Output, options_of
+from cardiometa.options import Export, Options, Output, options_of
 from cardiometa.pipeline.options import DicomOutput, SegmentOptions
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.reference.options import ReferenceOptions, ScoreOptions
@@ -31,6 +31,7 @@ RECORDS = (
     ReviewOptions,
     CohortOptions,
     TableOptions,
+    Export,
     Output,
 )
 BANDS = "18,30,40,50,60,70"
@@ -67,6 +68,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
     },
     "reference-ranges": {
         "out": None,
+        "export": None,
         "measure": None,
         "by": None,
         "age-bands": BANDS,
@@ -92,6 +94,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
     },
     "pool-trials": {
         "out": None,
+        "export": None,
         "outcome": "",
         "baseline-visit": "baseline",
         "followup-visit": None,

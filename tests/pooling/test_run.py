@@ -22,6 +22,8 @@ FILES = {
     "influence.csv",
     "integrity.csv",
     "participants_by_arm.csv",
+    "pooling.R",
+    "pooling.do",
     "report.html",
     "figures/forest.png",
     "figures/forest.svg",

@@ -1,0 +1,275 @@
+"""Tables of a paper as Word, Excel and LaTeX files, and scripts that repeat the pooling elsewhere.
+
+The files contain what the page shows, as text: the numbers are rounded there already. Equal tables
+give equal bytes. python-docx and openpyxl (extra ``export``) are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from string import Template
+
+from ..errors import UsageError
+from ..pooling.options import PoolingOptions
+from ..records import Table
+from .page import column_classes
+
+_LIBRARIES: Mapping[str, tuple[str, str]] = {
+    "docx": ("docx", "python-docx"),
+    "xlsx": ("openpyxl", "openpyxl"),
+}
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the date of every part of a file: equal tables, equal bytes
+
+
+def need_export(formats: Sequence[str]) -> None:
+    """UsageError where a library of these formats is not installed."""
+    wanted = [_LIBRARIES[name] for name in formats if name in _LIBRARIES]
+    absent = [package for module, package in wanted if find_spec(module) is None]
+    if absent:
+        raise UsageError(
+            f"--export {','.join(formats)} needs {' and '.join(absent)}, which is not installed.",
+            hint="pip install 'cardiometa[export]'; tex needs nothing.",
+        )
+
+
+def export_files(
+    tables: Sequence[Table | None], formats: Sequence[str], title: str, notice: str
+) -> dict[str, bytes | str]:
+    """``tables.docx``, ``tables.xlsx`` and ``tables.tex``; empty tables are left out."""
+    present = [table for table in tables if table is not None and table.rows]
+    makers: Mapping[str, Callable[..., bytes | str]] = {"docx": _docx, "xlsx": _xlsx, "tex": _tex}
+    return {f"tables.{name}": makers[name](present, title, notice) for name in formats}
+
+
+def export_names() -> list[str]:
+    """Every file that `export_files` may write."""
+    return ["tables.docx", "tables.xlsx", "tables.tex"]
+
+
+def _plain(text: str) -> str:
+    """A cell on one line, without spaces that are not broken."""
+    return re.sub(r"[\s\u202f\u00a0]+", " ", text).strip()
+
+
+def _is_left(table: Table) -> list[bool]:
+    return ["num" not in kind for kind in column_classes(table)]
+
+
+# ------------------------------------------------------------------ Word and Excel
+
+
+def _docx(tables: Sequence[Table], title: str, notice: str) -> bytes:
+    from docx import Document
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+    from docx.shared import Pt
+
+    document = Document()
+    document.core_properties.title = title
+    document.core_properties.author = "cardiometa"
+    document.styles["Normal"].font.name = "Times New Roman"
+    document.styles["Normal"].font.size = Pt(10)
+    document.add_heading(title, level=1)
+    for number, table in enumerate(tables, 1):
+        heading = document.add_paragraph()
+        heading.paragraph_format.keep_with_next = True
+        heading.add_run(f"Table {number}. ").bold = True
+        heading.add_run(_plain(table.title))
+        # Lines above and below the heading and at the end, as journals print tables.
+        grid = document.add_table(rows=1, cols=len(table.columns), style="Light Shading")
+        left = _is_left(table)
+        for row in (table.columns, *table.rows):
+            cells = grid.rows[0].cells if row is table.columns else grid.add_row().cells
+            for cell, text, is_left in zip(cells, row, left, strict=True):
+                paragraph = cell.paragraphs[0]
+                paragraph.add_run(_plain(text)).font.size = Pt(8)
+                if not is_left:
+                    paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
+        document.add_paragraph(_plain(table.caption))
+    document.add_paragraph(notice)
+    buffer = io.BytesIO()
+    document.save(buffer)
+    return _undated(buffer.getvalue())
+
+
+def _xlsx(tables: Sequence[Table], title: str, notice: str) -> bytes:
+    from openpyxl import Workbook
+    from openpyxl.styles import Alignment, Font
+
+    book = Workbook()
+    book.remove(book.active)
+    book.properties.title, book.properties.creator = title, "cardiometa"
+    book.properties.created = book.properties.modified = datetime(*_LONG_AGO)  # noqa: DTZ001 - none
+    for number, table in enumerate(tables, 1):
+        name = _plain(re.sub(r"[\[\]:*?/\\']", " ", table.title))
+        sheet = book.create_sheet(f"{number} {name}"[:31].strip())
+        left = _is_left(table)
+        for at, row in enumerate((table.columns, *table.rows), 1):
+            for column, (text, is_left) in enumerate(zip(row, left, strict=True), 1):
+                cell = sheet.cell(row=at, column=column)
+                shown = _plain(text)
+                if shown.isascii() and shown.isdigit() and at > 1 and not is_left:
+                    cell.value = int(shown)
+                else:
+                    cell.value, cell.data_type = shown, "s"  # never a formula, whatever it says
+                cell.font = Font(bold=at == 1)
+                cell.alignment = Alignment(horizontal="left" if is_left else "right")
+        for column, cells in enumerate(zip(table.columns, *table.rows, strict=True), 1):
+            letter = sheet.cell(row=1, column=column).column_letter
+            sheet.column_dimensions[letter].width = min(60, 2 + max(map(len, cells)))
+        foot = len(table.rows) + 3
+        for line, text in enumerate((table.title, table.caption, notice)):
+            cell = sheet.cell(row=foot + line, column=1)
+            cell.value, cell.data_type = _plain(text), "s"
+        sheet.freeze_panes = "A2"
+    if not tables:
+        book.create_sheet("no tables")
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return _undated(buffer.getvalue())
+
+
+def _undated(data: bytes) -> bytes:
+    """An Office file whose parts have one date, without the time of saving."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            part = old.read(name)
+            if name == "docProps/core.xml":
+                part = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"1980-01-01T00:00:00Z", part)
+            info = zipfile.ZipInfo(name, _LONG_AGO)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            new.writestr(info, part)
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------ LaTeX
+
+_TEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "τ": r"$\tau$",
+    "χ": r"$\chi$",
+    "²": "$^2$",
+    "<": "$<$",
+    ">": "$>$",
+    "·": r"$\cdot$",
+}
+
+
+def _tex_text(text: str) -> str:
+    return "".join(_TEX.get(sign, sign) for sign in _plain(text))
+
+
+def _tex(tables: Sequence[Table], title: str, notice: str) -> str:
+    r"""Tables for ``\input`` into a document with booktabs and longtable."""
+    lines = [f"% {_plain(title)}", r"% \usepackage{booktabs,longtable}", f"% {_plain(notice)}"]
+    for table in tables:
+        columns = "".join("l" if is_left else "r" for is_left in _is_left(table))
+        heads = " & ".join(map(_tex_text, table.columns)) + r" \\"
+        lines += ["", rf"\begin{{longtable}}{{@{{}}{columns}@{{}}}}"]
+        lines += [rf"\caption{{{_tex_text(table.title)}}}\\", r"\toprule", heads, r"\midrule"]
+        lines += [r"\endfirsthead", r"\toprule", heads, r"\midrule", r"\endhead"]
+        lines += [" & ".join(map(_tex_text, row)) + r" \\" for row in table.rows]
+        lines += [r"\bottomrule", r"\end{longtable}"]
+        if table.caption:
+            lines.append(rf"\noindent{{\footnotesize {_tex_text(table.caption)}\par}}")
+    return "\n".join(lines) + "\n"
+
+
+# ------------------------------------------------------------------ scripts
+
+SCRIPTS = ("pooling.R", "pooling.do")
+# Of the estimators of tau2: the names of metafor and of Stata's meta (absent: none).
+_STATA = {"reml": "reml", "ml": "mle", "dl": "dlaird", "pm": "ebayes", "eb": "ebayes"}
+_STATA |= {"he": "hedges", "hs": "hschmidt", "sj": "sjonkman"}
+_STATA_SE = {"hksj": " se(khartung)", "hksj-truncated": " se(khartung, truncated)"}
+
+_R = Template("""\
+# Pools the trials' effects in effects.csv again, with metafor, and compares the result with this
+# program's headline. In this folder: Rscript pooling.R
+library(metafor)
+level <- $level
+rows <- read.csv("effects.csv", na.strings = "")
+rows <- rows[rows$$source == "harmonised" & rows$$term == "treatment", ]
+rows <- rows[rows$$model == "two-stage", ]
+agree <- function(what, here, there) {
+  cat(sprintf("%-22s metafor %14.8f   cardiometa %14.8f\\n", what, here, there))
+  abs(here - there) <= 1e-4 * max(1, abs(there))
+}
+same <- TRUE
+for (arm in unique(rows$$arm)) {
+  headline <- rows[rows$$arm == arm & rows$$analysis == "pooled" & rows$$headline == "true", ]
+  trials <- rows[rows$$arm == arm & rows$$analysis == "trial" & rows$$headline == "true", ]
+  shown <- trials[!is.na(trials$$estimate), ]
+  if (nrow(headline) != 1 || nrow(shown) < 2 || is.na(headline$$estimate[1])) next
+  tests <- c(wald = "z", hksj = "knha", "hksj-truncated" = "adhoc")
+  method <- if (headline$$tau2_method == "fe") "EE" else toupper(headline$$tau2_method)
+  known <- c("EE", "REML", "ML", "DL", "PM", "EB", "HE", "HS", "SJ")
+  if (!headline$$ci_method %in% names(tests) || !method %in% known) {
+    cat("The headline is of a method that metafor's rma has not:", headline$$ci_method, "\n")
+    next
+  }
+  test <- tests[[headline$$ci_method]]
+  fit <- rma(estimate, sei = se, data = shown, slab = trial, method = method, test = test,
+             level = level, control = list(threshold = 1e-10, maxiter = 1000))
+  print(fit)
+  if (nrow(shown) < headline$$k) {
+    cat("Trials of few participants are suppressed in effects.csv: the two differ by these.\\n")
+    next
+  }
+  same <- agree("estimate", fit$$beta[[1]], headline$$estimate) & same
+  same <- agree("lower end", fit$$ci.lb, headline$$ci_low) & same
+  same <- agree("upper end", fit$$ci.ub, headline$$ci_high) & same
+  same <- agree("tau2", fit$$tau2, headline$$tau2) & same
+  if (!is.na(headline$$pi_low)) {
+    half <- qt(1 - (1 - level / 100) / 2, fit$$k - $pi_less) * sqrt(fit$$tau2 + fit$$se^2)
+    same <- agree("prediction, lower end", fit$$beta[[1]] - half, headline$$pi_low) & same
+  }
+}
+if (!same) stop("metafor and cardiometa differ")
+""")
+_DO = Template("""\
+* Pools the trials' effects in effects.csv again, with Stata's meta (version 16 or later); compare
+* with the rows of effects.csv whose analysis is pooled. In this folder: do pooling.do
+import delimited using effects.csv, varnames(1) clear
+keep if analysis == "trial" & source == "harmonised" & term == "treatment" & model == "two-stage"
+capture destring estimate se, replace force
+drop if missing(estimate)
+levelsof arm, local(arms)
+foreach arm of local arms {
+    display as text _newline "`arm'"
+    preserve
+    keep if arm == "`arm'"
+    meta set estimate se, studylabel(trial) level($level)
+    meta summarize, $model
+    restore
+}
+""")
+
+
+def scripts(options: PoolingOptions) -> dict[str, bytes | str]:
+    """``pooling.R`` and ``pooling.do`` for the options of a pooling; no participant is in them."""
+    level = f"{options.level:g}"
+    model = "fixed"
+    if options.tau2 in _STATA:
+        model = f"random({_STATA[options.tau2]}){_STATA_SE.get(options.headline_ci, '')}"
+        model += f" predinterval({level})"
+    less = "1" if options.pi_df == "k-1" else "2"
+    texts = (
+        _R.substitute(level=level, pi_less=less),
+        _DO.substitute(level=level, model=model),
+    )
+    return dict(zip(SCRIPTS, texts, strict=True))
