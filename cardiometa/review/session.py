@@ -79,6 +79,7 @@ _COHORT_FLAGS = {
     "other-participant": "Another participant has the same images or headers: check whose "
     "images these are. Accepting the contours does not settle it.",
 }
+_LEVELS = ("reject", "review", "info")  # worst first
 _CURVES = {"lv": "lv_ml", "rv": "rv_ml"}
 _TABLE_COLUMNS = ("trial", "participant_id", "visit", "status", "vendor")
 
@@ -382,7 +383,7 @@ class Session:
                 "comment": row.comment if row else "",
                 # Contours that were saved after the decision: they count once it is made again.
                 "newer": bool(mine and row and row.decision == "saved"),
-                "facts": "" if self.blind else _facts(self._rows[n]),
+                "facts": "" if self.blind else _facts(self._rows[n], self.queue),
                 **self.measured(scan),
             }
 
@@ -429,6 +430,7 @@ class Session:
                 for code in (self._rows[self._place[scan.key]].get("flags") or "").split(";")
                 if code in _COHORT_FLAGS
             ]
+            found["flags"].sort(key=lambda flag: _LEVELS.index(flag[1]))
         found["seconds"] = round(time.monotonic() - begun, 3)
         return found
 
@@ -723,10 +725,15 @@ def _scaled(curve: Sequence[float | None], *, blind: bool) -> list[float | None]
     return [None if value is None else value / largest for value in values]
 
 
-def _facts(row: Mapping[str, str]) -> str:
+def _facts(row: Mapping[str, str], queue: Queue) -> str:
     """What is known of a scan, for the heading of the page."""
-    parts = [row.get("vendor"), row.get("sequence"), row.get("sex")]
-    age = number(row.get("age_years"))
-    parts += [f"{age:.0f} y" if np.isfinite(age) else ""]
-    parts += [f"arm {row['arm']}" if row.get("arm") else ""]
+    age, quality = number(row.get("age_years")), number(row.get("quality"))
+    spread = number(row.get(f"{queue.measure}_sd"))
+    parts = [
+        *(row.get(name) for name in ("vendor", "sequence", "sex")),
+        f"{age:.0f} y" if np.isfinite(age) else "",
+        f"arm {row['arm']}" if row.get("arm") else "",
+        f"quality {quality:.2f}" if np.isfinite(quality) else "",
+        f"{queue.name} ± {spread:.1f} {queue.unit}" if np.isfinite(spread) else "",
+    ]
     return " · ".join(part for part in parts if part)
