@@ -63,16 +63,19 @@ class ErrorInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slope:
-    """The line of one trial: ``group`` is equal where trials share one estimate.
+    """The slope of one trial: ``group`` is equal where trials depend on one estimate.
 
-    ``shared`` is the variance of that estimate, ``own`` what the trial's slope varies besides.
+    ``shared`` is the variance of that estimate, of which the trial's slope takes ``load`` times the
+    error (a partially pooled one as far as it was shrunk), ``own`` the variance of the rest.
     """
 
     group: str
     value: float = 1.0
     shared: float = 0.0
+    load: float = 1.0
     own: float = 0.0
     df: float = math.inf
+    label: str = ""
     residual_sd: float
     hearts: int | None = None
 
@@ -143,20 +146,23 @@ def scale_corrected(
     for at, one in enumerate(own):
         groups[one.group].append(at)
     shared = {g: at for g, at in groups.items() if len(at) > 1 or len(own) == 1}
-    spread = np.array([one.own + (0.0 if one.group in shared else one.shared) for one in own])
+    load = np.array([one.load for one in own])
+    spread = np.array(
+        [one.own + (0.0 if one.group in shared else one.load**2 * one.shared) for one in own]
+    )
     first = pool_estimates(y / beta, v / beta**2, options.tau2)
     fit = pool_estimates(y / beta, v / beta**2 + first.estimate**2 * spread / beta**2, options.tau2)
     if fit.k == 1:
         base = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
     else:
         base = pooled_interval(fit, options.headline_ci, options.level)
-    if len(shared) == 1 and len(next(iter(shared.values()))) == len(own):
+    if len(set(own)) == 1 and shared and own[0].own == 0:
         line, b = own[0], own[0].value
         over = (b, math.sqrt(line.shared), line.df)
         return divided((fit.estimate * b, base.se * b, base.df), over, options.level), fit
     parts = [(base.se**2, base.df)]
     for at in shared.values():
-        change = float((fit.weights[at] * y[at] / beta[at] ** 2).sum())
+        change = float((fit.weights[at] * y[at] * load[at] / beta[at] ** 2).sum())
         parts.append((change**2 * own[at[0]].shared, own[at[0]].df))
     se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
     found = t_interval(fit.estimate, se, df, options.level)
@@ -228,26 +234,44 @@ def _measure(error: ErrorInput, options: PoolingOptions) -> MeasureError | None:
 def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> _Slope:
     """The line of a trial: its own, its vendor's, a new trial's, or that of all hearts."""
     if measure is None:
-        return _Slope(group="scan-sd", residual_sd=error.scan_sd.get(study.trial, math.nan))
+        return _Slope(
+            group="scan-sd", label="scan-sd", residual_sd=error.scan_sd.get(study.trial, math.nan)
+        )
     line, origin = measure.of_trial(study.trial)
     vendor = error.vendors.get(study.trial, "")
     of_vendor = measure.line("vendor", vendor)
-    group, own = origin, 0.0
+    label: str = origin
     if origin == "trial":
-        group = f"trial {study.trial}"
+        label = f"trial {study.trial}"
     elif of_vendor is not None:
-        line, group = of_vendor, f"vendor {vendor}"
-    elif origin == "new trial" and measure.between_trials is not None:
-        own = measure.between_trials.tau2_slope
-    return _Slope(
-        group=group,
+        line, label = of_vendor, f"vendor {vendor}"
+    found = _Slope(
+        group=label,
+        label=label,
         value=line.slope,
-        shared=line.var_slope - own,
-        own=own,
+        shared=line.var_slope,
         df=line.residual_df,
         residual_sd=line.residual_sd,
         hearts=line.n_people,
     )
+    between = measure.between_trials
+    if between is None or not (line.method == "partially-pooled" or label == "new trial"):
+        return found
+    # Both rest on the mean of the trials' slopes, whose error they share.
+    load = 1.0 if label == "new trial" else _shrinkage(measure, study.trial, between.tau2_slope)
+    own = max(line.var_slope - load**2 * between.var_slope, 0.0)
+    mean = {"group": "mean of trials", "shared": between.var_slope, "df": between.k - 1.0}
+    return replace(found, load=load, own=own, **mean)
+
+
+def _shrinkage(measure: MeasureError, trial: str, tau2: float) -> float:
+    """By how much a trial's slope was moved to the mean: v/(v + tau²) of its own line."""
+    own = [
+        one.var_slope
+        for one in measure.lines
+        if (one.group_by, one.group, one.method) == ("trial", trial, "least-squares")
+    ]
+    return own[0] / (own[0] + tau2) if own and own[0] > 0 else 0.0
 
 
 def _of_arm(
@@ -273,13 +297,12 @@ def _of_arm(
     yield row(quantity="effect as measured", **_cells(measured), k=fit.k)
     mean: _Slope | None = None
     if measure is not None:
-        for group in dict.fromkeys(one.group for one in slopes.values()):
-            one = next(s for s in slopes.values() if s.group == group)
-            variance = one.shared + one.own
+        for label, one in {one.label: one for one in slopes.values()}.items():
+            variance = one.load**2 * one.shared + one.own
             low, high = _limits(one.value, variance, one.df, options.level)
             yield row(
                 quantity="slope",
-                level=group,
+                level=label,
                 estimate=one.value,
                 se=math.sqrt(variance),
                 df=_finite(one.df),
@@ -336,7 +359,7 @@ def _mean_slope(
     own = [slopes[study.trial] for study in usable]
     groups: dict[str, float] = defaultdict(float)
     for weight, one in zip(fit.weights, own, strict=True):
-        groups[one.group] += float(weight)
+        groups[one.group] += float(weight) * one.load
     variance = sum(
         groups[g] ** 2 * next(one.shared for one in own if one.group == g) for g in groups
     )

@@ -21,6 +21,7 @@ from cardiometa.errors import InputError, UsageError
 from cardiometa.pooling.error_model import (
     Corrected,
     ErrorInput,
+    _slope_of,
     corrected_by_arm,
     divided,
     scale_corrected,
@@ -198,6 +199,28 @@ def test_trials_with_one_line_between_them_share_its_error() -> None:
     shared = sum(float((weights[at] * y[at] / beta[at] ** 2).sum()) ** 2 * 0.003
                  for at in (slice(5), slice(5, 10)))  # fmt: skip
     assert found.se**2 == pytest.approx(1 / (beta**2).sum() + shared)
+
+
+def test_partially_pooled_slopes_share_the_error_of_their_mean(
+    golden: dict[str, Any], golden_lines: list[ErrorLine]
+) -> None:
+    """Shrunk by B = v/(v + τ²), a slope has B times the error of the mean; a new trial has all."""
+    pooled, between = partially_pooled(golden_lines[1:])
+    measure = MeasureError(
+        measure="lv_ef_percent", unit="%", scope="", lines=(*golden_lines, *pooled),
+        between_trials=between,
+    )  # fmt: skip
+    assert between is not None
+    for one, line in zip(golden_lines[1:], pooled, strict=True):
+        slope = _slope_of(study(one.group, 1.0, 1.0), measure, ErrorInput())
+        load = one.var_slope / (one.var_slope + between.tau2_slope)
+        assert (slope.load, slope.shared) == pytest.approx((load, between.var_slope))
+        assert slope.load**2 * slope.shared + slope.own == pytest.approx(line.var_slope)
+    new = _slope_of(study("T9", 1.0, 1.0), measure, ErrorInput())
+    assert (new.load, new.shared, new.own) == pytest.approx(
+        (1.0, between.var_slope, between.tau2_slope)
+    )
+    assert new.df == 4
 
 
 # ------------------------------------------------------------------ by construction
