@@ -25,6 +25,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "segmented --against labels --labels readers --out found"),
     "model": ("model", ""),
     "score": ("reference_ranges", "ranges/reference_ranges.json patients.csv --out scores.csv"),
+    "adapt": ("reference_ranges", "ranges/reference_ranges.json controls.csv --out site.json"),
     "compare-limits": (
         "reference_ranges",
         "ranges/reference_ranges.json --against published.csv",

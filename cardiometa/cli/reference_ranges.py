@@ -1,4 +1,4 @@
-"""``cardiometa reference-ranges``, ``score`` and ``compare-limits``: limits and what they say."""
+"""``reference-ranges``, ``score``, ``adapt`` and ``compare-limits``: limits and what they say."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ..cohort.models import TableOptions
 from ..errors import UsageError
 from ..options import Export, Option, Options, Output
 from ..records import severity
-from ..reference.options import ReferenceOptions, ScoreOptions
+from ..reference.options import AdaptOptions, ReferenceOptions, ScoreOptions
 from .command import Out, OutFile, Reference, Run, Table, Tables, command
 from .output import say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from ..commands.compare_limits import CompareOutcome
+    from ..reference.adapt import Adaptation
     from ..reference.compare_published import Comparison
     from ..reference.results import ReferenceLimit, ReferenceRanges
 
@@ -174,6 +175,67 @@ def score(
             say(f"{name}: {count} row{'s' * (count > 1)} without a score: {reason}", quiet=quiet)
     say(f"scores: {out}", quiet=quiet)
     say("Research use only; not a medical device.", quiet=quiet)
+
+
+# ------------------------------------------------------------------ adapt
+
+
+@command
+def adapt(
+    reference: Reference,
+    table: Table,
+    out: Annotated[
+        Path, typer.Option("--out", help="JSON file to write. \\[required]", metavar="FILE")
+    ],
+    options: AdaptOptions,
+    columns: TableOptions,
+    run: Run,
+    output: Output,
+) -> None:
+    """Adapt a reference to a site from 25 or more of its healthy controls.
+
+    Level and spread become the site's, shrunk by the variance between the reference's trials; shape
+    and age course stay. The file scores like any other. Research use only.
+    """
+    from ..commands.adapt import AdaptRequest, run_adapt
+
+    found = run_adapt(
+        AdaptRequest(
+            reference=reference,
+            table=table,
+            out=out,
+            options=options,
+            table_options=replace(columns, columns=run.columns),
+            overwrite=output.overwrite,
+        )
+    )
+    if output.json:
+        show_json(found.document())
+        return
+    quiet = output.quiet
+    show_warnings(found.warnings, quiet=quiet, verbose=output.verbose)
+    if found.notice:
+        say(f"note: the reference is a {found.notice}.", quiet=quiet)
+    show_table(
+        ("measure", "n", "level moved", "spread ratio", "own kept", "miscalibration left"),
+        [_adapted_line(one) for one in found.measures],
+        title=f"Distance from the reference ({found.ci_level:g} % interval)",
+        quiet=quiet,
+    )
+    say(f"adapted reference: {out}", quiet=quiet)
+    say("Research use only; not a medical device.", quiet=quiet)
+
+
+def _adapted_line(one: Adaptation) -> tuple[str, ...]:
+    unit = "%" if one.location_unit == "percent" else one.location_unit
+    return (
+        one.measure,
+        str(one.n),
+        f"{one.location:+.1f} {unit} ({one.location_low:+.1f} to {one.location_high:+.1f})",
+        f"{one.spread_ratio:.2f} ({one.spread_ratio_low:.2f} to {one.spread_ratio_high:.2f})",
+        f"{100 * one.kept_location:.0f} % / {100 * one.kept_spread:.0f} %",
+        f"±{one.miscalibration:.1f} points (95 %: {one.miscalibration_high:.1f})",
+    )
 
 
 # ------------------------------------------------------------------ compare-limits

@@ -208,7 +208,9 @@ def outside(groups: Sequence[GroupDistribution], age_years: float | None) -> str
     if age_years is None or not math.isfinite(age_years):
         return "age unknown"
     for group in groups:
-        for low, high in gaps_of(group.observed_ages) if isinstance(group, _Curve) else ():
+        for low, high in (
+            gaps_of(group.observed_ages) if isinstance(group, CurveDistribution) else ()
+        ):
             if low < age_years < high:
                 return f"age in a gap of the reference ({gap_text(low, high)})"
     lows = [group.age_low for group in groups if group.age_low is not None]
@@ -254,7 +256,20 @@ class _Printed(_Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Curve(GroupDistribution):
+class BetweenTrials(_Entry):
+    """The SD between trials of the location and the log spread of a curve."""
+
+    trials: int
+    location_sd: float
+    log_spread_sd: float
+
+    def __post_init__(self) -> None:
+        if min(self.location_sd, self.log_spread_sd) <= 0:
+            raise ValueError("an SD between trials is not above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveDistribution(GroupDistribution):
     """A curve; ``observed_ages`` are the intervals without a gap (none in older documents)."""
 
     open_end: ClassVar[bool] = False
@@ -265,6 +280,7 @@ class _Curve(GroupDistribution):
     tau: float
     observed_ages: tuple[tuple[float, float], ...] = ()
     printed: _Printed | None = None
+    between_trials: BetweenTrials | None = None
 
     def __post_init__(self) -> None:
         if self.family not in TAILS:
@@ -278,6 +294,7 @@ class _Curve(GroupDistribution):
 
     @cached_property
     def distribution(self) -> Curve:
+        """The curve."""
         return Curve(
             family=self.family,
             functions={f.name: f for f in self.functions},
@@ -288,6 +305,7 @@ class _Curve(GroupDistribution):
         )
 
     def covers(self, ages: np.ndarray) -> np.ndarray:
+        """True for each age ``[n]`` in an interval that was observed."""
         return self.distribution.is_observed(ages)
 
     def limit_with_interval(
@@ -386,7 +404,7 @@ class ReferenceModel(_Entry):
     ci_level: float
     strata: tuple[_Stratum, ...]
     conventions: dict[str, tuple[str, ...]]
-    curves: tuple[_Curve, ...] = ()
+    curves: tuple[CurveDistribution, ...] = ()
     healthy_rule: str = ""
 
     @property

@@ -238,3 +238,29 @@ class ScoreOptions(Options):
     same_conventions: Annotated[
         bool, Option(help="Assume the reference's conventions where the table states none.")
     ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptOptions(Options):
+    """Whose values a reference is adapted to: healthy participants of the site, one row each."""
+
+    measures: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            flag="--measure",
+            help="Measure (default: all that reference and table have).",
+            repeat=True,
+        ),
+    ] = None
+    healthy_rule: Annotated[
+        str, Option(help="Definition of healthy, where no column says who is; kept in the file.")
+    ] = ""
+    use_visit: Annotated[
+        str | None, Option(help="Visit (default: baseline, else the earliest).")
+    ] = None
+    status: Annotated[
+        StatusRule, Option(help="Scans to use; ok excludes those marked for review.")
+    ] = "all"
+    same_conventions: Annotated[
+        bool, Option(help="Assume the reference's conventions where the table states none.")
+    ] = False

@@ -405,8 +405,7 @@ def _starting_values(model: _Model, settings: FitSettings) -> np.ndarray:
             given = settings.penalties.get((predictor, term.name))
             model.lambdas[index] = model.lambdas[index] if given is None else given
     if settings.start is not None:
-        known = settings.start[: len(b)]  # of a family without a tail, or with one
-        b[: len(known)] = known
+        b[: len(settings.start)] = settings.start
     return b
 
 

@@ -152,6 +152,14 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "same-conventions": False,
         "measure": None,
     },
+    "adapt": {
+        "out": None,
+        "measure": None,
+        "healthy-rule": "",
+        "use-visit": None,
+        "status": "all",
+        "same-conventions": False,
+    },
     "compare-limits": {
         "against": None,
         "preset": None,
@@ -202,7 +210,15 @@ CONTRACT: dict[str, dict[str, Any]] = {
 }
 COLUMNS = ("trial", "participant", "age", "sex", "ethnicity", "visit", "visit-day")
 JSON = tuple(name for name in CONTRACT if name not in ("init", "review"))
-CONFIG = ("segment", "reference-ranges", "pool-trials", "summarise", "score", "evaluate")
+CONFIG = (
+    "segment",
+    "reference-ranges",
+    "pool-trials",
+    "summarise",
+    "score",
+    "adapt",
+    "evaluate",
+)
 OVERWRITE = (*CONFIG, "compare-limits")
 
 

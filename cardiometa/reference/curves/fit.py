@@ -205,7 +205,8 @@ def overall_curves(
             for term in fit.terms
             if term.penalty > 0
         }
-        start = None if "normal" in (other, family) else fit.coefficients
+        shared = max(term.place.stop for term in fit.terms if term.predictor < 3)  # not the tail
+        start = None if "normal" in (other, family) else fit.coefficients[:shared]
         settings = FitSettings(tolerance=1e-4, penalties=penalties, start=start)
     return _JointModel(family, data, (), options, settings).group(-1, data)
 

@@ -50,6 +50,7 @@ from .curve import (
 )
 from .fit import KEPT_RANDOM, CurveData, curve_data, location_scale_curves, overall_curves
 from .per_group import separate_curves
+from .shift import between_trials
 
 _EVERY = 5.0
 REARRANGED = "rearranged"
@@ -304,7 +305,12 @@ def _lines(found: SexCurves) -> Iterator[CurveLine]:
 
 
 def _models(found: SexCurves) -> Iterator[dict[str, Any]]:
-    """The curves for ``reference_ranges.json``."""
+    """The curves for ``reference_ranges.json``, with what `adapt` shrinks a site by."""
+    overall, data = found.groups[0], found.data
+    differences = None
+    if overall.curves and overall.curves[0].kind == "marginal":
+        curve = replace(overall.curves[-1].curve, tau=0.0)
+        differences = between_trials(curve, data.y, data.age, data.trial)
     for group, n in zip(found.groups, found.counts, strict=True):
         for fitted in group.curves:
             ages, printed = _ages_of(group, found.options), None
@@ -321,6 +327,7 @@ def _models(found: SexCurves) -> Iterator[dict[str, Any]]:
                 "n_trials": group.trials,
                 "pooled_thin": _is_pooled(group, found.options),
                 "provisional": group.ethnicity >= 0,
+                "between_trials": differences,
                 **curve_document(fitted.curve),
             }
 

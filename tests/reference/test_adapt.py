@@ -1,0 +1,231 @@
+"""A reference adapted to a site: the shift it finds, what it refuses, and that the file scores."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import special
+from typer.testing import CliRunner
+
+from cardiometa.cli.main import app
+from cardiometa.cohort.models import TableOptions
+from cardiometa.commands.adapt import AdaptRequest, run_adapt
+from cardiometa.errors import InputError, TableError, UsageError
+from cardiometa.files import canonical_json
+from cardiometa.records import severity
+from cardiometa.reference.adapt import adapt_reference
+from cardiometa.reference.curves.shift import fit_shift
+from cardiometa.reference.model import NewParticipants, reference_model, score_participants
+from cardiometa.reference.options import AdaptOptions, ReferenceOptions, ScoreOptions
+from cardiometa.reference.ranges import reference_ranges
+from tests.kit.consortium import consortium
+from tests.kit.reference_tables import table
+
+SIX = tuple("ABCDEF")
+EFFECTS = dict(zip(SIX, (-0.06, -0.03, 0.0, 0.01, 0.03, 0.05), strict=True))
+MEASURE = "lv_edv_ml"
+
+
+@cache
+def _text(method="lms", trials=6):
+    sizes = {(t, "white"): 200 for t in SIX[:trials]}
+    frame = consortium(sizes, trial_effects=EFFECTS, seed=3)
+    options = ReferenceOptions(method=method, by=("sex",), measures=(MEASURE,))
+    return canonical_json(reference_ranges(table(frame), options).model)
+
+
+def _document(method="lms", trials=6):
+    return json.loads(_text(method, trials))
+
+
+def _site(n=60, level=0.08, stretch=1.0, seed=9):
+    frame = consortium({("SITE", "white"): n}, trial_effects={"SITE": level}, seed=seed)
+    middle = frame.groupby("sex")[MEASURE].transform("median")
+    frame[MEASURE] = middle + stretch * (frame[MEASURE] - middle)
+    return frame
+
+
+def _adapt(document, frame, *, same=True):
+    values = {MEASURE: frame[MEASURE].to_numpy()}
+    who = NewParticipants.of(frame)
+    return adapt_reference(document, "ref", who, values, same_conventions=same, site="SITE")
+
+
+def _scores(document, frame, kind="marginal"):
+    model = reference_model(json.loads(canonical_json(document)), "adapted")
+    who, values = NewParticipants.of(frame), frame[MEASURE].to_numpy()
+    options = ScoreOptions(kind=kind, same_conventions=True)
+    return score_participants(model, MEASURE, values, who, options)
+
+
+@pytest.mark.parametrize("method", ["lms", "bct", "gaussian", "linear"])
+def test_the_site_is_centred_and_the_file_scores(method):
+    document = _document(method)
+    new, (found,), _ = _adapt(document, _site())
+    assert 50 <= found.n <= 60  # those at ages that the reference has
+    before = _scores(document, _site(400, seed=10), "conditional").z
+    scores = _scores(new, _site(400, seed=10))
+    assert np.nanmean(before) > 0.3
+    assert abs(np.nanmean(scores.z)) < 0.25
+    notes = set(scores.note[np.isfinite(scores.z)])
+    assert notes == {"limits of all participants (none of white)"}
+    assert 0 < found.kept_location < 1
+    assert found.location_low < found.location < found.location_high
+    assert found.location_unit == ("percent" if method in ("lms", "bct", "bcpe") else "mL")
+    assert 0.1 < found.miscalibration < found.miscalibration_high < 6
+    assert {(c["kind"], c["tau"]) for c in new["curves"]} == {("population", 0.0)}
+    assert new["strata"] == []
+    for curve in new["curves"]:
+        printed = curve["printed"]
+        assert np.all(np.array(printed["ci_low"]) < np.array(printed["ci_high"]))
+
+
+def test_a_wider_site_gets_wider_limits():
+    _, (wide,), _ = _adapt(_document(), _site(100, level=0.0, stretch=1.3))
+    _, (same,), _ = _adapt(_document(), _site(100, level=0.0))
+    assert wide.spread_ratio > 1.08
+    assert wide.spread_ratio > same.spread_ratio * 1.05
+    assert abs(same.location) < 4
+
+
+def test_few_controls_are_shrunk_more_than_many():
+    _, (few,), _ = _adapt(_document(), _site(30))
+    _, (many,), _ = _adapt(_document(), _site(300))
+    assert few.kept_location < many.kept_location
+    assert few.kept_spread < many.kept_spread
+    assert few.miscalibration > many.miscalibration
+    assert many.location == pytest.approx(100 * np.expm1(0.08), abs=3)
+
+
+def test_shifts_are_the_posterior_mode_of_a_normal_distribution():
+    """Against the closed form for a known SD: shrinkage by n·prior/(n·prior + variance)."""
+    rng = np.random.default_rng(1)
+    y = 10 + rng.standard_normal(50) * 2
+    eta = np.stack([np.full(50, 9.0), np.full(50, np.log(2.0))])
+    shift = fit_shift("normal", eta, y, (0.3, 1e-12))
+    share = 50 * 0.3 / (50 * 0.3 + 4)
+    assert shift.estimate[0] == pytest.approx(share * (y.mean() - 9), rel=1e-6)
+    assert shift.covariance[0, 0] == pytest.approx(0.3 * (1 - share), rel=1e-6)
+    free = fit_shift("normal", eta, y, (np.inf, np.inf))
+    assert free.estimate[0] == pytest.approx(y.mean() - 9, rel=1e-9)
+    assert np.exp(free.estimate[1]) == pytest.approx(y.std() / 2, rel=1e-9)
+
+
+def test_controls_like_the_reference_leave_it():
+    document = _document()
+    model = reference_model(document, "ref")
+    curve = model.distributions(MEASURE, "male", "all", "conditional")[0].distribution
+    z = special.ndtri((np.arange(60) + 0.5) / 60)
+    ages = np.tile(np.linspace(25, 75, 10), 6)
+    y = [
+        float(curve.limits(np.array([a]), (100 * special.ndtr(v),))[0, 0])
+        for a, v in zip(ages, z, strict=True)
+    ]
+    frame = _site(60).assign(age_years=ages, sex="male", lv_edv_ml=y)
+    _, (found,), warnings = _adapt(document, frame)
+    assert abs(found.location) < 1
+    assert found.spread_ratio == pytest.approx(1, abs=0.03)
+    assert not [w for w in warnings if severity(w) == "serious"]
+
+
+def test_few_trials_give_no_shrinkage_and_say_so():
+    _, (found,), warnings = _adapt(_document(trials=3), _site())
+    assert (found.kept_location, found.kept_spread) == (1.0, 1.0)
+    assert any("not shrunk" in w and severity(w) == "serious" for w in warnings)
+
+
+def test_a_narrow_range_of_ages_and_unlike_sexes_are_warned_of():
+    frame = _site(80)
+    young = frame.assign(age_years=np.linspace(40, 55, 80))
+    assert any("ages cover" in w for w in _adapt(_document(), young)[2])
+    frame.loc[frame["sex"] == "male", MEASURE] *= 1.25
+    assert any("men and women" in w for w in _adapt(_document(), frame)[2])
+
+
+def test_too_few_controls_are_refused_with_their_reasons():
+    frame = _site(40)
+    frame.loc[:19, "age_years"] = np.nan
+    with pytest.raises(TableError) as caught:
+        _adapt(_document(), frame)
+    what = str(caught.value.problems[0].what)
+    assert "controls can be used, and 25 are needed" in what
+    assert "20 rows: age unknown" in what
+
+
+def test_another_convention_or_model_is_refused_as_score_does():
+    frame = _site().assign(papillary="myocardium")
+    with pytest.raises(TableError) as caught:
+        _adapt(_document(), frame, same=False)
+    assert "papillary is myocardium" in str(caught.value.problems[0].what)
+
+
+def test_quantile_curves_and_damaged_files_are_refused():
+    document = _document()
+    for curve in document["curves"]:
+        curve["between_trials"] = {"trials": 6, "location_sd": 0.0, "log_spread_sd": 0.1}
+    with pytest.raises(InputError):
+        reference_model(document, "ref")
+    only_strata = {**_document(), "curves": []}
+    with pytest.raises(TableError):
+        _adapt(only_strata, _site())
+    document = copy.deepcopy(_document())
+    document["format"] = "other"
+    with pytest.raises(InputError, match="not a reference"):
+        _adapt(document, _site())
+
+
+# ------------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "ref.json").write_text(_text(), encoding="utf-8")
+    _site().drop(columns="status").to_csv(tmp_path / "controls.csv", index=False)
+    return tmp_path
+
+
+def _request(folder, **changes):
+    asked = {
+        "reference": folder / "ref.json",
+        "table": folder / "controls.csv",
+        "out": folder / "site.json",
+        "options": AdaptOptions(same_conventions=True),
+        "table_options": TableOptions(),
+    }
+    return AdaptRequest(**(asked | changes))
+
+
+def test_the_command_writes_a_reference_that_scores(files):
+    def run(*words):
+        paths = (str(files / w) if w.endswith((".json", ".csv")) else w for w in words)
+        return CliRunner().invoke(app, list(paths))
+
+    words = ("adapt", "ref.json", "controls.csv", "--out", "site.json", "--same-conventions")
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    assert "level moved" in done.output
+    again = run("score", "site.json", "controls.csv", "--out", "z.csv", "--same-conventions")
+    assert again.exit_code == 0, again.output
+    assert f"{MEASURE}_z" in (files / "z.csv").read_text(encoding="utf-8")
+    assert run(*words).exit_code == 2  # exists
+    last = run(*words, "--overwrite", "--json")
+    assert json.loads(last.stdout)["measures"][0]["n"] >= 50
+
+
+def test_wrong_use_is_refused(files):
+    with pytest.raises(UsageError, match=r"not a \.json"):
+        run_adapt(_request(files, out=files / "site.csv"))
+    with pytest.raises(UsageError, match="is the reference"):
+        run_adapt(_request(files, out=files / "ref.json", overwrite=True))
+    with pytest.raises(TableError) as caught:
+        run_adapt(_request(files, options=AdaptOptions(measures=("lv_mass_g",))))
+    assert "no such measure" in str(caught.value.problems)
+    sick = _site().assign(healthy=False)
+    sick.to_csv(files / "controls.csv", index=False)
+    with pytest.raises(TableError, match="healthy"):
+        run_adapt(_request(files))
+    assert not (files / "site.json").exists()
