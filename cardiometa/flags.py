@@ -289,14 +289,17 @@ _TABLE = (
         "the model did not find this heart.",
         evidence="28 of those 272 images: mean Dice 0.15, at most 0.56"),
     FlagRule("ef-uncertain", 4, "review", limit=10.0,
-        sentence="The 95 % interval of LV EF is ± {value:.0f} points, above {limit:.0f}, mostly "
-        "because {where}."),
+        sentence="The 95 % interval of LV EF is ± {value:.0f} points{scanner}, above {limit:.0f}, "
+        "mostly because {where}.",
+        evidence="9 of 80 ACDC hearts"),
     FlagRule("basal-slice-doubtful", 4, "review", limit=5.0,
         sentence="Look at slice {slice} of {slices} (from 1) at {where}: {what}. LV EF would then "
-        "be {value:.0f} points {direction}."),
+        "be {value:.0f} points {direction}.",
+        evidence="7 of 80 ACDC hearts"),
     FlagRule("rv-uncertain", 4, "review", limit=0.5,
-        sentence="The 95 % interval of the RV's {what} is ± {value:.0%} of it, more than "
-        "{limit:.0%}, mostly because {where}."),
+        sentence="The 95 % interval of RV EDV is ± {value:.0%} of it{scanner}, above {limit:.0%}, "
+        "mostly because {where}.",
+        evidence="1 of 80 ACDC hearts"),
     # ------------------------------------------------------------ tier 5, cohort
     FlagRule("cohort-outlier", 5, "review", limit=4.0,
         sentence="Far from the other scans of its trial: {where} (robust z beyond {limit:g}).",

@@ -34,7 +34,7 @@ Values = Mapping[str, float | None]
 _ED, _ES = 0, 1
 _LV, _MYOCARDIUM, _RV = 0, 1, 2
 # A slice is doubtful where neither answer is less likely than this.
-_DOUBTFUL = 0.2
+_DOUBTFUL = 0.3
 NORMAL_95 = 1.96
 
 
@@ -128,21 +128,25 @@ def doubt_flags(
     """
     own = replace(model, elsewhere=dict.fromkeys(model.elsewhere, 1.0))
     deviations = standard_deviations(terms, own, None)
-    ef = NORMAL_95 * deviations.get("lv_ef_percent_sd", 0.0)
-    if ef > limit_of("ef-uncertain"):
-        why = _reason(terms["lv_ef_percent"], model.measures["lv_ef_percent"])
-        yield raised("ef-uncertain", value=ef, where=why)
     edv = values.get("rv_edv_ml")
-    if edv:
-        share = NORMAL_95 * deviations.get("rv_edv_ml_sd", 0.0) / edv
-        if share > limit_of("rv-uncertain"):
-            why = _reason(terms["rv_edv_ml"], model.measures["rv_edv_ml"])
-            yield raised("rv-uncertain", what="EDV", value=share, where=why)
+    for code, measure, size in (
+        ("ef-uncertain", "lv_ef_percent", 1.0),
+        ("rv-uncertain", "rv_edv_ml", edv or np.inf),
+    ):
+        half_width = NORMAL_95 * deviations.get(ERROR_OF[measure], 0.0) / size
+        if half_width > limit_of(code):
+            yield raised(
+                code,
+                value=half_width,
+                scanner="" if model.knows(cine.source.vendor) else _BEFORE_FACTOR,
+                where=_reason(terms[measure], model.measures[measure]),
+            )
     yield from _basal_slice_flags(cine, values, doubt)
 
 
+_BEFORE_FACTOR = " (before the factor for scanners of other makers)"
 _REASONS = {
-    "constant": "such hearts are measured so",
+    "constant": "the usual error is large beside it",
     "size": "the network is unsure of the borders",
     "views": "mirrored and shifted views of the network differ",
     "basal": "it is doubtful where the heart ends at its base",

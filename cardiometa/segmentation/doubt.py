@@ -25,6 +25,10 @@ _LABELS = (LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY)
 _WALL_SCALE = 0.1
 # No reader and no network is surer than this of the last slice at the base.
 _LEAST_DOUBT = 0.05
+# At ED and ES, where a slice has LV and the next one RV: of 80 expert-read hearts (ACDC) 68 have RV
+# in every basal slice with LV at ED, and 14 at ES.
+_LOST_RV = (0.3, 0.1)
+_LV, _RV = 0, 2
 
 
 def scan_doubt(
@@ -56,8 +60,14 @@ def scan_doubt(
     likely[..., 0] *= _likely_below_base(drawn, counted)
     removed = (drawn[..., 0] > 0) & (counted[..., 0] == 0)
     likely[..., 0] = np.where(removed, np.minimum(likely[..., 0], 0.5), likely[..., 0])
+    # A slice next to the drawn ones would have what the network sees in it, and no more than they
+    # have; what it sees further away is no part of this heart.
+    own = drawn * pixel_ml[:, None]
+    around = np.pad(own, ((0, 0), (1, 1), (0, 0)))
+    most = np.maximum(around[:, :-2], around[:, 2:])
     seen = np.stack([lv[..., 1], np.zeros_like(lv[..., 1]), rv[..., 1]], axis=2)
-    at_stake = np.where(drawn > 0, drawn * pixel_ml[:, None], seen * crop_ml[:, None])
+    at_stake = np.where(drawn > 0, own, np.minimum(seen * crop_ml[:, None], most))
+    likely[((drawn == 0) & (most == 0))[..., [_LV, _RV]]] = 0.0
     from_base = _from_base(counted.sum(axis=2))
     if from_base is not None:
         _doubt_the_base(likely, at_stake, counted, from_base)
@@ -79,7 +89,7 @@ def _from_base(heart: np.ndarray) -> np.ndarray | None:
     if end is None:
         return None
     steps = np.arange(len(sizes))
-    return steps - present[0] if end == "first" else present[-1] - steps
+    return np.asarray(steps - present[0] if end == "first" else present[-1] - steps)
 
 
 def _doubt_the_base(
@@ -90,7 +100,7 @@ def _doubt_the_base(
     The slice beyond would have as much as the last one, or what the network sees in it.
     """
     order = np.argsort(from_base)
-    for structure, column in ((0, 0), (2, 1)):
+    for structure, column in ((_LV, 0), (_RV, 1)):
         for frame in range(len(counted)):
             slices = order[counted[frame, order, structure] > 0]
             if not len(slices):
@@ -98,8 +108,10 @@ def _doubt_the_base(
             last = slices[0]
             likely[frame, last, column] = min(likely[frame, last, column], 1 - _LEAST_DOUBT)
             beyond = np.flatnonzero(from_base == from_base[last] - 1)
-            likely[frame, beyond, column] = np.maximum(likely[frame, beyond, column], _LEAST_DOUBT)
-            own = slice(structure, structure + (2 if structure == 0 else 1))
+            lost = structure == _RV and counted[frame, beyond, _LV].any()
+            least = _LOST_RV[frame] if lost else _LEAST_DOUBT
+            likely[frame, beyond, column] = np.maximum(likely[frame, beyond, column], least)
+            own = slice(structure, structure + (2 if structure == _LV else 1))
             at_stake[frame, beyond, own] = np.maximum(
                 at_stake[frame, beyond, own], at_stake[frame, last, own]
             )

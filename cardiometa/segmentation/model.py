@@ -227,7 +227,7 @@ def parse_quality(block: Any) -> QualityCalibration:
 
 def parse_error(block: Any) -> ErrorModel:
     """The errors of a card's ``error`` section; raises ModelError where it is not one."""
-    hint = "Make the section with examples/acdc/describe_model.py, or leave it out."
+    hint = "Make the section with examples/acdc/fit_error.py, or leave it out."
     if not isinstance(block, Mapping) or block.get("kind") != ERROR_KIND:
         raise ModelError(f"The card's error section is not of the kind {ERROR_KIND}.", hint=hint)
     vendors = block.get("vendors")
@@ -237,16 +237,18 @@ def parse_error(block: Any) -> ErrorModel:
         )
 
     def numbers(what: str, own: Any, names: Iterable[str], least: float = 0.0) -> dict[str, float]:
-        found = {name: own.get(name) for name in names} if isinstance(own, Mapping) else {}
-        for value in found.values() or [None]:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not least <= value < 1e300:
+        found = {}
+        for name in names:
+            value = own.get(name) if isinstance(own, Mapping) else None
+            known = isinstance(value, (int, float)) and not isinstance(value, bool)
+            found[name] = float(value) if known and value is not None else math.nan
+            if not least <= found[name] < 1e300:
                 raise ModelError(
-                    f"The card's error section has no usable numbers for {what}: each of "
-                    f"{', '.join(names)} must be a number of at least {least:g}.",
+                    f"The card's error section has no usable {name} for {what}: it must be a "
+                    f"number of at least {least:g}.",
                     hint=hint,
                 )
-        return {name: float(value) for name, value in found.items()}
+        return found
 
     measures = block.get("measures")
     by_measure = measures if isinstance(measures, Mapping) else {}

@@ -65,6 +65,22 @@ def test_out_of_segment(tmp_path):
     assert same.name == "measurements"
 
 
+def test_standard_deviations_of_errors_are_numbers_and_no_measures(tmp_path):
+    out, _ = out_folder(tmp_path)
+    path = out / "measurements.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame["lv_edv_ml_sd"] = ["", *map(str, range(1, len(frame)))]
+    write(path, csv_text(list(frame.columns), frame.to_numpy().tolist()))
+    table = read_analysis_table(out)
+    assert table.measures == ("lv_edv_ml",)
+    assert table.rows["lv_edv_ml_sd"].dtype == float
+    assert table.columns == {}  # taken for no other column
+    # In a table of one's own too.
+    mine = own(tmp_path, "id,sex,LVEF,lv_ef_percent_sd\n1,male,55,3\n2,female,60,4\n")
+    assert mine.measures == ("lv_ef_percent",)
+    assert mine.columns["lv_ef_percent"] == "LVEF"
+
+
 def test_status_ok_leaves_review_rows_out(tmp_path):
     out, _ = out_folder(tmp_path)
     table = read_analysis_table(out, TableOptions(status="ok"))

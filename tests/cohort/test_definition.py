@@ -73,6 +73,7 @@ def test_absent_counts_are_none(tmp_path):
         ("randomized = true", "Did you mean 'randomised'"),
         ('carry = ["lv_edv_ml"]', "collides"),
         ('carry = ["sex"]', "collides"),
+        ('carry = ["lv_ef_percent_sd"]', "collides"),
         ('carry = ["scans"]', "collides"),
         ('carry = ["reported_x"]', "collides"),
         ('carry = ["Date_of_Birth"]', "identities"),

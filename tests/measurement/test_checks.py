@@ -58,6 +58,20 @@ def test_gap_between_slices(frame):
     assert extent(labels) == {"lv-slice-gap": "review", "rv-slice-gap": "review"}
 
 
+@pytest.mark.parametrize(
+    ("frame", "slices", "raised"),
+    [(0, 1, False), (0, 2, True), (1, 2, False), (1, 3, True)],
+)
+def test_rv_lost_in_basal_slices(frame, slices, raised):
+    """Readers leave one basal slice without RV, at ES two."""
+    labels = heart()
+    basal = labels[frame, 1 : 1 + slices]
+    basal[basal == 3] = 0
+    found = {"rv-basal-slices-missing": "review"} if raised else {}
+    assert extent(labels) == found
+    assert extent(labels[:, ::-1]) == found
+
+
 def test_a_speck_of_rv_beyond_a_gap_asks_nobody():
     labels = heart()
     labels[0, 6:][labels[0, 6:] == 3] = 0

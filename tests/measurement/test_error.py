@@ -51,8 +51,8 @@ def doubt_of(slices: int = 10) -> ScanDoubt:
     )
 
 
-def cine() -> CineStack:
-    pair = cine_of(disc_heart(np.array([1.0, 0.0])), pair=True)
+def cine(vendor: str | None = "Siemens") -> CineStack:
+    pair = cine_of(disc_heart(np.array([1.0, 0.0])), pair=True, vendor=vendor)
     return dataclasses.replace(
         pair, pixels=np.zeros((2, 10, 4, 4), np.float32), frame_numbers=np.array([0, 7])
     )
@@ -196,6 +196,9 @@ def test_an_uncertain_ef_and_rv_are_told_with_the_reason():
     doubt.views_ml[ED, :, RV] = [160, 60, 260, 100, 220]
     found = flags_of(doubt, error_model(1.0))
     assert found["rv-uncertain"] == (
-        "The 95 % interval of the RV's EDV is ± 103% of it, more than 50%, mostly because "
-        "mirrored and shifted views of the network differ."
+        "The 95 % interval of RV EDV is ± 103% of it, above 50%, mostly because mirrored and "
+        "shifted views of the network differ."
     )
+    terms = error_terms(VALUES, doubt)
+    for flag in doubt_flags(cine("GE"), VALUES, doubt, terms, error_model(1.0)):
+        assert " (before the factor for scanners of other makers), above" in flag.sentence

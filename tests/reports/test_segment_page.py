@@ -14,6 +14,7 @@ from cardiometa.reports.figures.overlay import curve_svg, overlay_png
 from cardiometa.reports.page import INTERNAL_NOTICE
 from cardiometa.reports.pages.segment import (
     correction_table,
+    error_table,
     flag_table,
     gallery_html,
     gallery_items,
@@ -24,7 +25,7 @@ from cardiometa.reports.pages.segment import (
     status_table,
     summary_table,
 )
-from cardiometa.segmentation.model import ModelCard
+from cardiometa.segmentation.model import ErrorModel, ModelCard
 from tests.kit.report_page import assert_self_contained, read_page
 
 EVIL = "<script>alert(1)</script>"
@@ -81,6 +82,28 @@ def test_cards_show_picture_numbers_flags_and_curve(tmp_path):
     assert "141 mL" in " ".join(page.text.split())
     assert "57.1 %" in " ".join(page.text.split())
     assert "RV EDV" not in page.text  # it has none
+
+
+def test_cards_show_the_sd_of_the_error_after_the_measure():
+    one = result(1)
+    sds = {"lv_edv_ml_sd": 8.3, "lv_ef_percent_sd": 4.24, "lv_mass_g_sd": 12.6}
+    one = replace(one, measures={**one.measures, **sds})
+    text = " ".join(read_page(str(gallery_html(gallery_items([one], {})))).text.split())
+    for words in ("141 ± 8 mL", "60.0 mL", "57.1 ± 4.2 %", "101 ± 13 g"):
+        assert words in text
+
+
+def test_the_width_of_the_intervals_is_a_table():
+    frame = tables(mixed()).measurements
+    assert error_table(frame, CARD) is None
+    frame["lv_ef_percent_sd"] = np.where(frame["status"] == "failed", np.nan, 5.0)
+    error = ErrorModel(
+        measures={}, vendors=("Siemens",), elsewhere={"lv": 1.5, "rv": 2.0}, document={}
+    )
+    table = error_table(frame, replace(CARD, error=error))
+    assert table is not None
+    assert table.rows == (("LV EF, %", "12", "9.8", "9.8", "9.8"),)
+    assert "other than Siemens have 1.5 (LV) and 2 (RV) times" in table.caption
 
 
 def test_flags_are_counted_once_a_scan_worst_first():
