@@ -95,7 +95,9 @@ def run_segment(
     """Run the whole command; errors are those of `errors`, nothing is written before the checks."""
     with _Log(options.log_file, out) as log:
         log.begin(options)
-        return _run_logged(cohort_path, out, cohort_options, options, watch, log)
+        outcome = _run_logged(cohort_path, out, cohort_options, options, log.watching(watch), log)
+        log.done(outcome)
+        return outcome
 
 
 def _run_logged(
@@ -135,6 +137,10 @@ def _run_logged(
         key = None if pseudonym_key is None else read_key(pseudonym_key)
         cohort = part_of(cohort, options.trials, options.participants, key)
         run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun, log=log)
+        if options.trials or options.participants:
+            # No participant's id among the options: one may have been named by the source's.
+            chosen = sorted(map("/".join, participants_of(cohort)))
+            run = replace(run, part=sha256_bytes("\n".join(chosen).encode()))
         run.check_output()
         run = replace(run, cohort=without_withdrawn(out, cohort))
         if options.dry_run:
@@ -155,7 +161,10 @@ def _run_logged(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One call of `run_segment` whose input is read and whose output may be written."""
+    """One call of `run_segment` whose input is read and whose output may be written.
+
+    ``part`` is the hash of the participants chosen by --trial and --participant, empty for all.
+    """
 
     out: Path
     cohort: Cohort
@@ -163,6 +172,7 @@ class _Run:
     model: Model
     begun: float
     log: _Log
+    part: str = ""
 
     @property
     def result_options(self) -> dict[str, Any]:
@@ -178,10 +188,8 @@ class _Run:
             values["model_sha256"] = self.model.sha256
         if options.dicom_seg is not None:
             values["dicom_seg"] = options.dicom_seg
-        if options.trials or options.participants:
-            # No participant's id among the options: one may have been named by the source's.
-            people = sorted(map("/".join, participants_of(self.cohort)))
-            values["part"] = sha256_bytes("\n".join(people).encode())
+        if self.part:
+            values["part"] = self.part
         if self.cohort.key_check is not None:
             # With another key all ids would change, and without one be shown.
             values["pseudonymise"] = self.cohort.key_check
@@ -237,7 +245,6 @@ class _Run:
 
         def finished(result: ScanResult) -> None:
             lock.check()
-            self.log.finished(result)
             watch.finished(result)
 
         if plan.left and not sharded:
@@ -273,10 +280,6 @@ class _Run:
             notes=notes,
             seconds=time.monotonic() - self.begun,
             stages=dict(stages),
-        )
-        self.log.line(
-            f"done: {outcome.ok} ok, {outcome.review} to review, {outcome.failed} failed, "
-            f"{outcome.seconds:.1f} s"
         )
         if not sharded:
             block = run_block(
@@ -361,13 +364,29 @@ class _Log:
             f"timeout {options.timeout_s:g} s, shard {options.shard_text or 'none'}"
         )
 
+    def watching(self, watch: Watch) -> Watch:
+        """``watch``, each scan being logged too."""
+
+        def finished(result: ScanResult) -> None:
+            self._finished(result)
+            watch.finished(result)
+
+        return replace(watch, finished=finished)
+
+    def done(self, outcome: SegmentOutcome) -> None:
+        """What the run came to."""
+        if outcome.estimate is not None:
+            self.line("dry run: nothing was done")
+            return
+        counts = f"{outcome.ok} ok, {outcome.review} to review, {outcome.failed} failed"
+        self.line(f"done: {counts}, {outcome.seconds:.1f} s")
+
     def planned(self, keys: Sequence[ScanKey], done: int) -> None:
         """How many scans there are; they are numbered in this order."""
         self._numbers = {key: number for number, key in enumerate(keys, 1)}
         self.line(f"{len(keys)} scans, {done} already done")
 
-    def finished(self, result: ScanResult) -> None:
-        """Status, codes of flags and times of a scan."""
+    def _finished(self, result: ScanResult) -> None:
         codes = " ".join(flag.code for flag in result.flags) or "no flag"
         stages = result.document.get("run", {}).get("stages", {})
         times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items())

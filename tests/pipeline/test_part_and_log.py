@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cardiometa.commands.show import describe
+from cardiometa.commands.withdraw import run_withdraw
 from cardiometa.errors import UsageError
 from cardiometa.files import LOCK_PREFIX, RECORD_NAME, canonical_json, read_json
 from cardiometa.locking import LEASE_S
@@ -34,6 +35,15 @@ def test_a_part_has_tables_of_its_own_and_says_so(cohort: Path, out: Path) -> No
     assert run(cohort, out, participants=("P003", "P001")).already_done == 2
     with pytest.raises(UsageError, match="other options"):
         run(cohort, out)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_part_stays_the_same_part_after_a_withdrawal(cohort: Path, out: Path) -> None:
+    chosen = ("P001", "P003")
+    run(cohort, out, participants=chosen, overwrite=True)
+    run_withdraw(out, ["ALPHA/P003"])
+    assert run(cohort, out, participants=chosen).already_done == 1
+    assert set(table(out)) == {"P001"}
 
 
 def test_what_the_cohort_lacks_is_named_before_anything_is_written(
@@ -93,6 +103,8 @@ def test_a_log_has_times_and_codes_but_no_id_and_no_path(
     cohort: Path, out: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "run.log"
+    run(cohort, out, log_file=log, dry_run=True)
+    assert log.read_text().endswith("dry run: nothing was done\n")
     run(cohort, out, log_file=log)
     with pytest.raises(UsageError):
         run(cohort, out, log_file=log, trials=("BETA",))
