@@ -451,8 +451,10 @@ def _evaluated(named: str, first: Path | None) -> MeasurementError:
     if snapshot is not None and snapshot.is_file():
         model = read_json(snapshot).get("model")
         card = model.get("card") if isinstance(model, dict) else None
-        return measurement_error_of(card, f"the model's card in {SNAPSHOT_NAME}")
-    return measurement_error_of(bundled_card(), "the card of the bundled model")
+        found = measurement_error_of(card, f"the model's card in {SNAPSHOT_NAME}")
+    else:
+        found = measurement_error_of(bundled_card(), "the card of the bundled model")
+    return replace(found, source="card")
 
 
 def _is_summaries_file(path: Path, form: TableFormat) -> bool:

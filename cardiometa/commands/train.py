@@ -65,11 +65,12 @@ def card_document(
     options: TrainOptions, recipe: Recipe, data: Pack, last: Mapping[str, Any], data_hash: str
 ) -> dict[str, Any]:
     """The card of a trained network: data, held-out patients, recipe, accuracy, limits."""
+    fold = recipe.fold
     held_out = sorted(
-        {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(recipe.fold, kind)]}
+        {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(fold, kind)]}
     )
     counts = {
-        name: len(np.unique(data.patient[data.training_rows(recipe.fold, kind)]))
+        name: len(np.unique(data.patient[data.training_rows(fold, kind)]))
         for kind, name in enumerate(("all three structures", "LV cavity only", "phantoms"))
     }
     scores = {key: round(float(v), 4) for key, v in last.items() if "_" in key}
@@ -96,6 +97,12 @@ def card_document(
             "data": [f"{count} patients labelled with {name}" for name, count in counts.items()],
             "pack_sha256": data_hash,
             "held_out": held_out,
+            # By which `evaluate` recognises participants that the model was trained on.
+            "participants": {
+                folder.name: sorted(set(map(str, data.patient[data.training_rows(fold, kind)])))
+                for kind, folder in enumerate((options.pairs, options.slices))
+                if folder is not None
+            },
             "recipe": recipe.to_dict(),
             "epochs_done": int(last.get("epoch", 0)),
             "loss": round(float(last.get("loss", 0.0)), 4),

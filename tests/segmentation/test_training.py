@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from cardiometa.commands.train import card_document
 from cardiometa.segmentation import training_data as packing
+from cardiometa.segmentation.options import TrainOptions
 from cardiometa.segmentation.training import (
     Batches,
     Trainer,
@@ -88,6 +90,18 @@ def test_held_out_patients_are_never_drawn(pack_path: Path) -> None:
     assert "p00" not in set(pack.patient[rows])
     assert {"p01", "p11"} <= set(pack.patient[rows])
     assert all((pack.kind[batch] == LV_ONLY).sum() == 2 for batch in batches.epoch(6))
+
+
+def test_the_card_names_who_was_trained_on_and_who_was_not(pack_path: Path, tmp_path: Path) -> None:
+    options = TrainOptions(
+        pairs=tmp_path / "toy", slices=tmp_path / "lv", folder=tmp_path, out=tmp_path / "own"
+    )
+    training = card_document(options, TINY, load([pack_path]), {}, "ab")["training"]
+    assert training["participants"] == {
+        "toy": ["p01", "p02", "p03", "p04", "p05"],
+        "lv": ["p11", "p12"],
+    }
+    assert "p00" in training["held_out"]
 
 
 def test_training_learns_and_a_resumed_run_is_the_same_run(pack_path: Path, tmp_path: Path) -> None:
