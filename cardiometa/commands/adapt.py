@@ -81,6 +81,12 @@ def run_adapt(request: AdaptRequest) -> AdaptOutcome:
     table = with_derived(with_healthy(table, asked.healthy_rule), None)
     measures = _measures(model.measures, known | {str(name) for name in table.rows}, request)
     table = with_derived(table, measures)
+    if "healthy" not in table.rows or not table.rows["healthy"].notna().any():
+        raise TableError(
+            f"No row of {request.table.name} says whether its participant is healthy.",
+            hint="A reference is adapted to healthy controls: map a column to `healthy`, or say by "
+            "which rule all of them are: --healthy-rule TEXT.",
+        )
     controls = select_participants(table, options)
     adapted, found, warnings = adapt_reference(
         document,
@@ -88,6 +94,7 @@ def run_adapt(request: AdaptRequest) -> AdaptOutcome:
         NewParticipants.of(controls.frame),
         {measure: controls.values(measure) for measure in measures},
         same_conventions=asked.same_conventions,
+        by_name=asked.measures is not None,
         site=table.name,
     )
     adapted["healthy_rule"] = asked.healthy_rule or table.healthy_rule or model.healthy_rule

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,12 +84,14 @@ def adapt_reference(
     values: Mapping[str, np.ndarray],
     *,
     same_conventions: bool,
+    by_name: bool,
     site: str,
 ) -> tuple[dict[str, Any], tuple[Adaptation, ...], tuple[str, ...]]:
     """The adapted document, what moved by measure, and warnings.
 
     ``values`` ``[rows]`` by measure, NaN missing. Raises InputError where ``document`` is no
-    reference, TableError with all reasons where no measure, or one asked for, has 25 controls.
+    reference, TableError with all reasons where no measure, or one asked for (``by_name``), can be
+    adapted.
     """
     model = reference_model(document, name)
     options = ScoreOptions(kind="conditional", same_conventions=same_conventions)
@@ -107,13 +109,14 @@ def adapt_reference(
         found.append(adapted)
         warnings += more
         curves += _moved_entries(document, model, measure, shift)
-    if problems:
+    if problems and (by_name or not found):
         raise TableError(
             f"{name} cannot be adapted to {site}: {len(problems)} "
             f"measure{'s' * (len(problems) > 1)} without enough to go by.",
             hint="Give more controls, or name the measures that have them with --measure.",
             problems=problems,
         )
+    warnings += [SeriousWarning(f"{p.where} is left out: {p.what}.") for p in problems]
     dropped = [m for m in model.measures if m not in values]
     if dropped:
         warnings.append(
@@ -351,9 +354,9 @@ def _printed(model: ReferenceModel, group: CurveDistribution, shift: Shift) -> d
     curve = _shape_of(group.distribution)
     before = shift_parameters(group.distribution, ages)
 
-    def limits(by: Sequence[float]) -> np.ndarray:
+    def limits(by: np.ndarray) -> np.ndarray:
         eta = before.copy()
-        eta[:2] += np.array(by)[:, None]
+        eta[:2] += by[:, None]
         found = curve.limits_of(eta, 0.0, centiles)
         return np.log(found) if group.family in POWER_FAMILIES else found
 

@@ -91,7 +91,7 @@ def main(simulations: int) -> None:
             who = NewParticipants.of(site)
             values = {"lv_edv_ml": site["lv_edv_ml"].to_numpy()}
             new, found, _ = adapt_reference(
-                document, "r", who, values, same_conventions=True, site="SITE"
+                document, "r", who, values, same_conventions=True, by_name=True, site="SITE"
             )
             note(f"adapted, {n} controls", limits_of(new))
             one = found[0]

@@ -52,7 +52,9 @@ def _site(n=60, level=0.08, stretch=1.0, seed=9):
 def _adapt(document, frame, *, same=True):
     values = {MEASURE: frame[MEASURE].to_numpy()}
     who = NewParticipants.of(frame)
-    return adapt_reference(document, "ref", who, values, same_conventions=same, site="SITE")
+    return adapt_reference(
+        document, "ref", who, values, same_conventions=same, by_name=True, site="SITE"
+    )
 
 
 def _scores(document, frame, kind="marginal"):
@@ -156,6 +158,24 @@ def test_too_few_controls_are_refused_with_their_reasons():
     assert "20 rows: age unknown" in what
 
 
+def test_a_measure_that_lacks_controls_is_left_out_or_refused_by_name():
+    document, frame = _document(), _site()
+    other = json.loads(_text().replace(MEASURE, "lv_mass_g"))
+    document["curves"] += other["curves"]
+    values = {MEASURE: frame[MEASURE].to_numpy(), "lv_mass_g": np.full(len(frame), np.nan)}
+    who = NewParticipants.of(frame)
+    new, found, warnings = adapt_reference(
+        document, "ref", who, values, same_conventions=True, by_name=False, site="SITE"
+    )
+    assert [one.measure for one in found] == [MEASURE]
+    assert {curve["measure"] for curve in new["curves"]} == {MEASURE}
+    assert any("lv_mass_g is left out: 0 controls" in w for w in warnings)
+    with pytest.raises(TableError):
+        adapt_reference(
+            document, "ref", who, values, same_conventions=True, by_name=True, site="SITE"
+        )
+
+
 def test_another_convention_or_model_is_refused_as_score_does():
     frame = _site().assign(papillary="myocardium")
     with pytest.raises(TableError) as caught:
@@ -224,6 +244,11 @@ def test_wrong_use_is_refused(files):
     with pytest.raises(TableError) as caught:
         run_adapt(_request(files, options=AdaptOptions(measures=("lv_mass_g",))))
     assert "no such measure" in str(caught.value.problems)
+    _site().drop(columns="healthy").to_csv(files / "controls.csv", index=False)
+    with pytest.raises(TableError, match="healthy") as caught:
+        run_adapt(_request(files))
+    assert "--healthy-rule" in caught.value.hint
+    assert "--all" not in caught.value.hint
     sick = _site().assign(healthy=False)
     sick.to_csv(files / "controls.csv", index=False)
     with pytest.raises(TableError, match="healthy"):
