@@ -30,6 +30,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "reference_ranges",
         "ranges/reference_ranges.json --against published.csv",
     ),
+    "plan": ("pool_trials", "trials.csv --out planned --difference 3 --tau 1"),
     "summarise": ("pool_trials", "segmented --out site.json --outcome lv_ef_percent"),
     "review": ("review", "segmented --cohort cohort.toml --reader AB"),
     "merge": ("segment", "segmented"),

@@ -1,4 +1,4 @@
-"""``cardiometa pool-trials``: trials to one pooled effect; ``summarise``: a site's sums for it."""
+"""``pool-trials``: trials to one pooled effect; ``summarise``: a site's sums; ``plan``: power."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from ..cohort.models import TableOptions
 from ..options import Export, Option, Options, Output
-from ..pooling.options import MODEL_FIELDS, PoolingOptions
+from ..pooling.options import MODEL_FIELDS, PlanInput, PlanOptions, PoolingOptions
 from .command import Only, Out, Run, Table, command
 from .output import say, show_json, show_text, show_warnings, terminal_width
 
@@ -144,3 +144,40 @@ def summarise(
     elif not output.quiet:
         show_text(done.text)
     say(f"summary: {out}", quiet=output.quiet)
+
+
+@command
+def plan(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Table of planned trials (trial, n_control, n_active, sd, correlation; "
+            "modifier_sd or modifier_share; tau), or an output folder of pool-trials.",
+            exists=True,
+            metavar="TABLE",
+        ),
+    ],
+    out: Out,
+    options: Annotated[PlanOptions, Only(required=("difference",))],
+    read: PlanInput,
+    run: Run,
+    output: Output,
+) -> None:
+    """Power and expected width of a planned pooled analysis: main effect and interaction.
+
+    From a table of trials, or from an output: what one more trial would add. With and without the
+    model's error. Writes plan.csv, plan_trials.csv and report.html. Research use only.
+    """
+    from ..commands.plan import PlanRequest, plan_text, run_plan
+
+    found = run_plan(
+        PlanRequest(source=source, options=options, read=read), out, overwrite=output.overwrite
+    )
+    run.report(quiet=output.quiet)
+    show_warnings(found.warnings, quiet=output.quiet)
+    if output.json:
+        show_json(found.document())
+    elif not output.quiet:
+        show_text(plan_text(found))
+    say(f"plan:   {out / 'plan.csv'}", quiet=output.quiet)
+    say(f"report: {out / 'report.html'}", quiet=output.quiet)

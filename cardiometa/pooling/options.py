@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import isfinite
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not
@@ -365,3 +367,106 @@ class PoolingOptions(Options):
     def document(self) -> dict[str, Any]:
         """Plain values of all options, for ``cardiometa.json``."""
         return {name: getattr(self, name) for name in self.__slots__} | {"ci": self.headline_choice}
+
+
+# ------------------------------------------------------------------ plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(Options):
+    """What is assumed of a planned pooled analysis."""
+
+    difference: Annotated[
+        float | None, Option(help="Assumed treatment effect, in the outcome's unit.")
+    ] = None
+    tau: Annotated[
+        float | None,
+        Option(
+            help="SD of the effect between trials (default: the table's column tau, or that of "
+            "the output).",
+            minimum=0,
+        ),
+    ] = None
+    effect: Annotated[
+        Literal["mean-difference", "change", "follow-up"],
+        Option(help="Analysis of each trial; of an output its own."),
+    ] = "mean-difference"
+    interaction: Annotated[
+        float | None,
+        Option(help="Assumed change of the effect per unit (or between levels) of the modifier."),
+    ] = None
+    tau_interaction: Annotated[
+        float, Option(help="SD of the interaction between trials.", minimum=0)
+    ] = 0.0
+    error_sd: Annotated[
+        float | None,
+        Option(
+            help="SD of the model's error of one measurement, not in the table's sd: power with "
+            "and without it.",
+            group="Error of the model",
+            minimum=0,
+        ),
+    ] = None
+    level: Annotated[float, Option(help="Confidence level, percent.")] = 95.0
+    simulate: Annotated[
+        int, Option(help="Pooled analyses to simulate.", group="Simulation", minimum=0)
+    ] = 0
+    seed: Annotated[int, Option(help="Random seed.", group="Simulation")] = 1
+
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Needs({"tau_interaction": is_given}, ("interaction",)),
+    )
+
+    def other_problems(self) -> list[str]:
+        """The level, and a difference to find."""
+        found = []
+        if not 50 <= self.level < 100:
+            found.append(f"--level {self.level:g} is not between 50 and 100.")
+        for flag, value in (("difference", self.difference), ("interaction", self.interaction)):
+            if value is not None and (value == 0 or not isfinite(value)):
+                found.append(
+                    f"--{flag} {value:g}: power is that of finding an effect that is not 0."
+                )
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInput(Options):
+    """What is read besides the table or output."""
+
+    add: Annotated[
+        Path | None,
+        Option(
+            help="With an output: table of planned trials (default: one more like the median).",
+            exists="file",
+            metavar="FILE",
+        ),
+    ] = None
+    arm: Annotated[
+        str | None, Option(help="With an output of several active arms: the one planned for.")
+    ] = None
+    by: Annotated[
+        str | None, Option(help="With an output: its modifier that --interaction is of.")
+    ] = None
+    error_from: Annotated[
+        Path | None,
+        Option(
+            help="The model's error from evaluation.json, or a table with MEASURE_sd.",
+            group="Error of the model",
+            exists="file",
+            metavar="FILE",
+        ),
+    ] = None
+    measure: Annotated[
+        str | None,
+        Option(help="Measure that --error-from is of.", group="Error of the model"),
+    ] = None
+    accept: Annotated[
+        tuple[Literal["modified-input"], ...],
+        Option(help="Continue with an output that was changed by hand."),
+    ] = ()
+
+    RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
+        Needs({"error_from": is_given}, ("measure",), hint="For example --measure lv_ef_percent."),
+        Needs({"measure": is_given}, ("error_from",)),
+    )

@@ -16,12 +16,14 @@ from cardiometa.cohort.models import CohortOptions, TableOptions
 from cardiometa.evaluation.options import EvaluationOptions
 from cardiometa.options import Export, Options, Output, options_of
 from cardiometa.pipeline.options import DicomOutput, SegmentOptions
-from cardiometa.pooling.options import PoolingOptions
+from cardiometa.pooling.options import PlanInput, PlanOptions, PoolingOptions
 from cardiometa.reference.options import ReferenceOptions, ScoreOptions
 from cardiometa.segmentation.options import TrainOptions
 
 RECORDS = (
     PoolingOptions,
+    PlanOptions,
+    PlanInput,
     ReferenceOptions,
     ScoreOptions,
     EvaluationOptions,
@@ -145,6 +147,23 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "min-cell": 10,
         "ledger": None,
     },
+    "plan": {
+        "out": None,
+        "difference": None,
+        "tau": None,
+        "effect": "mean-difference",
+        "interaction": None,
+        "tau-interaction": 0.0,
+        "add": None,
+        "arm": None,
+        "by": None,
+        "error-sd": None,
+        "error-from": None,
+        "measure": None,
+        "level": 95.0,
+        "simulate": 0,
+        "seed": 1,
+    },
     "score": {
         "out": None,
         "kind": "marginal",
@@ -214,6 +233,7 @@ CONFIG = (
     "segment",
     "reference-ranges",
     "pool-trials",
+    "plan",
     "summarise",
     "score",
     "adapt",

@@ -94,11 +94,12 @@ def fit_arm(
     *,
     residual: str | None = None,
     known: np.ndarray | None = None,
+    scan: bool = True,
 ) -> OneStageFit:
     """The model of one arm; the other arms of a trial are its own, as in the first stage.
 
     The effect is the first coefficient, its variance the first theta (unless it is common).
-    ``known`` are residual variances that are not estimated.
+    ``known`` are residual variances that are not estimated, ``scan`` as of `fit_one_stage`.
     """
     residual = residual or options.residual
     common = options.tau2 == "fe"
@@ -114,6 +115,7 @@ def fit_arm(
         restricted=options.tau2 != "ml",
         common_effect=common and options.random_effects == "effect",
         held=known,
+        scan=scan,
     )
 
 

@@ -328,12 +328,14 @@ def fit_one_stage(
     restricted: bool = True,
     common_effect: bool = False,
     held: np.ndarray | None = None,
+    scan: bool = True,
 ) -> OneStageFit:
     """Fit by REML (``restricted``) or ML; ``basis`` ``[d, q, q]`` spans D.
 
     With the basis `CORRELATED` D is any covariance of two random effects, found through its root.
-    ``common_effect`` keeps D at zero; ``held`` are residual variances taken as known. Every trial
-    needs residual degrees of freedom of its own.
+    ``common_effect`` keeps D at zero; ``held`` are residual variances taken as known; without
+    ``scan`` no other start is tried (simulations). Every trial needs residual degrees of freedom
+    of its own.
     Raises ArithmeticError where the fixed effects are not identifiable, or where trials' residual
     variances are more than 1e8-fold apart.
     """
@@ -353,7 +355,7 @@ def fit_one_stage(
     best = maximise(model, start, free)
     first = best.terms.criterion
     starts = 1
-    if not common_effect:
+    if not common_effect and scan:
         for other in other_starts(model, best, free):
             starts += 1
             again = maximise(model, other, free)
