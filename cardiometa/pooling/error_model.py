@@ -214,7 +214,7 @@ def _source(error: ErrorInput) -> str:
     found = error.evaluated
     if found is None:
         return "scan-sd"
-    return "card" if found.source == "card" else f"evaluation of {found.cohort}"
+    return "the model's card" if found.source == "card" else f"evaluation of {found.cohort}"
 
 
 def _measure(error: ErrorInput, options: PoolingOptions) -> MeasureError | None:
