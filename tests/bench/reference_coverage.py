@@ -4,8 +4,9 @@ Run: ``python tests/bench/reference_coverage.py [simulations] [part of a task's 
 of 500 simulations takes seconds; each has its own seed, so that a part gives what the whole gives.
 
 Laws of people by age (men of 20 to 80 years): ``skewed``, the LMS law of tests/kit/consortium.py
-(L = 0.4, S rising); ``normal``, mean and SD linear in age; ``curved``, a mean with its peak at 45
-and an SD that grows. Trials differ by a normal effect, drawn anew each time; ethnicities too.
+(L = 0.4, S rising); ``heavy``, the same with Student's t on 4 degrees of freedom; ``normal``, mean
+and SD linear in age; ``curved``, a mean with its peak at 45 and an SD that grows. Trials differ by
+a normal effect, drawn anew each time; ethnicities too.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from scipy import special
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cardiometa.reference.curves.curve import AgeFunction, Curve, curve_limits
+from cardiometa.reference.curves.curve import AgeFunction, Curve, FamilyName, curve_limits
 from cardiometa.reference.curves.fit import CurveData
 from cardiometa.reference.curves.measure import estimate_groups
 from cardiometa.reference.options import LimitsRule, Method, ReferenceOptions
 from cardiometa.reference.strata.limits import LimitRequest, estimate_limits
+from cardiometa.statistics.box_cox_tails import TAILS, tail_centile
 from cardiometa.statistics.lms import lms_centile
 from tests.kit.consortium import true_parameters
 
 TAU = 0.04  # between trials, and between ethnicities: of log M, or of the mean / 150
+LOG_TAIL = float(np.log(4))
 AGES = np.array([25.0, 35, 45, 55, 65, 75])
 CENTILES = (2.5, 50.0, 97.5)
 Z = special.ndtri(np.array(CENTILES) / 100)
@@ -41,9 +44,9 @@ Held = dict[str, np.ndarray]
 
 def parameters(law: str, age: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """M, S and L of a law at ages; a normal law is the one with L = 1 and S = SD/M."""
-    if law == "skewed":
+    if law in ("skewed", "heavy"):
         log_m, s, ell = true_parameters(age, "male")
-        return np.exp(log_m), s, np.full(len(age), ell)
+        return np.exp(log_m), s if law == "skewed" else s / 1.3, np.full(len(age), ell)
     if law == "normal":
         mean, sd = 150 - 0.5 * (age - 50), 20 + 0.15 * (age - 50)
     else:
@@ -54,7 +57,7 @@ def parameters(law: str, age: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 def moved(law: str, age: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, ...]:
     """The parameters with an effect on log M, or on the mean of a normal law (of 150)."""
     m, s, ell = parameters(law, age)
-    if law == "skewed":
+    if law in ("skewed", "heavy"):
         return m * np.exp(effect), s, ell
     return m + 150 * effect, s * m / (m + 150 * effect), ell
 
@@ -62,9 +65,12 @@ def moved(law: str, age: np.ndarray, effect: np.ndarray) -> tuple[np.ndarray, ..
 def truth(law: str, tau: float, effect: float = 0.0) -> np.ndarray:
     """The law's limits ``[ages, centiles]``, of an average or (tau) a new trial."""
     m, s, ell = moved(law, AGES, np.full(len(AGES), effect))
+    if law == "heavy" and tau == 0:
+        share = np.array(CENTILES)[None, :] / 100
+        return tail_centile(TAILS["bct"], share, m[:, None], s[:, None], ell[:, None], LOG_TAIL)
     if tau == 0:
         return lms_centile(Z[None, :], m[:, None], s[:, None], ell[:, None])
-    if law != "skewed":
+    if law not in ("skewed", "heavy"):
         return m[:, None] + np.hypot(m * s, 150 * tau)[:, None] * Z[None, :]
     rows = []
     for values in zip(np.log(m), np.log(s), ell, strict=True):
@@ -72,7 +78,10 @@ def truth(law: str, tau: float, effect: float = 0.0) -> np.ndarray:
             name: AgeFunction(basis="polynomial", coefficients=(float(value),))
             for name, value in zip(("log_m", "log_s", "l"), values, strict=True)
         }
-        curve = Curve(family="lms", functions=functions, age_low=0, age_high=99, tau=tau)
+        if law == "heavy":
+            functions["log_tail"] = AgeFunction(basis="polynomial", coefficients=(LOG_TAIL,))
+        family: FamilyName = "bct" if law == "heavy" else "lms"
+        curve = Curve(family=family, functions=functions, age_low=0, age_high=99, tau=tau)
         rows.append(curve.limits(np.array([50.0]), CENTILES)[0])
     return np.array(rows)
 
@@ -112,7 +121,11 @@ class CurveTask:
             ethnic = TAU * rng.standard_normal(5)
         age = np.round(rng.uniform(20, 80, n), 1)
         effect = effects[trial] + (ethnic[ethnicity] if self.groups else 0.0)
-        y = lms_centile(rng.standard_normal(n), *moved(self.law, age, effect))
+        place = moved(self.law, age, effect)
+        if self.law == "heavy":
+            y = tail_centile(TAILS["bct"], rng.random(n), *place, LOG_TAIL)
+        else:
+            y = lms_centile(rng.standard_normal(n), *place)
         data = CurveData(y=y, age=age, ethnicity=ethnicity, trial=trial)
         options = ReferenceOptions(method=self.method, bootstrap=_SAMPLES)
         found: Held = {}
@@ -165,6 +178,10 @@ def tasks() -> Iterator[CurveTask | StratumTask]:
         yield CurveTask(method="quantile", law=law, n=800)
         yield CurveTask(method="quantile", law=law, n=2000)
         yield CurveTask(method="quantile", law=law, n=6000)
+    for law in ("heavy", "skewed"):
+        yield CurveTask(method="bct", law=law, n=1200)
+        yield CurveTask(method="bct", law=law, n=1200, trials=6)
+    yield CurveTask(method="bcpe", law="skewed", n=1200)
     for law in ("normal", "curved"):
         yield CurveTask(method="gaussian", law=law, n=600)
         yield CurveTask(method="fractional-polynomial", law=law, n=600)
