@@ -416,9 +416,11 @@ def error_of_table(
         makers = rows["vendor"].where(rows["vendor"].notna(), "").astype(str)
         one = makers.groupby(trials).agg(["nunique", "first"])
         vendors = {str(t): str(v) for t, (n, v) in one.iterrows() if n == 1 and v}
-    known = {"vendors": vendors, "model_sha256": tuple(table.conventions.get("model_sha256", ()))}
+    known = ErrorInput(
+        vendors=vendors, model_sha256=tuple(table.conventions.get("model_sha256", ()))
+    )
     if named != "scan-sd":
-        return ErrorInput(evaluated=_evaluated(named, first), **known)
+        return replace(known, evaluated=_evaluated(named, first))
     column = f"{options.outcome}_sd"
     sd = pd.to_numeric(rows[column], errors="coerce") if column in rows else pd.Series(dtype=float)
     usable = sd[sd > 0]
@@ -428,7 +430,7 @@ def error_of_table(
             hint="segment writes it for models whose card has the errors of scans.",
         )
     mean = (usable**2).groupby(trials.loc[usable.index]).mean()
-    return ErrorInput(scan_sd={str(t): float(v) ** 0.5 for t, v in mean.items()}, **known)
+    return replace(known, scan_sd={str(t): float(v) ** 0.5 for t, v in mean.items()})
 
 
 def error_of_sites(named: str, sites: Sequence[SiteSummary]) -> ErrorInput:

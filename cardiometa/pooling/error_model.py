@@ -161,9 +161,10 @@ def scale_corrected(
         over = (b, math.sqrt(line.shared), line.df)
         return divided((fit.estimate * b, base.se * b, base.df), over, options.level), fit
     parts = [(base.se**2, base.df)]
-    for at in shared.values():
-        change = float((fit.weights[at] * y[at] * load[at] / beta[at] ** 2).sum())
-        parts.append((change**2 * own[at[0]].shared, own[at[0]].df))
+    for members in shared.values():
+        change = fit.weights[members] * y[members] * load[members] / beta[members] ** 2
+        line = own[members[0]]
+        parts.append((float(change.sum()) ** 2 * line.shared, line.df))
     se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
     found = t_interval(fit.estimate, se, df, options.level)
     return Corrected(estimate=fit.estimate, se=se, df=df, low=found.low, high=found.high), fit
@@ -260,8 +261,14 @@ def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> 
     # Both rest on the mean of the trials' slopes, whose error they share.
     load = 1.0 if label == "new trial" else _shrinkage(measure, study.trial, between.tau2_slope)
     own = max(line.var_slope - load**2 * between.var_slope, 0.0)
-    mean = {"group": "mean of trials", "shared": between.var_slope, "df": between.k - 1.0}
-    return replace(found, load=load, own=own, **mean)
+    return replace(
+        found,
+        group="mean of trials",
+        shared=between.var_slope,
+        df=between.k - 1.0,
+        load=load,
+        own=own,
+    )
 
 
 def _shrinkage(measure: MeasureError, trial: str, tau2: float) -> float:
@@ -323,9 +330,9 @@ def _of_arm(
     yield from _noise_rows(row, usable, slopes, options)
     yield from _differential_rows(row, result, arm, measured, sums, measure)
     reliability = _reliability(sums, "baseline", (arm, usable[0].control), slopes)
-    for one in modifiers:
-        if one.name in (options.outcome, options.baseline_column) and one.numeric:
-            reliability = _reliability(one.sums, VALUE, (arm, one.control), slopes)
+    for modifier in modifiers:
+        if modifier.name in (options.outcome, options.baseline_column) and modifier.numeric:
+            reliability = _reliability(modifier.sums, VALUE, (arm, modifier.control), slopes)
     if reliability is not None:
         yield row(quantity="reliability of the baseline", estimate=reliability)
     for effect in _interactions(result, arm):
@@ -461,11 +468,9 @@ def _differential_rows(
 ) -> Iterator[ErrorRow]:
     """The effect corrected by arm where both arms have a line, and the error that would undo it."""
     options = result.options
-    lines = None
-    if measure is not None:
-        lines = measure.line("arm", result.control), measure.line("arm", arm)
-    if lines is not None and lines[0] is not None and lines[1] is not None:
-        control, active = lines
+    control = None if measure is None else measure.line("arm", result.control)
+    active = None if measure is None else measure.line("arm", arm)
+    if control is not None and active is not None:
         mean = _control_mean(result.control, sums)
         at = control.mean_reference if mean is None else (mean - control.intercept) / control.slope
         found = corrected_by_arm(measured, control, active, at, options.level)

@@ -460,8 +460,9 @@ def draw_error(result: PoolingResult, arm: str) -> Drawing | None:
         axes.axvline(0.0, color=INK, linewidth=0.7)
         for at, row in enumerate(lines):
             colour = SOFT if at == 0 else PALETTE[0]
-            axes.plot([row.ci_low, row.ci_high], [-at, -at], color=colour, linewidth=1.5)
-            axes.plot([row.estimate], [-at], marker="s", color=colour, markersize=5)
+            low, middle, high = (float(v or 0.0) for v in (row.ci_low, row.estimate, row.ci_high))
+            axes.plot([low, high], [-at, -at], color=colour, linewidth=1.5)
+            axes.plot([middle], [-at], marker="s", color=colour, markersize=5)
             text = shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)
             _note_at_right(axes, -at, text, colour)
         if limit is not None:
