@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
+from scipy.special import fdtri
 
 from ..cohort.infer_columns import measure_of
 from ..errors import InputError, UsageError
@@ -404,7 +404,7 @@ def _noise_rows(
     if math.isfinite(freedom):
         outside = (100 - options.level) / 200
         low, high = (
-            100 * share / float(stats.f.ppf(p, freedom, df.sum())) for p in (1 - outside, outside)
+            100 * share / float(fdtri(freedom, df.sum(), p)) for p in (1 - outside, outside)
         )
     impossible = bool((error >= residual).any())
     yield row(

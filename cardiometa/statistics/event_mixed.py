@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -25,7 +25,7 @@ from .event_models import RiskSets, partial_likelihood
 NODES = 15
 _MOST_STEPS = 80
 _HALVINGS = 30
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-7  # of a step of Newton's method: what is left is its square
 _LARGEST_STEP = 3.0
 _LARGEST_TAU = 20.0
 _AT_BOUND = 1e-4  # of tau: below it the variance is 0
@@ -79,6 +79,9 @@ class MixedEventFit:
     steps: int
 
 
+_Part = tuple[float, np.ndarray, np.ndarray]  # value, score and information of own and shared
+
+
 @dataclass(slots=True)
 class _Point:
     """Where Newton's method is, and what it found there."""
@@ -89,9 +92,9 @@ class _Point:
     score: np.ndarray | None = None
     matrix: np.ndarray | None = None
     steps: int = 0
+    parts: list[_Part] = field(default_factory=list)
 
 
-_Part = tuple[float, np.ndarray, np.ndarray]  # value, score and information of own and shared
 _Parts = Callable[[list[np.ndarray], np.ndarray], list[_Part]]
 
 
@@ -123,7 +126,7 @@ def _maximise(parts: _Parts, start: _Point) -> _Point | None:
         if max(sizes) > _INFINITE or not math.isfinite(value):
             return None
         if factor * largest < _TOLERANCE:
-            return _Point(now.own, now.shared, value, score, matrix, number)
+            return _Point(now.own, now.shared, value, score, matrix, number, found)
     return None
 
 
@@ -278,10 +281,9 @@ def fit_cox_mixed(trials: Sequence[EventTrial], *, tau: float = 0.3) -> MixedEve
         if fit is None:
             return math.inf
         point = _Point(fit.own, fit.shared)
-        curvature = _penalised(trials, fit.own, fit.shared, at)
         logs = [
             math.log(info[len(own) - 1, len(own) - 1])
-            for (_, _, info), own in zip(curvature, fit.own, strict=True)
+            for (_, _, info), own in zip(fit.parts, fit.own, strict=True)
         ]
         evaluated[at] = (fit.value - 0.5 * sum(logs), fit)
         return -evaluated[at][0]
@@ -291,7 +293,7 @@ def fit_cox_mixed(trials: Sequence[EventTrial], *, tau: float = 0.3) -> MixedEve
     high = max(2.0 * tau, 0.2)
     while high < _LARGEST_TAU and loss(high) < loss(high / 2.0):
         high *= 2.0
-    minimize_scalar(loss, bounds=(0.0, high), method="bounded", options={"xatol": 1e-7})
+    minimize_scalar(loss, bounds=(0.0, high), method="bounded", options={"xatol": 1e-6})
     common = evaluated[0.0][0]
     best = max(evaluated, key=lambda at: evaluated[at][0])
     best = best if best > _AT_BOUND and evaluated[best][0] > common else 0.0
