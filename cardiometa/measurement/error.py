@@ -7,7 +7,8 @@ For each measure SD² = scale² · Σ (coefficient · term)², the terms being i
 - ``views``: SD of the measure over the mirrored and shifted views of the network;
 - ``basal``, ``apical``: √Σ V² p (1 - p) over the slices of that half of the heart, V being what
   the slice adds and p the probability that it belongs to the ventricle (`segmentation.doubt`).
-  In an EF, V at ED counts 100 · ESV / EDV² and at ES 100 / EDV.
+  In an EF, V at ED counts 100 · ESV / EDV² and at ES 100 / EDV. One slice is judged much alike in
+  both phases (correlation 0.5): in an EF or stroke volume the two then partly cancel.
 
 The coefficients, none negative, are in the model's card (section ``error``): fitted for each
 measure to the errors of hearts that the network was not trained on, and scaled by split conformal
@@ -36,13 +37,14 @@ _LV, _MYOCARDIUM, _RV = 0, 1, 2
 # A slice is doubtful where neither answer is less likely than this.
 _DOUBTFUL = 0.3
 NORMAL_95 = 1.96
+SAME_SLICE = 0.5
 
 
 def error_terms(values: Values, doubt: ScanDoubt) -> Terms:
     """The terms of every measure that ``values`` has, by measure and name."""
     quality = values.get("quality")
     share = np.nan if quality is None else 1.0 - quality
-    variances = _slice_variances(doubt)
+    variances, together = _slice_variances(doubt)
     terms: Terms = {}
     for side, structure in (("lv", _LV), ("rv", _RV)):
         edv, esv = values.get(f"{side}_edv_ml"), values.get(f"{side}_esv_ml")
@@ -59,7 +61,8 @@ def error_terms(values: Values, doubt: ScanDoubt) -> Terms:
             ("sv_ml", edv, by_view[_ED] - by_view[_ES], (1.0, 1.0)),
             ("ef_percent", 100.0, ef_by_view, (per_ed, per_es)),
         ):
-            halves = np.sqrt(np.square(weights) @ own)
+            shared = 2 * SAME_SLICE * weights[0] * weights[1] * together[:, structure]
+            halves = np.sqrt(np.square(weights) @ own - shared)
             terms[f"{side}_{name}"] = _named(size * share, spread, halves)
     mass = values.get("lv_mass_g")
     if mass is not None:
@@ -76,12 +79,18 @@ def _named(size: float, by_view: np.ndarray, halves: np.ndarray) -> dict[str, fl
     return dict(zip(ERROR_TERMS, values, strict=True))
 
 
-def _slice_variances(doubt: ScanDoubt) -> np.ndarray:
-    """Σ V² p (1 - p) by frame, half (basal, apical) and structure, ``[2, 2, 3]``."""
+def _slice_variances(doubt: ScanDoubt) -> tuple[np.ndarray, np.ndarray]:
+    """Σ V² p (1 - p) by frame, half (basal, apical) and structure, ``[2, 2, 3]``.
+
+    And of the products of ED's and ES's V √(p (1 - p)) in each slice, ``[2, 3]``.
+    """
     p = doubt.likely[:, :, [0, 0, 1]]
-    variance = np.square(doubt.at_stake_ml) * p * (1 - p)
+    sd = doubt.at_stake_ml * np.sqrt(p * (1 - p))
     basal = basal_half(doubt)
-    return np.stack([variance[:, basal].sum(axis=1), variance[:, ~basal].sum(axis=1)], axis=1)
+    halves = (basal, ~basal)
+    variances = np.stack([np.square(sd[:, half]).sum(axis=1) for half in halves], axis=1)
+    product = sd[_ED] * sd[_ES]
+    return variances, np.stack([product[half].sum(axis=0) for half in halves])
 
 
 def basal_half(doubt: ScanDoubt) -> np.ndarray:

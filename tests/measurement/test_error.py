@@ -88,6 +88,17 @@ def test_a_doubtful_slice_counts_by_what_it_does_to_the_measure():
         100 * 7.5 * 60 / 150**2
     )
     assert error_terms(VALUES, other)["lv_mass_g"]["basal"] == pytest.approx(7.5 * 1.05)
+    # One slice in doubt at both phases: what it does to the EF at one it partly takes back at the
+    # other; to a volume it does what it does.
+    both = doubt_of()
+    both.likely[:, 1, 0] = 0.5
+    at_ed, at_es = 100 * 7.5 * 60 / 150**2, 100 * 7.5 / 150
+    terms = error_terms(VALUES, both)
+    assert terms["lv_ef_percent"]["basal"] == pytest.approx(
+        np.sqrt(at_ed**2 + at_es**2 - at_ed * at_es)
+    )
+    assert terms["lv_sv_ml"]["basal"] == pytest.approx(7.5)
+    assert terms["lv_edv_ml"]["basal"] == pytest.approx(7.5)
     # The apical half has a term of its own.
     apex = doubt_of()
     apex.likely[ES, 9, 0] = 0.5
