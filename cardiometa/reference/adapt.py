@@ -190,8 +190,9 @@ def _adapt(
     known = [c.between_trials for c in controls.curves]
     prior, warnings = (math.inf, math.inf), list[str]()
     if all(known) and known:
-        location = float(np.mean([k.location_sd**2 for k in known if k]))
-        spread = float(np.mean([k.log_spread_sd**2 for k in known if k]))
+        # The site differs from the mean of as many trials, which itself varies.
+        location = float(np.mean([k.location_sd**2 * (1 + 1 / k.trials) for k in known if k]))
+        spread = float(np.mean([k.log_spread_sd**2 * (1 + 1 / k.trials) for k in known if k]))
         prior = location, spread
     else:
         warnings.append(

@@ -264,8 +264,8 @@ class BetweenTrials(_Entry):
     log_spread_sd: float
 
     def __post_init__(self) -> None:
-        if min(self.location_sd, self.log_spread_sd) <= 0:
-            raise ValueError("an SD between trials is not above 0")
+        if min(self.location_sd, self.log_spread_sd, self.trials) <= 0:
+            raise ValueError("an SD between trials, or their number, is not above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
