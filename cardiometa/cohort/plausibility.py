@@ -357,7 +357,8 @@ def _check_units(
     facts = facts[facts["count"] >= _FEW]
     limits = LIMITS.get(measure)
     if limits is None:
-        _check_scales(columns, name, facts, found)
+        if not values.dropna().isin([0, 1]).all():  # an event has no unit
+            _check_scales(columns, name, facts, found)
         return values
     if limits.median is None or (columns.measured and name in LIMITS):
         return values

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from cardiometa.cli.main import app
 from cardiometa.errors import EstimationError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
@@ -220,3 +222,22 @@ def test_a_third_arm_does_not_move_the_effect():
         assert with_third.k == 7
         if options is ODDS:
             assert with_third.estimate == pytest.approx(random_row(pooled(ODDS)).estimate, rel=1e-7)
+
+
+def test_the_command_writes_tables_and_page(tmp_path):
+    """Half of some trials' participants have the event, so that medians are 0 and 1."""
+    words = ["pool-trials", str(FOLDER / "events_one_stage.csv"), "--out", str(tmp_path / "out")]
+    words += ["--effect", "hazard-ratio", "--time", "mace_day", "--event", "mace", "--verbose"]
+    words += ["--rmst", "365", "--min-cell", "0", "--no-leave-one-out"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    rmst = pd.read_csv(tmp_path / "out" / "rmst.csv", dtype=str, keep_default_na=False)
+    tests = pd.read_csv(tmp_path / "out" / "proportional_hazards.csv")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert list(tests["trial"].isna()) == [False] * 7 + [True]
+    assert "hazards are not proportional in T2, T5" in page
+    assert "Mean time free of the event up to 365" in page
+    headline = rmst[(rmst["trial"] == "") & (rmst["headline"].str.lower() == "true")]
+    text = f"{float(headline['estimate'].iloc[0]):.1f}".replace("-", "−")
+    assert text in page
+    assert text in done.stdout
