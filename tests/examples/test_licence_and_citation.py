@@ -22,17 +22,11 @@ def project() -> dict[str, Any]:
 
 def test_both_licences_are_stated_with_their_texts() -> None:
     assert set(project()["license"].split(" AND ")) == LICENCES
-    assert {path.stem for path in (ROOT / "LICENSES").iterdir()} == LICENCES
-    apache = (ROOT / "LICENSES" / "Apache-2.0.txt").read_text()
-    assert apache == (ROOT / "LICENSE").read_text()
-    assert "Section 8 – Interpretation" in (ROOT / "LICENSES" / "CC-BY-NC-SA-4.0.txt").read_text()
-    rules = tomllib.loads((ROOT / "REUSE.toml").read_text())["annotations"]
-    stated = {rule["path"]: rule["SPDX-License-Identifier"] for rule in rules}
-    assert stated["**"] == "Apache-2.0"
-    assert set(stated.values()) == LICENCES
+    assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text()
     import cardiometa
 
     weights = Path(cardiometa.__file__).parent / "segmentation" / "weights"
+    assert "Section 8 – Interpretation" in (weights / "CC-BY-NC-SA-4.0.txt").read_text()
     beside = (weights / "cardiometa-sax.safetensors.license").read_text()
     assert "SPDX-License-Identifier: CC-BY-NC-SA-4.0" in beside
     assert "CC BY-NC-SA 4.0" in json.loads((weights / "model.json").read_text())["licence"]
