@@ -171,7 +171,7 @@ def test_slices_that_the_model_lacks_are_counted_at_their_end(out: Path) -> None
 
 def test_other_commands_can_read_the_error_of_the_measures(out: Path) -> None:
     error = read_measurement_error(out / "evaluation.json")
-    assert (error.source, error.against, error.trained_on) == ("evaluation", "labels", "unknown")
+    assert (error.source, error.against, error.trained_on) == ("evaluation", "labels", "none")
     edv = error.of("lv_edv_ml")
     assert edv is not None
     lines = {group: edv.line("trial", group) for group in edv.groups("trial")}
