@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..errors import Problem, TableError, UsageError
 from ..files import canonical_json, read_json, write_text
 from ..manifest import RESEARCH_USE, refuse_modified
 from ..measurement.indexing import derived_measure
-from ..reference.adapt import Adaptation, adapt_reference, as_values
+from ..reference.adapt import Adaptation, adapt_reference
 from ..reference.model import NewParticipants, reference_model
 from ..reference.options import AdaptOptions, ReferenceOptions
 from ..reference.select import rows_options, select_participants, with_derived, with_healthy
@@ -43,7 +43,7 @@ class AdaptOutcome:
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
-            "measures": [as_values(one) for one in self.measures],
+            "measures": [asdict(one) for one in self.measures],
             "ci_level": self.ci_level,
             "notice": self.notice,
             "warnings": list(self.warnings),

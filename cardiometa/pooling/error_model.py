@@ -36,7 +36,7 @@ from ..statistics.measurement_error import (
     MeasureError,
     MeasurementError,
 )
-from ..statistics.meta import RandomEffects, pool_estimates, pooled_interval, t_interval
+from ..statistics.meta import Interval, RandomEffects, pool_estimates, pooled_interval, t_interval
 from .first_stage.arm_sums import OUTCOME, ArmSums
 from .options import DIFFERENCES, PoolingOptions
 from .results import EffectRow, ErrorRow, PoolingResult, Study
@@ -130,6 +130,15 @@ def divided(
     )
 
 
+def _headline_interval(
+    fit: RandomEffects, usable: Sequence[Study], options: PoolingOptions
+) -> Interval:
+    """The interval of the headline; of one trial, that of its own degrees of freedom."""
+    if fit.k == 1:
+        return t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
+    return pooled_interval(fit, options.headline_ci, options.level)
+
+
 def scale_corrected(
     studies: Sequence[Study], slopes: Mapping[str, _Slope], options: PoolingOptions
 ) -> tuple[Corrected, RandomEffects]:
@@ -152,10 +161,7 @@ def scale_corrected(
     )
     first = pool_estimates(y / beta, v / beta**2, options.tau2)
     fit = pool_estimates(y / beta, v / beta**2 + first.estimate**2 * spread / beta**2, options.tau2)
-    if fit.k == 1:
-        base = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
-    else:
-        base = pooled_interval(fit, options.headline_ci, options.level)
+    base = _headline_interval(fit, usable, options)
     if len(set(own)) == 1 and shared and own[0].own == 0:
         line, b = own[0], own[0].value
         over = (b, math.sqrt(line.shared), line.df)
@@ -294,10 +300,7 @@ def _of_arm(
     row = partial(ErrorRow, **comparison_cells(options, arm, usable[0].control))
     y, v = estimates_of(usable)
     fit = pool_estimates(y, v, options.tau2)
-    if fit.k == 1:
-        base = t_interval(fit.estimate, fit.se_wald, usable[0].df, options.level)
-    else:
-        base = pooled_interval(fit, options.headline_ci, options.level)
+    base = _headline_interval(fit, usable, options)
     measured = Corrected(
         estimate=fit.estimate, se=base.se, df=base.df, low=base.low, high=base.high, method=""
     )

@@ -13,7 +13,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from .model import (
     reference_model,
     score_participants,
 )
-from .options import ScoreOptions
+from .options import ReferenceOptions, ScoreOptions
 from .select import ALL
 
 LEAST_CONTROLS = 25
@@ -127,14 +127,9 @@ def adapt_reference(
         "name": f"{model.name}, adapted to {site}",
         "strata": [],
         "curves": curves,
-        "adapted_to": {"site": site, "measures": [as_values(one) for one in found]},
+        "adapted_to": {"site": site, "measures": [asdict(one) for one in found]},
     }
     return result, tuple(found), tuple(warnings)
-
-
-def as_values(one: Adaptation) -> dict[str, Any]:
-    """The fields of a record as JSON values."""
-    return {name: getattr(one, name) for name in Adaptation.__dataclass_fields__}
 
 
 def _controls(
@@ -202,11 +197,13 @@ def _adapt(
                 "rest on its controls alone."
             )
         )
-    shift = fit_shift(controls.family, controls.eta, controls.values, prior)
-    own = np.diag(
-        fit_shift(controls.family, controls.eta, controls.values, (math.inf,) * 2).covariance
-    )
-    kept = [1.0 if math.isinf(p) else p / (p + float(v)) for p, v in zip(prior, own, strict=True)]
+    parameters = controls.family, controls.eta, controls.values
+    own = fit_shift(*parameters, (math.inf, math.inf))
+    shift, kept = own, [1.0, 1.0]
+    if not math.isinf(prior[0]):
+        shift = fit_shift(*parameters, prior)
+        variances = np.diag(own.covariance)
+        kept = [p / (p + float(v)) for p, v in zip(prior, variances, strict=True)]
     warnings += _ages(measure, controls) + _sexes(measure, controls)
     reach = float(special.ndtri((1 + model.ci_level / 100) / 2)) * np.sqrt(
         np.diag(shift.covariance)
@@ -290,7 +287,7 @@ def _miscalibration(
     curve = _shape_of(controls.curves[0].distribution)
     eta = controls.eta[:, [middle]].copy()
     eta[:2, 0] += shift.estimate
-    centiles = [c for c in _outer(model) if c != 50]
+    centiles = ReferenceOptions(level=model.level, sided=model.sided).outer_centiles
     limits = curve.limits_of(eta, 0.0, centiles)[0]
     rng = np.random.default_rng(1)
     draws = rng.multivariate_normal(np.zeros(2), shift.covariance, _DRAWS)
@@ -303,13 +300,6 @@ def _miscalibration(
         share = np.where(np.isfinite(z), special.ndtr(z), float(centile > 50))
         away += np.abs(100 * share - centile) / len(centiles)
     return float(away.mean()), float(np.quantile(away, 0.95))
-
-
-def _outer(model: ReferenceModel) -> tuple[float, ...]:
-    outside = 100 - model.level
-    if model.sided == "two":
-        return outside / 2, 100 - outside / 2
-    return (outside,) if model.sided == "lower" else (model.level,)
 
 
 def _shape_of(curve: Curve) -> Curve:

@@ -23,7 +23,7 @@ from ..statistics.order_statistics import interpolated_quantile
 from ..statistics.robust import robust_fit
 from ..validation import validate
 from .curves.curve import AgeFunction, Curve, FamilyName, gap_text, gaps_of
-from .options import Kind, ScoreOptions
+from .options import Kind, ScoreOptions, Sided
 from .select import ALL, CONVENTIONS, depends_on, numbers_of, texts_of
 from .strata.groups import FittedCell
 from .strata.limits import Limit
@@ -400,7 +400,7 @@ class ReferenceModel(_Entry):
     name: str
     notice: str
     level: float
-    sided: str
+    sided: Sided
     ci_level: float
     strata: tuple[_Stratum, ...]
     conventions: dict[str, tuple[str, ...]]

@@ -48,6 +48,12 @@ def drop_slices_above_base(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, 
     return without(labels, (cavity > 0) & ~kept, (LV_CAVITY, LV_MYOCARDIUM), "slices-above-base")
 
 
+def wall_thickness(cavity: np.ndarray, wall: np.ndarray) -> np.ndarray:
+    """Thickness of each wall up to a factor: radii of the circles of the areas in pixels."""
+    thickness: np.ndarray = np.sqrt(cavity + wall) - np.sqrt(cavity)
+    return thickness
+
+
 def _below_base(cavity: np.ndarray, wall: np.ndarray, heart: np.ndarray) -> np.ndarray:
     """Boolean ``[t, z]``: LV that the rule keeps, from the pixels of each slice ``[t, z]``."""
     present = cavity > 0
@@ -60,7 +66,7 @@ def _below_base(cavity: np.ndarray, wall: np.ndarray, heart: np.ndarray) -> np.n
     kept = present.copy()
     # From here on slice 0 is the most basal one of the stack (a view of the same array).
     order = slice(None, None, 1 if end == "first" else -1)
-    view, thickness = kept[:, order], (np.sqrt(cavity + wall) - np.sqrt(cavity))[:, order]
+    view, thickness = kept[:, order], wall_thickness(cavity, wall)[:, order]
     area, network = cavity[:, order], present[:, order]
     least = limit_of("slices-above-base")
     for there, own in zip(view, thickness, strict=True):

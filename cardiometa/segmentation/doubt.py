@@ -18,6 +18,7 @@ import numpy as np
 
 from ..flags import limit_of
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY, CineStack, ScanDoubt
+from .base import wall_thickness
 from .cleaning import wider_end
 
 _LABELS = (LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY)
@@ -132,7 +133,7 @@ def _likely_below_base(drawn: np.ndarray, counted: np.ndarray) -> np.ndarray:
     outer = 0 if step > 0 else drawn.shape[1] - 1
     for frame in range(len(drawn)):
         cavity, wall = drawn[frame, :, 0], drawn[frame, :, 1]
-        thickness = np.sqrt(cavity + wall) - np.sqrt(cavity)
+        thickness = wall_thickness(cavity, wall)
         kept = np.flatnonzero(counted[frame, :, 0])
         if not len(kept):
             continue
