@@ -106,7 +106,8 @@ _TABLE = (
     FlagRule("non-finite", 1, "review", "{count} voxels were not numbers and are read as 0."),
     # ------------------------------------------------------------ tier 1, time
     FlagRule("few-phases", 1, "review", limit=20,
-        sentence="The cine has {value:g} phases; below {limit:g}, EDV and EF read low."),
+        sentence="The cine has {value:g} phases; below {limit:g}, EDV and EF read low and "
+        "rates of ejection and filling are not given."),
     FlagRule("very-few-phases", 1, "review", limit=12,
         sentence="The cine has {value:g} phases; below {limit:g} it is not used for reference "
         "ranges."),
@@ -124,10 +125,11 @@ _TABLE = (
     FlagRule("time-from-order", 1, "info",
         "The phases are ordered by {where}: the header gives no usable trigger times."),
     FlagRule("time-unknown", 1, "info",
-        "The header's time step or its unit cannot be that of a cine; frame times are unknown."),
+        "The header's time step or its unit cannot be that of a cine; frame times and "
+        "rates of ejection and filling are unknown."),
     FlagRule("prospective", 1, "info", limit=0.9,
         sentence="The frames cover {value:.0%} of the RR interval: late filling is not imaged, so "
-        "EDV and SV may read low."),
+        "EDV and SV may read low, and rates of ejection and filling are not given."),
     # ------------------------------------------------------------ tier 2, segmentation
     FlagRule("heart-not-found", 2, "review",
         "The heart was not found in the field of view; its centre was used."),

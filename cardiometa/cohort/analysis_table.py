@@ -17,7 +17,7 @@ import pandas as pd
 from ..errors import InputError, Problems, TableError, UsageError, nearest
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
 from ..manifest import licence_of
-from ..measurement.measures import COLUMN_NAMES, COLUMNS, ERROR_COLUMNS, MEASURES
+from ..measurement.measures import COLUMN_NAMES, COLUMNS, LATER_COLUMNS, MEASURES
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
 from .definition import DEFINED_COLUMNS, parse_columns, parse_definition
 from .infer_columns import FLAGS, Recognised, recognise
@@ -39,7 +39,7 @@ MEASUREMENTS_NAME = "measurements.csv"
 ONE_TRIAL = "all"
 IMPUTATION = ".imp"
 _NUMBER_NAMES = frozenset(
-    c.name for c in (*COLUMNS, *ERROR_COLUMNS) if c.type in ("number", "integer")
+    c.name for c in (*COLUMNS, *LATER_COLUMNS) if c.type in ("number", "integer")
 )
 CONVENTIONS = ("model_id", "model_sha256", "papillary", "bsa_formula", "sequence")
 _STATUSES = frozenset({"ok", "review", "failed"})

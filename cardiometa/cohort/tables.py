@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import CohortError
-from ..measurement.measures import COLUMNS, ERROR_COLUMNS, PAPILLARY, SCAN_COLUMNS, CellType
+from ..measurement.measures import COLUMNS, LATER_COLUMNS, PAPILLARY, SCAN_COLUMNS, CellType
 from ..records import Exclusion, ScanKey, ScanResult
 from .models import PARTICIPANT_COLUMNS, Cohort, CohortScan, CohortTables
 
@@ -118,7 +118,7 @@ def _why_not(
 
 
 _PERSON_COLUMNS = tuple(column.name for column in COLUMNS if column.kind == "person")
-_SCAN_NAMES = frozenset(column.name for column in (*SCAN_COLUMNS, *ERROR_COLUMNS))
+_SCAN_NAMES = frozenset(column.name for column in (*SCAN_COLUMNS, *LATER_COLUMNS))
 
 
 def build_tables(cohort: Cohort, results: Sequence[ScanResult]) -> CohortTables:
@@ -184,7 +184,7 @@ def _measurements(cohort: Cohort, results: Sequence[ScanResult]) -> pd.DataFrame
             for scan in cohort.scans
         ]
         data["reported_papillary"] = _series(stated, "text")
-    for column in ERROR_COLUMNS:
+    for column in LATER_COLUMNS:
         data[column.name] = _series([row.get(column.name) for row in rows], column.type)
     return pd.DataFrame(data)
 

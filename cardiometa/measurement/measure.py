@@ -21,8 +21,9 @@ from .checks import (
     shape_flags,
 )
 from .error import doubt_flags, error_terms, standard_deviations
+from .filling import filling_measures
 from .indexing import body_surface_area_m2, indexed
-from .measures import ERROR_COLUMNS, ERROR_OF, INDEX_OF, SCAN_COLUMNS
+from .measures import ERROR_OF, INDEX_OF, LATER_COLUMNS, MEASURES, SCAN_COLUMNS
 from .phases import Extremes, find_extremes
 from .volumes import (
     Areas,
@@ -35,10 +36,8 @@ from .volumes import (
 
 # What the labels say; a rejected scan has none of it in its row.
 _FROM_LABELS = (
-    *INDEX_OF,
+    *(m.name for m in MEASURES if m.name != "heart_rate_bpm"),
     *ERROR_OF.values(),
-    *("lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_mass_g", "lv_co_l_min"),
-    *("rv_edv_ml", "rv_esv_ml", "rv_sv_ml", "rv_ef_percent"),
     *("ed_frame", "es_frame", "rv_ed_frame", "rv_es_frame", "lv_slices_ed", "lv_slices_es"),
 )
 
@@ -73,7 +72,7 @@ def measure_scan(
 ) -> Measurement:
     """Measure one labelled cine.
 
-    The measures are those of `SCAN_COLUMNS` and `ERROR_COLUMNS`, in that order, with None for what
+    The measures are those of `SCAN_COLUMNS` and `LATER_COLUMNS`, in that order, with None for what
     cannot be given (an SD needs the card's ``error`` model, and labels that a network made);
     frames among them are in the source's numbering, while ``Measurement.ed_frame`` and
     ``es_frame`` are indices into ``labels`` (0 where no LV was found). Flags of the images, of the
@@ -118,7 +117,7 @@ def measure_scan(
     return Measurement(
         measures=tuple(
             Measure(name=column.name, value=values.get(column.name), unit=column.unit)
-            for column in (*SCAN_COLUMNS, *ERROR_COLUMNS)
+            for column in (*SCAN_COLUMNS, *LATER_COLUMNS)
         ),
         curves={f"{name}_ml": curve for name, curve in curves.volumes.items()},
         ed_frame=lv.largest if lv else 0,
@@ -203,6 +202,8 @@ def _heart_values(cine: CineStack, curves: _Curves, lv: Extremes) -> _Values:
     values["lv_mass_g"] = None if np.isnan(myocardium_ml) else mass_g(myocardium_ml)
     rate, stroke = cine.source.heart_rate_bpm, values["lv_sv_ml"]
     values["lv_co_l_min"] = None if rate is None or stroke is None else stroke * rate / 1000.0
+    for name, (found, sd) in filling_measures(cine, curves.volumes["lv"], lv).items():
+        values |= {name: found, ERROR_OF[name]: sd}
     if curves.rv is not None and curves.is_cycle("rv", curves.rv):
         values |= _ventricle(cine, curves, "rv", curves.rv)
     return values

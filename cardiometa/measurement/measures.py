@@ -1,7 +1,7 @@
 """The table of measures and columns: one place for each name, unit, definition and code.
 
-`COLUMNS` is ``measurements.csv`` in its order up to the trials' own columns, `ERROR_COLUMNS` what
-follows them, from which ``measurements.json`` (the data
+`COLUMNS` is ``measurements.csv`` in its order up to the trials' own columns, `LATER_COLUMNS` what
+follows them (errors and further measures), from which ``measurements.json`` (the data
 dictionary) is written; `MEASURES` are those of its columns that are measures of a heart, which
 ranges are made of and effects are pooled over. The codes are LOINC and SNOMED CT.
 """
@@ -161,27 +161,54 @@ _PERSON = (
     _person("healthy", "", None, _HEALTHY, type="boolean"),
 )
 
-_HAS_ERROR = ("mL", "%", "g")
-# The measures that have a standard deviation of the model's error, with its column.
-ERROR_OF = {m.name: f"{m.name}_sd" for m in _VOLUMES if m.unit in _HAS_ERROR}
-ERROR_COLUMNS: tuple[MeasureDefinition, ...] = tuple(
-    replace(
-        m,
-        name=ERROR_OF[m.name],
-        definition=f"one standard deviation of the model's error of {m.name} in this scan: {m.name}"
-        " ± 1.96 of them is a 95 % interval; empty where the model's card has no errors",
-        code="",
-        kind="error",
-    )
-    for m in _VOLUMES
-    if m.name in ERROR_OF
+_NEEDS_CINE = "empty below 20 phases, without their times and with prospective gating"
+# fmt: off
+_FILLING = (
+    _measure("lv_per_edv_s", "EDV/s", 2,
+        f"LV peak ejection rate, divided by lv_edv_ml; {_NEEDS_CINE}"),
+    _measure("lv_pfr_edv_s", "EDV/s", 2,
+        "LV peak filling rate in the first two thirds of diastole, divided by lv_edv_ml"),
+    _measure("lv_time_to_pfr_ms", "ms", 0, "time from the smallest LV volume to lv_pfr_edv_s"),
+    _measure("lv_dvr80_fraction", "", 3,
+        "diastolic volume recovery: share of diastole until 80 % of lv_sv_ml has come back"),
 )
+# fmt: on
+_MODEL_ERROR = "the model's error; empty where the model's card has no errors"
+_SCATTER = (
+    "the scatter of the frames about the fit that gives the value, the model's bias not in it"
+)
+
+
+def _errors(measures: Iterable[MeasureDefinition], meaning: str) -> tuple[MeasureDefinition, ...]:
+    """The column of the standard deviation of each measure, ``meaning`` saying of what."""
+    return tuple(
+        replace(
+            m,
+            name=f"{m.name}_sd",
+            definition=f"one standard deviation of {m.name} in this scan, {m.name} ± 1.96 of them "
+            f"being a 95 % interval: {meaning}",
+            code="",
+            kind="error",
+        )
+        for m in measures
+    )
+
+
+# What follows the trials' own columns: errors of the volumes, further measures and their errors.
+LATER_COLUMNS: tuple[MeasureDefinition, ...] = (
+    *_errors((m for m in _VOLUMES if m.unit in ("mL", "%", "g")), _MODEL_ERROR),
+    *_FILLING,
+    *_errors(_FILLING, _SCATTER),
+)
+# The measures that have a standard deviation, with its column.
+ERROR_OF = {m.name.removesuffix("_sd"): m.name for m in LATER_COLUMNS if m.kind == "error"}
 SCAN_COLUMNS: tuple[MeasureDefinition, ...] = (*_VOLUMES, *_INDICES, *_GEOMETRY)
 COLUMNS: tuple[MeasureDefinition, ...] = (*_KEYS, *SCAN_COLUMNS, *_FACTS, *_PERSON)
-# `COLUMNS`, and those that follow the trials' own columns.
-COLUMN_NAMES: tuple[str, ...] = tuple(column.name for column in (*COLUMNS, *ERROR_COLUMNS))
-MEASURES: tuple[MeasureDefinition, ...] = tuple(c for c in COLUMNS if c.kind == "measure")
-_BY_NAME = {column.name: column for column in (*COLUMNS, *ERROR_COLUMNS)}
+_BY_NAME = {column.name: column for column in (*COLUMNS, *LATER_COLUMNS)}
+COLUMN_NAMES: tuple[str, ...] = tuple(_BY_NAME)
+MEASURES: tuple[MeasureDefinition, ...] = tuple(
+    column for column in _BY_NAME.values() if column.kind == "measure"
+)
 
 
 def definition(name: str) -> MeasureDefinition:

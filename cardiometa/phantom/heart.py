@@ -136,10 +136,11 @@ def rv_profile(depth: np.ndarray) -> np.ndarray:
     return np.where(depth >= 0, inside, 0.0)
 
 
-def filled_fraction(phase: np.ndarray, es_fraction: float) -> np.ndarray:
+def filled_fraction(phase: np.ndarray, es_fraction: float, early: float = 0.68) -> np.ndarray:
     """Share of the stroke volume in the ventricle at ``phase`` (0 to 1 of RR): 1 at ED, 0 at ES.
 
-    Ejection, a short isovolumic pause, rapid filling (E), diastasis, atrial kick (A).
+    Ejection, a short isovolumic pause, rapid filling (E, the share ``early`` of the stroke volume),
+    diastasis, atrial kick (A).
     """
 
     def ramp(start: float, end: float) -> np.ndarray:
@@ -147,10 +148,10 @@ def filled_fraction(phase: np.ndarray, es_fraction: float) -> np.ndarray:
         return x * x * (3 - 2 * x)
 
     diastole = 1 - es_fraction
-    early = ramp(es_fraction + 0.03 * diastole, es_fraction + 0.45 * diastole)
+    wave = ramp(es_fraction + 0.03 * diastole, es_fraction + 0.45 * diastole)
     slow = np.clip((phase - es_fraction) / diastole, 0, 1)
     kick = ramp(es_fraction + 0.76 * diastole, 1.0)
-    filling = 0.68 * early + 0.08 * slow + 0.24 * kick
+    filling = early * wave + 0.08 * slow + (0.92 - early) * kick
     return np.where(phase <= es_fraction, 1 - ramp(0.0, es_fraction), filling)
 
 

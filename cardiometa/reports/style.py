@@ -33,6 +33,10 @@ _PARTS: Final = {
     "esvi": "ESV index",
     "svi": "SV index",
     "massi": "mass index",
+    "per": "PER",
+    "pfr": "PFR",
+    "time": "time to PFR",
+    "dvr80": "DVR80",
 }
 _OTHERS: Final = {
     "heart_rate_bpm": "Heart rate",
@@ -49,6 +53,9 @@ _LONG_NAMES: Final = {
     "SV": "stroke volume",
     "EF": "ejection fraction",
     "CO": "cardiac output",
+    "PER": "peak ejection rate",
+    "PFR": "peak filling rate",
+    "DVR80": "share of diastole until 80 % of the stroke volume has come back",
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from cardiometa.measurement.measures import (
     COLUMN_NAMES,
     COLUMNS,
+    LATER_COLUMNS,
     MEASURES,
     SCAN_COLUMNS,
     STRUCTURES,
@@ -15,7 +16,7 @@ from cardiometa.measurement.measures import (
 )
 
 # Section 3 of the contract, word for word: people script against this order. The trials' own
-# columns stand before the standard deviations.
+# columns stand before the standard deviations and the further measures.
 CONTRACT = """
 trial, participant_id, visit, visit_day, status, lv_edv_ml, lv_esv_ml, lv_sv_ml, lv_ef_percent,
 lv_mass_g, rv_edv_ml, rv_esv_ml, rv_sv_ml, rv_ef_percent, heart_rate_bpm, lv_co_l_min,
@@ -25,7 +26,9 @@ lv_slices_ed, lv_slices_es, spacing_mm, slice_distance_mm, thickness_mm, quality
 field_strength_t, sequence, papillary, bsa_formula, model_id, model_sha256, seconds, age_years,
 sex, ethnicity, height_cm, weight_kg, arm, randomised, healthy,
 lv_edv_ml_sd, lv_esv_ml_sd, lv_sv_ml_sd, lv_ef_percent_sd, lv_mass_g_sd, rv_edv_ml_sd,
-rv_esv_ml_sd, rv_sv_ml_sd, rv_ef_percent_sd
+rv_esv_ml_sd, rv_sv_ml_sd, rv_ef_percent_sd,
+lv_per_edv_s, lv_pfr_edv_s, lv_time_to_pfr_ms, lv_dvr80_fraction,
+lv_per_edv_s_sd, lv_pfr_edv_s_sd, lv_time_to_pfr_ms_sd, lv_dvr80_fraction_sd
 """
 
 
@@ -33,15 +36,16 @@ def test_columns_are_the_contract_in_its_order():
     assert list(COLUMN_NAMES) == [name.strip() for name in CONTRACT.replace("\n", " ").split(",")]
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+@pytest.mark.parametrize("column", [*COLUMNS, *LATER_COLUMNS], ids=lambda column: column.name)
 def test_unit_agrees_with_the_name(column):
     endings = {
         "_ml": "mL", "_g": "g", "_percent": "%", "_ml_m2": "mL/m2", "_g_m2": "g/m2",
         "_bpm": "1/min",
         "_l_min": "L/min", "_ms": "ms", "_mm": "mm", "_cm": "cm", "_kg": "kg", "_years": "years",
-        "_t": "T", "bsa_m2": "m2", "_day": "days", "seconds": "s",
+        "_edv_s": "EDV/s", "_t": "T", "bsa_m2": "m2", "_day": "days", "seconds": "s",
     }  # fmt: skip
-    fitting = [ending for ending in endings if column.name.endswith(ending)]
+    measure = column.name.removesuffix("_sd")
+    fitting = [ending for ending in endings if measure.endswith(ending)]
     expected = endings[max(fitting, key=len)] if fitting else ""
     assert column.unit == expected
     assert column.definition
