@@ -92,11 +92,11 @@ def pool_trials(
     found = run_pool_trials(request, out, overwrite=output.overwrite, export=export.export)
     quiet = output.quiet
     run.report(quiet=quiet)
-    show_warnings(found.warnings, quiet=quiet, verbose=False)
     if output.json:
         show_json(found.document())
     elif not quiet:
         show_text(found.text(verbose=output.verbose, width=terminal_width()))
+    show_warnings(found.warnings, quiet=quiet, verbose=False)
     say(f"effects: {out / 'effects.csv'}", quiet=quiet)
     say(f"report:  {out / 'report.html'}", quiet=quiet)
 

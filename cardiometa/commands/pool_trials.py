@@ -56,6 +56,7 @@ from ..pooling.results import (
     RegressionRow,
     RestrictedMeanRow,
     SplineRow,
+    SurvivalRow,
     cells_of,
     columns_of,
     documents_of,
@@ -98,6 +99,7 @@ _TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "compare_reported": ("comparison", ComparisonRow),
     "proportional_hazards": ("proportional", ProportionalRow),
     "rmst": ("rmst", RestrictedMeanRow),
+    "survival": ("survival", SurvivalRow),
     "error_adjusted": ("error_adjusted", ErrorRow),
 }
 # Of participants' rows only, and then always.
@@ -492,7 +494,7 @@ def figure_files(arms: Sequence[str], figures: Iterable[PoolingFigure]) -> dict[
     files: dict[str, bytes | str] = {}
     for one in figures:
         stem = names[one.arm]
-        if one.kind in ("funnel", "regression", "spline", "error"):
+        if one.kind in ("funnel", "regression", "spline", "error", "survival", "incidence"):
             stem = stem.replace("forest", one.kind, 1)
         stem += {"levels": "-by", "reported": "-reported"}.get(one.kind, "")
         stem += f"-{_letters(one.name)}" if one.name else ""

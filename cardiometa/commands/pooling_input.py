@@ -49,6 +49,7 @@ def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions
     participant = ("participant_id", "arm", "randomised", "status", "death_day", "withdrawal_day")
     used = [*participant, options.outcome, options.event, *numbers, options.cluster]
     used += [
+        options.competing,
         *options.by_columns,
         *options.regression_columns,
         *options.adjust_columns,

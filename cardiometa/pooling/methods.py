@@ -177,13 +177,14 @@ def _one_stage_event_sentence(options: PoolingOptions) -> str:
     """The one-stage models of events; empty for effects that have none."""
     random = "" if options.tau2 == "fe" else " and a random treatment effect"
     if options.effect == "hazard-ratio":
-        also = (
-            "; as sensitivity analysis with a random treatment effect by penalised partial "
-            "likelihood, its variance by Laplace's approximation (Ripatti & Palmgren 2000)"
+        how = (
+            " by penalised partial likelihood, its variance by Laplace's approximation (Ripatti & "
+            "Palmgren 2000); as sensitivity analysis with a common effect"
         )
+        effect = f"a random treatment effect{how}" if random else "a common effect"
         return (
-            "One-stage analysis: one Cox model stratified by trial, with a common effect and the "
-            f"covariates' effects of each trial{also * bool(random)}. Wald intervals."
+            "One-stage analysis: one Cox model stratified by trial, with the covariates' effects "
+            f"of each trial and {effect}. Wald intervals."
         )
     if options.effect != "odds-ratio":
         return ""
@@ -310,8 +311,10 @@ def second_stage_sentence(options: PoolingOptions) -> str:
             f"{options.level:g} % confidence interval: {CI_NAMES[options.headline_ci]}."
         )
     return (
-        f"Effects were pooled{scale} by inverse variance with a random effect of the trial; tau² "
-        f"by {TAU2_NAMES[options.tau2]}, with its Q-profile interval; {options.level:g} % "
+        f"Effects were pooled{scale} by inverse variance with a random effect of the trial (trials "
+        "differ in patients and treatment: the headline of every effect measure is the mean over "
+        "them, a common effect is a sensitivity analysis); tau² by "
+        f"{TAU2_NAMES[options.tau2]}, with its Q-profile interval; {options.level:g} % "
         f"confidence interval: {CI_NAMES[options.headline_ci]}. The prediction interval for a "
         f"new trial uses t with {options.pi_df} degrees of freedom; in simulations such intervals "
         "cover less than they say (about 87 % for 95 % with ten trials and moderate tau)."

@@ -89,6 +89,14 @@ class PoolingOptions(Options):
     event: Annotated[
         str | None, Option(help="hazard-ratio: column of the event indicator.", group=_ENDPOINT)
     ] = None
+    competing: Annotated[
+        str | None,
+        Option(
+            help="hazard-ratio: column (1/0) of an event that ended the follow-up and excludes the "
+            "other, such as death: adds cumulative incidence.",
+            group=_ENDPOINT,
+        ),
+    ] = None
     rmst: Annotated[
         float | None,
         Option(
@@ -262,7 +270,7 @@ class PoolingOptions(Options):
         ),
         Conflict(
             {"effect": is_not("hazard-ratio")},
-            {"time": is_given, "event": is_given, "rmst": is_given},
+            {"time": is_given, "event": is_given, "competing": is_given, "rmst": is_given},
         ),
         Needs(
             {"effect": is_in("hazard-ratio"), "time": is_given},
@@ -317,7 +325,7 @@ class PoolingOptions(Options):
     def renamed(self, name_of: Callable[[str], str]) -> Self:
         """The same options with other names for the columns of the table."""
         lists = ("adjust", "by", "meta_regression", "prespecified")
-        names = ("outcome", "baseline_column", "time", "event", "cluster")
+        names = ("outcome", "baseline_column", "time", "event", "competing", "cluster")
         changed: dict[str, Any] = {n: tuple(map(name_of, getattr(self, n))) for n in lists}
         changed |= {n: name_of(value) for n in names if (value := getattr(self, n))}
         return replace(self, **changed)

@@ -147,6 +147,7 @@ def pool(
         checks=tuple(checks),
         proportional=hazards.proportional,
         rmst=hazards.rmst,
+        survival=hazards.survival,
         warnings=(*found, *(text for one in by_level for text in one.warnings), *warnings[1]),
         **about,
     )

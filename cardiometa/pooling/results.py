@@ -315,6 +315,28 @@ class RestrictedMeanRow(ComparisonCells):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SurvivalRow(ComparisonCells):
+    """One row of ``survival.csv``: a point of a curve of one ``group`` (arm), or a number at risk.
+
+    Of one trial, or of all (``trial`` empty; ``k`` of them), at ``time`` in its unit. ``kind``:
+    ``event-free`` (Kaplan-Meier), ``incidence`` of the event and ``competing`` (Aalen-Johansen,
+    with --competing), or ``at-risk``: followed beyond ``time``, None where that is not shown.
+    """
+
+    trial: str
+    group: str
+    kind: str
+    time: float
+    estimate: float | None = None
+    se: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n_at_risk: int | None = None
+    k: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPoint:
     """A trial in the figure of a meta-regression: its value of the covariate and its effect.
 
@@ -569,6 +591,7 @@ class PoolingResult:
     spline: tuple[SplineRow, ...] = ()
     proportional: tuple[ProportionalRow, ...] = ()
     rmst: tuple[RestrictedMeanRow, ...] = ()
+    survival: tuple[SurvivalRow, ...] = ()
     flow: FlowCounts | None = None
     conventions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

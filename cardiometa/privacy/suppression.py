@@ -384,7 +384,7 @@ def suppress_pooling(
 def _of_events(
     result: Any, notes: Mapping[tuple[str, str], str], few: Collection[str]
 ) -> dict[str, tuple[Any, ...]]:
-    """`rmst` and `proportional`: no numbers of a trial whose effect has none."""
+    """`rmst`, `proportional` and `survival`: no numbers of a trial whose effect has none."""
     few_note = f"n<{result.options.min_cell} (events)"
 
     def shown(row: Any) -> Any:
@@ -393,7 +393,14 @@ def _of_events(
         note = notes.get((row.arm, row.trial), "")
         return without_numbers(row, note) if note else row
 
-    return {name: tuple(map(shown, getattr(result, name))) for name in ("proportional", "rmst")}
+    curves = tuple(
+        row
+        for row in result.survival
+        if (row.arm, row.trial) not in notes
+        and not (not row.trial and row.k == 1 and row.arm in few)
+    )
+    tables = {name: tuple(map(shown, getattr(result, name))) for name in ("proportional", "rmst")}
+    return {**tables, "survival": curves}
 
 
 _IDENTITY = (

@@ -101,9 +101,10 @@ def page_html(
     """The complete page as text; sections without blocks are left out.
 
     ``notices`` and the serious ones of the ``warnings`` are above the contents (`notes_section`
-    has the others); ``internal`` states at the top that the page shows individuals. Raises
-    ValueError where two sections have one anchor, an anchor is not lower-case letters, digits and
-    dashes, or a table's row has another width than its heading.
+    has the others); a first section with the anchor ``result`` comes before both. ``internal``
+    states at the top that the page shows individuals. Raises ValueError where two sections have
+    one anchor, an anchor is not lower-case letters, digits and dashes, or a table's row has
+    another width than its heading.
     """
     present = [one for one in sections if one.blocks]
     anchors = [one.anchor for one in present]
@@ -126,6 +127,7 @@ def page_html(
             internal_notice=INTERNAL_NOTICE if internal else "",
             notices=(*notices, *(one for one in warnings if severity(one) == "serious")),
             foot=foot,
+            result_first=anchors[:1] == ["result"],
             version=version(),
             format_version=FORMAT_VERSION,
         )

@@ -117,9 +117,10 @@ def test_the_stratified_model_equals_coxph(adjust, key):
 
 def test_the_one_stage_row_takes_trials_with_an_empty_arm_as_they_are():
     _, result = trial_rows("hazard-ratio")
-    row, random = [r for r in result.effects if r.model == "one-stage" and r.arm == "active"]
-    assert row.headline
-    assert not random.headline
+    random, row = [r for r in result.effects if r.model == "one-stage" and r.arm == "active"]
+    assert random.headline
+    assert not row.headline
+    assert row.label == "Cox model stratified by trial, common effect"
     assert random.k == 5
     assert row.k == 5
     stage = first_stage(cohort_table(rows()), options_of("hazard-ratio"))

@@ -63,8 +63,7 @@ def test_hazard_ratio_with_a_random_effect_is_the_laplace_fit(adjust, key):
     assert row.estimate == pytest.approx(want["estimate"], rel=1e-6)
     assert row.se == pytest.approx(want["se"], rel=1e-6)
     assert row.tau2 == pytest.approx(want["tau2"], rel=1e-5)
-    assert row.variant == "sensitivity"
-    assert not row.headline
+    assert (row.headline, row.variant) == (True, "main")
 
 
 def test_interaction_of_hazards_is_the_laplace_fit():
@@ -203,12 +202,14 @@ def test_a_covariate_that_predicts_a_trials_events_is_named():
 
 
 def test_with_one_stage_alone_the_two_stage_pool_is_not_given():
-    result = pooled(ODDS, model="one-stage")
-    kinds = {(r.model, r.analysis) for r in result.effects}
-    assert ("two-stage", "pooled") not in kinds
-    assert result.headline("active").model == "one-stage"
-    few = pooled(ODDS, rows_of("T1", "T2", "T4"), model="one-stage")
-    assert ("two-stage", "pooled") in {(r.model, r.analysis) for r in few.effects}
+    """Odds and hazard ratios alike: the headline is the mean of effects that may differ."""
+    for options in (ODDS, HAZARD):
+        result = pooled(options, model="one-stage")
+        kinds = {(r.model, r.analysis) for r in result.effects}
+        assert ("two-stage", "pooled") not in kinds
+        assert result.headline("active").tau2_method == "ml"
+        few = pooled(options, rows_of("T1", "T2", "T4"), model="one-stage")
+        assert ("two-stage", "pooled") in {(r.model, r.analysis) for r in few.effects}
 
 
 def test_a_third_arm_does_not_move_the_effect():
@@ -233,6 +234,7 @@ def test_the_command_writes_tables_and_page(tmp_path):
     assert done.exit_code == 0, done.output
     rmst = pd.read_csv(tmp_path / "out" / "rmst.csv", dtype=str, keep_default_na=False)
     tests = pd.read_csv(tmp_path / "out" / "proportional_hazards.csv")
+    curves = pd.read_csv(tmp_path / "out" / "survival.csv")
     page = (tmp_path / "out" / "report.html").read_text()
     assert list(tests["trial"].isna()) == [False] * 7 + [True]
     assert "hazards are not proportional in T2, T5" in page
@@ -241,3 +243,9 @@ def test_the_command_writes_tables_and_page(tmp_path):
     text = f"{float(headline['estimate'].iloc[0]):.1f}".replace("-", "−")
     assert text in page
     assert text in done.stdout
+    assert {row["kind"] for _, row in curves.iterrows()} == {"event-free", "at-risk"}
+    assert (tmp_path / "out" / "figures" / "survival-trials.svg").is_file()
+    assert "Kaplan-Meier estimates and 95% intervals" in page
+    # One headline, in the first row of the table and at the start of what is printed.
+    assert page.count("(headline)") == 1
+    assert done.stdout.startswith("Hazard ratio, mace, active versus control: ")

@@ -114,7 +114,10 @@ def test_the_description_has_every_number_in_words(pooled):
     for row in pooled.rows("effects.csv", analysis="trial", **MAIN):
         weight = float(row["weight_percent"])
         assert f"{row['trial']}: {estimate(row, 2)}, weight {weight:.1f}%." in description
-    assert root.find(f"{SVG}title").text == "Mean difference in LV EF, %: active versus control"
+    assert (
+        root.find(f"{SVG}title").text
+        == "Mean difference in LV EF, percentage points: active versus control"
+    )
 
 
 def test_ratios_stand_on_a_log_axis(events):

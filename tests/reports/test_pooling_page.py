@@ -22,6 +22,7 @@ def test_the_page_is_complete_and_stands_alone(pooled):
     page = assert_self_contained(pooled.html)
     assert [unescape(t) for t in section_titles(pooled.html)] == [
         "Pooled effect",
+        "Sensitivity analyses",
         "By participants' characteristics",
         "Trials",
         "Heterogeneity and influence",
@@ -49,6 +50,7 @@ def test_tables_and_figures_are_numbered_in_order(pooled):
 def test_every_cell_of_a_pooled_row_is_a_rounding(pooled):
     table = find_table(pooled.html, "Pooled effect: active versus control")
     rows = pooled.rows("effects.csv", analysis="pooled", **MAIN)
+    rows.sort(key=lambda row: not (row["headline"] == "true" and row["model"] == "two-stage"))
     assert len(table.rows) == len(rows) == 17
     for line, row in zip(table.where(), rows, strict=True):
         assert line["Model"].lower() == row["model"]
@@ -63,7 +65,22 @@ def test_every_cell_of_a_pooled_row_is_a_rounding(pooled):
         wanted = "z" if df == "" else f"t({printed(df, 0 if float(df).is_integer() else 1)})"
         assert line["Distribution"] == wanted
     headlines = [line for line in table.where() if "(headline)" in line["Analysis"]]
-    assert [line["Model"] for line in headlines] == ["Two-stage", "One-stage"]
+    assert headlines == table.where()[:1]
+    assert headlines[0]["Model"] == "Two-stage"
+
+
+def test_the_page_opens_with_the_answer_and_one_figure(pooled):
+    """Sentence and forest plot, then the serious warnings, then the contents and all else."""
+    html = pooled.html
+    row = pooled.row("effects.csv", analysis="pooled", headline="true", model="two-stage", **MAIN)
+    places = [
+        html.index(one)
+        for one in (
+            printed(row["estimate"], DECIMALS), "<b>Figure 1.</b>", 'class="notice warning"',
+            ">Contents<", "<b>Table 1.</b>",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
 
 
 def test_each_trial_is_in_the_table_with_its_numbers(pooled):
@@ -98,7 +115,7 @@ def test_heterogeneity_by_every_estimator(pooled):
         assert line["Estimator"].split()[0].lower() == row["tau2_method"]
         assert ("(used)" in line["Estimator"]) == (row["headline"] == "true")
         tau = estimate(row, DECIMALS + 1, ("tau", "tau_low", "tau_high"))
-        assert line["τ, %"] == (DASH if row["tau2_method"] == "fe" else tau)
+        assert line["τ, percentage points"] == (DASH if row["tau2_method"] == "fe" else tau)
         assert line["I², %"] == estimate(row, 1, ("i2_percent", "i2_low", "i2_high"))
         assert line["H²"] == estimate(row, 2, ("h2", "h2_low", "h2_high"))
     q = rows[0]
@@ -289,12 +306,12 @@ def test_compared_quantities_are_those_of_the_file(compared):
         row["quantity"].lower() for row in rows
     ]
     for line, row in zip(table.where(), rows, strict=True):
-        names = {"Harmonised": "harmonised", "As reported": "reported",
-                 "Reported − harmonised": "difference"}  # fmt: skip
-        for heading, name in names.items():
-            cells = (name, f"{name}_low", f"{name}_high")
-            assert line[heading] == estimate(row, 2, cells)
-    assert table.note.startswith("In %. 4 trials;")
+        # One interval for one number: that of each pooled effect is the model's, in the figure.
+        assert line["Harmonised"] == printed(row["harmonised"], 2)
+        assert line["As reported"] == printed(row["reported"], 2)
+        cells = ("difference", "difference_low", "difference_high")
+        assert line["Reported − harmonised"] == estimate(row, 2, cells)
+    assert table.note.startswith("In percentage points. 4 trials;")
 
 
 def test_reported_rows_are_in_no_table_of_the_harmonised_effect(compared):
@@ -358,7 +375,11 @@ def test_arms_follow_each_other_within_a_section(arms):
     for start in ("Each trial: ", "Pooled effect: ", "Interactions within trials: "):
         own = [title for title in named if title.startswith(start)]
         assert own == [f"{start}{arm} versus control" for arm in ARMS]
-    forests = [title for title in named if re.fullmatch(r"Mean difference in LV EF, %: .*", title)]
+    forests = [
+        title
+        for title in named
+        if re.fullmatch(r"Mean difference in LV EF, percentage points: .*", title)
+    ]
     assert [title.rpartition(": ")[2] for title in forests] == [
         f"{arm} versus control" for arm in ARMS
     ]

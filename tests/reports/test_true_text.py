@@ -158,8 +158,9 @@ def test_reference_ranges(text_of, name, present, absent):
     assert [one for one in absent if one.lower() in text.lower()] == []
 
 
-def test_serious_warnings_are_above_the_contents_and_notes_after_the_results(text_of):
+def test_serious_warnings_are_under_the_result_and_notes_after_the_others(text_of):
     head, _, rest = text_of("pool-trials", "by-model").partition(" Contents ")
+    assert "Figure 1." in head.partition("of the randomised participants are analysed")[0]
     assert "of the randomised participants are analysed" in head
     assert "Only three trials" not in head
     assert "Only three trials" in rest.partition(" Notes ")[2]

@@ -200,7 +200,7 @@ def analysed_trials(
     """
     eligible = in_two_arms(people)
     design = design_of(eligible, endpoint, options)
-    own = [name for name in ("time", "died", "death_day", "cluster") if name in people]
+    own = [name for name in ("time", "competing", "died", "death_day", "cluster") if name in people]
     for trial, part in each_trial(eligible):
         is_mine = (part["code"] == "").to_numpy()
         randomised = design.loc[part.index]

@@ -467,6 +467,10 @@ def _with_events(
             )
         people["time"] = merged(people, times).astype(float)
         people["outcome"] = people["outcome"].mask(people["time"].isna())
+        if options.competing:
+            other = values(options.competing, "--competing", _event_column)
+            refuse(other, options.competing, "--competing")
+            people["competing"] = merged(people, other).astype(float)
     unknown: dict[str, Any] = {"visit": "", "visit_day": _NO_DAY, "baseline": float("nan")}
     return people.assign(**unknown, scanned=True, came=people["outcome"].notna()), where
 

@@ -23,7 +23,7 @@ from ..options import PoolingOptions
 from ..results import EffectRow, Study
 from .one_stage import FEW_TRIALS
 from .one_stage_events import random_effect_rows
-from .two_stage import comparison_cells, effect_rows, interval_cells, total
+from .two_stage import as_sensitivity, comparison_cells, effect_rows, interval_cells, total
 
 MANTEL_HAENSZEL = "Mantel-Haenszel, common effect, no cell corrected"
 UNADJUSTED = "covariates not used"
@@ -125,11 +125,15 @@ def event_rows(
         rows = list(effect_rows(studies, options))
         if options.model == "two-stage":
             return rows, []
-        single = stratified_rows(trials, studies, options)
-        if options.model == "one-stage" and single:
-            rows = [row for row in rows if row.analysis == "trial"]
         random, sentences = random_effect_rows(trials, studies, options)
-        return [*rows, *single, *random], sentences
+        common = stratified_rows(trials, studies, options)
+        # With few trials the spread between them is hardly known: both models are shown.
+        enough = sum(study.estimable for study in studies) >= FEW_TRIALS if random else common
+        if options.model == "one-stage" and enough:
+            rows = [row for row in rows if row.analysis == "trial"]
+        if random:
+            common = [as_sensitivity(row, STRATIFIED) for row in common]
+        return [*rows, *random, *common], sentences
     if options.effect == "odds-ratio":
         rows, warnings = _binary_rows(studies, options)
         if options.model == "two-stage":
@@ -212,23 +216,24 @@ def trials_with_events(trials: Sequence[Analysed], arm: str, control: str) -> li
 
 def stratified_rows(
     trials: Sequence[Analysed], studies: Sequence[Study], options: PoolingOptions
-) -> tuple[EffectRow, ...]:
-    """The one-stage model of one active arm; none for fewer than two trials with events.
+) -> list[EffectRow]:
+    """The common-effect model of one active arm; none for fewer than two trials with events.
 
     Baseline hazards and covariate effects are each trial's own (strata), the effect of every arm
-    is common. Trials that say nothing alone (an arm without events) enter as they are.
+    is common: the headline of the one-stage model only where no random effect was fitted. Trials
+    that say nothing alone (an arm without events) enter as they are.
     """
     arm = studies[0].arm
     chosen = trials_with_events(trials, arm, options.control)
     fit = fit_stratified(chosen, options.control) if len(chosen) > 1 else None
     if fit is None:
-        return ()
+        return []
     place = fit.arms.index(arm)
     estimate, se = fit.coefficients[place], np.sqrt(fit.covariance[place, place])
     interval = t_interval(float(estimate), float(se), float("inf"), options.level)
     names = {trial.trial for trial in chosen}
     mine = [study for study in studies if study.trial in names]
-    return (
+    return [
         EffectRow(
             analysis="pooled",
             model="one-stage",
@@ -243,7 +248,7 @@ def stratified_rows(
             variant="stratified-cox",
             note=STRATIFIED,
         ),
-    )
+    ]
 
 
 def fit_stratified(trials: Sequence[Analysed], control: str) -> StratifiedFit | None:

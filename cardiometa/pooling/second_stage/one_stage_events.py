@@ -52,10 +52,12 @@ def random_effect_rows(
 ) -> tuple[list[EffectRow], list[str]]:
     """The one-stage rows of one active arm and sentences for the report; none below two trials.
 
-    The odds ratio's is the headline of the one-stage model, with the common effect as sensitivity;
-    the hazard ratio's is a sensitivity analysis of the model stratified by trial. Trials in which
-    no or all participants had the event say nothing and are left out; an arm without events is
-    used as it is. EstimationError where --model one-stage has no fit.
+    They are the headline of the one-stage model of odds and hazard ratios, the common effect is
+    sensitivity: trials differ in patients and treatment, and the question is their mean effect; a
+    common effect would leave that difference out of the interval. The common hazard ratio is that
+    of the model stratified by trial (`events`). Trials in which no or all participants had the
+    event say nothing and are left out; an arm without events is used as it is. EstimationError
+    where --model one-stage has no fit.
     """
     arm, hazard = studies[0].arm, options.effect == "hazard-ratio"
     used, blocks = _blocks(trials, arm, options)
@@ -70,7 +72,7 @@ def random_effect_rows(
     mine = [study for study in studies if study.trial in used]
     rows = [_row(fit, mine, options)] if options.tau2 != "fe" else []
     if hazard:
-        return [as_sensitivity(row, MODELS[options.effect]) for row in rows], []
+        return rows, []
     common = _fit(blocks, replace(options, tau2="fe"))
     if common is not None:
         single = replace(_row(common, mine, options), tau2_method="fe", note="")

@@ -43,8 +43,10 @@ from ..style import (
     shown_count,
     shown_estimate,
     shown_p,
+    unit_name,
 )
 from .forest import ForestRow, ForestSpec, RowKind, forest_plot, log_ticks
+from .survival import CURVES, draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,8 +165,13 @@ def effect_label(result: PoolingResult, space: str = " ") -> str:
     if result.options.effect in (WIN_ODDS, STANDARDISED):
         return f"{name}, {measure_name(result.options.outcome)}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
-    measure = measure_label(result.options.outcome, result.unit).replace(" ", space)
+    measure = measure_label(result.options.outcome, effect_unit(result)).replace(" ", space)
     return f"{name} {joint} {measure}"
+
+
+def effect_unit(result: PoolingResult) -> str:
+    """The unit of a difference: of percentages it is in points, "3 %" would read as a ratio."""
+    return "percentage points" if result.unit == "%" else unit_name(result.unit)
 
 
 def versus(result: PoolingResult, arm: str) -> str:
@@ -235,7 +242,8 @@ class PoolingFigure:
 def draw_figures(result: PoolingResult) -> list[PoolingFigure]:
     """Draw all that the result has.
 
-    Kinds: ``forest``, ``levels`` (by effect modifier), ``reported`` (harmonised and reported
+    Kinds: ``forest``, ``levels`` (by effect modifier), ``survival`` and ``incidence`` (of all and
+    by trial), ``reported`` (harmonised and reported
     values), ``error`` (of the measurement), ``funnel``, ``regression`` and ``spline``.
     """
     found: list[PoolingFigure] = []
@@ -247,6 +255,11 @@ def draw_figures(result: PoolingResult) -> list[PoolingFigure]:
             *(
                 ("levels", term.partition(":")[2], draw_levels(result, arm, term))
                 for term in modifiers_shown(result, arm)
+            ),
+            *(
+                (kind, name, draw_curves(result, arm, kinds, by_trial=bool(name)))
+                for kind, kinds in CURVES.items()
+                for name in ("", "trials")
             ),
             ("reported", "", draw_comparison(result, arm)),
             ("error", "", draw_error(result, arm)),
@@ -300,8 +313,8 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
         if single is headline:
             continue
         common = ", common effect" * (single.tau2_method == "fe")
-        label = f"One-stage{common} ({CI_LABELS[single.ci_method]})"
-        rows.append(_forest_row(result, single, label, "pooled"))
+        label = f"Sensitivity: one-stage{common} ({CI_LABELS[single.ci_method]})"
+        rows.append(_forest_row(result, single, label, "subgroup-pooled"))
     foot = heterogeneity_sentence(result, arm)
     return _spec(result, arm, rows, columns=columns, heterogeneity_text=foot)
 

@@ -38,6 +38,8 @@ from ..figures.pooling import (
     decimals_of,
     difference_name,
     effect_label,
+    effect_unit,
+    headline_of,
     heterogeneity_sentence,
     interaction_p,
     is_pooled,
@@ -78,7 +80,6 @@ from ..style import (
     shown_estimate,
     shown_interval,
     shown_p,
-    unit_name,
 )
 
 _text = partial(words, "pooling")
@@ -176,7 +177,8 @@ def trials_table(result: PoolingResult, arm: str) -> Table | None:
 
 
 def pooled_table(result: PoolingResult, arm: str) -> Table | None:
-    """The pooled effect by every interval, and the sensitivity analyses."""
+    """The headline, then the sensitivity analyses: every other interval, model and choice."""
+    headline = headline_of(result, arm)
 
     def prediction(row: EffectRow) -> str:
         limits = scaled_prediction(row)
@@ -184,7 +186,7 @@ def pooled_table(result: PoolingResult, arm: str) -> Table | None:
 
     columns = (
         _MODEL,
-        Column("Analysis", _analysis),
+        Column("Analysis", lambda row: _analysis(row) + " (headline)" * (row is headline)),
         _TRIALS,
         _estimate(result),
         _se(result),
@@ -193,19 +195,17 @@ def pooled_table(result: PoolingResult, arm: str) -> Table | None:
         Column(f"{result.options.level:g}% prediction interval", prediction),
         _tau(result),
     )
-    rows = of_arm(result, arm, "pooled")
+    rows = [headline, *(row for row in of_arm(result, arm, "pooled") if row is not headline)]
     return _table(result, "pooled", columns, rows, arm, title=effect_title(result))
 
 
 def _analysis(row: EffectRow) -> str:
     """What a pooled row is: its interval, or the sensitivity analysis."""
     if row.label:
-        name = row.label[0].upper() + row.label[1:].replace("tau2", "τ²")
-    elif row.variant == "stratified-cox":
-        name = f"{CI_LABELS[row.ci_method]}, common effect"
-    else:
-        name = CI_LABELS[row.ci_method] if (row.k or 0) > 1 else "One trial"
-    return name + (" (headline)" if row.headline and row.term == "treatment" else "")
+        return row.label[0].upper() + row.label[1:].replace("tau2", "τ²")
+    if (row.k or 0) < 2:
+        return "One trial"
+    return CI_LABELS[row.ci_method] + ", common effect" * (row.variant == "stratified-cox")
 
 
 def _distribution(row: EffectRow) -> str:
@@ -245,9 +245,9 @@ def proportional_table(result: PoolingResult, arm: str) -> Table | None:
 
 
 def comparison_table(result: PoolingResult, arm: str) -> Table | None:
-    """Four quantities of each source with paired-bootstrap intervals, in the outcome's unit."""
+    """Four quantities of each source, and their differences with paired-bootstrap intervals."""
     rows = where(result.comparison, arm=arm)
-    estimate = as_estimate(decimals_of(result) + 1)
+    decimals = decimals_of(result) + 1
     names = {
         "As reported": "reported",
         "ComBat of reported": "combat",
@@ -259,9 +259,14 @@ def comparison_table(result: PoolingResult, arm: str) -> Table | None:
         names = {head: name for head, name in names.items() if not name.startswith("combat")}
     columns = (
         Column("Quantity", lambda row: row.quantity[0].upper() + row.quantity[1:]),
-        *(Column(head, f"{name} {name}_low {name}_high", estimate) for head, name in names.items()),
+        *(
+            Column(head, f"{name} {name}_low {name}_high", as_estimate(decimals))
+            if name.endswith("difference")
+            else Column(head, name, as_number(decimals))
+            for head, name in names.items()
+        ),
     )
-    unit = unit_name(result.unit)
+    unit = effect_unit(result)
     k, measures = (rows[0].k, rows[0].combat_measures) if rows else (0, None)
     return _table(result, "comparison", columns, rows, arm, k=k, unit=unit, measures=measures)
 
@@ -293,8 +298,7 @@ def error_sentence(result: PoolingResult, arm: str) -> str:
     return _text(
         "error_sentence",
         arm=arm,
-        # A difference of percentages is in points; "15 % away" would read as a ratio.
-        unit="percentage points" if result.unit == "%" else unit_name(result.unit),
+        unit=effect_unit(result),
         source=result.error_source,
         slope=slopes[0] if len(slopes) == 1 else None,
         slopes=slopes,
@@ -342,7 +346,7 @@ def heterogeneity_table(result: PoolingResult, arm: str) -> Table | None:
     """tau² by every estimator, with I², H² and the Q-profile limits."""
     decimals = decimals_of(result)
     rows = where(result.heterogeneity, arm=arm)
-    unit = unit_name(result.unit)
+    unit = effect_unit(result)
 
     def tau(heading: str, name: str, most: int) -> Column:
         """Of FE a dash: it is assumed, not estimated."""
@@ -608,7 +612,7 @@ def by_arm_table(result: PoolingResult) -> Table | None:
 
 def delta_table(result: PoolingResult, arm: str) -> Table | None:
     """The pooled effect by delta and at the tipping points; None where there is none."""
-    decimals, unit = decimals_of(result), unit_name(result.unit)
+    decimals, unit = decimals_of(result), effect_unit(result)
     heading = f"Pooled estimate ({result.options.level:g}% CI)"
     columns = (
         Column(f"Delta, {unit}" if unit else "Delta", "delta", as_number(decimals)),
@@ -699,11 +703,17 @@ def pooling_page(
     sections = [
         section(
             effect_title(result),
-            "effect",
-            *arms(result_sentence),
-            *arms("forest", pooled_table),
-            *arms(rmst_table, proportional_table),
+            "result",
+            *arms(result_sentence, "forest"),
+        ),
+        section(
+            "Sensitivity analyses",
+            "sensitivity",
+            *arms(pooled_table),
             _text("review_note", options=options) if reviewed else "",
+        ),
+        section(
+            "Survival", "survival", *arms("survival", "incidence", rmst_table, proportional_table)
         ),
         section("Harmonised and reported values", "reported", *arms(comparison_table, "reported")),
         section("The model's error", "error", *arms(error_sentence, "error", error_table)),
@@ -767,6 +777,7 @@ def _drawn(
         aggregate=any(row.aggregate for row in own),
         pooled=any(row.analysis == "pooled" and (row.k or 0) > 1 for row in own),
         prediction=any(row.headline and scaled_prediction(row) for row in own),
+        one_stage=len(where(own, analysis="pooled", headline=True, source="harmonised")) > 1,
     )
     found = where(figures, kind=kind, arm=arm)
     return [replace(one.drawing, caption=caption) for one in found]
@@ -863,10 +874,11 @@ def _known_counts(trials: int | None, participants: int | None) -> tuple[str, ..
 
 
 def pooling_text(result: PoolingResult) -> str:
-    """Trials, pooled effects, heterogeneity, participants and methods as tables and text."""
+    """The headline; then trials, heterogeneity, participants and methods as tables and text."""
     arms = partial(_by_arm, result, ())
     notes = [one for one in dict.fromkeys(result.warnings) if severity(one) == "note"]
     parts = [
+        *arms(_found),
         *arms(
             *(trials_table, pooled_table, heterogeneity_sentence),
             *(rmst_table, proportional_table),
@@ -875,7 +887,7 @@ def pooling_text(result: PoolingResult) -> str:
         ),
         by_arm_table(result),
         *arms(delta_table),
-        *arms(_found, small_study_sentence),
+        *arms(small_study_sentence),
         f"Methods: {result.methods}",
         *(f"Note: {sentence}" for sentence in notes),
     ]
