@@ -26,6 +26,7 @@ from ..records import Table
 from ..reference.options import ReferenceOptions
 from ..reports.page import Html, page_html, section, words
 from ..segmentation.model import need_torch
+from ..statistics.measurement_error import FORMAT, KEY, MeasureError, MeasurementError
 from . import truth
 from .cohort import TrueVolumes, write_cohort
 from .truth import large_draw, synthetic_measurements, true_limits
@@ -71,7 +72,7 @@ def run_demo(out: Path, *, seed: int, workers: int, say: Callable[[str], None]) 
     say(f"3/4 reference-ranges on {TABLE_NAME}")
     limits = _ranges(out)
     say(f"4/4 pool-trials on {TABLE_NAME}")
-    pooled = _effects(out)
+    pooled = _effects(out, seed)
     comparisons = (*_volumes(scans, measurements), *_limit_lines(limits), *_effect_lines(pooled))
     reports = (
         ("Measurements of the imaged cohort", "segment/report.html"),
@@ -113,9 +114,28 @@ def _ranges(out: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "reference_ranges.csv", keep_default_na=False, na_values=[""])
 
 
-def _effects(out: Path) -> PooledEffect:
+def _effects(out: Path, seed: int) -> PooledEffect:
+    """The effect from reported and measured values, corrected by an evaluation of the model."""
+    measure = MeasureError(
+        measure=OUTCOME, unit="%", scope="all hearts", lines=(truth.evaluated_hearts(seed),)
+    )
+    error = MeasurementError(
+        format=FORMAT,
+        source="evaluation",
+        against="labels",
+        cohort="synthetic",
+        model_id=truth.MODEL_ID,
+        model_sha256="",
+        min_cell=10,
+        trained_on="none",
+        measures=(measure,),
+    )
+    path = out / "evaluation.json"
+    write_text(path, canonical_json({KEY: error.document()}))
     options = PoolingOptions(outcome=OUTCOME, compare_reported=True)
-    request = PoolRequest.of_rows([out / TABLE_NAME], options, TableOptions())
+    request = PoolRequest.of_rows(
+        [out / TABLE_NAME], options, TableOptions(), error_model=str(path)
+    )
     return run_pool_trials(request, out / "pool-trials", overwrite=True)
 
 
@@ -200,43 +220,69 @@ def _effect_lines(pooled: PooledEffect) -> list[Comparison]:
         "harmonised": "measured anew by one model",
     }
     rows = pooled.table("compare_reported").set_index("quantity")
-    return [
-        Comparison(
-            what=f"LV EF, points: {name}, {shown}",
-            found="{:.2f} ({:.2f} to {:.2f})".format(
-                *(rows.loc[quantity, f"{source}{end}"] for end in ("", "_low", "_high"))
-            ),
-            truth=f"{true:.3g}",
+    effects = _headlines(pooled).set_index("source")
+    columns = ["estimate", "ci_low", "ci_high"]
+    estimate, interval = "{:.2f}", "{:.2f} ({:.2f} to {:.2f})"
+    combat = rows.loc["pooled effect", "combat"]
+    lines = {
+        f"pooled effect, {shown}": (
+            estimate.format(combat)  # its interval would be of the bootstrap, not of the model
+            if source == "combat"
+            else interval.format(*effects.loc[source, columns]),
+            truth.MEAN_EFFECT_EF_POINTS,
         )
-        for quantity, (name, true) in {
-            "pooled effect": ("pooled effect", truth.MEAN_EFFECT_EF_POINTS),
-            "tau": ("SD of the trials' effects (τ)", truth.effect_sd()),
-            "residual SD": (
-                "residual SD (truth: of hearts without error)",
-                truth.RESIDUAL_SD_EF_POINTS,
-            ),
-        }.items()
         for source, shown in sources.items()
+    }
+    corrected = _corrected(pooled)[columns]
+    name = "pooled effect, measured anew and corrected for the model's error"
+    lines[name] = (interval.format(*corrected), truth.MEAN_EFFECT_EF_POINTS)
+    for quantity, (name, true) in {
+        "tau": ("SD of the trials' effects (τ)", truth.effect_sd()),
+        "residual SD": (
+            f"residual SD (truth: of hearts without error; measured anew x {truth.MODEL_SLOPE:g})",
+            truth.RESIDUAL_SD_EF_POINTS,
+        ),
+    }.items():
+        for source, shown in sources.items():
+            found = (rows.loc[quantity, f"{source}{end}"] for end in ("", "_low", "_high"))
+            lines[f"{name}, {shown}"] = interval.format(*found), true
+    return [
+        Comparison(what=f"LV EF, points: {what}", found=found, truth=f"{true:.3g}")
+        for what, (found, true) in lines.items()
     ]
+
+
+def _headlines(pooled: PooledEffect) -> pd.DataFrame:
+    """The headline of each source."""
+    effects = pooled.table("effects")
+    chosen = effects["headline"] & (effects["analysis"] == "pooled")
+    return effects[chosen & (effects["model"] == "two-stage")]
+
+
+def _corrected(pooled: PooledEffect) -> Any:
+    rows = pooled.table("error_adjusted")
+    return rows[rows["quantity"] == "effect corrected for scale"].iloc[0]
 
 
 def lessons(pooled: PooledEffect) -> str:
     """What the numbers teach, one paragraph each."""
-    effects = pooled.table("effects")
-    headline = effects[effects["headline"] & (effects["analysis"] == "pooled")]
-    headline = headline[headline["model"] == "two-stage"]
+    headline = _headlines(pooled)
     compared: Any = pooled.table("compare_reported").set_index("quantity")
     found: dict[str, dict[str, str]] = {}
     for source in ("harmonised", "reported"):
         row: Any = headline[headline["source"] == source].iloc[0]
         tau, low, high = (compared.loc["tau", f"{source}{end}"] for end in ("", "_low", "_high"))
         found[source] = {
+            "effect": f"{row['estimate']:.2f}",
             "width": f"{row['ci_high'] - row['ci_low']:.2f}",
             "tau": f"{tau:.2f}",
             "tau_interval": f"{low:.2f} to {high:.2f}",
-            "residual": f"{compared.loc['residual SD', source]:.2f}",
         }
-    gain = compared.loc["residual SD", "reported"] / compared.loc["residual SD", "harmonised"]
+    slopes = pooled.table("error_adjusted").set_index("quantity")
+    slope = float(slopes.loc["slope", "estimate"])
+    # On the readers' scale: a model that reads less of a difference has less of its spread, too.
+    residual = compared.loc["residual SD", "harmonised"] / slope
+    reported = compared.loc["residual SD", "reported"]
     return words(
         "demo",
         "lessons",
@@ -245,7 +291,13 @@ def lessons(pooled: PooledEffect) -> str:
         reported=found["reported"],
         true_tau=f"{truth.effect_sd():.2f}",
         true_residual=f"{truth.RESIDUAL_SD_EF_POINTS:g}",
-        more=f"{gain**2 - 1:.0%}",
+        more=f"{(reported / residual) ** 2 - 1:.0%}",
+        residual={"measured": f"{residual:.2f}", "reported": f"{reported:.2f}"},
+        corrected=f"{_corrected(pooled)['estimate']:.2f}",
+        slope=f"{slope:.2f}",
+        true_slope=f"{truth.MODEL_SLOPE:g}",
+        true_effect=f"{truth.MEAN_EFFECT_EF_POINTS:g}",
+        hearts=truth.EVALUATED_HEARTS,
     )
 
 

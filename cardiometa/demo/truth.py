@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..measurement.indexing import body_surface_area_m2
 from ..records import ETHNICITIES
+from ..statistics.measurement_error import ErrorLine, line_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,9 @@ def effect_sd() -> float:
 
 MODEL_ID = "synthetic-table"
 _MEASURED_SD_ML = 4.0
+# The model that measures the table anew: EF = intercept + slope x true EF + error, in EF points.
+MODEL_SLOPE, MODEL_INTERCEPT, MODEL_SD = 0.90, 5.0, 1.5
+EVALUATED_HEARTS = 200  # that a reader read too, to learn that line
 
 
 def _people(n: int, age: tuple[float, float], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -131,6 +135,22 @@ def healthy_people(n: int, rng: np.random.Generator) -> dict[str, Any]:
     return {**people, "bsa_m2": bsa, **_measures(edv, ef, mass, bsa)}
 
 
+def model_ef(ef: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What the model measures of true ejection fractions ``[n]``, in percent."""
+    error = rng.normal(0, MODEL_SD, len(ef))
+    measured: np.ndarray = np.clip(MODEL_INTERCEPT + MODEL_SLOPE * ef + error, 5, 80)
+    return measured
+
+
+def evaluated_hearts(seed: int) -> ErrorLine:
+    """The model's line on a reader without error, from hearts like those of the trials."""
+    rng = np.random.default_rng([seed, 55])
+    ef = rng.normal(38, 8, EVALUATED_HEARTS)
+    line = line_of(model_ef(ef, rng), ef, np.arange(EVALUATED_HEARTS))
+    assert line is not None
+    return line
+
+
 def _trial_rows(trial: TrialTruth, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Baseline and follow-up of one trial's participants; some have no follow-up scan."""
     n = trial.n
@@ -162,13 +182,13 @@ def _trial_rows(trial: TrialTruth, rng: np.random.Generator) -> list[dict[str, A
             **both,
             "visit": np.full(n, visit),
             "visit_day": day + (rng.integers(-14, 15, n) if day else np.zeros(n, dtype=int)),
-            **_measures(measured, np.clip(ef + rng.normal(0, 1.5, n), 5, 80), mass, bsa),
+            **_measures(measured, model_ef(ef, rng), mass, bsa),
         }
         reader = rng.normal(1, 0.03, (2, n))
-        columns["reported_lv_edv_ml"] = columns["lv_edv_ml"] * trial.edv_factor * reader[0]
+        columns["reported_lv_edv_ml"] = volume * trial.edv_factor * reader[0]
         # No reader draws more at the end of systole than of diastole.
         columns["reported_lv_esv_ml"] = np.minimum(
-            columns["lv_esv_ml"] * trial.esv_factor * reader[1],
+            volume * (1 - np.clip(ef, 5, 80) / 100) * trial.esv_factor * reader[1],
             0.97 * columns["reported_lv_edv_ml"],
         )
         columns["reported_lv_ef_percent"] = 100 * (

@@ -42,13 +42,18 @@ def test_the_examples_are_written_where_they_are_asked_for(tmp_path: Path) -> No
 
 def test_effects_stand_in_three_columns_with_their_truth(tmp_path: Path) -> None:
     (tmp_path / run.TABLE_NAME).write_text(frame_csv(truth.synthetic_measurements(1)))
-    pooled = run._effects(tmp_path)
+    pooled = run._effects(tmp_path, 1)
     lines = run._effect_lines(pooled)
     sources = ("as reported", "reported, after ComBat", "measured anew by one model")
-    assert [line.what.split(", ", 2)[2] for line in lines] == [*sources] * 3
-    assert [line.truth for line in lines] == ["3"] * 3 + ["0.58"] * 3 + ["4"] * 3
-    residual = [float(line.found.split()[0]) for line in lines[6:]]
-    assert 4.0 < residual[2] < residual[1]
+    corrected = "measured anew and corrected for the model's error"
+    named = [line.what.split(", ", 2)[2] for line in lines]
+    assert named == [*sources, corrected, *sources, *sources]
+    assert [line.truth for line in lines] == ["3"] * 4 + ["0.58"] * 3 + ["4"] * 3
+    measured, whole = (float(line.found.split()[0]) for line in lines[2:4])
+    assert whole == pytest.approx(measured / truth.evaluated_hearts(1).slope, abs=0.01)
+    assert abs(whole - 3) < abs(measured - 3)
+    residual = [float(line.found.split()[0]) for line in lines[7:]]
+    assert 4.0 < residual[2] / truth.evaluated_hearts(1).slope < residual[1]
     taught = run.lessons(pooled)
     effects = pooled.table("effects")
     chosen = (effects["analysis"] == "pooled") & (effects["model"] == "two-stage")

@@ -74,7 +74,8 @@ def test_every_trial_is_a_line_of_the_forest_plot(pooled):
         assert estimate(row, 2) in found
         assert printed(row["weight_percent"], 1) in found
     assert count(svg, "trial") == len(rows) == 12
-    assert count(svg, "pooled") == 2  # two-stage and one-stage
+    assert count(svg, "pooled") == 1
+    assert count(svg, "subgroup-pooled") == 1  # hollow: the one-stage model as sensitivity
     assert count(svg, "prediction") == 1
 
 
