@@ -94,7 +94,11 @@ def pool_trials(
 
 
 def reference_ranges(
-    table: Tables, *, columns: Mapping[str, Any] | None = None, **options: Any
+    table: Tables,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    error_model: str | Path | None = None,
+    **options: Any,
 ) -> ReferenceRanges:
     """Estimate reference ranges: `reference-ranges` without writing files.
 
@@ -107,6 +111,7 @@ def reference_ranges(
             tables=tuple(paths),
             options=record,
             table_options=TableOptions.of(named, columns=columns or {}),
+            error_model=None if error_model is None else str(error_model),
         )
         return ReferenceRanges(result=estimate_ranges(request))
 

@@ -299,3 +299,29 @@ class Export(Options):
         tuple[Literal["docx", "xlsx", "tex"], ...],
         Option(help="Write the tables of a paper as files too (extra `export`).", group="Output"),
     ] = ()
+
+
+# Of --error-model, besides a file.
+ERROR_SOURCES = ("card", "scan-sd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorModel(Options):
+    """Where the error of the measurement is known from."""
+
+    error_model: Annotated[
+        str | None,
+        Option(
+            help="Correct for the model's error: evaluation.json of evaluate, `card` (the model's "
+            "own) or `scan-sd` (SDs of the scans alone).",
+            group="Sensitivity and output",
+            metavar="FILE",
+        ),
+    ] = None
+
+    def other_problems(self) -> list[str]:
+        """A file that is not there."""
+        named = self.error_model
+        if named is None or named in ERROR_SOURCES or Path(named).is_file():
+            return []
+        return [f"--error-model {named} is no file. Use evaluation.json, card or scan-sd."]

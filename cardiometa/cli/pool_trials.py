@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..cohort.models import TableOptions
-from ..options import Export, Option, Options, Output
+from ..options import ErrorModel, Export, Option, Output
 from ..pooling.options import MODEL_FIELDS, PlanInput, PlanOptions, PoolingOptions
 from .command import Only, Out, Run, Table, command
 from .output import say, show_json, show_text, show_warnings, terminal_width
@@ -18,7 +18,7 @@ _Summarised = Annotated[PoolingOptions, Only(*MODEL_FIELDS, "min_cell", required
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OtherInput(Options):
+class OtherInput(ErrorModel):
     """What is pooled besides the table."""
 
     also_summaries: Annotated[
@@ -29,22 +29,6 @@ class OtherInput(Options):
             metavar="FILE",
         ),
     ] = None
-    error_model: Annotated[
-        str | None,
-        Option(
-            help="Correct the effect for the model's error: evaluation.json of evaluate, `card` "
-            "(the model's own) or `scan-sd` (SDs of the scans alone).",
-            group="Sensitivity and output",
-            metavar="FILE",
-        ),
-    ] = None
-
-    def other_problems(self) -> list[str]:
-        """A file that is not there."""
-        named = self.error_model
-        if named is None or named in ("card", "scan-sd") or Path(named).is_file():
-            return []
-        return [f"--error-model {named} is no file. Use evaluation.json, card or scan-sd."]
 
 
 @command

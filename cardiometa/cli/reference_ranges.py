@@ -10,7 +10,7 @@ import typer
 
 from ..cohort.models import TableOptions
 from ..errors import UsageError
-from ..options import Export, Option, Options, Output
+from ..options import ErrorModel, Export, Option, Options, Output
 from ..records import severity
 from ..reference.options import AdaptOptions, ReferenceOptions, ScoreOptions
 from .command import Out, OutFile, Reference, Run, Table, Tables, command
@@ -31,8 +31,10 @@ def reference_ranges(
     tables: Tables,
     out: Out,
     options: ReferenceOptions,
+    error: ErrorModel,
     columns: TableOptions,
     run: Run,
+    *,
     export: Export,
     output: Output,
 ) -> None:
@@ -53,6 +55,7 @@ def reference_ranges(
             table_options=replace(columns, columns=run.columns),
             plan_sha256=run.sha256,
             departures=run.departures,
+            error_model=error.error_model,
         ),
         out,
         overwrite=output.overwrite,
@@ -98,6 +101,8 @@ def _show_ranges(result: ReferenceRanges, out: Path, *, quiet: bool, most: int |
         more = "see the report, or --verbose"
         say(f"{notes} note{'s' * (notes > 1)}: {more}", quiet=quiet)
     say(f"limits: {out / 'reference_ranges.csv'}", quiet=quiet)
+    if result.error_adjusted:
+        say(f"limits of true values: {out / 'error_adjusted.csv'}", quiet=quiet)
     say(f"report: {out / 'report.html'}", quiet=quiet)
 
 

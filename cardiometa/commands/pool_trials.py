@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..cohort.models import TableFormat, TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..files import (
     check_output,
     csv_text,
@@ -26,7 +26,6 @@ from ..files import (
 from ..manifest import (
     FORMAT_VERSION,
     RunRecord,
-    bundled_card,
     library_versions,
     model_of,
     notice_for,
@@ -34,11 +33,9 @@ from ..manifest import (
     version,
     write_output,
 )
-from ..pipeline.cohort_snapshot import SNAPSHOT_NAME
 from ..pooling.aggregate_effects import is_summaries
-from ..pooling.error_model import ErrorInput
 from ..pooling.federated.pool import pool_sites
-from ..pooling.federated.site import SiteSummary, read_site
+from ..pooling.federated.site import read_site
 from ..pooling.integrity import TrialFacts
 from ..pooling.options import PoolingOptions
 from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
@@ -62,7 +59,7 @@ from ..pooling.results import (
     documents_of,
 )
 from ..privacy.suppression import suppressed_counts
-from ..records import CohortTable, Exclusion, SeriousWarning, serious_first, severity
+from ..records import Exclusion, SeriousWarning, serious_first, severity
 from ..reports.export import SCRIPTS, export_files, export_names, need_export, scripts
 from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
 from ..reports.pages.pooling import (
@@ -78,16 +75,10 @@ from ..reports.pages.pooling import (
     trials_table,
 )
 from ..reports.style import Drawing
-from ..statistics.measurement_error import (
-    MeasurementError,
-    measurement_error_of,
-    read_measurement_error,
-)
+from .error_input import error_document, error_of_sites, error_of_table
 from .pooling_input import read_rows, rows_options
 
 COMMAND = "pool-trials"
-# Of --error-model, besides a file.
-ERROR_SOURCES = ("card", "scan-sd")
 # Tables in their order; those after the second are written only where they have rows.
 _TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "effects": ("effects", EffectRow),
@@ -158,14 +149,9 @@ class PoolRequest:
             **self.table_options.document(),
             "sites": sorted(map(sha256_file, self.sites)),
             "also_summaries": None if also is None else sha256_file(also),
-            **({} if self.error_model is None else {"error_model": self._error_model_sha256()}),
+            **error_document(self.error_model),
             "plan_sha256": self.plan_sha256,
         }
-
-    def _error_model_sha256(self) -> str:
-        """The hash of the file, or which other source the error comes from."""
-        named = str(self.error_model)
-        return named if named in ERROR_SOURCES else sha256_file(Path(named))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +354,7 @@ def pool_effect(request: PoolRequest) -> PooledEffect:
     summaries = None if also is None else _summaries(also)
     error = None
     if request.error_model is not None:
-        error = error_of_table(request.error_model, first, table, options)
+        error = error_of_table(request.error_model, first, table, options.outcome)
     result = pool_trials(
         table, options, roster=roster, summaries=summaries, facts=facts, error=error
     )
@@ -399,66 +385,6 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         for text in map(str, document.get("accepted", ()))
     ]
     return replace(result, warnings=(*accepted, *result.warnings)), inputs
-
-
-# ------------------------------------------------------------------ the measurement's error
-
-
-def error_of_table(
-    named: str, first: Path, table: CohortTable, options: PoolingOptions
-) -> ErrorInput:
-    """What --error-model names for the rows of a table; ``first`` is what the user gave.
-
-    Raises InputError where the file, or the column of SDs, cannot be used.
-    """
-    rows = table.rows
-    trials = rows["trial"].astype(str)
-    vendors = {}
-    if "vendor" in rows:
-        makers = rows["vendor"].where(rows["vendor"].notna(), "").astype(str)
-        one = makers.groupby(trials).agg(["nunique", "first"])
-        vendors = {str(t): str(v) for t, (n, v) in one.iterrows() if n == 1 and v}
-    known = ErrorInput(
-        vendors=vendors, model_sha256=tuple(table.conventions.get("model_sha256", ()))
-    )
-    if named != "scan-sd":
-        return replace(known, evaluated=_evaluated(named, first))
-    column = f"{options.outcome}_sd"
-    sd = pd.to_numeric(rows[column], errors="coerce") if column in rows else pd.Series(dtype=float)
-    usable = sd[sd > 0]
-    if usable.empty:
-        raise InputError(
-            f"--error-model scan-sd needs the column {column}, and the table has no value of it.",
-            hint="segment writes it for models whose card has the errors of scans.",
-        )
-    mean = (usable**2).groupby(trials.loc[usable.index]).mean()
-    return replace(known, scan_sd={str(t): float(v) ** 0.5 for t, v in mean.items()})
-
-
-def error_of_sites(named: str, sites: Sequence[SiteSummary]) -> ErrorInput:
-    """What --error-model names for site files, which have no SDs of scans and no vendors."""
-    if named == "scan-sd":
-        raise UsageError(
-            "Site files have no SDs of scans: --error-model scan-sd needs participants' rows.",
-            hint="Each site can run `cardiometa evaluate` and send evaluation.json, whose lines "
-            "--error-model takes.",
-        )
-    models = {one for site in sites for one in site.conventions.get("model_sha256", ())}
-    return ErrorInput(evaluated=_evaluated(named, None), model_sha256=tuple(sorted(models)))
-
-
-def _evaluated(named: str, first: Path | None) -> MeasurementError:
-    """The section of a file, or of the card: that in OUT of segment, else the bundled model's."""
-    if named != "card":
-        return read_measurement_error(Path(named))
-    snapshot = None if first is None else first / SNAPSHOT_NAME
-    if snapshot is not None and snapshot.is_file():
-        model = read_json(snapshot).get("model")
-        card = model.get("card") if isinstance(model, dict) else None
-        found = measurement_error_of(card, f"the model's card in {SNAPSHOT_NAME}")
-    else:
-        found = measurement_error_of(bundled_card(), "the card of the bundled model")
-    return replace(found, source="card")
 
 
 def _is_summaries_file(path: Path, form: TableFormat) -> bool:

@@ -14,7 +14,7 @@ from ..cohort.infer_columns import recognise
 from ..cohort.models import TableOptions
 from ..cohort.read_table import SUFFIXES, read_any_table, table_header
 from ..cohort.segment_output import SegmentOutput
-from ..errors import Problem, TableError
+from ..errors import Problem, TableError, UsageError
 from ..files import (
     canonical_json,
     check_output,
@@ -41,6 +41,7 @@ from ..reference.results import (
     Calibration,
     Contrast,
     DistributionFit,
+    ErrorAdjustedLimit,
     MetaEstimate,
     Outlier,
     PartitionTest,
@@ -59,6 +60,7 @@ from ..reports.pages.reference import (
     reference_page,
 )
 from ..reports.style import measure_name
+from .error_input import error_document, error_of_table
 
 COMMAND = "reference-ranges"
 
@@ -74,6 +76,7 @@ class ReferenceRequest:
     tables: tuple[Path, ...]
     options: ReferenceOptions
     table_options: TableOptions
+    error_model: str | None = None
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
 
@@ -114,6 +117,8 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     is_file = first.is_file() and first.suffix.lower() in SUFFIXES
     if is_file and len(request.tables) == 1 and is_summaries(table_header(first, form)):
         raw, sha256 = read_any_table(first, form=form), sha256_file(first)
+        if request.error_model is not None:
+            raise UsageError("--error-model needs participants' rows.")
         rows = summary_rows(raw, first.name)
         return summary_ranges(rows, chosen, name=first.stem, sha256=sha256)
     output = SegmentOutput.of(request.tables)
@@ -130,7 +135,11 @@ def estimate_ranges(request: ReferenceRequest) -> ReferenceRanges:
     table = with_derived(table, chosen.measures)
     if not chosen.healthy_rule:
         chosen = replace(chosen, healthy_rule=table.healthy_rule or output.healthy_rule)
-    result = reference_ranges(table, chosen)
+    known = None
+    if request.error_model is not None:
+        measures = chosen.measures or table.measures
+        known = error_of_table(request.error_model, first, table, *measures)
+    result = reference_ranges(table, chosen, known)
     licence = dict.fromkeys(table.conventions.get("model_licence", ()), result.participants)
     stated = {"model_licence": licence} if licence else {}
     return replace(result, conventions={**result.conventions, **stated})
@@ -171,6 +180,7 @@ def _result_options(request: ReferenceRequest) -> dict[str, Any]:
     return {
         **options,
         **request.table_options.document(),
+        **error_document(request.error_model),
         "plan_sha256": request.plan_sha256,
         "departures_from_plan": list(request.departures),
     }
@@ -206,6 +216,7 @@ _TABLES: tuple[tuple[str, type[Any], str], ...] = (
     ("outliers.csv", Outlier, "outliers"),
     ("indexing.csv", Allometry, "indexing"),
     ("meta.csv", MetaEstimate, "meta"),
+    ("error_adjusted.csv", ErrorAdjustedLimit, "error_adjusted"),
 )
 
 
@@ -234,7 +245,8 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     # Not every run has these; an empty list is still written.
     written = {"without_review": result.without_review is not None}
     written |= {"outliers": result.options.internal}
-    written |= {name: bool(getattr(result, name)) for name in ("distributions", "indexing", "meta")}
+    optional = ("distributions", "indexing", "meta", "error_adjusted")
+    written |= {name: bool(getattr(result, name)) for name in optional}
     contents: dict[str, bytes | str] = {
         name: records_csv(kind, getattr(result, field))
         for name, kind, field in _TABLES

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -28,13 +28,12 @@ import numpy as np
 from scipy.special import fdtri
 
 from ..cohort.infer_columns import measure_of
-from ..errors import InputError, UsageError
-from ..records import SeriousWarning
+from ..errors import UsageError
 from ..statistics.measurement_error import (
     FIELLER_CV,
+    ErrorInput,
     ErrorLine,
     MeasureError,
-    MeasurementError,
 )
 from ..statistics.meta import Interval, RandomEffects, pool_estimates, pooled_interval, t_interval
 from .first_stage.arm_sums import OUTCOME, ArmSums
@@ -43,22 +42,7 @@ from .results import EffectRow, ErrorRow, PoolingResult, Study
 from .second_stage.two_stage import comparison_cells, estimates_of
 from .subgroups.modifiers import VALUE, ModifierSums
 
-# Below this number of hearts the lines are too uncertain to be relied on.
-FEW_HEARTS: Final = 50
 _UNBOUNDED: Final = "the slope is too uncertain for an interval"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorInput:
-    """What is known of the error: an evaluation's lines, or the SD of each trial's scans.
-
-    ``vendors`` by trial, where all its scans are of one maker; ``model_sha256`` of the table.
-    """
-
-    evaluated: MeasurementError | None = None
-    scan_sd: Mapping[str, float] = field(default_factory=dict)
-    vendors: Mapping[str, str] = field(default_factory=dict)
-    model_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +182,7 @@ def with_error_rows(
             f"--error-model cannot be combined with --effect {options.effect}: it is for "
             "differences of a measured outcome.",
         )
-    measure = _measure(error, options)
+    measure = error.measure(options.outcome, measure_of(options.outcome))
     rows: list[ErrorRow] = []
     warnings = _warnings(error, measure, studies, options)
     for arm in result.arms:
@@ -212,30 +196,9 @@ def with_error_rows(
     return replace(
         result,
         error_adjusted=tuple(rows),
-        error_source=_source(error),
+        error_source=error.source,
         warnings=(*result.warnings, *warnings),
     )
-
-
-def _source(error: ErrorInput) -> str:
-    found = error.evaluated
-    if found is None:
-        return "scan-sd"
-    return "the model's card" if found.source == "card" else f"evaluation of {found.cohort}"
-
-
-def _measure(error: ErrorInput, options: PoolingOptions) -> MeasureError | None:
-    """The lines of the outcome; None where only SDs of scans are known."""
-    if error.evaluated is None:
-        return None
-    found = error.evaluated.of(options.outcome) or error.evaluated.of(measure_of(options.outcome))
-    if found is None:
-        known = ", ".join(one.measure for one in error.evaluated.measures)
-        raise InputError(
-            f"The error model has no line of {options.outcome}.",
-            hint=f"It has {known}. A column of another name is recognised by its measure's name.",
-        )
-    return found
 
 
 def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> _Slope:
@@ -244,14 +207,7 @@ def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> 
         return _Slope(
             group="scan-sd", label="scan-sd", residual_sd=error.scan_sd.get(study.trial, math.nan)
         )
-    line, origin = measure.of_trial(study.trial)
-    vendor = error.vendors.get(study.trial, "")
-    of_vendor = measure.line("vendor", vendor)
-    label: str = origin
-    if origin == "trial":
-        label = f"trial {study.trial}"
-    elif of_vendor is not None:
-        line, label = of_vendor, f"vendor {vendor}"
+    line, label = measure.of_trial(study.trial, error.vendors.get(study.trial, ""))
     found = _Slope(
         group=label,
         label=label,
@@ -648,43 +604,15 @@ def _warnings(
     options: PoolingOptions,
 ) -> list[str]:
     """What the correction rests on, one sentence each."""
-    found, evaluated = list[str](), error.evaluated
-    if evaluated is None or measure is None:
-        lacking = sorted({s.trial for m in studies.values() for s in m} - {*error.scan_sd})
-        if lacking:
-            found.append(f"No SD of scans of {', '.join(lacking)}: left out of the error's share.")
-        found.append(
-            "The SDs of the scans say nothing of a slope or of an error that differs between arms: "
-            "the effect is not corrected. Evaluate the model on hearts of these trials."
-        )
-        return found
     trials = {study.trial for members in studies.values() for study in members}
-    own = trials & {*measure.groups("trial")}
-    if evaluated.source == "card":
-        sentence = "No evaluation on hearts of these trials: the error is assumed equal to that "
-        found.append(SeriousWarning(f"{sentence}of the model's card."))
-    elif not own:
-        sentence = "The evaluation has no hearts of these trials: the error is assumed equal to "
-        found.append(SeriousWarning(f"{sentence}that of {evaluated.cohort}."))
-    line = measure.line()
-    assert line is not None
-    if line.n_people < FEW_HEARTS:
-        found.append(
-            SeriousWarning(
-                f"The error model of {options.outcome} is of {line.n_people} hearts: the "
-                "corrected effect is uncertain, and its interval says by how much only if these "
-                "hearts are like those of the trials."
-            )
-        )
-    known = {*error.model_sha256} - {""}
-    if known and evaluated.model_sha256 and known != {evaluated.model_sha256}:
-        found.append(
-            SeriousWarning("The error model is of another segmentation model than the table's.")
-        )
-    if evaluated.trained_on == "included":
-        found.append("The error model includes hearts that the model was trained on: too small.")
-    if evaluated.against == "reported":
-        found.append(
-            "The error model is against values that trials reported, whose conventions may differ."
-        )
+    if measure is not None:
+        return error.warnings(measure, options.outcome, trials, "the corrected effect is")
+    found = list[str]()
+    lacking = sorted(trials - {*error.scan_sd})
+    if lacking:
+        found.append(f"No SD of scans of {', '.join(lacking)}: left out of the error's share.")
+    found.append(
+        "The SDs of the scans say nothing of a slope or of an error that differs between arms: "
+        "the effect is not corrected. Evaluate the model on hearts of these trials."
+    )
     return found

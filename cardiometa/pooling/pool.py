@@ -13,6 +13,7 @@ from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import suppress_pooling
 from ..records import CohortTable, SeriousWarning
+from ..statistics.measurement_error import ErrorInput
 from .aggregate_effects import read_summaries, source_rows
 from .endpoint.analysis_set import (
     WORSE,
@@ -25,7 +26,7 @@ from .endpoint.analysis_set import (
     with_estimand,
 )
 from .endpoint.columns import words_column
-from .error_model import ErrorInput, with_error_rows
+from .error_model import with_error_rows
 from .first_stage.arm_sums import ArmSums
 from .first_stage.first_stage import FirstStage, analysis_stage, first_copy, no_effect
 from .harmonisation import compare_reported

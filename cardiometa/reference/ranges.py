@@ -15,8 +15,16 @@ from ..measurement.indexing import body_sizes
 from ..measurement.measures import MEASURES, definition
 from ..privacy.suppression import LIMITS_WITHHELD, Count
 from ..records import CohortTable, Exclusion, SeriousWarning
+from ..statistics.measurement_error import ErrorInput
 from .curves.fit import check_trials
 from .curves.measure import curve_tables
+from .error_model import (
+    adjusted_rows,
+    error_input_of,
+    refusals,
+    stratum_curve,
+    with_differences,
+)
 from .meta import META, participants_meta
 from .model import SAMPLING_ERROR, STRATA, stratum_model
 from .options import NONPARAMETRIC_MIN_N, Method, ReferenceOptions
@@ -24,6 +32,7 @@ from .results import (
     EXTREME_KEPT,
     Account,
     Allometry,
+    ErrorAdjustedLimit,
     Outlier,
     ReferenceLimit,
     ReferenceRanges,
@@ -64,8 +73,12 @@ SIZES = ("height", "bsa_mosteller", "bsa_dubois", "weight")
 _ABSOLUTE = ("_ml", "_g")
 
 
-def reference_ranges(table: CohortTable, options: ReferenceOptions) -> ReferenceRanges:
+def reference_ranges(
+    table: CohortTable, options: ReferenceOptions, error: ErrorInput | None = None
+) -> ReferenceRanges:
     """The reference ranges of a table by strata, as curves over age, or both.
+
+    With ``error``, what is known of the measurement's error, limits of true values too.
 
     Raises TableError where the participants, visits, measures or conventions of the table do not
     allow them, every problem of a kind listed; EstimationError where a model asked for cannot be
@@ -82,16 +95,24 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         check_trials(options, len(participants.trials))
     measures, warnings = _measures(table, participants, methods, options)
     groups = strata(participants, options.age_bands)
+    corrected, of_error = frozenset[str](), list[str]()
+    if error is not None:
+        corrected, of_error = error_input_of(error, measures, participants, options)
     found: dict[str, list[Any]] = {
         "exclusions": list(participants.exclusions),
         "warnings": [*table.warnings, *participants.warnings, *warnings],
     }
     failures: list[EstimationError | None] = []
     for measure in measures:
-        for tables in _measure_tables(measure, participants, groups, methods, options, failures):
+        known = error if measure in corrected else None
+        for tables in _measure_tables(
+            measure, participants, groups, methods, options, failures, known
+        ):
             for name, rows in tables.items():
                 found.setdefault(name, []).extend(rows)
     _check_curves(found["rows"], failures, methods, options)
+    if error is not None:
+        found["warnings"] += [*of_error, *refusals(found["error_adjusted"], options)]
     by_person = ("trial", "participant_id", "visit", "code")
     found["exclusions"].sort(key=lambda e: tuple(getattr(e, name) for name in by_person))
     found["warnings"] = list(dict.fromkeys(found["warnings"]))
@@ -119,6 +140,7 @@ def reference_ranges(table: CohortTable, options: ReferenceOptions) -> Reference
         trials=participants.trials,
         participants=participants.count,
         methods=methods,
+        error_source=error.source if error else "",
         review_rows=participants.review_rows,
         visits=participants.visits,
         **facts,
@@ -229,6 +251,7 @@ def _measure_tables(
     methods: tuple[Method, ...],
     options: ReferenceOptions,
     failures: list[EstimationError | None],
+    error: ErrorInput | None = None,
 ) -> Iterator[Mapping[str, Iterable[Any]]]:
     """The rows of a measure by field of the result, each made when it is read.
 
@@ -236,7 +259,12 @@ def _measure_tables(
     """
     values, unit = participants.values(measure), definition(measure).unit
     data = MeasureData(
-        measure=measure, unit=unit, participants=participants, values=values, options=options
+        measure=measure,
+        unit=unit,
+        participants=participants,
+        values=values,
+        options=options,
+        error=error,
     )
     data, found, far, dropped = _without_outliers(data, groups)
     keys, missing = participants.keys, ~np.isfinite(values)
@@ -252,8 +280,10 @@ def _measure_tables(
         tested = [FittedCell(cell=c) for c in cells(participants, groups, once.values)]
     counts = counts_of([f.cell for f in fitted])
     models = [stratum_model(measure, data.unit, f, n) for f, n in zip(fitted, counts, strict=True)]
+    rows = list(_limit_rows(data, fitted))
     yield {
-        "rows": _limit_rows(data, fitted),
+        "rows": rows,
+        "error_adjusted": _error_rows(data, rows, fitted) if error else (),
         "by_trial": (row for f in fitted for row in trial_limits(data, f)),
         "partition": partition_tests(once, tested),
         "contrasts": contrasts(once),
@@ -394,6 +424,26 @@ def _limit_rows(data: MeasureData, fitted: Sequence[FittedCell]) -> Iterator[Ref
                 notes=tuple(notes),
                 below_n=below_n,
             )
+
+
+def _error_rows(
+    data: MeasureData, rows: Sequence[ReferenceLimit], fitted: Sequence[FittedCell]
+) -> list[ErrorAdjustedLimit]:
+    """The strata's limits of true values."""
+    of_cell: dict[tuple[Any, ...], list[ReferenceLimit]] = {}
+    for row in rows:
+        of_cell.setdefault((row.sex, row.ethnicity, row.age_low), []).append(row)
+    found = [
+        new
+        for cell in (f.cell for f in fitted if f.printed)
+        for new in adjusted_rows(
+            data,
+            of_cell[cell.key.sex, cell.key.ethnicity, cell.key.age_low],
+            stratum_curve(cell.ordered),
+            cell.members,
+        )
+    ]
+    return with_differences(found, data)
 
 
 def _without_sums(fitted: Sequence[FittedCell], options: ReferenceOptions) -> list[FittedCell]:

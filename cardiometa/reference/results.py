@@ -363,6 +363,46 @@ class DistributionFit(MeasureRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAdjustedLimit(GroupRow):
+    """A row of ``error_adjusted.csv``: a limit as measured and that of the true value.
+
+    ``error_sd`` is the SD of the noise at the limit, ``error_share_percent`` its share of the
+    measured variance; ``bias`` model less reader at the true limit; ``line`` says which trials,
+    vendors or hearts the error is of, ``n_hearts`` the fewest evaluated for one. ``difference`` of
+    the measured limit from that of ``versus`` (an ethnicity, or men), with its interval;
+    ``error_to_zero`` the difference of the mean error between the groups that would bring the
+    interval to zero; ``evaluated_difference`` what the evaluation found of that.
+    """
+
+    method: str
+    kind: str
+    age: float | None
+    n: int | None
+    centile: float
+    limit: float
+    ci_low: float | None
+    ci_high: float | None
+    true_limit: float | None = None
+    true_ci_low: float | None = None
+    true_ci_high: float | None = None
+    ci_level: float
+    error_sd: float | None = None
+    error_share_percent: float | None = None
+    bias: float | None = None
+    bias_se: float | None = None
+    line: str = ""
+    n_hearts: int | None = None
+    versus: str = ""
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    error_to_zero: float | None = None
+    evaluated_difference: float | None = None
+    evaluated_low: float | None = None
+    evaluated_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRanges:
     """The result of ``reference-ranges``: everything that the files and the page are made of.
 
@@ -402,6 +442,8 @@ class ReferenceRanges:
     distributions: tuple[DistributionFit, ...] = ()
     meta: tuple[MetaEstimate, ...] = ()
     indexing: tuple[Allometry, ...] = ()
+    error_adjusted: tuple[ErrorAdjustedLimit, ...] = ()
+    error_source: str = ""
     without_review: tuple[ReferenceLimit, ...] | None = None
     warnings: tuple[str, ...] = ()
 

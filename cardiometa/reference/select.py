@@ -28,6 +28,7 @@ from ..measurement.indexing import (
 )
 from ..measurement.measures import INDEX_OF, MEASURES
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, InputNotice, SeriousWarning
+from ..statistics.measurement_error import ErrorInput
 from .options import Factor, Method, ReferenceOptions
 
 ALL = "all"
@@ -114,7 +115,9 @@ class Participants:
 class MeasureData:
     """One measure: ``values`` ``[participants]``, NaN where missing or left out.
 
-    ``extreme`` numbers the participants whose values are far from all others and kept in.
+    ``extreme`` numbers the participants whose values are far from all others and kept in;
+    ``error`` what is known of the measurement's error, None where limits of true values are not
+    asked for.
     """
 
     measure: str
@@ -123,6 +126,7 @@ class MeasureData:
     values: np.ndarray
     options: ReferenceOptions
     extreme: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    error: ErrorInput | None = None
 
     @property
     def columns(self) -> dict[str, Any]:

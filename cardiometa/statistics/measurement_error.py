@@ -12,8 +12,8 @@ cannot show, makes β too small: by the share of the readings' variance that it 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import InputError, Problem
 from ..files import read_json
+from ..records import SeriousWarning
 from ..validation import STRICT, Count, Limits, Text, validate
 from .meta import between_trial_variance, likelihood_se, pool_estimates
 
@@ -29,6 +30,8 @@ FORMAT: Final = "cardiometa-measurement-error/1"
 ALL: Final = "all"
 LEAST_PARTICIPANTS: Final = 4
 LEAST_TRIALS: Final = 3
+# Below this number of hearts the lines are too uncertain to be relied on.
+FEW_HEARTS: Final = 50
 # Above this coefficient of variation of β the delta method's interval is too short.
 FIELLER_CV: Final = 0.10
 
@@ -109,15 +112,18 @@ class MeasureError:
         """The groups of a kind that have a line."""
         return tuple(dict.fromkeys(one.group for one in self.lines if one.group_by == by))
 
-    def of_trial(self, trial: str) -> tuple[ErrorLine, Literal["trial", "new trial", "all"]]:
-        """The line for a trial: its own, that of a new trial, or that of all hearts.
+    def of_trial(self, trial: str, vendor: str = "") -> tuple[ErrorLine, str]:
+        """The line for a trial: its own, its vendor's, that of a new trial, or of all hearts.
 
-        A new trial has the mean line, with the between-trial variance added to its uncertainty.
+        With what it is of: ``trial ALPHA``, ``vendor Siemens``, ``new trial`` or ``all``. A new
+        trial has the mean line, with the between-trial variance added to its uncertainty.
         """
-        own, overall = self.line("trial", trial), self.line()
+        for by, group in (("trial", trial), ("vendor", vendor)):
+            own = self.line(by, group)
+            if own is not None:
+                return own, f"{by} {group}"
+        overall = self.line()
         assert overall is not None  # `read_measurement_error`
-        if own is not None:
-            return own, "trial"
         between = self.between_trials
         if between is None:
             return overall, "all"
@@ -193,6 +199,85 @@ def read_measurement_error(path: Path) -> MeasurementError:
     Raises InputError where the file cannot be read, has no such section, or one with problems.
     """
     return measurement_error_of(read_json(path), path.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInput:
+    """What is known of the error: an evaluation's lines, or (None) the SDs of scans alone.
+
+    ``scan_sd`` the SD of each trial's scans; ``vendors`` by trial, where all its scans are of one
+    maker; ``model_sha256`` of the table.
+    """
+
+    evaluated: MeasurementError | None = None
+    scan_sd: Mapping[str, float] = field(default_factory=dict)
+    vendors: Mapping[str, str] = field(default_factory=dict)
+    model_sha256: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where the error model comes from, as a sentence names it."""
+        found = self.evaluated
+        if found is None:
+            return "scan-sd"
+        return "the model's card" if found.source == "card" else f"evaluation of {found.cohort}"
+
+    def measure(self, *names: str) -> MeasureError | None:
+        """The lines of the first of the names that has any; None where only SDs are known.
+
+        Raises InputError where the evaluation has none.
+        """
+        if self.evaluated is None:
+            return None
+        found = next(filter(None, map(self.evaluated.of, names)), None)
+        if found is None:
+            known = ", ".join(one.measure for one in self.evaluated.measures)
+            raise InputError(
+                f"The error model has no line of {names[0]}.",
+                hint=f"It has {known}. A column of another name is recognised by its measure's "
+                "name.",
+            )
+        return found
+
+    def warnings(
+        self, measure: MeasureError, name: str, trials: Collection[str], corrected: str
+    ) -> list[str]:
+        """What a correction by an evaluation rests on; ``corrected`` says what is."""
+        evaluated, found = self.evaluated, list[str]()
+        assert evaluated is not None
+        if evaluated.source == "card":
+            sentence = (
+                "No evaluation on hearts of these trials: the error is assumed equal to that "
+            )
+            found.append(SeriousWarning(f"{sentence}of the model's card."))
+        elif not {*trials} & {*measure.groups("trial")}:
+            sentence = "The evaluation has no hearts of these trials: the error is assumed equal "
+            found.append(SeriousWarning(f"{sentence}to that of {evaluated.cohort}."))
+        line = measure.line()
+        assert line is not None
+        if line.n_people < FEW_HEARTS:
+            found.append(
+                SeriousWarning(
+                    f"The error model of {name} is of {line.n_people} hearts: {corrected} "
+                    "uncertain, and the interval says by how much only if these hearts are like "
+                    "those of the trials."
+                )
+            )
+        known = {*self.model_sha256} - {""}
+        if known and evaluated.model_sha256 and known != {evaluated.model_sha256}:
+            found.append(
+                SeriousWarning("The error model is of another segmentation model than the table's.")
+            )
+        if evaluated.trained_on == "included":
+            found.append(
+                "The error model includes hearts that the model was trained on: too small."
+            )
+        if evaluated.against == "reported":
+            found.append(
+                "The error model is against values that trials reported, whose conventions may "
+                "differ."
+            )
+        return found
 
 
 # ------------------------------------------------------------------ estimation

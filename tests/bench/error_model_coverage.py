@@ -18,11 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from cardiometa.pooling.error_model import ErrorInput, _slope_of, scale_corrected
+from cardiometa.pooling.error_model import _slope_of, scale_corrected
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.results import Study
 from cardiometa.statistics.measurement_error import (
     FORMAT,
+    ErrorInput,
     MeasureError,
     MeasurementError,
     line_of,

@@ -17,12 +17,11 @@ from typer.testing import CliRunner
 
 import cardiometa as cm
 from cardiometa.cli.main import app
-from cardiometa.commands.pool_trials import _evaluated
+from cardiometa.commands.error_input import evaluated_error
 from cardiometa.errors import InputError, UsageError
 from cardiometa.manifest import bundled_card
 from cardiometa.pooling.error_model import (
     Corrected,
-    ErrorInput,
     _slope_of,
     corrected_by_arm,
     divided,
@@ -35,6 +34,7 @@ from cardiometa.pooling.results import Study
 from cardiometa.reports.pages.pooling import error_sentence
 from cardiometa.statistics.measurement_error import (
     FORMAT,
+    ErrorInput,
     ErrorLine,
     MeasureError,
     MeasurementError,
@@ -413,14 +413,14 @@ def test_sds_of_scans_alone_give_the_noise_and_correct_nothing() -> None:
 def test_the_card_is_that_of_the_output_or_of_the_bundled_model(tmp_path: Path) -> None:
     card = {"measurement_error": evaluation(exact(0.9)).document()}
     (tmp_path / "cohort.json").write_text(json.dumps({"model": {"card": card}}))
-    found = _evaluated("card", tmp_path)
+    found = evaluated_error("card", tmp_path)
     assert (found.source, found.cohort) == ("card", "readings")
     (tmp_path / "cohort.json").write_text(json.dumps({"model": {"card": {"id": "m"}}}))
     with pytest.raises(InputError, match=r"card in cohort\.json has no section measurement_error"):
-        _evaluated("card", tmp_path)
+        evaluated_error("card", tmp_path)
     if "measurement_error" not in bundled_card():
         with pytest.raises(InputError, match="card of the bundled model has no section"):
-            _evaluated("card", None)
+            evaluated_error("card", None)
 
 
 def test_refusals_say_what_to_do(tmp_path: Path) -> None:

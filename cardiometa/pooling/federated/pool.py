@@ -10,8 +10,9 @@ import numpy as np
 
 from ...errors import EstimationError, UsageError
 from ...records import SeriousWarning
+from ...statistics.measurement_error import ErrorInput
 from ...statistics.mixed.sufficient_statistics import transform_summary
-from ..error_model import ErrorInput, with_error_rows
+from ..error_model import with_error_rows
 from ..first_stage.arm_sums import OUTCOME, ArmSums, effects_of_trial
 from ..methods import interaction_sentence, one_stage_sentence, second_stage_sentence
 from ..options import PoolingOptions

@@ -11,7 +11,7 @@ is one participant's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,6 +24,7 @@ from ...cohort.plausibility import possible_values
 from ...errors import EstimationError
 from ...privacy.suppression import Count
 from ...records import ETHNICITIES, SEXES, SeriousWarning
+from ..error_model import adjusted_rows, with_differences
 from ..options import Method, ReferenceOptions
 from ..results import (
     UNLINKED,
@@ -31,6 +32,7 @@ from ..results import (
     CurveLine,
     CurveParticipants,
     DistributionFit,
+    ErrorAdjustedLimit,
     QStatistics,
     ReferenceLimit,
     Status,
@@ -119,8 +121,10 @@ def curve_tables(
 
     internal = found if data.options.internal else ()
     behind = [CurveParticipants(**f.columns(), age=f.data.age, value=f.data.y) for f in internal]
+    limits = {id(f): list(_limit_rows(f)) for f in found}
     return {
-        "rows": (row for f in found for row in _limit_rows(f)),
+        "rows": chain.from_iterable(limits.values()),
+        "error_adjusted": _error_rows(data, found, limits) if data.error else (),
         "calibration": (row for f in found for row in _calibrate(f, data.participants.trials)),
         "curve_models": (model for f in found for model in _models(f)),
         "curve_lines": (line for f in found for line in _lines(f)),
@@ -279,6 +283,25 @@ def _row(found: SexCurves, group: GroupCurves, limit: Limit, **values: Any) -> R
         notes=(*limit.notes, *(note for note, applies in more.items() if applies)),
         **{"age": None, **values},
     )
+
+
+def _error_rows(
+    data: MeasureData, found: Sequence[SexCurves], limits: Mapping[int, Sequence[ReferenceLimit]]
+) -> list[ErrorAdjustedLimit]:
+    """The curves' limits of true values; ``limits`` are the rows of each sex."""
+    made = list[ErrorAdjustedLimit]()
+    participants = data.participants
+    usable = np.isfinite(data.values) & np.isfinite(participants.age_years)
+    for f in found:
+        of_sex = usable if f.sex == ALL else usable & (participants.sex == SEXES.index(f.sex))
+        for group in f.groups:
+            every = group.ethnicity < 0
+            mine = of_sex if every else of_sex & (participants.ethnicity == group.ethnicity)
+            name = ALL if every else ETHNICITIES[group.ethnicity]
+            for fitted in group.curves:
+                rows = [r for r in limits[id(f)] if (r.ethnicity, r.kind) == (name, fitted.kind)]
+                made += adjusted_rows(data, rows, fitted.curve, np.flatnonzero(mine))
+    return with_differences(made, data)
 
 
 def _lines(found: SexCurves) -> Iterator[CurveLine]:

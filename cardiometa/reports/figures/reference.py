@@ -9,13 +9,19 @@ import numpy as np
 
 from ...records import ETHNICITIES
 from ..page import grouped, where
-from ..style import PALETTE, SOFT, Drawing, drawing, measure_label, measure_name
+from ..style import HAIR, INK, PALETTE, SOFT, Drawing, drawing, measure_label, measure_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ...reference.results import CurveLine, CurveParticipants, ReferenceLimit, WormPlot
+    from ...reference.results import (
+        CurveLine,
+        CurveParticipants,
+        ErrorAdjustedLimit,
+        ReferenceLimit,
+        WormPlot,
+    )
 
 
 ALL: Final = "all"
@@ -55,7 +61,7 @@ _TITLE: Final = 15.0
 _LONGEST_STEP: Final = 2.0  # years from one age of a curve to the next; a longer one is a gap
 
 _Band = tuple[float | None, float | None]
-_Item = TypeVar("_Item", "ReferenceLimit", "CurveLine")
+_Item = TypeVar("_Item", "ReferenceLimit", "CurveLine", "ErrorAdjustedLimit")
 
 
 def band_name(age_low: float | None, age_high: float | None) -> str:
@@ -303,6 +309,60 @@ def _draw_curve(panel: Axes, line: CurveLine) -> None:
         panel.fill_between(ages, low, high, color=colour, alpha=alpha, linewidth=0)
         style: dict[str, Any] = {"linestyle": ":" if line.thin else "-"}
         panel.plot(ages, limit, color=colour, linewidth=1.5 if everyone else 0.9, **style)
+
+
+# ------------------------------------------------------------------ the measurement's error
+
+
+def error_groups(rows: Sequence[ErrorAdjustedLimit]) -> list[list[ErrorAdjustedLimit]]:
+    """For each measure and sex the outer limits of all ethnicities that stand for the others.
+
+    Those of the first method: of the age band with most participants, or of the curve near 50.
+    """
+    first = where(rows, ethnicity=ALL, method=rows[0].method) if rows else []
+    shown = (r for r in headlines(first) if r.centile != 50)
+    best: dict[tuple[str, str], list[ErrorAdjustedLimit]] = {}
+    for (measure, sex, *_), found in grouped(shown, "measure sex age_low age").items():
+        best.setdefault((measure, sex), found)
+        known = best[measure, sex][0]
+        if abs((found[0].age or 50) - 50) < abs((known.age or 50) - 50) or (
+            found[0].age is None and (found[0].n or 0) > (known.n or 0)
+        ):
+            best[measure, sex] = found
+    return [group for group in best.values() if any(r.true_limit is not None for r in group)]
+
+
+def error_figure(groups: Sequence[Sequence[ErrorAdjustedLimit]]) -> Drawing:
+    """The interval of true values of each group within the measured one, which is 0 to 100 %."""
+    names = [f"{measure_name(g[0].measure)}, {SEX_NAMES[g[0].sex].lower()}" for g in groups]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for at, group in enumerate(groups):
+            start = group[0].limit
+            unit = (group[-1].limit - start) / 100 if len(group) > 1 else abs(start) / 100
+            measured, true, low, high = (
+                (np.array([getattr(row, name) for row in group], dtype=float) - start) / unit
+                for name in ("limit", "true_limit", "true_ci_low", "true_ci_high")
+            )
+            grey: dict[str, Any] = {"linewidth": 5, "solid_capstyle": "butt", "color": HAIR}
+            axes.plot(measured, np.full(len(group), -at + 0.14), **grey)
+            axes.plot(true, np.full(len(group), -at - 0.14), **{**grey, "color": PALETTE[0]})
+            for ends in zip(low, high, strict=True):
+                axes.plot(ends, [-at - 0.14] * 2, color=INK, linewidth=0.9)
+        axes.set_yticks([-at for at in range(len(names))], names)
+        axes.set_ylim(-len(names) + 0.4, 0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("Percent of the measured interval")
+        figure.tight_layout()
+
+    return drawing(
+        (150.0, 7.0 * len(names) + 18),
+        draw,
+        "Intervals of measured and of true values",
+        "Each interval of true values within the measured one; the numbers are in the table.",
+    )
 
 
 def worm_figure(worms: Sequence[WormPlot]) -> Drawing:

@@ -25,6 +25,7 @@ from ...reference.results import (
     Calibration,
     Contrast,
     DistributionFit,
+    ErrorAdjustedLimit,
     Outlier,
     PartitionTest,
     ReferenceLimit,
@@ -39,6 +40,8 @@ from ..figures.reference import (
     SEX_NAMES,
     STRATA,
     band_name,
+    error_figure,
+    error_groups,
     ethnicities_of,
     has_gap,
     headlines,
@@ -73,6 +76,7 @@ from ..style import (
     shown_count,
     shown_estimate,
     shown_range,
+    unit_name,
 )
 
 TABLE_CSV: Final = "table.csv"
@@ -112,6 +116,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 section(label, f"limits-{number}", *blocks)
                 for number, (label, blocks) in enumerate(_measures(result, figures), start=1)
             ),
+            section("The model's error", "error", *error_blocks(result)),
             section(
                 "Checks of the limits",
                 "checks",
@@ -249,7 +254,7 @@ _Age = tuple[float | None, float | None, float | None]  # of a band, or a curve'
 _NO_AGE: Final = (None, None, None)
 
 
-def decimals_of(rows: Iterable[ReferenceLimit]) -> int:
+def decimals_of(rows: Iterable[ReferenceLimit | ErrorAdjustedLimit]) -> int:
     """Decimals that show a limit to about 1 % of it: none for 142 mL, one for 6.2 L/min.
 
     Percentages and volumes above 20 are printed without decimals, as papers do.
@@ -688,6 +693,123 @@ def fit_blocks(result: ReferenceRanges) -> list[Block | None]:
         caption = _text("figure_worms")
         blocks.append(replace(figure, title=f"{title}, by age third", caption=caption))
     return blocks
+
+
+# ------------------------------------------------------------------ the measurement's error
+
+
+def error_sentence(result: ReferenceRanges) -> str:
+    """The true limits of the first measure as a paper states them; empty without any."""
+    groups = error_groups(result.error_adjusted)
+    groups = [group for group in groups if group[0].measure == groups[0][0].measure]
+    if not groups:
+        return ""
+    decimals = decimals_of(groups[0])
+    return _text(
+        "error_sentence",
+        result=result,
+        options=result.options,
+        measure=measure_name(groups[0][0].measure),
+        unit=unit_name(groups[0][0].unit),
+        share=shown(groups[0][0].error_share_percent, 0),
+        groups=[
+            {
+                "name": ", ".join((SEX_NAMES[group[0].sex].lower(), *_years(group[0]))),
+                "true": shown_range((row.true_limit for row in group), decimals),
+                "measured": shown_range((row.limit for row in group), decimals),
+            }
+            for group in groups
+        ],
+    )
+
+
+def _years(row: ErrorAdjustedLimit) -> tuple[str, ...]:
+    """The age of a band or of a curve's limit, where it has one."""
+    if row.age is None and row.age_low is None:
+        return ()
+    return (f"{_age_text((row.age_low, row.age_high, row.age))} years",)
+
+
+def error_blocks(result: ReferenceRanges) -> list[Block | None]:
+    """Sentence, figure and tables of the limits of true values."""
+    groups = error_groups(result.error_adjusted)
+    if not groups:
+        return []
+    figure = error_figure(groups)
+    return [
+        error_sentence(result),
+        replace(figure, caption=_text("figure_error", options=result.options)),
+        error_table(result, groups),
+        error_groups_table(result),
+    ]
+
+
+def error_table(
+    result: ReferenceRanges, groups: Sequence[Sequence[ErrorAdjustedLimit]]
+) -> Table | None:
+    """The limits of `error_groups` as measured and of true values."""
+    level = f"{result.options.ci_level:g}% CI"
+
+    def limits(group: Sequence[ErrorAdjustedLimit], name: str) -> str:
+        return " · ".join(shown(getattr(row, name), decimals_of(group)) for row in group)
+
+    def true_limits(group: Sequence[ErrorAdjustedLimit]) -> str:
+        return " · ".join(
+            shown_estimate(r.true_limit, r.true_ci_low, r.true_ci_high, decimals_of(group))
+            for r in group
+        )
+
+    columns = (
+        _MEASURE_UNIT,
+        _SEX,
+        Column("Age, years", "age_low age_high age", lambda *age: _age_text(age)),
+        Column("Measured", lambda g: limits(g, "limit")),
+        Column(f"True ({level})", true_limits),
+        Column("Error, SD", lambda g: shown(g[-1].error_sd, 1 + decimals_of(g))),
+        Column("% of variance", "error_share_percent", as_number(1)),
+        Column(
+            "Bias", lambda g: " · ".join(shown(row.bias, 1) for row in g if row.bias is not None)
+        ),
+        Column("Hearts evaluated", "n_hearts", shown_count),
+    )
+    return _table(result, "error", columns, groups, empty=("", DASH))
+
+
+def error_groups_table(result: ReferenceRanges) -> Table | None:
+    """The differences between groups and the error that would undo them."""
+    compared = grouped(
+        (row for row in result.error_adjusted if row.versus and row.centile != 50),
+        "measure sex ethnicity versus",
+    )
+
+    def names(sex: str, ethnicity: str, versus: str) -> str:
+        if ethnicity == ALL:
+            return f"Women {MINUS} men"
+        who = f"{ETHNICITY_NAMES[ethnicity]} {MINUS} {ETHNICITY_NAMES[versus]}"
+        return who if sex == ALL else f"{who}, {SEX_NAMES[sex].lower()}"
+
+    def least(group: Sequence[ErrorAdjustedLimit]) -> str:
+        known = [row.error_to_zero for row in group if row.error_to_zero is not None]
+        return shown(min(known, key=abs, default=None), 1 + decimals_of(group))
+
+    def evaluated(group: Sequence[ErrorAdjustedLimit]) -> str:
+        known = [row for row in group if row.evaluated_difference is not None]
+        if not known:
+            return DASH
+        row = max(known, key=lambda row: abs(row.evaluated_difference or 0.0))
+        return shown_estimate(
+            row.evaluated_difference, row.evaluated_low, row.evaluated_high, 1 + decimals_of(group)
+        )
+
+    differences = (
+        _MEASURE_UNIT,
+        Column("Groups", "sex ethnicity versus", names),
+        Column("Limits", lambda g: shown_count(len(g))),
+        Column("that differ", lambda g: shown_count(sum(r.error_to_zero is not None for r in g))),
+        Column("Least error that undoes one", least),
+        Column("Error as evaluated", evaluated),
+    )
+    return _table(result, "error_groups", differences, compared.values(), empty=("", DASH))
 
 
 # ------------------------------------------------------------------ one trial's influence
