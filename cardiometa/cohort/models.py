@@ -213,13 +213,15 @@ class CohortTables:
     """The joined tables of ``segment``: three frames in the contract's column order, and the flow.
 
     ``measurements`` one row per scan, ``participants`` one row per participant, ``exclusions``
-    (stage, trial, participant_id, visit, code, sentence); ``flow`` is the value of flow.json.
+    (stage, trial, participant_id, visit, code, sentence); ``flow`` is the value of flow.json;
+    ``segments`` one row per scan and AHA segment, None where it is not made.
     """
 
     measurements: pd.DataFrame
     participants: pd.DataFrame
     exclusions: pd.DataFrame
     flow: Mapping[str, Mapping[str, int | None]]
+    segments: pd.DataFrame | None = None
 
 
 # The checks of a table's values (`plausibility`) with the codes of --accept.

@@ -25,7 +25,7 @@ from ..pipeline.cohort_snapshot import (
     snapshot_text,
     without_participants,
 )
-from ..pipeline.merge import PARQUET_NAME, RECORDS_NAME, write_tables
+from ..pipeline.merge import PARQUET_NAME, RECORDS_NAME, SEGMENTS_NAME, write_tables
 from ..pipeline.result_file import read_record
 from ..privacy.withdrawal import (
     Mode,
@@ -44,7 +44,7 @@ from .reading_package import CORRECTIONS
 MEASUREMENTS = "measurements.csv"
 _TABLES = (
     *(MEASUREMENTS, PARQUET_NAME, RECORDS_NAME, "measurements.json", "participants.csv"),
-    *("exclusions.csv", "flow.json", "report.html"),
+    *("exclusions.csv", "flow.json", "report.html", SEGMENTS_NAME),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from .checks import (
     predicted_dice_flags,
     shape_flags,
 )
-from .error import doubt_flags, error_terms, standard_deviations
+from .error import doubt_flags, error_terms, standard_deviations, wall_deviations
 from .filling import filling_measures
 from .indexing import body_surface_area_m2, indexed
 from .measures import ERROR_OF, INDEX_OF, LATER_COLUMNS, MEASURES, SCAN_COLUMNS
@@ -33,6 +33,7 @@ from .volumes import (
     mass_g,
     structure_areas,
 )
+from .wall_thickness import measure_wall
 
 # What the labels say; a rejected scan has none of it in its row.
 _FROM_LABELS = (
@@ -101,6 +102,8 @@ def measure_scan(
         values |= _heart_values(cine, curves, lv)
         values |= {name: indexed(values.get(of), bsa_m2) for name, of in INDEX_OF.items()}
         details = _details(cine, curves, lv)
+        wall, details["segments"] = _wall_values(cine, labels.labels, lv, details["base"])
+        values |= wall
     if quality is not None:
         details["quality_features"] = dict(quality.features)
         details["quality_frames"] = [int(cine.frame_numbers[frame]) for frame in quality.frames]
@@ -111,6 +114,7 @@ def measure_scan(
         if error is not None:
             doubts += doubt_flags(cine, values, labels.doubt, terms, error)
             values |= standard_deviations(terms, error, cine.source.vendor)
+            values |= wall_deviations(values)
     flags = merge_flags(cine.source.flags, labels.flags, found, doubts)
     if status_of(flags) == "failed":
         values, details["rejected_measures"] = without_label_measures(values)
@@ -218,6 +222,20 @@ def _ventricle(cine: CineStack, curves: _Curves, name: str, found: Extremes) -> 
         f"{name}_ef_percent": ejection_fraction_percent(edv_ml, esv_ml),
         f"{name}_ed_frame": int(cine.frame_numbers[found.largest]),
         f"{name}_es_frame": int(cine.frame_numbers[found.smallest]),
+    }
+
+
+def _wall_values(
+    cine: CineStack, labels: np.ndarray, lv: Extremes, base: Literal["first", "last"] | None
+) -> tuple[_Values, dict[str, list[float | None]] | None]:
+    """Maximal thickness and strain, and the values of the 16 segments for ``result.json``."""
+    wall = base and measure_wall(cine, labels, (lv.largest, lv.smallest), base)
+    if not wall:
+        return {}, None
+    values = {"lv_wall_thickness_max_mm": wall.thickness_max_mm, "lv_gcs_percent": wall.gcs_percent}
+    return values, {
+        name: [float(v) if np.isfinite(v) else None for v in getattr(wall, name)]
+        for name in ("thickness_ed_mm", "thickening_percent", "radial_motion_mm")
     }
 
 

@@ -172,11 +172,29 @@ _FILLING = (
     _measure("lv_dvr80_fraction", "", 3,
         "diastolic volume recovery: share of diastole until 80 % of lv_sv_ml has come back"),
 )
+_WALL = (
+    _measure("lv_wall_thickness_max_mm", "mm", 1,
+        "largest LV wall thickness at ED, of arcs of about 30 degrees; not in the last slice"),
+    _measure("lv_gcs_percent", "%", 1,
+        "mid-ventricular circumferential strain from the endocardial contour, ED to ES: a "
+        "contour-based surrogate of feature tracking; below 0 where the contour shortens"),
+)
+# segments.csv: one row per scan and AHA segment.
+SEGMENT_COLUMNS = (
+    *_KEYS[:3],
+    _count("segment", "AHA segment, 1 to 16"),
+    _text("segment_name", "fact", "level and wall of the segment"),
+    _measure("thickness_ed_mm", "mm", 1, "mean wall thickness at ED"),
+    _measure("thickening_percent", "%", 0, "increase of the wall thickness from ED to ES"),
+    _measure("radial_motion_mm", "mm", 1,
+        "motion of the endocardium towards the centre of the cavity, ED to ES"),
+)
 # fmt: on
 _MODEL_ERROR = "the model's error; empty where the model's card has no errors"
 _SCATTER = (
     "the scatter of the frames about the fit that gives the value, the model's bias not in it"
 )
+_PROPAGATED = "propagated from the errors of lv_mass_g and lv_ef_percent; empty without them"
 
 
 def _errors(measures: Iterable[MeasureDefinition], meaning: str) -> tuple[MeasureDefinition, ...]:
@@ -198,7 +216,9 @@ def _errors(measures: Iterable[MeasureDefinition], meaning: str) -> tuple[Measur
 LATER_COLUMNS: tuple[MeasureDefinition, ...] = (
     *_errors((m for m in _VOLUMES if m.unit in ("mL", "%", "g")), _MODEL_ERROR),
     *_FILLING,
+    *_WALL,
     *_errors(_FILLING, _SCATTER),
+    *_errors(_WALL, _PROPAGATED),
 )
 # The measures that have a standard deviation, with its column.
 ERROR_OF = {m.name.removesuffix("_sd"): m.name for m in LATER_COLUMNS if m.kind == "error"}
@@ -235,8 +255,8 @@ def definition(name: str) -> MeasureDefinition:
     return _text(name, "carried", "carried from the trial's own table, unchanged")
 
 
-def data_dictionary(names: Iterable[str]) -> list[dict[str, Any]]:
+def data_dictionary(names: Iterable[str | MeasureDefinition]) -> list[dict[str, Any]]:
     """The data dictionary of a table with these columns: plain JSON values, in order."""
     fields = ("name", "type", "unit", "definition", "code", "decimals")
-    columns = map(definition, names)
+    columns = (definition(name) if isinstance(name, str) else name for name in names)
     return [{field: getattr(column, field) for field in fields} for column in columns]

@@ -25,7 +25,8 @@ from ..measurement.checks import (
     shared_flags,
     visit_flags,
 )
-from ..measurement.measures import data_dictionary, definition
+from ..measurement.measures import SEGMENT_COLUMNS, data_dictionary, definition
+from ..measurement.wall_thickness import SEGMENTS
 from ..privacy.withdrawal import count_erased
 from ..records import ScanKey, ScanResult
 from ..segmentation.model import ModelCard, vendor_listed
@@ -127,6 +128,7 @@ def frame_csv(frame: pd.DataFrame) -> str:
 PARQUET_NAME = "measurements.parquet"
 UNKNOWN_MAKER = "unknown maker"
 RECORDS_NAME = "records.json"
+SEGMENTS_NAME = "segments.csv"
 
 
 def frame_parquet(frame: pd.DataFrame) -> bytes | None:
@@ -180,6 +182,7 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard)
         {
             "notice": notice_for(str(card.document.get("licence", ""))),
             "columns": data_dictionary([str(name) for name in measurements.columns]),
+            SEGMENTS_NAME: data_dictionary(SEGMENT_COLUMNS),
             "rows": len(measurements),
             "trials": {
                 trial.name: {name: getattr(trial, name) for name in _TRIAL_FACTS}
@@ -188,6 +191,27 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard)
             "sha256_without_seconds": sha256_bytes(frame_csv(stable).encode()),
         }
     )
+
+
+def segments_table(results: Iterable[ScanResult]) -> pd.DataFrame:
+    """``segments.csv``: 16 rows per scan whose wall was measured, failed scans left out."""
+    measured = [
+        (result.key, segments)
+        for result in sorted(results, key=lambda result: result.key)
+        if result.status != "failed"
+        and (segments := result.document.get("details", {}).get("segments"))
+    ]
+    data: dict[str, Any] = {
+        "trial": [key.trial for key, _ in measured for _ in SEGMENTS],
+        "participant_id": [key.participant for key, _ in measured for _ in SEGMENTS],
+        "visit": [key.visit for key, _ in measured for _ in SEGMENTS],
+        "segment": [*range(1, len(SEGMENTS) + 1)] * len(measured),
+        "segment_name": SEGMENTS * len(measured),
+    }
+    for column in SEGMENT_COLUMNS[len(data) :]:
+        values = [np.asarray(of[column.name], dtype=np.float64) for _, of in measured]
+        data[column.name] = np.concatenate(values) if values else np.empty(0)
+    return pd.DataFrame(data)
 
 
 def failure_reasons(results: Sequence[ScanResult]) -> list[str]:
@@ -225,7 +249,8 @@ def write_tables(
         sentence = f"{who} withdrew; their data were erased from this output and are in no count."
         cohort = replace(cohort, withdrawn=erased, warnings=(*cohort.warnings, sentence))
     flagged = with_cohort_flags(results, cohort.same_person)
-    tables = build_tables(cohort, flagged)
+    segments = segments_table(flagged)
+    tables = replace(build_tables(cohort, flagged), segments=segments)
     facts = run_facts(flagged, card)
     notes = run_sentences(facts, card)
     cohort = replace(cohort, warnings=(*cohort.warnings, *notes))
@@ -246,6 +271,7 @@ def write_tables(
         "measurements.json": dictionary_json(tables.measurements, cohort, card),
         # The hash of each scan's record by its key, which ties the table to the records.
         RECORDS_NAME: canonical_json({str(r.key): record_sha256(r.document) for r in results}),
+        SEGMENTS_NAME: frame_csv(segments),
         "report.html": page,
     }
     parquet = frame_parquet(tables.measurements)

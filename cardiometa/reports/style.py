@@ -37,6 +37,8 @@ _PARTS: Final = {
     "pfr": "PFR",
     "time": "time to PFR",
     "dvr80": "DVR80",
+    "wall": "maximal wall thickness",
+    "gcs": "GCS (contour-based)",
 }
 _OTHERS: Final = {
     "heart_rate_bpm": "Heart rate",
@@ -55,6 +57,7 @@ _LONG_NAMES: Final = {
     "CO": "cardiac output",
     "PER": "peak ejection rate",
     "PFR": "peak filling rate",
+    "GCS": "circumferential strain from the endocardial contour, a surrogate of feature tracking",
     "DVR80": "share of diastole until 80 % of the stroke volume has come back",
 }
 

@@ -18,6 +18,7 @@ from tests.kit.labelled import cine_of, disc_heart, expert_pairs, labelled
 
 SOMEBODY = BodySize(height_cm=180, weight_kg=80)
 FILLING = ("lv_per_edv_s", "lv_pfr_edv_s", "lv_time_to_pfr_ms", "lv_dvr80_fraction")
+WALL = ("lv_wall_thickness_max_mm", "lv_gcs_percent")
 HEART_NAMES = (
     "lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_mass_g",
     "rv_edv_ml", "rv_esv_ml", "rv_sv_ml", "rv_ef_percent",
@@ -55,6 +56,7 @@ def test_a_counted_heart_gives_every_number(heart):
     later = [column.name for column in LATER_COLUMNS]
     assert {name for name in later if row[name] is not None} == {
         *FILLING,
+        *WALL,
         *map(ERROR_OF.get, FILLING),
     }
     assert {name: value for name, value in row.items() if name not in later} == pytest.approx(

@@ -28,7 +28,9 @@ sex, ethnicity, height_cm, weight_kg, arm, randomised, healthy,
 lv_edv_ml_sd, lv_esv_ml_sd, lv_sv_ml_sd, lv_ef_percent_sd, lv_mass_g_sd, rv_edv_ml_sd,
 rv_esv_ml_sd, rv_sv_ml_sd, rv_ef_percent_sd,
 lv_per_edv_s, lv_pfr_edv_s, lv_time_to_pfr_ms, lv_dvr80_fraction,
-lv_per_edv_s_sd, lv_pfr_edv_s_sd, lv_time_to_pfr_ms_sd, lv_dvr80_fraction_sd
+lv_wall_thickness_max_mm, lv_gcs_percent,
+lv_per_edv_s_sd, lv_pfr_edv_s_sd, lv_time_to_pfr_ms_sd, lv_dvr80_fraction_sd,
+lv_wall_thickness_max_mm_sd, lv_gcs_percent_sd
 """
 
 

@@ -30,6 +30,7 @@ from ...measurement.measures import (
 )
 from ...records import Flag, ScanKey, ScanResult, Table
 from ...segmentation.base import BASE_RULE
+from ..figures.bulls_eye import SHOWN, bulls_eye_figure, bulls_eye_svg
 from ..figures.evaluation import (
     agreement_figure,
     agreement_of,
@@ -169,6 +170,7 @@ def gallery_html(gallery: Gallery) -> Html:
             correction=_correction,
             measures=_card_measures,
             curve=_curve,
+            wall=_bulls_eye,
         )
     )
 
@@ -199,6 +201,15 @@ def _curve(result: ScanResult) -> Html:
     frames = [result.measures.get(name) for name in ("ed_frame", "es_frame")]
     marks = [int(n) for n in frames if n is not None and 0 <= n < len(left)]
     return Html(curve_svg(left, right, marks, label=f"Volume over time, {result.key}"))
+
+
+def _bulls_eye(result: ScanResult) -> Html:
+    """Wall thickness at ED of the AHA segments; nothing where the wall was not measured."""
+    found = (result.document.get("details") or {}).get("segments") or {}
+    name, title, span = SHOWN[0]
+    if result.status == "failed" or name not in found:
+        return Html()
+    return Html(bulls_eye_svg(found[name], span, f"{title}, by segment, {result.key}"))
 
 
 # ------------------------------------------------------------------ tables
@@ -252,6 +263,22 @@ def summary_table(measurements: pd.DataFrame) -> Table | None:
         ),
     )
     return _table("summary", columns, groups, abbreviations=abbreviations(names))
+
+
+HYPERTROPHY_MM: Final = 15.0
+
+
+def hypertrophy(measurements: pd.DataFrame) -> str:
+    """The scans whose wall is `HYPERTROPHY_MM` or more somewhere; empty where there is none."""
+    name = "lv_wall_thickness_max_mm"
+    if name not in measurements:
+        return ""
+    rows = measurements[measurements[name] >= HYPERTROPHY_MM].sort_values(name, ascending=False)
+    scans = [
+        f"{row.trial}/{row.participant_id}/{row.visit} ({shown(getattr(row, name))} mm)"
+        for row in rows.itertuples()
+    ]
+    return _text("hypertrophy", scans=scans, limit=HYPERTROPHY_MM) if scans else ""
 
 
 def error_table(measurements: pd.DataFrame, card: ModelCard) -> Table | None:
@@ -524,6 +551,8 @@ def segment_page(
                 "measures",
                 summary_table(measurements) or Notice(_text("not_measured")),
                 error_table(measurements, card) or _text("no_error"),
+                bulls_eye_figure(tables.segments, _text("bulls_eye")),
+                hypertrophy(measurements),
             ),
             _agreement(measurements, cohort),
             section(
