@@ -42,7 +42,7 @@ from .files import RECORD_NAME, canonical_json, read_json, write_all, write_text
 from .options import split
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import Watch, run_segment
-from .pooling.options import PoolingOptions
+from .pooling.options import PoolingOptions, Presentation
 from .reference.options import ReferenceOptions, ScoreOptions
 from .reference.results import ReferenceRanges as RangesResult
 
@@ -80,13 +80,14 @@ def pool_trials(
     ``options`` those of the command, such as ``outcome="lv_ef_percent", baseline="ef0",
     by=["sex"], trial="STUDY"``.
     """
-    chosen, named = split((PoolingOptions, TableOptions), options)
+    chosen, named, shown = split((PoolingOptions, TableOptions, Presentation), options)
     with _as_files(table) as paths:
         return pool_effect(
             PoolRequest.of_rows(
                 paths,
                 PoolingOptions.of(chosen),
                 TableOptions.of(named, columns=columns or {}),
+                presentation=Presentation.of(shown),
                 also_summaries=None if also_summaries is None else Path(also_summaries),
                 error_model=None if error_model is None else str(error_model),
             )

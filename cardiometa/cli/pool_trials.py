@@ -10,7 +10,7 @@ import typer
 
 from ..cohort.models import TableOptions
 from ..options import ErrorModel, Export, Option, Output
-from ..pooling.options import MODEL_FIELDS, PlanInput, PlanOptions, PoolingOptions
+from ..pooling.options import MODEL_FIELDS, PlanInput, PlanOptions, PoolingOptions, Presentation
 from .command import Only, Out, Run, Table, command
 from .output import say, show_json, show_text, show_warnings, terminal_width
 
@@ -46,6 +46,7 @@ def pool_trials(
     out: Out,
     options: PoolingOptions,
     other: OtherInput,
+    presentation: Presentation,
     columns: TableOptions,
     run: Run,
     *,
@@ -70,6 +71,7 @@ def pool_trials(
         asked=tuple(asked),
         also_summaries=other.also_summaries,
         error_model=other.error_model,
+        presentation=presentation,
         plan_sha256=run.sha256,
         departures=run.departures,
     )

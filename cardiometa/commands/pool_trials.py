@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -37,7 +37,7 @@ from ..pooling.aggregate_effects import is_summaries
 from ..pooling.federated.pool import pool_sites
 from ..pooling.federated.site import read_site
 from ..pooling.integrity import TrialFacts
-from ..pooling.options import PoolingOptions
+from ..pooling.options import PoolingOptions, Presentation
 from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
 from ..pooling.results import (
     ArmCount,
@@ -64,9 +64,9 @@ from ..reports.export import SCRIPTS, export_files, export_names, need_export, s
 from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
 from ..reports.pages.pooling import (
     by_arm_table,
-    effect_title,
     heterogeneity_table,
     interactions_table,
+    page_title,
     pooled_table,
     pooling_brief,
     pooling_page,
@@ -118,6 +118,7 @@ class PoolRequest:
     table_options: TableOptions
     also_summaries: Path | None = None
     error_model: str | None = None
+    presentation: Presentation = field(default_factory=Presentation)
     asked: tuple[str, ...] = ()
     plan_sha256: str | None = None
     departures: tuple[str, ...] = ()
@@ -149,6 +150,7 @@ class PoolRequest:
             **self.table_options.document(),
             "sites": sorted(map(sha256_file, self.sites)),
             "also_summaries": None if also is None else sha256_file(also),
+            **self.presentation.document(),
             **error_document(self.error_model),
             "plan_sha256": self.plan_sha256,
         }
@@ -258,7 +260,7 @@ class PooledEffect:
         parts = (trials_table, pooled_table, heterogeneity_table, interactions_table)
         tables = [by_arm_table(result)]
         tables += [part(result, arm) for arm in result.arms for part in (*parts, subgroups_table)]
-        title = f"{effect_title(result)}: {result.name}"
+        title = page_title(result)
         notice = notice_for("; ".join(result.conventions.get("model_licence", ())))
         return export_files(tables, formats, title, notice)
 
@@ -326,6 +328,18 @@ def run_pool_trials(
 
 def pool_effect(request: PoolRequest) -> PooledEffect:
     """Read and pool; nothing is written. Raises UsageError, InputError and EstimationError."""
+    found = _pooled(request)
+    trials = {row.trial for row in found.result.effects if row.analysis == "trial"}
+    unknown = sorted(request.presentation.trial_names.keys() - trials)
+    if unknown:
+        raise UsageError(
+            f"--forest-labels: no trial is called {', '.join(unknown)}.",
+            hint=f"The trials are {', '.join(sorted(trials))}.",
+        )
+    return replace(found, result=replace(found.result, presentation=request.presentation))
+
+
+def _pooled(request: PoolRequest) -> PooledEffect:
     options, also = request.options, request.also_summaries
     if request.sites:
         result, inputs = _pool_sites(request)

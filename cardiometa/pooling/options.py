@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
+from re import fullmatch
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not
+from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not, options_of
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
 STANDARDISED = "standardised-mean-difference"
@@ -36,6 +37,7 @@ MODEL_FIELDS = (
 )
 
 _ENDPOINT, _MISSING, _MODIFIERS = "Endpoint", "Missing data", "Effect modifiers"
+_PRESENTATION: Final = "Presentation"
 _MODEL, _INTERVALS, _SENSITIVITY = "Model", "Intervals", "Sensitivity and output"
 _FROM_TABLES = "it is estimated from 2 x 2 tables"
 _LOGISTIC = "Use --effect odds-ratio: logistic models."
@@ -375,6 +377,90 @@ class PoolingOptions(Options):
     def document(self) -> dict[str, Any]:
         """Plain values of all options, for ``cardiometa.json``."""
         return {name: getattr(self, name) for name in self.__slots__} | {"ci": self.headline_choice}
+
+
+# ------------------------------------------------------------------ presentation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation(Options):
+    """How page and forest plot name and show a result; no number changes but its decimals.
+
+    ``favours`` are the texts below the axis on the side of lower and of higher values.
+    """
+
+    label: Annotated[
+        str | None, Option(help="Name of the outcome in the report.", group=_PRESENTATION)
+    ] = None
+    unit: Annotated[
+        str | None, Option(help="Unit of an outcome of your own.", group=_PRESENTATION)
+    ] = None
+    title: Annotated[str | None, Option(help="Title of the report.", group=_PRESENTATION)] = None
+    digits: Annotated[
+        int | None,
+        Option(help="Decimals of effects (default: from the SE).", group=_PRESENTATION, minimum=0),
+    ] = None
+    forest_order: Annotated[
+        Literal["table", "name", "effect", "weight"],
+        Option(help="Order of the trials.", group=_PRESENTATION),
+    ] = "table"
+    forest_labels: Annotated[
+        tuple[str, ...],
+        Option(help="Names of trials in the plot: TRIAL=NAME,…", group=_PRESENTATION),
+    ] = ()
+    forest_columns: Annotated[
+        tuple[Literal["n", "mean-sd", "events", "weight", "none"], ...],
+        Option(help="Columns of the plot (default: all that apply).", group=_PRESENTATION),
+    ] = ()
+    favours: Annotated[
+        tuple[str, ...],
+        Option(
+            help="The two texts below the axis, left,right: Favours drug,Favours control.",
+            group=_PRESENTATION,
+        ),
+    ] = ()
+    forest_width: Annotated[
+        float,
+        Option(help="Least width of the plot, mm (a journal's column).", group=_PRESENTATION),
+    ] = 180.0
+    forest_one_stage: Annotated[
+        bool,
+        Option(
+            flag="--forest-one-stage/--no-forest-one-stage",
+            help="Also the diamond of the one-stage model.",
+            group=_PRESENTATION,
+        ),
+    ] = True
+    forest_colour: Annotated[
+        str | None, Option(help="Colour of the squares: #3b6ea5.", group=_PRESENTATION)
+    ] = None
+
+    def other_problems(self) -> list[str]:
+        """Texts and colours that cannot be drawn."""
+        colour, found = self.forest_colour, []
+        if len(self.favours) not in (0, 2):
+            found.append("--favours needs two texts: Favours drug,Favours control.")
+        if colour is not None and not fullmatch("#[0-9a-fA-F]{6}", colour):
+            found.append(f"--forest-colour {colour} is not a colour such as #3b6ea5.")
+        wrong = [one for one in self.forest_labels if not one.partition("=")[2].strip()]
+        if wrong:
+            found.append(f"--forest-labels {wrong[0]} is not TRIAL=NAME.")
+        if not 85 <= self.forest_width <= 400:
+            found.append(f"--forest-width {self.forest_width:g} is not between 85 and 400 mm.")
+        if self.digits is not None and self.digits > 6:
+            found.append(f"--digits {self.digits} is more than 6.")
+        return found
+
+    @property
+    def trial_names(self) -> dict[str, str]:
+        """The names in the plot, by trial."""
+        pairs = (one.partition("=") for one in self.forest_labels)
+        return {trial.strip(): name.strip() for trial, _, name in pairs}
+
+    def document(self) -> dict[str, Any]:
+        """What was asked for, for ``cardiometa.json``; empty where nothing was."""
+        values = {one.field: getattr(self, one.field) for one in options_of(type(self))}
+        return {} if self == type(self)() else {"presentation": values}
 
 
 # ------------------------------------------------------------------ plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 from ..records import Exclusion
-from .options import PoolingOptions
+from .options import PoolingOptions, Presentation
 
 Variant = Literal[
     "main",  # the analysis as asked for
@@ -593,6 +593,7 @@ class PoolingResult:
     rmst: tuple[RestrictedMeanRow, ...] = ()
     survival: tuple[SurvivalRow, ...] = ()
     flow: FlowCounts | None = None
+    presentation: Presentation = field(default_factory=Presentation)
     conventions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of_arm(self, arm: str, analysis: str) -> list[EffectRow]:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE: Final = 8.5
-SMALL: Final = 7.5
+SMALL: Final = 8.0
 LINE: Final = 11.0  # from baseline to baseline inside one row
-SMALL_LINE: Final = 9.8
+SMALL_LINE: Final = 10.4
 ROW_GAP: Final = 3.2  # between two rows
 MARGIN: Final = 6.0
 GAP: Final = 12.0  # between two columns
@@ -142,6 +142,8 @@ class ForestSpec:
     level_percent: float = 95.0
     heterogeneity_text: str = ""
     width_mm: float = 180.0
+    show_weight: bool = True
+    colour: str = MARK
 
 
 def forest_plot(*specs: ForestSpec, title: str = "Forest plot") -> Drawing:
@@ -411,7 +413,7 @@ class Panel:
         numbers = [row.numbers(spec.decimals) for row in rows]
         bold = [row.bold for row in rows]
         widths = [text_width(text, bold=b) for text, b in zip(numbers, bold, strict=True)]
-        weights = [row.weight for row in rows]
+        weights = [row.weight * spec.show_weight for row in rows]
         weight = GAP + _widest([*weights, "Weight", "(%)"]) if any(weights) else 0.0
         after = GAP + max(_widest(heading_lines), *widths) + weight + MARGIN
         self.width = math.ceil(max(spec.width_mm / MM, self.left + PLOT_LEAST + after))
@@ -556,14 +558,18 @@ class Panel:
 
         x = self.place(row.estimate or 0.0)
         hollow = row.kind == "aggregate"
-        style: dict[str, Any] = {"facecolor": MARK, "edgecolor": "none", "linewidth": 1.0}
+        style: dict[str, Any] = {
+            "facecolor": self.spec.colour,
+            "edgecolor": "none",
+            "linewidth": 1.0,
+        }
         if hollow:
-            style |= {"facecolor": "white", "edgecolor": MARK}
+            style |= {"facecolor": "white", "edgecolor": self.spec.colour}
         corner = (x - side / 2, y - side / 2)
         self.axes.add_patch(
             Rectangle(corner, side, side, zorder=3, gid=f"mark-{row.kind}", **style)
         )
-        centre = MARK if hollow else "white"
+        centre = self.spec.colour if hollow else "white"
         self._rule((x, x), (y - side * 0.28, y + side * 0.28), color=centre, zorder=4)
 
     def _scale(self) -> None:

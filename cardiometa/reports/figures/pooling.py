@@ -16,7 +16,7 @@ import numpy as np
 
 from ...measurement.measures import definition
 from ...pooling.methods import EFFECT_NAMES
-from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS
+from ...pooling.options import EVENTS, RATIOS, STANDARDISED, WIN_ODDS, Presentation
 from ...pooling.results import (
     ArmCount,
     EffectRow,
@@ -24,6 +24,7 @@ from ...pooling.results import (
     RegressionLine,
     RegressionRow,
     SplineRow,
+    natural,
 )
 from ...pooling.subgroups.modifiers import PER
 from ...statistics.meta import LEAST_TRIALS_EGGER, t_interval
@@ -36,7 +37,6 @@ from ..style import (
     SOFT,
     Drawing,
     drawing,
-    measure_label,
     measure_name,
     p_equals,
     shown,
@@ -45,7 +45,7 @@ from ..style import (
     shown_p,
     unit_name,
 )
-from .forest import ForestRow, ForestSpec, RowKind, forest_plot, log_ticks
+from .forest import MARK, ForestRow, ForestSpec, RowKind, forest_plot, log_ticks
 from .survival import CURVES, draw_curves
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def count_text(result: PoolingResult, row: EffectRow | ArmCount, field: str) -> 
 
 def decimals_of(result: PoolingResult) -> int:
     """Decimals for effects: those of the measure, more where the SE is small against them."""
+    if result.presentation.digits is not None:
+        return result.presentation.digits
     known = definition(result.options.outcome).decimals or 0
     if result.options.effect in (*EVENTS, WIN_ODDS):
         return 3 if result.options.effect == "risk-difference" else 2
@@ -161,17 +163,27 @@ def effect_label(result: PoolingResult, space: str = " ") -> str:
     if not result.options.outcome:
         return name
     if result.options.effect in EVENTS:
-        return f"{name}, {result.options.outcome}"
+        return f"{name}, {outcome_name(result)}"
     if result.options.effect in (WIN_ODDS, STANDARDISED):
-        return f"{name}, {measure_name(result.options.outcome)}"
+        return f"{name}, {outcome_name(result)}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
-    measure = measure_label(result.options.outcome, effect_unit(result)).replace(" ", space)
-    return f"{name} {joint} {measure}"
+    unit = effect_unit(result)
+    measure = f"{outcome_name(result)}{f', {unit}' if unit else ''}"
+    # A long name of the user's own must break.
+    return f"{name} {joint} {measure.replace(' ', space) if len(measure) < 20 else measure}"
+
+
+def outcome_name(result: PoolingResult) -> str:
+    """The name asked for, a measure's own, or the column of an event."""
+    is_event = result.options.effect in EVENTS
+    outcome = result.options.event_column if is_event else measure_name(result.options.outcome)
+    return result.presentation.label or outcome
 
 
 def effect_unit(result: PoolingResult) -> str:
     """The unit of a difference: of percentages it is in points, "3 %" would read as a ratio."""
-    return "percentage points" if result.unit == "%" else unit_name(result.unit)
+    unit = result.presentation.unit or result.unit
+    return "percentage points" if unit == "%" else unit_name(unit)
 
 
 def versus(result: PoolingResult, arm: str) -> str:
@@ -285,15 +297,19 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
     """What the forest plot of an arm shows; the numbers are those of ``effects.csv``."""
     headline = headline_of(result, arm)
     columns, cells_of = _participant_columns(result, arm)
+    asked = result.presentation
     trials = of_arm(result, arm, "trial")
     heaviest = sorted(trials, key=lambda row: row.weight_percent or 0.0, reverse=True)
     drawn = {row.trial for row in heaviest[:_MOST_TRIALS]}
     rows = []
-    for row in (row for row in trials if row.trial in drawn):
+    for row in _ordered(trials, asked) if asked.forest_order != "table" else trials:
+        if row.trial not in drawn:
+            continue
         weight = row.weight_percent if _drawable(row) else None
         more = {"cells": cells_of(row), "weight_percent": weight}
         mark: RowKind = "aggregate" if row.aggregate else "trial"
-        rows.append(_forest_row(result, row, row.trial, mark, **more))
+        name = asked.trial_names.get(row.trial, row.trial)
+        rows.append(_forest_row(result, row, name, mark, **more))
     if len(trials) > _MOST_TRIALS:
         left = f"The {_MOST_TRIALS} trials of greatest weight, of {len(trials)}: see effects.csv."
         rows.append(ForestRow(label=left, kind="text"))
@@ -310,23 +326,37 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
         name = f"{result.options.level:g}% prediction interval"
         rows.append(ForestRow(label=name, kind="prediction", ci_low=limits[0], ci_high=limits[1]))
     for single in of_arm(result, arm, "pooled", headline=True, model="one-stage"):
-        if single is headline:
+        if single is headline or not asked.forest_one_stage:
             continue
         common = ", common effect" * (single.tau2_method == "fe")
         label = f"Sensitivity: one-stage{common} ({CI_LABELS[single.ci_method]})"
         rows.append(_forest_row(result, single, label, "subgroup-pooled"))
     foot = heterogeneity_sentence(result, arm)
-    return _spec(result, arm, rows, columns=columns, heterogeneity_text=foot)
+    more = {"width_mm": asked.forest_width, "heterogeneity_text": foot, "columns": columns}
+    more["show_weight"] = not asked.forest_columns or "weight" in asked.forest_columns
+    return _spec(result, arm, rows, **more)
+
+
+def _ordered(trials: Iterable[EffectRow], asked: Presentation) -> list[EffectRow]:
+    """The trials by name, effect (those without one last) or weight, the greatest first."""
+    keys: dict[str, Callable[[EffectRow], Any]] = {
+        "name": lambda row: natural(asked.trial_names.get(row.trial, row.trial)),
+        "effect": lambda row: math.inf if row.estimate is None else row.estimate,
+        "weight": lambda row: -(row.weight_percent or 0.0),
+    }
+    return sorted(trials, key=keys[asked.forest_order])
 
 
 def _spec(result: PoolingResult, arm: str, rows: Iterable[ForestRow], **more: Any) -> ForestSpec:
     """A plot with what follows from the effect measure and the arm, where ``more`` has it not."""
     ratio = result.options.effect in RATIOS
     less, greater = _SIDES.get(result.options.effect, ("Lower", "Higher"))
+    favours = result.presentation.favours or (f"{less} with {arm}", f"{greater} with {arm}")
     facts: dict[str, Any] = {
         "effect_label": effect_label(result, "\N{NO-BREAK SPACE}"),
-        "left_label": f"{less} with {arm}",
-        "right_label": f"{greater} with {arm}",
+        "left_label": favours[0],
+        "right_label": favours[1],
+        "colour": result.presentation.forest_colour or MARK,
         "null_value": 1.0 if ratio else 0.0,
         "log_scale": ratio,
         "decimals": decimals_of(result),
@@ -405,6 +435,9 @@ def _participant_columns(result: PoolingResult, arm: str) -> tuple[tuple[str, ..
         kinds = {"Events / n {}": events}
     elif any(row.outcome_mean is not None for row in result.by_arm):
         kinds["mean (SD)"] = mean_sd
+    names_of = {"n {}": "n", "Events / n {}": "events", "mean (SD)": "mean-sd"}
+    asked = result.presentation.forest_columns
+    kinds = {head: show for head, show in kinds.items() if not asked or names_of[head] in asked}
     headings = tuple(heading.format(name) for name in names.values() for heading in kinds)
     return headings, lambda row: tuple(
         show(row, field, name) for field, name in names.items() for show in kinds.values()

@@ -64,9 +64,13 @@ def draw_curves(
         for row in last.values()
     ]
     what = "Free of" if kinds == CURVES["survival"] else "Cumulative incidence of"
-    title = f"{what} {measure_name(result.options.event_column)}: {arm} versus {result.control}"
+    title = f"{what} {_event(result)}: {arm} versus {result.control}"
     title += ", by trial" * by_trial
     return drawing((_WIDTH, total), draw, title, " ".join(described))
+
+
+def _event(result: PoolingResult) -> str:
+    return result.presentation.label or measure_name(result.options.event_column)
 
 
 def _paint(
@@ -78,7 +82,7 @@ def _paint(
     first: bool,
 ) -> None:
     """One panel: each arm's curves with their intervals."""
-    event, other = map(measure_name, (result.options.event_column, result.options.competing or ""))
+    event, other = _event(result), measure_name(result.options.competing or "")
     for group, colour in _colours(rows, result).items():
         for kind in kinds:
             curve = where(rows, group=group, kind=kind)

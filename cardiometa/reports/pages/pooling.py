@@ -159,6 +159,11 @@ def effect_title(result: PoolingResult) -> str:
     return "Pooled effect" if is_pooled(result) else "Treatment effect"
 
 
+def page_title(result: PoolingResult) -> str:
+    """The title asked for, or what the headline is and of which table."""
+    return result.presentation.title or f"{effect_title(result)}: {result.name}"
+
+
 def trials_table(result: PoolingResult, arm: str) -> Table | None:
     """Each trial's own effect."""
     columns = (
@@ -758,7 +763,7 @@ def pooling_page(
         planned=len(set(options.by_columns) & set(options.prespecified_columns)),
     )
     return page_html(
-        f"{effect_title(result)}: {result.name}",
+        page_title(result),
         subtitle,
         sections,
         warnings=result.warnings,
