@@ -278,7 +278,7 @@ def lessons(pooled: PooledEffect) -> str:
             "tau": f"{tau:.2f}",
             "tau_interval": f"{low:.2f} to {high:.2f}",
         }
-    slopes = pooled.table("error_adjusted").set_index("quantity")
+    slopes: Any = pooled.table("error_adjusted").set_index("quantity")
     slope = float(slopes.loc["slope", "estimate"])
     # On the readers' scale: a model that reads less of a difference has less of its spread, too.
     residual = compared.loc["residual SD", "harmonised"] / slope
