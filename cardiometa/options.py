@@ -325,3 +325,13 @@ class ErrorModel(Options):
         if named is None or named in ERROR_SOURCES or Path(named).is_file():
             return []
         return [f"--error-model {named} is no file. Use evaluation.json, card or scan-sd."]
+
+
+CompareReported = Annotated[
+    bool,
+    Option(
+        help="Compare the trials' own reported_ values, as they are and after ComBat, with the "
+        "harmonised ones in the same participants.",
+        group="Sensitivity and output",
+    ),
+]

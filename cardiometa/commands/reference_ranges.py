@@ -47,6 +47,7 @@ from ..reference.results import (
     PartitionTest,
     ReferenceLimit,
     ReferenceRanges,
+    ReportedWidth,
     TrialLimit,
 )
 from ..reference.select import rows_options, with_derived, with_healthy
@@ -217,6 +218,7 @@ _TABLES: tuple[tuple[str, type[Any], str], ...] = (
     ("indexing.csv", Allometry, "indexing"),
     ("meta.csv", MetaEstimate, "meta"),
     ("error_adjusted.csv", ErrorAdjustedLimit, "error_adjusted"),
+    ("compare_reported.csv", ReportedWidth, "reported_widths"),
 )
 
 
@@ -245,7 +247,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     # Not every run has these; an empty list is still written.
     written = {"without_review": result.without_review is not None}
     written |= {"outliers": result.options.internal}
-    optional = ("distributions", "indexing", "meta", "error_adjusted")
+    optional = ("distributions", "indexing", "meta", "error_adjusted", "reported_widths")
     written |= {name: bool(getattr(result, name)) for name in optional}
     contents: dict[str, bytes | str] = {
         name: records_csv(kind, getattr(result, field))

@@ -25,7 +25,7 @@ from ..cohort.recode import as_numbers
 from ..errors import TableError, UsageError
 from ..measurement.measures import MEASURES
 from ..records import CohortTable
-from ..statistics.combat import combat
+from ..statistics.combat import combat, median_interval
 from ..statistics.meta import pooled_batch, reml_batch
 from .endpoint.analysis_set import Analysed, in_two_arms
 from .endpoint.columns import id_column, number_column, present, words_column
@@ -217,7 +217,12 @@ def _comparison(
         cells: dict[str, Any] = {}
         for name, (estimate, draws) in found.items():
             least = 0.0 if name in SOURCES and quantity != "pooled effect" else -math.inf
-            cells |= _interval(name, estimate, draws, options.level, least)
+            low, high = median_interval(estimate, draws, options.level)
+            cells |= {
+                name: estimate,
+                f"{name}_low": max(low, least),
+                f"{name}_high": max(high, least),
+            }
         rows.append(
             ComparisonRow(
                 outcome=options.outcome,
@@ -230,19 +235,6 @@ def _comparison(
             )
         )
     return rows
-
-
-def _interval(
-    name: str, estimate: float, draws: np.ndarray, level: float, least: float
-) -> dict[str, float]:
-    """The estimate and its limits, moved so that the draws' median is the estimate."""
-    tails = [0.5 - level / 200, 0.5, 0.5 + level / 200]
-    low, middle, high = (float(value) for value in np.quantile(draws, tails))
-    return {
-        name: estimate,
-        f"{name}_low": max(estimate + (low - middle), least),
-        f"{name}_high": max(estimate + (high - middle), least),
-    }
 
 
 def _seen(studies: Sequence[Study]) -> tuple[float, ...]:

@@ -10,7 +10,17 @@ from pathlib import Path
 from re import fullmatch
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not, options_of
+from ..options import (
+    CompareReported,
+    Conflict,
+    Needs,
+    Option,
+    Options,
+    is_given,
+    is_in,
+    is_not,
+    options_of,
+)
 
 DIFFERENCES = ("mean-difference", "change", "follow-up")
 STANDARDISED = "standardised-mean-difference"
@@ -149,14 +159,7 @@ class PoolingOptions(Options):
             group=_MODIFIERS,
         ),
     ] = ()
-    compare_reported: Annotated[
-        bool,
-        Option(
-            help="Compare the trials' own reported_ values, as they are and after ComBat, with the "
-            "harmonised ones in the same participants.",
-            group=_SENSITIVITY,
-        ),
-    ] = False
+    compare_reported: CompareReported = False
     age_bands: Annotated[
         tuple[float, ...],
         Option(help="Age bands for --by age; the last is open.", group=_MODIFIERS),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, get_args
 
-from ..options import Conflict, Needs, Option, Options, is_given, is_in, is_not
+from ..options import CompareReported, Conflict, Needs, Option, Options, is_given, is_in, is_not
 
 Factor = Literal["sex", "ethnicity", "age"]
 LimitsRule = Literal[
@@ -147,6 +147,7 @@ class ReferenceOptions(Options):
         bool,
         Option(help="Include individual-level data in the report (marked as internal)."),
     ] = False
+    compare_reported: CompareReported = False
     quick: bool = False
 
     RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
@@ -162,6 +163,7 @@ class ReferenceOptions(Options):
             "one sample (--method strata --limits prediction).",
         ),
         Conflict({"repeated": is_given}, {"use_visit": is_given}),
+        Conflict({"repeated": is_given}, {"compare_reported": is_given}),
         Conflict(
             {"repeated": is_given},
             {"method": is_not(None, "strata")},

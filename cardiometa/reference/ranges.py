@@ -28,6 +28,7 @@ from .error_model import (
 from .meta import META, participants_meta
 from .model import SAMPLING_ERROR, STRATA, stratum_model
 from .options import NONPARAMETRIC_MIN_N, Method, ReferenceOptions
+from .reported import check_reported, reported_widths
 from .results import (
     EXTREME_KEPT,
     Account,
@@ -95,6 +96,8 @@ def reference_ranges(
         check_trials(options, len(participants.trials))
     measures, warnings = _measures(table, participants, methods, options)
     groups = strata(participants, options.age_bands)
+    if options.compare_reported:
+        check_reported(measures, participants)
     corrected, of_error = frozenset[str](), list[str]()
     if error is not None:
         corrected, of_error = error_input_of(error, measures, participants, options)
@@ -226,7 +229,7 @@ def _without_review(
     if options.status == "ok" or not participants.review_rows:
         return None
     try:
-        strict = replace(options, status="ok")
+        strict = replace(options, status="ok", compare_reported=False)
         rest = select_participants(table, strict)
         measures, _ = _measures(table, rest, methods, strict)
     except TableError:
@@ -284,6 +287,7 @@ def _measure_tables(
     yield {
         "rows": rows,
         "error_adjusted": _error_rows(data, rows, fitted) if error else (),
+        "reported_widths": reported_widths(data, groups) if options.compare_reported else (),
         "by_trial": (row for f in fitted for row in trial_limits(data, f)),
         "partition": partition_tests(once, tested),
         "contrasts": contrasts(once),

@@ -403,6 +403,36 @@ class ErrorAdjustedLimit(GroupRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedWidth(GroupRow):
+    """A row of ``compare_reported.csv``: the width of the reference interval from each source.
+
+    Of a group, or without ages of a sex's groups together (where there are several). Differences
+    are less the ``harmonised`` width; ``combat`` is None with one trial, ``combat_measures`` the
+    reported measures that its empirical Bayes learns from.
+    """
+
+    n: int | None
+    n_trials: int
+    harmonised: float
+    harmonised_low: float
+    harmonised_high: float
+    reported: float
+    reported_low: float
+    reported_high: float
+    combat: float | None = None
+    combat_low: float | None = None
+    combat_high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    combat_difference: float | None = None
+    combat_difference_low: float | None = None
+    combat_difference_high: float | None = None
+    combat_measures: int | None = None
+    ci_level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRanges:
     """The result of ``reference-ranges``: everything that the files and the page are made of.
 
@@ -444,6 +474,7 @@ class ReferenceRanges:
     indexing: tuple[Allometry, ...] = ()
     error_adjusted: tuple[ErrorAdjustedLimit, ...] = ()
     error_source: str = ""
+    reported_widths: tuple[ReportedWidth, ...] = ()
     without_review: tuple[ReferenceLimit, ...] | None = None
     warnings: tuple[str, ...] = ()
 

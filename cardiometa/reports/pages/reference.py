@@ -30,6 +30,7 @@ from ...reference.results import (
     PartitionTest,
     ReferenceLimit,
     ReferenceRanges,
+    ReportedWidth,
     TrialLimit,
 )
 from ..figures.reference import (
@@ -116,6 +117,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 section(label, f"limits-{number}", *blocks)
                 for number, (label, blocks) in enumerate(_measures(result, figures), start=1)
             ),
+            section("Harmonised and reported values", "reported", reported_table(result)),
             section("The model's error", "error", *error_blocks(result)),
             section(
                 "Checks of the limits",
@@ -693,6 +695,39 @@ def fit_blocks(result: ReferenceRanges) -> list[Block | None]:
         caption = _text("figure_worms")
         blocks.append(replace(figure, title=f"{title}, by age third", caption=caption))
     return blocks
+
+
+# ------------------------------------------------------------------ harmonised and reported
+
+
+def reported_table(result: ReferenceRanges) -> Table | None:
+    """Widths of the intervals from each source: of a sex, and of its groups where it has one."""
+    several = {(row.measure, row.sex) for row in result.reported_widths if row.age_low is None}
+    rows = [
+        row
+        for row in result.reported_widths
+        if row.age_low is None or (row.measure, row.sex) not in several
+    ]
+    names = {
+        "As reported": "reported",
+        "ComBat of reported": "combat",
+        "Harmonised": "harmonised",
+        "Reported − harmonised": "difference",
+        "ComBat − harmonised": "combat_difference",
+    }
+
+    def width(row: ReportedWidth, name: str) -> str:
+        value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+        return shown_estimate(value, low, high, 0 if row.harmonised >= 20 else 1)
+
+    columns = (
+        _MEASURE_UNIT,
+        _SEX,
+        _N,
+        *(Column(head, partial(width, name=name)) for head, name in names.items()),
+    )
+    measures = {row.combat_measures for row in rows} - {None}
+    return _table(result, "reported", columns, rows, empty=("", DASH), measures=measures)
 
 
 # ------------------------------------------------------------------ the measurement's error
