@@ -15,7 +15,14 @@ from cardiometa.cli.main import app
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import nifti_ed_es
 
-TABLES = ("participants.csv", "exclusions.csv", "flow.json", "measurements.json", "report.html")
+TABLES = (
+    "participants.csv",
+    "exclusions.csv",
+    "segments.csv",
+    "flow.json",
+    "measurements.json",
+    "report.html",
+)
 
 
 def pairs_cohort(top: Path, people: int) -> Path:

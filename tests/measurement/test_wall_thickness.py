@@ -106,7 +106,7 @@ def test_an_open_ring_or_a_heart_without_rv_has_no_value():
     cine = drawn("normal")
     cut = cine.labels.copy()
     across, _ = cine.grid.in_plane_mm()
-    cut[:, :, across > 20] = 0
+    cut[(cut == 2) & (across > -5)] = 0
     wall = measure_wall(stack(cine, cut), cut, (0, 1), "first")
     assert np.isnan(wall.thickness_ed_mm).all()
     assert wall.thickness_max_mm is None
