@@ -29,6 +29,7 @@ import pandas as pd
 from .cohort.analysis_table import read_analysis_table
 from .cohort.load import load_cohort
 from .cohort.models import Cohort, CohortOptions, TableOptions
+from .commands.apply_reference import run_score
 from .commands.pool_trials import PooledEffect, PoolRequest, pool_effect
 from .commands.reference_ranges import (
     ReferenceRequest,
@@ -36,7 +37,6 @@ from .commands.reference_ranges import (
     estimate_ranges,
     render,
 )
-from .commands.score import ScoreRequest, run_score
 from .errors import InputError, UsageError
 from .files import RECORD_NAME, canonical_json, read_json, write_all, write_text
 from .options import split
@@ -157,14 +157,12 @@ class ReferenceRanges:
             reference, out = Path(folder) / "reference_ranges.json", Path(folder) / "scores.csv"
             write_text(reference, canonical_json(self.result.model))
             run_score(
-                ScoreRequest(
-                    reference=reference,
-                    table=path,
-                    out=out,
-                    options=ScoreOptions.of(chosen),
-                    table_options=TableOptions.of(named, columns=columns or {}),
-                    measures=None if measures is None else tuple(measures),
-                )
+                reference,
+                path,
+                out,
+                ScoreOptions.of(chosen),
+                TableOptions.of(named, columns=columns or {}),
+                measures=None if measures is None else tuple(measures),
             )
             scored = pd.read_csv(out, dtype=_IDS)
         if not isinstance(table, pd.DataFrame):

@@ -166,10 +166,11 @@ def write_all(
     rename on: a run killed between two renames is seen as unfinished, and resumes.
     Raises OutputError; a disk too full to stage all changes nothing.
     """
-    marker, final = _unfinished(contents), len(contents)
-    if marker:
+    final, waiting = len(contents), [*contents.items()]
+    if waiting and waiting[-1][0] == RECORD_NAME:
         old = (*old, STALE_NAME)
-    waiting = [*marker, *contents.items()]
+        marker = {**json.loads(contents[RECORD_NAME]), "run": WRITING}
+        waiting.insert(0, (RECORD_NAME, canonical_json(marker)))
     staged: list[tuple[Path, Path]] = []
     try:
         for name, data in waiting:
@@ -186,13 +187,6 @@ def write_all(
             _forget(temporary)
 
 
-def _unfinished(contents: Mapping[str, bytes | str]) -> list[tuple[str, str]]:
-    """The record of ``contents`` while its files are put in place."""
-    if list(contents)[-1:] != [RECORD_NAME]:
-        return []
-    return [(RECORD_NAME, canonical_json({**json.loads(contents[RECORD_NAME]), "run": WRITING}))]
-
-
 def create_new(path: Path, data: bytes, *, secret: bool = False) -> bool:
     """Write a file that does not exist yet; False, and nothing written, where it does.
 
@@ -202,23 +196,19 @@ def create_new(path: Path, data: bytes, *, secret: bool = False) -> bool:
     temporary = _stage(path, data, 0o600 if secret else 0o666)
     try:
         with _writing(path.name):
-            return _link(temporary, path)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # No hard links here (FAT, some mounted object stores): the next best.
+                if os.path.lexists(path):
+                    return False
+                os.replace(temporary, path)
+            _sync_folder(path.parent)
+            return True
     finally:
         _forget(temporary)
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        # No hard links here (FAT, some mounted object stores): the next best.
-        if os.path.lexists(path):
-            return False
-        os.replace(temporary, path)
-    _sync_folder(path.parent)
-    return True
 
 
 def remove_empty(folder: Path) -> None:
@@ -317,9 +307,6 @@ def sha256_file(path: Path) -> str:
         ) from error
 
 
-# ------------------------------------------------------------------ CSV
-
-
 def cell(value: Any) -> str:
     """One CSV cell by the contract: empty, ``true``/``false``, shortest round-trip number, text.
 
@@ -363,10 +350,15 @@ def records_csv(kind: type[Any], rows: Iterable[Any]) -> str:
     return csv_text(names, ([getattr(row, name) for name in names] for row in rows))
 
 
-def check_csv(out: Path, source: Path, *, overwrite: bool) -> None:
-    """Refuse an ``--out`` that is not a new CSV, or that is the ``source``; raises UsageError."""
-    if out.suffix.lower() != ".csv":
-        raise UsageError(f"--out {out.name} is not a .csv file.", hint="Use --out NAME.csv.")
+def check_file(out: Path, source: Path, *, suffix: str, overwrite: bool) -> None:
+    """Refuse an ``--out`` that is no new file of this ``suffix``, or that is the ``source``.
+
+    Raises UsageError.
+    """
+    if out.suffix.lower() != suffix:
+        raise UsageError(
+            f"--out {out.name} is not a {suffix} file.", hint=f"Use --out NAME{suffix}."
+        )
     if out.exists() and not overwrite:
         raise UsageError(f"{out.name} exists.", hint="Choose another name, or use --overwrite.")
     if out.exists() and out.samefile(source):

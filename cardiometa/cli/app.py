@@ -32,7 +32,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "plan": ("pool_trials", "trials.csv --out planned --difference 3 --tau 1"),
     "summarise": ("pool_trials", "segmented --out site.json --outcome lv_ef_percent"),
-    "review": ("review", "segmented --cohort cohort.toml --reader AB"),
+    "review": ("outputs", "segmented --cohort cohort.toml --reader AB"),
     "merge": ("segment", "segmented"),
     "withdraw": ("outputs", "segmented --participant ALPHA/001"),
     "show": ("outputs", "segmented --verify"),

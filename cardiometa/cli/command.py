@@ -205,7 +205,8 @@ def _parameter(one: Declared, *, required: bool) -> inspect.Parameter:
     if required:
         shown.append("[required]")
     elif default not in (None, "", False, True):
-        shown.append(f"[default: {_text(default)}]")
+        text = f"{default:g}" if isinstance(default, float) else default
+        shown.append(f"[default: {text}]")
     kinds = {str: "TEXT", int: "N", float: "NUMBER", Path: "PATH", bool: None}
     metavar = "NAME" if one.choices else kinds[one.kind]
     if one.is_list and not option.repeat:
@@ -222,13 +223,6 @@ def _parameter(one: Declared, *, required: bool) -> inspect.Parameter:
         dir_okay=option.exists != "file",
     )
     return _keyword(one.name, Annotated[kind if kind is bool else kind | None, info], default)
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-# ------------------------------------------------------------------ the plan
 
 
 def _load_plan(ctx: typer.Context, value: Path | None) -> Path | None:

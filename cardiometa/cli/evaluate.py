@@ -42,8 +42,6 @@ def evaluate(
             raise UsageError("--against and --repeat-visits do not go with a reading package.")
         if reading.export_for_reading is not None:
             _export(segmented, reading, options.seed, source, output)
-        elif reading.import_review is not None:
-            _import_review(segmented, reading, options.least, output)
         else:
             _import(segmented, reading, options.least, output)
         return
@@ -124,34 +122,29 @@ def _export(
 
 
 def _import(segmented: Path, reading: ReadingOptions, least: int, output: Output) -> None:
-    from ..commands.reading_package import import_package
+    """A completed package, or the decisions of `review`."""
+    if reading.import_review is None:
+        from ..commands.reading_package import import_package as import_
+    else:
+        from ..commands.reading_review import import_review as import_
 
-    assert reading.out is not None
+    outcome = import_(segmented, reading, least=least, overwrite=output.overwrite)
     out, quiet = reading.out, output.quiet
-    outcome = import_package(segmented, reading, least=least, overwrite=output.overwrite)
+    assert out is not None
     if output.json:
         show_json(outcome)
-        return
-    say(f"{outcome['read']} scans read, {outcome['changed']} changed: {out}", quiet=quiet)
-    if outcome["read"] and outcome["corrections"]:
-        folder = out / outcome["corrections"]
-        say(f"next: cardiometa segment COHORT --out OUT --corrections {folder}", quiet=quiet)
-
-
-def _import_review(segmented: Path, reading: ReadingOptions, least: int, output: Output) -> None:
-    from ..commands.reading_review import import_review
-
-    outcome = import_review(segmented, reading, least=least, overwrite=output.overwrite)
-    if output.json:
-        show_json(outcome)
-        return
-    words = ", ".join(f"{outcome[word]} {word}" for word in ("accepted", "edited", "rejected"))
-    readers = ", ".join(outcome["readers"])
-    say(
-        f"{outcome['read']} decisions of {readers}: {words}; median time per scan "
-        f"{outcome['seconds_per_scan']:.0f} s: {reading.out}",
-        quiet=output.quiet,
-    )
+    elif reading.import_review is not None:
+        words = ", ".join(f"{outcome[word]} {word}" for word in ("accepted", "edited", "rejected"))
+        say(
+            f"{outcome['read']} decisions of {', '.join(outcome['readers'])}: {words}; median time "
+            f"per scan {outcome['seconds_per_scan']:.0f} s: {out}",
+            quiet=quiet,
+        )
+    else:
+        say(f"{outcome['read']} scans read, {outcome['changed']} changed: {out}", quiet=quiet)
+        if outcome["read"] and outcome["corrections"]:
+            folder = out / outcome["corrections"]
+            say(f"next: cardiometa segment COHORT --out OUT --corrections {folder}", quiet=quiet)
 
 
 def _cell(value: float | None, decimals: int = 1) -> str:

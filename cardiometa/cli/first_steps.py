@@ -156,8 +156,7 @@ def _show(report: CheckReport, *, quiet: bool) -> None:
             ],
             quiet=quiet,
         )
-    count = len(report.problems)
-    if count:
+    if count := len(report.problems):
         say(f"{count} problem{'' if count == 1 else 's'}: the cohort cannot be used as it is.")
     else:
         say("No problem found; nothing was written.", quiet=quiet)

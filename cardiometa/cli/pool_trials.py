@@ -111,18 +111,16 @@ def summarise(
     Small cells are refused and listed; the site's ledger refuses a second summary that would
     disclose a few participants by subtraction. Research use only.
     """
-    from ..commands.summarise import SummariseRequest, run_summarise
+    from ..commands.summarise import run_summarise
 
     done = run_summarise(
-        SummariseRequest(
-            table=table,
-            out=out,
-            options=options,
-            table_options=replace(columns, columns=run.columns),
-            ledger=ledger,
-            plan_sha256=run.sha256,
-            overwrite=output.overwrite,
-        )
+        table,
+        out,
+        options,
+        replace(columns, columns=run.columns),
+        ledger_path=ledger,
+        plan_sha256=run.sha256,
+        overwrite=output.overwrite,
     )
     show_warnings(done.warnings, quiet=output.quiet)
     if output.json:
@@ -154,11 +152,9 @@ def plan(
     From a table of trials, or from an output: what one more trial would add. With and without the
     model's error. Writes plan.csv, plan_trials.csv and report.html. Research use only.
     """
-    from ..commands.plan import PlanRequest, plan_text, run_plan
+    from ..commands.plan import plan_text, run_plan
 
-    found = run_plan(
-        PlanRequest(source=source, options=options, read=read), out, overwrite=output.overwrite
-    )
+    found = run_plan(source, options, read, out, overwrite=output.overwrite)
     run.report(quiet=output.quiet)
     show_warnings(found.warnings, quiet=output.quiet)
     if output.json:

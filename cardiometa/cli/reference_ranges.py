@@ -17,7 +17,7 @@ from .command import Out, OutFile, Reference, Run, Table, Tables, command
 from .output import say, show_json, show_table, show_warnings
 
 if TYPE_CHECKING:
-    from ..commands.compare_limits import CompareOutcome
+    from ..commands.apply_reference import CompareOutcome
     from ..reference.adapt import Adaptation
     from ..reference.compare_published import Comparison
     from ..reference.results import ReferenceLimit, ReferenceRanges
@@ -127,9 +127,6 @@ def _ages(low: float | None, high: float | None) -> str:
     return "all" if low is None else f"{low:g}-" + ("" if high is None else f"{high:g}")
 
 
-# ------------------------------------------------------------------ score
-
-
 @command
 def score(
     reference: Reference,
@@ -150,18 +147,12 @@ def score(
     Outside the ages of the reference, or for values of another model or convention, the score is
     empty and the column MEASURE_score_note gives the reason. Research use only.
     """
-    from ..commands.score import ScoreRequest, run_score
+    from ..commands.apply_reference import run_score
 
+    columns = replace(columns, columns=run.columns)
+    measures, overwrite = tuple(measure or ()) or None, output.overwrite
     found = run_score(
-        ScoreRequest(
-            reference=reference,
-            table=table,
-            out=out,
-            options=options,
-            table_options=replace(columns, columns=run.columns),
-            measures=tuple(measure) if measure else None,
-            overwrite=output.overwrite,
-        )
+        reference, table, out, options, columns, measures=measures, overwrite=overwrite
     )
     if output.json:
         show_json(found.document())
@@ -182,9 +173,6 @@ def score(
     say("Research use only; not a medical device.", quiet=quiet)
 
 
-# ------------------------------------------------------------------ adapt
-
-
 @command
 def adapt(
     reference: Reference,
@@ -202,18 +190,10 @@ def adapt(
     Level and spread become the site's, shrunk by the variance between the reference's trials; shape
     and age course stay. The file scores like any other. Research use only.
     """
-    from ..commands.adapt import AdaptRequest, run_adapt
+    from ..commands.apply_reference import run_adapt
 
-    found = run_adapt(
-        AdaptRequest(
-            reference=reference,
-            table=table,
-            out=out,
-            options=options,
-            table_options=replace(columns, columns=run.columns),
-            overwrite=output.overwrite,
-        )
-    )
+    columns = replace(columns, columns=run.columns)
+    found = run_adapt(reference, table, out, options, columns, overwrite=output.overwrite)
     if output.json:
         show_json(found.document())
         return
@@ -241,9 +221,6 @@ def _adapted_line(one: Adaptation) -> tuple[str, ...]:
         f"{100 * one.kept_location:.0f} % / {100 * one.kept_spread:.0f} %",
         f"±{one.miscalibration:.1f} points (95 %: {one.miscalibration_high:.1f})",
     )
-
-
-# ------------------------------------------------------------------ compare-limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,19 +277,17 @@ def compare_limits(
     Differences within the combined uncertainty are reported as equivalent; where the uncertainty
     is large, the comparison is inconclusive.
     """
-    from ..commands.compare_limits import CompareRequest, run_compare_limits
+    from ..commands.apply_reference import run_compare_limits
 
     found = run_compare_limits(
-        CompareRequest(
-            reference=reference,
-            against=options.source(folder),
-            preset=options.preset,
-            out=options.out,
-            kind=options.kind,
-            same_conventions=options.same_conventions,
-            accept=options.accept,
-            overwrite=output.overwrite,
-        )
+        reference,
+        options.source(folder),
+        preset=options.preset,
+        out=options.out,
+        kind=options.kind,
+        same_conventions=options.same_conventions,
+        accept=options.accept,
+        overwrite=output.overwrite,
     )
     show_warnings(found.warnings, quiet=output.quiet)
     if output.json:

@@ -120,7 +120,19 @@ class _File:
         ]
         self.notices += [f"by their names, {', '.join(named)}."] if named else []
         self._harmonise(raw, own, findings)
-        self._make_numbers(raw, own)
+        # The further columns that must be numbers; those asked for must exist.
+        numeric, used = self.options.numeric, {rule.column for rule in self.rules.values()}
+        for name in numeric:
+            if name not in self.rows and name not in used and name not in raw.header:
+                own.add(f"there is no column {name!r}", fix=nearest(name, raw.header))
+        for name in self.rows.columns:
+            if name not in DEFINED_COLUMNS and (
+                name in numeric or name in _NUMBER_NAMES or _is_reported(name)
+            ):
+                numbers, bad = as_numbers(self.rows[name])
+                if bad.any():
+                    add_no_number(own, f"column {name!r}", self.rows[name], bad)
+                self.rows[name] = numbers
         problems += own
 
     def _ask_which(self, problems: Problems) -> None:
@@ -165,7 +177,14 @@ class _File:
                 problems += found
         self._add_trial(data, table, problems)
         self._add_participants(data, table, problems)
-        self._check_status(data)
+        # A column of other words than ours is the user's own and is left alone.
+        words = data["status"].dropna() if "status" in data else pd.Series(dtype=object)
+        if not words.empty and not words.isin(_STATUSES).any():
+            data["status_of_table"] = data.pop("status")
+            shown = values_text(words, 5)
+            self.warnings.append(
+                f"The column status contains {shown}: it is not read as ok, review or failed."
+            )
         if "status" not in data:
             data["status"] = pd.Series("ok", index=table.index, dtype="category")
         for column in table.columns:
@@ -258,32 +277,6 @@ class _File:
             "The table has no participant_id (--participant): each row is taken as one participant."
         )
 
-    def _check_status(self, data: dict[str, pd.Series]) -> None:
-        """A column ``status`` of other words than ours is the user's own and is left alone."""
-        words = data["status"].dropna() if "status" in data else pd.Series(dtype=object)
-        if words.empty or words.isin(_STATUSES).any():
-            return
-        data["status_of_table"] = data.pop("status")
-        shown = values_text(words, 5)
-        self.warnings.append(
-            f"The column status contains {shown}: it is not read as ok, review or failed."
-        )
-
-    def _make_numbers(self, raw: RawTable, problems: Problems) -> None:
-        """Make numbers of the further columns that must be; those asked for must exist."""
-        numeric, own = self.options.numeric, {rule.column for rule in self.rules.values()}
-        for name in numeric:
-            if name not in self.rows and name not in own and name not in raw.header:
-                problems.add(f"there is no column {name!r}", fix=nearest(name, raw.header))
-        for name in self.rows.columns:
-            if name not in DEFINED_COLUMNS and (
-                name in numeric or name in _NUMBER_NAMES or _is_reported(name)
-            ):
-                numbers, bad = as_numbers(self.rows[name])
-                if bad.any():
-                    add_no_number(problems, f"column {name!r}", self.rows[name], bad)
-                self.rows[name] = numbers
-
 
 def read_analysis_table(
     tables: Path | Sequence[Path], options: TableOptions | None = None
@@ -370,7 +363,14 @@ def _files(
     """The files, the name of the cohort, and its cohort.toml where that is the table."""
     paths = [tables] if isinstance(tables, Path) else list(tables)
     if len(paths) == 1 and paths[0].suffix.lower() == ".toml":
-        definition = _without_images(paths[0])
+        definition, found = parse_definition(paths[0])
+        if definition is None or found:
+            raise TableError(f"{paths[0].name} cannot be used.", problems=found)
+        if any(trial.scans is not None for trial in definition.trials):
+            raise TableError(
+                f"{paths[0].name} is a cohort with images.",
+                hint="Run `cardiometa segment` on it and give its OUT folder.",
+            )
         files = [
             _File(
                 path=trial.participants,
@@ -401,19 +401,6 @@ def _files(
         )
     files = [_File(path=path, options=options, given=rules, trial=path.stem) for path in paths]
     return files, f"{len(paths)} tables", None
-
-
-def _without_images(path: Path) -> CohortDefinition:
-    """The cohort.toml of trials' tables; TableError for one with images."""
-    definition, found = parse_definition(path)
-    if definition is None or found:
-        raise TableError(f"{path.name} cannot be used.", problems=found)
-    if any(trial.scans is not None for trial in definition.trials):
-        raise TableError(
-            f"{path.name} is a cohort with images.",
-            hint="Run `cardiometa segment` on it and give its OUT folder.",
-        )
-    return definition
 
 
 def _digest(files: Sequence[_File], definition: CohortDefinition | None) -> str:

@@ -142,9 +142,6 @@ def _usable_carry(carry: tuple[str, ...], problems: Problems) -> tuple[str, ...]
     return tuple(usable)
 
 
-# ------------------------------------------------------------------ the rules of [columns]
-
-
 def parse_columns(raw: Any, problems: Problems, allowed: Collection[str]) -> dict[str, ColumnRule]:
     """The rules of a ``[columns]`` table by column; everything that is wrong with it is added.
 

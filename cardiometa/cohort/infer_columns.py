@@ -138,7 +138,13 @@ def plain_name(column: str) -> str:
 def candidates(column: str) -> dict[str, str | None]:
     """The harmonised columns that a name may be, each with the unit in the name (None: unsaid)."""
     for plain, unit in _readings(column):
-        found = {name: _unit_for(name, unit) for name in _BY_NAME.get(plain, ())}
+        found: dict[str, str | None] = {}  # "?" where the column cannot have the unit
+        for name in _BY_NAME.get(plain, ()):
+            units = UNITS.get(kind_of(name))
+            if units is None:
+                found[name] = None if unit in (None, _OTHER_UNITS.get(name)) else "?"
+            else:
+                found[name] = unit if unit is None or unit in units else "?"
         if unit == "index":
             found = {index: None for index, of in INDEX_OF.items() if of in found or index in found}
         known = {name: told for name, told in found.items() if told != "?"}
@@ -166,16 +172,6 @@ def _readings(column: str) -> Iterable[tuple[str, str | None]]:
     for word in _GLUED:
         if plain.endswith(word) and plain != word:
             yield plain.removesuffix(word), _UNIT_WORDS[word]
-
-
-def _unit_for(name: str, unit: str | None) -> str | None:
-    """The unit of a rule; ``?`` where the column cannot have it."""
-    if unit is None:
-        return None
-    units = UNITS.get(kind_of(name))
-    if units is None:
-        return None if unit == _OTHER_UNITS.get(name) else "?"
-    return unit if unit in units else "?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

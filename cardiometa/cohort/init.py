@@ -179,9 +179,16 @@ def first_config(tables: Sequence[Path], out: Path | None = None) -> str:
         f'# {column!r}: {cell!r} is unclear, say decimal = "," or "."'
         for column, cell in raw.ambiguous.items()
     ]
-    missing = _missing_codes(raw.rows, found)
-    if missing:
-        lines.append(f"missing = {quoted(','.join(missing))}  # guessed: they look like codes")
+    numbers = {
+        name: as_numbers(raw.rows[rule.column])[0]
+        for name, rule in found.rules.items()
+        if kind_of(name) not in CODES
+    }
+    index = raw.rows.index
+    rows = pd.DataFrame(numbers, index=index).assign(trial="all", participant_id=index)
+    check_plausible(CheckedColumns(rows=rows, where=""), findings := Findings())
+    if missing := ",".join(dict.fromkeys(findings.missing)):
+        lines.append(f"missing = {quoted(missing)}  # guessed: they look like codes")
     return "\n".join([*lines, "", "[columns]", *_column_lines(raw, found, trial=True)]) + "\n"
 
 
@@ -200,19 +207,6 @@ def _column_lines(raw: RawTable, found: Recognised, *, trial: bool) -> list[str]
         shown = ", ".join(map(quoted, others))
         lines.append(f"# not recognised, and used under their own names: {shown}")
     return lines
-
-
-def _missing_codes(table: pd.DataFrame, found: Recognised) -> list[str]:
-    """Numbers of the recognised columns that look like codes for a missing value."""
-    numbers = {
-        name: as_numbers(table[rule.column])[0]
-        for name, rule in found.rules.items()
-        if kind_of(name) not in CODES
-    }
-    findings = Findings()
-    rows = pd.DataFrame(numbers, index=table.index).assign(trial="all", participant_id=table.index)
-    check_plausible(CheckedColumns(rows=rows, where=""), findings)
-    return list(dict.fromkeys(findings.missing))
 
 
 # ------------------------------------------------------------------ folders with images

@@ -143,9 +143,6 @@ def draft_cohort(path: Path, options: CohortOptions) -> PartialCohort:
     return _from_folder(path, options, key)
 
 
-# ------------------------------------------------------------------ cohort.toml
-
-
 def _from_definition(path: Path, options: CohortOptions, key: bytes | None) -> PartialCohort:
     definition, problems = parse_definition(path)
     parts = PartialCohort(problems=problems)
@@ -231,19 +228,16 @@ def _from_folder(path: Path, options: CohortOptions, key: bytes | None) -> Parti
         trial = TrialDefinition(name=name, root=path, participants=tree.tables.get(name))
         parts.frames.append(_folder_roster(trial, ids, parts))
         trials.append(trial)
-    note = "Read as one scan."
-    if form != "single":
-        shape = (
-            "BIDS-like folders" if form.startswith("bids") else "folders trial/participant/visit"
-        )
-        note = (
-            f"Read as {shape}: {len(trials)} trials, {len(tree.participants)} participants, "
-            f"{len(tree.scans)} scans."
-        )
-    parts.notes.append(note)
+    shape = "BIDS-like folders" if form.startswith("bids") else "folders trial/participant/visit"
+    parts.notes.append(
+        "Read as one scan."
+        if is_single
+        else f"Read as {shape}: {len(trials)} trials, {len(tree.participants)} participants, "
+        f"{len(tree.scans)} scans."
+    )
     # A name of bytes that are not UTF-8 could not be written again.
     name = path.resolve().name.encode("utf-8", "replace").decode("utf-8")
-    parts.build("single scan" if form == "single" else name, trials, key)
+    parts.build("single scan" if is_single else name, trials, key)
     return parts
 
 
@@ -274,8 +268,6 @@ def _folder_roster(trial: TrialDefinition, ids: list[str], parts: PartialCohort)
     return rows
 
 
-# ------------------------------------------------------------------ one person, two participants
-
 # What anonymisers write in place of a name or an id.
 _PLACEHOLDER = re.compile(
     r"anon|anonym|anonymi[sz]ed|anonymous|unknown|no[ _]?name|removed|de-?identified|none|null|"
@@ -291,9 +283,6 @@ def _person_mark(trial: str, person: tuple[str, str, str]) -> dict[str, str]:
         return {}
     everywhere = birth or (name and name != number)
     return {"header": "\n".join(["" if everywhere else trial, *known])}
-
-
-# ------------------------------------------------------------------ pseudonyms
 
 
 def _pseudonymised(cohort: Cohort, key: bytes) -> Cohort:

@@ -119,9 +119,6 @@ def possible_values(name: str) -> Span:
     return _POSITIVE if "_per_" in name else _ANY
 
 
-# ------------------------------------------------------------------ the checks
-
-
 @dataclass(slots=True, kw_only=True)
 class Findings:
     """What the checks found: ``problems`` refuse, ``warnings`` are accepted ones.
@@ -197,10 +194,16 @@ def check_plausible(columns: CheckedColumns, found: Findings) -> None:
     rows = columns.rows.reset_index(drop=True)
     rows["trial"] = rows["trial"].astype("category")
     columns = replace(columns, rows=rows, labels=columns.rows.index)
-    numbers = _numbers(columns)
-    for name, values in numbers.items():
-        possible = _check_values(columns, name, values, found)
-        numbers[name] = _check_units(columns, name, possible, found)
+    numbers: dict[str, pd.Series] = {}
+    for name in map(str, rows.columns):
+        if not columns.uses(name) or (name in COLUMN_KINDS and kind_of(name) in _TEXTS):
+            continue
+        if pd.api.types.is_bool_dtype(rows[name]):
+            continue
+        values, bad = as_numbers(rows[name])
+        if not bad.any():  # columns with words are left to who needs them
+            possible = _check_values(columns, name, values.dropna(), found)
+            numbers[name] = _check_units(columns, name, possible, found)
     for name in ("arm", "visit"):
         if columns.uses(name):
             _check_names(columns, name, found)
@@ -263,21 +266,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _numbers(columns: CheckedColumns) -> dict[str, pd.Series]:
-    """The known numbers of each checked column; columns with words are left to who needs them."""
-    found = {}
-    for name in map(str, columns.rows.columns):
-        if not columns.uses(name) or (name in COLUMN_KINDS and kind_of(name) in _TEXTS):
-            continue
-        cells = columns.rows[name]
-        if pd.api.types.is_bool_dtype(cells):
-            continue
-        numbers, bad = as_numbers(cells)
-        if not bad.any():
-            found[name] = numbers.dropna()
-    return found
 
 
 def _check_values(
@@ -344,9 +332,6 @@ def _codes_among(values: pd.Series, outside: pd.Series, measure: str) -> list[fl
         if far or lone_sign or frequent or not plausible[0] <= value <= plausible[1]:
             codes.add(value)
     return sorted(codes)
-
-
-# ------------------------------------------------------------------ units
 
 
 def _check_units(

@@ -246,11 +246,7 @@ def _read_text(
             hint="A double quote may be left open in it.",
         ) from error
     table.index = pd.RangeIndex(text.first_row + 1, len(table) + text.first_row + 1)
-    return _without_blank_rows(table), list(named.values())
-
-
-def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Spreadsheets leave rows of empty cells at the end; they are no records."""
+    # Spreadsheets leave rows of empty cells at the end; they are no records.
     blank = np.ones(len(table), dtype=bool)
     for column in table.columns:
         values = table[column]
@@ -258,13 +254,26 @@ def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
             break
         is_number = values.dtype == np.float64
         blank &= (values.isna() if is_number else values.str.strip().eq("")).to_numpy()
-    kept: pd.DataFrame = table.loc[~blank] if blank.any() else table
-    return kept
+    return (table.loc[~blank] if blank.any() else table), list(named.values())
 
 
 def _utf8(data: bytes, name: str, encoding: str | None, notices: list[str], *, cut: bool) -> bytes:
     """The file as UTF-8 without byte-order mark; ``cut`` where only its beginning was read."""
-    found = encoding or _encoding(data, cut=cut)
+    found = encoding
+    if found is None and data.startswith(b"\xef\xbb\xbf"):
+        found = "utf-8-sig"
+    elif found is None and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        found = "utf-16"
+    elif found is None and b"\x00" in data:
+        # UTF-16 without a mark: every other byte of the header is zero.
+        halves = {"utf-16-le": data[1:64:2], "utf-16-be": data[:64:2]}
+        found = next((e for e, half in halves.items() if half and not half.strip(b"\0")), None)
+    elif found is None:
+        found = "utf-8"
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(data, final=not cut)
+        except UnicodeDecodeError:
+            found = "cp1252"  # which European spreadsheets write
     if found is None:
         raise TableError(
             f"{name} is not text (it contains zero bytes).",
@@ -285,24 +294,6 @@ def _utf8(data: bytes, name: str, encoding: str | None, notices: list[str], *, c
         shown = {"utf-8-sig": "UTF-8 with a byte-order mark", "cp1252": "Windows-1252"}.get(found)
         notices.append(f"read as {shown or 'UTF-16'} (--encoding).")
     return data if found == "utf-8" else text.removeprefix("\ufeff").encode("utf-8")
-
-
-def _encoding(data: bytes, *, cut: bool) -> str | None:
-    """UTF-8 or UTF-16, else Windows-1252, which European spreadsheets write; None: not text."""
-    if data.startswith(b"\xef\xbb\xbf"):
-        return "utf-8-sig"
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if b"\x00" in data:
-        # UTF-16 without a mark: every other byte of the header is zero.
-        head = data[:64]
-        halves = {"utf-16-le": head[1::2], "utf-16-be": head[::2]}
-        return next((e for e, half in halves.items() if half and not half.strip(b"\0")), None)
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(data, final=not cut)
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
 
 
 def _separator(data: bytes, suffix: str) -> str:

@@ -339,7 +339,15 @@ def harmonise(
     """
     kind = kind_of(rule.name)
     if kind not in CODES:
-        numbers = _numbers(values, rule, kind, problems)
+        if rule.map is not None:
+            # The map of a numeric column has the codes among the numbers (999 = "NA").
+            mapped = by_value(values, lambda v: (rule.map or {}).get(text_of(v), v))
+            values = pd.Series(mapped, index=values.index, dtype=object)
+        numbers, bad = as_numbers(values)
+        if bad.any():
+            add_no_number(problems, _column(rule), values, bad)
+        if kind in UNITS and rule.unit is not None:
+            numbers = numbers * UNITS[kind][rule.unit]
         if adults or rule.name not in ADULT_BOUNDS:
             _check_bounds(numbers, rule, kind, problems)
         return numbers
@@ -369,9 +377,6 @@ def _ids(values: pd.Series, *, many: bool) -> pd.Series:
         ]
     )
     return texts.mask(unknown, "") if unknown.any() else texts
-
-
-# ------------------------------------------------------------------ codes
 
 
 def _coded(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) -> pd.Series:
@@ -433,22 +438,6 @@ def _add_unread(problems: Problems, values: pd.Series, unread: Any, rule: Column
         else f"{f'Understood without a map: {expected}. ' if expected else ''}"
         f'Say it under [columns], each ? replaced and each word checked ("NA" is unknown): {line}',
     )
-
-
-# ------------------------------------------------------------------ numbers
-
-
-def _numbers(values: pd.Series, rule: ColumnRule, kind: Kind, problems: Problems) -> pd.Series:
-    if rule.map is not None:
-        # The map of a numeric column has the codes among the numbers (999 = "NA").
-        codes = rule.map
-        mapped = by_value(values, lambda v: codes.get(text_of(v), v))
-        values = pd.Series(mapped, index=values.index, dtype=object)
-    numbers, bad = as_numbers(values)
-    if bad.any():
-        add_no_number(problems, _column(rule), values, bad)
-    units = UNITS.get(kind)
-    return numbers * units[rule.unit] if units is not None and rule.unit is not None else numbers
 
 
 def _column(rule: ColumnRule) -> str:

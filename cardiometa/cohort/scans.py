@@ -114,9 +114,6 @@ def source_of(path: Path) -> ScanSource:
     return found[0] if len(found) == 1 else plain
 
 
-# ------------------------------------------------------------------ the table
-
-
 def _check_columns(table: pd.DataFrame, trial: TrialDefinition, problems: Problems) -> str:
     """The column of the ids; problems for the columns that the table lacks."""
     columns = [str(column) for column in table.columns]
@@ -173,9 +170,6 @@ def _check_keys(
             why="Only one scan per visit can be analysed.",
             fix="Keep one row, or give the visits different names.",
         )
-
-
-# ------------------------------------------------------------------ images
 
 
 def _sources(table: pd.DataFrame, root: Path, problems: Problems) -> list[ScanSource | None]:
@@ -444,9 +438,6 @@ def _unsafe(where: str, name: str) -> Problem:
         what=f"the name {name!r} cannot be an id",
         fix=NAME_RULE,
     )
-
-
-# ------------------------------------------------------------------ who is in the headers
 
 
 def check_identities(

@@ -158,9 +158,6 @@ def build_tables(cohort: Cohort, results: Sequence[ScanResult]) -> CohortTables:
     )
 
 
-# ------------------------------------------------------------------ measurements
-
-
 def _measurements(cohort: Cohort, results: Sequence[ScanResult]) -> pd.DataFrame:
     people = cohort.participants.set_index(["trial", "participant_id"], drop=False)
     keys = [(scan.key.trial, scan.key.participant) for scan in cohort.scans]

@@ -143,9 +143,7 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     if missing:
         raise InputError(f"measurements.csv has no column {', '.join(missing)}.")
     measurements = table.rows.reset_index(drop=True)
-    comparison = _Comparison(
-        measurements, request.options, [_exclusion(key, "failed") for key in _keys(unused)]
-    )
+    comparison = _Comparison(measurements, request.options, keys_of(unused))
     comparison.find_trained_on(request.segmented)
     if request.options.against == "labels":
         compared = _with_labels(comparison, request, watch or Watch())
@@ -189,7 +187,8 @@ def unusable_labels(result: EvaluationResult) -> int:
     return sum(e.code not in _EXPECTED for e in result.compared.exclusions)
 
 
-def _keys(rows: pd.DataFrame) -> list[ScanKey]:
+def keys_of(rows: pd.DataFrame) -> list[ScanKey]:
+    """The scan of each row."""
     return [
         ScanKey(trial=str(t), participant=str(p), visit=str(v))
         for t, p, v in zip(*(rows[name] for name in KEYS), strict=True)
@@ -197,28 +196,20 @@ def _keys(rows: pd.DataFrame) -> list[ScanKey]:
 
 
 def _exclusion(key: ScanKey, code: str, sentence: str = "") -> Exclusion:
-    return Exclusion(
-        stage="scan",
-        trial=key.trial,
-        participant_id=key.participant,
-        visit=key.visit,
-        code=code,
-        sentence=sentence or _REASONS[code],
-    )
-
-
-# ------------------------------------------------------------------ comparing
+    text = sentence or _REASONS[code]
+    return Exclusion("scan", key.trial, key.participant, key.visit, code, text)
 
 
 class _Comparison:
     """Collects what is compared, scan by scan, and why the others are not."""
 
     def __init__(
-        self, measurements: pd.DataFrame, options: EvaluationOptions, exclusions: list[Exclusion]
+        self, measurements: pd.DataFrame, options: EvaluationOptions, failed: list[ScanKey]
     ) -> None:
-        self.measurements, self.options, self.exclusions = measurements, options, exclusions
-        self.scans_in = len(measurements) + len(exclusions)
-        self.keys = _keys(measurements)
+        self.measurements, self.options, self.failed = measurements, options, failed
+        self.exclusions = [_exclusion(key, "failed") for key in failed]
+        self.scans_in = len(measurements) + len(failed)
+        self.keys = keys_of(measurements)
         self.kept: list[int] = []
         self._pairs: list[dict[str, Any]] = []
         self._overlaps: list[dict[str, Any]] = []
@@ -313,7 +304,7 @@ class _Comparison:
         )
 
 
-def _names(row: type) -> list[str]:
+def _names(row: type[Any]) -> list[str]:
     return [field.name for field in fields(row)]
 
 
@@ -366,11 +357,7 @@ def _with_labels(comparison: _Comparison, request: EvaluateRequest, watch: Watch
     assert request.labels is not None
     keys = comparison.keys
     # Failed scans too: their labels are known, and a folder that could be theirs is ambiguous.
-    failed = [
-        ScanKey(trial=e.trial, participant=e.participant_id, visit=e.visit)
-        for e in comparison.exclusions
-    ]
-    labels = find_labels(request.labels, [*keys, *failed])
+    labels = find_labels(request.labels, [*keys, *comparison.failed])
     watch.planned(sum(key in labels for key in keys))
     read: dict[int, tuple[SegmentedScan, ManualScan]] = {}
     votes: Counter[str] = Counter()
@@ -399,7 +386,16 @@ def _with_labels(comparison: _Comparison, request: EvaluateRequest, watch: Watch
             votes.update(orders)
         finally:
             watch.read()
-    _check_order(votes, request.label_order)
+    # Labels whose shapes say that LV and RV are swapped.
+    order = request.label_order
+    against = votes.total() - votes[order]
+    if against * 2 > votes.total():
+        other = next(name for name in ("acdc", "cardiometa") if name != order)
+        raise InputError(
+            f"In {against} of {votes.total()} label files the cavity inside the myocardium "
+            f"is not the one that --label-order {order} calls the LV.",
+            hint=f"Try --label-order {other}.",
+        )
     drawn, warnings = _without_undrawn(keys, {n: manual for n, (_, manual) in read.items()})
     for number, (scan, _) in read.items():
         found = list(overlaps(scan.model, drawn[number]))
@@ -413,18 +409,6 @@ def _with_labels(comparison: _Comparison, request: EvaluateRequest, watch: Watch
     return comparison.result(
         warnings=warnings, labels=Counter(d for n in kept for d in drawn[n].sha256)
     )
-
-
-def _check_order(votes: Mapping[str, int], order: LabelOrder) -> None:
-    """Reject labels whose shapes say that LV and RV are swapped."""
-    against = sum(count for name, count in votes.items() if name != order)
-    if against * 2 > sum(votes.values()):
-        other = next(name for name in ("acdc", "cardiometa") if name != order)
-        raise InputError(
-            f"In {against} of {sum(votes.values())} label files the cavity inside the myocardium "
-            f"is not the one that --label-order {order} calls the LV.",
-            hint=f"Try --label-order {other}.",
-        )
 
 
 def _without_undrawn(

@@ -7,7 +7,7 @@ found. It is what one run over all scans would have written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ def run_merge(out: Path) -> SegmentOutcome:
     with OutputLock(out):
         snapshot = read_snapshot(out)
         snapshot = replace(snapshot, cohort=without_withdrawn(out, snapshot.cohort))
-        found = _read_all(out, snapshot, _expected(snapshot, record))
+        found = _read_all(out, snapshot, record)
         card, sha256 = snapshot.card, snapshot.model_sha256
         merged = write_tables(out, snapshot.cohort, found, card=card, model_sha256=sha256)
         seconds = time.monotonic() - begun
@@ -85,41 +85,27 @@ def run_merge(out: Path) -> SegmentOutcome:
     )
 
 
-def _expected(snapshot: Snapshot, record: Mapping[str, Any]) -> Callable[[ScanKey], dict[str, Any]]:
-    """The options that a scan of this cohort and these options must have been done with.
+def _read_all(out: Path, snapshot: Snapshot, record: Mapping[str, Any]) -> list[ScanResult]:
+    """Every scan's result; InputError that names those that are not done.
 
-    All but the number and bytes of its images, which only a run of ``segment`` can see.
+    A scan must have been done with the options of the record and the cohort's body sizes; the
+    number and bytes of its images only a run of ``segment`` can see.
     """
-    given: dict[str, Any] = dict(record["options"])
-    common = {"bsa_formula": given.pop("bsa", None)}
-    for of_the_cohort in ("cohort", "pseudonymise"):
-        given.pop(of_the_cohort, None)
-    common |= given
-    corrections: Mapping[str, str] = record["inputs"]
+    common = {k: v for k, v in record["options"].items() if k not in ("cohort", "pseudonymise")}
+    common["bsa_formula"] = common.pop("bsa", None)
     bodies = bodies_of(snapshot.cohort)
-
-    def expected(key: ScanKey) -> dict[str, Any]:
-        body = bodies.get((key.trial, key.participant))
-        return {
-            **common,
-            "height_cm": body.height_cm if body else None,
-            "weight_kg": body.weight_kg if body else None,
-            "correction_sha256": corrections.get(f"correction {key}"),
-        }
-
-    return expected
-
-
-def _read_all(
-    out: Path, snapshot: Snapshot, expected: Callable[[ScanKey], dict[str, Any]]
-) -> list[ScanResult]:
-    """Every scan's result; InputError that names those that are not done."""
 
     def read(key: ScanKey) -> ScanResult | str:
         result = read_record(out, key)
         if result is None:
             return "it is not done"
-        wanted, options = expected(key), result.document["options"]
+        body, options = bodies.get((key.trial, key.participant)), result.document["options"]
+        wanted = {
+            **common,
+            "height_cm": body.height_cm if body else None,
+            "weight_kg": body.weight_kg if body else None,
+            "correction_sha256": record["inputs"].get(f"correction {key}"),
+        }
         if SEGMENTATION_NAME not in result.document["outputs"]:
             wanted.pop("correction_sha256")  # a scan that failed has no mask to correct
         if any(options.get(name) != value for name, value in wanted.items()):

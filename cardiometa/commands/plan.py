@@ -53,22 +53,6 @@ _INTERVALS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanRequest:
-    """What is planned from: a table of trials, or a folder that ``pool-trials`` wrote."""
-
-    source: Path
-    options: PlanOptions
-    read: PlanInput
-
-    def document(self) -> dict[str, Any]:
-        """Everything that decides the result; no path, because it may contain a name."""
-        names = ("arm", "by", "measure")
-        return {name: getattr(self.options, name) for name in PlanOptions.__slots__} | {
-            name: getattr(self.read, name) for name in names
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Power and width of each set of trials, what each trial gives, and what to know."""
 
@@ -164,14 +148,19 @@ class Plan:
         }
 
 
-def run_plan(request: PlanRequest, out: Path, *, overwrite: bool = False) -> Plan:
+def run_plan(
+    source: Path, options: PlanOptions, read: PlanInput, out: Path, *, overwrite: bool = False
+) -> Plan:
     """Read, compute, write; nothing is written where anything fails.
 
-    Raises UsageError (exit 2) and InputError (3: every problem of the input at once).
+    ``source`` is a table of trials, or a folder that ``pool-trials`` wrote. Raises UsageError
+    (exit 2) and InputError (3: every problem of the input at once).
     """
-    document = request.document()
+    # Everything that decides the result; no path, because it may contain a name.
+    document = {name: getattr(options, name) for name in PlanOptions.__slots__}
+    document |= {name: getattr(read, name) for name in ("arm", "by", "measure")}
     check_output(out, command=COMMAND, options=document, overwrite=overwrite)
-    plan = make_plan(request)
+    plan = make_plan(source, options, read)
     contents: dict[str, bytes | str] = {
         "plan.csv": records_csv(PlanRow, plan.rows),
         "plan_trials.csv": records_csv(TrialRow, plan.trial_rows),
@@ -187,9 +176,9 @@ def run_plan(request: PlanRequest, out: Path, *, overwrite: bool = False) -> Pla
     return plan
 
 
-def make_plan(request: PlanRequest) -> Plan:
+def make_plan(source: Path, options: PlanOptions, read: PlanInput) -> Plan:
     """The plan without writing anything."""
-    options, read, warnings = request.options, request.read, []
+    warnings: list[str] = []
     inputs = {}
     if read.error_from is not None:
         if options.error_sd is not None:
@@ -197,10 +186,10 @@ def make_plan(request: PlanRequest) -> Plan:
         inputs["error"] = sha256_file(read.error_from)
         options = replace(options, error_sd=_error_of(read.error_from, read.measure or ""))
     contrast = ""
-    if request.source.is_dir():
-        found = _Finished.read(request.source, read, options)
+    if source.is_dir():
+        found = _Finished.read(source, read, options)
         options, contrast = found.options, found.contrast
-        inputs |= {"effects": sha256_file(request.source / _FILES[0])}
+        inputs |= {"effects": sha256_file(source / _FILES[0])}
         tau = options.tau if options.tau is not None else found.tau
         trials = list(found.trials)
         if read.add is None:
@@ -217,8 +206,8 @@ def make_plan(request: PlanRequest) -> Plan:
         given = [name for name, value in wrong.items() if value is not None]
         if given:
             raise UsageError(f"{', '.join(given)} need an output folder of pool-trials.")
-        inputs["table"] = sha256_file(request.source)
-        trials, stated = _read_trials(request.source, options)
+        inputs["table"] = sha256_file(source)
+        trials, stated = _read_trials(source, options)
         tau = options.tau if options.tau is not None else stated
     if tau is None:
         raise UsageError(
@@ -499,9 +488,6 @@ def _finished_trial(
     )
 
 
-# ------------------------------------------------------------------ the model's error
-
-
 def _error_of(path: Path, measure: str) -> float:
     """The SD of the error of ``measure``: from ``evaluation.json``, or a column ``MEASURE_sd``.
 
@@ -524,9 +510,6 @@ def _error_of(path: Path, measure: str) -> float:
             f"with the column {measure}_sd.",
         )
     return found
-
-
-# ------------------------------------------------------------------ the page
 
 
 def _page(plan: Plan) -> str:

@@ -46,7 +46,7 @@ from ..pipeline.result_file import SEGMENTATION_NAME, read_segmented, scan_folde
 from ..reading.decisions import DECISIONS_NAME, REQUIRED
 from ..reading.label_file import LabelFileError, ScanGrid, UnusableError, grid_of_mask, read_labels
 from ..records import ScanKey
-from .evaluate import KEYS
+from .evaluate import KEYS, keys_of
 
 if TYPE_CHECKING:
     from ..cohort.models import CohortOptions
@@ -178,10 +178,7 @@ def _sample(
         flags = rows["flags"].fillna("").astype(str)
         rows = rows[[not {CORRECTED, ACCEPTED} & set(text.split(";")) for text in flags]]
     rows = rows.sort_values(list(KEYS), kind="stable")
-    keys = [
-        ScanKey(trial=str(trial), participant=str(participant), visit=str(visit))
-        for trial, participant, visit in rows[list(KEYS)].itertuples(index=False)
-    ]
+    keys = keys_of(rows)
     flagged, drawn = choose(rows["status"].to_numpy(dtype=object), share, seed)
     chosen = [(keys[n], FLAGGED) for n in flagged] + [(keys[n], RANDOM) for n in drawn]
     if not chosen:
@@ -301,16 +298,15 @@ def import_package(
             read, own = _import_case(segmented, package, row, masks=bool(record["masks"]))
         except LabelFileError as error:
             problems += [replace(problem, where=row["code"]) for problem in error.faults]
-            continue
         except InputError as error:
             problems.append(Problem(where=row["code"], what=error.message, fix=error.hint))
-            continue
-        readings.append(read)
-        files |= own
-        label_rows += [
-            (*(row[name] for name in KEYS), phase, _label_path(_key_of(row), phase))
-            for phase in PHASES
-        ]
+        else:
+            readings.append(read)
+            files |= own
+            label_rows += [
+                (*(row[name] for name in KEYS), phase, f"labels/{_key_of(row)}/{phase}_gt.nii.gz")
+                for phase in PHASES
+            ]
     if problems:
         raise InputError(
             f"The reading package cannot be imported ({len(problems)} problems).",
@@ -318,8 +314,7 @@ def import_package(
         )
     rates = _rates(segmented, readings, least, masks=bool(record["masks"]))
     files["readings.csv"] = records_csv(ReadingRow, readings)
-    unchanged = [read for read in readings if not read.changed]
-    if record["masks"] and unchanged:
+    if record["masks"] and (unchanged := [read for read in readings if not read.changed]):
         rows = [(*(getattr(read, name) for name in KEYS), ACCEPTED) for read in unchanged]
         files[f"{CORRECTIONS}/{DECISIONS_NAME}"] = csv_text(REQUIRED, rows)
     files["rates.csv"] = records_csv(RateRow, rates)
@@ -371,10 +366,6 @@ def _key_of(row: Mapping[str, str]) -> ScanKey:
     return ScanKey(trial=row["trial"], participant=row["participant_id"], visit=row["visit"])
 
 
-def _label_path(key: ScanKey, phase: str) -> str:
-    return f"labels/{key}/{phase}_gt.nii.gz"
-
-
 def _import_case(
     segmented: Path, package: Path, row: Mapping[str, str], *, masks: bool
 ) -> tuple[ReadingRow, dict[str, bytes | str]]:
@@ -390,11 +381,19 @@ def _import_case(
     grid = grid_of_mask(data)
     model = read_labels(data, grid)
     read = model.copy()
+    single = ScanGrid(shape=(1, *grid.shape[1:]), affine=grid.affine)
     files: dict[str, bytes | str] = {}
     for phase, column in zip(PHASES, ("ed_index", "es_index"), strict=True):
         frame = int(row[column])
-        read[frame] = _read_mask(package / row["code"], phase, grid)
-        files[_label_path(key, phase)] = nifti_bytes(read[frame], grid.affine)
+        names = (f"{phase}_mask.nii.gz", f"{phase}_mask.nii")
+        masks_here = [p for p in (package / row["code"] / n for n in names) if p.is_file()]
+        if not masks_here:
+            raise InputError(
+                f"There is no {names[0]}.",
+                hint="Keep the folders and names of masks; leave an untouched mask where it was.",
+            )
+        read[frame] = read_labels(masks_here[0].read_bytes(), single)[0]
+        files[f"labels/{key}/{phase}_gt.nii.gz"] = nifti_bytes(read[frame], grid.affine)
     changed = int(np.count_nonzero(read != model))
     if changed and masks:
         source: Any = Nifti1Image.from_bytes(gzip.decompress(data))
@@ -420,35 +419,31 @@ def _import_case(
     return reading, files
 
 
-def _read_mask(case: Path, phase: str, grid: ScanGrid) -> np.ndarray:
-    """The mask ``[z, y, x]`` that a reader left in a case, compressed or not."""
-    for name in (f"{phase}_mask.nii.gz", f"{phase}_mask.nii"):
-        if (case / name).is_file():
-            single = ScanGrid(shape=(1, *grid.shape[1:]), affine=grid.affine)
-            return np.asarray(read_labels((case / name).read_bytes(), single)[0])
-    raise InputError(
-        f"There is no {phase}_mask.nii.gz.",
-        hint="Keep the folders and names of masks; leave an untouched mask where it was.",
-    )
-
-
 def _rates(
     segmented: Path, readings: list[ReadingRow], least: int, *, masks: bool
 ) -> list[RateRow]:
     """Correction rates of either sample, and failure rates of all scans."""
-    table = read_analysis_table(segmented)
+    scans = scans_of(segmented)
     rates: list[RateRow] = []
     if masks:
-        participants = table.rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))
         rows = pd.DataFrame([{f: getattr(r, f) for f in (*KEYS, "sample")} for r in readings])
         rows["event"] = [r.changed for r in readings]
-        groups = [name for name in RATE_GROUPS if name in participants]
-        rows = rows.join(participants[groups], on=list(KEYS))
+        rows = rows.join(groups_of(scans), on=list(KEYS))
         for sample in (FLAGGED, RANDOM):
             part = rows[rows["sample"] == sample]
             rates += rate_rows(part, "correction", sample, least)
+    return [*rates, *rate_rows(scans, "failure", "all", least)]
+
+
+def scans_of(segmented: Path) -> pd.DataFrame:
+    """All scans of OUT; ``event``: the scan failed."""
+    table = read_analysis_table(segmented)
     unused = table.unused if table.unused is not None else table.rows.iloc[:0]
-    scans = pd.concat([table.rows, unused]) if len(unused) else table.rows
-    scans = scans.assign(event=(scans.index.isin(unused.index)))
-    rates += rate_rows(scans, "failure", "all", least)
-    return rates
+    scans = pd.concat([part for part in (table.rows, unused) if len(part)])
+    return scans.assign(event=scans.index.isin(unused.index))
+
+
+def groups_of(scans: pd.DataFrame) -> pd.DataFrame:
+    """Arm, sex, ethnicity and vendor of every scan, by its keys."""
+    names = [name for name in RATE_GROUPS if name in scans]
+    return scans.drop_duplicates(list(KEYS)).set_index(list(KEYS))[names]

@@ -17,13 +17,12 @@ from typing import Any, Final, get_args
 import numpy as np
 import pandas as pd
 
-from ..cohort.analysis_table import read_analysis_table
 from ..errors import InputError, Problem
 from ..evaluation.agreement import wilson
 from ..evaluation.options import ReadingOptions
 from ..evaluation.overlap import STRUCTURES, dice
 from ..evaluation.results import RateKind, RateRow
-from ..evaluation.tables import RATE_GROUPS, rate_rows
+from ..evaluation.tables import rate_rows
 from ..files import check_output, csv_text, is_safe_name, records_csv, sha256_bytes, sha256_file
 from ..imaging.nifti import nifti_bytes
 from ..manifest import RunRecord, run_block, write_output
@@ -33,8 +32,8 @@ from ..reading.decisions import DECISIONS_NAME, Decision, last_decisions, read_d
 from ..reading.label_file import LabelFileError, ScanGrid, grid_of_mask, read_labels
 from ..records import ScanKey, Status
 from .evaluate import KEYS
+from .reading_package import PHASES, groups_of, scans_of
 
-_PHASES: Final = ("ED", "ES")
 _WORDS: Final = ("accepted", "edited", "rejected")
 # Which scans a rate is of, by the model's own status: those of ``ok`` are no random sample, since
 # a review begins with the scans in most doubt.
@@ -126,7 +125,7 @@ def import_review(
     by_reader: dict[str, list[_Reading]] = defaultdict(list)
     for one in readings:
         by_reader[one.row.reader].append(one)
-    groups = _groups(segmented)
+    groups = groups_of(scans_of(segmented))
     files: dict[str, bytes | str] = {}
     for reader, own in by_reader.items():
         rates = [row for part in _rates(own, groups, least) for row in part]
@@ -204,15 +203,19 @@ def _reading(segmented: Path, folder: Path, decision: Decision, seconds: float) 
     grid = grid_of_mask(data)
     model = read_labels(data, grid)
     drawn = _drawn(folder, decision, model, grid)
-    frames = _frames(result.document)
+    # Indices of the model's ED and ES in its mask; the first frames where it found none.
+    values, numbers = model_measures(result.document), result.document.get("segmented_frames")
+    frames = [int(values.get(name) or 0) for name in ("ed_frame", "es_frame")]
+    if numbers:
+        frames = [[*map(int, numbers)].index(frame) for frame in frames]
     overlap: dict[str, Any] = {
         f"dice_{name}_{phase.lower()}": dice(drawn[frame] == label, model[frame] == label)
-        for phase, frame in zip(_PHASES, frames, strict=True)
+        for phase, frame in zip(PHASES, frames, strict=True)
         for name, label in STRUCTURES.items()
     }
     changed = int(np.count_nonzero(drawn != model))
     row = replace(row, voxels_changed=changed, **overlap)
-    return _Reading(row=row, labels=drawn[list(frames)], affine=grid.affine)
+    return _Reading(row=row, labels=drawn[frames], affine=grid.affine)
 
 
 def _drawn(folder: Path, decision: Decision, model: np.ndarray, grid: ScanGrid) -> np.ndarray:
@@ -225,23 +228,6 @@ def _drawn(folder: Path, decision: Decision, model: np.ndarray, grid: ScanGrid) 
     if decision.after and decision.after != sha256_bytes(data):
         raise InputError("The mask is not the one that was decided on.")
     return read_labels(data, grid)
-
-
-def _frames(document: Mapping[str, Any]) -> tuple[int, int]:
-    """Indices of the model's ED and ES in its mask; the first frames where it found none."""
-    values = model_measures(document)
-    numbers = [int(number) for number in document.get("segmented_frames") or ()]
-    ed, es = (int(values.get(name) or 0) for name in ("ed_frame", "es_frame"))
-    return (numbers.index(ed), numbers.index(es)) if numbers else (ed, es)
-
-
-def _groups(segmented: Path) -> pd.DataFrame:
-    """Arm, sex, ethnicity and vendor of every scan of OUT, failed ones included."""
-    table = read_analysis_table(segmented)
-    parts = [table.rows, *([table.unused] if table.unused is not None else [])]
-    rows = pd.concat([part for part in parts if len(part)])
-    names = [name for name in RATE_GROUPS if name in rows]
-    return rows.drop_duplicates(list(KEYS)).set_index(list(KEYS))[names]
 
 
 def _rates(
@@ -269,7 +255,7 @@ def _labels(reader: str, readings: Sequence[_Reading]) -> dict[str, bytes | str]
     for one in readings:
         if one.labels is None or one.affine is None:
             continue
-        for phase, labels in zip(_PHASES, one.labels, strict=True):
+        for phase, labels in zip(PHASES, one.labels, strict=True):
             path = f"labels/{reader}/{one.row.key}/{phase}_gt.nii.gz"
             files[path] = nifti_bytes(labels, one.affine)
             rows.append((*(getattr(one.row, name) for name in KEYS), phase, path))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cohort.analysis_table import MEASUREMENTS_NAME
 from ..errors import InputError
 from ..files import RECORD_NAME, read_json, sha256_file
 from ..locking import is_being_written
@@ -39,8 +40,6 @@ from ..privacy.withdrawal import (
 if TYPE_CHECKING:
     from ..cohort.models import CohortOptions
     from ..records import ScanKey
-
-MEASUREMENTS = "measurements.csv"
 
 
 def describe(out: Path, table: Path | None = None) -> dict[str, Any]:
@@ -102,9 +101,9 @@ def _outdated(out: Path, record: Mapping[str, Any], table: Path | None) -> str:
     if record["command"] == "segment":
         return ""
     if table is not None:
-        path = table / MEASUREMENTS if table.is_dir() else table
+        path = table / MEASUREMENTS_NAME if table.is_dir() else table
         if not path.is_file():
-            raise InputError(f"{table.name} has no {MEASUREMENTS}.")
+            raise InputError(f"{table.name} has no {MEASUREMENTS_NAME}.")
         known = {v for n, v in record["inputs"].items() if n in ("table", "measurements")}
         if not known or sha256_file(path) in known:
             return ""
@@ -121,9 +120,6 @@ def _outdated(out: Path, record: Mapping[str, Any], table: Path | None) -> str:
         if tables and made_from(out, tables):
             return OUTDATED
     return ""
-
-
-# ------------------------------------------------------------------ verification
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,7 +220,20 @@ def _segment_output(
             "the model's file: it is not the bundled one of this version; say --model FILE"
         )
     contents = _scans(out, record, snapshot, found)
-    _foreign_scans(out, snapshot, found)
+    # Scans that are in no table: unknown ones, or those of participants who withdrew.
+    present = {"/".join(p.parent.parts[-3:]) for p in (out / "scans").glob("*/*/*/*")}
+    try:
+        withdrawals = read_withdrawals(out)
+    except InputError as error:
+        found.not_checked.append(error.message)
+        withdrawals = None
+    for key in sorted(present - {str(scan.key) for scan in snapshot.cohort.scans}):
+        trial, participant, _ = key.split("/")
+        if withdrawals is not None and withdrawals.mode((trial, participant)) == "erased":
+            what = "images of a withdrawn participant remain: run the withdrawal again"
+            found.differs("scans", what)
+        else:
+            found.differs(f"scans/{key}", "it is in no table of this output")
     if cohort is None:
         found.not_checked.append("the site's tables and images: say --cohort COHORT")
     else:
@@ -280,24 +289,6 @@ def _scans(
         content = source.get("content") if isinstance(source, dict) else None
         contents[scan.key] = content if isinstance(content, str) else None
     return contents
-
-
-def _foreign_scans(out: Path, snapshot: Snapshot, found: Verified) -> None:
-    """Scans that are in no table: unknown ones, or those of participants who withdrew."""
-    known = {str(scan.key) for scan in snapshot.cohort.scans}
-    present = {"/".join(p.parent.parts[-3:]) for p in (out / "scans").glob("*/*/*/*")}
-    try:
-        withdrawals = read_withdrawals(out)
-    except InputError as error:
-        found.not_checked.append(error.message)
-        withdrawals = None
-    for key in sorted(present - known):
-        trial, participant, _ = key.split("/")
-        if withdrawals is not None and withdrawals.mode((trial, participant)) == "erased":
-            what = "images of a withdrawn participant remain: run the withdrawal again"
-            found.differs("scans", what)
-        else:
-            found.differs(f"scans/{key}", "it is in no table of this output")
 
 
 def _sources(

@@ -20,19 +20,6 @@ from .pooling_input import read_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SummariseRequest:
-    """What a user asks for; ``ledger`` None is `LEDGER_NAME` next to ``out``."""
-
-    table: Path
-    out: Path
-    options: PoolingOptions
-    table_options: TableOptions
-    ledger: Path | None = None
-    plan_sha256: str | None = None
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SummariseOutcome:
     """The written document and what to read before sending it."""
 
@@ -41,12 +28,20 @@ class SummariseOutcome:
     warnings: tuple[str, ...] = ()
 
 
-def run_summarise(request: SummariseRequest) -> SummariseOutcome:
-    """Read, sum, check the ledger, write the ledger and then the file.
+def run_summarise(
+    path: Path,
+    out: Path,
+    options: PoolingOptions,
+    columns: TableOptions,
+    *,
+    ledger_path: Path | None = None,
+    plan_sha256: str | None = None,
+    overwrite: bool = False,
+) -> SummariseOutcome:
+    """Read, sum, check the ledger (default: `LEDGER_NAME` next to ``out``), write it and the file.
 
     Raises UsageError (2), InputError (3) and EstimationError (5); then nothing is written.
     """
-    options = request.options
     if options.effect not in DIFFERENCES:
         raise UsageError(
             f"--effect {options.effect} cannot be summarised in sums.",
@@ -54,17 +49,13 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
         )
     if options.min_cell < 1:
         raise UsageError("--min-cell must be at least 1 for what leaves the site.")
-    if request.out.exists() and not request.overwrite:
-        raise UsageError(
-            f"{request.out.name} already exists.", hint="Another --out, or --overwrite."
-        )
-    table, options, output = read_rows(
-        [request.table], options, request.table_options, command="summarise"
-    )
-    roster = output.roster(request.table_options)
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out.name} already exists.", hint="Another --out, or --overwrite.")
+    table, options, output = read_rows([path], options, columns, command="summarise")
+    roster = output.roster(columns)
     stage = first_stage(table, options, roster, with_rows=True)
     site, sets = checked_summary(stage, table, options)
-    place = request.ledger or request.out.parent / LEDGER_NAME
+    place = ledger_path or out.parent / LEDGER_NAME
     begun = not place.exists()
     ledger = read_ledger(place)
     people = stage.people
@@ -76,7 +67,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
     document = {
         **site_document(site),
         "cardiometa_version": version(),
-        "plan_sha256": request.plan_sha256,
+        "plan_sha256": plan_sha256,
         "accepted": [w for w in table.warnings if severity(w) == "serious"],
         "notice": notice_for("; ".join(site.conventions.get("model_licence", ()))),
     }
@@ -85,7 +76,7 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
     if entries not in [item["sets"] for item in ledger["summaries"]]:
         ledger["summaries"].append({"sha256": sha256_bytes(text.encode()), "sets": entries})
         write_text(place, canonical_json(ledger), secret=True)
-    write_text(request.out, text)
+    write_text(out, text)
     shown = _text(document, place.name, begun=begun)
     return SummariseOutcome(document=document, text=shown, warnings=table.warnings)
 
@@ -93,7 +84,9 @@ def run_summarise(request: SummariseRequest) -> SummariseOutcome:
 def _text(document: Mapping[str, Any], ledger: str, *, begun: bool) -> str:
     """A description of the file."""
     lines = [f"Model {document['model_sha256'][:16]}; sums of:"]
-    lines += [_trial_line(item) for item in document["trials"]]
+    for item in document["trials"]:
+        arms = ", ".join(f"{arm} {part['n']}" for arm, part in item["arms"].items())
+        lines.append(f"  {item['trial']}: {arms}; columns {', '.join(item['columns'])}")
     for one in document["modifiers"]:
         name = f"{one['name']}{' in bands' if one['banded'] else ''}"
         trials = ", ".join(item["trial"] for item in one["trials"])
@@ -109,8 +102,3 @@ def _text(document: Mapping[str, Any], ledger: str, *, begun: bool) -> str:
             "the old one, or the two can be subtracted."
         )
     return "\n".join(lines) + "\n"
-
-
-def _trial_line(item: Mapping[str, Any]) -> str:
-    arms = ", ".join(f"{arm} {part['n']}" for arm, part in item["arms"].items())
-    return f"  {item['trial']}: {arms}; columns {', '.join(item['columns'])}"

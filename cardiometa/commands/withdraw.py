@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..cohort.analysis_table import MEASUREMENTS_NAME
 from ..cohort.pseudonyms import key_check, pseudonym, read_key
 from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, canonical_json, remove, remove_leftovers, sha256_file, write_text
@@ -41,9 +42,8 @@ from ..privacy.withdrawal import (
 from ..reading.decisions import REVIEW_FOLDER, remove_participants
 from .reading_package import CORRECTIONS
 
-MEASUREMENTS = "measurements.csv"
 _TABLES = (
-    *(MEASUREMENTS, PARQUET_NAME, RECORDS_NAME, "measurements.json", "participants.csv"),
+    *(MEASUREMENTS_NAME, PARQUET_NAME, RECORDS_NAME, "measurements.json", "participants.csv"),
     *("exclusions.csv", "flow.json", "report.html", SEGMENTS_NAME),
 )
 
@@ -56,46 +56,44 @@ def run_withdraw(
     derived: Sequence[Path] = (),
     pseudonymise_key: Path | None = None,
 ) -> dict[str, Any]:
-    """Withdraw ``participants`` (``TRIAL/ID``) from an output of `segment`; what was done.
+    """Withdraw ``participants`` (``TRIAL/ID``) from an output of `segment`; what was done, unnamed.
 
-    ``keep_data``: the rows stay and nothing new is added; else the participant is erased.
-    ``derived`` are folders made from OUT's table, to be marked as those next to OUT are.
-    The result is what ``--json`` prints and names no participant. Raises UsageError, InputError,
-    OutputError.
+    ``keep_data``: the rows stay and nothing new is added; else the participants are erased.
+    ``derived``: folders made from OUT's table, marked as those next to OUT are. Raises UsageError,
+    InputError, OutputError.
     """
     record = read_run_record(out)
-    if record["command"] != "segment":
-        raise UsageError(
-            f"{out.name} is an output of `{record['command']}`.",
-            hint="Give OUT of `segment`; what was computed from it is named with --derived.",
-        )
     asked = _asked(participants, record, pseudonymise_key, out)
     mode: Mode = "no-new-data" if keep_data else "erased"
     with OutputLock(out):
         remove_leftovers(out)
         snapshot, listed = read_snapshot(out), read_withdrawals(out)
-        present = [sha256_file(p) for p in [out / MEASUREMENTS] if p.is_file()]
+        present = [sha256_file(p) for p in [out / MEASUREMENTS_NAME] if p.is_file()]
         _refuse_unknown(asked, out, snapshot, listed)
-        _refuse_foreign(derived, [*listed.tables, *present])
+        tables = (*listed.tables, *present)
+        if foreign := [folder.name for folder in derived if not made_from(folder, tables)]:
+            raise InputError(
+                f"Nothing was withdrawn: {', '.join(foreign)} not made from a table of {out.name}.",
+                hint="Name folders of reference-ranges, pool-trials or evaluate that were.",
+            )
         if keep_data and (gone := sum(listed.mode(who) == "erased" for who in asked)):
             raise UsageError(
                 f"{gone} of these participants were erased already: there are no rows to keep.",
                 hint="Without --keep-data the command says what is left to do.",
             )
         listed = with_key(out, listed)
-        new = [who for who in asked if listed.mode(who) != mode]
-        if new:
+        if new := [who for who in asked if listed.mode(who) != mode]:
             modes: dict[str, Mode] = {**listed.modes, **{listed.hash(who): mode for who in new}}
-            tables = listed.tables if keep_data else (*listed.tables, *present)
-            listed = replace(listed, modes=modes, tables=tables)
+            listed = replace(listed, modes=modes, tables=listed.tables if keep_data else tables)
             write_withdrawals(out, listed)
         removed, complete, marked = 0, bool(present), []
         if not keep_data:
             people = participants_of(snapshot.cohort)
             gone_all = {*asked, *(who for who in people if listed.mode(who) == "erased")}
             removed, complete = _erase(out, gone_all, snapshot, listed)
-            marked = [*(p.resolve() for p in derived), *derived_outputs(out, listed.tables)]
-            for folder in dict.fromkeys(marked):
+            made = [*(p.resolve() for p in derived), *derived_outputs(out, listed.tables)]
+            marked = [*dict.fromkeys(made)]
+            for folder in marked:
                 mark_outdated(folder, gone_all)
                 remove_participants(folder / CORRECTIONS, gone_all.__contains__)
     return {
@@ -103,7 +101,7 @@ def run_withdraw(
         "people": len(new),
         "already_withdrawn": len(asked) - len(new),
         "scans_removed": removed,
-        "marked_stale": [folder.name for folder in dict.fromkeys(marked)],
+        "marked_stale": [folder.name for folder in marked],
         "tables_made_again": complete,
     }
 
@@ -111,7 +109,12 @@ def run_withdraw(
 def _asked(
     texts: Sequence[str], record: dict[str, Any], key_file: Path | None, out: Path
 ) -> list[Participant]:
-    """The participants as OUT names them; UsageError for what is not ``TRIAL/ID``."""
+    """The participants as OUT of `segment` names them; UsageError for what is not ``TRIAL/ID``."""
+    if record["command"] != "segment":
+        raise UsageError(
+            f"{out.name} is an output of `{record['command']}`.",
+            hint="Give OUT of `segment`; what was computed from it is named with --derived.",
+        )
     found = []
     for text in texts:
         trial, _, participant = text.partition("/")
@@ -147,21 +150,6 @@ def _refuse_unknown(
         )
         for number, who in enumerate(asked, start=1)
         if who not in known and listed.mode(who) is None
-    ]
-    if problems:
-        raise InputError("Nothing was withdrawn.", problems=problems)
-
-
-def _refuse_foreign(derived: Sequence[Path], tables: Sequence[str]) -> None:
-    """Every folder of --derived must be made from a table of this output."""
-    problems = [
-        Problem(
-            where=folder.name,
-            what="it was not made from a table of this output",
-            fix="Name a folder of reference-ranges, pool-trials or evaluate that was.",
-        )
-        for folder in derived
-        if not made_from(folder, tables)
     ]
     if problems:
         raise InputError("Nothing was withdrawn.", problems=problems)

@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 2 * 1024**3
 MAX_TOTAL_BYTES = 16 * 1024**3
 # Images shrink to a fifth, blank ones to a hundredth; what shrinks further and is large is a bomb.
 MAX_RATIO = 200
-_SMALL_BYTES = 64 * 1024**2
+SMALL_BYTES = 64 * 1024**2
 
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
 _VRS = frozenset(
@@ -302,32 +302,22 @@ def _list_zip(path: Path, files: FileSet) -> None:
         total += member.file_size
         if number >= MAX_FILES or total > MAX_TOTAL_BYTES:
             files.refused["oversized"] += len(members) - number
-            return
-        _add_member(files, member)
-
-
-def _add_member(files: FileSet, member: zipfile.ZipInfo) -> None:
-    assert files.archive is not None
-    parts = member.filename.replace("\\", "/").split("/")
-    if member.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-        files.refused["unsafe-name"] += 1
-    elif member.flag_bits & 0x1:
-        files.refused["encrypted"] += 1
-    elif member.file_size > min(
-        MAX_FILE_BYTES, max(_SMALL_BYTES, MAX_RATIO * member.compress_size)
-    ):
-        files.refused["oversized"] += 1
-    else:
-        file = ImageFile(parts[-1], "/".join(parts[:-1]), member.file_size, member=member)
-        try:
-            with files.archive.open(member) as stream:
-                head = stream.read(HEAD_BYTES)
-        except (OSError, *_ZIP_ERRORS):
-            files.refused["damaged"] += 1
-            files.lost.append(file)
-            return
-        before = len(files.files("zip"))
-        _sort_in(files, file, head)
-        if len(files.files("zip")) > before:
-            files.by_kind["zip"].pop()
-            files.refused["nested-archive"] += 1
+            break
+        parts = member.filename.replace("\\", "/").split("/")
+        most = min(MAX_FILE_BYTES, max(SMALL_BYTES, MAX_RATIO * member.compress_size))
+        if member.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+            files.refused["unsafe-name"] += 1
+        elif member.flag_bits & 0x1:
+            files.refused["encrypted"] += 1
+        elif member.file_size > most:
+            files.refused["oversized"] += 1
+        else:
+            file = ImageFile(parts[-1], "/".join(parts[:-1]), member.file_size, member=member)
+            try:
+                with files.archive.open(member) as stream:
+                    _sort_in(files, file, stream.read(HEAD_BYTES))
+            except (OSError, *_ZIP_ERRORS):
+                files.refused["damaged"] += 1
+                files.lost.append(file)
+    if nested := files.by_kind.pop("zip", []):
+        files.refused["nested-archive"] += len(nested)

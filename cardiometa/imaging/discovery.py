@@ -214,7 +214,17 @@ def header_identity(source: ScanSource) -> HeaderIdentity:
                 dataset = read_dataset(stream, IDENTITY_TAGS)
         except DamagedFileError:
             return
-        values.update(_identities(dataset))
+        for keyword in IDENTITY_TAGS:
+            for value in texts(dataset, keyword):
+                values.add(value)
+                if keyword.endswith(("Name", "Names")):
+                    parts = value.replace("=", "^").split("^")
+                    values.update(parts)
+                    values.update({" ".join(filter(None, parts)), "_".join(filter(None, parts))})
+                if keyword == "PatientBirthDate" and len(value) == 8:
+                    year, month, day = value[:4], value[4:6], value[6:]
+                    values.update({f"{year}-{month}-{day}", f"{day}.{month}.{year}"})
+                    values.update({f"{day}{month}{year}", f"{day}-{month}-{year}"})
         name, number, birth = (
             " ".join(texts(dataset, tag)).strip().casefold() for tag in IDENTITY_TAGS[:3]
         )
@@ -235,7 +245,8 @@ def header_identity(source: ScanSource) -> HeaderIdentity:
                 for file in list(sample.values())[:_SAMPLED_FILES]:
                     add(files, file)
     person = next((person for person in persons if any(person)), ("", "", ""))
-    return HeaderIdentity(texts=frozenset(values), person=person)
+    known = (value.strip().casefold() for value in values)
+    return HeaderIdentity(texts=frozenset(v for v in known if len(v) > 1), person=person)
 
 
 def _ends_of_folders(top: Path) -> list[ImageFile]:
@@ -251,25 +262,6 @@ def _ends_of_folders(top: Path) -> list[ImageFile]:
         if len(ends) >= _SAMPLED_FILES:
             break
     return ends[:_SAMPLED_FILES]
-
-
-def _identities(dataset: Any) -> set[str]:
-    found: set[str] = set()
-    for keyword in IDENTITY_TAGS:
-        for value in texts(dataset, keyword):
-            found.add(value)
-            if keyword.endswith(("Name", "Names")):
-                parts = value.replace("=", "^").split("^")
-                found.update(parts)
-                found.update({" ".join(filter(None, parts)), "_".join(filter(None, parts))})
-            if keyword == "PatientBirthDate" and len(value) == 8:
-                year, month, day = value[:4], value[4:6], value[6:]
-                found.update({f"{year}-{month}-{day}", f"{day}.{month}.{year}"})
-                found.update({f"{day}{month}{year}", f"{day}-{month}-{year}"})
-    return {value.strip().casefold() for value in found if len(value.strip()) > 1}
-
-
-# ------------------------------------------------------------------ changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

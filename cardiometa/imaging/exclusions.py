@@ -251,9 +251,6 @@ def reason_of_uids(sop_class: str, transfer_syntax: str) -> str:
     return ""
 
 
-# ------------------------------------------------------------------ counts in words
-
-
 def left_out(counts: Mapping[str, int]) -> tuple[LeftOut, ...]:
     """Counts by code as records, the most frequent first."""
     order = sorted(((-n, code) for code, n in counts.items() if n > 0))

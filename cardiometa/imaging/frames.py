@@ -11,9 +11,9 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from .archive import DamagedFileError, FileSet, ImageFile
 from .exclusions import reason_of_uids
@@ -142,26 +142,30 @@ def frame_table(files: FileSet) -> FrameTable:
     table = FrameTable(refused=Counter(files.refused), lost_files=list(files.lost))
     for file in files.files("dicom"):
         try:
-            _read_frames(files, file, table)
+            with files.open(file) as stream:
+                dataset = read_dataset(stream, TAGS)
+                left = file.size - stream.tell()
+                if text(_meta(dataset), "TransferSyntaxUID").startswith(_ENCAPSULATED):
+                    end = stream.seek(0, io.SEEK_END)
+                    stream.seek(max(0, end - 4096))
+                    table.unended |= _SEQUENCE_END not in stream.read()
+            reason = _refusal(dataset, left)
+            frames = list(_frames_of(dataset, file)) if reason in ("", *_LOST) else []
+            sound = not reason or any(isinstance(found, Frame) for found in frames)
+            code = "" if sound else _LOST.get(reason, reason)
         except DamagedFileError as error:
-            table.refused[error.code] += 1
-            if error.code in ("damaged", "unreadable"):
-                table.lost_files.append(file)
+            code = error.code
+        if not code:
+            _add_frames(table, frames, reason)
+            continue
+        table.refused[code] += 1
+        if code in ("damaged", "unreadable"):
+            table.lost_files.append(file)
     return table
 
 
-def _read_frames(files: FileSet, file: ImageFile, table: FrameTable) -> None:
-    """Add each frame of a file to the table, or the reason why it cannot be used."""
-    with files.open(file) as stream:
-        dataset = read_dataset(stream, TAGS)
-        left = file.size - stream.tell()
-        table.unended |= not _is_ended(stream, dataset)
-    reason = _refusal(dataset, left)
-    if reason and reason not in _LOST:
-        raise DamagedFileError(reason)
-    frames = list(_frames_of(dataset, file))
-    if reason and not any(isinstance(found, Frame) for found in frames):
-        raise DamagedFileError(_LOST[reason])
+def _add_frames(table: FrameTable, frames: Sequence[Frame | str], reason: str) -> None:
+    """The frames of a file, or why each is not used; ``reason``: all their pixels are lost."""
     for found in frames:
         if isinstance(found, Frame) and not reason:
             table.frames.append(found)
@@ -173,15 +177,6 @@ def _read_frames(files: FileSet, file: ImageFile, table: FrameTable) -> None:
     if "no-frame-group" in frames:
         known = next((id(found.facts) for found in frames if isinstance(found, Frame)), 0)
         table.without_place[known] += frames.count("no-frame-group")
-
-
-def _is_ended(stream: BinaryIO, dataset: Any) -> bool:
-    """False where compressed pixels have no sequence delimiter near the end of the file."""
-    if not text(_meta(dataset), "TransferSyntaxUID").startswith(_ENCAPSULATED):
-        return True
-    end = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, end - 4096))
-    return _SEQUENCE_END in stream.read()
 
 
 def _frames_of(dataset: Any, file: ImageFile) -> Iterator[Frame | str]:
@@ -242,8 +237,6 @@ def _refusal(dataset: Any, bytes_left: int) -> str:
     lost = undecodable or ("cut-off" if cut_off else "")
     return non_cine_reason(dataset, texts(dataset, "ImageType")) or lost
 
-
-# ------------------------------------------------------------------ image type
 
 _PHASE = {"P", "PHASE", "PHASE MAP", "PHASE CONTRAST M", "PCA", "M_PCA", "VELOCITY", "VELOCITY MAP"}
 _PHASE |= {"FLOW_ENCODED"}
@@ -314,8 +307,6 @@ def sequence_of(facts: FileFacts) -> Literal["bssfp", "gre"] | None:
     return "gre" if _GRE.search(facts.description) else None
 
 
-# ------------------------------------------------------------------ facts of a file
-
 _VENDORS = {
     "siemens": "Siemens",
     "philips": "Philips",
@@ -345,6 +336,7 @@ def _facts(dataset: Any, file: ImageFile) -> FileFacts:
     tesla = tesla / 10_000 if tesla > 100 else tesla  # some headers state gauss
     series_number = number(dataset, "SeriesNumber")
     names = ("SequenceName", "PulseSequenceName", "ProtocolName")
+    phase_tags = {int(tag_of(keyword)) for keyword in _PHASE_POINTERS}
     return FileFacts(
         file=file,
         study=text(dataset, "StudyInstanceUID"),
@@ -367,7 +359,14 @@ def _facts(dataset: Any, file: ImageFile) -> FileFacts:
         declared_phases=integer(dataset, "CardiacNumberOfImages"),
         sop_class=text(dataset, "SOPClassUID") or text(_meta(dataset), "MediaStorageSOPClassUID"),
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-        time_dimension=_time_dimension(dataset),
+        time_dimension=next(
+            (
+                place  # of the DimensionIndexValues that count the phases
+                for place, entry in enumerate(items(dataset, "DimensionIndexSequence"))
+                if phase_tags.intersection(pointers(entry, "DimensionIndexPointer"))
+            ),
+            None,
+        ),
     )
 
 
@@ -382,15 +381,6 @@ _PHASE_POINTERS = (
 )
 
 
-def _time_dimension(dataset: Any) -> int | None:
-    """Which of the DimensionIndexValues counts the phases, None where none does."""
-    wanted = {int(tag_of(keyword)) for keyword in _PHASE_POINTERS}
-    for place, entry in enumerate(items(dataset, "DimensionIndexSequence")):
-        if wanted.intersection(pointers(entry, "DimensionIndexPointer")):
-            return place
-    return None
-
-
 def _moment(dataset: Any, date: str, time: str) -> float:
     """A date and time as one growing number of seconds, -1 where the header has no time."""
     seconds = seconds_of_day(text(dataset, time))
@@ -400,9 +390,6 @@ def _moment(dataset: Any, date: str, time: str) -> float:
 def _day(date: str) -> float:
     """A date ``YYYYMMDD`` as a number that grows with it, 0 for anything else."""
     return float(date) if re.fullmatch(r"[0-9]{8}", date) else 0.0
-
-
-# ------------------------------------------------------------------ frames
 
 
 # Where the converter of classic images keeps what has no functional group of its own.
@@ -448,7 +435,13 @@ def _frame(facts: FileFacts, index: int, levels: list[Any]) -> Frame | str:
     reason = non_cine_reason(top, image_type) if facts.enhanced else ""
     if reason:
         return reason
-    acquired = number(top, "AcquisitionNumber")
+    acquired, stamp = number(top, "AcquisitionNumber"), text(top, "AcquisitionDateTime")
+    seconds = seconds_of_datetime(stamp)
+    moments = (
+        _moment(top, "AcquisitionDate", "AcquisitionTime"),
+        -1.0 if seconds is None else _day(stamp[:8]) * 100_000 + seconds,
+        _moment(top, "ContentDate", "ContentTime"),
+    )
     return Frame(
         facts=facts,
         index=index,
@@ -459,7 +452,7 @@ def _frame(facts: FileFacts, index: int, levels: list[Any]) -> Frame | str:
         times=_times(facts, index, levels),
         image_type=image_type,
         acquisition_number=-1.0 if acquired is None else acquired,
-        acquired_seconds=_acquired(top, facts),
+        acquired_seconds=next((time for time in moments if time >= 0), facts.series_seconds),
         rr_ms=_rr_ms(levels),
         thickness_mm=_within(levels, "PixelMeasuresSequence", number, "SliceThickness"),
         slice_spacing_mm=_within(levels, "PixelMeasuresSequence", number, "SpacingBetweenSlices"),
@@ -513,18 +506,6 @@ def _enhanced_times(facts: FileFacts, levels: list[Any]) -> dict[str, float | No
         if converted is not None:
             found["TriggerTime"] = number(converted, "TriggerTime")
     return found
-
-
-def _acquired(top: Any, facts: FileFacts) -> float:
-    acquired = _moment(top, "AcquisitionDate", "AcquisitionTime")
-    if acquired >= 0:
-        return acquired
-    stamp = text(top, "AcquisitionDateTime")
-    seconds = seconds_of_datetime(stamp)
-    if seconds is not None:
-        return _day(stamp[:8]) * 100_000 + seconds
-    content = _moment(top, "ContentDate", "ContentTime")
-    return content if content >= 0 else facts.series_seconds
 
 
 def _rr_ms(levels: list[Any]) -> float | None:

@@ -88,9 +88,6 @@ def grouped(members: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
     return list(groups.values())
 
 
-# ------------------------------------------------------------------ geometry of a frame
-
-
 def normal_of(frame: Frame) -> np.ndarray:
     """Unit normal of a frame: row direction × column direction, LPS."""
     normal = np.cross(frame.row_direction, frame.column_direction)
@@ -123,9 +120,6 @@ def signature(frame: Frame) -> tuple[Any, ...]:
         facts.steady_state,
         name,
     )
-
-
-# ------------------------------------------------------------------ copies
 
 
 def drop_copies(frames: Sequence[Frame], files: FileSet, refused: Counter[str]) -> list[Frame]:
@@ -164,16 +158,20 @@ def drop_copies(frames: Sequence[Frame], files: FileSet, refused: Counter[str]) 
     return kept
 
 
-# ------------------------------------------------------------------ planes
-
-
 def planes(frames: Sequence[Frame], refused: Counter[str]) -> list[Plane]:
     """All planes with their slices of at least `MIN_PHASES` phases; the rest is counted."""
     found = []
     for members in _by_plane(frames):
         normal = normal_of(members[0])
-        places = (_acquisitions(place, refused) for place in _by_depth(members, normal))
-        slices = [parts for parts in places if parts]
+        depths = {frame.position: float(centre_of(frame) @ normal) for frame in members}
+        places: list[list[Frame]] = []  # cut where the depth grows by more than 1 mm
+        start = -np.inf
+        for frame in sorted(members, key=lambda f: (depths[f.position], f.position)):
+            if depths[frame.position] - start > SHIFT_TOLERANCE_MM:
+                places.append([])
+                start = depths[frame.position]
+            places[-1].append(frame)
+        slices = [parts for place in places if (parts := _acquisitions(place, refused))]
         if slices:
             found.append(_best_of_each(slices, normal))
     return found
@@ -230,21 +228,6 @@ def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
         else:
             merged.append((own, spacing, axes, list(members)))
     return [group for *_, group in merged]
-
-
-def _by_depth(frames: Sequence[Frame], normal: np.ndarray) -> list[list[Frame]]:
-    """Frames by depth along the normal, cut where it grows by more than 1 mm."""
-    depths = {frame.position: float(centre_of(frame) @ normal) for frame in frames}
-    ordered = sorted(frames, key=lambda frame: (depths[frame.position], frame.position))
-    places: list[list[Frame]] = []
-    start = -np.inf
-    for frame in ordered:
-        depth = depths[frame.position]
-        if depth - start > SHIFT_TOLERANCE_MM:
-            places.append([])
-            start = depth
-        places[-1].append(frame)
-    return places
 
 
 # ------------------------------------------------------------------ acquisitions of one place

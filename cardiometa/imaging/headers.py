@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, BinaryIO
 
-from .archive import DamagedFileError
+from .archive import MAX_RATIO, SMALL_BYTES, DamagedFileError
 
 # Everything the reader knows of a scan comes from these elements.
 # fmt: off
@@ -72,8 +72,7 @@ def tag_of(keyword: str) -> Any:
     return Tag(keyword)
 
 
-# Images shrink to a fifth, blank ones to a hundredth: as `archive` has it for members of a zip.
-_RATIO, _SMALL, _PIECE = 200, 64 * 1024**2, 1024**2
+_PIECE = 1024**2
 _MOST_META = 1000  # elements of a file's meta header; there are about ten
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
@@ -106,7 +105,7 @@ def _inflates_too_far(stream: BinaryIO) -> bool:
                 given += len(inflater.decompress(piece, _PIECE))
             except zlib.error:
                 return False  # the parser reports that it is damaged
-            if given > max(_SMALL, _RATIO * taken):
+            if given > max(SMALL_BYTES, MAX_RATIO * taken):
                 return True
             piece = inflater.unconsumed_tail
     return False

@@ -77,9 +77,6 @@ class Lengths:
     flags: tuple[Flag, ...]
 
 
-# ------------------------------------------------------------------ names
-
-
 def is_mask_name(name: str) -> bool:
     """True for ``*_gt.nii[.gz]``: a segmentation, which is never an image."""
     return bool(_MASK.search(name))
@@ -162,9 +159,6 @@ def read_header(files: FileSet, file: ImageFile) -> NiftiHeader:
     if len(shape) == 5 and shape[3] == 1:
         shape = (*shape[:3], shape[4])
     return NiftiHeader(file=file, header=header, shape=shape, affine=affine, stored_bytes=stored)
-
-
-# ------------------------------------------------------------------ lengths and time
 
 
 def _plausible(lengths: np.ndarray) -> bool:
@@ -313,9 +307,6 @@ class NiftiPlan:
                 flags=flags,
             ),
         )
-
-
-# ------------------------------------------------------------------ planning
 
 
 def plan_nifti(files: FileSet) -> NiftiPlan:
@@ -498,9 +489,13 @@ def _values(files: FileSet, header: NiftiHeader) -> tuple[np.ndarray, str]:
     import nibabel as nib
 
     quiet()
+    behind = 0
     try:
-        data = files.read(header.file)
-        raw = _gunzip(data, header.stored_bytes) if data[:2] == b"\x1f\x8b" else data
+        data = raw = files.read(header.file)
+        if data[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+                raw = stream.read(header.stored_bytes)
+                behind = len(stream.read(_MOST_BEHIND + 1))  # to the end, where the checksum is
         kind = nib.Nifti2Image if raw[4:7] == b"n+2" else nib.Nifti1Image
         with np.errstate(all="ignore"):
             values = kind.from_bytes(raw).get_fdata(dtype=np.float32, caching="unchanged")
@@ -508,22 +503,9 @@ def _values(files: FileSet, header: NiftiHeader) -> tuple[np.ndarray, str]:
         raise damaged_error(error.code) from None
     except Exception:  # noqa: BLE001 - nibabel raises any kind on hostile bytes
         raise damaged_error("damaged") from None
-    return np.array(values.reshape(header.shape)), hashlib.sha256(data).hexdigest()
-
-
-def _gunzip(data: bytes, size: int) -> bytes:
-    """The file uncompressed and checked; ``size`` is what its own header says it needs."""
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        try:
-            raw = stream.read(size)
-            behind = len(stream.read(_MOST_BEHIND + 1))  # to the end, where the checksum is
-        except (EOFError, zlib.error, OSError):
-            raise DamagedFileError("damaged") from None
     if behind > _MOST_BEHIND:
-        raise DamagedFileError("oversized")
-    if len(raw) < size:
-        raise DamagedFileError("damaged")
-    return raw
+        raise damaged_error("oversized")
+    return np.array(values.reshape(header.shape)), hashlib.sha256(data).hexdigest()
 
 
 # ------------------------------------------------------------------ writing

@@ -159,9 +159,6 @@ def _matching(frames: list[Frame], series_regex: str, refused: Counter[str]) -> 
     return kept
 
 
-# ------------------------------------------------------------------ candidates
-
-
 def _rejection(candidate: _Candidate, *, by_choice: bool) -> str:
     plane = candidate.plane
     if candidate.key is None:

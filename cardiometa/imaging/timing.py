@@ -152,9 +152,6 @@ def span_reason(frames: Sequence[Frame]) -> str:
     return ""
 
 
-# ------------------------------------------------------------------ the key of a stack
-
-
 def time_key(slices: Sequence[Sequence[Frame]]) -> str | None:
     """The first key that is unique and monotone in every slice and consistent between slices."""
     for key in TIME_KEYS:
@@ -190,9 +187,6 @@ def _is_monotone(frames: Sequence[Frame], values: np.ndarray, key: str) -> bool:
     # The number of a frame in its file need not follow the phases.
     timed = key in CARDIAC_KEYS or (key == "AcquisitionTime" and frames[0].facts.enhanced)
     return timed and bool(gaps.max() <= 2.5 * usual and gaps.min() >= 0.3 * usual)
-
-
-# ------------------------------------------------------------------ alignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,9 +309,6 @@ def _unanchored_frame_ms(
             return None
         steps.append(step)
     return float(np.median(steps))
-
-
-# ------------------------------------------------------------------ flags
 
 
 def timing_flags(timing: Alignment, key: str, declared: int | None) -> list[Flag]:

@@ -7,7 +7,7 @@ the model's card; no path and no column that the cohort dropped.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,18 @@ from ..segmentation.model import ModelCard, parse_card
 
 SNAPSHOT_NAME = "cohort.json"
 _VERSION = 1
-_TRIAL_FACTS = (
-    "name",
-    "randomised",
-    "papillary",
-    "healthy_rule",
-    "registry_id",
-    "design",
-    "n_sought",
-    "n_randomised",
-    "cluster",
-    "permission",
+# What a user of the table needs of a trial's definition; never its paths.
+SHOWN_FACTS = (
+    *("randomised", "papillary", "healthy_rule", "registry_id", "design"),
+    *("n_sought", "n_randomised", "permission"),
 )
 _TYPES = frozenset(
     ["object", "str", "string", "bool", "boolean", "float64", "Float64", "int64", "Int64"]
 )  # of the participants' columns
-_LISTS = ("carried", "reported", "notes", "warnings")
+_AS_THEY_ARE = (
+    *("name", "carried", "reported", "notes", "warnings", "input_sha256"),
+    *("key_check", "withdrawn"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +52,8 @@ def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
     return canonical_json(
         {
             "snapshot_version": _VERSION,
-            "name": cohort.name,
             "trials": [
-                {name: getattr(trial, name) for name in (*_TRIAL_FACTS, "carry", "strata")}
+                {n: getattr(trial, n) for n in ("name", *SHOWN_FACTS, "cluster", "carry", "strata")}
                 for trial in cohort.trials
             ],
             "people": {
@@ -70,28 +65,17 @@ def snapshot_text(cohort: Cohort, card: ModelCard, model_sha256: str) -> str:
             },
             "columns": [str(name) for name in table.columns],
             "scans": [
-                {
-                    "key": _key(scan.key),
-                    "visit_day": scan.visit_day,
-                    "reported": dict(scan.reported),
-                }
-                for scan in cohort.scans
+                {"key": astuple(s.key), "visit_day": s.visit_day, "reported": s.reported}
+                for s in cohort.scans
             ],
-            "visits_without_images": [_key(key) for key in cohort.visits_without_images],
-            "same_person": [[_key(key) for key in group] for group in cohort.same_person],
+            "visits_without_images": map(astuple, cohort.visits_without_images),
+            "same_person": [map(astuple, group) for group in cohort.same_person],
             "not_obtained": [asdict(entry) for entry in cohort.not_obtained],
-            **{name: list(getattr(cohort, name)) for name in _LISTS},
+            **{name: getattr(cohort, name) for name in _AS_THEY_ARE},
             "serious": [one for one in cohort.warnings if severity(one) == "serious"],
-            "input_sha256": dict(cohort.input_sha256),
-            "key_check": cohort.key_check,
-            "withdrawn": cohort.withdrawn,
             "model": {"sha256": model_sha256, "card": card.document},
         }
     )
-
-
-def _key(key: ScanKey) -> list[str]:
-    return [key.trial, key.participant, key.visit]
 
 
 def read_snapshot(out: Path) -> Snapshot:
@@ -128,27 +112,21 @@ def _cohort(document: Mapping[str, Any]) -> Cohort:
             raise ValueError("a type of column that no cohort has")
         people[name] = pd.Series(column["values"], dtype=column["type"])
     nowhere = ScanSource(kind="images", paths=())
+
+    def lists(table: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        return {name: tuple(table[name]) for name in names}
+
     return Cohort(
-        name=document["name"],
+        **lists(document, "carried", "reported", "notes"),
+        **{n: document[n] for n in ("name", "input_sha256", "key_check")},
+        withdrawn=int(document["withdrawn"]),
         trials=tuple(
-            TrialDefinition(
-                root=Path(),
-                **{
-                    **trial,
-                    "carry": tuple(trial["carry"]),
-                    "strata": tuple(trial["strata"]),
-                },
-            )
+            TrialDefinition(**{**trial, **lists(trial, "carry", "strata")})
             for trial in document["trials"]
         ),
         participants=pd.DataFrame(people),
         scans=tuple(
-            CohortScan(
-                key=_scan_key(scan["key"]),
-                source=nowhere,
-                visit_day=scan["visit_day"],
-                reported=scan["reported"],
-            )
+            CohortScan(**{**scan, "key": _scan_key(scan["key"]), "source": nowhere})
             for scan in document["scans"]
         ),
         visits_without_images=tuple(_scan_key(key) for key in document["visits_without_images"]),
@@ -156,25 +134,16 @@ def _cohort(document: Mapping[str, Any]) -> Cohort:
             tuple(map(_scan_key, group)) for group in document.get("same_person", ())
         ),
         not_obtained=tuple(NotObtained(**entry) for entry in document["not_obtained"]),
-        carried=tuple(document["carried"]),
-        reported=tuple(document["reported"]),
-        notes=tuple(document["notes"]),
         warnings=tuple(
             SeriousWarning(one) if one in document.get("serious", ()) else str(one)
             for one in document["warnings"]
         ),
-        input_sha256=document["input_sha256"],
-        key_check=document["key_check"],
-        withdrawn=int(document["withdrawn"]),
     )
 
 
 def _scan_key(parts: list[str]) -> ScanKey:
     trial, participant, visit = (str(part) for part in parts)
     return ScanKey(trial=trial, participant=participant, visit=visit)
-
-
-# ------------------------------------------------------------------ participants who withdrew
 
 
 def participants_of(cohort: Cohort) -> set[Participant]:

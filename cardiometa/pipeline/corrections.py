@@ -85,7 +85,13 @@ def find_corrections(
         decided, problems = _decided(table, known, reader)
     elif reader is not None:
         raise UsageError(f"--reader needs a folder with {DECISIONS_NAME}.")
-    folders = _mask_folders(folder, skip=MASKS_FOLDER if table.is_file() else None)
+    folders: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in parts)
+        hidden |= table.is_file() and parts[0] == MASKS_FOLDER
+        if not hidden and path.name.lower().endswith(_MASK_SUFFIXES) and path.is_file():
+            folders[parts[:-1]].append(parts[-1])
     for number, (parts, names) in enumerate(folders.items(), start=1):
         key = None
         if len(parts) == 3:
@@ -202,17 +208,6 @@ def _correction_of(folder: Path, decision: Decision) -> Correction | Problem:
         before=decision.before,
         frames=frames,
     )
-
-
-def _mask_folders(folder: Path, skip: str | None) -> dict[tuple[str, ...], list[str]]:
-    """Folders below ``folder`` with files of masks; hidden ones and ``skip`` are left out."""
-    masks: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        hidden = parts[0] == skip or any(part.startswith(".") for part in parts)
-        if not hidden and path.name.lower().endswith(_MASK_SUFFIXES) and path.is_file():
-            masks[parts[:-1]].append(parts[-1])
-    return masks
 
 
 def _place(number: int, parts: tuple[str, ...], known: set[ScanKey]) -> str:

@@ -136,8 +136,6 @@ class DaskEngine:
                 client.unregister_worker_plugin(name)
         return results
 
-    # ---------------------------------------------------------- the cluster
-
     def _check_address(self) -> None:
         found = _ADDRESS.fullmatch(self._address)
         if found is None:

@@ -56,11 +56,6 @@ class ScanJob:
     source_stat: str = ""
 
     @property
-    def base_options(self) -> dict[str, Any]:
-        """The options that decide what the model makes of the scan."""
-        return {k: v for k, v in self.options.items() if k not in POSTPROCESSING_OPTIONS}
-
-    @property
     def model_options(self) -> dict[str, Any]:
         """The options of the record of the model's own result: all but the correction."""
         return {k: v for k, v in self.options.items() if k != "correction_sha256"}

@@ -30,10 +30,9 @@ from ..measurement.wall_thickness import SEGMENTS
 from ..privacy.withdrawal import count_erased
 from ..records import ScanKey, ScanResult
 from ..segmentation.model import ModelCard, vendor_listed
-from .cohort_snapshot import SNAPSHOT_NAME
+from .cohort_snapshot import SHOWN_FACTS, SNAPSHOT_NAME
 from .result_file import (
     OVERLAY_NAME,
-    identity_kept,
     is_corrected,
     read_record,
     read_result,
@@ -162,19 +161,6 @@ def frame_parquet(frame: pd.DataFrame) -> bytes | None:
     return buffer.getvalue()
 
 
-# What a user of the table needs of a trial's definition; never its paths.
-_TRIAL_FACTS = (
-    "randomised",
-    "papillary",
-    "healthy_rule",
-    "registry_id",
-    "design",
-    "n_sought",
-    "n_randomised",
-    "permission",
-)
-
-
 def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard) -> str:
     """``measurements.json``: each column's definition, each trial's, the hash of the content."""
     stable = measurements.drop(columns="seconds")
@@ -185,7 +171,7 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard)
             SEGMENTS_NAME: data_dictionary(SEGMENT_COLUMNS),
             "rows": len(measurements),
             "trials": {
-                trial.name: {name: getattr(trial, name) for name in _TRIAL_FACTS}
+                trial.name: {name: getattr(trial, name) for name in SHOWN_FACTS}
                 for trial in cohort.trials
             },
             "sha256_without_seconds": sha256_bytes(frame_csv(stable).encode()),
@@ -261,7 +247,10 @@ def write_tables(
         items=_complete(out, gallery_items(flagged, pictures)),
         card=card,
         model_sha256=model_sha256,
-        identity_kept=identity_kept(flagged),
+        # DICOM SEG objects may carry the identity of their source, where that was requested.
+        identity_kept=any(
+            r.document.get("dicom_seg", {}).get("identity") == "keep" for r in flagged
+        ),
         ed_es_alone=any(r.document.get("options", {}).get("frames") == "ed-es" for r in flagged),
     )
     contents: dict[str, bytes | str] = {

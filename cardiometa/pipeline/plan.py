@@ -141,10 +141,12 @@ def _state_of(out: Path, planned: ScanJob, options: SegmentOptions) -> ScanResul
     if options.allow_mixed_models and isinstance(recorded.get("model_sha256"), str):
         # As the output's own model would have done it, where another one did.
         job = replace(job, options={**job.options, "model_sha256": recorded["model_sha256"]})
-    base = {k: v for k, v in recorded.items() if k not in POSTPROCESSING_OPTIONS}
-    if base != job.base_options or not same_images(
-        out, job, own.document, write=not options.dry_run
-    ):
+    # What decides what the model makes of the scan.
+    base, wanted = (
+        {k: v for k, v in given.items() if k not in POSTPROCESSING_OPTIONS}
+        for given in (recorded, job.options)
+    )
+    if base != wanted or not same_images(out, job, own.document, write=not options.dry_run):
         return planned
     measured = SEGMENTATION_NAME in own.document["outputs"]
     if recorded != job.model_options:
@@ -223,7 +225,16 @@ class Estimate:
 def estimate(out: Path, plan: Plan, options: SegmentOptions) -> Estimate:
     """Time and disk space of what is left, from the headers of a few scans and finished ones."""
     scans = [job for job in plan.left if not job.stored]
-    read = [n for n in _concurrently(_images, _spread(scans)) if n]
+
+    def count(job: ScanJob) -> int:
+        """Slices times phases of a scan, by its headers; 0 where they cannot be read."""
+        try:
+            shape, _ = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
+        except ImageError:
+            return 0
+        return shape[0] * shape[1]
+
+    read = [n for n in _concurrently(count, _spread(scans)) if n]
     images = round(len(scans) * sum(read) / len(read)) if read else 0
     per_image, per_scan, measured = _SECONDS_PER_IMAGE, float(_BYTES_PER_SCAN), 0
     known = [result for result in plan.done if _work_of(result)]
@@ -249,15 +260,6 @@ def estimate(out: Path, plan: Plan, options: SegmentOptions) -> Estimate:
 def _spread(items: Sequence[_In]) -> Sequence[_In]:
     """At most `_SAMPLE` of the items, evenly spaced: trials differ, and follow each other."""
     return items[:: max(1, math.ceil(len(items) / _SAMPLE))]
-
-
-def _images(job: ScanJob) -> int:
-    """Slices times phases of a scan, by its headers; 0 where they cannot be read."""
-    try:
-        shape, _ = scan_grid(job.source, ReadOptions(series_regex=job.series_regex))
-    except ImageError:
-        return 0
-    return shape[0] * shape[1]
 
 
 def _work_of(result: ScanResult) -> tuple[float, int] | None:

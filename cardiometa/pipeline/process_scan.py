@@ -116,31 +116,23 @@ def measure(out: Path, work: ScanWork, network: Network) -> None:
             work.job = job = replace(job, stored=False)
             _segment(work, network)
         begun = time.monotonic()
-        if job.correction is not None:
-            work.corrected = _corrected(work)
+        correction, cine, labels = job.correction, work.cine, work.labels
+        if correction is not None and cine is not None and labels is not None:
+            shown = work.document.get("outputs", {}).get(SEGMENTATION_NAME)
+            if correction.before and correction.before != (
+                shown or sha256_bytes(_mask_bytes(cine, labels))
+            ):
+                work.corrected = outdated(work.document, correction)
+            else:
+                drawn, model = corrected_labels(correction, _grid(cine)), (labels, work.document)
+                formula = str(job.options["bsa_formula"])
+                work.corrected = apply_correction(cine, drawn, model, job.body, formula, correction)
         spent = time.monotonic() - begun
         work.seconds["measure"] = work.seconds.get("measure", 0.0) + spent
     except (ModelError, UsageError):
         raise  # the network cannot be loaded: every scan would fail alike
     except Exception as error:  # noqa: BLE001 - one scan's failure stays its own
         work.failure = failure_of(error)
-
-
-def _corrected(work: ScanWork) -> CorrectedScan:
-    """What the job's correction makes of the model's labels."""
-    job, cine, labels, correction = work.job, work.cine, work.labels, work.job.correction
-    assert cine is not None
-    assert labels is not None
-    assert correction is not None
-    if correction.before:
-        outputs = work.document.get("outputs", {})
-        shown = outputs.get(SEGMENTATION_NAME) or sha256_bytes(_mask_bytes(cine, labels))
-        if shown != correction.before:
-            return outdated(work.document, correction)
-    drawn = corrected_labels(correction, _grid(cine))
-    formula = str(job.options["bsa_formula"])
-    model = labels, work.document
-    return apply_correction(cine, drawn, model, job.body, formula, correction)
 
 
 def write(out: Path, work: ScanWork) -> ScanResult:
@@ -166,9 +158,6 @@ def failure_of(error: Exception) -> ScanFailure:
         return ScanFailure(code=FAULT_CODE, sentence="Not enough memory for this scan.")
     sentence = f"Internal error ({type(error).__name__}); it will be retried on the next run."
     return ScanFailure(code=FAULT_CODE, sentence=sentence)
-
-
-# ------------------------------------------------------------------ labels
 
 
 def _grid(cine: CineStack) -> ScanGrid:
@@ -233,9 +222,6 @@ def _segment(work: ScanWork, network: Network) -> None:
         measured=measured,
     )
     work.seconds |= {"segment": between - begun, "measure": time.monotonic() - between}
-
-
-# ------------------------------------------------------------------ files
 
 
 def _files(cine: CineStack, labels: np.ndarray, phases: tuple[int, int]) -> dict[str, bytes]:

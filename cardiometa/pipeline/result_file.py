@@ -142,13 +142,13 @@ def finished_document(
 
 
 def failed_document(
-    key: ScanKey, options: Mapping[str, Any], *, code: str, sentence: str
+    key: ScanKey, options: Mapping[str, Any], failure: ScanFailure
 ) -> dict[str, Any]:
     """The record of a scan that could not be measured, with its one reason."""
-    flag = Flag(code=code, level="reject", sentence=sentence)
+    reason = asdict(failure)
     return {
-        **_base_document(key, "failed", options, (flag,)),
-        "error": {"code": code, "sentence": sentence},
+        **_base_document(key, "failed", options, (Flag(level="reject", **reason),)),
+        "error": reason,
         "source": {"left_out": []},
         "facts": {},
         "measures": {},
@@ -280,15 +280,6 @@ def damaged_outputs(folder: Path, result: ScanResult) -> list[str]:
     ]
 
 
-def should_retry(result: ScanResult, timeout_s: float) -> bool:
-    """True for a failure that the next run, on a larger machine or with more time, may not meet."""
-    codes = {flag.code for flag in result.flags}
-    if TIMEOUT_CODE in codes:
-        given = float(result.document.get("run", {}).get("timeout_s", 0.0))
-        return timeout_s == 0 or timeout_s > given
-    return bool(codes & {FAULT_CODE, KILLED_CODE, UNREADABLE_CODE})
-
-
 def read_finished(folder: Path, key: ScanKey, *, timeout_s: float = 0.0) -> ScanResult | None:
     """The finished result in a folder, or None where it must be done (again).
 
@@ -296,9 +287,15 @@ def read_finished(folder: Path, key: ScanKey, *, timeout_s: float = 0.0) -> Scan
     tried again.
     """
     result = read_result(folder, key)
-    if result is None or should_retry(result, timeout_s) or damaged_outputs(folder, result):
+    if result is None:
         return None
-    return result
+    # A failure that a larger machine or more time may not meet.
+    codes = {flag.code for flag in result.flags}
+    retry = bool(codes & {FAULT_CODE, KILLED_CODE, UNREADABLE_CODE})
+    if TIMEOUT_CODE in codes:
+        given = float(result.document.get("run", {}).get("timeout_s", 0.0))
+        retry = timeout_s == 0 or timeout_s > given
+    return None if retry or damaged_outputs(folder, result) else result
 
 
 def edited_in_output(out: Path, key: ScanKey) -> list[Problem]:
@@ -355,7 +352,7 @@ def write_failure(
     """
     folder = correction_folder(out, job.key) if job.stored else scan_folder(out, job.key)
     options = job.options if job.stored else job.model_options
-    document = failed_document(job.key, options, code=failure.code, sentence=failure.sentence)
+    document = failed_document(job.key, options, failure)
     document["run"] = {**(run or {}), "source": {"stat": job.source_stat, "content": None}}
     if not job.stored:
         remove_correction(out, job.key)
@@ -444,21 +441,17 @@ def read_segmented(out: Path, key: ScanKey) -> SegmentedScan:
         if own["status"] == "failed":
             raise UnusableError("failed", "The model's own result was rejected by the checks.")
         frames = own.get("segmented_frames")
+        # Labels that a reader changed, not only a reader's decision.
+        used = read_record(out, key) if is_corrected(out, key) else None
         return SegmentedScan(
             model=_model(own, grid, labels),
             grid=grid,
-            corrected=_has_readers_mask(out, key),
+            corrected=used is not None and any(flag.code == "corrected" for flag in used.flags),
             series_regex=own.get("options", {}).get("series_regex"),
             segmented_frames=None if frames is None else tuple(int(number) for number in frames),
         )
     except (LabelFileError, KeyError, TypeError, ValueError):
         raise UnusableError("no-mask", "The scan's record or mask is damaged.") from None
-
-
-def _has_readers_mask(out: Path, key: ScanKey) -> bool:
-    """True where the tables take labels that a reader changed, not only a reader's decision."""
-    used = read_record(out, key) if is_corrected(out, key) else None
-    return used is not None and any(flag.code == "corrected" for flag in used.flags)
 
 
 def _model(own: Mapping[str, Any], grid: ScanGrid, labels: np.ndarray) -> ModelScan:
@@ -484,11 +477,6 @@ def _model(own: Mapping[str, Any], grid: ScanGrid, labels: np.ndarray) -> ModelS
         rv_at_lv_phases=own.get("details", {}).get("rv_at_lv_phases") or {},
         even_slices=all(flag["code"] != "irregular-gaps" for flag in own["flags"]),
     )
-
-
-def identity_kept(results: Iterable[ScanResult]) -> bool:
-    """True where DICOM SEG objects carry the identity of their source, as requested."""
-    return any(r.document.get("dicom_seg", {}).get("identity") == "keep" for r in results)
 
 
 def seg_notes(results: Iterable[ScanResult]) -> list[str]:

@@ -256,18 +256,13 @@ class _Run:
         for result in fresh:
             stages.update(result.document.get("run", {}).get("stages", {}))
         results = sorted([*plan.done, *fresh], key=lambda result: result.key)
-        flow: Mapping[str, Any] = {}
-        marks: Mapping[str, Any] = {}
-        facts: Mapping[str, Any] = {}
-        notes = [*self.cohort.notes, *engine.notes]
+        merged, notes = None, [*self.cohort.notes, *engine.notes]
         if not sharded:
             card, sha256 = self.model.card, self.model.sha256
             merged = write_tables(self.out, self.cohort, results, card=card, model_sha256=sha256)
-            results, flow, marks = list(merged.results), merged.flow, merged.outputs
-            facts = merged.facts
+            results = list(merged.results)
             notes += merged.notes
         codes = Counter(code for r in results for code in {flag.code for flag in r.flags})
-        corrected = codes[CORRECTED]
         if self.options.dicom_seg is not None:
             notes += seg_notes(results)
         notes += _correction_notes(len(corrections), codes, len(plan.uncorrected))
@@ -275,21 +270,21 @@ class _Run:
             outcome,
             **status_counts(results),
             failures=failure_reasons(results),
-            corrected=corrected,
-            flow=flow,
+            corrected=codes[CORRECTED],
+            flow={} if merged is None else merged.flow,
             notes=notes,
             seconds=time.monotonic() - self.begun,
             stages=dict(stages),
         )
-        if not sharded:
+        if merged is not None:
             block = run_block(
                 state="complete",
                 seconds=outcome.seconds,
                 new_scans=len(fresh),
                 stages=outcome.stages,
                 models=models_of(results),
-                facts=facts,
-                outputs=marks,
+                facts=merged.facts,
+                outputs=merged.outputs,
             )
             write_text(self.out / RECORD_NAME, self._record(corrections, block))
         return outcome
@@ -368,7 +363,10 @@ class _Log:
         """``watch``, each scan being logged too."""
 
         def finished(result: ScanResult) -> None:
-            self._finished(result)
+            codes = " ".join(flag.code for flag in result.flags) or "no flag"
+            stages = result.document.get("run", {}).get("stages", {})
+            times = "".join(f", {name} {seconds:.1f} s" for name, seconds in stages.items())
+            self.line(f"scan {self._numbers[result.key]}: {result.status}, {codes}{times}")
             watch.finished(result)
 
         return replace(watch, finished=finished)
@@ -385,13 +383,6 @@ class _Log:
         """How many scans there are; they are numbered in this order."""
         self._numbers = {key: number for number, key in enumerate(keys, 1)}
         self.line(f"{len(keys)} scans, {done} already done")
-
-    def _finished(self, result: ScanResult) -> None:
-        codes = " ".join(flag.code for flag in result.flags) or "no flag"
-        stages = result.document.get("run", {}).get("stages", {})
-        times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items())
-        number = self._numbers[result.key]
-        self.line(f"scan {number}: {result.status}, {codes}{', ' + times if times else ''}")
 
 
 def engine_for(setup: EngineSetup, scheduler: str | None) -> Engine:

@@ -138,8 +138,6 @@ class WorkerPool:
         for worker in list(self._workers):
             self._stop(worker)
 
-    # ---------------------------------------------------------- processes
-
     def _start_fork_server(self, *, network: bool) -> None:
         if self._context.get_start_method() == "forkserver":
             forkserver.set_forkserver_preload([*_PRELOAD, *(_PRELOAD_NETWORK if network else ())])
@@ -192,8 +190,6 @@ class WorkerPool:
                 hint="Often too little memory: try --workers 1. `cardiometa doctor` checks this "
                 "machine. Scans finished so far are kept.",
             )
-
-    # ---------------------------------------------------------- scans
 
     def _assign(self) -> None:
         ready = [worker for worker in self._workers if worker.device]

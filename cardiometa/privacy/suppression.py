@@ -31,9 +31,6 @@ Result = TypeVar("Result")
 _MOST_TOGETHER = 3  # classes of participants that are few even together
 
 
-# ------------------------------------------------------------------ counts
-
-
 def is_small(count: int | None, min_cell: int) -> bool:
     """True for a count of some participants, but fewer than the cell."""
     return count is not None and 0 < count < min_cell
@@ -186,9 +183,6 @@ def _without_numbers(row: Any, why: str) -> Any:
     kept = ("group_by", "group", "ci_level", "margin_source")
     empty = {f.name: f.default for f in fields(row) if f.default is not MISSING}
     return replace(row, **{k: v for k, v in empty.items() if k not in kept} | {"note": why})
-
-
-# ------------------------------------------------------------------ individual extremes
 
 
 def without_extremes(limits: Sequence[Any]) -> tuple[Any, ...]:
@@ -581,8 +575,6 @@ def suppress_small_differences(
     )
     return [replace(row, n_control=None, n_active=None) if few else row for row in rows]
 
-
-# ------------------------------------------------------------------ participants by arm
 
 _COUNTS = (
     *("randomised", "died", "withdrew", "alive", "scanned", "no_outcome", "no_baseline", "paired"),

@@ -73,9 +73,6 @@ def read_contours(path: Path, target: ScanTarget) -> ManualScan:
     )
 
 
-# ------------------------------------------------------------------ files
-
-
 def has_contours(path: Path) -> bool:
     """True for a folder or zip with contours."""
     try:
@@ -145,9 +142,6 @@ def _places(files: FileSet, target: ScanTarget) -> tuple[Grid, dict[str, tuple[i
     return grid, places
 
 
-# ------------------------------------------------------------------ phases
-
-
 def _phases(
     by_frame: Mapping[int, Mapping[tuple[str, int], Contour]], grid: Grid, target: ScanTarget
 ) -> Iterator[ManualPhase]:
@@ -206,9 +200,6 @@ def _phase(
         # A reader's ED or ES in another frame than ours is compared with ours.
         place = own.index(frame) if frame in own else None
     return ManualPhase(phase=name, frame=place, masks=masks, slices=slices, volumes_ml=volumes)
-
-
-# ------------------------------------------------------------------ polygons
 
 
 def polygon_area(points: np.ndarray) -> float:

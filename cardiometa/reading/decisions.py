@@ -68,9 +68,6 @@ COLUMNS = tuple(field.name for field in fields(Decision) if field.name != "line"
 _NUMBERS = {"seconds": float, "ed_frame": int, "es_frame": int}
 
 
-# ------------------------------------------------------------------ reading
-
-
 def read_decisions(path: Path) -> tuple[list[Decision], list[Problem]]:
     """Every row of a table, and all problems of the rows that cannot be used.
 

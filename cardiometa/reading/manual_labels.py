@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,48 +62,38 @@ def find_labels(labels: Path, keys: Sequence[ScanKey]) -> Found:
     return _by_table(labels, keys)
 
 
-# ------------------------------------------------------------------ folders
-
-
 def _in_folders(top: Path, keys: Sequence[ScanKey]) -> Found:
     scans = Counter((key.trial, key.participant) for key in keys)
     trials = Counter(participant for _, participant in {(k.trial, k.participant) for k in keys})
     found: Found = {}
     for key in keys:
-        for folder, named in _places(top, key):
-            files = _files_of(folder)
-            if isinstance(files, UnusableError):
-                found[key] = files
-                break
-            if not files:
+        trial, person, visit = key.trial, key.participant, key.visit
+        places = (
+            (f"{trial}/{person}/{visit}", ("trial", "visit")),
+            (f"{person}/{visit}", ("visit",)),
+            (f"{trial}/{person}", ("trial",)),
+            (person, ()),
+            (f"{trial}/{person}.zip", ("trial",)),
+            (f"{person}.zip", ()),
+        )
+        for root, (place, named) in product((top, top / "scans"), places):
+            files = _files_of(root / place)
+            if not isinstance(files, UnusableError) and not files:
                 continue
+            found[key] = files
             # A folder that names no visit, or no trial, may be of another scan.
-            clear = ("visit" in named or scans[key.trial, key.participant] == 1) and (
-                "trial" in named or trials[key.participant] == 1
+            clear = ("visit" in named or scans[trial, person] == 1) and (
+                "trial" in named or trials[person] == 1
             )
-            lacking = " and ".join(part for part in ("trial", "visit") if part not in named)
-            found[key] = (
-                files
-                if clear
-                else UnusableError(
+            if not clear and not isinstance(files, UnusableError):
+                lacking = " and ".join(part for part in ("trial", "visit") if part not in named)
+                found[key] = UnusableError(
                     "labels-ambiguous",
                     f"The labels' folder names no {lacking}, and more than one scan could be "
                     "meant. Put them in trial/participant/visit, or give a table.",
                 )
-            )
             break
     return found
-
-
-def _places(top: Path, key: ScanKey) -> Iterator[tuple[Path, frozenset[str]]]:
-    trial, person, visit = key.trial, key.participant, key.visit
-    for root in (top, top / "scans"):
-        yield root / trial / person / visit, frozenset({"trial", "visit"})
-        yield root / person / visit, frozenset({"visit"})
-        yield root / trial / person, frozenset({"trial"})
-        yield root / person, frozenset()
-        yield root / trial / f"{person}.zip", frozenset({"trial"})
-        yield root / f"{person}.zip", frozenset()
 
 
 def _files_of(place: Path) -> tuple[LabelFile, ...] | UnusableError:
@@ -131,9 +122,6 @@ def _files_of(place: Path) -> tuple[LabelFile, ...] | UnusableError:
 
 def _phase(text: str) -> Phase:
     return "ED" if text.upper() == "ED" else "ES"
-
-
-# ------------------------------------------------------------------ table
 
 
 def _by_table(table: Path, keys: Sequence[ScanKey]) -> Found:
@@ -303,7 +291,7 @@ def read_manual(
         return read_contours(files[0].path, target), ()
     phases, digests, orders = [], [], []
     for file in files:
-        _check_frame(file, target)
+        frame = _frame(file, target)
         try:
             data = file.path.read_bytes()
         except OSError:
@@ -312,46 +300,39 @@ def read_manual(
         if file.kind == "dicom-seg":
             masks = read_seg(data, target)
         else:
-            labels = _labels(data, file, target)
+            labels = _labels(data, frame, target)
             order = likely_order(labels)
             orders += [order] if order else []
             masks = masks_of(labels, target.order)
-        phases.append(ManualPhase(phase=file.phase, frame=_frame(file, target), masks=masks))
+        phases.append(ManualPhase(phase=file.phase, frame=frame, masks=masks))
     scan = ManualScan(phases=tuple(phases), sha256=tuple(digests), kind=files[0].kind)
     return scan, tuple(orders)
 
 
-def _check_frame(file: LabelFile, target: ScanTarget) -> None:
-    """Refuse labels of a frame that the mask does not have."""
-    if file.frame is None:
-        return
-    if target.segmented_frames is not None:
-        known = file.frame in target.segmented_frames
-        have = f"of this scan frames {' and '.join(map(str, target.segmented_frames))} alone were"
-        has = f"{have} segmented (--frames ed-es)"
-    else:
-        known = file.frame < target.grid.shape[0]
-        has = f"the scan has {target.grid.shape[0]}"
-    if not known:
-        raise UnusableError("labels-other-frame", f"The labels are of frame {file.frame}; {has}.")
-
-
 def _frame(file: LabelFile, target: ScanTarget) -> int | None:
-    """The place in the mask of the frame that is meant: the one named; of a pair its own."""
-    if file.frame is None and target.grid.shape[0] == 2:
-        return 0 if file.phase == "ED" else 1
-    if file.frame is not None and target.segmented_frames is not None:
-        return target.segmented_frames.index(file.frame)
-    return file.frame
+    """The place in the mask of the frame that is meant: the one named; of a pair its own.
+
+    Raises UnusableError for a frame that the mask does not have.
+    """
+    frames, own = target.grid.shape[0], target.segmented_frames
+    if file.frame is None:
+        return ("ED", "ES").index(file.phase) if frames == 2 and file.phase != "other" else None
+    known = range(frames) if own is None else own
+    if file.frame not in known:
+        has = f"the scan has {frames}"
+        if own is not None:
+            shown = " and ".join(map(str, own))
+            has = f"of this scan frames {shown} alone were segmented (--frames ed-es)"
+        raise UnusableError("labels-other-frame", f"The labels are of frame {file.frame}; {has}.")
+    return known.index(file.frame)
 
 
-def _labels(data: bytes, file: LabelFile, target: ScanTarget) -> np.ndarray:
+def _labels(data: bytes, frame: int | None, target: ScanTarget) -> np.ndarray:
     """Labels ``[z, y, x]`` of a 3-D NIfTI, or of the frame of a 4-D one."""
     single = replace(target.grid, shape=(1, *target.grid.shape[1:]))
     try:
         return np.asarray(read_labels(data, single)[0])
     except LabelFileError as error:
-        frame = _frame(file, target)
         if frame is not None and target.grid.shape[0] > 1:
             try:
                 return np.asarray(read_labels(data, target.grid)[frame])

@@ -127,9 +127,6 @@ async def _failed(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"{error.message} {error.hint}".strip()}, status)
 
 
-# ------------------------------------------------------------------ requests
-
-
 _PAGES: Final[dict[str, bytes]] = {}
 
 
@@ -245,34 +242,22 @@ def _seconds(given: Mapping[str, Any]) -> float:
     return float(value) if isinstance(value, int | float) and 0 <= value < 1e6 else 0.0
 
 
-def _decide(session: Session, n: int, given: Mapping[str, Any]) -> Any:
-    return session.decide(
-        n,
-        _text(given, "decision"),
-        _integer(given, "revision"),
-        reason=_text(given, "reason"),
-        comment=_text(given, "comment"),
-        seconds=_seconds(given),
-    )
-
-
-def _preload(session: Session, n: int, _: Mapping[str, Any]) -> Any:
-    session.scan(n)
-    return {"open": True}
-
-
 _ACTIONS: Final[dict[str, _Action]] = {
     "frames": lambda s, n, g: s.set_frames(
         n, _frame(g, "ed"), _frame(g, "es"), _integer(g, "revision")
     ),
     "restore": lambda s, n, g: s.restore(n, _integer(g, "revision")),
     "save": lambda s, n, g: s.save(n, _seconds(g), _text(g, "comment")),
-    "decision": _decide,
-    "preload": _preload,
+    "decision": lambda s, n, g: s.decide(
+        n,
+        _text(g, "decision"),
+        _integer(g, "revision"),
+        reason=_text(g, "reason"),
+        comment=_text(g, "comment"),
+        seconds=_seconds(g),
+    ),
+    "preload": lambda s, n, _: {"open": s.scan(n) is not None},
 }
-
-
-# ------------------------------------------------------------------ running
 
 
 class Server:

@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..cohort.analysis_table import MEASUREMENTS_NAME
 from ..errors import CardiometaError, InputError, UsageError
 from ..files import remove, sha256_bytes, sha256_file, write_bytes
 from ..imaging.nifti import nifti_bytes
@@ -60,7 +61,6 @@ from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import BodySize, CineStack, Flag, ScanKey, ScanSource
 from .queue import Queue, number, queue_of
 
-MEASUREMENTS = "measurements.csv"
 # Scans in memory: the one that is shown, the next ones, some that were just left.
 _MOST_BYTES = 600 * 1024**2
 _FEWEST_SCANS = 3
@@ -152,16 +152,20 @@ class Session:
         self._rows = _table(out, reader if blind else None)
         if not self._rows:
             raise InputError(f"{out.name} has no scan to review.")
-        if f"{measure}" not in self._rows[0]:
-            raise UsageError(f"--measure {measure} is not a column of {MEASUREMENTS}.")
-        self.keys = [_key(row) for row in self._rows]
+        if measure not in self._rows[0]:
+            raise UsageError(f"--measure {measure} is not a column of {MEASUREMENTS_NAME}.")
+        self.keys = [
+            ScanKey(trial=row["trial"], participant=row["participant_id"], visit=row["visit"])
+            for row in self._rows
+        ]
         self._place = {key: n for n, key in enumerate(self.keys)}
         # Masks of scans whose earlier decision was on another one: such a decision does not count.
-        self._present = {
-            key: _mask_sha256(out, key)
-            for key, row in zip(self.keys, self._rows, strict=True)
-            if OUTDATED in (row.get("flags") or "").split(";")
-        }
+        self._present = {}
+        for key, row in zip(self.keys, self._rows, strict=True):
+            if OUTDATED in (row.get("flags") or "").split(";"):
+                result = read_result(scan_folder(out, key), key)
+                outputs = result.document["outputs"] if result else {}
+                self._present[key] = str(outputs.get(SEGMENTATION_NAME, ""))
         self.queue: Queue = queue_of(self._rows, measure, definition(measure).unit)
         self._bodies = bodies_of(read_snapshot(out).cohort)
         self._decisions: list[Decision] = []
@@ -174,18 +178,21 @@ class Session:
 
     def __enter__(self) -> Self:
         """Take the reader's name and read what was decided before."""
-        try:
-            self._held.enter_context(OutputLock(self._review / "readers" / self.reader))
-        except UsageError:
-            raise UsageError(
-                f"A review by {self.reader} is already running on {self.out.name}.",
-                hint="Stop it, or give another --reader.",
-            ) from None
-        try:
-            self._decisions = _read_rows(self._review / DECISIONS_NAME)
-        except BaseException:
-            self._held.close()
-            raise
+        path = self._review / DECISIONS_NAME
+        with ExitStack() as held:
+            try:
+                held.enter_context(OutputLock(self._review / "readers" / self.reader))
+            except UsageError:
+                raise UsageError(
+                    f"A review by {self.reader} is already running on {self.out.name}.",
+                    hint="Stop it, or give another --reader.",
+                ) from None
+            if path.exists():
+                complete_last_row(path)  # one that a kill cut off is removed
+                self._decisions, problems = read_decisions(path)
+                if problems:
+                    raise InputError(f"{path.name} has problems.", problems=problems)
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,8 +201,6 @@ class Session:
             with scan.lock:
                 self._save(scan)
         self._held.close()
-
-    # -------------------------------------------------------------- the table
 
     def table(self) -> dict[str, Any]:
         """The rows of the overview, in the numbering of the scans."""
@@ -266,8 +271,6 @@ class Session:
             self.scan(first)
         import_module("scipy.ndimage")
 
-    # -------------------------------------------------------------- one scan
-
     def scan(self, n: int) -> OpenScan:
         """The scan in memory, read where it is not; raises ReviewError."""
         with self._lock:
@@ -284,28 +287,19 @@ class Session:
                 found = self._read(self.keys[n])
             except CardiometaError as error:
                 raise ReviewError(f"This scan cannot be shown: {error.message}", 422) from None
+            gone = []
             with self._lock:
                 self._open[n] = found
-                gone = self._too_many()
+                # Scans that were not used for longest leave the memory.
+                while len(self._open) > _FEWEST_SCANS and self._bytes() > self._most_bytes:
+                    gone.append(self._open.popitem(last=False)[1])
             for scan in gone:
                 with scan.lock:
                     self._save(scan)
         return found
 
-    def _too_many(self) -> list[OpenScan]:
-        """Take the scans that were not used for longest out of memory."""
-        gone = []
-        while (
-            len(self._open) > _FEWEST_SCANS
-            and sum(scan.nbytes for scan in self._open.values()) > self._most_bytes
-        ):
-            gone.append(self._open.popitem(last=False)[1])
-        return gone
-
-    def bytes_in_memory(self) -> int:
-        """What the open scans take."""
-        with self._lock:
-            return sum(scan.nbytes for scan in self._open.values())
+    def _bytes(self) -> int:
+        return sum(scan.nbytes for scan in self._open.values())
 
     def _read(self, key: ScanKey) -> OpenScan:
         folder = scan_folder(self.out, key)
@@ -472,8 +466,6 @@ class Session:
             array = scan.own if whose == "model" else scan.labels
             return gzip.compress(array.tobytes(), compresslevel=1, mtime=0)
 
-    # -------------------------------------------------------------- edits
-
     def edit(self, n: int, revision: int, change: Callable[[OpenScan], None]) -> dict[str, Any]:
         """Apply a change to a scan that was not changed elsewhere meanwhile; the new measures."""
         scan = self.scan(n)
@@ -532,8 +524,6 @@ class Session:
 
         return self.edit(n, revision, change)
 
-    # -------------------------------------------------------------- what stays
-
     def save(self, n: int, seconds: float, comment: str) -> dict[str, Any]:
         """Write the edited mask and a row ``saved``; nothing where all is saved."""
         scan = self.scan(n)
@@ -554,10 +544,13 @@ class Session:
         if word == "rejected" and not reason.strip():
             raise ReviewError("A rejected scan needs a reason.")
         key = self.keys[n] if 0 <= n < len(self.keys) else None
-        if word == "rejected" and key is not None and not self._can_open(n):
+        try:
+            scan = self.scan(n)
+        except ReviewError:  # what cannot be shown can be rejected all the same
+            if word != "rejected" or key is None:
+                raise
             self._write_row(_row(key, self.reader, word, reason, comment, seconds))
             return {"rule": self.rule(), "decision": word}
-        scan = self.scan(n)
         with scan.lock:
             if revision != scan.revision:
                 raise ReviewError("This scan was changed in another tab or window.", 409)
@@ -566,13 +559,6 @@ class Session:
                 word = "edited" if self._is_changed(scan) else word
             self._append(scan, word, reason=reason, comment=comment, seconds=seconds)
         return {"rule": self.rule(), "decision": "" if word == "reopened" else word}
-
-    def _can_open(self, n: int) -> bool:
-        try:
-            self.scan(n)
-        except ReviewError:
-            return False
-        return True
 
     def _refuse_failed(self, scan: OpenScan) -> None:
         _, flags, _, status = self._measure(scan)
@@ -632,17 +618,6 @@ class Session:
 # ------------------------------------------------------------------ small things
 
 
-def _read_rows(path: Path) -> list[Decision]:
-    """What was decided before; a row that a kill cut off is removed. Raises InputError."""
-    if not path.exists():
-        return []
-    complete_last_row(path)
-    decisions, problems = read_decisions(path)
-    if problems:
-        raise InputError(f"{path.name} has problems.", problems=problems)
-    return decisions
-
-
 def _row(
     key: ScanKey, reader: str, word: str, reason: str, comment: str, seconds: float
 ) -> Decision:
@@ -664,33 +639,24 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
-def _key(row: Mapping[str, str]) -> ScanKey:
-    return ScanKey(trial=row["trial"], participant=row["participant_id"], visit=row["visit"])
-
-
 def _table(out: Path, blind_reader: str | None) -> list[dict[str, str]]:
     """The rows of ``measurements.csv``; for a blind reader in an order that reveals nothing."""
-    path = out / MEASUREMENTS
+    path = out / MEASUREMENTS_NAME
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError):
         raise InputError(
-            f"{out.name} has no {MEASUREMENTS}.",
+            f"{out.name} has no {MEASUREMENTS_NAME}.",
             hint="Give the folder that `segment --out` wrote to, once it is complete.",
         ) from None
     if rows and not {"trial", "participant_id", "visit", "status"} <= set(rows[0]):
-        raise InputError(f"{MEASUREMENTS} of {out.name} is not a table of `segment`.")
+        raise InputError(f"{MEASUREMENTS_NAME} of {out.name} is not a table of `segment`.")
     if blind_reader is None:
         return rows
     seed = hashlib.sha256(json.dumps([blind_reader, len(rows)]).encode()).digest()[:8]
     order = np.random.default_rng(int.from_bytes(seed, "big")).permutation(len(rows))
     return [rows[place] for place in order]
-
-
-def _mask_sha256(out: Path, key: ScanKey) -> str:
-    result = read_result(scan_folder(out, key), key)
-    return str(result.document["outputs"].get(SEGMENTATION_NAME, "")) if result else ""
 
 
 def _labels(data: bytes, cine: CineStack) -> np.ndarray:

@@ -159,6 +159,6 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_statistics_load_no_image_library() -> None:
-    names = ("reference_ranges", "pool_trials", "score", "summarise", "compare_limits", "show")
+    names = ("reference_ranges", "pool_trials", "apply_reference", "summarise", "show")
     code = "\n".join(f"import cardiometa.commands.{name}" for name in (*names, "evaluate", "merge"))
     assert not loaded_after(code) & {"torch", "pydicom", "nibabel", "gdcm"}

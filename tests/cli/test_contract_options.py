@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.app import _COMMANDS
 from cardiometa.cli.main import app
-from cardiometa.cli.review import ReviewOptions
+from cardiometa.cli.outputs import ReviewOptions
 from cardiometa.cohort.models import CohortOptions, TableOptions
 from cardiometa.evaluation.options import EvaluationOptions
 from cardiometa.options import Export, Options, Output, options_of

@@ -49,6 +49,7 @@ def test_a_plan_sets_options_and_its_departures_are_listed(table: Path, tmp_path
     assert document["options"]["prespecified"] == ["sex"]
     assert f"plan: sha256 {document['options']['plan_sha256']}" in kept.stderr
     assert "departure" not in kept.stderr
+    assert "effects.csv" in kept.stderr
     left = run(*words, "--out", tmp_path / "left", "--tau2", "dl")
     assert left.exit_code == 0, left.output
     assert "departure from the plan: tau2: planned pm, used dl" in left.stderr
@@ -146,13 +147,12 @@ def test_the_shell_completes_commands_options_and_choices() -> None:
 
 def test_json_is_alone_on_stdout(table: Path, tmp_path: Path) -> None:
     words = ("pool-trials", table, "--out", tmp_path / "o", "--outcome", "lv_ef_percent", *POOL)
-    done = run(*words, "--json")
+    done = run(*words, "--json", "--quiet")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["command"] == "pool-trials"
-    assert "effects.csv" in done.stderr
-    again = run(*words, "--json", "--quiet")
-    assert json.loads(again.stdout)["effects"]
-    assert again.stderr == ""
+    document = json.loads(done.stdout)
+    assert document["command"] == "pool-trials"
+    assert document["effects"]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

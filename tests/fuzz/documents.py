@@ -186,9 +186,11 @@ KEY = ScanKey(trial="ALPHA", participant="P001", visit="baseline")
 
 
 def result_seeds() -> list[bytes]:
+    from cardiometa.pipeline.jobs import ScanFailure
     from cardiometa.pipeline.result_file import failed_document
 
-    document = failed_document(KEY, {"model_sha256": "ab"}, code="no-images", sentence="None.")
+    failure = ScanFailure(code="no-images", sentence="None.")
+    document = failed_document(KEY, {"model_sha256": "ab"}, failure)
     whole = {
         **document,
         "status": "ok",

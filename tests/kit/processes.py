@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 
@@ -18,3 +19,11 @@ def of_session(session: int) -> dict[int, str]:
         if member == session and state not in "ZX":
             found[int(folder.name)] = words.replace(b"\0", b" ").decode(errors="replace")
     return found
+
+
+def none_left(session: int, seconds: float = 20) -> bool:
+    """True once no process of a session is left; False where some still are after a while."""
+    until = time.monotonic() + seconds
+    while of_session(session) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not of_session(session)

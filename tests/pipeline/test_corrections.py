@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cardiometa.errors import InputError, OutputError, UsageError
+from cardiometa.reading.label_file import grid_of_mask, read_labels
 from tests.kit.broken_workers import broken_workers
 from tests.kit.labelled import BEAT, disc_heart
 from tests.kit.small_runs import (
@@ -170,39 +171,29 @@ def test_a_failed_scan_that_a_reader_drew_is_usable(
     assert "P003" not in (out / "exclusions.csv").read_text()
 
 
-VIEWERS = ("float", "wide", "plain", "qform", "turned", "mirrored")
-
-
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("viewer", VIEWERS)
-def test_what_viewers_rewrite_is_undone(
-    cohort: Path, out: Path, tmp_path: Path, viewer: str
-) -> None:
+def test_what_viewers_rewrite_is_undone(cohort: Path, out: Path, tmp_path: Path) -> None:
     mended = mend(out, tmp_path / "first", "P002")
     image = nib.load(tmp_path / "first" / "ALPHA" / "P002" / "baseline" / MASK)
-    array = np.asarray(image.dataobj)
-    affine = image.affine
-    if viewer == "float":
-        made = nib.Nifti1Image(array.astype(np.float64) + 1e-7, affine)
-    elif viewer == "wide":
-        made = nib.Nifti2Image(array.astype(np.int32), affine)
-    elif viewer == "qform":
-        made = nib.Nifti1Image(array.astype(np.int16), None)
-        made.header.set_qform(affine, code=1)
-        made.header.set_sform(None, code=0)
-        made = nib.Nifti1Image(made.dataobj, None, made.header)
-    elif viewer == "turned":
-        made = nib.Nifti1Image(array.transpose(1, 2, 0, 3), affine[:, [1, 2, 0, 3]])
-    elif viewer == "mirrored":
-        flip = np.diag([-1.0, 1.0, -1.0, 1.0])
-        flip[0, 3], flip[2, 3] = array.shape[0] - 1, array.shape[2] - 1
-        made = nib.Nifti1Image(array[::-1, :, ::-1], affine @ flip)
-    else:
-        made = image
-    name = "segmentation.nii" if viewer == "plain" else MASK
-    path = tmp_path / "mended" / "ALPHA" / "P002" / "baseline" / name
+    array, affine = np.asarray(image.dataobj), image.affine
+    by_qform = nib.Nifti1Image(array.astype(np.int16), None)
+    by_qform.header.set_qform(affine, code=1)
+    by_qform.header.set_sform(None, code=0)
+    flip = np.diag([-1.0, 1.0, -1.0, 1.0])
+    flip[0, 3], flip[2, 3] = array.shape[0] - 1, array.shape[2] - 1
+    made = {
+        "float": nib.Nifti1Image(array.astype(np.float64) + 1e-7, affine),
+        "wide": nib.Nifti2Image(array.astype(np.int32), affine),
+        "qform": nib.Nifti1Image(by_qform.dataobj, None, by_qform.header),
+        "turned": nib.Nifti1Image(array.transpose(1, 2, 0, 3), affine[:, [1, 2, 0, 3]]),
+        "mirrored": nib.Nifti1Image(array[::-1, :, ::-1], affine @ flip),
+    }
+    grid = grid_of_mask((scan(out, "P002") / MASK).read_bytes())
+    for viewer, rewritten in made.items():
+        assert np.array_equal(read_labels(rewritten.to_bytes(), grid), mended), viewer
+    path = tmp_path / "mended" / "ALPHA" / "P002" / "baseline" / "segmentation.nii"
     path.parent.mkdir(parents=True)
-    nib.save(made, path)
+    nib.save(made["turned"], path)  # not compressed either
     run(cohort, out, tmp_path / "mended")
     stored, grid = load(correction(out, "P002") / MASK)
     assert np.array_equal(stored, mended)
@@ -357,7 +348,7 @@ os.replace = failing
 """
 
 
-@pytest.mark.parametrize("last", [1, 3, 5])
+@pytest.mark.parametrize("last", [1, 3])
 def test_a_kill_on_the_way_resumes_to_the_same_bytes(
     cohort: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:

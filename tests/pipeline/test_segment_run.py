@@ -19,6 +19,7 @@ import pytest
 from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import PhantomHeader, dicom_files, nifti_4d, nifti_ed_es
 from tests.kit.pairs import cardiometa, same_tables
+from tests.kit.processes import none_left
 
 EDV = {"P001": 160.0, "P002": 220.0, "P003": 130.0}
 
@@ -144,14 +145,16 @@ def test_other_options_are_refused_and_damage_is_mended(finished: Path, cohort: 
     assert overlay.read_bytes() == whole
 
 
-@pytest.mark.parametrize("records", [0, 1, 3])
+@pytest.mark.parametrize("records", [0, 2])
 def test_a_killed_run_resumes_to_the_same_bytes(
     pairs: Path, whole: Path, tmp_path: Path, records: int
 ) -> None:
     """Killed as soon as OUT exists, or when a number of its four scans are done."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cardiometa", "segment", str(pairs), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     until = time.monotonic() + 120
     while time.monotonic() < until and not (
         (out / "cardiometa.json").exists()
@@ -160,6 +163,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert none_left(process.pid)
     for path in out.rglob("*"):
         # Whatever has its final name is whole.
         if path.is_file() and path.suffix == ".json":

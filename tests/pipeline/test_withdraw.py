@@ -166,11 +166,11 @@ def gone_from(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     return whole
 
 
-@pytest.mark.parametrize("at", [0, 1, 3, 4, 7])
+@pytest.mark.parametrize("at", [1, 4, 7])
 def test_killed_anywhere_the_same_command_finishes(
     out: Path, gone_from: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    """Each step is stopped once before and once after it; then the command is given again."""
+    """After the list, before the tables, at the end; then the command is given again."""
 
     class Killed(BaseException):
         pass

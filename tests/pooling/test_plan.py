@@ -10,7 +10,7 @@ from scipy.stats import nct, norm, t
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
-from cardiometa.commands.plan import PlanRequest, make_plan
+from cardiometa.commands.plan import make_plan
 from cardiometa.errors import InputError, TableError, UsageError
 from cardiometa.files import canonical_json
 from cardiometa.pooling.options import PlanInput, PlanOptions
@@ -49,7 +49,7 @@ def table(tmp_path, text=TABLE):
 
 def planned(source, read=None, **changes):
     options = PlanOptions(**{"difference": 2.0, **changes})
-    return make_plan(PlanRequest(source=source, options=options, read=read or PlanInput()))
+    return make_plan(source, options, read or PlanInput())
 
 
 # ------------------------------------------------------------------ against formulas

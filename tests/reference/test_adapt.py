@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
 from cardiometa.cohort.models import TableOptions
-from cardiometa.commands.adapt import AdaptRequest, run_adapt
+from cardiometa.commands.apply_reference import run_adapt
 from cardiometa.errors import InputError, TableError, UsageError
 from cardiometa.files import canonical_json
 from cardiometa.records import severity
@@ -208,15 +208,10 @@ def files(tmp_path):
     return tmp_path
 
 
-def _request(folder, **changes):
-    asked = {
-        "reference": folder / "ref.json",
-        "table": folder / "controls.csv",
-        "out": folder / "site.json",
-        "options": AdaptOptions(same_conventions=True),
-        "table_options": TableOptions(),
-    }
-    return AdaptRequest(**(asked | changes))
+def _run_adapt(folder, out="site.json", options=None, **more):
+    options = options or AdaptOptions(same_conventions=True)
+    paths = (folder / "ref.json", folder / "controls.csv", folder / out)
+    return run_adapt(*paths, options, TableOptions(), **more)
 
 
 def test_the_command_writes_a_reference_that_scores(files):
@@ -238,19 +233,19 @@ def test_the_command_writes_a_reference_that_scores(files):
 
 def test_wrong_use_is_refused(files):
     with pytest.raises(UsageError, match=r"not a \.json"):
-        run_adapt(_request(files, out=files / "site.csv"))
-    with pytest.raises(UsageError, match="is the reference"):
-        run_adapt(_request(files, out=files / "ref.json", overwrite=True))
+        _run_adapt(files, out="site.csv")
+    with pytest.raises(UsageError, match="is the input file"):
+        _run_adapt(files, out="ref.json", overwrite=True)
     with pytest.raises(TableError) as caught:
-        run_adapt(_request(files, options=AdaptOptions(measures=("lv_mass_g",))))
+        _run_adapt(files, options=AdaptOptions(measures=("lv_mass_g",)))
     assert "no such measure" in str(caught.value.problems)
     _site().drop(columns="healthy").to_csv(files / "controls.csv", index=False)
     with pytest.raises(TableError, match="healthy") as caught:
-        run_adapt(_request(files))
+        _run_adapt(files)
     assert "--healthy-rule" in caught.value.hint
     assert "--all" not in caught.value.hint
     sick = _site().assign(healthy=False)
     sick.to_csv(files / "controls.csv", index=False)
     with pytest.raises(TableError, match="healthy"):
-        run_adapt(_request(files))
+        _run_adapt(files)
     assert not (files / "site.json").exists()
