@@ -10,13 +10,14 @@ down by 8 to 16 mm. The stack and the time course tell them apart:
    (thickness: radii of the circles of the areas of cavity and wall). In the experts' labels of 80
    ACDC hearts the ratio is 0.71 to 1.37 at ED, and at ES 0.9 in the median and below 0.7 in 4 of
    the 23 basal slices that have a slice above them; slices of atrium that networks counted had 0.4
-   to 0.7. Not where the slices that stay never lose 35 % of their blood: there the base comes down
-   by less than 6 mm (Matos 2012, doi:10.1016/j.echo.2012.06.017), less than most slices, and to
-   lose one at ES alone would be a large error of a small EF.
+   to 0.7. Not where the slices that stay never lose 35 % of their blood: there the base hardly
+   comes down (`cleaning.LEAST_CONTRACTION`), and to lose a slice at ES alone would be a large error
+   of a small EF.
 2. The base comes down once a beat and is lowest at ES, so in a cine a basal slice is no ventricle
    in one stretch of phases around ES, or in none, or throughout: of all of these the one that
    contradicts rule 1 and the network in the fewest phases is taken, and a slice that is left in
-   less than a quarter of the beat goes. Labels are removed, none is made.
+   less than a quarter of the beat goes. Where the base hardly comes down the stretch is the whole
+   beat or nothing. Labels are removed, none is made.
 
 Where the LV reaches the end of the stack it is left to the network: nothing above can be compared,
 and the readers of ACDC, whose stacks end at the base, count it. SCMR's rule, that a slice counts
@@ -26,15 +27,23 @@ before this one (`cleaning.drop_unenclosed_end_slices`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..flags import limit_of
 from ..records import LV_CAVITY, LV_MYOCARDIUM, Flag
-from .cleaning import LEAST_LEFT, MOST_SLICES, wider_end, without
+from .cleaning import (
+    LEAST_CONTRACTION,
+    LEAST_LEFT,
+    MOST_SLICES,
+    PHASES_TO_FOLLOW,
+    base_stays,
+    wider_end,
+    without,
+)
 
 BASE_RULE = "wall of the basal slice at least 0.7 of the next one's; stack end as the network says"
-LEAST_CONTRACTION = 0.35
-PHASES_TO_FOLLOW = 8  # fewer phases are judged one by one
 
 
 def drop_slices_above_base(labels: np.ndarray) -> tuple[np.ndarray, tuple[Flag, ...]]:
@@ -81,17 +90,21 @@ def _below_base(cavity: np.ndarray, wall: np.ndarray, heart: np.ndarray) -> np.n
     if len(view) >= PHASES_TO_FOLLOW:
         always = view.all(axis=0)
         es = int((area * always).sum(axis=1).argmin())
+        lengths = (len(view),) if base_stays(area) else range(1, len(view) + 1)
         # From the apex on, so that no slice stays above one that goes.
         for z in range(int(always.argmax()) - 1, 0, -1):
-            view[:, z] = network[:, z] & view[:, z + 1] & _outside_stretch(view[:, z], es)
+            view[:, z] = network[:, z] & view[:, z + 1] & _outside_stretch(view[:, z], es, lengths)
     return kept
 
 
-def _outside_stretch(kept: np.ndarray, es: int) -> np.ndarray:
-    """Boolean ``[t]``: phases outside the one stretch around ``es`` that fits ``kept`` ``[t]``."""
+def _outside_stretch(kept: np.ndarray, es: int, lengths: Iterable[int]) -> np.ndarray:
+    """Boolean ``[t]``: phases outside the one stretch around ``es`` that fits ``kept`` ``[t]``.
+
+    Its length is one of ``lengths`` phases, or there is none.
+    """
     phases = len(kept)
     best, fewest = np.ones(phases, dtype=bool), np.count_nonzero(~kept)
-    for length in range(1, phases + 1):
+    for length in lengths:
         for start in range(es - length + 1, es + 1):
             outside = np.ones(phases, dtype=bool)
             outside[np.arange(start, start + length) % phases] = False

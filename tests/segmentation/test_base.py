@@ -91,11 +91,15 @@ def test_three_slices_always_stay_and_without_a_base_nothing_goes() -> None:
     assert np.array_equal(drop_slices_above_base(nothing)[0], nothing)
 
 
-def beat(thin: set[int], absent: set[int] = frozenset()) -> np.ndarray:  # type: ignore[assignment]
+def beat(
+    thin: set[int],
+    absent: set[int] = frozenset(),  # type: ignore[assignment]
+    deepest: float = 3.0,
+) -> np.ndarray:
     """Sixteen phases, the smallest ventricle at 6; the basal slice thin or absent in some."""
     phases = []
     for t in range(16):
-        smaller = 3.0 * (1 - np.cos(2 * np.pi * min(t, 12) / 12)) / 2
+        smaller = deepest * (1 - np.cos(2 * np.pi * min(t, 12) / 12)) / 2
         base = plane(0, 0) if t in absent else plane(13, 3 if t in thin else 8)
         inner = [plane(14 - k - smaller, 8) for k in range(6)] + [plane(3, 8, rv=False)]
         phases.append(np.stack([np.zeros((SIZE, SIZE), np.uint8), base, *inner]))
@@ -120,6 +124,20 @@ def test_in_a_cine_a_basal_slice_is_gone_in_one_stretch_around_es(
     found, _ = drop_slices_above_base(beat(thin, absent))
     assert set(np.flatnonzero(~lv(found)[:, 1]).tolist()) == gone
     assert lv(found)[:, 2:].all()
+
+
+@pytest.mark.parametrize(
+    ("absent", "gone"),
+    [
+        ({5, 6, 7}, {5, 6, 7}),  # the network's own: nothing is made, and no other phase follows
+        (set(range(16)) - {0, 8}, set(range(16))),
+    ],
+)
+def test_where_the_base_hardly_moves_a_slice_is_ventricle_in_all_phases_or_none(
+    absent: set[int], gone: set[int]
+) -> None:
+    found, _ = drop_slices_above_base(beat({4, 8}, absent, deepest=1.0))
+    assert set(np.flatnonzero(~lv(found)[:, 1]).tolist()) == gone
 
 
 def test_the_first_phase_of_a_beat_may_be_any() -> None:

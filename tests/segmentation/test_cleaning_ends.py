@@ -63,6 +63,18 @@ def test_three_slices_always_stay() -> None:
     assert (cleaned == 1).any(axis=(2, 3)).sum(axis=1).tolist() == [3, 3]
 
 
+@pytest.mark.parametrize(("open_phases", "goes"), [(4, False), (6, True)])
+def test_where_the_base_hardly_moves_a_slice_enclosed_in_most_phases_stays_in_all(
+    open_phases: int, goes: bool
+) -> None:
+    labels = heart(phases=10)
+    opened = labels[:open_phases, 0]
+    opened[opened == 2] = 0
+    cleaned, _ = drop_unenclosed_end_slices(labels)
+    assert (cleaned[0, 0] == 1).any() != goes
+    assert (cleaned[-1, 0] == 1).any()
+
+
 def test_slice_order_does_not_matter() -> None:
     labels = heart()
     labels[:, 0][labels[:, 0] == 2] = 0
