@@ -142,8 +142,8 @@ _TABLE = (
         "encloses less than half of their cavity."),
     FlagRule("slices-above-base", 2, "info", limit=0.7,
         sentence="In {count} of {phases} phases basal slices were not counted as LV: their wall is "
-        "less than {limit:g} times as thick as that of the next slice, as an atrium's is, or they "
-        "come and go within the beat.",
+        "less than {limit:g} times as thick as that of the next slice, as an atrium's is, or their "
+        "cavity less than half as large, or they come and go within the beat.",
         evidence="4 of the 23 basal slices at ES that have a slice above them in 80 expert-read "
         "hearts, none at ED"),
     FlagRule("wall-beyond-cavity", 2, "info",

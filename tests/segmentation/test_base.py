@@ -66,6 +66,17 @@ def test_a_thick_slice_above_a_thin_one_keeps_both() -> None:
     assert np.array_equal(drop_slices_above_base(labels)[0], labels)
 
 
+@pytest.mark.parametrize(("radius", "goes"), [(9.0, True), (11.0, False)])
+def test_a_sliver_of_cavity_above_the_base_goes_whatever_its_wall(
+    radius: float, goes: bool
+) -> None:
+    """Cavities of 254 and 380 pixels above one of 616: 0.41 and 0.62 of it."""
+    labels = stack(2, atria=1)
+    labels[:, 1] = plane(radius, 8)
+    labels[:, 2] = plane(14, 8)
+    assert lv(drop_slices_above_base(labels)[0])[:, 1].all() != goes
+
+
 def test_the_outermost_slice_of_the_stack_is_left_to_the_network() -> None:
     labels = stack(2)[:, 1:]
     found, flags = drop_slices_above_base(labels)
