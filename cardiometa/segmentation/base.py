@@ -45,8 +45,8 @@ from .cleaning import (
 )
 
 BASE_RULE = (
-    "wall of the basal slice at least 0.7 of the next one's, cavity at least half; stack end as the "
-    "network says"
+    "wall of the basal slice at least 0.7 of the next one's, cavity at least half; "
+    "stack end as the network says"
 )
 LEAST_CAVITY = 0.5
 

@@ -211,8 +211,8 @@ def tables(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[st
         ]
     if arguments.external:
         how = "Hearts of other hospitals and scanners (M&Ms challenge, Campello 2021), two of them "
-        how += "hypertrophic, never trained on, looked at rarely while choosing; mean (95 % bootstrap "
-        how += "interval, rough for so few)."
+        how += "hypertrophic, never trained on, looked at rarely while choosing; mean (95 % "
+        how += "bootstrap interval, rough for so few)."
         rows = read(arguments.external / "agreement" / "overlap.csv")
         result += [
             overlap_table("Overlap, other hospitals", how, rows),
