@@ -102,13 +102,15 @@ def measure_wall(
     shorter = rings.inner_mm[0] - rings.inner_mm[1]
     # The wall of the most apical slice is cut along its curve and looks thicker than it is.
     above = ed & (np.arange(len(ed)) < len(ed) - 1)
+    # Each ray with its neighbours: the largest single one is the noisiest.
+    arcs = np.mean([np.roll(thickness[0, above], k, axis=1) for k in (-1, 0, 1)], axis=0)
     middle = both & (level == 1)
     length = _contour_mm(rings.inner_mm[:, middle])
     return Wall(
         thickness_ed_mm=mean(thickness[0], ed),
         thickening_percent=100 * (mean(thickness[1], both) / mean(thickness[0], both) - 1),
         radial_motion_mm=mean(shorter, both),
-        thickness_max_mm=float(_mean_of_three(thickness[0, above]).max()) if above.any() else None,
+        thickness_max_mm=float(arcs.max()) if above.any() else None,
         gcs_percent=float(100 * (length[1] / length[0] - 1)) if middle.any() else None,
     )
 
@@ -209,11 +211,6 @@ def _segments_of_rays(rings: _Rings, level: np.ndarray, turn: int) -> np.ndarray
     quarter = ((along - width / 2 + np.pi / 4) // (np.pi / 2)).astype(int) % 4
     apical = np.array([14, 15, 16, 13])[quarter]
     return np.asarray(np.stack([ring, ring + 6, apical])[level])
-
-
-def _mean_of_three(values: np.ndarray) -> np.ndarray:
-    """Each ray of ``[z, k]`` with its neighbours: the largest single one is the noisiest."""
-    return np.asarray((np.roll(values, 1, axis=1) + values + np.roll(values, -1, axis=1)) / 3)
 
 
 def _contour_mm(radius_mm: np.ndarray) -> np.ndarray:

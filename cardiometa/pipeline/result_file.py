@@ -10,6 +10,7 @@ folder ``correction`` next to it, and goes by removing that folder. Tables take 
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -211,7 +212,10 @@ def slim(result: ScanResult) -> ScanResult:
     document["details"] = {
         "base_at_stack_end": at_end,
         # Arrays, a quarter of the size of lists.
-        "segments": {name: np.array(of, dtype=np.float64) for name, of in segments.items()},
+        "segments": {
+            name: array("d", (np.nan if v is None else v for v in of))
+            for name, of in segments.items()
+        },
     }
     options = result.document.get("options", {})
     document["options"] = {name: options[name] for name in _SLIM_OPTIONS if name in options}

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cardiometa.pipeline.merge import frame_parquet
+from cardiometa.pipeline.merge import frame_parquet, segments_table
 from cardiometa.pipeline.result_file import slim
 from cardiometa.records import Flag, ScanKey, ScanResult
 
+SEGMENT_VALUES = ("thickness_ed_mm", "thickening_percent", "radial_motion_mm")
 FRAME = pd.DataFrame(
     {
         "trial": ["A", "A"],
@@ -75,6 +76,7 @@ def test_a_slim_result_gives_the_same_tables_in_little_memory() -> None:
         "run": {"seconds": 1.5, "stages": {"read": 1.0}},
         "curves": {"lv_ml": [1.0] * 30},
         "outputs": {"overlay.png": "b"},
+        "details": {"segments": {name: [1.5] * 16 for name in SEGMENT_VALUES}},
     }
     flag = Flag(code="few-phases", level="review", sentence="Few phases.")
     key = ScanKey(trial="A", participant="P", visit="baseline")
@@ -88,6 +90,8 @@ def test_a_slim_result_gives_the_same_tables_in_little_memory() -> None:
     )
     small = slim(whole)
     assert slim(small) == small
+    assert len(segments_table([whole])) == 16
+    assert segments_table([small]).equals(segments_table([whole]))
     same = ("key", "status", "measures", "facts", "flags")
     assert all(getattr(small, name) == getattr(whole, name) for name in same)
     assert small.document["run"] == document["run"]

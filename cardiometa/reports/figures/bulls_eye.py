@@ -19,18 +19,16 @@ if TYPE_CHECKING:
 _SIZE: Final = 120
 _RADII: Final = (57, 40, 24, 8)  # borders of the rings from base to apex
 _MOST_TRIALS: Final = 8
+# Ring, first and last angle (degrees, counter-clockwise from the right) of each segment.
+_ARCS: Final = (
+    *((ring, 60 + 60 * k, 120 + 60 * k) for ring in (0, 1) for k in range(6)),
+    *((2, 45 + 90 * k, 135 + 90 * k) for k in range(4)),
+)
 # What is drawn, its name, and the values of the lightest and the darkest blue.
 SHOWN: Final = (
     ("thickness_ed_mm", "wall thickness at ED, mm", (4.0, 16.0)),
     ("thickening_percent", "thickening, %", (0.0, 80.0)),
 )
-
-
-def _arcs() -> list[tuple[int, float, float]]:
-    """Ring, first and last angle (degrees, counter-clockwise from the right) by segment."""
-    six = [(60 + 60 * k, 120 + 60 * k) for k in range(6)]
-    four = [(45 + 90 * k, 135 + 90 * k) for k in range(4)]
-    return [(ring, *arc) for ring, arcs in enumerate((six, six, four)) for arc in arcs]
 
 
 def bulls_eye_svg(values: Sequence[float | None], span: tuple[float, float], label: str) -> str:
@@ -44,7 +42,7 @@ def bulls_eye_svg(values: Sequence[float | None], span: tuple[float, float], lab
         turn = math.radians(degrees)
         return f"{middle + radius * math.cos(turn):.1f} {middle - radius * math.sin(turn):.1f}"
 
-    for value, (ring, first, last) in zip(values, _arcs(), strict=True):
+    for value, (ring, first, last) in zip(values, _ARCS, strict=True):
         of_span = ((span[0] if value is None else value) - span[0]) / (span[1] - span[0])
         share = min(max(of_span, 0.0), 1.0) if math.isfinite(of_span) else 0.0
         fill = ",".join(f"{a + share * (b - a):.0f}" for a, b in ((255, 8), (255, 69), (255, 148)))
