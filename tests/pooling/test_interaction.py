@@ -96,8 +96,26 @@ def test_levels_close_with_their_interactions_and_one_headline_each():
     )
 
 
+def test_levels_that_no_trial_compares_with_the_reference_stay_out_of_its_contrast():
+    """Two trials of south Asian and Chinese participants say nothing of black against white."""
+    wide = simulate_wide(5, 8, people=60)
+    first = np.random.default_rng(1).random(len(wide)) < 0.5
+    apart = wide["trial"].isin(["T4", "T5"])
+    wide["ethnicity"] = np.where(first, "white", "black")
+    wide.loc[apart, "ethnicity"] = np.where(first[apart], "chinese", "south-asian")
+    wide.loc[apart & (wide["ethnicity"] == "chinese"), "lv_ef_percent"] += 6.0
+    asked = options("ethnicity", model="two-stage")
+    every, three = (pool_trials(cohort_table(w), asked) for w in (wide, wide[~apart]))
+    a, b = slope(every), slope(three)
+    assert a.level == "black vs white"
+    assert (a.k, a.estimate, a.se, a.tau2) == (3, b.estimate, b.se, b.tau2)
+    assert any("no trial compares" in text for text in every.warnings)
+
+
 def test_what_the_plan_names_is_not_adjusted():
-    result = pool_trials(cohort_table(with_levels()), options("sex", "age", prespecified=("age",)))
+    result = pool_trials(
+        cohort_table(with_levels()), options("sex", "age", prespecified=("age",), model="two-stage")
+    )
     held = {
         r.term: r.p_holm
         for r in result.effects
@@ -111,7 +129,7 @@ def test_thin_levels_are_not_shown():
     wide = with_levels()
     rare = wide.index[(wide["trial"] == "T1") & (wide["ethnicity"] == "chinese")]
     wide.loc[rare[8:], "ethnicity"] = "white"
-    result = pool_trials(cohort_table(wide), options("ethnicity", min_cell=10))
+    result = pool_trials(cohort_table(wide), options("ethnicity", min_cell=10, model="two-stage"))
     of_trial = [r for r in result.effects if r.trial == "T1" and "chinese" in r.level]
     assert of_trial
     assert all(r.estimate is None and r.n_active is None for r in of_trial)
@@ -128,7 +146,7 @@ def test_a_level_with_one_person_is_left_out_and_listed():
     wide = simulate_wide(3, people=60)
     wide.loc[0, "sex"] = "female"
     wide.loc[(wide["trial"] == "T1") & (wide.index > 0), "sex"] = "male"
-    result = pool_trials(cohort_table(wide), options("sex"))
+    result = pool_trials(cohort_table(wide), options("sex", model="two-stage"))
     assert any("female in T1" in w for w in result.warnings)
     assert not [
         r

@@ -101,7 +101,20 @@ def interaction_rows(
         pooled = pool_interaction(modifier, method, first, ci=ci)
         warnings += _warnings(pooled)
         if not modifier.banded:
-            rows += _trial_rows(pooled, options)
+            # Each trial's own; a level against its first one where it lacks the reference.
+            for trial in pooled.trials:
+                row = EffectRow(
+                    **_common(pooled, options, "interaction"),
+                    trial=trial.trial,
+                    **_counts(modifier, trial.trial),
+                    note=trial.note,
+                )
+                if trial.estimates is None:
+                    rows.append(replace(row, level=per_text(modifier.name) * modifier.numeric))
+                for name, estimate, se in _own_contrasts(trial, modifier):
+                    interval = t_interval(estimate, se, trial.df, options.level)
+                    cells = interval_cells(estimate, interval, options)
+                    rows.append(replace(row, level=name, **cells, headline=True))
             rows += _pooled_rows(pooled, options)
             if options.model != "two-stage":
                 is_event = options.effect in EVENTS
@@ -132,26 +145,6 @@ def _contrast_names(pooled: PooledInteraction) -> list[str]:
 
 
 # ------------------------------------------------------------------ interactions, two-stage
-
-
-def _trial_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[EffectRow]:
-    """Each trial's own interaction; a level against its first one where it lacks the reference."""
-    rows = []
-    for trial in pooled.trials:
-        row = EffectRow(
-            **_common(pooled, options, "interaction"),
-            trial=trial.trial,
-            **_counts(pooled.modifier, trial.trial),
-            note=trial.note,
-        )
-        if trial.estimates is None:
-            level = per_text(pooled.modifier.name) if pooled.modifier.numeric else ""
-            rows.append(replace(row, level=level))
-        for name, estimate, se in _own_contrasts(trial, pooled.modifier):
-            interval = t_interval(estimate, se, trial.df, options.level)
-            cells = interval_cells(estimate, interval, options)
-            rows.append(replace(row, level=name, **cells, headline=True))
-    return rows
 
 
 def _own_contrasts(
@@ -189,8 +182,32 @@ def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Eff
         return []
     common = {**_common(pooled, options, "interaction"), **_counts(pooled.modifier)}
     names = _contrast_names(pooled)
-    if len(names) == 1:
-        return _scalar_rows(pooled, {**common, "level": names[0]}, options)
+    if len(names) == 1:  # the second stage of the main effect, heterogeneity included
+        # Trials of levels that none compares with the reference have contrasts of other names.
+        own = [
+            (trial.df, *contrast[1:])
+            for trial in pooled.trials
+            for contrast in _own_contrasts(trial, pooled.modifier)
+            if contrast[0] == names[0]
+        ]
+        y, se = np.array([contrast[1:] for contrast in own]).T
+        single, common["level"] = pool_estimates(y, se**2, options.tau2), names[0]
+        if single.k == 1:
+            interval = t_interval(single.estimate, single.se_wald, own[0][0], options.level)
+            cells = interval_cells(single.estimate, interval, options)
+            note = "one trial: its own interaction"
+            return [EffectRow(**common, k=1, **cells, headline=True, note=note)]
+        return [
+            EffectRow(
+                **common,
+                **interval_cells(
+                    single.estimate, pooled_interval(single, ci, options.level), options
+                ),
+                **heterogeneity_cells(single),
+                headline=ci == options.headline_ci,
+            )
+            for ci in CI_METHODS
+        ]
     fit = pooled.fit
     assert fit is not None
     common |= {"k": pooled.k, "tau2": fit.tau2, "tau2_method": likelihood_name(options)}
@@ -217,34 +234,6 @@ def _pooled_rows(pooled: PooledInteraction, options: PoolingOptions) -> list[Eff
         )
     )
     return rows
-
-
-def _scalar_rows(
-    pooled: PooledInteraction, common: Mapping[str, Any], options: PoolingOptions
-) -> list[EffectRow]:
-    """One interaction per trial: the second stage of the main effect, heterogeneity included."""
-    own = [
-        (trial.df, *contrast[1:])
-        for trial in pooled.trials
-        for contrast in _own_contrasts(trial, pooled.modifier)
-    ]
-    y = np.array([estimate for _, estimate, _ in own])
-    v = np.array([se for *_, se in own]) ** 2
-    fit = pool_estimates(y, v, options.tau2)
-    if fit.k == 1:
-        interval = t_interval(fit.estimate, fit.se_wald, own[0][0], options.level)
-        cells = interval_cells(fit.estimate, interval, options)
-        note = "one trial: its own interaction"
-        return [EffectRow(**common, k=1, **cells, headline=True, note=note)]
-    return [
-        EffectRow(
-            **common,
-            **interval_cells(fit.estimate, pooled_interval(fit, method, options.level), options),
-            **heterogeneity_cells(fit),
-            headline=method == options.headline_ci,
-        )
-        for method in CI_METHODS
-    ]
 
 
 # ------------------------------------------------------------------ interactions, one-stage
