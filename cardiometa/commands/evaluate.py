@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ _REASONS = {
 # Codes that are not the labels' fault: exit 0 whatever their number.
 _EXPECTED = frozenset({"failed", "no-labels", "no-reported"})
 KEYS = ("trial", "participant_id", "visit")
+_ALWAYS_USED = (*KEYS[1:], "sex", "ethnicity", "age_years", "reported_papillary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,13 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
         )
     form = request.table_options
     accepted = refuse_modified([request.segmented / MEASUREMENTS_NAME], form.accept)
-    table = read_analysis_table(request.segmented, replace(form, needed=_used(request.options)))
+    asked, measures = request.options, [measure.name for measure in MEASURES]
+    used = [f"reported_{name}" for name in measures if asked.against == "reported"]
+    if used or asked.repeat_visits is not None:  # else the model's own are in its records
+        used += measures
+    used += [f"{name}_sd" for name in measures if asked.against is not None]
+    needed = (*_ALWAYS_USED, *used)
+    table = read_analysis_table(request.segmented, replace(form, needed=needed))
     accepted += tuple(text for text in table.warnings if severity(text) == "serious")
     unused = table.unused if table.unused is not None else table.rows.iloc[:0]
     missing = [name for name in KEYS if name not in table.rows]
@@ -169,17 +177,6 @@ def run_evaluate(request: EvaluateRequest, watch: Watch | None = None) -> Evalua
     contents = render(result, inputs)
     write_output(request.out, contents, record, overwrite=request.overwrite, old=old)
     return result
-
-
-def _used(options: EvaluationOptions) -> tuple[str, ...]:
-    """The columns that the evaluation uses, whose values are checked."""
-    measures = [measure.name for measure in MEASURES]
-    reported = [f"reported_{name}" for name in measures if options.against == "reported"]
-    errors = [f"{name}_sd" for name in measures if options.against is not None]
-    if not reported and options.repeat_visits is None:
-        measures = []  # the model's own are in the records of its scans
-    rows = ("participant_id", "visit", "sex", "ethnicity", "age_years", "reported_papillary")
-    return (*rows, *measures, *reported, *errors)
 
 
 def unusable_labels(result: EvaluationResult) -> int:
@@ -260,25 +257,21 @@ class _Comparison:
         overlaps: Iterable[ScanOverlap] = (),
         slices: Iterable[SliceCounts] = (),
     ) -> None:
-        """Take in the scan of row ``number`` with what was compared of it."""
-        scan = len(self.kept)
-        self._pairs += [
-            {"scan": scan, **asdict(pair), "model_sd": self._sd(number, pair)} for pair in pairs
-        ]
+        """Take in the scan of row ``number`` with what was compared of it.
+
+        The model's SD of a measure is NaN where it has none, or a reader changed the labels.
+        """
+        scan, row = len(self.kept), self.measurements.iloc[number]
+        corrected = "corrected" in str(row.get("flags") or "").split(";")
+        for pair in pairs:
+            sd = math.nan
+            if pair.scope != CONTOURED and not corrected:
+                with suppress(TypeError, ValueError):
+                    sd = float(row.get(f"{pair.measure}_sd", math.nan))
+            self._pairs.append({"scan": scan, **asdict(pair), "model_sd": sd})
         self._overlaps += [{"scan": scan, **asdict(overlap)} for overlap in overlaps]
         self._slices += [{"scan": scan, **asdict(one)} for one in slices]
         self.kept.append(number)
-
-    def _sd(self, number: int, pair: ScanPair) -> float:
-        """The model's SD of a measure; NaN where it has none, or a reader changed the labels."""
-        row = self.measurements.iloc[number]
-        corrected = "corrected" in str(row.get("flags") or "").split(";")
-        if pair.scope == CONTOURED or corrected:
-            return math.nan
-        try:
-            return float(row.get(f"{pair.measure}_sd", math.nan))
-        except (TypeError, ValueError):
-            return math.nan
 
     def result(self, warnings: Iterable[str] = (), **more: Any) -> Compared:
         """The tables of `Compared`; ``more`` are its other fields."""
@@ -462,29 +455,31 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
 
     compared, options = result.compared, result.options
     contents: dict[str, bytes | str] = {}
+    tables: list[tuple[str, type, Sequence[Any]]] = []
     if options.against is not None:
-        contents["agreement.csv"] = _rows_csv(AgreementRow, result.agreement)
-        contents["grades.csv"] = _rows_csv(GradeRow, result.grades)
-        contents["equivalence.csv"] = _rows_csv(EquivalenceRow, result.equivalence)
-        contents["large_errors.csv"] = _rows_csv(LargeErrorRow, result.large_errors)
-        contents["interval_coverage.csv"] = _rows_csv(CoverageRow, result.coverage)
+        tables += [
+            ("agreement", AgreementRow, result.agreement),
+            ("grades", GradeRow, result.grades),
+            ("equivalence", EquivalenceRow, result.equivalence),
+            ("large_errors", LargeErrorRow, result.large_errors),
+            ("interval_coverage", CoverageRow, result.coverage),
+        ]
         contents["pairs.csv"] = _scans_csv(compared, compared.pairs, ScanPair)
     if options.against == "labels":
+        tables.append(("overlap_summary", OverlapSummary, result.overlap))
+        tables.append(("slice_errors", SliceErrorRow, result.slices))
         contents["overlap.csv"] = _scans_csv(compared, compared.overlaps, ScanOverlap)
-        contents["overlap_summary.csv"] = _rows_csv(OverlapSummary, result.overlap)
-        contents["slice_errors.csv"] = _rows_csv(SliceErrorRow, result.slices)
     if options.repeat_visits is not None:
-        contents["repeatability.csv"] = _rows_csv(RepeatabilityRow, result.repeatability)
+        tables.append(("repeatability", RepeatabilityRow, result.repeatability))
+    for name, kind, rows in tables:
+        cells = [list(flat(kind, row).values()) for row in rows]
+        contents[f"{name}.csv"] = csv_text(list(flat(kind)), cells)
     contents["exclusions.csv"] = records_csv(Exclusion, compared.exclusions)
     figures = figures_of(result)
     contents |= {f"figures/{name}.svg": str(figure.svg) for name, figure in figures.items()}
     contents["evaluation.json"] = canonical_json(document(result, inputs))
     contents["report.html"] = evaluation_page(result, figures)
     return contents
-
-
-def _rows_csv(kind: type[Any], rows: Sequence[Any]) -> str:
-    return csv_text(list(flat(kind)), [list(flat(kind, row).values()) for row in rows])
 
 
 def _scans_csv(compared: Compared, frame: pd.DataFrame, row: type) -> str:

@@ -75,9 +75,6 @@ class Plan:
 
     def tables(self) -> list[Table]:
         """The tables of the page, as they are printed too."""
-        return [table for table in (self._power(), self._trials()) if table is not None]
-
-    def _power(self) -> Table:
         rows, simulated = self.rows, any(row.simulations for row in self.rows)
         several = {row.set for row in rows} != {"planned"}
         errors = {row.error for row in rows} != {"without"}
@@ -103,7 +100,7 @@ class Plan:
             for row in rows
         ]  # fmt: skip
         of = f" Interaction: {self.contrast}." if self.contrast else ""
-        return Table(
+        power = Table(
             title="Power and expected width",
             columns=tuple(heads),
             rows=tuple(cells),
@@ -111,27 +108,25 @@ class Plan:
             "outcome's unit. Found with 80 %: the effect that has a power of 80 %. As a design, "
             f"not given the results of finished trials.{of}",
         )
-
-    def _trials(self) -> Table:
         with_error = "with" if self.options.error_sd else "without"
-        cells = [
-            (
-                row.trial,
-                "finished" if row.existing else "planned",
-                *(str(row.n_control), str(row.n_active)),
-                row.term.replace("treatment:modifier", "interaction"),
-                *(shown(row.se, 2), shown(row.weight_percent, 1)),
-            )
-            for row in self.trial_rows
-            if row.error == with_error
-        ]
-        return Table(
+        trials = Table(
             title="What each trial gives",
             columns=("Trial", "State", "n control", "n active", "Term", "SE", "Weight, %"),
-            rows=tuple(cells),
+            rows=tuple(
+                (
+                    row.trial,
+                    "finished" if row.existing else "planned",
+                    *(str(row.n_control), str(row.n_active)),
+                    row.term.replace("treatment:modifier", "interaction"),
+                    *(shown(row.se, 2), shown(row.weight_percent, 1)),
+                )
+                for row in self.trial_rows
+                if row.error == with_error
+            ),
             caption="All trials together"
             + (", with the model's error." if self.options.error_sd else "."),
         )
+        return [power, trials]
 
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -214,7 +209,15 @@ def make_plan(source: Path, options: PlanOptions, read: PlanInput) -> Plan:
             "How much the effect differs between trials is not known.",
             hint="Give --tau NUMBER, or a column tau with one value.",
         )
-    warnings += _warnings(trials, options)
+    if len(trials) < 5:
+        warnings.append(
+            f"{len(trials)} trials: the interval has {len(trials) - 1} degree"
+            f"{'s' * (len(trials) > 2)} of freedom and Kenward-Roger is not planned with; more "
+            "trials help more than more participants."
+        )
+    silent = [t.trial for t in trials if not t.existing and not t.modifier_variance]
+    if options.interaction is not None and silent:
+        warnings.append(f"{', '.join(silent)} tell nothing of the interaction: no modifier.")
     return Plan(
         options=options,
         tau=tau,
@@ -223,21 +226,6 @@ def make_plan(source: Path, options: PlanOptions, read: PlanInput) -> Plan:
         contrast=contrast,
         warnings=tuple(warnings),
     )
-
-
-def _warnings(trials: Sequence[PlannedTrial], options: PlanOptions) -> list[str]:
-    found = []
-    if len(trials) < 5:
-        found.append(
-            f"{len(trials)} trials: the interval has {len(trials) - 1} degree"
-            f"{'s' * (len(trials) > 2)} of freedom and Kenward-Roger is not planned with; more "
-            "trials help more than more participants."
-        )
-    if options.interaction is not None:
-        silent = [t.trial for t in trials if not t.existing and not t.modifier_variance]
-        if silent:
-            found.append(f"{', '.join(silent)} tell nothing of the interaction: no modifier.")
-    return found
 
 
 # ------------------------------------------------------------------ a table of planned trials
@@ -374,7 +362,14 @@ class _Finished:
             warnings.append(f"Without an estimate in the output, left out: {', '.join(unknown)}.")
         own = own.drop(index=unknown)
         interactions, contrast = _interactions(effects, arm, read.by, options)
-        spreads = _outcome_sd(folder, arm)
+        spreads: dict[str, float] = {}  # the SD of the outcome within the arms, where it is shown
+        if (folder / _FILES[2]).is_file():
+            rows = pd.read_csv(folder / _FILES[2], dtype={"trial": str, "arm": str})
+            both = [arm, record["options"].get("control", "control")]
+            rows = rows[rows["arm"].isin(both) & rows["outcome_sd"].notna()]
+            squares = (rows["outcome_sd"] ** 2).groupby(rows["trial"])
+            whole = squares.mean()[squares.size() == 2]
+            spreads = {str(name): math.sqrt(value) for name, value in whole.items()}
         trials = [
             _finished_trial(str(name), row, interactions.get(str(name)), spreads, options)
             for name, row in own.to_dict("index").items()
@@ -425,19 +420,6 @@ def _interactions(
         )
     variances = dict(zip(rows["trial"].map(str), rows["se"] ** 2, strict=True))
     return variances, f"{name}, {levels[0]}"
-
-
-def _outcome_sd(folder: Path, arm: str) -> dict[str, float]:
-    """The SD of the outcome within the arms of each trial, where the output shows it."""
-    path = folder / _FILES[2]
-    if not path.is_file():
-        return {}
-    rows = pd.read_csv(path, dtype={"trial": str, "arm": str})
-    control = read_run_record(folder)["options"].get("control", "control")
-    rows = rows[rows["arm"].isin([arm, control]) & rows["outcome_sd"].notna()]
-    squares = (rows["outcome_sd"] ** 2).groupby(rows["trial"])
-    whole = squares.mean()[squares.size() == 2]
-    return {str(name): math.sqrt(value) for name, value in whole.items()}
 
 
 def _finished_trial(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,15 @@ def read_rows(
     output = SegmentOutput.of(tables)
     if sum(path.stat().st_size for path in output.files if path.is_file()) > _LARGE:
         return_memory()
-    source = _source_of_index(output.files, options, columns)
+    # The volume or mass that an indexed outcome is made of, where no table has the index.
+    source, files = INDEX_OF.get(options.outcome), output.files
+    if source and not options.baseline_column and all(f.suffix != ".toml" for f in files):
+        for header in (table_header(path, columns) for path in files):
+            if options.outcome in {*header, *_known_columns(header, columns)[1]}:
+                source = None
+                break
+    else:
+        source = None
     columns = rows_options(options, columns)
     try:
         if source is None:
@@ -99,20 +107,6 @@ def read_rows(
     accepted = refuse_modified(output.read_files, columns.accept)
     by_trial(table.rows)
     return replace(table, warnings=(*accepted, *table.warnings)), options, output
-
-
-def _source_of_index(
-    files: Sequence[Path], options: PoolingOptions, columns: TableOptions
-) -> str | None:
-    """The volume or mass that an indexed outcome is made of, where no table has the index."""
-    source = INDEX_OF.get(options.outcome)
-    if source is None or options.baseline_column or any(f.suffix == ".toml" for f in files):
-        return None
-    for path in files:
-        header = table_header(path, columns)
-        if options.outcome in {*header, *_known_columns(header, columns)[1]}:
-            return None
-    return source
 
 
 def _known_columns(
@@ -208,11 +202,22 @@ def _first_command(
         problems += [p for p in error.problems if p not in problems]
         missing = tuple(dict.fromkeys(error.missing))
     columns = replace(proposal.columns, missing=(*columns.missing, *missing))
-    line = _command_line(command, tables, chosen, columns)
+    # The command with every option that is not at its default.
+    words = ["cardiometa", command, *map(str, tables), "--out", "OUT"]
+    for record in (chosen, columns):
+        for one in options_of(type(record)):
+            value = getattr(record, one.field)
+            if value == one.default or (one.field == "outcome" and chosen.event):
+                continue
+            if one.kind is bool:
+                words.append(one.flag if value else one.flag.replace("--", "--no-", 1))
+            else:
+                shown = ",".join(f"{v}" for v in value) if one.is_list else str(value)
+                words += [one.flag, shown]
     name = tables[0].name if len(tables) == 1 else f"{len(tables)} tables"
     count = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
     message = f"{name} cannot be pooled yet: {count} missing or unclear."
-    hint = f"Run next, once each guess is right: {line}"
+    hint = f"Run next, once each guess is right: {shlex.join(words)}"
     if options.outcome:
         return TableError(message, hint=hint, problems=problems, missing=missing)
     lines = "\n".join(f"  - {one}" for one in problems)
@@ -228,7 +233,17 @@ def _proposal(tables: Sequence[Path], options: PoolingOptions, columns: TableOpt
     names = {name: column for name, column in names.items() if column in frame}
     found = _Proposal(frame=frame, names=names, options=options, columns=columns)
     if "trial" not in names and len(tables) == 1 and columns.single_trial is None:
-        _ask_trial(found, known.like_trial or _like_trials(found))
+        like = known.like_trial or _like_trials(found)
+        shown = ", ".join(f"{name!r} ({_values(found.texts(name))})" for name in like)
+        found.ask(
+            "--trial",
+            "no column names the trial of each row",
+            f"Columns that may: {shown}."
+            if like
+            else "If all rows are of one: --single-trial NAME.",
+        )
+        more: dict[str, Any] = {"trial": like[0]} if like else {"single_trial": "NAME"}
+        found.columns = replace(found.columns, **more)
     _ask_arm(found)
     if options.effect in EVENTS:
         _ask_event(found)
@@ -251,17 +266,6 @@ def _like_trials(found: _Proposal) -> list[str]:
         if is_own and as_numbers(texts)[1].all() and as_booleans(texts)[1].all():
             columns.append(column)
     return [column for column in columns if _ARM_WORDS.search(column.casefold()) is None]
-
-
-def _ask_trial(found: _Proposal, like: Sequence[str]) -> None:
-    columns = ", ".join(f"{name!r} ({_values(found.texts(name))})" for name in like)
-    found.ask(
-        "--trial",
-        "no column names the trial of each row",
-        f"Columns that may: {columns}." if like else "If all rows are of one: --single-trial NAME.",
-    )
-    more: dict[str, Any] = {"trial": like[0]} if like else {"single_trial": "NAME"}
-    found.columns = replace(found.columns, **more)
 
 
 def _ask_arm(found: _Proposal) -> None:
@@ -421,21 +425,3 @@ def _values(texts: pd.Series) -> str:
     counts = texts.value_counts().sort_index()
     shown = ", ".join(f"{value} {count}" for value, count in counts.head(_MOST_SHOWN).items())
     return shown + (f" and {len(counts) - _MOST_SHOWN} more" if len(counts) > _MOST_SHOWN else "")
-
-
-def _command_line(
-    command: str, tables: Iterable[Path], options: PoolingOptions, columns: TableOptions
-) -> str:
-    """``cardiometa pool-trials T.csv --out OUT --outcome …`` with every option not at default."""
-    words = ["cardiometa", command, *map(str, tables), "--out", "OUT"]
-    for record in (options, columns):
-        for one in options_of(type(record)):
-            value = getattr(record, one.field)
-            if value == one.default or (one.field == "outcome" and options.event):
-                continue
-            if one.kind is bool:
-                words.append(one.flag if value else one.flag.replace("--", "--no-", 1))
-            else:
-                shown = ",".join(f"{v}" for v in value) if one.is_list else str(value)
-                words += [one.flag, shown]
-    return shlex.join(words)

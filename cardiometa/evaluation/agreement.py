@@ -41,13 +41,11 @@ def flat(kind: type[Any], record: Any = None) -> dict[str, Any]:
     """The cells of a record by column; an `Estimate` fills NAME, NAME_low and NAME_high."""
     cells: dict[str, Any] = {}
     for field in fields(kind):
-        value = getattr(record, field.name, None)
+        value = cells[field.name] = getattr(record, field.name, None)
         if "Estimate" in str(field.type):
             cells[field.name] = getattr(value, "value", None)
-            cells[f"{field.name}_low"] = getattr(value, "low", None)
-            cells[f"{field.name}_high"] = getattr(value, "high", None)
-        else:
-            cells[field.name] = value
+            for end in ("low", "high"):
+                cells[f"{field.name}_{end}"] = getattr(value, end, None)
     return cells
 
 
@@ -299,8 +297,7 @@ def ccc(x: np.ndarray, y: np.ndarray, level: float = 95.0) -> Estimate | None:
         + 2 * value**3 * (1 - value) * u**2 / r
         - value**4 * u**4 / (2 * r**2)
     ) / (n - 2)
-    half = float(special.ndtri(0.5 + level / 200)) * math.sqrt(max(variance, 0.0))
-    half /= 1 - value**2
+    half = two_sided_z(level) * math.sqrt(max(variance, 0.0)) / (1 - value**2)
     z = math.atanh(value)
     return Estimate(value=value, low=math.tanh(z - half), high=math.tanh(z + half))
 
@@ -372,7 +369,7 @@ def kappa(table: np.ndarray, weights: Weights = "none", level: float = 95.0) -> 
     value, variance = float(found.kappa), float(found.var_kappa)
     if variance <= 0:
         return Estimate(value=value)
-    half = float(special.ndtri(0.5 + level / 200)) * math.sqrt(variance)
+    half = two_sided_z(level) * math.sqrt(variance)
     return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0))
 
 

@@ -170,7 +170,16 @@ def measurement_error(
     for (measure, scope), rows in sorted(tables, key=lambda table: table[0][1] == CONTOURED):
         found = _lines(rows, least)
         if found and measure not in {one.measure for one in measures}:
-            measures.append(_measure_error(measure, scope, found))
+            pooled, between = partially_pooled([one for one in found if one.group_by == "trial"])
+            measures.append(
+                MeasureError(
+                    measure=measure,
+                    unit=definition(measure).unit,
+                    scope=scope,
+                    lines=(*found, *pooled),
+                    between_trials=between,
+                )
+            )
     if not measures:
         return None
     return MeasurementError(
@@ -200,14 +209,3 @@ def _lines(rows: pd.DataFrame, least: int) -> list[ErrorLine]:
         if line is not None and line.slope > 0:
             found.append(line)
     return found if found and found[0].group_by == ALL else []
-
-
-def _measure_error(measure: str, scope: str, lines: list[ErrorLine]) -> MeasureError:
-    pooled, between = partially_pooled([one for one in lines if one.group_by == "trial"])
-    return MeasureError(
-        measure=measure,
-        unit=definition(measure).unit,
-        scope=scope,
-        lines=(*lines, *pooled),
-        between_trials=between,
-    )

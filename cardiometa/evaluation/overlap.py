@@ -304,7 +304,13 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
     def volumes(masks: Mapping[str, np.ndarray]) -> dict[str, float]:
         return {name: float(np.count_nonzero(mask)) * voxel_ml for name, mask in masks.items()}
 
-    ours: dict[str, float | None] = {**scan.measures, **_rv(scan)}
+    rv = dict(scan.rv_at_lv_phases)
+    if rv:
+        edv, esv = rv.get("rv_edv_ml"), rv.get("rv_esv_ml")
+        rv["rv_sv_ml"] = None if edv is None or esv is None else edv - esv
+    # A measure that the checks rejected must not come back from the details.
+    rv = {name: value for name, value in rv.items() if scan.measures.get(name) is not None}
+    ours: dict[str, float | None] = {**scan.measures, **rv}
     if manual.scope == CONTOURED:
         contoured: dict[str, dict[str, float]] = {}
         for name, phase in phases.items():
@@ -322,17 +328,6 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
         for name, value in theirs.items()
         if (mine := ours.get(name)) is not None and np.isfinite(mine)
     ]
-
-
-def _rv(scan: ModelScan) -> dict[str, float | None]:
-    """The model's RV at the LV's phases; its stroke volume too."""
-    found: dict[str, float | None] = dict(scan.rv_at_lv_phases)
-    if not found:
-        return {}
-    edv, esv = found.get("rv_edv_ml"), found.get("rv_esv_ml")
-    found["rv_sv_ml"] = None if edv is None or esv is None else edv - esv
-    # A measure that the checks rejected must not come back from the details.
-    return {n: v for n, v in found.items() if scan.measures.get(n) is not None}
 
 
 def _measures(volumes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -320,7 +320,12 @@ def repeatability_rows(
         sources.append(("reference", reference.assign(value=reference["reference"])))
     for source, values in sources:
         for measure in MEASURES:
-            both = _both_visits(values[values["measure"] == measure.name], first, second)
+            known = values[(values["measure"] == measure.name) & np.isfinite(values["value"])]
+            by_visit = [
+                known[known["visit"] == visit].set_index(["trial", "participant_id"])["value"]
+                for visit in (first, second)
+            ]
+            both = pd.concat(by_visit, axis=1, join="inner").to_numpy(dtype=float)
             if not len(both):
                 continue
             row = RepeatabilityRow(
@@ -333,16 +338,6 @@ def repeatability_rows(
                 ci_level=options.ci_level,
             )
             yield _judged(row, agreement.repeatability(both[:, 0], both[:, 1], options.ci_level))
-
-
-def _both_visits(rows: pd.DataFrame, first: str, second: str) -> np.ndarray:
-    """The values of participants with both visits, ``[n, 2]``."""
-    known = rows[np.isfinite(rows["value"].to_numpy(dtype=float))]
-    codes = participant_codes(known) if len(known) else np.zeros(0, dtype=int)
-    values = known["value"].to_numpy(dtype=float)
-    masks = [(known["visit"] == visit).to_numpy(dtype=bool) for visit in (first, second)]
-    by_visit = [pd.Series(values[mask], index=codes[mask]) for mask in masks]
-    return pd.concat(by_visit, axis=1, join="inner").to_numpy(dtype=float)
 
 
 # ------------------------------------------------------------------ reading packages

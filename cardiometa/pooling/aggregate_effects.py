@@ -223,7 +223,17 @@ def _on_analysis_scale(
     if options.effect in RATIOS:
         _check_natural_scale(estimate, low, high, name)
         estimate, low, high = np.log(estimate), np.log(low), np.log(high)
-    _check_even(frame["trial"], estimate, low, high, name)
+    uneven = _unevenness(estimate, low, high) > _UNEVEN
+    if uneven.any():
+        raise TableError(
+            f"{name}: some estimates are not in the middle of their interval.",
+            hint="No standard error can be read from such an interval: give se instead, or say the "
+            "right --effect.",
+            problems=[
+                Problem(where=f"{name}, trial {trial}", what="the interval is uneven about it")
+                for trial in frame["trial"][uneven]
+            ],
+        )
     return estimate, (high - low) / (2 * _Z95)
 
 
@@ -251,22 +261,6 @@ def _check_natural_scale(
         raise TableError(
             f"{name}: the intervals could be on the log scale or on the natural one.",
             hint=hint,
-        )
-
-
-def _check_even(
-    trials: pd.Series[str], estimate: np.ndarray, low: np.ndarray, high: np.ndarray, name: str
-) -> None:
-    uneven = _unevenness(estimate, low, high) > _UNEVEN
-    if uneven.any():
-        raise TableError(
-            f"{name}: some estimates are not in the middle of their interval.",
-            hint="No standard error can be read from such an interval: give se instead, or say the "
-            "right --effect.",
-            problems=[
-                Problem(where=f"{name}, trial {trial}", what="the interval is uneven about it")
-                for trial in trials[uneven]
-            ],
         )
 
 

@@ -220,8 +220,14 @@ def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> 
     between = measure.between_trials
     if between is None or not (line.method == "partially-pooled" or label == "new trial"):
         return found
-    # Both rest on the mean of the trials' slopes, whose error they share.
-    load = 1.0 if label == "new trial" else _shrinkage(measure, study.trial, between.tau2_slope)
+    # Both rest on the mean of the trials' slopes, whose error they share; a trial's own line was
+    # moved to the mean by v/(v + tau²).
+    alone = ("trial", study.trial, "least-squares")
+    v = 0.0
+    if label != "new trial":
+        lines = (x for x in measure.lines if (x.group_by, x.group, x.method) == alone)
+        v = next((x.var_slope for x in lines), 0.0)
+    load = 1.0 if label == "new trial" else v / (v + between.tau2_slope) if v > 0 else 0.0
     own = max(line.var_slope - load**2 * between.var_slope, 0.0)
     return replace(
         found,
@@ -231,16 +237,6 @@ def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> 
         load=load,
         own=own,
     )
-
-
-def _shrinkage(measure: MeasureError, trial: str, tau2: float) -> float:
-    """By how much a trial's slope was moved to the mean: v/(v + tau²) of its own line."""
-    own = [
-        one.var_slope
-        for one in measure.lines
-        if (one.group_by, one.group, one.method) == ("trial", trial, "least-squares")
-    ]
-    return own[0] / (own[0] + tau2) if own and own[0] > 0 else 0.0
 
 
 def _of_arm(
@@ -430,8 +426,11 @@ def _differential_rows(
     control = None if measure is None else measure.line("arm", result.control)
     active = None if measure is None else measure.line("arm", arm)
     if control is not None and active is not None:
-        mean = _control_mean(result.control, sums)
-        at = control.mean_reference if mean is None else (mean - control.intercept) / control.slope
+        parts = [(s.arms[result.control], s) for s in sums if result.control in s.arms]
+        at, n = control.mean_reference, sum(part.n for part, _ in parts)
+        if n:  # the control arms' mean outcome as measured
+            mean = sum(p.n * float(p.means[s.columns.index(OUTCOME)]) for p, s in parts) / n
+            at = (mean - control.intercept) / control.slope
         found = corrected_by_arm(measured, control, active, at, options.level)
         yield row(
             quantity="effect corrected by arm",
@@ -444,15 +443,6 @@ def _differential_rows(
         estimate=limit,
         note="the interval includes zero as it is" if limit is None else "",
     )
-
-
-def _control_mean(control: str, sums: Sequence[ArmSums]) -> float | None:
-    """The mean outcome of the control arms as measured."""
-    parts = [(s.arms[control].n, s.arms[control]) for s in sums if control in s.arms]
-    n = sum(count for count, _ in parts)
-    if not n:
-        return None
-    return sum(c * float(s.means[s.columns.index(OUTCOME)]) for c, s in parts) / n
 
 
 def corrected_by_arm(

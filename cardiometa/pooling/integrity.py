@@ -103,7 +103,16 @@ def check_trials(
     rows = [row for trial in trials for row in first[trial]]
     rows += [*_spreads(randomised, options), *_duplicates(table, options)]
     rows += [row for trial in trials for row in second[trial]]
-    rows += _stated_counts(people, facts)
+    here = randomised.groupby("trial", observed=True).size()
+    known = present(people["trial"])
+    for trial, fact in sorted(facts.items()):
+        if fact.n_randomised is not None and trial in known:
+            n = int(here.get(trial, 0))
+            away = abs(n - fact.n_randomised)
+            more = "more" if n > fact.n_randomised else "fewer"
+            words = f"randomised participants {more} than the {fact.n_randomised} stated"
+            words = words if away else "as many participants randomised as stated"
+            rows.append(_row(trial, "n-randomised", words, look=away > 0, checked=n, found=away))
     for trial in sorted(present(randomised["trial"]), key=natural):
         rows += _missing_outcomes(trial, compared(of_trial[trial]), options)
     sentences = [row.warning for row in rows if row.result == "review" and row.warning]
@@ -147,13 +156,6 @@ def _row(  # noqa: PLR0913 - the columns of a row
 # ------------------------------------------------------------------ the values of each row
 
 
-def _ef_differs(edv: np.ndarray, esv: np.ndarray, ef: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        off = np.abs(ef - 100.0 * (edv - esv) / edv)
-    wrong: np.ndarray = ~(off <= _EF_POINTS)  # an EDV of 0 gives NaN, which is wrong too
-    return wrong
-
-
 def _value_checks(
     trial: str, rows: pd.DataFrame, measures: tuple[str, ...]
 ) -> Iterable[IntegrityRow]:
@@ -183,7 +185,12 @@ def _value_checks(
                 lambda edv, esv, sv: np.abs(sv - (edv - esv)) > _SV_ML,
                 stroke,
             ),
-            (f"{side}-ef-consistent", (edv, esv, ef), _ef_differs, share),
+            (
+                f"{side}-ef-consistent",  # an EDV of 0 gives NaN, which is wrong too
+                (edv, esv, ef),
+                lambda edv, esv, ef: ~(np.abs(ef - 100.0 * (edv - esv) / edv) <= _EF_POINTS),
+                share,
+            ),
         ]
     checks += [
         (
@@ -202,7 +209,8 @@ def _value_checks(
         if missing:
             yield _row(trial, check, f"no values of {', '.join(missing)}", look=None)
             continue
-        found = int(is_wrong(*(values[name].to_numpy() for name in columns)).sum())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = int(is_wrong(*(values[name].to_numpy() for name in columns)).sum())
         sentence = f"rows where {words}"
         yield _row(trial, check, sentence, look=found > 0, checked=len(values), found=found)
 
@@ -509,24 +517,6 @@ def refuse_unmodelled(
                 for trial in lacking
             ],
         )
-
-
-def _stated_counts(people: pd.DataFrame, facts: Mapping[str, TrialFacts]) -> Iterable[IntegrityRow]:
-    """Each trial's randomised against the number that it states."""
-    found = compared(people).groupby("trial", observed=True).size()
-    known = present(people["trial"])
-    for trial, fact in sorted(facts.items()):
-        if fact.n_randomised is None or trial not in known:
-            continue
-        here = int(found.get(trial, 0))
-        away = abs(here - fact.n_randomised)
-        more = "more" if here > fact.n_randomised else "fewer"
-        sentence = (
-            f"randomised participants {more} than the {fact.n_randomised} stated"
-            if away
-            else "as many participants randomised as stated"
-        )
-        yield _row(trial, "n-randomised", sentence, look=away > 0, checked=here, found=away)
 
 
 # ------------------------------------------------------------------ tests of counts

@@ -163,46 +163,37 @@ def trial_regression(
     ``values_of`` a covariate and arm gives the trials' values.
     """
     regression = TrialRegression()
-    for arm, members in studies.items():
-        for name in options.regression_columns:
-            usable = [study for study in members if study.estimable]
-            if usable:
-                _add(regression, usable, values_of(name, arm), options)
+    asked = [(arm, name) for arm in studies for name in options.regression_columns]
+    for arm, name in asked:
+        usable = [study for study in studies[arm] if study.estimable]
+        if not usable:
+            continue
+        values = values_of(name, arm)
+        known = values.numbers or values.words
+        chosen = [study for study in usable if study.trial in known]
+        lost = [study.trial for study in usable if study not in chosen]
+        before = len(regression.rows)
+        if values.numbers:
+            _add_slope(regression, chosen, values, options)
+        else:
+            regression.rows += _group_rows(chosen, values, options)
+        if len(regression.rows) == before:
+            regression.warnings.append(
+                f"{arm}: no meta-regression on {name}: too few trials, or trials that do not "
+                "differ in it."
+            )
+            continue
+        if lost:
+            regression.warnings.append(
+                f"{arm}: not in the meta-regression on {name}, because it is not known there: "
+                f"{', '.join(lost)}."
+            )
+        if len(chosen) < FEW:
+            regression.warnings.append(
+                f"{arm}: the meta-regression on {name} rests on {len(chosen)} trials; with fewer "
+                f"than {FEW} trials per covariate, chance findings are likely."
+            )
     return regression
-
-
-def _add(
-    regression: TrialRegression,
-    usable: Sequence[Study],
-    values: TrialValues,
-    options: PoolingOptions,
-) -> None:
-    """Add the rows of one arm and covariate, and what is to be said of them."""
-    name, arm = values.name, usable[0].arm
-    known = values.numbers or values.words
-    chosen = [study for study in usable if study.trial in known]
-    lost = [study.trial for study in usable if study not in chosen]
-    found = (_slope_rows if values.numbers else _group_rows)(chosen, values, options)
-    if not found:
-        regression.warnings.append(
-            f"{arm}: no meta-regression on {name}: too few trials, or trials that do not differ "
-            "in it."
-        )
-        return
-    if lost:
-        regression.warnings.append(
-            f"{arm}: not in the meta-regression on {name}, because it is not known there: "
-            f"{', '.join(lost)}."
-        )
-    if len(chosen) < FEW:
-        regression.warnings.append(
-            f"{arm}: the meta-regression on {name} rests on {len(chosen)} trials; with fewer than "
-            f"{FEW} trials per covariate, chance findings are likely."
-        )
-    regression.rows += found
-    if values.numbers:
-        regression.points += _points(chosen, values, options)
-        regression.lines.append(_line(chosen, values, options))
 
 
 def _base(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionRow:
@@ -229,37 +220,32 @@ def _fit_cells(fit: MetaRegression, studies: Sequence[Study], options: PoolingOp
 # ------------------------------------------------------------------ a number
 
 
-def _line_fit(
-    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
-) -> MetaRegression | None:
-    """Intercept at the mean of the trials' values, and the slope per unit."""
+def _add_slope(
+    regression: TrialRegression,
+    studies: Sequence[Study],
+    values: TrialValues,
+    options: PoolingOptions,
+) -> None:
+    """The change of the effect per unit of the trials' mean or share, by every interval.
+
+    With the line and the points of its figure, whose weights are the main analysis's.
+    """
     if len(studies) < _LEAST:
-        return None
-    x = np.array([values.numbers[study.trial] for study in studies]) / values.unit
-    design = np.column_stack([np.ones(len(x)), x - x.mean()])
-    return regress_estimates(*estimates_of(studies), design, options.tau2)
-
-
-def _slope_rows(
-    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
-) -> list[RegressionRow]:
-    """The change of the effect per unit of the trials' mean or share, by every interval."""
-    fit = _line_fit(studies, values, options)
+        return
+    y, v = estimates_of(studies)
+    own = np.array([values.numbers[study.trial] for study in studies])
+    scaled = own / values.unit
+    design = np.column_stack([np.ones(len(own)), scaled - scaled.mean()])
+    fit = regress_estimates(y, v, design, options.tau2)
     if fit is None:
-        return []
+        return
     name = values.per + " of the trial's mean" * values.what.startswith("mean ")
     row = replace(_base(studies, values, options), kind="slope", level=name)
     row = replace(row, **_fit_cells(fit, studies, options))
-    return [
+    regression.rows += [
         replace(row, **coefficient_cells(fit, 1, ci, options), headline=ci == options.headline_ci)
         for ci in CI_METHODS
     ]
-
-
-def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions) -> RegressionLine:
-    fit = _line_fit(studies, values, options)
-    assert fit is not None
-    own = np.array([values.numbers[study.trial] for study in studies])
     x = np.linspace(own.min(), own.max(), 41)
     design = np.column_stack([np.ones(len(x)), (x - own.mean()) / values.unit])
     covariance = fit.scaled(options.headline_ci)
@@ -268,24 +254,19 @@ def _line(studies: Sequence[Study], values: TrialValues, options: PoolingOptions
     half = t_interval(0.0, 1.0, df, options.level).high * np.sqrt(
         np.einsum("ij,jk,ik->i", design, covariance, design)
     )
-    return RegressionLine(
-        arm=studies[0].arm,
-        covariate=values.name,
-        label=values.what,
-        x=tuple(map(float, x)),
-        estimate=tuple(map(float, middle)),
-        low=tuple(map(float, middle - half)),
-        high=tuple(map(float, middle + half)),
+    regression.lines.append(
+        RegressionLine(
+            arm=studies[0].arm,
+            covariate=values.name,
+            label=values.what,
+            x=tuple(map(float, x)),
+            estimate=tuple(map(float, middle)),
+            low=tuple(map(float, middle - half)),
+            high=tuple(map(float, middle + half)),
+        )
     )
-
-
-def _points(
-    studies: Sequence[Study], values: TrialValues, options: PoolingOptions
-) -> list[TrialPoint]:
-    """The trials of the figure; weights are the main analysis's."""
-    y, v = estimates_of(studies)
     weights = pool_estimates(y, v, options.tau2).weights
-    return [
+    regression.points += [
         TrialPoint(
             arm=study.arm,
             covariate=values.name,
@@ -314,26 +295,11 @@ def _group_rows(
         return []
     groups = {word: [s for s in chosen if values.words[s.trial] == word] for word in levels}
     base = _base(chosen, values, options)
-    alone = replace(base, kind="level", tau2_model="", k=1, note=ALONE)
-    rows = [
-        *_separate_rows(groups, replace(base, tau2_model="separate"), options),
-        *_one_tau2_rows(chosen, groups, base, options),
-        *(replace(alone, level=word) for word, count in counted.items() if count == 1),
-    ]
-    members = {word: tuple(t for t, w in values.words.items() if w == word) for word in counted}
-    return [replace(row, trials=members.get(row.level, ())) for row in rows]
-
-
-def _separate_rows(
-    groups: Mapping[str, Sequence[Study]], base: RegressionRow, options: PoolingOptions
-) -> list[RegressionRow]:
-    """Each group pooled alone, and Wald's test between them."""
-    fits = {
-        level: pool_estimates(*estimates_of(own), options.tau2) for level, own in groups.items()
-    }
-    rows = []
+    # Each group pooled alone, and Wald's test between them.
+    fits = {word: pool_estimates(*estimates_of(own), options.tau2) for word, own in groups.items()}
+    rows, separate = [], replace(base, tau2_model="separate")
     for level, fit in fits.items():
-        row = replace(base, kind="level", level=level, **heterogeneity_cells(fit))
+        row = replace(separate, kind="level", level=level, **heterogeneity_cells(fit))
         for ci in CI_METHODS:
             interval = pooled_interval(fit, ci, options.level)
             cells = interval_cells(fit.estimate, interval, options)
@@ -342,8 +308,13 @@ def _separate_rows(
         np.array([fit.estimate for fit in fits.values()]),
         np.array([fit.se_wald for fit in fits.values()]),
     )
-    test = replace(base, kind="difference", level=ALL_LEVELS, test=q, test_df=df, p=p)
-    return [*rows, replace(test, ci_method="wald", headline=True)]
+    test = replace(separate, kind="difference", level=ALL_LEVELS, test=q, test_df=df, p=p)
+    rows.append(replace(test, ci_method="wald", headline=True))
+    rows += _one_tau2_rows(chosen, groups, base, options)
+    alone = replace(base, kind="level", tau2_model="", k=1, note=ALONE)
+    rows += [replace(alone, level=word) for word, count in counted.items() if count == 1]
+    members = {word: tuple(t for t, w in values.words.items() if w == word) for word in counted}
+    return [replace(row, trials=members.get(row.level, ())) for row in rows]
 
 
 def _one_tau2_rows(

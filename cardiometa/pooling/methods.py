@@ -62,7 +62,14 @@ def methods_of_rows(
     second = second_stage_sentence(options) if several else ""
     estimand = estimand_sentence(options, stage.people, worst_rank=worst_rank)
     if options.effect == WIN_ODDS:
-        return _joined(estimand, _win_odds_sentence(stage, options), second)
+        text = (
+            "In each trial every participant of the active arm was compared with every one of the "
+            f"control arm on {options.outcome} at {stage.endpoint.followup}, "
+            f"{worse_direction(options)} values being worse; the win odds are those of doing "
+            "better, ties counting half, with the variance of DeLong et al. (1988). Survivors "
+            "without the outcome were left out."
+        )
+        return _joined(estimand, text, second)
     if options.effect in EVENTS:
         parts = [_event_sentence(stage, options), _missing_sentence(stage, options), second]
         if several and options.effect != "hazard-ratio":
@@ -73,7 +80,16 @@ def methods_of_rows(
         if several and options.model != "two-stage":
             parts.append(_one_stage_event_sentence(options))
         if options.effect == "hazard-ratio":
-            parts.append(_hazard_sentence(options))
+            parts.append(
+                "Proportional hazards were tested by scaled Schoenfeld residuals over 1 - "
+                "Kaplan-Meier."
+            )
+        if options.rmst is not None:
+            parts.append(
+                f"Restricted mean times up to {options.rmst:g} are the areas under each trial's "
+                "Kaplan-Meier curves, unadjusted, with Greenwood's variance; differences were "
+                "pooled as other effects."
+            )
     else:
         parts = [_model_sentence(stage, options), _missing_sentence(stage, options)]
         if options.cluster:
@@ -192,28 +208,6 @@ def _one_stage_event_sentence(options: PoolingOptions) -> str:
         "One-stage analysis: one logistic model with intercept and covariates of each trial"
         f"{random}, the treatment centred by trial, by maximum likelihood (adaptive Gauss-Hermite "
         f"quadrature, {NODES} nodes). Wald intervals."
-    )
-
-
-def _hazard_sentence(options: PoolingOptions) -> str:
-    """The test of proportional hazards, and restricted means where they were asked for."""
-    text = "Proportional hazards were tested by scaled Schoenfeld residuals over 1 - Kaplan-Meier."
-    if options.rmst is None:
-        return text
-    return (
-        f"{text} Restricted mean times up to {options.rmst:g} are the areas under each trial's "
-        "Kaplan-Meier curves, unadjusted, with Greenwood's variance; differences were pooled as "
-        "other effects."
-    )
-
-
-def _win_odds_sentence(stage: FirstStage, options: PoolingOptions) -> str:
-    return (
-        "In each trial every participant of the active arm was compared with every one of the "
-        f"control arm on {options.outcome} at {stage.endpoint.followup}, "
-        f"{worse_direction(options)} values being worse; the win odds are those of doing better, "
-        "ties counting half, with the variance of DeLong et al. (1988). Survivors without the "
-        "outcome were left out."
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -226,45 +226,31 @@ def plan_rows(trials: Sequence[PlannedTrial], tau: float, options: PlanOptions) 
                 if term == TREATMENT and len(v) >= LEAST_TRIALS_KR:
                     methods = ("hksj-truncated", "kenward-roger", "wald")
                 for ci in methods if len(v) > 1 else ():
-                    row = _row(np.array(list(v.values())), spread, ci, assumed, options)
-                    row = replace(
-                        row,
-                        set=name,
-                        term=term,
-                        error="with" if error else "without",
-                        n=sum(trial.n for trial in members if trial.trial in v),
-                    )
-                    if (term, ci) in drawn:
-                        power, width = drawn[term, ci]
-                        row = replace(
-                            row,
-                            simulations=options.simulate,
+                    width = expected_width(np.array(list(v.values())), spread, ci, options.level)
+                    power, simulated = drawn.get((term, ci), (None, None))
+                    rows.append(
+                        PlanRow(
+                            set=name,
+                            term=term,
+                            error="with" if error else "without",
+                            model="one-stage" if ci == "kenward-roger" else "two-stage",
+                            ci_method=ci,
+                            k=len(v),
+                            n=sum(trial.n for trial in members if trial.trial in v),
+                            assumed=assumed,
+                            tau=spread,
+                            se=width.se,
+                            df=width.df,
+                            power_percent=100.0 * width.power(assumed),
+                            width=2.0 * float(width.half.mean()),
+                            detectable_80=width.detectable(),
+                            headline=ci == "hksj-truncated",
+                            simulations=options.simulate if (term, ci) in drawn else None,
                             simulated_power_percent=power,
-                            simulated_width=width,
+                            simulated_width=simulated,
                         )
-                    rows.append(row)
+                    )
     return rows
-
-
-def _row(v: np.ndarray, tau: float, ci: CiMethod, assumed: float, options: PlanOptions) -> PlanRow:
-    width = expected_width(v, tau, ci, options.level)
-    return PlanRow(
-        set="",
-        term="",
-        error="",
-        model="one-stage" if ci == "kenward-roger" else "two-stage",
-        ci_method=ci,
-        k=len(v),
-        n=0,
-        assumed=assumed,
-        tau=tau,
-        se=width.se,
-        df=width.df,
-        power_percent=100.0 * width.power(assumed),
-        width=2.0 * float(width.half.mean()),
-        detectable_80=width.detectable(),
-        headline=ci == "hksj-truncated",
-    )
 
 
 def sets_of(trials: Sequence[PlannedTrial]) -> dict[str, list[PlannedTrial]]:

@@ -165,11 +165,24 @@ def effects_of_arms(
     ]
     if problems:
         raise TableError(f"{name} cannot be used.", problems=problems)
+
+    def difference_of_means(row: pd.Series[float]) -> tuple[float, float, str]:
+        """With its SE, or Hedges' g (metafor's ``MD`` and ``SMD``)."""
+        n1, n2 = row["n_active"], row["n_control"]
+        difference = row["mean_active"] - row["mean_control"]
+        squares = row["sd_active"] ** 2, row["sd_control"] ** 2
+        if options.effect != STANDARDISED:
+            return difference, math.sqrt(squares[0] / n1 + squares[1] / n2), ""
+        m = n1 + n2 - 2
+        pooled = math.sqrt(((n1 - 1) * squares[0] + (n2 - 1) * squares[1]) / m)
+        g = hedges_factor(m) * difference / pooled
+        return g, math.sqrt(1 / n1 + 1 / n2 + g**2 / (2 * (n1 + n2))), ""
+
     effect: Callable[[pd.Series[float]], tuple[float, float, str] | str] = {
         "counts": lambda row: table_effect(
             *(int(row[c]) for c in FORMS["counts"][0]), effect=options.effect
         ),
-        "means": lambda row: _difference(row, options),
+        "means": difference_of_means,
         "log-rank": lambda row: (row.iloc[0] / row.iloc[1], row.iloc[1] ** -0.5, ""),
     }[form]
     found = [effect(row) for _, row in numbers.iterrows()]
@@ -197,16 +210,3 @@ def _impossible(form: str, numbers: pd.DataFrame) -> dict[str, pd.Series[bool]]:
     if form == "log-rank":
         found["the variance of O - E is not positive"] = numbers["log_rank_variance"] <= 0
     return found
-
-
-def _difference(row: Mapping[str, float], options: PoolingOptions) -> tuple[float, float, str]:
-    """Difference of means with its SE, or Hedges' g (metafor's ``MD`` and ``SMD``)."""
-    n1, n2 = row["n_active"], row["n_control"]
-    difference = row["mean_active"] - row["mean_control"]
-    squares = row["sd_active"] ** 2, row["sd_control"] ** 2
-    if options.effect != STANDARDISED:
-        return difference, math.sqrt(squares[0] / n1 + squares[1] / n2), ""
-    m = n1 + n2 - 2
-    pooled = math.sqrt(((n1 - 1) * squares[0] + (n2 - 1) * squares[1]) / m)
-    g = hedges_factor(m) * difference / pooled
-    return g, math.sqrt(1 / n1 + 1 / n2 + g**2 / (2 * (n1 + n2))), ""

@@ -92,7 +92,23 @@ def delta_rows(
         for delta, kind in places:
             cells = {name: getattr(at(delta), name) for name in shared}
             rows.append(DeltaRow(delta=delta, kind=kind, **cells))
-        sentences += _sentences(at(0.0), points, options)
+        start = at(0.0)
+        if start.ci_low is None or start.ci_high is None or start.ci_low <= 0 <= start.ci_high:
+            continue
+        if not points:
+            sentences.append(
+                f"{arm}: no shift of up to five residual SDs of those without the outcome would "
+                "make the interval include 0."
+            )
+            continue
+        values = " or ".join(f"{delta:+.3g}".replace("-", "−") for delta in points)
+        # A difference of percentages is in points; "15 % away" would read as a ratio.
+        name = definition(options.outcome).unit.replace("%", "percentage points")
+        sentence = (
+            f"{arm}: the interval would include 0 if those of this arm without the outcome were "
+            f"on average {values} {name} away from similar participants who have it."
+        )
+        sentences.append(sentence.replace("  ", " "))
     return rows, sentences
 
 
@@ -135,24 +151,3 @@ def _tipping_points(at: Callable[[float], EffectRow], unit: float) -> list[float
                 break
             before = here
     return found
-
-
-def _sentences(start: EffectRow, points: Sequence[float], options: PoolingOptions) -> list[str]:
-    """What the tipping points say, in words; none where the interval includes 0 as it is."""
-    if start.ci_low is None or start.ci_high is None or start.ci_low <= 0 <= start.ci_high:
-        return []
-    if not points:
-        sentence = (
-            f"{start.arm}: no shift of up to five residual SDs of those without the outcome would "
-            "make the interval include 0."
-        )
-        return [sentence]
-    values = " or ".join(f"{delta:+.3g}".replace("-", "−") for delta in points)
-    # A difference of percentages is in points; "15 % away" would read as a ratio.
-    unit = definition(options.outcome).unit
-    unit = "percentage points" if unit == "%" else unit
-    sentence = (
-        f"{start.arm}: the interval would include 0 if those of this arm without the outcome were "
-        f"on average {values} {unit} away from similar participants who have it."
-    )
-    return [sentence.replace("  ", " ")]

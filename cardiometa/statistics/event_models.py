@@ -67,7 +67,12 @@ def maximise(
     now = terms(beta)
     least = _NO_INFORMATION * np.diag(now.information)
     for number in range(1, _MOST_STEPS):
-        curvature = _curvature(terms, beta) if penalised else now.information
+        curvature = now.information
+        if penalised:  # minus the second derivatives, by central differences of the score
+            moves = _DIFFERENCE * np.eye(len(beta))
+            slopes = [terms(beta + move).score - terms(beta - move).score for move in moves]
+            matrix = np.array(slopes) / (-2.0 * _DIFFERENCE)
+            curvature = 0.5 * (matrix + matrix.T)
         step = _solved(curvature, now.score)
         if step is None or (penalised and step @ now.score < 0):
             step = _solved(now.information, now.score)
@@ -94,15 +99,6 @@ def maximise(
     return None
 
 
-def _curvature(terms: Callable[[np.ndarray], LikelihoodTerms], beta: np.ndarray) -> np.ndarray:
-    """The negative second derivatives, by central differences of the score."""
-    p = len(beta)
-    moves = _DIFFERENCE * np.eye(p)
-    slopes = [terms(beta + move).score - terms(beta - move).score for move in moves]
-    matrix = np.array(slopes) / (-2.0 * _DIFFERENCE)
-    return 0.5 * (matrix + matrix.T)
-
-
 def _solved(information: np.ndarray, right: np.ndarray) -> np.ndarray | None:
     diagonal = np.diag(information)
     if not (np.isfinite(information).all() and (diagonal > 0).all()):
@@ -124,11 +120,30 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, *, penalised: bool = False) -> Ne
     if (scale == 0).any():
         return None
     z = x / scale
-    fit = maximise(
-        lambda b: _terms(z, y, b, penalised=penalised),
-        np.zeros(x.shape[1]),
-        penalised=penalised,
-    )
+
+    def terms(beta: np.ndarray) -> LikelihoodTerms:
+        """Penalised, the score is Firth's: X'(y - p + h (1/2 - p))."""
+        eta = z @ beta
+        p = expit(eta)
+        weight = p * (1.0 - p)
+        information = z.T @ (z * weight[:, None])
+        value = float(y @ eta - np.logaddexp(0.0, eta).sum())
+        residual = y - p
+        if penalised:
+            sign, logdet = np.linalg.slogdet(information)
+            if sign <= 0:
+                none = np.zeros_like(beta)
+                return LikelihoodTerms(value=-np.inf, score=none, information=information)
+            value += 0.5 * float(logdet)
+            hat = weight * np.einsum("ij,ij->i", z @ np.linalg.inv(information), z)
+            residual = residual + hat * (0.5 - p)
+        return LikelihoodTerms(value=value, score=z.T @ residual, information=information)
+
+    return _unscaled(maximise(terms, np.zeros(x.shape[1]), penalised=penalised), scale)
+
+
+def _unscaled(fit: NewtonFit | None, scale: np.ndarray) -> NewtonFit | None:
+    """The fit of columns divided by ``scale`` for the columns as they were."""
     if fit is None:
         return None
     return replace(
@@ -136,28 +151,8 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, *, penalised: bool = False) -> Ne
         coefficients=fit.coefficients / scale,
         covariance=fit.covariance / np.outer(scale, scale),
         # The penalty is of the information on the user's scale.
-        log_likelihood=fit.log_likelihood + (np.log(scale).sum() if penalised else 0.0),
+        log_likelihood=fit.log_likelihood + (np.log(scale).sum() if fit.penalised else 0.0),
     )
-
-
-def _terms(x: np.ndarray, y: np.ndarray, beta: np.ndarray, *, penalised: bool) -> LikelihoodTerms:
-    """Log-likelihood, score and information; penalised, Firth's: X'(y - p + h (1/2 - p))."""
-    eta = x @ beta
-    p = expit(eta)
-    weight = p * (1.0 - p)
-    information = x.T @ (x * weight[:, None])
-    value = float(y @ eta - np.logaddexp(0.0, eta).sum())
-    residual = y - p
-    if penalised:
-        sign, logdet = np.linalg.slogdet(information)
-        if sign <= 0:
-            return LikelihoodTerms(
-                value=-np.inf, score=np.zeros_like(beta), information=information
-            )
-        value += 0.5 * float(logdet)
-        hat = weight * np.einsum("ij,ij->i", x @ np.linalg.inv(information), x)
-        residual = residual + hat * (0.5 - p)
-    return LikelihoodTerms(value=value, score=x.T @ residual, information=information)
 
 
 _MOST_THIRD_MOMENTS = 5e7
@@ -224,14 +219,8 @@ def partial_likelihood(
     p = sets.x.shape[1]
     if sets.events == 0:
         return LikelihoodTerms(value=0.0, score=np.zeros(p), information=np.zeros((p, p)))
-    eta = sets.x @ beta
-    shift = float(eta.max())
-    weight = np.exp(eta - shift)
-    m0 = _at_events(sets, weight)
-    m1 = _at_events(sets, weight[:, None] * sets.x) / m0[:, None]
-    second = weight[:, None, None] * sets.x[:, :, None] * sets.x[:, None, :]
-    m2 = _at_events(sets, second) / m0[:, None, None]
-    value = float((eta[sets.at] - shift).sum() - np.log(m0).sum())
+    eta, second, m0, m1, m2 = _moments(sets, beta)
+    value = float(eta[sets.at].sum() - np.log(m0).sum())
     score = sets.x[sets.at].sum(axis=0) - m1.sum(axis=0)
     information = m2.sum(axis=0) - m1.T @ m1
     if penalised:
@@ -239,9 +228,28 @@ def partial_likelihood(
         if sign <= 0:
             return LikelihoodTerms(value=-np.inf, score=np.zeros(p), information=information)
         value += 0.5 * float(logdet)
-        third = _third_cumulants(sets, second, m0, m1, m2)
+        # The derivative of the information, [p, p, p]: third cumulants of the risk sets.
+        third = _at_events(sets, second[..., None] * sets.x[:, None, None, :])
+        m3 = (third / _like(m0, third)).sum(axis=0)
+        mixed = np.einsum("ijk,il->jkl", m2, m1)
+        cube = np.einsum("ij,ik,il->jkl", m1, m1, m1)
+        third = m3 - mixed - mixed.transpose(0, 2, 1) - mixed.transpose(2, 0, 1) + 2.0 * cube
         score = score + 0.5 * np.einsum("jk,jkl->l", np.linalg.inv(information), third)
     return LikelihoodTerms(value=value, score=score, information=information)
+
+
+def _moments(sets: RiskSets, beta: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Log hazards less the largest, weighted ``xx'``, and each event's sums over its risk set.
+
+    Of the weights, and the weighted means of ``x`` and of ``xx'``.
+    """
+    eta = sets.x @ beta
+    eta = eta - float(eta.max())
+    weight = np.exp(eta)
+    m0 = _at_events(sets, weight)
+    m1 = _at_events(sets, weight[:, None] * sets.x) / m0[:, None]
+    second = weight[:, None, None] * sets.x[:, :, None] * sets.x[:, None, :]
+    return eta, second, m0, m1, _at_events(sets, second) / m0[:, None, None]
 
 
 def hazards_over_time(sets: RiskSets, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -249,12 +257,7 @@ def hazards_over_time(sets: RiskSets, beta: np.ndarray) -> tuple[np.ndarray, np.
 
     Their sums are the score and the information of `partial_likelihood`.
     """
-    eta = sets.x @ beta
-    weight = np.exp(eta - float(eta.max()))
-    m0 = _at_events(sets, weight)
-    m1 = _at_events(sets, weight[:, None] * sets.x) / m0[:, None]
-    second = weight[:, None, None] * sets.x[:, :, None] * sets.x[:, None, :]
-    m2 = _at_events(sets, second) / m0[:, None, None]
+    *_, m1, m2 = _moments(sets, beta)
     return sets.x[sets.at] - m1, m2 - m1[:, :, None] * m1[:, None, :]
 
 
@@ -273,50 +276,39 @@ def _like(values: np.ndarray, shape_of: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *(1,) * (shape_of.ndim - 1))
 
 
-def _third_cumulants(
-    sets: RiskSets, second: np.ndarray, m0: np.ndarray, m1: np.ndarray, m2: np.ndarray
-) -> np.ndarray:
-    """The derivative of the information, ``[p, p, p]``: third cumulants of the risk sets."""
-    third = _at_events(sets, second[..., None] * sets.x[:, None, None, :])
-    m3 = (third / _like(m0, third)).sum(axis=0)
-    mixed = np.einsum("ijk,il->jkl", m2, m1)
-    cube = np.einsum("ij,ik,il->jkl", m1, m1, m1)
-    found: np.ndarray = (
-        m3 - mixed - mixed.transpose(0, 2, 1) - mixed.transpose(2, 0, 1) + 2.0 * cube
-    )
-    return found
+def fit_cox(
+    strata: Sequence[RiskSets],
+    *,
+    places: Sequence[np.ndarray] | None = None,
+    penalised: bool = False,
+) -> NewtonFit | None:
+    """Fit one Cox model over strata; None without a finite maximum.
 
-
-def fit_cox(strata: Sequence[RiskSets], *, penalised: bool = False) -> NewtonFit | None:
-    """Fit one Cox model over strata with common coefficients; None without a finite maximum.
-
-    The penalty is of one stratum alone. ``strata`` must have the same columns.
+    ``places`` are where each stratum's columns are among the coefficients; without, all strata have
+    the same columns. The penalty is of one stratum alone.
     """
     if penalised and len(strata) > 1:
         raise ValueError("the penalty is written for one stratum")
-    p = strata[0].x.shape[1]
-    size = sum(len(one.x) for one in strata)
-    if penalised and size * p**3 > _MOST_THIRD_MOMENTS:
+    at = places or [np.arange(one.x.shape[1]) for one in strata]
+    p = 1 + max(int(place.max(initial=-1)) for place in at)
+    if penalised and sum(len(one.x) for one in strata) * p**3 > _MOST_THIRD_MOMENTS:
         return None
-    scale = np.sqrt(sum((one.x**2).sum(axis=0) for one in strata) / size)
+    squares, size = np.zeros(p), np.zeros(p)
+    for one, place in zip(strata, at, strict=True):
+        squares[place] += (one.x**2).sum(axis=0)
+        size[place] += len(one.x)
+    scale = np.sqrt(squares / size)
     if (scale == 0).any():
         return None
-    scaled = [replace(one, x=one.x / scale) for one in strata]
+    scaled = [replace(one, x=one.x / scale[place]) for one, place in zip(strata, at, strict=True)]
 
     def terms(beta: np.ndarray) -> LikelihoodTerms:
-        parts = [partial_likelihood(one, beta, penalised=penalised) for one in scaled]
-        return LikelihoodTerms(
-            value=sum(part.value for part in parts),
-            score=np.sum([part.score for part in parts], axis=0),
-            information=np.sum([part.information for part in parts], axis=0),
-        )
+        value, score, information = 0.0, np.zeros(p), np.zeros((p, p))
+        for one, place in zip(scaled, at, strict=True):
+            part = partial_likelihood(one, beta[place], penalised=penalised)
+            value += part.value
+            score[place] += part.score
+            information[np.ix_(place, place)] += part.information
+        return LikelihoodTerms(value=value, score=score, information=information)
 
-    fit = maximise(terms, np.zeros(p), penalised=penalised)
-    if fit is None:
-        return None
-    return replace(
-        fit,
-        coefficients=fit.coefficients / scale,
-        covariance=fit.covariance / np.outer(scale, scale),
-        log_likelihood=fit.log_likelihood + (float(np.log(scale).sum()) if penalised else 0.0),
-    )
+    return _unscaled(maximise(terms, np.zeros(p), penalised=penalised), scale)

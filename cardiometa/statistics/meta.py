@@ -97,8 +97,8 @@ class _Sums:
         return 0.5 * (value + float(np.linalg.slogdet(inverse)[1]) if restricted else value)
 
 
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    # The relative tolerance is the smallest that brentq takes.
+def root(function: Callable[[float], float], low: float, high: float) -> float:
+    """The root between two brackets to the smallest relative tolerance that brentq takes."""
     return float(
         brentq(function, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=1000)
     )
@@ -119,7 +119,7 @@ def solve_q(
     high = float(v.max()) + float(np.var(y))
     while sums.q(high) > target:
         high *= 4.0
-    return _root(lambda t: sums.q(t) - target, 0.0, high)
+    return root(lambda t: sums.q(t) - target, 0.0, high)
 
 
 def _grid_of_tau2(v: np.ndarray, spread: float) -> np.ndarray:
@@ -136,11 +136,6 @@ def _grid_of_tau2(v: np.ndarray, spread: float) -> np.ndarray:
     return np.concatenate([[0.0], np.geomspace(low, high, count)])
 
 
-def _scores(sums: _Sums, grid: np.ndarray, *, restricted: bool) -> np.ndarray:
-    parts = np.array_split(grid, 1 + len(grid) * sums.k // _CELLS)
-    return np.concatenate([sums.score(part, restricted=restricted) for part in parts])
-
-
 def _maximum_likelihood(
     sums: _Sums, grid: np.ndarray, scores: np.ndarray, *, restricted: bool
 ) -> float:
@@ -155,7 +150,7 @@ def _maximum_likelihood(
 
     maxima = [0.0] if scores[0] <= 0 else []
     falls = np.flatnonzero((scores[:-1] > 0) & (scores[1:] <= 0))
-    maxima += [_root(score, float(grid[i]), float(grid[i + 1])) for i in falls]
+    maxima += [root(score, float(grid[i]), float(grid[i + 1])) for i in falls]
     if len(maxima) == 1:
         return maxima[0]
     return max(maxima, key=lambda t: sums.log_likelihood(t, restricted=restricted))
@@ -185,7 +180,8 @@ def between_trial_variance(
     match method:
         case "reml" | "ml":
             grid, restricted = _grid_of_tau2(v, spread), method == "reml"
-            scores = _scores(sums, grid, restricted=restricted)
+            parts = np.array_split(grid, 1 + len(grid) * k // _CELLS)
+            scores = np.concatenate([sums.score(part, restricted=restricted) for part in parts])
             value = _maximum_likelihood(sums, grid, scores, restricted=restricted)
         case "dl":
             value = (sums.q(0.0) - free) / sums.trace()
@@ -237,19 +233,6 @@ def leave_one_out(y: np.ndarray, v: np.ndarray, method: str) -> Sequence[RandomE
     return fits
 
 
-def likelihood_se(v: np.ndarray, tau2: float, method: str) -> float | None:
-    """Standard error of a REML or ML tau² from the expected information; None for the others."""
-    w = 1.0 / (np.asarray(v, dtype=float) + tau2)
-    w1, w2, w3 = float(w.sum()), float((w**2).sum()), float((w**3).sum())
-    if method == "ml":
-        information = 0.5 * w2
-    elif method == "reml":
-        information = 0.5 * (w2 - 2 * w3 / w1 + (w2 / w1) ** 2)
-    else:
-        return None
-    return information**-0.5 if information > 0 else None
-
-
 _GRID = 48
 _HALVINGS = 60
 
@@ -260,17 +243,29 @@ def reml_batch(y: np.ndarray, v: np.ndarray) -> np.ndarray:
     The highest point of a grid over the whole range, then bisection of the score in the cells
     beside it: the same optimum as `between_trial_variance` finds, to 1e-9 of the range.
     """
+
+    def parts(tau2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        w = 1.0 / (v + tau2[:, None])
+        total = w.sum(axis=1)
+        return w, total, (y - ((w * y).sum(axis=1) / total)[:, None]) ** 2
+
+    def likelihood(tau2: np.ndarray) -> np.ndarray:
+        w, total, squares = parts(tau2)
+        value: np.ndarray = np.log(w).sum(axis=1) - (w * squares).sum(axis=1) - np.log(total)
+        return value
+
     size = v.max(axis=1) + y.var(axis=1) * y.shape[1]
     steps = np.concatenate([[0.0], np.geomspace(1e-6, 4.0, _GRID)])
     grid = steps[None, :] * size[:, None]
-    values = np.stack([_likelihood(y, v, grid[:, g]) for g in range(grid.shape[1])], axis=1)
+    values = np.stack([likelihood(grid[:, g]) for g in range(grid.shape[1])], axis=1)
     best = values.argmax(axis=1)
     rows = np.arange(len(y))
     low = grid[rows, np.maximum(best - 1, 0)]
     high = grid[rows, np.minimum(best + 1, _GRID)]
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        rising = _score(y, v, middle) > 0
+        w, total, squares = parts(middle)
+        rising = total - (w**2).sum(axis=1) / total - (w**2 * squares).sum(axis=1) < 0
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
     found = 0.5 * (low + high)
     return np.where(found < 1e-12 * size, 0.0, found)
@@ -282,25 +277,6 @@ def pooled_batch(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> tuple[np.nda
     total = w.sum(axis=1)
     estimate: np.ndarray = (w * y).sum(axis=1) / total
     return estimate, total**-0.5
-
-
-def _parts(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> tuple[np.ndarray, ...]:
-    w = 1.0 / (v + tau2[:, None])
-    total = w.sum(axis=1)
-    residual = y - ((w * y).sum(axis=1) / total)[:, None]
-    return w, total, residual
-
-
-def _likelihood(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> np.ndarray:
-    w, total, residual = _parts(y, v, tau2)
-    value: np.ndarray = np.log(w).sum(axis=1) - (w * residual**2).sum(axis=1) - np.log(total)
-    return 0.5 * value
-
-
-def _score(y: np.ndarray, v: np.ndarray, tau2: np.ndarray) -> np.ndarray:
-    w, total, residual = _parts(y, v, tau2)
-    value: np.ndarray = total - (w**2).sum(axis=1) / total - (w**2 * residual**2).sum(axis=1)
-    return -0.5 * value
 
 
 CI_METHODS = ("wald", "hksj", "hksj-truncated")
@@ -370,15 +346,13 @@ def pool_estimates(
     mu = float((w @ y) / total)
     sums = _Sums(y, v)
     q = sums.q(0.0)
-    i2: float | None = None
-    h2: float | None = None
-    if k > 1:
-        if method == "fe":  # no tau² to speak of: Q itself (Higgins & Thompson 2002)
-            h2 = q / (k - 1)
-            i2 = 100.0 * max(0.0, 1.0 - 1.0 / h2) if h2 > 0 else 0.0
-        else:
-            s2 = (k - 1) / sums.trace()
-            i2, h2 = 100.0 * tau2 / (tau2 + s2), (tau2 + s2) / s2
+    i2 = h2 = None
+    if k > 1 and method == "fe":  # no tau² to speak of: Q itself (Higgins & Thompson 2002)
+        h2 = q / (k - 1)
+        i2 = 100.0 * max(0.0, 1.0 - 1.0 / h2) if h2 > 0 else 0.0
+    elif k > 1:
+        s2 = (k - 1) / sums.trace()
+        i2, h2 = 100.0 * tau2 / (tau2 + s2), (tau2 + s2) / s2
     return RandomEffects(
         estimate=mu,
         se_wald=total**-0.5,
@@ -395,12 +369,6 @@ def pool_estimates(
     )
 
 
-def _t_quantile(level_percent: float, df: float) -> float:
-    """The two-sided quantile of Student's t; of the normal distribution for infinite ``df``."""
-    p = 0.5 + level_percent / 200.0
-    return float(special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p))
-
-
 def t_interval(
     estimate: float, se: float, df: float, level_percent: float, method: str = "wald"
 ) -> Interval:
@@ -408,7 +376,8 @@ def t_interval(
 
     An SE of 0 (all estimates equal, plain HKSJ) has an interval without width and no p.
     """
-    half = _t_quantile(level_percent, df) * se
+    quantile = 0.5 + level_percent / 200.0
+    half = float(special.ndtri(quantile) if math.isinf(df) else special.stdtrit(df, quantile)) * se
     p = None
     if se > 0:
         ratio = -abs(estimate) / se
@@ -442,8 +411,8 @@ def prediction_interval(
     if fit.k < 3 or fit.tau2_method == "fe":
         return None
     df = {"k-1": fit.k - 1, "k-2": fit.k - 2}[pi_df]
-    half = _t_quantile(level_percent, df) * (fit.tau2 + se**2) ** 0.5
-    return fit.estimate - half, fit.estimate + half
+    wide = t_interval(fit.estimate, (fit.tau2 + se**2) ** 0.5, df, level_percent)
+    return wide.low, wide.high
 
 
 def q_profile(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> HeterogeneityInterval:
@@ -467,9 +436,19 @@ def q_profile(y: np.ndarray, v: np.ndarray, level_percent: float = 95.0) -> Hete
 
 def tau2_standard_error(fit: RandomEffects, v: np.ndarray) -> float | None:
     """Standard error of tau² where the likelihood gives one; None for moment estimators."""
-    return (
-        likelihood_se(np.asarray(v, dtype=float), fit.tau2, fit.tau2_method) if fit.k > 1 else None
-    )
+    return likelihood_se(v, fit.tau2, fit.tau2_method) if fit.k > 1 else None
+
+
+def likelihood_se(v: np.ndarray, tau2: float, method: str) -> float | None:
+    """Standard error of a REML or ML tau² from the expected information; None for the others."""
+    if method not in ("ml", "reml"):
+        return None
+    w = 1.0 / (np.asarray(v, dtype=float) + tau2)
+    w1, w2, w3 = float(w.sum()), float((w**2).sum()), float((w**3).sum())
+    information = 0.5 * w2
+    if method == "reml":
+        information = 0.5 * (w2 - 2 * w3 / w1 + (w2 / w1) ** 2)
+    return information**-0.5 if information > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -623,37 +602,33 @@ def influence(
     ``deleted`` are the fits of `leave_one_out` where they are already there.
     """
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
-    whole = pool_estimates(y, v, method)
-    return [
-        _of_trial(i, y, v, whole, without)
-        for i, without in enumerate(deleted or leave_one_out(y, v, method))
-    ]
-
-
-def _of_trial(
-    i: int, y: np.ndarray, v: np.ndarray, whole: RandomEffects, without: RandomEffects
-) -> Influence:
-    change = whole.estimate - without.estimate
-    hat = float(whole.weights[i])
-    own = without.tau2 + float(v[i])
-    dffits = change / (hat * own) ** 0.5
-    # The variance that all trials together would have with the deleted fit's tau².
-    dfbetas = change / float((1.0 / (v + without.tau2)).sum()) ** -0.5
-    cook_d = (change / whole.se_wald) ** 2
-    k = whole.k
-    return Influence(
-        rstudent=(float(y[i]) - without.estimate) / (own + without.se_wald**2) ** 0.5,
-        dffits=dffits,
-        cook_d=cook_d,
-        cov_ratio=(without.se_wald / whole.se_wald) ** 2,
-        tau2_deleted=without.tau2,
-        q_deleted=without.q,
-        hat=hat,
-        dfbetas=dfbetas,
-        influential=bool(
+    whole, k = pool_estimates(y, v, method), len(y)
+    found = []
+    for i, without in enumerate(deleted or leave_one_out(y, v, method)):
+        change = whole.estimate - without.estimate
+        hat = float(whole.weights[i])
+        own = without.tau2 + float(v[i])
+        dffits = change / (hat * own) ** 0.5
+        # The variance that all trials together would have with the deleted fit's tau².
+        dfbetas = change / float((1.0 / (v + without.tau2)).sum()) ** -0.5
+        cook_d = (change / whole.se_wald) ** 2
+        influential = (
             abs(dffits) > 3.0 * (1.0 / (k - 1)) ** 0.5
             or special.chdtr(1, cook_d) > 0.5
             or hat > 3.0 / k
             or abs(dfbetas) > 1.0
-        ),
-    )
+        )
+        found.append(
+            Influence(
+                rstudent=(float(y[i]) - without.estimate) / (own + without.se_wald**2) ** 0.5,
+                dffits=dffits,
+                cook_d=cook_d,
+                cov_ratio=(without.se_wald / whole.se_wald) ** 2,
+                tau2_deleted=without.tau2,
+                q_deleted=without.q,
+                hat=hat,
+                dfbetas=dfbetas,
+                influential=bool(influential),
+            )
+        )
+    return found

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 
-from .meta import LinearFit
+from .meta import LinearFit, root
 
 _STARTS = (1e-3, 0.1, 1.0, 4.0)
 _LEAST_MORE = 3  # trials beyond the coefficients, below which no covariance can be learnt
@@ -165,15 +166,6 @@ def _sums(
     return information, right, square, log_det
 
 
-def _criterion(
-    parts: Sequence[StudyEstimates], tau2: np.ndarray, *, restricted: bool
-) -> np.ndarray:
-    information, right, square, log_det = _sums(parts, tau2)
-    solved = np.linalg.solve(information, right[:, :, None])[:, :, 0]
-    value: np.ndarray = log_det + square - np.einsum("gp,gp->g", right, solved)
-    return value + np.linalg.slogdet(information)[1] if restricted else value
-
-
 def _score(parts: Sequence[StudyEstimates], tau2: float, *, restricted: bool) -> float:
     """The derivative of the log-likelihood in tau²."""
     information, right, _, _ = _sums(parts, np.array([tau2]))
@@ -196,22 +188,18 @@ def _best_tau2(parts: Sequence[StudyEstimates], *, restricted: bool) -> float:
     size = max(float(np.trace(part.within)) / len(part.y) for part in parts)
     scale = size + float(((spread - spread.mean()) ** 2).sum())
     grid = np.concatenate([[0.0], np.geomspace(1e-8 * size, 10.0 * scale, _GRID)])
-    scores = [_score(parts, float(t), restricted=restricted) for t in grid]
+    score = partial(_score, parts, restricted=restricted)
+    scores = [score(float(t)) for t in grid]
     found = [0.0]
-    for low, high, a, b in zip(grid, grid[1:], scores, scores[1:], strict=False):
-        if a > 0 >= b:
-            found.append(
-                float(
-                    brentq(
-                        lambda t: _score(parts, t, restricted=restricted),
-                        low,
-                        high,
-                        xtol=1e-300,
-                        rtol=4 * np.finfo(float).eps,
-                    )
-                )
-            )
-    values = _criterion(parts, np.array(found), restricted=restricted)
+    found += [
+        root(score, low, high)
+        for low, high, a, b in zip(grid, grid[1:], scores, scores[1:], strict=False)
+        if a > 0 >= b
+    ]
+    information, right, square, log_det = _sums(parts, np.array(found))
+    solved = np.linalg.solve(information, right[:, :, None])[:, :, 0]
+    values = log_det + square - np.einsum("gp,gp->g", right, solved)
+    values += np.linalg.slogdet(information)[1] if restricted else 0.0
     return found[int(np.argmin(values))]
 
 

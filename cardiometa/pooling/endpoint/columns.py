@@ -128,11 +128,19 @@ def numbered(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[pd.Data
     ]
     every = stacked(keys)
     codes = every["trial"].cat.codes.to_numpy()
-    number = _numbers(every)
-    if number is None and (codes[1:] >= codes[:-1]).all():  # each row a participant, by trial
+    hashes = np.empty(len(every), dtype=np.uint64)
+    for start in range(0, len(every), _PART):
+        at = slice(start, start + _PART)
+        texts = every["participant_id"].iloc[at].to_numpy(dtype=object)
+        hashes[at] = pd.util.hash_array(texts, categorize=False)
+    hashes += codes.astype(np.uint64) * _ODD
+    one_row_each = not len(repeated(hashes))
+    if one_row_each and (codes[1:] >= codes[:-1]).all():
         people, person = every, np.arange(len(every))
     else:
-        number = np.arange(len(every)) if number is None else number
+        number: np.ndarray = np.arange(len(every))
+        if not one_row_each:  # by first appearance
+            number = every.groupby(KEY, sort=False, observed=True).ngroup().to_numpy()
         first = np.flatnonzero(~pd.Series(number).duplicated().to_numpy())
         order = np.argsort(codes[first], kind="stable")
         person = np.argsort(order)[number]
@@ -143,20 +151,6 @@ def numbered(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[pd.Data
         one.reset_index(drop=True).assign(**{name: key[name].array for name in KEY}, person=numbers)
         for one, key, numbers in given
     ]
-
-
-def _numbers(keys: pd.DataFrame) -> np.ndarray | None:
-    """A number for each pair of trial and id by first appearance; None where no two are equal."""
-    hashes = np.empty(len(keys), dtype=np.uint64)
-    for start in range(0, len(keys), _PART):
-        at = slice(start, start + _PART)
-        texts = keys["participant_id"].iloc[at].to_numpy(dtype=object)
-        hashes[at] = pd.util.hash_array(texts, categorize=False)
-    hashes += keys["trial"].cat.codes.to_numpy().astype(np.uint64) * _ODD
-    if not len(repeated(hashes)):
-        return None
-    codes: np.ndarray = keys.groupby(KEY, sort=False, observed=True).ngroup().to_numpy()
-    return codes
 
 
 def repeated(hashes: np.ndarray) -> np.ndarray:

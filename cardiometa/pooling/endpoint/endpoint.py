@@ -167,8 +167,23 @@ def _visit_list(rows: pd.DataFrame) -> str:
 
 def _followup_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataFrame, str]:
     """The rows the outcome is taken from, and their name in reports."""
-    if options.followup_day is not None:
-        return _nearest_rows(rows, options)
+    if (day := options.followup_day) is not None:
+        # Of each participant the row nearest to the day, the earlier one of a tie.
+        window = options.window or 0.0
+        if rows["_day"].isna().all():
+            raise TableError(
+                "--followup-day needs a day for each visit (visit_day), and there is none.",
+                hint="Name its column with --visit-day, or use --followup-visit.",
+            )
+        far = (rows["_day"] - day).abs()
+        near = rows.assign(_far=far)[far.le(window) & (rows["visit"] != options.baseline_visit)]
+        if near.empty:
+            raise TableError(f"No visit lies within {window:g} days of day {day:g}.")
+        near = near.sort_values(["person", "_far", "_day"], kind="stable")
+        first = near.groupby("person", sort=False)[["_far", "_day"]].transform("first")
+        # Rows of equal distance and day stay, so that they are refused as duplicates.
+        chosen = near[(near["_far"] == first["_far"]) & (near["_day"] == first["_day"])]
+        return chosen, f"the visit nearest to day {day:g} (± {window:g})"
     visits = present(rows["visit"])
     if options.followup_visit is not None:
         if options.followup_visit not in visits:
@@ -193,27 +208,6 @@ def _followup_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.Data
             "row per participant name the baseline's column with --baseline.",
         )
     return rows, "the table's one row per participant"
-
-
-def _nearest_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataFrame, str]:
-    """Of each participant the row nearest to the day, the earlier one of a tie."""
-    day, window = options.followup_day, options.window
-    assert day is not None
-    assert window is not None
-    if rows["_day"].isna().all():
-        raise TableError(
-            "--followup-day needs a day for each visit (visit_day), and there is none.",
-            hint="Name its column with --visit-day, or use --followup-visit.",
-        )
-    far = (rows["_day"] - day).abs()
-    near = rows.assign(_far=far)[far.le(window) & (rows["visit"] != options.baseline_visit)]
-    if near.empty:
-        raise TableError(f"No visit lies within {window:g} days of day {day:g}.")
-    near = near.sort_values(["person", "_far", "_day"], kind="stable")
-    first = near.groupby("person", sort=False)[["_far", "_day"]].transform("first")
-    # Rows of equal distance and day stay, so that they are refused as duplicates.
-    chosen = near[(near["_far"] == first["_far"]) & (near["_day"] == first["_day"])]
-    return chosen, f"the visit nearest to day {day:g} (± {window:g})"
 
 
 def _baseline_rows(rows: pd.DataFrame, options: PoolingOptions) -> tuple[pd.DataFrame, str]:

@@ -117,27 +117,20 @@ def _sensitivity(
             )
         else:
             changes: dict[str, Any] = {"effect": effect}
-            other = replace(options, **changes)
-            sums = [_without_baseline(one, effect) for one in joined.trials]
+            other, sums = replace(options, **changes), []
+            for one in joined.trials:
+                kept = [name for name in one.columns if name != _BASELINE]
+                forms = np.zeros((1 + len(one.columns), len(kept)))
+                forms[[1 + one.columns.index(name) for name in kept], range(len(kept))] = 1.0
+                if effect == "change":
+                    forms[1 + one.columns.index(_BASELINE), kept.index(OUTCOME)] = -1.0
+                arms = {arm: transform_summary(s, kept, forms) for arm, s in one.arms.items()}
+                nuisance = tuple(name for name in one.nuisance if name != _BASELINE)
+                sums.append(replace(one, nuisance=nuisance, arms=arms))
             again = _studies(sums)
             for arm in again:
                 rows += headlines(sums, again[arm], other, label) if arm in studies else []
     return rows, not_done
-
-
-def _without_baseline(sums: ArmSums, effect: str) -> ArmSums:
-    """The sums of the follow-up, or of its change from baseline, without a baseline column."""
-    kept = [name for name in sums.columns if name != _BASELINE]
-    forms = np.zeros((1 + len(sums.columns), len(kept)))
-    for place, name in enumerate(kept):
-        forms[1 + sums.columns.index(name), place] = 1.0
-    if effect == "change":
-        forms[1 + sums.columns.index(_BASELINE), kept.index(OUTCOME)] = -1.0
-    return replace(
-        sums,
-        nuisance=tuple(name for name in sums.nuisance if name != _BASELINE),
-        arms={arm: transform_summary(s, kept, forms) for arm, s in sums.arms.items()},
-    )
 
 
 def _methods(options: PoolingOptions, count: int) -> str:

@@ -147,12 +147,28 @@ def read_site(document: Any, name: str) -> SiteSummary:
             f"{name} has format {document.get('format')}; this version reads {FORMAT}.",
             hint="Make it again with the version that pools.",
         )
+    modifiers = []
     try:
+        for item in document["modifiers"]:
+            counts = {(str(t), str(v), str(a)): int(n) for t, v, a, n in item["counts"]}
+            levels = dict.fromkeys(level for _, level, _ in counts)
+            modifiers.append(
+                ModifierSums(
+                    name=str(item["name"]),
+                    arm=str(item["arm"]),
+                    control=str(item["control"]),
+                    levels=() if item["numeric"] else tuple(levels),
+                    sums=tuple(_read_sums(part) for part in item["trials"]),
+                    counts=counts,
+                    left_out=(),
+                    banded=bool(item["banded"]),
+                )
+            )
         site = SiteSummary(
             model=dict(document["model"]),
             covariates=dict(document["covariates"]),
             trials=tuple(_read_sums(item) for item in document["trials"]),
-            modifiers=tuple(_read_modifier(item) for item in document["modifiers"]),
+            modifiers=tuple(modifiers),
             imputed=tuple(map(str, document["imputed"])),
             refused=tuple(map(str, document["refused"])),
             conventions={k: tuple(v) for k, v in document["conventions"].items()},
@@ -208,44 +224,44 @@ def _read_sums(item: Mapping[str, Any]) -> ArmSums:
     )
 
 
-def _read_modifier(item: Mapping[str, Any]) -> ModifierSums:
-    counts = {(str(t), str(v), str(a)): int(n) for t, v, a, n in item["counts"]}
-    levels = () if item["numeric"] else tuple(dict.fromkeys(level for _, level, _ in counts))
-    return ModifierSums(
-        name=str(item["name"]),
-        arm=str(item["arm"]),
-        control=str(item["control"]),
-        levels=levels,
-        sums=tuple(_read_sums(part) for part in item["trials"]),
-        counts=counts,
-        left_out=(),
-        banded=bool(item["banded"]),
-    )
-
-
 # ------------------------------------------------------------------ several sites
 
 
 def join_sites(sites: Sequence[SiteSummary]) -> SiteSummary:
     """All sites as one; InputError lists where they made other choices or share a trial badly."""
-    first = sites[0]
-    problems = [
-        Problem(
-            where=site.name,
-            what=f"other choices than {first.name}: {_differences(first, site)}",
-            why="Sums of different models cannot be pooled.",
-            fix="Run summarise with the same --config plan at every site.",
-        )
-        for site in sites[1:]
-        if site.model_sha256 != first.model_sha256
-    ]
+    first, problems = sites[0], []
+    for site in sites[1:]:
+        if site.model_sha256 != first.model_sha256:
+            names = [n for n in MODEL_FIELDS if first.model[n] != site.model[n]]
+            names += [n for n, x in first.covariates.items() if site.covariates.get(n) != x]
+            problems.append(
+                Problem(
+                    where=site.name,
+                    what=f"other choices than {first.name}: {', '.join(names)}",
+                    why="Sums of different models cannot be pooled.",
+                    fix="Run summarise with the same --config plan at every site.",
+                )
+            )
     problems += _shared_trials(sites)
     if problems:
         raise InputError("The sites' files do not fit together.", problems=problems)
+    joined: dict[tuple[str, str, bool], list[ModifierSums]] = {}
+    for one in (one for site in sites for one in site.modifiers):
+        joined.setdefault((one.name, one.arm, one.banded), []).append(one)
+    modifiers = []
+    for parts in joined.values():
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for part in parts:
+            counts.update(part.counts)
+        met = Counter(level for _, level in {(t, v) for t, v, _ in counts if v})
+        order = band_labels(tuple(first.model["age_bands"])) if parts[0].banded else None
+        levels = ordered_levels(parts[0].name, met, order) if met else ()
+        sums = _merged([one for part in parts for one in part.sums])
+        modifiers.append(replace(parts[0], levels=levels, sums=sums, counts=dict(counts)))
     return replace(
         first,
         trials=_merged([sums for site in sites for sums in site.trials]),
-        modifiers=_merged_modifiers([one for site in sites for one in site.modifiers], first),
+        modifiers=tuple(modifiers),
         imputed=tuple(name for site in sites for name in site.imputed),
         refused=tuple(text for site in sites for text in site.refused),
         conventions={
@@ -253,12 +269,6 @@ def join_sites(sites: Sequence[SiteSummary]) -> SiteSummary:
             for key in sorted({key for site in sites for key in site.conventions})
         },
     )
-
-
-def _differences(first: SiteSummary, other: SiteSummary) -> str:
-    names = [n for n in MODEL_FIELDS if first.model[n] != other.model[n]]
-    names += [n for n in first.covariates if other.covariates.get(n) != first.covariates[n]]
-    return ", ".join(names)
 
 
 def _shared_trials(sites: Sequence[SiteSummary]) -> list[Problem]:
@@ -288,32 +298,13 @@ def _shared_trials(sites: Sequence[SiteSummary]) -> list[Problem]:
 def _merged(every: Sequence[ArmSums]) -> tuple[ArmSums, ...]:
     joined: dict[str, ArmSums] = {}
     for sums in every:
-        if sums.trial not in joined:
-            joined[sums.trial] = sums
-            continue
-        before = joined[sums.trial]
-        arms = dict(before.arms)
-        for arm, part in sums.arms.items():
-            arms[arm] = merge_summaries(arms[arm], part) if arm in arms else part
-        joined[sums.trial] = replace(before, arms=arms)
+        before = joined.setdefault(sums.trial, sums)
+        if before is not sums:
+            arms = dict(before.arms)
+            for arm, part in sums.arms.items():
+                arms[arm] = merge_summaries(arms[arm], part) if arm in arms else part
+            joined[sums.trial] = replace(before, arms=arms)
     return tuple(joined[name] for name in sorted(joined))
-
-
-def _merged_modifiers(every: Sequence[ModifierSums], site: SiteSummary) -> tuple[ModifierSums, ...]:
-    joined: dict[tuple[str, str, bool], list[ModifierSums]] = {}
-    for one in every:
-        joined.setdefault((one.name, one.arm, one.banded), []).append(one)
-    found = []
-    for parts in joined.values():
-        counts: Counter[tuple[str, str, str]] = Counter()
-        for part in parts:
-            counts.update(part.counts)
-        met = Counter(level for _, level in {(t, v) for t, v, _ in counts if v})
-        order = band_labels(tuple(site.model["age_bands"])) if parts[0].banded else None
-        levels = ordered_levels(parts[0].name, met, order) if met else ()
-        sums = [one for part in parts for one in part.sums]
-        found.append(replace(parts[0], levels=levels, sums=_merged(sums), counts=dict(counts)))
-    return tuple(found)
 
 
 # ------------------------------------------------------------------ what may leave the site

@@ -279,10 +279,15 @@ def first_stage(
             trials.append(trial if with_rows else trial.without_rows())
     found = {(study.arm, study.trial): study for study in each}
     studies = _by_arm(people, found, options)
-    people = _without_unestimable(people, found, options.control)
+    # Those whose arm, or whose entire trial, gives no estimate are not analysed.
+    given = {(trial, arm) for (arm, trial), study in found.items() if study.estimable}
+    given |= {(trial, options.control) for trial, _ in given}
+    by_trial, arms = people["trial"].cat, people["arm"].cat
+    gives = np.array([[(t, arm) in given for arm in arms.categories] for t in by_trial.categories])
+    lost = (people["code"] == "") & ~gives[by_trial.codes, arms.codes]
     stage = FirstStage(
         endpoint=endpoint,
-        people=people,
+        people=people.assign(code=people["code"].mask(lost, "trial-not-estimable")),
         trials=tuple(trials),
         sums=tuple(sums),
         studies=studies,
@@ -310,18 +315,6 @@ def _by_arm(
             empty = Study.of_rows((trial, arm, options.control), (n[0], n[1]), note)
             studies[arm] = (*studies.get(arm, ()), found.get((arm, trial), empty))
     return studies
-
-
-def _without_unestimable(
-    people: pd.DataFrame, found: Mapping[tuple[str, str], Study], control: str
-) -> pd.DataFrame:
-    """Those whose arm, or whose entire trial, gives no estimate are not analysed."""
-    given = {(trial, arm) for (arm, trial), study in found.items() if study.estimable}
-    given |= {(trial, control) for trial, _ in given}
-    trials, arms = people["trial"].cat, people["arm"].cat
-    gives = np.array([[(t, arm) in given for arm in arms.categories] for t in trials.categories])
-    lost = (people["code"] == "") & ~gives[trials.codes, arms.codes]
-    return people.assign(code=people["code"].mask(lost, "trial-not-estimable"))
 
 
 def no_effect(studies: Mapping[str, tuple[Study, ...]], options: PoolingOptions) -> EstimationError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import UsageError
-from ...statistics.event_models import LikelihoodTerms, RiskSets, maximise, partial_likelihood
+from ...statistics.event_models import RiskSets, fit_cox
 from ...statistics.meta import t_interval
 from ..endpoint.analysis_set import Analysed
 from ..first_stage.events import trial_design, trial_risk_sets
@@ -23,7 +23,7 @@ from ..options import PoolingOptions
 from ..results import EffectRow, Study
 from .one_stage import FEW_TRIALS
 from .one_stage_events import random_effect_rows
-from .two_stage import as_sensitivity, comparison_cells, effect_rows, interval_cells, total
+from .two_stage import as_sensitivity, effect_rows, pooled_effect
 
 MANTEL_HAENSZEL = "Mantel-Haenszel, common effect, no cell corrected"
 UNADJUSTED = "covariates not used"
@@ -93,14 +93,11 @@ def mantel_haenszel_row(studies: Sequence[Study], options: PoolingOptions) -> Ef
     if found is None:
         return None
     interval = t_interval(*found, float("inf"), options.level)
-    return EffectRow(
-        analysis="pooled",
-        **comparison_cells(options, usable[0].arm, usable[0].control),
-        n_control=total([s.n_control for s in usable]),
-        n_active=total([s.n_active for s in usable]),
-        **interval_cells(found[0], interval, options),
+    return pooled_effect(
+        usable,
+        (found[0], interval),
+        options,
         tau2=0.0,
-        k=len(usable),
         tau2_method="fe",
         variant="mantel-haenszel",
         label=MANTEL_HAENSZEL,
@@ -234,15 +231,12 @@ def stratified_rows(
     names = {trial.trial for trial in chosen}
     mine = [study for study in studies if study.trial in names]
     return [
-        EffectRow(
-            analysis="pooled",
+        pooled_effect(
+            mine,
+            (float(estimate), interval),
+            options,
             model="one-stage",
-            **comparison_cells(options, arm, options.control),
-            n_control=total([study.n_control for study in mine]),
-            n_active=total([study.n_active for study in mine]),
-            **interval_cells(float(estimate), interval, options),
             tau2=0.0,
-            k=len(mine),
             tau2_method="fe",
             headline=True,
             variant="stratified-cox",
@@ -254,41 +248,25 @@ def stratified_rows(
 def fit_stratified(trials: Sequence[Analysed], control: str) -> StratifiedFit | None:
     """The Cox model over trials as strata; None without a finite maximum.
 
-    The covariates' coefficients are of each trial; they are solved for with the arms' in every
-    step, each trial filling its own block of one information matrix.
+    The covariates' coefficients are of each trial.
     """
     arms = tuple(sorted({name for trial in trials for name in trial.rows["arm"]} - {control}))
     designs = [trial_design(trial, control) for trial in trials]
     widths = [design.x.shape[1] - len(design.active) for design in designs]
     places = [[arms.index(name) for name in design.active] for design in designs]
     starts = len(arms) + np.concatenate([[0], np.cumsum(widths)]).astype(int)
-    size = int(starts[-1])
     sets = [trial_risk_sets(trial, design) for trial, design in zip(trials, designs, strict=True)]
     indices = [
         np.array([*place, *range(start, start + width)], dtype=int)
         for place, start, width in zip(places, starts[:-1], widths, strict=True)
     ]
-    scale = np.ones(size)
-    for one, at, place in zip(sets, indices, places, strict=True):
-        own = np.sqrt((one.x**2).mean(axis=0))
-        scale[at[len(place) :]] = own[len(place) :]
-
-    def terms(beta: np.ndarray) -> LikelihoodTerms:
-        value, score, information = 0.0, np.zeros(size), np.zeros((size, size))
-        for one, at in zip(sets, indices, strict=True):
-            part = partial_likelihood(one, beta[at] / scale[at])
-            value += part.value
-            score[at] += part.score / scale[at]
-            information[np.ix_(at, at)] += part.information / np.outer(scale[at], scale[at])
-        return LikelihoodTerms(value=value, score=score, information=information)
-
-    fit = maximise(terms, np.zeros(size))
+    fit = fit_cox(sets, places=indices)
     if fit is None:
         return None
     return StratifiedFit(
         arms=arms,
-        coefficients=fit.coefficients / scale,
-        covariance=fit.covariance / np.outer(scale, scale),
+        coefficients=fit.coefficients,
+        covariance=fit.covariance,
         log_likelihood=fit.log_likelihood,
         sets=tuple(sets),
         places=tuple(indices),

@@ -34,7 +34,6 @@ from ...statistics.mixed.sufficient_statistics import (
     INTERCEPT,
     RESIDUALS,
     ModelColumns,
-    TrialBlock,
     absorb,
 )
 from ...statistics.multivariate import MultivariateFit, StudyEstimates, fit_parts
@@ -56,8 +55,8 @@ from .two_stage import (
     contrast_interval_of,
     estimates_of,
     interval_cells,
+    pooled_effect,
     prediction_of,
-    total,
 )
 
 FEW_TRIALS = 5
@@ -108,37 +107,35 @@ def fit_arm(
         "intercept": _INTERCEPT if common else _APART,
         "correlated": _INTERCEPT if common else CORRELATED,
     }[options.random_effects]
+    treat, stratified = arm_column(arm), options.random_effects == "effect"
+    random = (treat,) if stratified else (treat, INTERCEPT)
+    blocks = []
+    for one in sums:
+        own = (*one.nuisance, *(arm_column(other) for other in one.active if other != arm))
+        n = sum(summary.n for summary in one.arms.values())
+        centres = {}
+        # Centring by trial is what makes maximum likelihood right (rule 6); REML does not change.
+        if options.tau2 == "ml":
+            centres = {treat: one.count(arm) / n}
+        if not stratified:
+            centres = {arm_column(active): one.count(active) / n for active in one.active}
+            centres |= {name: centre(one, name) for name in one.nuisance}
+        columns = ModelColumns(
+            nuisance=(INTERCEPT, *own) if stratified else own,
+            fixed=random,
+            random=random,
+            outcome=OUTCOME,
+        )
+        blocks.append(model_block(one, columns, residual=residual, centres=centres))
     return fit_one_stage(
-        [_block(one, arm, options, residual) for one in sums],
+        blocks,
         basis,
         residual=residual,
         restricted=options.tau2 != "ml",
-        common_effect=common and options.random_effects == "effect",
+        common_effect=common and stratified,
         held=known,
         scan=scan,
     )
-
-
-def _block(sums: ArmSums, arm: str, options: PoolingOptions, residual: str) -> TrialBlock:
-    treat = arm_column(arm)
-    others = tuple(arm_column(other) for other in sums.active if other != arm)
-    own = (*sums.nuisance, *others)
-    n = sum(summary.n for summary in sums.arms.values())
-    stratified = options.random_effects == "effect"
-    # Centring by trial is what makes maximum likelihood right (rule 6); REML does not change.
-    centred = () if stratified and options.tau2 != "ml" else (treat,)
-    centres = {name: sums.count(name.removeprefix(arm_column(""))) / n for name in centred}
-    if not stratified:
-        centres |= {arm_column(other): sums.count(other) / n for other in sums.active}
-        centres |= {name: centre(sums, name) for name in sums.nuisance}
-    random = (treat,) if stratified else (treat, INTERCEPT)
-    columns = ModelColumns(
-        nuisance=(INTERCEPT, *own) if stratified else own,
-        fixed=random,
-        random=random,
-        outcome=OUTCOME,
-    )
-    return model_block(sums, columns, residual=residual, centres=centres)
 
 
 def effect_variance(fit: OneStageFit, options: PoolingOptions) -> float:
@@ -223,16 +220,13 @@ def _rows(fit: OneStageFit, studies: Sequence[Study], options: PoolingOptions) -
         notes.append(f"random trial intercepts (SD {deviation:.3g}{also})")
     contrast = np.eye(len(fit.beta))[0]
     return [
-        EffectRow(
-            analysis="pooled",
+        pooled_effect(
+            studies,
+            (float(fit.beta[0]), interval),
+            options,
             model="one-stage",
-            **comparison_cells(options, studies[0].arm, studies[0].control),
-            n_control=total([study.n_control for study in studies]),
-            n_active=total([study.n_active for study in studies]),
-            **interval_cells(float(fit.beta[0]), interval, options),
             **prediction_of(float(fit.beta[0]), theta, interval.se, len(studies), options),
             tau2=theta,
-            k=len(studies),
             tau2_method=likelihood_name(options),
             headline=interval.method == headline_method(fit, options),
             note="; ".join(notes),
@@ -410,11 +404,17 @@ def joint_fit(
     known = {one.trial: one for one in sums}
     parts = []
     for trial, own in given.items():
-        within = _within(known[trial], own) if trial in known else None
-        if within is None and len(own) > 1:
+        within = np.diag([float(found[trial, arm].se or 0.0) ** 2 for arm in own])
+        fit: ArmFit | str = "no sums"
+        if trial in known:  # the covariance of its contrasts with the control, of its own model
+            sum_, names = known[trial], [arm_column(arm) for arm in known[trial].active]
+            left = absorb(whole_trial(sum_, [*sum_.nuisance, *names, OUTCOME]), sum_.nuisance)
+            fit = solve_effects(left, names)
+            if isinstance(fit, ArmFit):
+                at = [sum_.active.index(arm) for arm in own]
+                within = fit.covariance[np.ix_(at, at)]
+        if len(own) > 1 and not isinstance(fit, ArmFit):
             return None
-        if within is None:
-            within = np.diag([float(found[trial, arm].se or 0.0) ** 2 for arm in own])
         parts.append(
             StudyEstimates(
                 y=np.array([found[trial, arm].estimate for arm in own], dtype=float),
@@ -424,19 +424,10 @@ def joint_fit(
             )
         )
     try:
-        fit = fit_parts(parts, method=likelihood_name(options))
+        joint = fit_parts(parts, method=likelihood_name(options))
     except (ArithmeticError, np.linalg.LinAlgError):
         return None
-    return _joint(given, fit) if fit.df > 0 else None
-
-
-def _within(sums: ArmSums, own: Sequence[str]) -> np.ndarray | None:
-    """The covariance of the trial's contrasts with its control, of its own model."""
-    names = [arm_column(arm) for arm in sums.active]
-    left = absorb(whole_trial(sums, [*sums.nuisance, *names, OUTCOME]), sums.nuisance)
-    fit = solve_effects(left, names)
-    at = [sums.active.index(arm) for arm in own]
-    return fit.covariance[np.ix_(at, at)] if isinstance(fit, ArmFit) else None
+    return _joint(given, joint) if joint.df > 0 else None
 
 
 def joint_model(

@@ -33,10 +33,9 @@ from ..results import EffectRow, Study
 from .two_stage import (
     COMMON_EFFECT,
     as_sensitivity,
-    comparison_cells,
     interval_cells,
+    pooled_effect,
     prediction_of,
-    total,
 )
 
 MODELS = {
@@ -60,16 +59,31 @@ def random_effect_rows(
     where --model one-stage has no fit.
     """
     arm, hazard = studies[0].arm, options.effect == "hazard-ratio"
-    used, blocks = _blocks(trials, arm, options)
+    used, blocks = [], []  # the trials that say something of the arm
+    for trial in trials:
+        arms = trial.rows["arm"].to_numpy()
+        others = [arms == name for name in sorted(set(arms) - {options.control, arm})]
+        own = [*others, *trial.nuisance.to_numpy(dtype=float).T]
+        block = _block(trial.rows, own, (arm, {}, []), options)
+        if block is not None:
+            used.append(trial.trial)
+            blocks.append(block)
     if len(blocks) < 2:
         return [], []
+    mine = [study for study in studies if study.trial in used]
     fit = _fit(blocks, options)
     if fit is None:
-        sentence = f"{arm}: no one-stage {MODELS[options.effect]}: {_why(studies, used)}"
+        why = "its likelihood has no finite maximum, or the search did not converge."
+        perfect = [study.trial for study in mine if "perfectly" in study.note]
+        if perfect:
+            why = f"covariates predict the events of {', '.join(perfect)} perfectly."
+        for words in ("control", "active"):
+            if not any(getattr(study, f"events_{words}") for study in mine):
+                why = f"no participant of the {words} arms had the event."
+        sentence = f"{arm}: no one-stage {MODELS[options.effect]}: {why}"
         if options.model == "one-stage" and not hazard:
             raise EstimationError(sentence, hint="Use --model two-stage, or fewer --adjust.")
         return [], [sentence]
-    mine = [study for study in studies if study.trial in used]
     rows = [_row(fit, mine, options)] if options.tau2 != "fe" else []
     if hazard:
         return rows, []
@@ -83,16 +97,13 @@ def random_effect_rows(
 def _row(fit: MixedEventFit, studies: Sequence[Study], options: PoolingOptions) -> EffectRow:
     estimate, se = float(fit.shared[0]), float(np.sqrt(fit.covariance[0, 0]))
     interval = t_interval(estimate, se, float("inf"), options.level)
-    return EffectRow(
-        analysis="pooled",
+    return pooled_effect(
+        studies,
+        (estimate, interval),
+        options,
         model="one-stage",
-        **comparison_cells(options, studies[0].arm, studies[0].control),
-        n_control=total([study.n_control for study in studies]),
-        n_active=total([study.n_active for study in studies]),
-        **interval_cells(estimate, interval, options),
         **(prediction_of(estimate, fit.tau2, se, len(studies), options) if fit.tau2 else {}),
         tau2=fit.tau2,
-        k=len(studies),
         tau2_method="ml",
         headline=True,
         note="" if fit.tau2 else AT_BOUND,
@@ -106,41 +117,6 @@ def _fit(blocks: Sequence[EventTrial], options: PoolingOptions) -> MixedEventFit
         return fit_logistic_mixed(blocks, common=options.tau2 == "fe")
     except (ArithmeticError, np.linalg.LinAlgError):
         return None
-
-
-def _why(studies: Sequence[Study], used: Sequence[str]) -> str:
-    """What may be the reason that there is no finite maximum."""
-    arms = {"active": "events_active", "control": "events_control"}
-    for words, field in arms.items():
-        if not any(getattr(s, field) for s in studies if s.trial in used):
-            return f"no participant of the {words} arms had the event."
-    perfect = [s.trial for s in studies if s.trial in used and "perfectly" in s.note]
-    if perfect:
-        return f"covariates predict the events of {', '.join(perfect)} perfectly."
-    return "its likelihood has no finite maximum, or the search did not converge."
-
-
-# ------------------------------------------------------------------ the trials' blocks
-
-
-def _blocks(
-    trials: Sequence[Analysed], arm: str, options: PoolingOptions
-) -> tuple[list[str], list[EventTrial]]:
-    """The trials that say something of the arm, by name, and what the models take of them."""
-    used, blocks = [], []
-    for trial in trials:
-        arms = trial.rows["arm"].to_numpy()
-        others = [arms == name for name in sorted(set(arms) - {options.control, arm})]
-        block = _block(
-            trial.rows,
-            [*others, *trial.nuisance.to_numpy(dtype=float).T],
-            (arm, {}, []),
-            options,
-        )
-        if block is not None:
-            used.append(trial.trial)
-            blocks.append(block)
-    return used, blocks
 
 
 def _block(

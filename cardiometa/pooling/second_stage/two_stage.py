@@ -63,8 +63,20 @@ def effect_rows(studies: Sequence[Study], options: PoolingOptions) -> tuple[Effe
     with_rows = [study for study in usable if not study.aggregate]
     if 0 < len(with_rows) < len(usable):
         rows.append(sensitivity_row(with_rows, options, PARTICIPANTS_ONLY))
-    if len(usable) >= LEAST_TRIALS_EGGER:
-        rows += _egger_rows(usable, options)
+    y, v = estimates_of(usable)
+    # Egger's test needs standard errors that differ.
+    if len(usable) >= LEAST_TRIALS_EGGER and float(np.ptp(v)) >= 1e-9 * float(v.max()):
+        rows.append(
+            EffectRow(
+                analysis="small-study",
+                **comparison_cells(options, usable[0].arm, usable[0].control),
+                **interval_cells(*egger(y, v, options.level), options, ratio=False),
+                k=len(usable),
+                headline=True,
+                variant="small-study",
+                note=SMALL_STUDY,
+            )
+        )
     if options.leave_one_out and len(usable) >= 3:
         n = {name: [getattr(s, name) for s in usable] for name in _COUNTS}
         lacking = {name: counts.count(None) for name, counts in n.items()}
@@ -130,25 +142,6 @@ def _rows_of_fit(fit: RandomEffects, of: Study, options: PoolingOptions) -> list
         note = NO_WIDTH if interval.se == 0 else ""
         rows.append(replace(row, headline=method == options.headline_ci, note=note))
     return rows
-
-
-def _egger_rows(usable: Sequence[Study], options: PoolingOptions) -> list[EffectRow]:
-    """Egger's test; none where all standard errors are equal."""
-    y, v = estimates_of(usable)
-    if float(np.ptp(v)) < 1e-9 * float(v.max()):
-        return []
-    estimate, interval = egger(y, v, options.level)
-    return [
-        EffectRow(
-            analysis="small-study",
-            **comparison_cells(options, usable[0].arm, usable[0].control),
-            **interval_cells(estimate, interval, options, ratio=False),
-            k=len(usable),
-            headline=True,
-            variant="small-study",
-            note=SMALL_STUDY,
-        )
-    ]
 
 
 def comparison_cells(options: PoolingOptions, arm: str, control: str) -> dict[str, Any]:
@@ -249,6 +242,23 @@ def prediction_of(
 def total(counts: Sequence[int | None]) -> int | None:
     """The sum of counts, None where one is not known."""
     return None if any(count is None for count in counts) else sum(c for c in counts if c)
+
+
+def pooled_effect(
+    studies: Sequence[Study],
+    found: tuple[float, Interval],
+    options: PoolingOptions,
+    **cells: Any,
+) -> EffectRow:
+    """The row of ``studies`` pooled: their comparison and counts, the estimate and its interval."""
+    return EffectRow(
+        analysis="pooled",
+        **comparison_cells(options, studies[0].arm, studies[0].control),
+        **_counts(studies),
+        **interval_cells(*found, options),
+        k=len(studies),
+        **cells,
+    )
 
 
 def _pooled_row(

@@ -332,10 +332,15 @@ def one_stage_interaction(
     ]
     if len(sums) < 2 or not names:
         return None
-    across = [] if len(sums) < 3 + 2 * len(names) else [f"{_ACROSS}{name}" for name in names]
-    if across and _flat(sums, names):
-        across = []
-    centres = {name: float(np.mean([_mean(one, name) for one in sums])) for name in names}
+    means = np.array([[_mean(one, name) for name in names] for one in sums])
+    centres = {name: float(np.mean(column)) for name, column in zip(names, means.T, strict=True)}
+    across: list[str] = []
+    centred = means - means.mean(axis=0)
+    spread = np.linalg.norm(centred, axis=0)
+    # Where the trials' means do not differ nothing is between them.
+    if len(sums) >= 3 + 2 * len(names) and (spread > 1e-10 * np.abs(means).max(axis=0)).all():
+        rank = np.linalg.matrix_rank(centred / spread, tol=1e-8)
+        across = [f"{_ACROSS}{name}" for name in names] if rank == len(names) else []
     blocks = [_block(one, pooled, centres, across, options.residual) for one in sums]
     size = len(names)
     basis = np.zeros((2, 1 + size, 1 + size))
@@ -354,16 +359,6 @@ def one_stage_interaction(
         across=tuple(range(1 + size, 1 + size + len(across))),
         k=len(sums),
     )
-
-
-def _flat(sums: list[ArmSums], names: list[str]) -> bool:
-    """True where the trials' means do not differ, so that nothing is between them."""
-    means = np.array([[_mean(one, name) for name in names] for one in sums])
-    centred = means - means.mean(axis=0)
-    size = np.linalg.norm(centred, axis=0)
-    if (size <= 1e-10 * np.abs(means).max(axis=0)).any():
-        return True
-    return int(np.linalg.matrix_rank(centred / size, tol=1e-8)) < len(names)
 
 
 def _mean(sums: ArmSums, name: str) -> float:

@@ -91,47 +91,13 @@ def modifier_sums(
     is a level with fewer than ``least`` of them in an arm of a trial.
     """
     numbers = covariate_numbers(values)
-    known = values != ""
+    text = values.where(values != "")
+    named = (name, arm)
     if numbers is None:
-        return _of_levels(trials, values.where(known), (name, arm), options, least=least)
-    unit = PER.get(name, (1.0, ""))[0]
-    chosen: list[ArmSums] = []
-    counts: dict[tuple[str, str, str], int] = {}
-    members: dict[tuple[str, str], frozenset[object]] = {}
-    own: dict[str, pd.DataFrame] = {}
-    for trial in trials:
-        part = _known_rows(trial, known, arm, options)
-        sizes = part["arm"].value_counts()
-        if min(sizes.get(options.control, 0), sizes.get(arm, 0)) < least:
-            continue
-        members |= _members(trial.trial, part["arm"])
-        own[trial.trial] = pd.DataFrame({VALUE: numbers.loc[part.index] / unit})
-        chosen.append(sums_with(trial, part, name, own[trial.trial], options))
-        counts |= {(trial.trial, "", a): int(sizes[a]) for a in (options.control, arm)}
-    return ModifierSums(
-        name=name,
-        arm=arm,
-        control=options.control,
-        levels=(),
-        sums=tuple(chosen),
-        counts=counts,
-        left_out=(),
-        members=members,
-        own=own if options.effect in EVENTS else {},
-    )
-
-
-def _known_rows(
-    trial: Analysed, known: pd.Series[bool], arm: str, options: PoolingOptions
-) -> pd.DataFrame:
-    index = both_arms(trial, arm, options.control)
-    return trial.rows.loc[index[known.loc[index].to_numpy()]]
-
-
-def _members(trial: str, arms: pd.Series[str]) -> dict[tuple[str, str], frozenset[object]]:
-    return {
-        (trial, str(arm)): frozenset(part.index) for arm, part in arms.groupby(arms, observed=True)
-    }
+        return _sums(trials, text, named, options, least=least)
+    # A number is one level without a name.
+    numbers = numbers / PER.get(name, (1.0, ""))[0]
+    return _sums(trials, text.mask(text.notna(), ""), named, options, least=least, numbers=numbers)
 
 
 def banded_ages(
@@ -157,7 +123,7 @@ def banded_ages(
         index=values.index,
         dtype=object,
     )
-    return _of_levels(trials, text, (AGE, arm), options, order=labels, least=least)
+    return _sums(trials, text, (AGE, arm), options, order=labels, least=least)
 
 
 def both_arms(trial: Analysed, arm: str, control: str) -> pd.Index:
@@ -179,7 +145,7 @@ def sums_with(
     )
 
 
-def _of_levels(
+def _sums(
     trials: Sequence[Analysed],
     values: pd.Series[str],
     named: tuple[str, str],
@@ -187,7 +153,9 @@ def _of_levels(
     *,
     least: int,
     order: Sequence[str] | None = None,
+    numbers: pd.Series[float] | None = None,
 ) -> ModifierSums:
+    """The sums over the levels in ``values`` (NaN unknown), or of ``numbers`` where these are."""
     name, arm = named
     known = values.notna()
     members: dict[tuple[str, str], frozenset[object]] = {}
@@ -195,7 +163,8 @@ def _of_levels(
     counts: dict[tuple[str, str, str], int] = {}
     left_out: list[tuple[str, str]] = []
     for trial in trials:
-        part = _known_rows(trial, known, arm, options)
+        index = both_arms(trial, arm, options.control)
+        part = trial.rows.loc[index[known.loc[index].to_numpy()]]
         own = values.loc[part.index]
         table = pd.crosstab(own, part["arm"]).reindex(columns=[options.control, arm], fill_value=0)
         enough = table.min(axis=1) >= least
@@ -203,34 +172,33 @@ def _of_levels(
         usable = [str(level) for level in table.index[enough]]
         if not usable:
             continue
-        counts |= {
-            (trial.trial, level, a): int(table[a][level])
-            for level in usable
-            for a in (options.control, arm)
-        }
+        for level in usable:
+            counts |= {(trial.trial, level, a): int(table[a][level]) for a in table}
         part = part[own.isin(usable)]
-        members |= _members(trial.trial, part["arm"])
+        by_arm = part["arm"].groupby(part["arm"], observed=True)
+        members |= {(trial.trial, str(a)): frozenset(rows.index) for a, rows in by_arm}
         chosen.append((trial, part, usable))
     met = Counter(level for *_, usable in chosen for level in usable)
     ranked = ordered_levels(name, met, order)
     sums = []
-    indicators: dict[str, pd.DataFrame] = {}
+    columns: dict[str, pd.DataFrame] = {}
     for trial, part, usable in chosen:
         own = values.loc[part.index]
-        columns = {level_column(v): (own == v).astype(float) for v in ranked if v in usable}
-        indicators[trial.trial] = pd.DataFrame(columns)
-        sums.append(sums_with(trial, part, name, indicators[trial.trial], options))
+        found = {level_column(v): (own == v).astype(float) for v in ranked if v in usable}
+        found = found if numbers is None else {VALUE: numbers.loc[part.index]}
+        columns[trial.trial] = pd.DataFrame(found)
+        sums.append(sums_with(trial, part, name, columns[trial.trial], options))
     return ModifierSums(
         name=name,
         arm=arm,
         control=options.control,
-        levels=ranked,
+        levels=ranked if numbers is None else (),
         sums=tuple(sums),
         counts=counts,
-        left_out=tuple(left_out),
+        left_out=tuple(left_out) if numbers is None else (),
         banded=order is not None,
         members=members,
-        own=indicators if options.effect in EVENTS else {},
+        own=columns if options.effect in EVENTS else {},
     )
 
 

@@ -79,12 +79,19 @@ def fit_random_intercept(
     covariance = sigma2 * np.linalg.inv(A) / np.outer(scale, scale)
     c = ratio / (1 + ratio * sums.weight)
     effects = c * (sums.response - sums.columns @ beta)
+    tau2_df = 0.0
+    if ratio > 0:  # groups less the trace of the effects' posterior covariance over tau²
+        met = sums.weight > 0
+        H = sums.columns[met] * c[met, None]
+        extra = np.einsum("ij,ij->i", H @ np.linalg.inv(A), H) / ratio
+        shrink = 1 / (1 + ratio * sums.weight[met])
+        tau2_df = max(float(met.sum() - np.sum(shrink + extra)), 0.0)
     return RandomIntercept(
         coefficients=(beta + centre * shift) / scale,
         covariance=covariance,
         sigma2=sigma2,
         tau2=ratio * sigma2,
-        tau2_df=_variance_df(sums, ratio, A) if ratio > 0 else 0.0,
+        tau2_df=tau2_df,
         effects=effects,
         df=n - p,
     )
@@ -134,12 +141,6 @@ def _best_ratio(sums: _Sums, p: int) -> float:
         method="bounded",
         options={"xatol": 1e-11},
     )
-    ratio = _polished(sums, float(found.x), p)
-    return ratio if _criterion(sums, ratio, p) < _criterion(sums, 0.0, p) - 1e-10 else 0.0
-
-
-def _polished(sums: _Sums, log_ratio: float, p: int) -> float:
-    """The root of the criterion's slope near ``log_ratio``: the valley's floor is too flat."""
 
     def slope(t: float) -> float:
         ratio = math.exp(t)
@@ -155,17 +156,9 @@ def _polished(sums: _Sums, log_ratio: float, p: int) -> float:
         grown = float(np.sum(sums.weight / (1 + ratio * sums.weight)))
         return ratio * ((sums.n - p) * drest / rest + grown + trace)
 
-    step = 1e-3
-    low, high = log_ratio - step, log_ratio + step
-    if slope(low) * slope(high) >= 0:
-        return math.exp(log_ratio)
-    return math.exp(float(optimize.brentq(slope, low, high, xtol=1e-14, rtol=1e-15)))
-
-
-def _variance_df(sums: _Sums, ratio: float, A: np.ndarray) -> float:
-    """Groups less the trace of the effects' posterior covariance over tau²."""
-    met = sums.weight > 0
-    shrink = 1 / (1 + ratio * sums.weight[met])
-    H = sums.columns[met] * (ratio / (1 + ratio * sums.weight[met]))[:, None]
-    extra = np.einsum("ij,ij->i", H @ np.linalg.inv(A), H) / ratio
-    return max(float(met.sum() - np.sum(shrink + extra)), 0.0)
+    # The valley's floor is flat: the root of the slope near it is better known.
+    log_ratio, low, high = float(found.x), float(found.x) - 1e-3, float(found.x) + 1e-3
+    if slope(low) * slope(high) < 0:
+        log_ratio = float(optimize.brentq(slope, low, high, xtol=1e-14, rtol=1e-15))
+    ratio = math.exp(log_ratio)
+    return ratio if _criterion(sums, ratio, p) < _criterion(sums, 0.0, p) - 1e-10 else 0.0

@@ -36,19 +36,10 @@ def summarise_rows(trial: str, columns: Sequence[str], values: np.ndarray) -> Tr
         raise ValueError(f"{rows.shape} values do not fit {len(columns)} columns")
     if not np.isfinite(rows).all():
         raise ValueError("sums take complete rows only")
-    if len(rows) == 0:
-        p = len(columns)
-        return TrialSummary(
-            trial=trial,
-            n=0,
-            columns=tuple(columns),
-            means=np.zeros(p),
-            cross_products=np.zeros((p, p)),
-        )
-    means = rows.mean(axis=0)
+    means = rows.mean(axis=0) if len(rows) else np.zeros(len(columns))
     centred = rows - means
     # A second pass takes out what rounding left of the mean.
-    rest = centred.mean(axis=0)
+    rest = centred.mean(axis=0) if len(rows) else 0.0
     centred = centred - rest
     return TrialSummary(
         trial=trial,
@@ -235,28 +226,22 @@ class TrialBlock:
 
 
 def rows_of_sums(summary: TrialSummary) -> np.ndarray:
-    """Rows ``[r, 1 + p]`` of (intercept, columns) that have the sums of ``summary``."""
-    root = _triangular_root(summary.cross_products)
-    root = root[root.any(axis=1)]
-    first = np.sqrt(summary.n) * np.concatenate([[1.0], summary.means])
-    return np.vstack([first, np.column_stack([np.zeros(len(root)), root])])
+    """Rows ``[r, 1 + p]`` of (intercept, columns) that have the sums of ``summary``.
 
-
-def _triangular_root(gram: np.ndarray) -> np.ndarray:
-    """Upper triangular ``R`` with ``R'R`` the Gram matrix; aliased columns get a zero row."""
-    p = len(gram)
+    Below the first an upper triangular root of the cross-products, aliased columns without a row.
+    """
+    gram = summary.cross_products
     scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
     safe = np.where(scale > 0, scale, 1.0)
     left = gram / np.outer(safe, safe)
-    root = np.zeros((p, p))
-    for j in range(p):
-        pivot = left[j, j]
-        if scale[j] == 0 or pivot <= ALIAS_TOLERANCE:
-            continue
-        root[j] = left[j] / np.sqrt(pivot)
-        root[j, :j] = 0.0
-        left = left - np.outer(root[j], root[j])
-    return root * safe[None, :]
+    root = np.zeros_like(left)
+    for j in range(len(gram)):
+        if scale[j] > 0 and left[j, j] > ALIAS_TOLERANCE:
+            root[j, j:] = left[j, j:] / np.sqrt(left[j, j])
+            left = left - np.outer(root[j], root[j])
+    root = (root * safe)[root.any(axis=1)]
+    first = np.sqrt(summary.n) * np.concatenate([[1.0], summary.means])
+    return np.vstack([first, np.column_stack([np.zeros(len(root)), root])])
 
 
 def trial_block(
