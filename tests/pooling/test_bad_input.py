@@ -378,7 +378,7 @@ def test_a_trial_without_scatter_does_not_stop_the_one_stage_model():
         assert all(np.isfinite(r.se) for r in rows)
         assert headline(result).k == k
     assert of_trial(result, "T1").note.startswith("the model explains the outcome completely")
-    others = pool(wide[~first], replace(WIDE, model="both"))
+    others = pool(wide[~first], replace(WIDE, model="two-stage"))
     assert headline(result).estimate == pytest.approx(headline(others).estimate, rel=1e-12)
 
 

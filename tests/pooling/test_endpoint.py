@@ -15,9 +15,9 @@ from cardiometa.pooling.pool import pool_trials
 from cardiometa.records import Exclusion, severity
 from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
-WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline")
+WIDE = PoolingOptions(outcome="lv_ef_percent", baseline_column="lv_ef_baseline", model="two-stage")
 SAID = {"several": True, "worst_rank": False}
-LONG = PoolingOptions(outcome="lv_ef_percent")
+LONG = PoolingOptions(outcome="lv_ef_percent", model="two-stage")
 
 
 def long_options(**changes):
@@ -310,9 +310,7 @@ def test_a_trial_without_any_baseline_is_not_called_imputed():
 
 def test_a_covariate_of_one_value_is_not_said_to_be_adjusted_for():
     wide = simulate_wide(3).assign(sex="male")
-    options = PoolingOptions(
-        outcome="lv_ef_percent", baseline_column="lv_ef_baseline", adjust=("age", "sex")
-    )
+    options = replace(WIDE, adjust=("age", "sex"))
     result = pool_trials(cohort_table(wide), options)
     assert "adjusted for age_years (linear), by ordinary" in result.methods
     assert any(w.startswith("sex has a single value") for w in result.warnings)

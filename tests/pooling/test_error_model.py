@@ -46,7 +46,8 @@ from tests.kit.report_page import assert_self_contained
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pooling"
 OPTIONS = PoolingOptions(outcome="lv_ef_percent")
-BASE = {"outcome": "lv_ef_percent", "baseline": "lv_ef_baseline"}
+BASE = {"outcome": "lv_ef_percent", "baseline": "lv_ef_baseline", "model": "two-stage"}
+TWO_STAGE = ("--model", "two-stage", "--no-leave-one-out")
 
 
 def study(trial: str, estimate: float, se: float) -> Study:
@@ -233,8 +234,8 @@ def test_what_was_done_to_the_outcome_is_undone(tmp_path: Path) -> None:
     truth = simulate_wide(trials=5)
     changed = {n: 4 + 0.8 * truth[n] for n in ("lv_ef_percent", "lv_ef_baseline")}
     path = written(tmp_path, evaluation(exact(0.8, 4.0)))
-    plain = cm.pool_trials(truth, **BASE, model="two-stage")
-    found = cm.pool_trials(truth.assign(**changed), **BASE, model="two-stage", error_model=path)
+    plain = cm.pool_trials(truth, **BASE)
+    found = cm.pool_trials(truth.assign(**changed), **BASE, error_model=path)
     headline = plain.result.headline("active")
     rows = rows_of(found)
     corrected = rows["effect corrected for scale"]
@@ -315,7 +316,7 @@ def test_an_interaction_with_the_baseline_is_corrected_for_its_reliability(tmp_p
     noisy = truth.assign(lv_ef_baseline=truth["lv_ef_baseline"] + draw.normal(0, 5, len(truth)))
     path = written(tmp_path, evaluation(exact(1.0, residual_sd=5.0)))
     found = cm.pool_trials(
-        noisy, **BASE, effect="follow-up", by=["lv_ef_baseline"], model="two-stage",
+        noisy, **BASE, effect="follow-up", by=["lv_ef_baseline"],
         error_model=path,
     )  # fmt: skip
     frame = found.table("error_adjusted").set_index("quantity")
@@ -338,7 +339,7 @@ def test_slopes_that_differ_between_groups_are_undone_and_named(tmp_path: Path) 
         exact(1.0, group_by="sex", group="male"),
     )
     path = written(tmp_path, evaluation(*lines))
-    found = cm.pool_trials(table, **BASE, by=["sex"], model="two-stage", error_model=path)
+    found = cm.pool_trials(table, **BASE, by=["sex"], error_model=path)
     frame = found.table("error_adjusted").set_index("quantity")
     measured = frame.loc["interaction as measured"]
     corrected = frame.loc["interaction corrected by group"]
@@ -359,7 +360,7 @@ def test_slopes_that_differ_between_groups_are_undone_and_named(tmp_path: Path) 
 
 def test_what_the_correction_rests_on_is_said() -> None:
     table = simulate_wide(trials=3)
-    result = cm.pool_trials(table, **BASE, model="two-stage").result
+    result = cm.pool_trials(table, **BASE).result
     studies = {
         "active": [
             study(row.trial, row.estimate or 0.0, row.se or 1.0)
@@ -432,7 +433,7 @@ def test_refusals_say_what_to_do(tmp_path: Path) -> None:
     assert "lv_ef_percent" in error.value.hint
     with pytest.raises(UsageError, match="cannot be combined with --effect standardised"):
         cm.pool_trials(
-            table, **BASE, effect="standardised-mean-difference", model="two-stage",
+            table, **BASE, effect="standardised-mean-difference",
             error_model=path,
         )  # fmt: skip
     summaries = pd.DataFrame({"trial": ["A", "B"], "estimate": [1.0, 2.0], "se": [0.5, 0.6]})
@@ -447,7 +448,7 @@ def test_files_page_and_figure_only_where_asked_for(tmp_path: Path) -> None:
     table = tmp_path / "people.csv"
     to_long(simulate_wide(trials=4)).to_csv(table, index=False)
     path = written(tmp_path, evaluation(exact(0.9, var_slope=0.0009, residual_sd=3.0)))
-    command = ["pool-trials", str(table), "--outcome", "lv_ef_percent", "--quiet"]
+    command = ["pool-trials", str(table), "--outcome", "lv_ef_percent", "--quiet", *TWO_STAGE]
     plain, out = tmp_path / "plain", tmp_path / "out"
     done = CliRunner().invoke(app, [*command, "--out", str(plain)])
     assert done.exit_code == 0, done.output
@@ -493,7 +494,8 @@ def test_site_files_give_what_the_rows_give(tmp_path: Path) -> None:
     for inputs, name in ((files, "sites"), ([str(everybody), *model], "rows")):
         out = tmp_path / name
         done = CliRunner().invoke(
-            app, ["pool-trials", *inputs, "--out", str(out), "--quiet", "--error-model", str(path)]
+            app,
+            ["pool-trials", *inputs, "--out", str(out), *TWO_STAGE, "--error-model", str(path)],
         )
         assert done.exit_code == 0, done.output
         frames.append(pd.read_csv(out / "error_adjusted.csv"))

@@ -30,6 +30,9 @@ FILES = {
 }
 
 
+TWO_STAGE = ("--model", "two-stage", "--no-leave-one-out")
+
+
 def run(*arguments):
     return CliRunner().invoke(app, ["pool-trials", *map(str, arguments)])
 
@@ -75,14 +78,25 @@ def test_all_files_are_there_and_agree(tmp_path, long_csv):
 
 def test_a_second_run_gives_the_same_bytes_and_other_options_are_refused(tmp_path, long_csv):
     out = tmp_path / "out"
-    assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent").exit_code == 0
-    before = {name: (out / name).read_bytes() for name in FILES - {"cardiometa.json"}}
-    assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent").exit_code == 0
+    assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent", *TWO_STAGE).exit_code == 0
+    kept = FILES - {"cardiometa.json", "influence.csv"}
+    before = {name: (out / name).read_bytes() for name in kept}
+    assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent", *TWO_STAGE).exit_code == 0
     assert before == {name: (out / name).read_bytes() for name in before}
-    other = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl")
+    other = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl", *TWO_STAGE)
     assert other.exit_code == 2
     assert "tau2" in other.stderr
-    again = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl", "--overwrite")
+    again = run(
+        long_csv,
+        "--out",
+        out,
+        "--outcome",
+        "lv_ef_percent",
+        "--tau2",
+        "dl",
+        "--overwrite",
+        *TWO_STAGE,
+    )
     assert again.exit_code == 0
     assert (out / "effects.csv").read_bytes() != before["effects.csv"]
 
@@ -112,14 +126,16 @@ def test_refusals_say_what_to_do_and_write_nothing(tmp_path, long_csv, arguments
 
 def test_a_usual_name_of_the_arm_is_recognised_and_another_asked_for(tmp_path, long_csv):
     rows = pd.read_csv(long_csv)
-    words = ("--out", tmp_path / "usual", "--outcome", "lv_ef_percent")
+    words = ("--out", tmp_path / "usual", "--outcome", "lv_ef_percent", *TWO_STAGE)
     rows.rename(columns={"arm": "Treatment"}).to_csv(tmp_path / "u.csv", index=False)
     usual = run(tmp_path / "u.csv", *words)
     assert usual.exit_code == 0, usual.output
     assert "arm = Treatment" in usual.stderr
     assert "arm = Treatment" not in run(tmp_path / "u.csv", *words, "--overwrite", "--quiet").stderr
     rows.rename(columns={"arm": "rx"}).to_csv(tmp_path / "t.csv", index=False)
-    done = run(tmp_path / "t.csv", "--out", tmp_path / "out", "--outcome", "lv_ef_percent")
+    done = run(
+        tmp_path / "t.csv", "--out", tmp_path / "out", "--outcome", "lv_ef_percent", *TWO_STAGE
+    )
     assert done.exit_code == 3
     assert "no column arm" in done.stderr
     named = run(
@@ -130,6 +146,7 @@ def test_a_usual_name_of_the_arm_is_recognised_and_another_asked_for(tmp_path, l
         "lv_ef_percent",
         "--arm",
         "rx",
+        *TWO_STAGE,
     )
     assert named.exit_code == 0
 
@@ -145,6 +162,7 @@ def test_no_estimate_is_exit_5(tmp_path):
         "lv_ef_percent",
         "--baseline",
         "lv_ef_baseline",
+        *TWO_STAGE,
     )
     assert done.exit_code == 5
     assert "does not vary" in done.stderr
@@ -165,7 +183,7 @@ def test_the_out_folder_of_segment_brings_its_roster(tmp_path, long_csv):
     record = {"command": "segment", "options": {"cohort": "demo"}}
     (folder / "cardiometa.json").write_text(canonical_json(record))
     out = tmp_path / "out"
-    done = run(folder, "--out", out, "--outcome", "lv_ef_percent", "--min-cell", "0")
+    done = run(folder, "--out", out, "--outcome", "lv_ef_percent", "--min-cell", "0", *TWO_STAGE)
     assert done.exit_code == 0, done.output
     counts = pd.read_csv(out / "participants_by_arm.csv").set_index(["trial", "arm"])
     active = counts.loc[("T1", "active")]
@@ -189,7 +207,13 @@ def test_codes_are_mapped_by_the_config(tmp_path, long_csv):
         'map = { Placebo = "control", "Drug 10 mg" = "active" }\n'
     )
     done = run(
-        tmp_path / "t.csv", "--out", tmp_path / "o", "--config", tmp_path / "plan.toml", "--json"
+        tmp_path / "t.csv",
+        "--out",
+        tmp_path / "o",
+        "--config",
+        tmp_path / "plan.toml",
+        "--json",
+        *TWO_STAGE,
     )
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
@@ -203,6 +227,7 @@ def test_codes_are_mapped_by_the_config(tmp_path, long_csv):
         tmp_path / "plan.toml",
         "--adjust",
         "age",
+        *TWO_STAGE,
     )
     assert "departure from the plan: adjust" in departed.stderr
     assert "age,sex" in (tmp_path / "o2" / "report.html").read_text()
@@ -214,12 +239,22 @@ def test_several_arms_have_a_figure_each(tmp_path, long_csv):
     rows.loc[changed, "arm"] = "High dose/20 mg"
     rows.to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "out"
-    done = run(tmp_path / "t.csv", "--out", out, "--outcome", "lv_ef_percent")
+    done = run(tmp_path / "t.csv", "--out", out, "--outcome", "lv_ef_percent", *TWO_STAGE)
     assert done.exit_code == 0, done.output
     names = {name for name in files_below(out) if name.startswith("figures")}
     assert {"figures/forest-active.svg", "figures/forest-high-dose-20-mg.png"} <= names
     assert "pooled one by one" in (out / "report.html").read_text()
-    again = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl", "--overwrite")
+    again = run(
+        long_csv,
+        "--out",
+        out,
+        "--outcome",
+        "lv_ef_percent",
+        "--tau2",
+        "dl",
+        "--overwrite",
+        *TWO_STAGE,
+    )
     assert again.exit_code == 0
     figures = {name for name in files_below(out) if name.startswith("figures")}
     assert figures == {"figures/forest.svg", "figures/forest.png"}
@@ -245,7 +280,7 @@ def test_json_tells_no_count_of_a_few(tmp_path):
     wide.loc[4:16, "arm"] = None
     path = tmp_path / "wide.csv"
     wide.to_csv(path, index=False)
-    arguments = ("--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--json")
+    arguments = ("--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--json", *TWO_STAGE)
     done = run(path, "--out", tmp_path / "out", *arguments)
     assert done.exit_code == 0, done.output
     # 13 without an arm and 4 without the outcome: 13 beside the total would tell the 4.
@@ -277,7 +312,16 @@ def test_the_flow_has_who_was_sought_provided_left_out_and_analysed(tmp_path):
     (seg / "flow.json").write_text(json.dumps(flow))
     more = tmp_path / "more.csv"
     more.write_text("trial,estimate,se,n\nOLD,2.5,1.1,80\nOLDER,1.5,1.3,60\n")
-    done = run(seg, "--out", tmp_path / "o", "--outcome", "lv_ef_percent", "--also-summaries", more)
+    done = run(
+        seg,
+        "--out",
+        tmp_path / "o",
+        "--outcome",
+        "lv_ef_percent",
+        *TWO_STAGE,
+        "--also-summaries",
+        more,
+    )
     assert done.exit_code == 0, done.output
     page = page_text(tmp_path / "o")
     for words in (
@@ -290,7 +334,7 @@ def test_the_flow_has_who_was_sought_provided_left_out_and_analysed(tmp_path):
     ):
         assert words in page, words
     (seg / "flow.json").unlink()
-    again = run(seg, "--out", tmp_path / "p", "--outcome", "lv_ef_percent")
+    again = run(seg, "--out", tmp_path / "p", "--outcome", "lv_ef_percent", *TWO_STAGE)
     assert again.exit_code == 0
     assert "Individual participant data sought not stated" in page_text(tmp_path / "p")
 
@@ -309,6 +353,7 @@ def test_a_few_left_out_are_not_counted_in_the_flow(tmp_path):
         "lv_ef_percent",
         "--baseline",
         "lv_ef_baseline",
+        *TWO_STAGE,
     )
     assert done.exit_code == 0, done.output
     page = page_text(out)

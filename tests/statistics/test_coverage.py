@@ -71,7 +71,7 @@ ONE_STAGE = {
 
 @pytest.mark.parametrize(("k", "tau"), ONE_STAGE)
 def test_one_stage_intervals_cover_as_the_bench_found(k, tau):
-    runs = 60
+    runs = 40
     draw = np.random.default_rng([20262, k, int(tau)])
     found = [one_run(k, tau, draw) for _ in range(runs)]
     for name, wanted in ONE_STAGE[k, tau].items():
