@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -11,7 +15,10 @@ from cardiometa.cohort.load import load_cohort
 from cardiometa.cohort.models import Cohort, CohortScan, NotObtained, TrialDefinition
 from cardiometa.cohort.tables import build_tables
 from cardiometa.errors import CohortError
+from cardiometa.measurement.measures import COLUMNS
 from cardiometa.records import ScanKey, ScanSource
+from cardiometa.reports.figures.flow import flow_boxes
+from cardiometa.reports.pages.segment import side_notes
 from tests.kit.cohorts import cohort_folder, people, result, results, roster, write
 
 # Copied from the contract, section 3, not from the code.
@@ -184,12 +191,62 @@ def test_the_account_always_closes(drawn):
     used = tables.measurements[tables.measurements["status"] != "failed"]
     analysed = set(zip(used["trial"], used["participant_id"], strict=True))
     assert analysed.isdisjoint(zip(gone["trial"], gone["participant_id"], strict=True))
+    boxes_add_up(tables, cohort)
     stands = tables.participants
     is_analysed = stands["status"].eq("analysed")
     assert analysed == set(
         zip(stands["trial"][is_analysed], stands["participant_id"][is_analysed], strict=True)
     )
     assert stands["scans"].sum() == len(found)
+
+
+def boxes_add_up(tables, cohort):
+    """Each box of the diagram is the one above less the one at its side, reasons included."""
+
+    def numbers(lines):
+        found = [re.fullmatch(r"(\d+) (trial|participant|scan)s?", line) for line in lines]
+        return Counter({match[2]: int(match[1]) for match in found if match})
+
+    rows = flow_boxes(tables.flow, side_notes(tables, cohort))
+    boxes = [(numbers(kept), numbers(lost)) for _, kept, _, lost in rows]
+    for (kept, gone), (after, _) in pairwise(boxes):
+        # Nobody states how many scans were sought, and not every cohort what was.
+        assert all(kept[unit] - gone[unit] == after[unit] for unit in kept)
+    for (*_, lines), unit, step in zip(rows[1:3], ("participant", "scan"), (1, 2), strict=True):
+        reasons = [int(line.rsplit(": ", 1)[1]) for line in lines if ": " in line]
+        assert sum(reasons) == boxes[step][1][unit]
+
+
+def test_no_one_is_subtracted_twice_whatever_the_reason():
+    days = {"dead": (40.0, None, None), "gone": (None, 9.0, None), "said": (None, None, "phobia")}
+    names = ["fine", "review", "half", "bad", "dead", "gone", "said", "blank", "silent"]
+    base = ["trial", "participant_id", "death_day", "withdrawal_day", "reason_no_scan"]
+    people = [("A", name, *days.get(name, (None, None, None))) for name in names]
+    scans = [("fine", 1, "ok"), ("review", 1, "review"), ("half", 1, "failed"), ("half", 2, "ok")]
+    scans += [("bad", 1, "failed"), ("bad", 2, "failed")]
+    keys = [ScanKey(trial="A", participant=who, visit=f"v{visit}") for who, visit, _ in scans]
+    known = {c.name: None for c in COLUMNS if c.kind == "person" and c.name not in base}
+    cohort = Cohort(
+        name="all reasons",
+        trials=tuple(
+            TrialDefinition(name=t, root=None, n_sought=n) for t, n in (("A", 11), ("B", 1))
+        ),
+        participants=pd.DataFrame([*people, ("B", "lone", *[None] * 3)], columns=base).assign(
+            **known
+        ),
+        scans=tuple(CohortScan(key=k, source=ScanSource(kind="images", paths=())) for k in keys),
+        visits_without_images=(ScanKey(trial="A", participant="blank", visit="v1"),),
+        not_obtained=(NotObtained(trial="OMEGA", reason="no reply", n_participants=30),),
+        withdrawn=2,
+    )
+    found = [result(k, status) for k, (_, _, status) in zip(keys, scans, strict=True)]
+    tables = build_tables(cohort, found)
+    lost = [row[3] for row in flow_boxes(tables.flow, side_notes(tables, cohort))]
+    assert lost[0] == ("1 trial", "32 participants", "OMEGA (no reply): 30",
+                       "withdrew, data erased: 2")  # fmt: skip
+    assert lost[1][:3] == ("1 trial", "6 participants", "1 scan")
+    assert lost[2][:2] == ("1 participant", "3 scans")
+    boxes_add_up(tables, cohort)
 
 
 def test_the_reason_of_a_participant_without_a_scan():

@@ -27,7 +27,7 @@ def test_counts_of_every_box_and_the_losses_between():
     notes = {
         "not_obtained": (("OMEGA (no reply)", 210), ("PSI (refused)", None)),
         "failed": (("no-images", 20), ("truncated", 1)),
-        "excluded": (("no-scan", 345), ("all-failed", 10)),
+        "without_images": (("no-scan", 345),),
     }
     found = texts(flow_figure(flow(), notes))
     for line in (
@@ -36,22 +36,30 @@ def test_counts_of_every_box_and_the_losses_between():
         "OMEGA (no reply): 210",
         "PSI (refused)",
         "345 participants",
+        "no-scan: 345",
         "1000 scans",
+        "10 participants",
         "21 scans",
         "no-images: 20",
         "of these 1 scan for review",
-        "355 participants",
         "13\u202f979 scans",
     ):
         assert line in found, line
     assert not [line for line in found if line.startswith("0 ")]
 
 
+def test_more_obtained_than_sought_is_said_and_no_number_is_negative():
+    more = flow()
+    more["trials"]["sought"] = 2
+    assert "−" not in " ".join(texts(flow_figure(more, {})))
+    assert "3 were obtained" in accounting_problems(more)[0]
+
+
 def test_what_nobody_stated_is_not_printed():
     unknown = {unit: dict.fromkeys(counts) for unit, counts in flow().items()}
     found = texts(flow_figure(unknown, {}))
     assert "None" not in " ".join(found)
-    assert found.count("not stated") == 5
+    assert found.count("not stated") == 4
     assert flow_figure({}, {}).svg
 
 
@@ -70,7 +78,7 @@ def test_a_box_at_the_side_only_where_someone_is_lost():
 
 def test_reasons_are_wrapped_escaped_and_summed_beyond_seven():
     reasons = tuple((f"reason-{i} <b> " + "long words " * 8, 2) for i in range(9))
-    figure = flow_figure(flow(), {"excluded": reasons})
+    figure = flow_figure(flow(), {"without_images": reasons})
     found = texts(figure)
     assert any(line.startswith("reason-0 <b>") for line in found)
     assert "other reasons: 4" in found
@@ -85,7 +93,7 @@ def test_boxes_do_not_overlap():
         tuple(float(node.get(name)) for name in ("x", "y", "width", "height"))
         for node in root.iter(f"{SVG}rect")
     ]
-    assert len(boxes) == 9
+    assert len(boxes) == 7
     for i, (x, y, w, h) in enumerate(boxes):
         for a, b, c, d in boxes[i + 1 :]:
             assert x + w <= a or a + c <= x or y + h <= b or b + d <= y
@@ -97,6 +105,6 @@ def test_an_account_that_does_not_close_is_said():
     broken["scans"]["failed"] = 20
     broken["participants"]["excluded"] = 1
     problems = accounting_problems(broken)
-    assert len(problems) == 2
+    assert len(problems) == 2  # of scans, and of participants
     assert "14000" in problems[0]
     assert "13999" in problems[0]

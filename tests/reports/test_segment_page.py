@@ -10,6 +10,7 @@ import pytest
 
 from cardiometa.cohort.models import Cohort, CohortTables, NotObtained, TrialDefinition
 from cardiometa.records import Flag, ScanKey, ScanResult
+from cardiometa.reports.figures.evaluation import quality_figure
 from cardiometa.reports.figures.overlay import curve_svg, overlay_png
 from cardiometa.reports.page import INTERNAL_NOTICE
 from cardiometa.reports.pages.segment import (
@@ -316,7 +317,28 @@ def test_a_cohort_without_a_failed_scan_has_no_reasons():
     frames = tables([result(1)])
     assert len(frames.exclusions) == 0
     empty = replace(cohort(frames), not_obtained=())
-    assert side_notes(frames, empty) == {"not_obtained": [], "failed": [], "excluded": []}
+    assert side_notes(frames, empty) == {"not_obtained": [], "without_images": [], "failed": []}
+
+
+def test_a_single_scan_has_no_flow_and_no_histogram():
+    frames = tables([result(1)])
+    page = assert_self_contained(made([result(1)]))
+    assert "1 of 1 scan could be measured." in page.text
+    assert "LV EF is 57.1 %." in page.text
+    assert "Individual participant data sought" not in page.text
+    assert quality_figure(frames.measurements.assign(quality=0.9)) is None
+
+
+def test_the_result_comes_first_with_a_histogram_of_quality():
+    frame = tables(mixed()).measurements
+    frame["quality"] = np.where(frame["status"] == "failed", np.nan, 0.7 + 0.01 * frame.index)
+    drawn = quality_figure(frame)
+    known = frame["quality"].where(frame["status"] == "ok").dropna()
+    assert f"ok: 8 scans, median {known.median():.2f}, lowest {known.min():.2f}" in drawn.svg
+    assert "review: 4 scans" in drawn.svg
+    html = made(mixed())
+    assert html.index("12 of 16 scans could be measured; 4 of these") < html.index("<table")
+    assert html.index('id="measures"') < html.index('id="flow"') < html.index('id="gallery"')
 
 
 def test_summary_counts_and_means_are_those_of_the_rows():

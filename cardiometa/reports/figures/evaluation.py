@@ -464,6 +464,47 @@ def agreement_figure(measurements: pd.DataFrame, measures: Sequence[MeasureDefin
     return drawing(size, draw, title, " ".join(sentences), caption)
 
 
+_STATUS_COLOURS: Final = {"ok": PALETTE[0], "review": PALETTE[1]}
+
+
+def quality_figure(measurements: pd.DataFrame) -> Drawing | None:
+    """Histogram of the predicted Dice of measured scans by status; None for fewer than 2."""
+    import pandas as pd
+
+    if "quality" not in measurements:
+        return None
+    quality = pd.to_numeric(measurements["quality"], errors="coerce").astype(float)
+    groups = {s: quality[measurements["status"] == s].dropna() for s in _STATUS_COLOURS}
+    groups = {status: values.to_numpy() for status, values in groups.items() if len(values)}
+    known = np.concatenate([*groups.values(), np.empty(0)])
+    if len(known) < 2:
+        return None
+    # Bins of 0.02 from below the lowest score, which stays in the picture.
+    edges = np.arange(math.floor(min(known.min(), 0.8) * 50), 51) / 50
+    bars = {status: np.histogram(values, edges)[0] for status, values in groups.items()}
+
+    def draw(figure: Figure) -> None:
+        panel = figure.subplots()
+        below = np.zeros(len(edges) - 1)
+        for status, counts in bars.items():
+            style: dict[str, Any] = {"color": _STATUS_COLOURS[status], "label": status}
+            panel.bar(edges[:-1], counts, 0.018, below, align="edge", **style)
+            below += counts
+        panel.set_xlabel("Predicted Dice (quality)")
+        panel.set_ylabel("Scans")
+        panel.yaxis.get_major_locator().set_params(integer=True)
+        panel.legend(loc="upper left")
+        figure.tight_layout()
+
+    described = "; ".join(
+        f"{status}: {len(values)} scans, median {shown(float(np.median(values)), 2)}, "
+        f"lowest {shown(float(values.min()), 2)}"
+        for status, values in groups.items()
+    )
+    caption = words("segment", "figure_quality")
+    return drawing((150, 52), draw, "Quality of the measured scans", f"{described}.", caption)
+
+
 def _agreement_panel(
     panel: Axes, measure: MeasureDefinition, pair: pd.DataFrame, trials: Sequence[str]
 ) -> None:

@@ -10,10 +10,12 @@ from ..style import SHOWN_FONTS, Drawing, counted, shown_count
 from .forest import wrap
 
 Flow = Mapping[str, Mapping[str, int | None]]
-# Reasons (not_obtained, failed, excluded) with their counts, which may be unknown.
+# Reasons (not_obtained, without_images, failed) with their counts, which may be unknown.
 SideNotes = Mapping[str, Sequence[tuple[str, int | None]]]
 
 Lines = tuple[str, ...]
+# Title and lines of a box, then those of the box at its side, which has no lines where none is.
+BoxRow = tuple[str, Lines, str, Lines]
 
 UNITS: Final = ("trials", "participants", "scans")
 STAGE_NAMES: Final = {
@@ -39,45 +41,45 @@ _MOST_REASONS: Final = 7
 
 def flow_figure(flow: Flow, notes: SideNotes) -> Drawing:
     """The diagram; what is not known (null) is not printed."""
+    return boxes_figure(flow_boxes(flow, notes), "Flow of trials, participants and scans")
 
-    def counts(stage: str, units: Sequence[str] = UNITS) -> dict[str, int | None]:
-        return {unit: flow.get(unit, {}).get(stage) for unit in units}
 
-    def lost(before: str, after: str, units: Sequence[str] = UNITS) -> Lines:
-        """How many are fewer at a stage than at the one before, where both are known."""
-        pairs = zip(counts(before, units).items(), counts(after, units).values(), strict=True)
-        return counts_of(
-            {unit: None if a is None or b is None or a == b else a - b for (unit, a), b in pairs}
-        )
+def flow_boxes(flow: Flow, notes: SideNotes) -> list[BoxRow]:
+    """The rows of the diagram: each box is the one above it less the one at that one's side.
 
-    def main(stage: str) -> Lines:
-        return counts_of(counts(stage)) or ("not stated",)
-
-    scans = flow.get("scans", {})
-    review, failed = scans.get("review"), scans.get("failed")
+    Whoever is lost is therefore counted at one step only: those without images before those whose
+    scans failed. ``notes`` gives the reasons by step; they are of scans where scans failed, of
+    participants elsewhere.
+    """
+    review = flow.get("scans", {}).get("review")
     for_review = () if review is None else (f"of these {counted(review, 'scan')} for review",)
-    segmented = (*counts_of(counts("segmented")), *for_review) or ("not stated",)
-    not_obtained = (*lost("sought", "obtained", UNITS[:2]), *_reasons(notes, "not_obtained"))
-    could_not = (counted(failed, "scan"), *_reasons(notes, "failed")) if failed else ()
-    gone = counts("excluded", UNITS[:2]).items()
-    excluded = counts_of({unit: count or None for unit, count in gone})
-    excluded = (*excluded, *_reasons(notes, "excluded")) if excluded else ()
-    return boxes_figure(
-        [
-            ("Individual participant data sought", main("sought"), "Not obtained", not_obtained),
-            ("Obtained", main("obtained"), "Without images", lost("obtained", "with_images")),
-            (
-                *("With short-axis images", main("with_images")),
-                *("Could not be read or segmented", could_not),
-            ),
-            ("Segmented", segmented, "Not analysed, all reasons", excluded),
-            ("Analysed", main("analysed"), "", ()),
-        ],
-        "Flow of trials, participants and scans",
+    steps = (
+        *(("sought", "Individual participant data sought"), ("obtained", "Obtained")),
+        *(("with_images", "With short-axis images"), ("analysed", "Analysed")),
     )
+    after = {
+        "sought": ("obtained", "Not obtained", "not_obtained", UNITS[:2]),
+        "obtained": ("with_images", "Without images", "without_images", UNITS),
+        "with_images": ("analysed", "Could not be read or segmented", "failed", UNITS),
+    }
+    rows: list[BoxRow] = []
+    for stage, title in steps:
+        kept = counts_of({unit: flow.get(unit, {}).get(stage) for unit in UNITS})
+        kept = (*kept, *for_review) if stage == "analysed" else kept
+        following, side, kind, units = after.get(stage, ("", "", "", ()))
+        before = {unit: flow.get(unit, {}).get(stage) for unit in units}
+        then = {unit: flow.get(unit, {}).get(following) for unit in units}
+        # A cohort may have more than its definition says were sought: no number below 0.
+        lost = {
+            unit: None if (left := then[unit]) is None or n is None or n <= left else n - left
+            for unit, n in before.items()
+        }
+        gone = (*counts_of(lost), *_reasons(notes, kind)) if kind else ()
+        rows.append((title, kept or ("not stated",), side, gone))
+    return rows
 
 
-def boxes_figure(rows: Iterable[tuple[str, Lines, str, Lines]], title: str) -> Drawing:
+def boxes_figure(rows: Iterable[BoxRow], title: str) -> Drawing:
     """Boxes below one another with arrows, each with one at its side for those who are lost.
 
     A row has title and lines of its box, then those of the box at the side, which is left out
@@ -133,10 +135,18 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def accounting_problems(flow: Flow) -> tuple[str, ...]:
-    """Sentences where the account does not close: scans in = segmented + failed, and so on."""
+    """Sentences where the account does not close: with images = segmented + failed, and so on."""
     problems = []
+    for unit in UNITS[:2]:
+        sought, obtained = (flow.get(unit, {}).get(stage) for stage in ("sought", "obtained"))
+        if sought is not None and obtained is not None and sought < obtained:
+            problems.append(
+                f"The account of {unit} does not close: {obtained} were obtained, but the cohort's "
+                f"definition says that {sought} were sought."
+            )
     for unit, stage, parts in (
         ("scans", "with_images", ("segmented", "failed")),
+        ("participants", "with_images", ("segmented", "failed")),
         ("participants", "obtained", ("analysed", "excluded")),
     ):
         counts = flow.get(unit, {})

@@ -68,7 +68,7 @@ RV_COLOUR: Final = (255, 214, 51)
 
 _MARGIN_MM: Final = 14.0
 _LEAST_MM: Final = 70.0
-_MOST_COLUMNS: Final = 12
+_MOST_COLUMNS: Final = 7
 _WIDTH: Final = 1680
 _TILE: Final = (110, 230)
 _GUTTER: Final = 34
@@ -247,7 +247,7 @@ class Picture:
     contours: bytes | None = None
 
 
-def gallery_picture(png: bytes, *, width: int = 1300, most_bytes: int = 90_000) -> Picture:
+def gallery_picture(png: bytes, *, width: int = 1300, most_bytes: int = 150_000) -> Picture:
     """A smaller copy of an overlay; its JPEG is at most ``most_bytes`` long.
 
     Quality is lowered first, then size.

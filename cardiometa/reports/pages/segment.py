@@ -1,8 +1,8 @@
 """``report.html`` of ``segment``: what came in, what was measured, and every scan to review.
 
 The page shows individuals, for the holder of the cohort, and says so at its top. Its gallery has
-one card per scan: those for review come first, then failures, then the others. More scans than the
-limit are not all shown; the page says how many are not.
+a card for each of the worst scans: those for review come first, then failures, then the others,
+the lowest quality first; the page says how many are not shown.
 """
 
 from __future__ import annotations
@@ -35,18 +35,11 @@ from ..figures.evaluation import (
     agreement_figure,
     agreement_of,
     compared_measures,
+    quality_figure,
     reported_pairs,
     signed,
 )
-from ..figures.flow import (
-    STAGE_NAMES,
-    STAGES,
-    UNITS,
-    Flow,
-    SideNotes,
-    accounting_problems,
-    flow_figure,
-)
+from ..figures.flow import SideNotes, accounting_problems, flow_figure
 from ..figures.overlay import Picture, curve_svg, gallery_picture
 from ..page import (
     Block,
@@ -122,9 +115,9 @@ class Gallery:
 
 
 def gallery_items(
-    results: Sequence[ScanResult], pictures: Mapping[ScanKey, Path], *, limit: int = 200
+    results: Sequence[ScanResult], pictures: Mapping[ScanKey, Path], *, limit: int = 50
 ) -> Gallery:
-    """The cards of a run; reads the overlays of the chosen scans only.
+    """The cards of the ``limit`` worst scans of a run; reads their overlays only.
 
     ``pictures`` maps a scan to its ``overlay.png``, which may be absent (a failed scan's is).
     """
@@ -213,19 +206,6 @@ def _bulls_eye(result: ScanResult) -> Html:
 
 
 # ------------------------------------------------------------------ tables
-
-
-def flow_table(flow: Flow) -> Table | None:
-    """The counts of flow.json; a dash where a count is not stated."""
-
-    def count(stage: str, unit: str) -> str:
-        return shown_count(flow.get(unit, {}).get(stage))
-
-    columns = (
-        Column("", STAGE_NAMES.__getitem__),
-        *(Column(unit.capitalize(), partial(count, unit=unit)) for unit in UNITS),
-    )
-    return _table("flow", columns, STAGES)
 
 
 _SCANS: Final = Column("Scans", lambda row: shown_count(len(row[2])))
@@ -534,33 +514,35 @@ def segment_page(
         counted(len(tables.participants), "participant"),
         counted(len(measurements), "scan"),
     )
+    single = len(measurements) == len(tables.participants) == 1
     return page_html(
         f"Cardiac MRI measurements: {cohort.name}",
         " · ".join(counts),
         [
             section(
-                "Trials, participants and scans",
-                "flow",
-                flow_figure(tables.flow, side_notes(tables, cohort)),
-                flow_table(tables.flow),
-                trials_table(cohort),
-                exclusion_table(tables.exclusions) or _text("nothing_excluded"),
-            ),
-            section(
                 "Measures",
                 "measures",
+                _answer(measurements),
+                quality_figure(measurements),
                 summary_table(measurements) or Notice(_text("not_measured")),
                 error_table(measurements, card) or _text("no_error"),
                 bulls_eye_figure(tables.segments, _text("bulls_eye")),
                 hypertrophy(measurements),
             ),
-            _agreement(measurements, cohort),
             section(
                 "Quality",
                 "quality",
                 status_table(measurements),
                 correction_table(measurements),
                 items.flags,
+            ),
+            _agreement(measurements, cohort),
+            section(
+                "Trials, participants and scans",
+                "flow",
+                None if single else flow_figure(tables.flow, side_notes(tables, cohort)),
+                None if single else trials_table(cohort),
+                exclusion_table(tables.exclusions) or _text("nothing_excluded"),
             ),
             notes_section(cohort.warnings),
             section(
@@ -580,25 +562,37 @@ def segment_page(
     )
 
 
+def _answer(measurements: pd.DataFrame) -> str:
+    """What a reader of the page asks first: how much was measured, how well, how much to check."""
+    status = Counter(str(value) for value in measurements["status"])
+    used = measurements[measurements["status"] != "failed"]
+    known = {name: _numbers(used[name]) for name in ("quality", "lv_ef_percent") if name in used}
+    return _text(
+        "answer", status=status, scans=len(measurements), known=known, centile=np.percentile
+    )
+
+
 def side_notes(tables: CohortTables, cohort: Cohort) -> SideNotes:
-    """Reasons of exclusion; visits without images have no row and are not failed scans."""
+    """Reasons by step of the flow: of scans that failed, of participants at the other steps."""
     key = ["trial", "participant_id", "visit"]
     exclusions = tables.exclusions
     scans = exclusions[exclusions["stage"] == "scan"]
     failed = tables.measurements.loc[tables.measurements["status"] == "failed", key]
     names = set(failed.itertuples(index=False, name=None))
+    # Visits without images have a row too, and are not failed scans.
     chosen = [row in names for row in scans[key].itertuples(index=False, name=None)]
+    people = exclusions[exclusions["stage"] == "participant"]
 
     def by_code(rows: pd.DataFrame) -> list[tuple[str, int]]:
         counts = Counter(str(code) for code in rows["code"])
         return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
+    withdrawn = [("withdrew, data erased", cohort.withdrawn)] if cohort.withdrawn else []
+    missed = [(f"{n.trial} ({n.reason})", n.n_participants) for n in cohort.not_obtained]
     return {
-        "not_obtained": [
-            (f"{n.trial} ({n.reason})", n.n_participants) for n in cohort.not_obtained
-        ],
+        "not_obtained": [*missed, *withdrawn],
+        "without_images": by_code(people[people["code"] != "scan-failed"]),
         "failed": by_code(scans.loc[chosen]),
-        "excluded": by_code(exclusions[exclusions["stage"] == "participant"]),
     }
 
 
