@@ -58,9 +58,17 @@ from ..pooling.results import (
     columns_of,
     documents_of,
 )
+from ..privacy.characteristics import Characteristic
 from ..privacy.suppression import suppressed_counts
 from ..records import Exclusion, SeriousWarning, serious_first, severity
-from ..reports.export import SCRIPTS, export_files, export_names, need_export, scripts
+from ..reports.export import (
+    SCRIPTS,
+    baseline_tables,
+    export_files,
+    export_names,
+    need_export,
+    scripts,
+)
 from ..reports.figures.pooling import PoolingFigure, draw_figures, is_pooled
 from ..reports.pages.pooling import (
     by_arm_table,
@@ -96,6 +104,7 @@ _TABLES: Mapping[str, tuple[str, type[Any]]] = {
 # Of participants' rows only, and then always.
 _ROW_TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "participants_by_arm": ("by_arm", ArmCount),
+    "table1": ("table1", Characteristic),
     "integrity": ("integrity", IntegrityRow),
     "exclusions": ("exclusions", Exclusion),
 }
@@ -258,7 +267,7 @@ class PooledEffect:
         """The tables of a paper in each of the formats ``docx``, ``xlsx`` and ``tex``."""
         result = self.result
         parts = (trials_table, pooled_table, heterogeneity_table, interactions_table)
-        tables = [by_arm_table(result)]
+        tables = [*baseline_tables(result.table1, "arm"), by_arm_table(result)]
         tables += [part(result, arm) for arm in result.arms for part in (*parts, subgroups_table)]
         title = page_title(result)
         notice = notice_for("; ".join(result.conventions.get("model_licence", ())))

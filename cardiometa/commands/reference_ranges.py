@@ -31,6 +31,7 @@ from ..manifest import (
     run_block,
     write_output,
 )
+from ..privacy.characteristics import Characteristic
 from ..privacy.suppression import suppress_account
 from ..records import Exclusion, Table, serious_first, severity
 from ..reference.meta import META, is_summaries, summary_ranges, summary_rows
@@ -51,7 +52,7 @@ from ..reference.results import (
     TrialLimit,
 )
 from ..reference.select import rows_options, with_derived, with_healthy
-from ..reports.export import export_files, export_names, need_export
+from ..reports.export import baseline_tables, export_files, export_names, need_export
 from ..reports.figures.reference import curve_figure, limits_figure, meta_headlines
 from ..reports.pages.reference import (
     TABLE_CSV,
@@ -208,6 +209,7 @@ def json_document(result: ReferenceRanges) -> dict[str, Any]:
 _TABLES: tuple[tuple[str, type[Any], str], ...] = (
     ("reference_ranges.csv", ReferenceLimit, "rows"),
     ("by_trial.csv", TrialLimit, "by_trial"),
+    ("table1.csv", Characteristic, "table1"),
     ("partition.csv", PartitionTest, "partition"),
     ("contrasts.csv", Contrast, "contrasts"),
     ("calibration.csv", Calibration, "calibration"),
@@ -247,7 +249,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     # Not every run has these; an empty list is still written.
     written = {"without_review": result.without_review is not None}
     written |= {"outliers": result.options.internal}
-    optional = ("distributions", "indexing", "meta", "error_adjusted", "reported_widths")
+    optional = ("distributions", "indexing", "meta", "error_adjusted", "reported_widths", "table1")
     written |= {name: bool(getattr(result, name)) for name in optional}
     contents: dict[str, bytes | str] = {
         name: records_csv(kind, getattr(result, field))
@@ -276,13 +278,16 @@ def exported(result: ReferenceRanges, formats: Sequence[str]) -> dict[str, bytes
     level = f"{result.options.level:g} % limits" if result.options.healthy_only else result.title
     return export_files(
         [
-            Table(
-                title=f"{measure_name(measure)}, {unit}: {method}".replace(", :", ":"),
-                columns=columns,
-                rows=tuple(rows),
-                caption=f"{level}; – or an empty cell: no limit, or n suppressed.",
-            )
-            for (measure, unit, method), rows in tables.items()
+            *baseline_tables(result.table1, "sex"),
+            *(
+                Table(
+                    title=f"{measure_name(measure)}, {unit}: {method}".replace(", :", ":"),
+                    columns=columns,
+                    rows=tuple(rows),
+                    caption=f"{level}; – or an empty cell: no limit, or n suppressed.",
+                )
+                for (measure, unit, method), rows in tables.items()
+            ),
         ],
         formats,
         f"{result.title}: {result.name}",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
+from ..privacy.characteristics import characteristics
 from ..privacy.suppression import suppress_pooling
 from ..records import CohortTable, SeriousWarning
 from ..statistics.measurement_error import ErrorInput
@@ -20,6 +21,7 @@ from .endpoint.analysis_set import (
     WORST_RANK,
     Analysed,
     as_worst_rank,
+    baseline_frame,
     participant_exclusions,
     participants_by_arm,
     refuse_without_deaths,
@@ -226,6 +228,9 @@ def pool_trials(
         name=table.name,
         conventions=table.conventions,
         by_arm=participants_by_arm(people, options),
+        table1=characteristics(
+            baseline_frame(first_copy(table).rows, people, options, roster), options.min_cell
+        ),
         integrity=integrity,
         exclusions=(*stage.endpoint.exclusions, *participant_exclusions(people)),
         accounting=stage.accounting(),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
+from ..privacy.characteristics import Characteristic
 from ..records import Exclusion
 from .options import PoolingOptions, Presentation
 
@@ -573,6 +574,7 @@ class PoolingResult:
     methods: str
     endpoint: str
     by_arm: tuple[ArmCount, ...] = ()
+    table1: tuple[Characteristic, ...] = ()
     integrity: tuple[IntegrityRow, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     accounting: Accounting | None = None

@@ -13,6 +13,7 @@ from scipy import special
 from ..errors import EstimationError, TableError
 from ..measurement.indexing import body_sizes
 from ..measurement.measures import MEASURES, definition
+from ..privacy.characteristics import characteristics
 from ..privacy.suppression import LIMITS_WITHHELD, Count
 from ..records import CohortTable, Exclusion, SeriousWarning
 from ..statistics.measurement_error import ErrorInput
@@ -146,6 +147,9 @@ def reference_ranges(
         error_source=error.source if error else "",
         review_rows=participants.review_rows,
         visits=participants.visits,
+        table1=characteristics(
+            participants.described(measures), 1 if options.internal else options.min_cell
+        ),
         **facts,
     )
 

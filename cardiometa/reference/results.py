@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..files import record_columns
+from ..privacy.characteristics import Characteristic
 from ..privacy.suppression import suppress_tables
 from ..records import Exclusion
 from .curves.curve import CurveLimits
@@ -476,6 +477,7 @@ class ReferenceRanges:
     error_source: str = ""
     reported_widths: tuple[ReportedWidth, ...] = ()
     without_review: tuple[ReferenceLimit, ...] | None = None
+    table1: tuple[Characteristic, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @classmethod

@@ -27,6 +27,7 @@ from ..measurement.indexing import (
     derived_values,
 )
 from ..measurement.measures import INDEX_OF, MEASURES
+from ..privacy.characteristics import UNKNOWN, with_body_size
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, InputNotice, SeriousWarning
 from ..statistics.measurement_error import ErrorInput
 from .options import Factor, Method, ReferenceOptions
@@ -109,6 +110,23 @@ class Participants:
     def values(self, measure: str) -> np.ndarray:
         """A measure's values ``[participants]`` as float64, NaN where there is none."""
         return numbers_of(self.frame, measure)
+
+    def described(self, measures: Sequence[str]) -> pd.DataFrame:
+        """What `characteristics` takes: a row a participant, by trial and (``group``) sex."""
+        words = {"sex": (SEXES, self.sex), "ethnicity": (ETHNICITIES, self.ethnicity)}
+        coded = {name: np.append(names, "")[codes] for name, (names, codes) in words.items()}
+        known = ("height_cm", "weight_kg", *measures)
+        found = pd.DataFrame(
+            {
+                "trial": np.asarray(self.trials)[self.trial],
+                "group": np.where(coded["sex"] == "", UNKNOWN, coded["sex"]),
+                "age_years": self.age_years,
+                "ethnicity": coded["ethnicity"],
+                **{name: self.values(name) for name in known},
+            }
+        ).dropna(axis=1, how="all")
+        once = slice(None) if self.person is None else np.unique(self.person, return_index=True)[1]
+        return with_body_size(found.iloc[once])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

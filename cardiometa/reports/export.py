@@ -15,9 +15,13 @@ from importlib.util import find_spec
 from string import Template
 
 from ..errors import UsageError
+from ..measurement.measures import definition
 from ..pooling.options import PoolingOptions
+from ..privacy.characteristics import UNKNOWN, Characteristic
 from ..records import Table
-from .page import column_classes
+from .figures.reference import ETHNICITY_NAMES
+from .page import column_classes, words
+from .style import DASH, measure_label, measure_name, shown, shown_count, shown_interval
 
 _LIBRARIES: Mapping[str, tuple[str, str]] = {
     "docx": ("docx", "python-docx"),
@@ -58,6 +62,82 @@ def _plain(text: str) -> str:
 
 def _is_left(table: Table) -> list[bool]:
     return ["num" not in kind for kind in column_classes(table)]
+
+
+# ------------------------------------------------------------------ table 1
+
+_ABREAST = 8  # groups beside each other in one table
+_UNITS = {"age_years": "years", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
+
+
+def baseline_tables(rows: Sequence[Characteristic], group: str) -> list[Table]:
+    """Table 1 of a paper, all trials first, in parts of at most 8 columns; none without rows.
+
+    ``group`` is what a trial's groups are: ``arm`` or ``sex``.
+    """
+    cells: dict[tuple[str, str], dict[tuple[str, str, str], str]] = {}
+    forms = {row.variable: row.shown for row in rows if row.shown}
+    sizes: dict[tuple[str, str], str] = {}
+    for row in sorted(rows, key=lambda row: row.trial != ""):
+        found = cells.setdefault((row.trial, row.group), {})
+        sizes.setdefault((row.trial, row.group), shown_count(row.n))
+        if row.n is not None:
+            sizes[row.trial, row.group] = shown_count(row.n)
+        found[row.variable, row.level, ""] = _characteristic(row)
+        if row.shown in ("mean", "median"):
+            hidden = f"<{row.note[2:]}" if row.note.startswith("n<") else DASH
+            found[row.variable, "", "missing"] = hidden if row.missing is None else str(row.missing)
+    named = {name for key in cells.values() for name in key}
+    variables = list(dict.fromkeys(row.variable for row in rows))
+    lines = sorted(
+        (line for line in named if forms.get(line[0]) != "count" or line[1]),
+        key=lambda line: (variables.index(line[0]), line[2], line[1] == UNKNOWN, line[1]),
+    )
+    lines = [
+        line
+        for line in lines
+        if not line[2] or any(found.get(line, "0") not in ("0", DASH) for found in cells.values())
+    ]
+    parts = [list(cells)[at : at + _ABREAST] for at in range(0, len(cells), _ABREAST)]
+    return [
+        Table(
+            title=words("export", "baseline_title", group=group, more=number > 0),
+            columns=("", *(f"{trial or 'All trials'}, {name}" for trial, name in part)),
+            rows=(
+                ("Participants", *(sizes[one] for one in part)),
+                *(
+                    (_line_name(line, forms), *(cells[one].get(line, DASH) for one in part))
+                    for line in lines
+                ),
+            ),
+            caption=words("export", "baseline_caption", forms=set(forms.values())),
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _characteristic(row: Characteristic) -> str:
+    """``61.4 (9.2)``, ``138 (76 to 240)`` or ``10 (50.0%)``; what is too small to be shown."""
+    decimals = definition(row.variable).decimals
+    decimals = 1 if decimals is None else decimals
+    if row.mean is None and row.count is None:
+        return f"<{row.note[2:]}" if row.note.startswith("n<") and row.n is not None else DASH
+    if row.shown == "count":
+        return f"{shown_count(row.count)} ({shown(row.percent)}%)"
+    if row.shown == "median":
+        return f"{shown(row.median, decimals)} ({shown_interval(row.q1, row.q3, decimals)})"
+    return f"{shown(row.mean, decimals)} ({shown(row.sd, decimals)})"
+
+
+def _line_name(line: tuple[str, str, str], forms: Mapping[str, str]) -> str:
+    variable, level, missing = line
+    label = measure_label(variable, _UNITS.get(variable) or definition(variable).unit)
+    if missing:
+        return f"{measure_name(variable)} missing, n"
+    if level:
+        return f"{label}: {ETHNICITY_NAMES.get(level, level)}, n (%)"
+    kind = {"mean": "mean (SD)", "median": "median (quartiles)"}.get(forms.get(variable, ""), "")
+    return f"{label}: {kind}" if kind else label
 
 
 # ------------------------------------------------------------------ Word and Excel

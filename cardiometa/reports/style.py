@@ -46,6 +46,9 @@ _OTHERS: Final = {
     "age_years": "Age",
     "height_cm": "Height",
     "weight_kg": "Weight",
+    "bmi_kg_m2": "Body mass index",
+    "sex": "Sex",
+    "ethnicity": "Ethnicity",
 }
 _LONG_NAMES: Final = {
     "LV": "left ventricle",

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from ...errors import TableError, UsageError
+from ...privacy.characteristics import MEASURES, PERSON, with_body_size
 from ...records import Exclusion
 from ..options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from ..results import ArmCount, natural
-from .columns import KEY, covariate_numbers, each_trial
+from .columns import KEY, covariate_numbers, each_trial, id_column, words_column
 from .endpoint import Endpoint, arms_by_trial, is_compared
 
 WORST_RANK = "win odds, deaths the worst rank"
@@ -266,6 +267,43 @@ def compared(people: pd.DataFrame) -> pd.DataFrame:
     """The randomised whose arm is known."""
     chosen = is_compared(people)
     return people if chosen.all() else people[chosen]
+
+
+def baseline_frame(
+    rows: pd.DataFrame,
+    people: pd.DataFrame,
+    options: PoolingOptions,
+    roster: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """The analysed of ``people`` for `characteristics`: ``trial, group`` (the arm), variables.
+
+    ``rows`` have every scan once. Measures are those of the baseline visit; what describes the
+    person may be in any of their rows, or in the ``roster``.
+    """
+    analysed = compared(people)
+    analysed = analysed[analysed["code"] == ""]
+    first = words_column(rows, "visit") == options.baseline_visit
+    first &= options.baseline_column is None
+    ids = pd.MultiIndex.from_frame(analysed[KEY].astype(str))
+    found = pd.DataFrame({"trial": analysed["trial"].astype(str), "group": analysed["arm"]})
+    sources: dict[str, list[pd.DataFrame | None]]
+    sources = {name: [rows[first], rows[~first], roster] for name in PERSON}
+    sources |= {name: [rows[first]] for name in MEASURES}
+    for name, frames in sources.items():
+        parts = [_by_id(one, name) for one in frames if one is not None and name in one]
+        values = pd.concat([part[part.notna() & (part != "")] for part in parts] or [_NONE])
+        found[name] = values[~values.index.duplicated()].reindex(ids).array
+    if analysed["baseline"].notna().any():
+        found[options.outcome] = analysed["baseline"]
+    return with_body_size(found.dropna(axis=1, how="all"))
+
+
+_NONE: Final = pd.Series([], pd.MultiIndex.from_arrays([[], []]), dtype=object)
+
+
+def _by_id(rows: pd.DataFrame, name: str) -> pd.Series[Any]:
+    keys = [words_column(rows, "trial").astype(str), id_column(rows).astype(str)]
+    return pd.Series(rows[name].astype(object).array, index=pd.MultiIndex.from_arrays(keys))
 
 
 def participants_by_arm(people: pd.DataFrame, options: PoolingOptions) -> tuple[ArmCount, ...]:

@@ -29,6 +29,7 @@ from ...pooling.results import (
 )
 from ...privacy.suppression import suppressed_counts
 from ...records import Table, severity
+from ..export import baseline_tables
 from ..figures.flow import boxes_figure, counts_of
 from ..figures.pooling import (
     CI_LABELS,
@@ -810,6 +811,7 @@ def _participants_section(result: PoolingResult, account: Accounting) -> Section
             deaths=any(row.deaths_recorded for row in result.by_arm),
             all_analysed=account.analysed == account.participants,
         ),
+        *baseline_tables(result.table1, "arm"),
         by_arm_table(result),
         *(delta_table(result, arm) for arm in result.arms),
         pooling_flow(result),

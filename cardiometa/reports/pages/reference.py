@@ -33,6 +33,7 @@ from ...reference.results import (
     ReportedWidth,
     TrialLimit,
 )
+from ..export import baseline_tables
 from ..figures.reference import (
     ALL,
     ETHNICITY_NAMES,
@@ -134,6 +135,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             section(
                 "Participants",
                 "participants",
+                *baseline_tables(result.table1, "sex"),
                 account_table(result),
                 _text("visits", result=result) if result.visits else "",
                 review_block(result),
