@@ -8,9 +8,11 @@ files of a scan are hashed in its ``result.json``, whose own hash is in ``record
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -94,6 +96,25 @@ def library_versions(*names: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+# What the user typed, without paths and ids; empty where a program calls this one.
+COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
+_NAMED = ("numpy", "scipy", "pandas", "statsmodels", "matplotlib")
+
+
+def made_by() -> str:
+    """Day, version and libraries, for the foot of a page.
+
+    The day is that of SOURCE_DATE_EPOCH (reproducible-builds.org) where the environment has it.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+    libraries = ", ".join(f"{k} {v}" for k, v in library_versions(*_NAMED).items())
+    return (
+        f"Made on {now:%Y-%m-%d} by cardiometa {version()}, format {FORMAT_VERSION} (Python "
+        f"{platform.python_version()}, {libraries})."
+    )
 
 
 def run_block(**extra: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ import typer
 
 from ..errors import CardiometaError, InputError, StoppedError, UsageError, nearest
 from ..files import sha256_bytes, write_text
+from ..manifest import COMMAND_LINE
 from ..options import Declared, Options, options_of
 from ..validation import load_toml
 from .output import say, show_error
@@ -132,7 +134,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def call(ctx: typer.Context, **values: Any) -> None:
         with handle_errors(verbose=bool(values.get("verbose"))):
             filled = _filled(ctx, taken, values, required)
-            function(**filled)
+            typed = COMMAND_LINE.set(_typed(ctx))
+            try:
+                function(**filled)
+            finally:
+                COMMAND_LINE.reset(typed)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -223,6 +229,32 @@ def _parameter(one: Declared, *, required: bool) -> inspect.Parameter:
         dir_okay=option.exists != "file",
     )
     return _keyword(one.name, Annotated[kind if kind is bool else kind | None, info], default)
+
+
+# Ids of persons; how fast a run is, and where, which no result depends on.
+_NOT_SHOWN = frozenset(
+    (
+        *("participant", "participants", "device", "batch", "workers", "timeout_s", "shard"),
+        *("scheduler", "log_file", "overwrite", "restart", "quiet", "verbose", "json", "out"),
+    )
+)
+
+
+def _typed(ctx: typer.Context) -> str:
+    """The command as it was given, for the page: paths, which may contain names, by their kind."""
+    words = [ctx.command_path]
+    for parameter in ctx.command.params:
+        name, value = str(parameter.name), ctx.params.get(str(parameter.name))
+        source = getattr(ctx.get_parameter_source(name), "name", "")
+        if source != "COMMANDLINE" or name in _NOT_SHOWN or value in (None, []):
+            continue
+        flag = parameter.opts[0] if parameter.param_type_name == "option" else ""
+        for one in value if isinstance(value, list | tuple) else [value]:
+            text = shlex.quote(f"{one:g}" if isinstance(one, float) else str(one))
+            if isinstance(one, Path) or Path(str(one)).exists() or "/" in str(one):
+                text = str(parameter.metavar or "FILE").upper().strip("[].")
+            words += [w for w in (flag, "" if one is True else text) if w]
+    return " ".join(words)
 
 
 def _load_plan(ctx: typer.Context, value: Path | None) -> Path | None:

@@ -82,6 +82,7 @@ from ..reports.pages.pooling import (
     subgroups_table,
     trials_table,
 )
+from ..reports.references import paper_files
 from ..reports.style import Drawing
 from .error_input import error_document, error_of_sites, error_of_table
 from .pooling_input import read_rows, rows_options
@@ -259,6 +260,7 @@ class PooledEffect:
         contents: dict[str, bytes | str] = dict(_csv_files(self.result))
         contents |= figure_files(self.result.arms, self.figures)
         contents["report.html"] = pooling_page(self.result, self.figures, self._facts())
+        contents |= paper_files(self.result.methods)
         if is_pooled(self.result):
             contents |= scripts(self.result.options)
         return contents

@@ -57,10 +57,12 @@ from ..reports.figures.reference import curve_figure, limits_figure, meta_headli
 from ..reports.pages.reference import (
     TABLE_CSV,
     TABLE_HTML,
+    methods_text,
     paper_table_csv,
     paper_table_html,
     reference_page,
 )
+from ..reports.references import paper_files
 from ..reports.style import measure_name
 from .error_input import error_document, error_of_table
 
@@ -265,6 +267,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
         of_bands = method in ("strata", META)
         contents[name if of_bands else name.replace("/limits_", "/curves_", 1)] = svg
     contents["report.html"] = reference_page(result, figures)
+    contents |= paper_files(methods_text(result))
     return contents
 
 

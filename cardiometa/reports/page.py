@@ -5,7 +5,8 @@
 A table is declared as columns over rows: a heading, the field (or a function of the row) and how
 it is shown. Running text lives in ``templates/PAGE.txt.j2``, block by block, and is filled by
 `words`. Everything is escaped by jinja2 except `Html` and the SVG of a `Drawing`, which only our
-own code makes. Equal input gives equal bytes: there is no date on the page.
+own code makes. Equal input gives equal bytes on the same day: the page ends with the day (that of
+SOURCE_DATE_EPOCH where it is set), the command and the versions, and what its text cites.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from ..manifest import FORMAT_VERSION, RESEARCH_USE, version
+from ..manifest import COMMAND_LINE, RESEARCH_USE, made_by, version
 from ..records import Table, severity
+from .references import cited
 from .style import (
     DASH,
     Drawing,
@@ -107,6 +109,7 @@ def page_html(
     another width than its heading.
     """
     present = [one for one in sections if one.blocks]
+    present += [one for one in [_references(present)] if one.blocks]
     anchors = [one.anchor for one in present]
     for anchor in anchors:
         if not _ANCHOR.fullmatch(anchor):
@@ -129,9 +132,23 @@ def page_html(
             foot=foot,
             result_first=anchors[:1] == ["result"],
             version=version(),
-            format_version=FORMAT_VERSION,
+            command=COMMAND_LINE.get(),
+            made=made_by(),
         )
     )
+
+
+def _references(sections: Iterable[Section]) -> Section:
+    """The works that the text of the page cites."""
+    texts: list[str] = []
+    for block in (block for one in sections for block in one.blocks):
+        if isinstance(block, (Table, Drawing)):
+            texts += [block.title, block.caption]
+        elif not isinstance(block, Html):
+            texts += [block] if isinstance(block, str) else map(str, block)
+            texts += block.values() if isinstance(block, dict) else []
+    works = cited(" ".join(texts))
+    return section("References", "references", [one.text for one in works])
 
 
 # ------------------------------------------------------------------ tables

@@ -99,16 +99,19 @@ _CONVENTIONS: Final = {
 _text = partial(words, "reference")
 
 
+def methods_text(result: ReferenceRanges) -> str:
+    """Paragraphs for a paper's methods, with what was really used."""
+    by_method = [
+        _methods(result, f"methods_{m if m in (STRATA, META) else 'curves'}", method=m)
+        for m in result.methods
+    ]
+    return "\n\n".join([_methods(result, "methods"), *by_method, _methods(result, "methods_end")])
+
+
 def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], str]) -> str:
     """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
     provisional = _provisional(result)
     notices = [_text("population")] if not result.options.healthy_only else []
-    methods = [_methods(result, "methods")]
-    methods += [
-        _methods(result, f"methods_{m if m in (STRATA, META) else 'curves'}", method=m)
-        for m in result.methods
-    ]
-    methods.append(_methods(result, "methods_end"))
     return page_html(
         f"{result.title}: {result.name}",
         _text("subtitle", result=result, options=result.options),
@@ -145,7 +148,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             section(
                 "Methods",
                 "methods",
-                "\n\n".join(methods),
+                methods_text(result),
                 Notice(provisional, "note") if provisional else "",
                 _text("interpretation", result=result).split("\n\n"),
             ),
