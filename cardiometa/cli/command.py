@@ -242,7 +242,7 @@ _NOT_SHOWN = frozenset(
 
 def _typed(ctx: typer.Context) -> str:
     """The command as it was given, for the page: paths, which may contain names, by their kind."""
-    words = [ctx.command_path]
+    words = [f"cardiometa{ctx.command_path.partition('cardiometa')[2]}"]
     for parameter in ctx.command.params:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))
         source = getattr(ctx.get_parameter_source(name), "name", "")

@@ -450,9 +450,10 @@ def _scan_warnings(read: Sequence[tuple[SegmentedScan, ManualScan]], least: int)
 
 def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, bytes | str]:
     """Every file of the output but its record, by name."""
+    from ..reports.checklist import checklist_files, evaluation_facts
     from ..reports.figures.evaluation import figures_of
     from ..reports.page import words
-    from ..reports.pages.evaluation import evaluation_page
+    from ..reports.pages.evaluation import REFERENCES, evaluation_page
     from ..reports.references import paper_files
 
     compared, options = result.compared, result.options
@@ -481,7 +482,10 @@ def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, byt
     contents |= {f"figures/{name}.svg": str(figure.svg) for name, figure in figures.items()}
     contents["evaluation.json"] = canonical_json(document(result, inputs))
     contents["report.html"] = evaluation_page(result, figures)
-    contents |= paper_files(words("evaluation", "methods", options=options))
+    methods = words("evaluation", "methods", options=options)
+    contents |= paper_files(methods)
+    facts = evaluation_facts(result, REFERENCES[options.against], methods)
+    contents |= checklist_files("claim", result.name, facts)
     return contents
 
 

@@ -61,6 +61,7 @@ from ..pooling.results import (
 from ..privacy.characteristics import Characteristic
 from ..privacy.suppression import suppressed_counts
 from ..records import Exclusion, SeriousWarning, serious_first, severity
+from ..reports.checklist import checklist_files, pooling_facts
 from ..reports.export import (
     SCRIPTS,
     baseline_tables,
@@ -261,6 +262,9 @@ class PooledEffect:
         contents |= figure_files(self.result.arms, self.figures)
         contents["report.html"] = pooling_page(self.result, self.figures, self._facts())
         contents |= paper_files(self.result.methods)
+        request = self.request
+        asked = pooling_facts(self.result, request.plan_sha256, request.departures)
+        contents |= checklist_files("prisma_ipd", self.result.name, asked)
         if is_pooled(self.result):
             contents |= scripts(self.result.options)
         return contents

@@ -48,7 +48,7 @@ from ..style import (
 _text = partial(words, "evaluation")
 _table = partial(table_of, "evaluation")
 
-_REFERENCE: Final = {
+REFERENCES: Final = {
     "labels": "manual labels",
     "reported": "values that the trials reported",
     None: "repeat visits",
@@ -83,7 +83,7 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
         f"Evaluation: {result.name}",
         _text(
             "subtitle",
-            reference=_REFERENCE[options.against],
+            reference=REFERENCES[options.against],
             participants=_count(result, participants),
             scans=_count(result, len(scans)),
         ),
@@ -124,7 +124,7 @@ def _count(result: EvaluationResult, count: int) -> str:
 def _overview(result: EvaluationResult) -> list[Block]:
     options, conventions = result.options, result.compared.papillary
     facts = {
-        "Reference": _REFERENCE[options.against],
+        "Reference": REFERENCES[options.against],
         "Model": result.model.get("id", "") or DASH,
         "Model SHA-256": result.model.get("sha256", "") or DASH,
     }
