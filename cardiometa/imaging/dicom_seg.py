@@ -1,11 +1,12 @@
-"""Labels of one phase as a DICOM SEG object, built from nothing but what may leave the institution.
+"""Labels of one phase as DICOM SEG and the measures as DICOM SR, of what may leave the institution.
 
 The object is made from a scrubbed data set: geometry, pixels, the cohort's own id. UIDs are hashes
 (SHA-256 in a UUID below 2.25), so equal input gives equal bytes and one source instance has one UID
 in every object; only those who have the images can find it. With ``identity="keep"`` the source's
 own patient, study and instances are named instead, so that the object can be filed with its images.
 
-PS3.3 A.51 (IOD), C.8.20.2 (segments), C.7.6.16.2.6 (derivation image). Needs highdicom.
+PS3.3 A.51 (IOD), C.8.20.2 (segments), C.7.6.16.2.6 (derivation image); PS3.16 TID 1500 (measurement
+report), 1411 (volumes of a segment), 1501 (other measures). Needs highdicom.
 """
 
 from __future__ import annotations
@@ -73,6 +74,22 @@ class SegPhase:
     model_id: str
     model_sha256: str
     corrected: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodedMeasure:
+    """A measure for the report: value, UCUM unit, LOINC code with its meaning, the structure.
+
+    ``phase`` and ``structure`` (the position of its `Segment`, from 0) say which segment was
+    measured; an empty ``phase`` is a measure of the whole cycle.
+    """
+
+    value: float
+    unit: str
+    code: str
+    meaning: str
+    structure: int
+    phase: Literal["ed", "es", ""] = ""
 
 
 def need_highdicom() -> None:
@@ -187,7 +204,111 @@ def segmentation_object(
     _set_study(dataset, patient)
     _set_references(dataset, origin, phase, patient)
     _without_randomness(dataset, patient)
-    return _encoded(dataset, patient, phase)
+    return _encoded(dataset, patient, phase, "segmentation")
+
+
+def measurement_report(
+    objects: Mapping[Literal["ed", "es"], bytes],
+    measures: Sequence[CodedMeasure],
+    phase: SegPhase,
+    patient: Patient,
+    segments: Sequence[Segment],
+) -> bytes:
+    """The measures as a Comprehensive SR of TID 1500; ``objects`` are the SEG files they are of.
+
+    Of ``phase`` only the model is taken. Raises ValueError without measures.
+    """
+    if not measures:
+        raise ValueError("a report needs a measure")
+    import highdicom as hd
+    from pydicom import dcmread
+
+    evidence = {name: dcmread(io.BytesIO(data)) for name, data in objects.items()}
+    for one in evidence.values():
+        for keyword in _STUDY_TAGS:
+            setattr(one, keyword, "")  # as in `_plane`: the real ones are set at the end
+    names = [(m.phase, m.structure) for m in measures]
+    groups = [
+        _measured(key, [m for m in measures if (m.phase, m.structure) == key], evidence, segments)
+        for key in dict.fromkeys(names)
+    ]
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("device", phase.model_sha256),
+        name="cardiometa",
+        manufacturer_name="cardiometa",
+        model_name=_short(phase.model_id),
+        serial_number=phase.model_sha256[:16],
+    )
+    observer = hd.sr.ObserverContext(
+        observer_type=hd.sr.CodedConcept("121007", "DCM", "Device"),
+        observer_identifying_attributes=device,
+    )
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=hd.sr.CodedConcept("241620005", "SCT", "Cardiac MRI"),
+        imaging_measurements=groups,
+    )
+    dataset = hd.sr.ComprehensiveSR(
+        evidence=list(evidence.values()),
+        content=content[0],
+        series_instance_uid="2.25.1",
+        series_number=9002,
+        sop_instance_uid="2.25.1",
+        instance_number=1,
+        manufacturer="cardiometa",
+        is_complete=True,
+    )
+    dataset.SeriesDescription = "Short-axis cine measures, research use only"
+    dataset.SoftwareVersions = version()
+    dataset.DeviceSerialNumber = phase.model_sha256[:16]
+    _set_study(dataset, patient)
+    _without_randomness(dataset, patient)
+    return _encoded(dataset, patient, phase, "report")
+
+
+def _measured(
+    key: tuple[str, int],
+    measures: Sequence[CodedMeasure],
+    evidence: Mapping[Any, Any],
+    segments: Sequence[Segment],
+) -> Any:
+    """The group of measures of one structure: of its segment, or of the whole cycle."""
+    import highdicom as hd
+
+    phase, number = key
+    site = segments[number]
+    place = hd.sr.CodedConcept(site.code, "SCT", site.meaning)
+    facts: dict[str, Any] = {
+        "tracking_identifier": hd.sr.TrackingIdentifier(
+            uid=derived_uid(
+                "tracking", phase, number, *(e.SOPInstanceUID for e in evidence.values())
+            ),
+            identifier=f"{site.name} {phase.upper() or 'over the cycle'}",
+        ),
+        "finding_sites": [hd.sr.FindingSite(anatomic_location=place)],
+        "measurements": [
+            hd.sr.Measurement(
+                name=hd.sr.CodedConcept(one.code, "LN", one.meaning),
+                value=one.value,
+                unit=hd.sr.CodedConcept(one.unit, "UCUM", one.unit),
+            )
+            for one in measures
+        ],
+    }
+    if not phase:
+        return hd.sr.MeasurementsAndQualitativeEvaluations(**facts)
+    source = evidence[phase]
+    series = source.ReferencedSeriesSequence[0].SeriesInstanceUID
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        **facts,
+        finding_type=place,
+        referenced_segment=hd.sr.ReferencedSegment(
+            sop_class_uid=source.SOPClassUID,
+            sop_instance_uid=source.SOPInstanceUID,
+            segment_number=number + 1,
+            source_series=hd.sr.SourceSeriesForSegmentation(series),
+        ),
+    )
 
 
 def _plane(cine: CineStack, origin: DicomOrigin, patient: Patient, k: int) -> Any:
@@ -353,9 +474,9 @@ def _without_randomness(dataset: Any, patient: Patient) -> None:
             element.value = known[uid]
 
 
-def _encoded(dataset: Any, patient: Patient, phase: SegPhase) -> bytes:
+def _encoded(dataset: Any, patient: Patient, phase: SegPhase, kind: str) -> bytes:
     """The file; its instance is named after its content, so another mask is another instance."""
-    series = derived_uid("segmentation", patient.study_uid, phase.model_sha256, patient.identity)
+    series = derived_uid(kind, patient.study_uid, phase.model_sha256, patient.identity)
     dataset.SeriesInstanceUID = series
     dataset.file_meta.ImplementationClassUID = _CLASS_UID
     dataset.file_meta.ImplementationVersionName = "CARDIOMETA"

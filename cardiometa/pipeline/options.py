@@ -161,7 +161,7 @@ class DicomOutput(Options):
     """Whether ED and ES of DICOM sources are written as DICOM SEG, and with whose identity."""
 
     dicom_seg: Annotated[
-        bool, Option(help="Write ED and ES of DICOM sources as DICOM SEG too.", group=_DICOM)
+        bool, Option(help="Write DICOM SEG of ED and ES and an SR of measures.", group=_DICOM)
     ] = False
     dicom_identity: Annotated[
         Literal["scrub", "keep"],

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from ..errors import CardiometaError, ImageError, ModelError, UsageError
 from ..files import remove_leftovers, sha256_bytes
 from ..flags import status_of
 from ..imaging.dicom_seg import (
+    CodedMeasure,
     Identity,
     Segment,
     SegPhase,
     kept_patient,
+    measurement_report,
     scrubbed_patient,
     segmentation_object,
 )
@@ -29,7 +31,7 @@ from ..imaging.nifti import nifti_bytes
 from ..imaging.read import ReadOptions, read_cine
 from ..measurement.checks import curve_flags
 from ..measurement.measure import lv_extremes, measure_scan
-from ..measurement.measures import STRUCTURES
+from ..measurement.measures import STRUCTURES, definition
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import CineStack, Flag, ScanResult
 from ..reports.figures.overlay import overlay_png
@@ -40,6 +42,7 @@ from .result_file import (
     OVERLAY_NAME,
     SEG_NAMES,
     SEGMENTATION_NAME,
+    SR_NAME,
     commit,
     correction_folder,
     finished_document,
@@ -341,7 +344,7 @@ def seg_files(
         return {}, {"identity": None, "reason": error.message}
     numbers = [int(number) for number in cine.frame_numbers]
     corrected = any(flag["code"] == "corrected" for flag in document["flags"])
-    files = {}
+    files: dict[str, bytes] = {}
     for name, column in (("ed", "ed_frame"), ("es", "es_frame")):
         phase = SegPhase(
             index=numbers.index(int(document["measures"][column])),
@@ -353,4 +356,57 @@ def seg_files(
         files[SEG_NAMES[name]] = segmentation_object(
             cine, labels[phase.index], phase, patient, segments()
         )
+    measures = coded_measures(document["measures"])
+    if measures:
+        objects = {"ed": files[SEG_NAMES["ed"]], "es": files[SEG_NAMES["es"]]}
+        files[SR_NAME] = measurement_report(objects, measures, phase, patient, segments())
     return files, {"identity": identity, "reason": None}
+
+
+# Where the codes' measures are taken: the segment, and the frame that is theirs.
+_MEASURED: Mapping[str, tuple[int, Literal["ed", "es", ""], str]] = {
+    "lv_edv_ml": (0, "ed", "ed_frame"),
+    "lv_esv_ml": (0, "es", "es_frame"),
+    "lv_ef_percent": (0, "", ""),
+    "lv_mass_g": (1, "ed", "ed_frame"),
+    "rv_edv_ml": (2, "ed", "rv_ed_frame"),
+    "rv_esv_ml": (2, "es", "rv_es_frame"),
+    "rv_ef_percent": (2, "", ""),
+}
+
+
+_MEANINGS: Mapping[str, str] = {
+    f"{side}_{name}": f"{chamber} ventricular {meaning}"
+    for side, chamber in (("lv", "Left"), ("rv", "Right"))
+    for name, meaning in (
+        ("edv_ml", "end-diastolic volume by MRI"),
+        ("esv_ml", "end-systolic volume by MRI"),
+        ("ef_percent", "ejection fraction by MRI"),
+        ("mass_g", "mass by MRI"),
+    )
+}
+
+
+def coded_measures(measures: Mapping[str, Any]) -> list[CodedMeasure]:
+    """The measures that have a LOINC code, with the segment that they are of.
+
+    The RV has its own ED and ES: where these are other frames than those of the objects, its
+    volumes refer to no segment.
+    """
+    found = []
+    for name, (structure, phase, frame) in _MEASURED.items():
+        value, column = measures.get(name), definition(name)
+        if value is None:
+            continue
+        is_there = not phase or measures.get(frame) == measures.get(f"{phase}_frame")
+        found.append(
+            CodedMeasure(
+                value=float(value),
+                unit=column.unit,
+                code=column.code.removeprefix("LOINC "),
+                meaning=_MEANINGS[name],
+                structure=structure,
+                phase=phase if is_there else "",
+            )
+        )
+    return found

@@ -45,7 +45,8 @@ SEGMENTATION_NAME = "segmentation.nii.gz"
 OVERLAY_NAME = "overlay.png"
 CORRECTION_FOLDER = "correction"
 SEG_NAMES = {"ed": "ed.seg.dcm", "es": "es.seg.dcm"}
-OUTPUT_NAMES = (SEGMENTATION_NAME, OVERLAY_NAME, *SEG_NAMES.values())
+SR_NAME = "measures.sr.dcm"
+OUTPUT_NAMES = (SEGMENTATION_NAME, OVERLAY_NAME, *SEG_NAMES.values(), SR_NAME)
 
 # A fault of the program is tried again on the next run; bad input is not.
 FAULT_CODE = "program-fault"
@@ -491,7 +492,8 @@ def seg_notes(results: Iterable[ScanResult]) -> list[str]:
         if "dicom_seg" in result.document
     )
     written = reasons.pop(None, 0)
-    shown = [f"DICOM SEG: ed.seg.dcm and es.seg.dcm of {shown_scans(written)}"] if written else []
+    names = "ed.seg.dcm and es.seg.dcm, and DICOM SR measures.sr.dcm,"
+    shown = [f"DICOM SEG: {names} of {shown_scans(written)}"] if written else []
     return shown + [
         f"DICOM SEG: none of {shown_scans(count)}. {reason}"
         for reason, count in sorted(reasons.items())

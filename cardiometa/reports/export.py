@@ -102,7 +102,10 @@ def baseline_tables(rows: Sequence[Characteristic], group: str) -> list[Table]:
     return [
         Table(
             title=words("export", "baseline_title", group=group, more=number > 0),
-            columns=("", *(f"{trial or 'All trials'}, {name}" for trial, name in part)),
+            columns=(
+                "Characteristic",
+                *(f"{trial or 'All trials'}, {name}" for trial, name in part),
+            ),
             rows=(
                 ("Participants", *(sizes[one] for one in part)),
                 *(

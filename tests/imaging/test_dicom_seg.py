@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +22,14 @@ from cardiometa.imaging.dicom_seg import (
     SegPhase,
     derived_uid,
     kept_patient,
+    measurement_report,
     need_highdicom,
     scrubbed_patient,
     segmentation_object,
 )
 from cardiometa.imaging.read import ReadOptions, read_cine
 from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
-from cardiometa.pipeline.process_scan import segments
+from cardiometa.pipeline.process_scan import coded_measures, segments
 from cardiometa.records import CineStack, ScanKey, ScanSource
 from tests.kit.dialects import DIALECTS, Files, label_stack, write_files
 
@@ -133,6 +137,81 @@ def _check_references(dataset: Dataset, cine: CineStack, index: int) -> None:
         assert source.get("ReferencedFrameNumber") == image.frame
     assert set(used.values()) == listed
     assert len(listed) == len({cine.origin.images[index][k].file for k in used})
+
+
+# ------------------------------------------------------------------ the measures as a report
+
+MEASURES = {
+    "lv_edv_ml": 151.25, "lv_esv_ml": 62.5, "lv_ef_percent": 58.67768595041322, "lv_mass_g": 98.4,
+    "rv_edv_ml": 160.1, "rv_esv_ml": 71.0, "rv_ef_percent": None,
+    "ed_frame": 0, "es_frame": 3, "rv_ed_frame": 0, "rv_es_frame": 2,
+}  # fmt: skip
+LOINC = {  # imaging.md, 5
+    "8821-1": 151.25, "8823-7": 62.5, "8811-2": 58.67768595041322, "18087-7": 98.4,
+    "8822-9": 160.1, "8824-5": 71.0,
+}  # fmt: skip
+
+
+def report(phantom: PhantomCine, folder: Path) -> tuple[bytes, dict[str, bytes]]:
+    _, cine = read(DIALECTS["siemens"](phantom), folder)
+    labels, patient = label_stack(phantom, cine.pixels), scrubbed_patient(KEY, cine.origin)
+    objects = {
+        name: segmentation_object(
+            cine, labels[index], replace(ED, index=index, name=name), patient, segments()
+        )
+        for index, name in ((0, "ed"), (3, "es"))
+    }
+    measures = coded_measures(MEASURES)
+    made = measurement_report(objects, measures, ED, patient, segments())
+    assert made == measurement_report(objects, measures, ED, patient, segments())
+    return made, objects
+
+
+def test_the_report_has_each_measure_with_its_code_and_segment(
+    phantom: PhantomCine, tmp_path: Path
+) -> None:
+    data, objects = report(phantom, tmp_path)
+    found = hd.sr.srread(io.BytesIO(data))
+    assert found.SOPClassUID.name == "Comprehensive SR Storage"
+    assert found.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    seg = {name: dcmread(io.BytesIO(one)) for name, one in objects.items()}
+    assert found.StudyInstanceUID == seg["ed"].StudyInstanceUID
+    assert found.PatientID == seg["ed"].PatientID == KEY.participant
+    values, of = {}, {}
+    for group in dcmread(io.BytesIO(data)).ContentSequence[-1].ContentSequence:
+        items = [i for i in group.ContentSequence if i.ValueType in ("NUM", "IMAGE")]
+        segment = [i.ReferencedSOPSequence[0] for i in items if i.ValueType == "IMAGE"]
+        for item in (i for i in items if i.ValueType == "NUM"):
+            name = item.ConceptNameCodeSequence[0]
+            assert name.CodingSchemeDesignator == "LN"
+            values[name.CodeValue] = float(item.MeasuredValueSequence[0].NumericValue)
+            of[name.CodeValue] = [
+                (s.ReferencedSOPInstanceUID, s.ReferencedSegmentNumber) for s in segment
+            ]
+    assert values == pytest.approx(LOINC)
+    ed, es = seg["ed"].SOPInstanceUID, seg["es"].SOPInstanceUID
+    assert of["8821-1"] == [(ed, 1)]
+    assert of["8823-7"] == [(es, 1)]
+    assert of["18087-7"] == [(ed, 2)]
+    assert of["8822-9"] == [(ed, 3)]
+    assert of["8811-2"] == []
+    assert of["8824-5"] == []  # the RV's ES is another frame than that of the object
+
+
+@pytest.mark.parametrize(
+    ("program", "wrong"), [("dsrdump", r"(?m)^[EF]: "), ("dciodvfy", r"(?m)^Error")]
+)
+def test_other_programs_accept_the_report(
+    phantom: PhantomCine, tmp_path: Path, program: str, wrong: str
+) -> None:
+    """dsrdump of DCMTK 3.6.7 reads the tree; dciodvfy of dicom3tools 1.00 finds no error."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed (Debian's dcmtk, dicom3tools)")
+    path = tmp_path / "report.dcm"
+    path.write_bytes(report(phantom, tmp_path / "images")[0])
+    done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
+    assert not re.search(wrong, done.stdout + done.stderr), done.stdout + done.stderr
+    assert program != "dsrdump" or "151.25" in done.stdout
 
 
 # ------------------------------------------------------------------ what must not leave

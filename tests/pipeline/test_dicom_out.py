@@ -45,12 +45,15 @@ def test_objects_hold_ed_and_es_of_dicom_scans_and_reruns_give_their_bytes(
     with pytest.raises(UsageError, match="dicom_seg"):
         run(cohort, out, dicom_seg="scrub")
     outcome = run(cohort, out, dicom_seg="scrub", overwrite=True)
-    assert "DICOM SEG: ed.seg.dcm and es.seg.dcm of 1 scan" in outcome.notes
+    names = "ed.seg.dcm and es.seg.dcm, and DICOM SR measures.sr.dcm,"
+    assert f"DICOM SEG: {names} of 1 scan" in outcome.notes
     assert any("none of 2 scans. The source is NIfTI" in note for note in outcome.notes)
     labels, _ = load(scan(out, "P001") / MASK)
     row = table(out)["P001"]
     made = objects(out, "P001")
-    assert set(made) == {"ed.seg.dcm", "es.seg.dcm"}
+    assert set(made) == {"ed.seg.dcm", "es.seg.dcm", "measures.sr.dcm"}
+    report = str(dcmread(io.BytesIO(made["measures.sr.dcm"])))
+    assert f"DS: {float(row['lv_edv_ml']):.14g}"[:14] in report
     assert voxels(made["ed.seg.dcm"]) == counted(labels[int(row["ed_frame"])])
     assert voxels(made["es.seg.dcm"]) == counted(labels[int(row["es_frame"])])
     assert objects(out, "P002") == objects(out, "P003") == {}

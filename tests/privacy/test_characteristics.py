@@ -128,7 +128,7 @@ def test_the_table_of_a_paper():
     frame.insert(2, "lv_edv_ml", np.exp(frame["len"] / 4))
     first, *rest = baseline_tables(characteristics(frame, 10), "arm")
     assert not rest
-    assert first.columns[:3] == ("", "All trials, OJ", "All trials, VC")
+    assert first.columns[:3] == ("Characteristic", "All trials, OJ", "All trials, VC")
     cells = {row[0]: row[1:] for row in first.rows}
     assert cells["Participants"][:3] == ("120", "120", "40")
     assert "(SD)" not in next(name for name in cells if name.startswith("LV EDV"))

@@ -291,7 +291,7 @@ def _percent(count: int, total: int, decimals: int = 1) -> str:
 
 
 _Group = tuple[str, str, "pd.DataFrame"]
-_GROUP: Final = (Column("Group", itemgetter(0)), Column("", itemgetter(1)))
+_GROUP: Final = (Column("Group", itemgetter(0)), Column("Level", itemgetter(1)))
 
 
 def _groups(measurements: pd.DataFrame, *columns: str) -> list[_Group]:
