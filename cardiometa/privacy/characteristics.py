@@ -148,12 +148,19 @@ def _numbers(
         gone = is_small(hidden[group], few) or is_small(len(values), few)
         unclear = gone or is_small(not_counted[group], few) or is_small(missing, few)
         line = _described(np.empty(0) if gone else values, name, form)
-        n = sizes[group] if sizes[group] >= few and not gone else None
+        n = _total(parts, small, group, few)
         missing_shown = None if unclear else missing
         lines["", group] = [
             replace(line, n=n, missing=missing_shown, note=WITHHELD if unclear else "")
         ]
     return lines
+
+
+def _total(parts: _Parts, small: Collection[tuple[str, str]], group: str, few: int) -> int | None:
+    """The participants of a group over all trials; None where that would tell of a small one."""
+    sizes = {key: len(part) for key, part in parts.items() if key[1] == group}
+    every, hidden = sum(sizes.values()), sum(n for key, n in sizes.items() if key in small)
+    return None if every < few or is_small(hidden, few) else every
 
 
 def _described(values: np.ndarray, name: str, form: str) -> Characteristic:
@@ -201,7 +208,7 @@ def _levels(
         hide = np.array(hidden_counts(total.tolist(), int(total.sum()), few)) & (total > 0)
         if _gives_back(table, gone, few):
             hide = np.ones(len(levels), dtype=bool)
-        add(("", group), total, hide, sized=total.sum() >= few)
+        add(("", group), total, hide, sized=_total(parts, small, group, few) is not None)
     return lines
 
 

@@ -52,4 +52,4 @@ def test_a_bar_or_a_line_in_a_name_does_not_part_the_item():
     rows = _rows("prisma_ipd", {**facts, **words, "endpoint": "x\n|y"})
     assert len(rows) == 31
     assert rows[1][3] == "a b c"
-    assert "x y" in rows[11][3]
+    assert "x y" in rows[10][3]
