@@ -333,7 +333,7 @@ def run_pool_trials(
         run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
     contents = pooled.files() | pooled.exported(export)
-    old = (*drawn, *optional, *export_names(), *SCRIPTS)
+    old = (*drawn, *optional, *export_names(), *SCRIPTS, "checklist_prisma_ipd.docx")
     write_output(out, contents, record, overwrite=overwrite, old=old)
     return pooled
 

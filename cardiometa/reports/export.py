@@ -20,7 +20,7 @@ from ..pooling.options import PoolingOptions
 from ..privacy.characteristics import UNKNOWN, Characteristic
 from ..records import Table
 from .figures.reference import ETHNICITY_NAMES
-from .page import column_classes, words
+from .page import CONTROL, column_classes, words
 from .style import DASH, measure_label, measure_name, shown, shown_count, shown_interval
 
 _LIBRARIES: Mapping[str, tuple[str, str]] = {
@@ -56,8 +56,8 @@ def export_names() -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A cell on one line, without spaces that are not broken."""
-    return re.sub(r"[\s\u202f\u00a0]+", " ", text).strip()
+    """A cell on one line, without spaces that are not broken and signs that XML cannot have."""
+    return re.sub(r"[\s\u202f\u00a0]+", " ", CONTROL.sub("\ufffd", text)).strip()
 
 
 def _is_left(table: Table) -> list[bool]:
@@ -152,11 +152,11 @@ def _docx(tables: Sequence[Table], title: str, notice: str) -> bytes:
     from docx.shared import Pt
 
     document = Document()
-    document.core_properties.title = title
+    document.core_properties.title = _plain(title)
     document.core_properties.author = "cardiometa"
     document.styles["Normal"].font.name = "Times New Roman"
     document.styles["Normal"].font.size = Pt(10)
-    document.add_heading(title, level=1)
+    document.add_heading(_plain(title), level=1)
     for number, table in enumerate(tables, 1):
         heading = document.add_paragraph()
         heading.paragraph_format.keep_with_next = True

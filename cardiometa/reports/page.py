@@ -49,9 +49,7 @@ _NUMBER = r"[\d\s.,%±()\[\]/;:e+−–-]*"
 _NUMERIC = re.compile(rf"[<>≤≥~≈]?\s*\(?[-−+±]?\d{_NUMBER}(?:to{_NUMBER})*")
 _SHORT = 24  # characters up to which a column of text is kept on one line
 _EMPTY_CELLS = {"", "–", "—", "-"}
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 # ------------------------------------------------------------------ blocks
@@ -296,7 +294,7 @@ def environment() -> Environment:
     def finalize(value: Any) -> Any:
         """Without control and direction-override characters, which can hide text in browsers."""
         if isinstance(value, str) and not isinstance(value, Markup):
-            return _CONTROL.sub("\ufffd", value)
+            return CONTROL.sub("\ufffd", value)
         return value
 
     made = Environment(

@@ -3,6 +3,7 @@
 import json
 import re
 from html import unescape
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
@@ -15,16 +16,21 @@ from tests.kit.pooling_tables import simulate_wide, to_long
 
 FILES = {
     "cardiometa.json",
+    "checklist_prisma_ipd.html",
+    *(["checklist_prisma_ipd.docx"] if find_spec("docx") else []),
     "delta_adjusted.csv",
     "effects.csv",
     "exclusions.csv",
     "heterogeneity.csv",
     "influence.csv",
     "integrity.csv",
+    "methods.txt",
     "participants_by_arm.csv",
     "pooling.R",
     "pooling.do",
+    "references.bib",
     "report.html",
+    "table1.csv",
     "figures/forest.png",
     "figures/forest.svg",
 }

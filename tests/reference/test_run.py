@@ -28,7 +28,10 @@ FILES = {
     "table.html",
     "calibration.csv",
     "exclusions.csv",
+    "methods.txt",
+    "references.bib",
     "report.html",
+    "table1.csv",
     "cardiometa.json",
 }
 COLUMNS = (
