@@ -51,6 +51,7 @@ def test_the_page_is_complete_and_stands_alone(evaluated):
         "Graded ejection fraction",
         "Scans",
         "Methods",
+        "References",
     ]
     assert "Model against manual labels · 22 participants · 33 scans compared" in page.text
     assert "Internal:" not in page.text

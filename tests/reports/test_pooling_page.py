@@ -36,6 +36,7 @@ def test_the_page_is_complete_and_stands_alone(pooled):
         "Integrity of the data",
         "Notes",
         "Methods",
+        "References",
     ]
     assert "12 trials" in page.text
     assert "tested: 1 outcome, 1 active arm, 2 modifiers, 0 of them pre-specified" in page.text
