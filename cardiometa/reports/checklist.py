@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, Literal
 
+from ..evaluation.groups import ALL
 from ..evaluation.results import EvaluationResult
 from ..manifest import RESEARCH_USE, bundled_card, made_by, version
 from ..pooling.results import PoolingResult
 from ..records import Table
 from .export import export_files
+from .figures.evaluation import GROUP_NAMES
 from .figures.pooling import heterogeneity_sentence, result_sentence
 from .page import environment, page_html, section, where
 from .style import measure_name, shown_count, shown_estimate
@@ -109,7 +111,8 @@ def evaluation_facts(result: EvaluationResult, reference: str, methods: str) -> 
     least, scans = result.options.least, result.compared.scans
     known = card if card["id"] == result.model.get("id") else {}
     people = len(scans[["trial", "participant_id"]].drop_duplicates())
-    agreement = where(result.agreement, group_by="all", scans_used="ok+review")
+    agreement = where(result.agreement, group_by=ALL, scans_used="ok+review")
+    judged = [row for row in result.equivalence if row.group_by != ALL]
     sentences = [
         f"{measure_name(r.measure)} bias {shown_estimate(r.bias.value, r.bias.low, r.bias.high)} "
         f"{r.unit}"
@@ -128,7 +131,7 @@ def evaluation_facts(result: EvaluationResult, reference: str, methods: str) -> 
         "scans": f"fewer than {least}" if len(scans) < least else shown_count(len(scans)),
         "overlap": bool(result.overlap),
         "grades": result.options.against is not None,
-        "groups": sorted({row.group_by for row in result.equivalence}),
+        "groups": sorted({GROUP_NAMES.get(r.group_by, r.group_by) for r in judged}),
         "performance": sentences,
         "version": version(),
         "made": made_by(),
