@@ -332,9 +332,15 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
         label = f"Sensitivity: one-stage{common} ({CI_LABELS[single.ci_method]})"
         rows.append(_forest_row(result, single, label, "subgroup-pooled"))
     foot = heterogeneity_sentence(result, arm)
-    more = {"width_mm": asked.forest_width, "heterogeneity_text": foot, "columns": columns}
-    more["show_weight"] = not asked.forest_columns or "weight" in asked.forest_columns
-    return _spec(result, arm, rows, **more)
+    return _spec(
+        result,
+        arm,
+        rows,
+        columns=columns,
+        heterogeneity_text=foot,
+        width_mm=asked.forest_width,
+        show_weight=not asked.forest_columns or "weight" in asked.forest_columns,
+    )
 
 
 def _ordered(trials: Iterable[EffectRow], asked: Presentation) -> list[EffectRow]:

@@ -97,7 +97,7 @@ def _paint(
             axes.plot(x, y, color=colour, linewidth=1.3, linestyle=style, label=label)
             axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
     if first:
-        place = "lower left" if kinds == CURVES["survival"] else "upper left"
+        place: Any = "lower left" if kinds == CURVES["survival"] else "upper left"
         axes.legend(loc=place, fontsize=8, handlelength=2.2, borderaxespad=0.2)
     survives = kinds == CURVES["survival"]
     axes.set_ylabel(f"Free of {event}, %" if survives else "Cumulative incidence, %")
