@@ -69,17 +69,23 @@ Block = str | list[str] | dict[str, str] | Notice | Table | Drawing
 
 
 class Section(NamedTuple):
-    """A numbered section; ``anchor`` is its id in the page (``pooled-effect``)."""
+    """A numbered section; ``anchor`` is its id in the page (``pooled-effect``).
+
+    An ``appendix`` is folded up on the screen and not printed.
+    """
 
     title: str
     anchor: str
     blocks: tuple[Block, ...]
+    appendix: bool = False
 
 
-def section(title: str, anchor: str, *blocks: Block | None, intro: Block = "") -> Section:
+def section(
+    title: str, anchor: str, *blocks: Block | None, intro: Block = "", appendix: bool = False
+) -> Section:
     """A section of the blocks that are not empty, after ``intro`` where there are any."""
     present = tuple(block for block in blocks if block)
-    return Section(title, anchor, (intro, *present) if intro and present else present)
+    return Section(title, anchor, (intro, *present) if intro and present else present, appendix)
 
 
 def notes_section(warnings: Iterable[str]) -> Section:

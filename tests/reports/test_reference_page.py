@@ -48,16 +48,35 @@ def cells(html: str, title: str) -> dict[tuple[str, str, str], list[str]]:
 def test_the_page_is_complete_and_stands_alone(ranges):
     page = assert_self_contained(ranges.html)
     assert section_titles(ranges.html) == [
+        "Result",
         "Overview",
         "LV EDV, mL",
         "LV EF, %",
         "Checks of the limits",
         "Participants",
         "Methods",
+        "Appendix: further checks",
     ]
     for text in ("Central 95% reference interval", "4 trials", "volunteers", "provisional"):
         assert text in page.text
     assert "Internal:" not in page.text
+
+
+def test_the_page_opens_with_the_limits_of_the_largest_group(ranges):
+    """Each measure's limits as in the file; the appendix is folded up and not printed."""
+    text = unescape(ranges.html[: ranges.html.index('<nav aria-label="Contents">')])
+    rows = [r for r in ranges.rows("reference_ranges.csv", ethnicity="all") if r["limit"]]
+    for measure, name in MEASURES.items():
+        for sex, who in (("male", "men"), ("female", "women")):
+            mine = [r for r in rows if (r["measure"], r["sex"]) == (measure, sex)]
+            most = max(mine, key=lambda r: int(r["n"]))
+            low, high = (
+                f"{float(r['limit']):.0f}"
+                for r in mine
+                if r["age_low"] == most["age_low"] and r["centile"] != "50.0"
+            )
+            assert f"{low}–{high} ({who}, {band(most)} years)" in text, name
+    assert '<section id="further-checks" class="appendix">' in ranges.html
 
 
 @pytest.mark.parametrize(("measure", "title"), [("lv_edv_ml", "LV EDV, mL."),

@@ -112,14 +112,19 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
     """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
     provisional = _provisional(result)
     notices = [_text("population")] if not result.options.healthy_only else []
+    first, appendix = result_blocks(result, figures), list[Block | None]()
+    measures = [(label, *blocks) for label, *blocks in _measures(result, figures)]
+    for *_, more in measures:
+        appendix += more
     return page_html(
         f"{result.title}: {result.name}",
         _text("subtitle", result=result, options=result.options),
         [
+            section("Result", "result", *first),
             section("Overview", "overview", *_overview(result)),
             *(
                 section(label, f"limits-{number}", *blocks)
-                for number, (label, blocks) in enumerate(_measures(result, figures), start=1)
+                for number, (label, blocks, _) in enumerate(measures, start=1)
             ),
             section("Harmonised and reported values", "reported", reported_table(result)),
             section("The model's error", "error", *error_blocks(result)),
@@ -127,13 +132,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 "Checks of the limits",
                 "checks",
                 calibration_table(result),
-                distribution_table(result),
-                *fit_blocks(result),
                 trial_influence_table(result),
-                partition_table(result),
-                contrast_table(result, "sex"),
-                contrast_table(result, "ethnicity"),
-                indexing_table(result),
             ),
             section(
                 "Participants",
@@ -151,6 +150,18 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 methods_text(result),
                 Notice(provisional, "note") if provisional else "",
                 _text("interpretation", result=result).split("\n\n"),
+            ),
+            section("Appendix: other figures and curves", "curves", *appendix, appendix=True),
+            section(
+                "Appendix: further checks",
+                "further-checks",
+                distribution_table(result),
+                *fit_blocks(result),
+                partition_table(result),
+                contrast_table(result, "sex"),
+                contrast_table(result, "ethnicity"),
+                indexing_table(result),
+                appendix=True,
             ),
         ],
         internal=result.options.internal,
@@ -209,18 +220,60 @@ def _overview(result: ReferenceRanges) -> list[Block]:
     ]
 
 
+def result_blocks(
+    result: ReferenceRanges, figures: Mapping[tuple[str, str], str]
+) -> list[Block | None]:
+    """The page's answer: the range of each measure in one group, and the first one's figure.
+
+    All ethnicities, by the first method; of age bands the one with most participants, of curves
+    the age nearest 50.
+    """
+    lines, drawn = list[str](), list[Block | None]()
+    for measure in result.measures:
+        mine = where(result.rows, measure=measure, ethnicity=ALL)
+        every = [r for r in (where(mine, method=mine[0].method) if mine else ()) if r.limit]
+        shown_rows = [r for r in _headlines_of(every) if r.centile != 50]
+        found = []
+        for sex in dict.fromkeys(row.sex for row in shown_rows):
+            groups = grouped(where(shown_rows, sex=sex), "age_low age_high age").values()
+            best = max(groups, key=lambda g: (-abs((g[0].age or 50) - 50), g[0].n or 0))
+            who = ", ".join((SEX_NAMES[sex].lower(), *_years(best[0])))
+            numbers = shown_range((row.limit for row in best), decimals_of(every))
+            found.append(f"{numbers} ({who})")
+        if found:
+            lines.append(f"{measure_label(measure, mine[0].unit)}: {'; '.join(found)}")
+        svg = next((svg for (name, _), svg in figures.items() if name == measure), None)
+        if svg and not drawn:
+            title = f"Limits of {measure_name(measure)} by age" if "age" in result.by else "Limits"
+            drawn = [Drawing(title=f"{title}: the first of the measures", caption="", svg=svg)]
+    text = _text("result", result=result, options=result.options) if lines else ""
+    return [text, lines, *drawn]
+
+
+def _headlines_of(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
+    """Of one method's rows those to show."""
+    return meta_headlines(rows) if rows and rows[0].method == META else headlines(rows)
+
+
 def _measures(
     result: ReferenceRanges, figures: Mapping[tuple[str, str], str]
-) -> Iterable[tuple[str, list[Block | None]]]:
-    """Title and blocks of each measure: by method the table of limits and its figure."""
+) -> Iterable[tuple[str, list[Block | None], list[Block | None]]]:
+    """Title, blocks and appendix of each measure: the table of its limits and a figure.
+
+    Where there are strata and curves the table is that of the strata and the figure that of the
+    curves; the others are for the appendix.
+    """
     for measure in result.measures:
         mine = where(result.rows, measure=measure)
         label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
         blocks: list[Block | None] = []
-        for (method,), every in grouped(mine, "method").items():
+        more: list[Block | None] = []
+        methods = grouped(mine, "method")
+        for (method,), every in methods.items():
+            both = len(methods) > 1
             table = _LimitsTable(every, result)
             rows, svg = table.rows, figures.get((measure, method))
-            blocks.append(table.html())
+            (more if both and table.is_curve else blocks).append(table.html())
             if svg:
                 curves = where(result.curve_lines, measure=measure, method=method)
                 title, _, caption = _text(
@@ -235,10 +288,14 @@ def _measures(
                     missing=any(row.limit is None for row in rows),
                     gap=any(map(has_gap, curves)),
                 ).partition("\n\n")
-                blocks.append(Drawing(title=title, caption=caption, svg=svg))
+                drawn = Drawing(title=title, caption=caption, svg=svg)
+                has_curves = any(
+                    (measure, other) in figures for (other,) in methods if other != method
+                )
+                (more if method == STRATA and has_curves else blocks).append(drawn)
             if method == META and where(result.meta, measure=measure, ethnicity=ALL):
                 blocks += [rules_table(every, result), estimates_table(measure, label, result)]
-        yield label, blocks or [_text("no_limits")]
+        yield label, blocks or [_text("no_limits")], more
 
 
 def _methods(result: ReferenceRanges, block: str, **facts: Any) -> str:
@@ -763,7 +820,7 @@ def error_sentence(result: ReferenceRanges) -> str:
     )
 
 
-def _years(row: ErrorAdjustedLimit) -> tuple[str, ...]:
+def _years(row: ErrorAdjustedLimit | ReferenceLimit) -> tuple[str, ...]:
     """The age of a band or of a curve's limit, where it has one."""
     if row.age is None and row.age_low is None:
         return ()
