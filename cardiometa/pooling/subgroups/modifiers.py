@@ -173,7 +173,9 @@ def _sums(
         if not usable:
             continue
         for level in usable:
-            counts |= {(trial.trial, level, a): int(table[a][level]) for a in table}
+            counts |= {
+                (trial.trial, level, a): int(table[a][level]) for a in (options.control, arm)
+            }
         part = part[own.isin(usable)]
         by_arm = part["arm"].groupby(part["arm"], observed=True)
         members |= {(trial.trial, str(a)): frozenset(rows.index) for a, rows in by_arm}
