@@ -113,7 +113,7 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
     provisional = _provisional(result)
     notices = [_text("population")] if not result.options.healthy_only else []
     first, appendix = result_blocks(result, figures), list[Block | None]()
-    measures = [(label, *blocks) for label, *blocks in _measures(result, figures)]
+    measures = list(_measures(result, figures))
     for *_, more in measures:
         appendix += more
     return page_html(
