@@ -208,7 +208,7 @@ def segmentation_object(
 
 
 def measurement_report(
-    objects: Mapping[Literal["ed", "es"], bytes],
+    objects: Mapping[str, bytes],
     measures: Sequence[CodedMeasure],
     phase: SegPhase,
     patient: Patient,

@@ -233,5 +233,5 @@ def _gives_back(table: np.ndarray, gone: np.ndarray, few: int) -> bool:
 
 def _form(values: pd.Series[float]) -> str:
     """``median`` for a skewed variable, else ``mean``; all groups of a variable have one form."""
-    skewness = values.astype(float).skew()
+    skewness: Any = values.astype(float).skew()
     return "median" if abs(skewness) > _SKEWED else "mean"

@@ -475,13 +475,13 @@ def quality_figure(measurements: pd.DataFrame) -> Drawing | None:
         return None
     quality = pd.to_numeric(measurements["quality"], errors="coerce").astype(float)
     groups = {s: quality[measurements["status"] == s].dropna() for s in _STATUS_COLOURS}
-    groups = {status: values.to_numpy() for status, values in groups.items() if len(values)}
-    known = np.concatenate([*groups.values(), np.empty(0)])
+    scores = {status: values.to_numpy() for status, values in groups.items() if len(values)}
+    known = np.concatenate([*scores.values(), np.empty(0)])
     if len(known) < 2:
         return None
     # Bins of 0.02 from below the lowest score, which stays in the picture.
     edges = np.arange(math.floor(min(known.min(), 0.8) * 50), 51) / 50
-    bars = {status: np.histogram(values, edges)[0] for status, values in groups.items()}
+    bars = {status: np.histogram(values, edges)[0] for status, values in scores.items()}
 
     def draw(figure: Figure) -> None:
         panel = figure.subplots()
@@ -492,14 +492,14 @@ def quality_figure(measurements: pd.DataFrame) -> Drawing | None:
             below += counts
         panel.set_xlabel("Predicted Dice (quality)")
         panel.set_ylabel("Scans")
-        panel.yaxis.get_major_locator().set_params(integer=True)
+        panel.locator_params(axis="y", integer=True)
         panel.legend(loc="upper left")
         figure.tight_layout()
 
     described = "; ".join(
         f"{status}: {len(values)} scans, median {shown(float(np.median(values)), 2)}, "
         f"lowest {shown(float(values.min()), 2)}"
-        for status, values in groups.items()
+        for status, values in scores.items()
     )
     caption = words("segment", "figure_quality")
     return drawing((150, 52), draw, "Quality of the measured scans", f"{described}.", caption)
