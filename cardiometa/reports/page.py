@@ -107,7 +107,8 @@ def page_html(
     """The complete page as text; sections without blocks are left out.
 
     ``notices`` and the serious ones of the ``warnings`` are above the contents (`notes_section`
-    has the others); a first section with the anchor ``result`` comes before both. ``internal``
+    has the others); a first section with the anchor ``result`` comes before both, under the checks
+    that the user chose to continue over. ``internal``
     states at the top that the page shows individuals. Raises ValueError where two sections have
     one anchor, an anchor is not lower-case letters, digits and dashes, or a table's row has
     another width than its heading.
@@ -124,6 +125,9 @@ def page_html(
         width = len(block.columns)
         if any(len(row) != width for row in block.rows):
             raise ValueError(f"a row of {block.title!r} has other than {width} cells")
+    result_first = anchors[:1] == ["result"]
+    serious = [*notices, *(one for one in warnings if severity(one) == "serious")]
+    accepted = [one for one in serious if result_first and one.startswith("Accepted, ")]
     return (
         environment()
         .get_template("page.html.j2")
@@ -132,9 +136,10 @@ def page_html(
             subtitle=subtitle,
             sections=present,
             internal_notice=INTERNAL_NOTICE if internal else "",
-            notices=(*notices, *(one for one in warnings if severity(one) == "serious")),
+            accepted=accepted,
+            notices=[one for one in serious if one not in accepted],
             foot=foot,
-            result_first=anchors[:1] == ["result"],
+            result_first=result_first,
             version=version(),
             command=COMMAND_LINE.get(),
             made=made_by(),

@@ -43,7 +43,7 @@ def limit(**changes: object) -> SimpleNamespace:
 
 def ranges(rows: list[SimpleNamespace], **changes: object) -> SimpleNamespace:
     facts = {"rows": rows, "title": "Reference ranges", "participants": 240, "trials": ("A", "B")}
-    return SimpleNamespace(**{**facts, "warnings": (), **changes})
+    return SimpleNamespace(**{**facts, "warnings": (), "error_adjusted": (), **changes})
 
 
 PAIR = [limit(), limit(centile=50, limit=140.0), limit(centile=97.5, limit=189.96)]
