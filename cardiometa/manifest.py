@@ -103,11 +103,13 @@ COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
 _NAMED = ("numpy", "scipy", "pandas", "statsmodels", "matplotlib")
 
 
-def made_by() -> str:
-    """Day, version and libraries, for the foot of a page.
+def made_by(*, day: bool = True) -> str:
+    """Day, version and libraries, for the foot of a page; without ``day`` the version alone.
 
     The day is that of SOURCE_DATE_EPOCH (reproducible-builds.org) where the environment has it.
     """
+    if not day:
+        return f"Made by cardiometa {version()}, format {FORMAT_VERSION}."
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
     libraries = ", ".join(f"{k} {v}" for k, v in library_versions(*_NAMED).items())

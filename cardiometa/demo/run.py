@@ -22,7 +22,7 @@ from ..pipeline.merge import frame_csv
 from ..pipeline.options import SegmentOptions
 from ..pipeline.segment import Watch, run_segment
 from ..pooling.options import PoolingOptions
-from ..records import Table
+from ..records import SeriousWarning, Table
 from ..reference.options import ReferenceOptions
 from ..reports.page import Html, page_html, section, words
 from ..segmentation.model import need_torch
@@ -332,5 +332,7 @@ def _page(
             ),
             section("What the numbers teach", "lessons", taught),
         ],
-        notices=("Synthetic: no image and no number on these pages comes from a person.",),
+        warnings=[
+            SeriousWarning("Synthetic: no image and no number on these pages comes from a person.")
+        ],
     )

@@ -100,17 +100,17 @@ def page_html(
     sections: Iterable[Section],
     *,
     internal: bool = False,
-    notices: Iterable[str] = (),
     warnings: Iterable[str] = (),
     foot: str = RESEARCH_USE,
+    command_and_day: bool = True,
 ) -> str:
     """The complete page as text; sections without blocks are left out.
 
-    ``notices`` and the serious ones of the ``warnings`` are above the contents (`notes_section`
-    has the others); a first section with the anchor ``result`` comes before both, under the checks
-    that the user chose to continue over. ``internal``
-    states at the top that the page shows individuals. Raises ValueError where two sections have
-    one anchor, an anchor is not lower-case letters, digits and dashes, or a table's row has
+    The serious ones of the ``warnings`` are above the contents (`notes_section` has the others); a
+    first section with the anchor ``result`` comes before both, under the checks that the user chose
+    to continue over. ``internal`` states at the top that the page shows individuals. Without
+    ``command_and_day`` the page depends on its content alone. Raises ValueError where two sections
+    have one anchor, an anchor is not lower-case letters, digits and dashes, or a table's row has
     another width than its heading.
     """
     present = [one for one in sections if one.blocks]
@@ -126,7 +126,7 @@ def page_html(
         if any(len(row) != width for row in block.rows):
             raise ValueError(f"a row of {block.title!r} has other than {width} cells")
     result_first = anchors[:1] == ["result"]
-    serious = [*notices, *(one for one in warnings if severity(one) == "serious")]
+    serious = [one for one in warnings if severity(one) == "serious"]
     accepted = [one for one in serious if result_first and one.startswith("Accepted, ")]
     return (
         environment()
@@ -141,8 +141,8 @@ def page_html(
             foot=foot,
             result_first=result_first,
             version=version(),
-            command=COMMAND_LINE.get(),
-            made=made_by(),
+            command=COMMAND_LINE.get() if command_and_day else "",
+            made=made_by(day=command_and_day),
         )
     )
 

@@ -62,7 +62,7 @@ def test_every_text_is_escaped():
             ),
             Section("Two", "two", ("x",)),
         ],
-        notices=[EVIL],
+        warnings=[SeriousWarning(EVIL)],
     )
     shown = assert_self_contained(html)
     assert shown.text.count(EVIL) == 17

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ...files import csv_text
 from ...manifest import notice_for
 from ...privacy.suppression import hidden_counts
-from ...records import Table
+from ...records import SeriousWarning, Table
 from ...reference.results import (
     CONSTANT_TRIAL,
     MAY_BE_TRIALS,
@@ -165,8 +165,10 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             ),
         ],
         internal=result.options.internal,
-        notices=(*notices, *([provisional] if provisional else [])),
-        warnings=result.warnings,
+        warnings=(
+            *map(SeriousWarning, (*notices, *([provisional] if provisional else []))),
+            *result.warnings,
+        ),
         foot=_foot(result),
     )
 

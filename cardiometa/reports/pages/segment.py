@@ -28,7 +28,7 @@ from ...measurement.measures import (
     MeasureDefinition,
     definition,
 )
-from ...records import Flag, ScanKey, ScanResult, Table
+from ...records import Flag, ScanKey, ScanResult, SeriousWarning, Table
 from ...segmentation.base import BASE_RULE
 from ..figures.bulls_eye import SHOWN, bulls_eye_figure, bulls_eye_svg
 from ..figures.evaluation import (
@@ -556,9 +556,14 @@ def segment_page(
             section("Gallery", "gallery", _text("gallery", gallery=items), gallery_html(items)),
         ],
         internal=True,
-        notices=(*accounting_problems(tables.flow), *mixed_models_notice(measurements), *kept),
-        warnings=cohort.warnings,
+        warnings=(
+            *map(SeriousWarning, accounting_problems(tables.flow)),
+            *map(SeriousWarning, (*mixed_models_notice(measurements), *kept)),
+            *cohort.warnings,
+        ),
         foot=notice_for(str(card.document.get("licence", ""))),
+        # The same whatever the engine, the shards and the day.
+        command_and_day=False,
     )
 
 
