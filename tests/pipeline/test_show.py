@@ -129,7 +129,7 @@ CHANGES: tuple[tuple[Callable[[Path], object], str], ...] = (
         "scans/ALPHA/006/baseline/result.json: the record is missing or damaged",
     ),
     (
-        lambda top: change(top / "seg" / "report.html", "Participants", "Partisipants"),
+        lambda top: change(top / "seg" / "report.html", "Methods", "Metods"),
         "report.html: the first changed byte is one of ",
     ),
     (lambda top: (top / "seg" / "flow.json").unlink(), "flow.json: the file is missing"),
