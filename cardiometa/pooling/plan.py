@@ -2,10 +2,10 @@
 
 A trial's variance is that of its own model: ANCOVA s² (1 - r²) (1/n0 + 1/n1); of an interaction the
 same over the variance of the modifier within the trial (Riley et al. 2022, Stat Med 41:4822; Ensor
-et al. 2018, Stat Med 37:4044: each trial adds 1 / (its variance + tau²)). The width of an analysis
-comes from the tau² that it estimates: the second stage is integrated over 4,000 fixed draws of the
-trials' effects. Power is the mean over them, so that too few trials cost what they cost in the
-analysis. Kenward-Roger df are those of the two-stage form (Partlett & Riley 2017).
+et al. 2018, BMC Med Res Methodol 18:41: each trial adds 1 / (its variance + tau²)). The width of an
+analysis comes from the tau² that it estimates: the second stage is integrated over 4,000 fixed
+draws of the trials' effects. Power is the mean over them, so that too few trials cost what they
+cost in the analysis. Kenward-Roger df are those of the two-stage form (Partlett & Riley 2017).
 """
 
 from __future__ import annotations

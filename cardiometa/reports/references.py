@@ -1,8 +1,8 @@
 """The literature that a text cites, for the end of a page and as BibTeX for a manuscript.
 
 ``templates/references.bib`` has every work that the program's texts name, in BibTeX. A text cites
-one where its first author's surname is followed by its year (``Jackson & Riley 2014``), or where it
-has what the entry's field ``cited`` (a regular expression, not written to the user's file) finds.
+one where its first author's surname is followed by its year (``Jackson & Riley 2014``), or where
+the entry's field ``cited`` (a regular expression, not written to the user's file) finds something.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 _FIELD = re.compile(r"(\w+) = \{((?:[^{}]|\{[^{}]*\})*)\}")
-_TEX = {r"{\"u}": "ü", "--": "–"}
+_TEX = {r"{\"u}": "ü", r"\%": "%", "`": "‘", "'": "’", "--": "–"}
 
 
 class Reference(NamedTuple):
@@ -47,11 +47,10 @@ def _references() -> tuple[Reference, ...]:
 
 def _reference(line: str) -> Reference:
     entry = dict(_FIELD.findall(line))
-    pattern = entry.pop("cited", "")
+    named = entry.pop("cited", "")
     authors = [one.rpartition(" ") for one in entry["author"].split(" and ")]
-    pattern = pattern or (
-        rf"{re.escape(authors[0][0])}\b(?: et al\.)?[^.;()]{{0,60}}\(?{entry['year']}"
-    )
+    pattern = rf"{re.escape(authors[0][0])}\b(?: et al\.)?[^.;()]{{0,60}}\(?{entry['year']}"
+    pattern += f"|{named}" if named else ""
     listed = ", ".join(f"{last} {initials}".strip() for last, _, initials in authors)
     # "Barnard, J." and "Rubin, D. B.": BibTeX takes what is last for the surname otherwise.
     entry["author"] = " and ".join(

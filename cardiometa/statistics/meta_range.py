@@ -1,7 +1,7 @@
 """The reference range of a meta-analysis: from each trial's number, mean and SD alone.
 
 Siegel L, Murad MH, Chu H. Res Synth Methods 2021;12:148-60 (frequentist and empirical); Cao W,
-Siegel L, Zhou J et al. Stat Methods Med Res 2021;30:2120-32 (mixture of fixed trials).
+Siegel L, Zhou J et al. Res Synth Methods 2021;12:630-40 (mixture of fixed trials).
 Notation: y means, s standard deviations, n people of the k trials.
 """
 

@@ -56,6 +56,7 @@ def test_the_page_is_complete_and_stands_alone(ranges):
         "Participants",
         "Methods",
         "Appendix: further checks",
+        "References",
     ]
     for text in ("Central 95% reference interval", "4 trials", "volunteers", "provisional"):
         assert text in page.text

@@ -20,6 +20,13 @@ from cardiometa.reports.references import _references, cited, paper_files
         ("rank methods (Brunner, Vandemeulebroecke & Muetze 2021)", ["Brunner E"]),
         ("Kenward-Roger. In 1997 nothing. Rigby and Stasinopoulos 2004", ["Rigby RA"]),
         ("by Mosteller's formula", ["Mosteller RD"]),
+        ("LMS curves (Cole and Green)", ["Cole TJ"]),
+        ("Fractional polynomials (Royston and Wright): mean", ["Royston P"]),
+        ("Share with Wilson's 95% interval", ["Wilson EB"]),
+        ("two scans of the same heart (Grothues 2002 and 2004)", ["Grothues F", "Grothues F"]),
+        ("an effect of the 2 x 2 table. The Mantel-Haenszel common effect", ["Greenland S"]),
+        ("a logistic model. The Mantel-Haenszel common effect", ["Robins J"]),
+        ("the prediction interval of a new participant", []),
         ("Bland and Altman were right", []),
     ],
 )
@@ -46,6 +53,9 @@ def test_methods_and_references_for_a_manuscript():
     found = paper_files("Intervals: HKSJ (Hartung & Knapp 2001).")
     assert found["methods.txt"].endswith("Stat Med 2001; 20: 3875–3889.\n")
     assert found["references.bib"].startswith("@article{hartung2001,\n  author = {Hartung, J. and")
+    found = paper_files("coverage (Partlett & Riley 2017)")
+    assert "performance of 95% confidence" in found["methods.txt"]
+    assert r"performance of 95\% confidence" in found["references.bib"]
     assert paper_files("Nothing.") == {"methods.txt": "Nothing.\n", "references.bib": ""}
 
 
