@@ -450,10 +450,10 @@ def _scan_warnings(read: Sequence[tuple[SegmentedScan, ManualScan]], least: int)
 
 def render(result: EvaluationResult, inputs: Mapping[str, str]) -> dict[str, bytes | str]:
     """Every file of the output but its record, by name."""
-    from ..reports.checklist import checklist_files, evaluation_facts
+    from ..reports.checklist import checklist_files
     from ..reports.figures.evaluation import figures_of
     from ..reports.page import words
-    from ..reports.pages.evaluation import REFERENCES, evaluation_page
+    from ..reports.pages.evaluation import REFERENCES, evaluation_facts, evaluation_page
     from ..reports.references import paper_files
 
     compared, options = result.compared, result.options

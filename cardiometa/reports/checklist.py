@@ -10,16 +10,13 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, Literal
 
-from ..evaluation.groups import ALL
-from ..evaluation.results import EvaluationResult
-from ..manifest import RESEARCH_USE, bundled_card, made_by, version
+from ..manifest import RESEARCH_USE
 from ..pooling.results import PoolingResult
 from ..records import Table
 from .export import export_files
-from .figures.evaluation import GROUP_NAMES
 from .figures.pooling import heterogeneity_sentence, result_sentence
-from .page import environment, page_html, section, where
-from .style import measure_name, shown_count, shown_estimate
+from .page import environment, page_html, section
+from .style import shown_count
 
 AUTHOR: Final = "For the author."
 _TITLES: Final = {"prisma_ipd": "PRISMA-IPD checklist", "claim": "CLAIM 2024 checklist"}
@@ -103,50 +100,3 @@ def pooling_facts(
         "flow": "; ".join(counts),
         "has_table1": bool(result.table1),
     }
-
-
-def evaluation_facts(result: EvaluationResult, reference: str, methods: str) -> dict[str, Any]:
-    """What CLAIM asks and an evaluation knows; the card's words only for the bundled model."""
-    card = bundled_card()
-    least, scans = result.options.least, result.compared.scans
-    known = card if card["id"] == result.model.get("id") else {}
-    people = len(scans[["trial", "participant_id"]].drop_duplicates())
-    agreement = where(result.agreement, group_by=ALL, scans_used="ok+review")
-    judged = [row for row in result.equivalence if row.group_by != ALL]
-    sentences = [
-        f"{measure_name(r.measure)} bias {shown_estimate(r.bias.value, r.bias.low, r.bias.high)} "
-        f"{r.unit}"
-        for r in agreement
-        if r.bias is not None
-    ]
-    return {
-        "card": {"intended_use": "", "description": "", "training": {}, "limits": [], **known},
-        "model": result.model.get("id", ""),
-        "sha256": result.model.get("sha256", ""),
-        "licence": result.model.get("licence", ""),
-        "reference": reference,
-        "methods": methods,
-        "trials": sorted(map(str, set(scans["trial"]))),
-        "participants": f"fewer than {least}" if people < least else shown_count(people),
-        "scans": f"fewer than {least}" if len(scans) < least else shown_count(len(scans)),
-        "overlap": bool(result.overlap),
-        "grades": result.options.against is not None,
-        "groups": sorted({GROUP_NAMES.get(r.group_by, r.group_by) for r in judged}),
-        "performance": sentences,
-        "version": version(),
-        "made": made_by(),
-        "trained": _trained(result),
-    }
-
-
-def _trained(result: EvaluationResult) -> str:
-    """Whether the model was trained on these participants; empty where that is not known."""
-    if not result.compared.training_known:
-        return ""
-    scans = result.compared.scans
-    people = scans.loc[scans["trained_on"], ["trial", "participant_id"]].drop_duplicates()
-    if people.empty:
-        return "The model's card names none of these participants among its training data."
-    least = result.options.least
-    count = f"Fewer than {least}" if len(people) < least else shown_count(len(people))
-    return f"{count} of these participants are among the model's training data, and marked."
