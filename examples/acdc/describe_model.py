@@ -211,7 +211,7 @@ def tables(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[st
         ]
     if arguments.external:
         how = "Hearts of other hospitals and scanners (M&Ms challenge, Campello 2021), two of them "
-        how += "hypertrophic, never trained on, looked at rarely while choosing; mean (95 % "
+        how += "hypertrophic, never trained on but looked at while choosing; mean (95 % "
         how += "bootstrap interval, rough for so few)."
         rows = read(arguments.external / "agreement" / "overlap.csv")
         result += [
