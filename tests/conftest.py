@@ -5,6 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
+# One process a core runs already (pytest-xdist): more threads in each only wait for one another.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 # Random examples find new faults: `HYPOTHESIS_PROFILE=default python -m pytest`. A change that has
 # nothing to do with them must not fail on them.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
