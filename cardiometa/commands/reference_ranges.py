@@ -267,7 +267,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
         of_bands = method in ("strata", META)
         contents[name if of_bands else name.replace("/limits_", "/curves_", 1)] = svg
     contents["report.html"] = reference_page(result, figures)
-    contents |= paper_files(methods_text(result))
+    contents |= paper_files(f"{result.title}\n\n{methods_text(result)}")
     return contents
 
 

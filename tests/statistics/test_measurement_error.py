@@ -152,7 +152,7 @@ def test_the_section_reads_back_as_it_was_written() -> None:
     assert found.of("lv_mass_g") is None
     assert measure.groups("trial") == tuple(f"T{n}" for n in range(6))
     line, where = measure.of_trial("T2")
-    assert (line.method, where) == ("partially-pooled", "trial")
+    assert (line.method, where) == ("partially-pooled", "trial T2")
     new, where = measure.of_trial("elsewhere")
     between = measure.between_trials
     assert between is not None
