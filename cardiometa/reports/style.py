@@ -94,6 +94,14 @@ def measure_label(column: str, unit: str) -> str:
 
 
 MINUS, DASH = "−", "–"
+# Sources of ``--compare-reported`` as columns of a table, by the name their values start with.
+COMPARED: Final = {
+    "As reported": "reported",
+    "ComBat of reported": "combat",
+    "Harmonised": "harmonised",
+    "Reported − harmonised": "difference",
+    "ComBat − harmonised": "combat_difference",
+}
 
 
 def shown(value: float | None, decimals: int = 1) -> str:

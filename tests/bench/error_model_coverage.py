@@ -22,13 +22,12 @@ from cardiometa.pooling.error_model import _slope_of, scale_corrected
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.results import Study
 from cardiometa.statistics.measurement_error import (
-    FORMAT,
     ErrorInput,
     MeasureError,
-    MeasurementError,
     line_of,
     partially_pooled,
 )
+from tests.kit.evaluations import evaluation_of
 
 OPTIONS = PoolingOptions(outcome="lv_ef_percent", leave_one_out=False)
 TAU, RESIDUAL, ERROR, SPREAD = 1.5, 7.0, 3.5, 12.0
@@ -112,12 +111,7 @@ def outcomes(
             yield found.low <= effect <= found.high, found.high - found.low
 
 
-ERROR_INPUT = ErrorInput(
-    evaluated=MeasurementError(
-        format=FORMAT, source="evaluation", against="labels", cohort="", model_id="",
-        model_sha256="", min_cell=1, trained_on="none", measures=(),
-    )
-)  # fmt: skip
+ERROR_INPUT = ErrorInput(evaluated=evaluation_of())
 
 
 def main(runs: int, effect: float) -> None:

@@ -23,12 +23,11 @@ from cardiometa.records import CohortTable
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
 from cardiometa.statistics.measurement_error import (
-    FORMAT,
     ErrorInput,
     MeasureError,
-    MeasurementError,
     line_of,
 )
+from tests.kit.evaluations import evaluation_of
 
 MEASURE, MEAN, SD, N = "lv_edv_ml", 150.0, 30.0, 1000
 LAWS = {
@@ -52,19 +51,7 @@ def evaluation(rng: np.random.Generator, hearts: int, noise: float) -> ErrorInpu
     line = line_of(model, reader, np.arange(hearts))
     assert line is not None
     measure = MeasureError(measure=MEASURE, unit="mL", scope="", lines=(line,))
-    return ErrorInput(
-        evaluated=MeasurementError(
-            format=FORMAT,
-            source="evaluation",
-            against="labels",
-            cohort="readings",
-            model_id="m",
-            model_sha256="",
-            min_cell=10,
-            trained_on="none",
-            measures=(measure,),
-        )
-    )
+    return ErrorInput(evaluated=evaluation_of(measure))
 
 
 def table(y: np.ndarray, **columns: np.ndarray) -> CohortTable:

@@ -33,7 +33,6 @@ from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.results import Study
 from cardiometa.reports.pages.pooling import error_sentence
 from cardiometa.statistics.measurement_error import (
-    FORMAT,
     ErrorInput,
     ErrorLine,
     MeasureError,
@@ -41,6 +40,7 @@ from cardiometa.statistics.measurement_error import (
     line_of,
     partially_pooled,
 )
+from tests.kit.evaluations import evaluation_of, exact_line
 from tests.kit.pooling_tables import simulate_wide, to_long
 from tests.kit.report_page import assert_self_contained
 
@@ -56,25 +56,12 @@ def study(trial: str, estimate: float, se: float) -> Study:
 
 def exact(slope: float, intercept: float = 0.0, **cells: Any) -> ErrorLine:
     """A line that is known without error."""
-    zero = dict.fromkeys(("var_intercept", "var_slope", "covariance", "residual_sd"), 0.0)
-    values = {"n_people": 500, "n_scans": 500, "residual_df": 498.0, "mean_reference": 55.0}
-    return ErrorLine(slope=slope, intercept=intercept, **{**zero, **values, **cells})
+    return exact_line(slope, intercept, 55.0, **cells)
 
 
 def evaluation(*lines: ErrorLine, **changes: Any) -> MeasurementError:
     measure = MeasureError(measure="lv_ef_percent", unit="%", scope="whole-stack", lines=lines)
-    found = MeasurementError(
-        format=FORMAT,
-        source="evaluation",
-        against="labels",
-        cohort="readings",
-        model_id="m",
-        model_sha256="ab",
-        min_cell=10,
-        trained_on="none",
-        measures=(measure,),
-    )
-    return replace(found, **changes)
+    return evaluation_of(measure, **changes)
 
 
 def written(folder: Path, found: MeasurementError) -> Path:

@@ -16,12 +16,11 @@ from cardiometa.files import canonical_json
 from cardiometa.pooling.options import PlanInput, PlanOptions
 from cardiometa.pooling.plan import PlannedTrial, expected_width, plan_rows
 from cardiometa.statistics.measurement_error import (
-    FORMAT,
     KEY,
     MeasureError,
-    MeasurementError,
     line_of,
 )
+from tests.kit.evaluations import evaluation_of
 from tests.kit.pooling_tables import simulate_wide
 
 OPTIONS = PlanOptions(difference=2.0)
@@ -285,9 +284,7 @@ def test_the_error_comes_from_an_evaluation_or_from_the_scans(tmp_path):
     reader = draw.normal(55, 9, 60)
     line = line_of(1.02 * reader + draw.normal(0, 3, 60), reader, np.arange(60))
     errors = MeasureError(measure="lv_ef_percent", unit="%", scope="labels", lines=(line,))
-    facts = {"against": "labels", "cohort": "c", "model_id": "m", "model_sha256": "0" * 64}
-    facts |= {"format": FORMAT, "source": "evaluation", "min_cell": 10, "trained_on": "none"}
-    document = MeasurementError(measures=(errors,), **facts).document()
+    document = evaluation_of(errors, model_sha256="0" * 64).document()
     path = tmp_path / "evaluation.json"
     path.write_text(canonical_json({KEY: document}))
     read = PlanInput(error_from=path, measure="lv_ef_percent")

@@ -36,6 +36,7 @@ FILES = {
 }
 
 
+OTHER_TAU2 = ("--outcome", "lv_ef_percent", "--tau2", "dl")
 TWO_STAGE = ("--model", "two-stage", "--no-leave-one-out")
 
 
@@ -89,20 +90,10 @@ def test_a_second_run_gives_the_same_bytes_and_other_options_are_refused(tmp_pat
     before = {name: (out / name).read_bytes() for name in kept}
     assert run(long_csv, "--out", out, "--outcome", "lv_ef_percent", *TWO_STAGE).exit_code == 0
     assert before == {name: (out / name).read_bytes() for name in before}
-    other = run(long_csv, "--out", out, "--outcome", "lv_ef_percent", "--tau2", "dl", *TWO_STAGE)
+    other = run(long_csv, "--out", out, *OTHER_TAU2, *TWO_STAGE)
     assert other.exit_code == 2
     assert "tau2" in other.stderr
-    again = run(
-        long_csv,
-        "--out",
-        out,
-        "--outcome",
-        "lv_ef_percent",
-        "--tau2",
-        "dl",
-        "--overwrite",
-        *TWO_STAGE,
-    )
+    again = run(long_csv, "--out", out, *OTHER_TAU2, "--overwrite", *TWO_STAGE)
     assert again.exit_code == 0
     assert (out / "effects.csv").read_bytes() != before["effects.csv"]
 
@@ -250,17 +241,7 @@ def test_several_arms_have_a_figure_each(tmp_path, long_csv):
     names = {name for name in files_below(out) if name.startswith("figures")}
     assert {"figures/forest-active.svg", "figures/forest-high-dose-20-mg.png"} <= names
     assert "pooled one by one" in (out / "report.html").read_text()
-    again = run(
-        long_csv,
-        "--out",
-        out,
-        "--outcome",
-        "lv_ef_percent",
-        "--tau2",
-        "dl",
-        "--overwrite",
-        *TWO_STAGE,
-    )
+    again = run(long_csv, "--out", out, *OTHER_TAU2, "--overwrite", *TWO_STAGE)
     assert again.exit_code == 0
     figures = {name for name in files_below(out) if name.startswith("figures")}
     assert figures == {"figures/forest.svg", "figures/forest.png"}

@@ -21,11 +21,10 @@ from cardiometa.reference.curves.curve import AgeFunction, Curve
 from cardiometa.reference.error_model import MOSTLY_ERROR, stratum_curve, without_noise
 from cardiometa.reports.style import shown, shown_range
 from cardiometa.statistics.measurement_error import (
-    FORMAT,
     ErrorLine,
     MeasureError,
-    MeasurementError,
 )
+from tests.kit.evaluations import evaluation_of, exact_line
 from tests.kit.reference_tables import people_frame
 
 CENTILES = np.array([0.025, 0.5, 0.975])
@@ -42,24 +41,12 @@ def normal_curve(mean: float, sd: float, tau: float = 0.0) -> Curve:
 
 def line(slope: float = 1.0, intercept: float = 0.0, **cells: Any) -> ErrorLine:
     """A line that is known without error."""
-    zero = dict.fromkeys(("var_intercept", "var_slope", "covariance", "residual_sd"), 0.0)
-    values = {"n_people": 500, "n_scans": 500, "residual_df": 498.0, "mean_reference": 150.0}
-    return ErrorLine(slope=slope, intercept=intercept, **{**zero, **values, **cells})
+    return exact_line(slope, intercept, 150.0, **cells)
 
 
 def written(folder: Any, *lines: ErrorLine) -> str:
     measure = MeasureError(measure="lv_edv_ml", unit="mL", scope="whole-stack", lines=lines)
-    found = MeasurementError(
-        format=FORMAT,
-        source="evaluation",
-        against="labels",
-        cohort="readings",
-        model_id="m1",
-        model_sha256="ab" * 32,
-        min_cell=10,
-        trained_on="none",
-        measures=(measure,),
-    )
+    found = evaluation_of(measure, model_id="m1", model_sha256="ab" * 32)
     path = folder / "evaluation.json"
     path.write_text(json.dumps({"measurement_error": found.document()}))
     return str(path)

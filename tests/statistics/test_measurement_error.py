@@ -12,16 +12,15 @@ import statsmodels.api as sm
 
 from cardiometa.errors import InputError
 from cardiometa.statistics.measurement_error import (
-    FORMAT,
     KEY,
     ErrorLine,
     MeasureError,
-    MeasurementError,
     line_of,
     measurement_error_of,
     partially_pooled,
     shrunken,
 )
+from tests.kit.evaluations import evaluation_of
 
 
 def hearts(n: int = 60, *, slope: float = 0.9, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -129,18 +128,7 @@ def section(**changes: Any) -> dict[str, Any]:
         lines=(every, *own, *pooled),
         between_trials=between,
     )
-    found = MeasurementError(
-        format=FORMAT,
-        source="evaluation",
-        against="labels",
-        cohort="A",
-        model_id="m",
-        model_sha256="ab",
-        min_cell=10,
-        trained_on="none",
-        measures=(measure,),
-    )
-    return {KEY: replace(found, **changes).document()}
+    return {KEY: evaluation_of(measure, **{"cohort": "A", **changes}).document()}
 
 
 def test_the_section_reads_back_as_it_was_written() -> None:

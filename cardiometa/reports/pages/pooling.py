@@ -70,6 +70,7 @@ from ..page import (
     yes_no,
 )
 from ..style import (
+    COMPARED,
     DASH,
     Drawing,
     abbreviations,
@@ -254,15 +255,8 @@ def comparison_table(result: PoolingResult, arm: str) -> Table | None:
     """Four quantities of each source, and their differences with paired-bootstrap intervals."""
     rows = where(result.comparison, arm=arm)
     decimals = decimals_of(result) + 1
-    names = {
-        "As reported": "reported",
-        "ComBat of reported": "combat",
-        "Harmonised": "harmonised",
-        "Reported − harmonised": "difference",
-        "ComBat − harmonised": "combat_difference",
-    }
-    if rows and rows[0].combat is None:  # one trial
-        names = {head: name for head, name in names.items() if not name.startswith("combat")}
+    single = bool(rows) and rows[0].combat is None  # one trial
+    names = {h: name for h, name in COMPARED.items() if not (single and "combat" in name)}
     columns = (
         Column("Quantity", lambda row: row.quantity[0].upper() + row.quantity[1:]),
         *(

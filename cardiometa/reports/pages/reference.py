@@ -68,6 +68,7 @@ from ..page import (
     words,
 )
 from ..style import (
+    COMPARED,
     DASH,
     MINUS,
     Drawing,
@@ -772,13 +773,6 @@ def reported_table(result: ReferenceRanges) -> Table | None:
         for row in result.reported_widths
         if row.age_low is None or (row.measure, row.sex) not in several
     ]
-    names = {
-        "As reported": "reported",
-        "ComBat of reported": "combat",
-        "Harmonised": "harmonised",
-        "Reported − harmonised": "difference",
-        "ComBat − harmonised": "combat_difference",
-    }
 
     def width(row: ReportedWidth, name: str) -> str:
         value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
@@ -788,7 +782,7 @@ def reported_table(result: ReferenceRanges) -> Table | None:
         _MEASURE_UNIT,
         _SEX,
         _N,
-        *(Column(head, partial(width, name=name)) for head, name in names.items()),
+        *(Column(head, partial(width, name=name)) for head, name in COMPARED.items()),
     )
     measures = {row.combat_measures for row in rows} - {None}
     return _table(result, "reported", columns, rows, empty=("", DASH), measures=measures)
