@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
+from tests.kit.modules import modules
 
-import cardiometa
-
-PACKAGE = Path(cardiometa.__file__).parent
 ORDER = [
     "errors",
     "records",
@@ -60,78 +55,33 @@ ONLY_IN = {
 TRAINING = {"numpy", "torch", "safetensors"}
 
 
-def modules() -> list[tuple[Path, str]]:
-    found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).parts
-        if parts[0] != "examples":  # which the wheel has inside
-            found.append((path, parts[0].removesuffix(".py")))
-    return found
+def test_no_stage_reaches_back() -> None:
+    assert not [
+        f"{module.name} imports {name}"
+        for module in modules()
+        if module.stage in ORDER
+        for name in sorted({own.partition(".")[0] for own in module.own} & set(ORDER))
+        if ORDER.index(name) > ORDER.index(module.stage)
+    ]
 
 
-def imports(path: Path) -> list[tuple[str, str]]:
-    """(kind, name): ("own", stage) or ("other", top-level module); also inside functions."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    depth = len(parts)
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [("other", alias.name.partition(".")[0]) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            if node.level == 0:
-                top, _, rest = (node.module or "").partition(".")
-                own = top == "cardiometa"
-                found.append(("own", rest.partition(".")[0]) if own else ("other", top))
-            else:
-                base = list(parts[: depth - node.level])
-                target = base + ((node.module or "").split(".") if node.module else [])
-                names = [target[0]] if target else [alias.name for alias in node.names]
-                found += [("own", name) for name in names]
-    return found
+def test_libraries_stay_where_they_belong() -> None:
+    for module in modules():
+        others, stage = module.others, module.stage
+        assert not others & FORBIDDEN.get(stage, set()), module.name
+        for library, homes in ONLY_IN.items():
+            assert library not in others or stage in homes, module.name
+        if stage in ("errors", "records"):
+            allowed = {"numpy", "pandas"} if stage == "records" else set()
+            assert others <= set(sys.stdlib_module_names) | allowed, module.name
+        if module.path.stem == "training":
+            assert others <= set(sys.stdlib_module_names) | TRAINING, module.name
 
 
-@pytest.mark.parametrize(("path", "stage"), modules(), ids=lambda v: getattr(v, "stem", str(v)))
-def test_no_stage_reaches_back(path: Path, stage: str) -> None:
-    if stage not in ORDER:
-        return
-    for kind, name in imports(path):
-        if kind == "own" and name in ORDER:
-            assert ORDER.index(name) <= ORDER.index(stage), f"{path.name} imports {name}"
-
-
-@pytest.mark.parametrize(("path", "stage"), modules(), ids=lambda v: getattr(v, "stem", str(v)))
-def test_libraries_stay_where_they_belong(path: Path, stage: str) -> None:
-    others = {name for kind, name in imports(path) if kind == "other"}
-    assert not others & FORBIDDEN.get(stage, set())
-    for library, homes in ONLY_IN.items():
-        assert library not in others or stage in homes
-    if stage in ("errors", "records"):
-        allowed = {"numpy", "pandas"} if stage == "records" else set()
-        assert others <= set(sys.stdlib_module_names) | allowed
-    if path.stem == "training":
-        assert others <= set(sys.stdlib_module_names) | TRAINING
-
-
-WRITERS = {"write_text", "write_bytes", "unlink", "mkdir", "rename", "rmtree", "touch", "savefig"}
-
-
-@pytest.mark.parametrize(("path", "stage"), modules(), ids=lambda v: getattr(v, "stem", str(v)))
-def test_only_files_writes(path: Path, stage: str) -> None:
+def test_only_files_writes() -> None:
     # Training runs alone, where this package may be just one copied folder.
-    if stage == "files" or path.stem == "training":
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call):
-            continue
-        function = node.func
-        if isinstance(function, ast.Name) and function.id == "open":
-            modes = [a.value for a in node.args[1:] if isinstance(a, ast.Constant)]
-            assert not any("w" in str(mode) or "a" in str(mode) for mode in modes), path
-        if isinstance(function, ast.Attribute) and function.attr in WRITERS:
-            owner = function.value
-            in_memory = function.attr == "savefig"
-            ours = isinstance(owner, ast.Name) and owner.id == "files"
-            assert in_memory or ours, f"{path.name}:{node.lineno} {function.attr}"
+    apart = [m for m in modules() if m.stage != "files" and m.path.stem != "training"]
+    assert not [f"{module.name}:{place}" for module in apart for place in module.writes]
 
 
 def loaded_after(code: str) -> set[str]:
@@ -145,15 +95,13 @@ def loaded_after(code: str) -> set[str]:
 HEAVY = {"torch", "pandas", "statsmodels", "matplotlib", "scipy", "pydicom", "nibabel", "jinja2"}
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["segment", "--help"], ["pool-trials", "--help"], ["--version"]]
-)
-def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = (
         "from cardiometa.cli.main import app\n"
         "import contextlib, io\n"
-        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-        f"    app({arguments!r})"
+        "for words in ['--help'], ['segment', '--help'], ['pool-trials', '--help'], ['--version']:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "        app(words)"
     )
     assert not loaded_after(code) & HEAVY
 
