@@ -99,9 +99,9 @@ def test_help_loads_nothing_heavy() -> None:
     code = (
         "from cardiometa.cli.main import app\n"
         "import contextlib, io\n"
-        "for words in ['--help'], ['segment', '--help'], ['pool-trials', '--help'], ['--version']:\n"
+        "for words in '--help', 'segment --help', 'pool-trials --help', '--version':\n"
         "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-        "        app(words)"
+        "        app(words.split())"
     )
     assert not loaded_after(code) & HEAVY
 
