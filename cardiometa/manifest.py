@@ -12,9 +12,11 @@ import os
 import platform
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,23 +81,21 @@ def model_of(conventions: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+@cache
+def _installed(name: str) -> str | None:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    return None
+
+
 def version() -> str:
     """The installed version of cardiometa."""
-    try:
-        return metadata.version("cardiometa")
-    except metadata.PackageNotFoundError:
-        return "0+unknown"
+    return _installed("cardiometa") or "0+unknown"
 
 
 def library_versions(*names: str) -> dict[str, str]:
     """Installed versions of the named distributions; absent ones are left out."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in names if (found := _installed(name))}
 
 
 # What the user typed, without paths and ids; empty where a program calls this one.

@@ -14,30 +14,24 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
-# Files that segment scans or kill runs take minutes each. They begin first, so that none is left
-# to a single process at the end.
-_LONG = (
-    "pipeline/test_segment_run",
-    "real/",
-    "pipeline/test_engine",
-    "privacy/test_nothing_leaves",
-    "fuzz/test_faults",
-    "pipeline/test_shards",
-    "pipeline/test_dask",
-    "pipeline/test_equal_bytes",
-    "pipeline/",
-    "examples/",
-    "fuzz/",
-    "privacy/",
-    "statistics/test_coverage",
-    "pooling/",
-    "reference/",
-)
+# Folders whose files share costly runs (fixtures of the session) go to one process as a whole,
+# other files one by one (``--dist loadgroup``). What takes minutes begins first, so that none is
+# left to a single process at the end.
+_TOGETHER = ("pipeline", "reports", "privacy", "review")
+_FIRST = ("pipeline/", "real/", "privacy/", "reports/", "fuzz/", "review/", "examples/")
+_NEXT = ("statistics/test_coverage", "pooling/", "reference/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> int:
         path = item.path.as_posix()
-        return next((i for i, part in enumerate(_LONG) if f"tests/{part}" in path), len(_LONG))
+        parts = enumerate((*_FIRST, *_NEXT))
+        return next((i for i, part in parts if f"tests/{part}" in path), len(_FIRST + _NEXT))
 
     items.sort(key=rank)
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folder = item.path.parent.name
+            group = folder if folder in _TOGETHER else f"{folder}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))

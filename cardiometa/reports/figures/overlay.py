@@ -194,9 +194,11 @@ def _canvas(pixels: np.ndarray, labels: np.ndarray, grid: _Grid) -> tuple[np.nda
     endo, myocardium, right = (flat == n for n in (LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY))
     for mask, colour in ((right, RV_COLOUR), (endo | myocardium, EPI_COLOUR), (endo, ENDO_COLOUR)):
         filled = np.flatnonzero(mask.any(axis=(1, 2)))
-        opacity = outlines(mask[filled], *size)[..., None]
+        opacity = outlines(mask[filled], *size)
+        tile, y, x = np.nonzero(opacity)  # a line covers few pixels
+        drawn, share = (filled[tile], y, x), opacity[tile, y, x][:, None]
         paint = np.array(colour, dtype=np.float32) / 255
-        tiles[filled] = tiles[filled] * (1 - opacity) + paint * opacity
+        tiles[drawn] = tiles[drawn] * (1 - share) + paint * share
     canvas = np.zeros((*grid.size, 3), dtype=np.uint8)
     plain = np.zeros(grid.size, dtype=np.uint8)
     for index, tile in enumerate((tiles * 255 + 0.5).astype(np.uint8)):
