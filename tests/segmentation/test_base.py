@@ -77,6 +77,23 @@ def test_a_sliver_of_cavity_above_the_base_goes_whatever_its_wall(
     assert lv(drop_slices_above_base(labels)[0])[:, 1].all() != goes
 
 
+@pytest.mark.parametrize("base_first", [True, False])
+@pytest.mark.parametrize(("share", "goes"), [(0.07, True), (0.15, False)])
+def test_a_sliver_of_rv_above_the_base_goes_and_nothing_else(
+    base_first: bool, share: float, goes: bool
+) -> None:
+    labels = stack(2, atria=0)
+    of_next = np.flatnonzero(labels[1, 2] == 3)
+    labels[1, 1][labels[1, 1] == 3] = 0
+    labels[1, 1].flat[of_next[: round(share * len(of_next))]] = 3
+    expected = labels.copy()
+    expected[1, 1][(expected[1, 1] == 3) & goes] = 0
+    order = slice(None, None, 1 if base_first else -1)
+    found, flags = drop_slices_above_base(labels[:, order])
+    assert np.array_equal(found[:, order], expected)
+    assert flags == ()
+
+
 def test_the_outermost_slice_of_the_stack_is_left_to_the_network() -> None:
     labels = stack(2)[:, 1:]
     found, flags = drop_slices_above_base(labels)
@@ -164,11 +181,13 @@ def test_of_the_experts_basal_slices_four_of_160_go() -> None:
     nibabel = import_module("nibabel")
     folder = shared_data() / "acdc"
     order = np.array(LABEL_ORDERS["acdc"], dtype=np.uint8)
-    lost = np.zeros(2, dtype=int)
+    lost, lost_rv = np.zeros(2, dtype=int), np.zeros(2, dtype=int)
     for path in sorted(folder.glob("patient*/*_ED_gt.nii.gz")):
         pair = [path, path.with_name(path.name.replace("_ED_", "_ES_"))]
         labels = np.stack([order[np.asarray(nibabel.load(p).dataobj).astype(int)] for p in pair])
         labels = labels.transpose(0, 3, 2, 1)
         found, _ = drop_slices_above_base(labels)
         lost += (lv(labels) & ~lv(found)).sum(axis=1)
+        lost_rv += ((labels == 3) & (found != 3)).any(axis=(2, 3)).sum(axis=1)
     assert lost.tolist() == [0, 4]
+    assert lost_rv.tolist() == [1, 0]

@@ -475,7 +475,7 @@ def card_facts(card: ModelCard, model_sha256: str) -> dict[str, str]:
         "Model": card.model_id,
         "SHA-256 of the model file": model_sha256,
         "Description": str(document.get("description", "")),
-        "Base of the LV": BASE_RULE,
+        "Base": BASE_RULE,
         "Use": str(document.get("intended_use", "")),
         "Licence of the weights": str(document.get("licence", "")),
         "Training data": "; ".join(str(line) for line in training.get("data") or ()),
