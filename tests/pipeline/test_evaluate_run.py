@@ -250,7 +250,7 @@ def test_the_page_shows_nobody_and_stands_alone(out: Path) -> None:
     for title in ("Overlap", "Agreement of measures", "Groups and equivalence", "Methods"):
         assert title in page.text
     figures = sorted(p.name for p in (out / "figures").glob("*.svg"))
-    assert {"overlap.svg", "dice_by_group.svg", "bland_altman_lv_ef_percent.svg"} <= set(figures)
+    assert {"overlap.svg", "dice_by_group.svg", "bland_altman.svg"} <= set(figures)
     assert "groups_lv_edv_ml.svg" in figures
 
 
@@ -278,7 +278,7 @@ def test_internal_shows_scans_and_says_so(
     assert dice["BETA"]["result"] == "different beyond margin"
     assert float(dice["BETA"]["estimate"]) == pytest.approx(-float(dice["ALPHA"]["estimate"]))
     # A mark a scan: more drawn paths than in the page for release.
-    name = "figures/bland_altman_lv_edv_ml.svg"
+    name = "figures/bland_altman.svg"
     marks = [(folder / name).read_text().count("<use") for folder in (tmp_path / "own", out)]
     assert marks[0] > marks[1] + 10
 

@@ -43,7 +43,7 @@ def overall(run, name: str) -> list[dict[str, str]]:
 def test_the_page_is_complete_and_stands_alone(evaluated):
     page = assert_self_contained(evaluated.html)
     assert section_titles(evaluated.html) == [
-        "Overview",
+        "Result",
         "Overlap",
         "Agreement of measures",
         "Groups and equivalence",
@@ -56,7 +56,7 @@ def test_the_page_is_complete_and_stands_alone(evaluated):
     assert "Model against manual labels · 22 participants · 33 scans compared" in page.text
     assert "Internal:" not in page.text
     drawn = len(list((evaluated.out / "figures").iterdir()))
-    assert len(page.all("svg")) == drawn == 18
+    assert len(page.all("svg")) == drawn == 10
 
 
 def test_overlap_of_each_structure_and_phase(evaluated):
@@ -101,6 +101,7 @@ def test_bias_and_limits_of_agreement(evaluated):
         assert line["SD"] == printed(row["sd"], 1)
         assert line["Lower limit"] == of(row, "loa_lower", 1)
         assert line["Upper limit"] == of(row, "loa_upper", 1)
+        assert line["Slope"] == of(row, "slope", 3)
 
 
 def test_size_of_the_error_and_reliability(evaluated):
@@ -181,18 +182,35 @@ def test_the_overlap_figure_names_every_structure_and_phase(evaluated):
 
 
 def test_the_bland_altman_figure_shows_bins_and_not_scans(evaluated):
-    svg = evaluated.svg("bland_altman_lv_edv_ml")
-    row = evaluated.row("agreement.csv", measure="lv_edv_ml", group_by="all",
-                        scans_used="ok+review")  # fmt: skip
-    for name in ("bias", "loa_lower", "loa_upper"):
-        assert printed(row[name], 1) in texts(svg)
+    svg = evaluated.svg("bland_altman")
+    rows = [row for row in overall(evaluated, "agreement.csv") if row["scans_used"] == "ok+review"]
     description = ET.fromstring(svg).find(f"{SVG}desc").text
-    assert f"Bias {estimate(row, 1, ('bias', 'bias_low', 'bias_high'))} mL" in description
+    for row in rows:
+        for name in ("bias", "loa_lower", "loa_upper"):
+            assert printed(row[name], 1) in texts(svg)
+        value = estimate(row, 1, ("bias", "bias_low", "bias_high"))
+        name, unit = NAMES[row["measure"]].split(", ")
+        assert f"{name} {value} {unit}, limits of agreement" in description
     # 22 participants are two bins of at least ten: their error bars have two caps each.
     caps = [
         g for g in ET.fromstring(svg).iter(f"{SVG}g") if "LineCollection" in (g.get("id") or "")
     ]
-    assert len(caps) == 2
+    assert len(caps) == 2 * len(rows)
+
+
+def test_the_first_sentences_are_the_numbers_of_the_tables(evaluated):
+    page = assert_self_contained(evaluated.html)
+    for measure, unit in (("lv_ef_percent", "points"), ("lv_edv_ml", "mL"), ("lv_mass_g", "g")):
+        row = evaluated.row("agreement.csv", measure=measure, group_by="all",
+                            scans_used="ok+review")  # fmt: skip
+        value = estimate(row, 1, ("bias", "bias_low", "bias_high"))
+        limits = f"{printed(row['loa_lower'], 1)} to {printed(row['loa_upper'], 1)}"
+        assert f"{NAMES[measure].split(',')[0]} {value} {unit}, {limits}" in page.text
+    dice = evaluated.row("overlap_summary.csv", metric="dice", structure="rv_cavity",
+                         phase="ED+ES", group_by="all", scans_used="ok+review")  # fmt: skip
+    assert f"{printed(dice['mean'], 3)} of the RV cavity." in page.text
+    large = evaluated.row("large_errors.csv", measure="lv_ef_percent", group_by="all")
+    assert f"in {large['n_events']} of {large['n_scans']} scans" in page.text
 
 
 @pytest.mark.parametrize("measure", ["lv_edv_ml", "rv_ef_percent"])

@@ -70,6 +70,7 @@ _METRICS: Final = {
     "assd_mm": "Mean surface distance, mm",
 }
 _BINS: Final = 6
+_PANELS: Final = 9  # of a figure
 _COLOURS: Final = {"equivalent": PALETTE[2], "different beyond margin": PALETTE[1]}
 _STRUCTURE_COLOURS: Final = dict(zip(STRUCTURE_NAMES, PALETTE, strict=False))
 _DOTS: Final[dict[str, Any]] = {"linestyle": "none", "markeredgewidth": 0}
@@ -104,11 +105,15 @@ def figures_of(result: EvaluationResult) -> dict[str, Drawing]:
         if overall:
             add("overlap", scope, _overlap(result, overall, scope))
             add("dice_by_group", scope, _dice_by_group(result, known, scope))
+    for scope in dict.fromkeys(row.scope for row in result.agreement):
+        rows = where(result.agreement, group_by=ALL, scope=scope, scans_used="ok+review")
+        rows = [row for row in rows if row.sd is not None]
+        for first in range(0, len(rows), _PANELS):
+            name = "bland_altman" if not first else f"bland_altman_further_{first // _PANELS}"
+            add(name, scope, _bland_altman(result, rows[first : first + _PANELS]))
     for row in where(result.agreement, group_by=ALL):
         if row.scans_used != "ok+review" or row.bias is None:
             continue
-        if row.sd is not None:
-            add(f"bland_altman_{row.measure}", row.scope, _bland_altman(result, row))
         judged = where(result.equivalence, measure=row.measure, scope=row.scope, kind="bias")
         judged = [e for e in judged if e.estimate is not None]
         if judged:
@@ -226,39 +231,53 @@ def _dice_by_group(result: EvaluationResult, rows: Sequence[OverlapSummary], sco
 # ------------------------------------------------------------------ Bland-Altman
 
 
-def _bland_altman(result: EvaluationResult, row: AgreementRow) -> Drawing:
-    pairs = result.compared.pairs
-    part = pairs[(pairs["measure"] == row.measure) & (pairs["scope"] == row.scope)]
-    joined = part.join(result.compared.scans, on="scan")
-    joined["middle"] = (joined["model"] + joined["reference"]) / 2
-    joined["difference"] = joined["model"] - joined["reference"]
-    unit = unit_name(row.unit)
-    lines = ((row.bias, "-"), (row.loa_lower, "--"), (row.loa_upper, "--"))
+def _bland_altman(result: EvaluationResult, rows: Sequence[AgreementRow]) -> Drawing:
+    """A panel for each measure, three in a line."""
+    pairs = result.compared.pairs.join(result.compared.scans, on="scan")
+    pairs["middle"] = (pairs["model"] + pairs["reference"]) / 2
+    pairs["difference"] = pairs["model"] - pairs["reference"]
+    lines = math.ceil(len(rows) / 3)
 
     def draw(figure: Figure) -> None:
-        panel = figure.subplots()
-        panel.axhline(0, color=SOFT, linewidth=0.5)
-        for line, dash in lines:
-            if line is not None and line.low is not None and line.high is not None:
-                panel.axhspan(line.low, line.high, color=PALETTE[0], alpha=0.13, linewidth=0)
-                panel.axhline(line.value, color=INK, linewidth=0.9, linestyle=dash)
-                _note_at_right(panel, 1.01, line.value, shown(line.value), INK)
-        if result.options.internal:
-            style: dict[str, Any] = {"color": PALETTE[0], "markersize": 3, "alpha": 0.6}
-            panel.plot(joined["middle"], joined["difference"], marker="o", **style, **_DOTS)
-        else:
-            _binned(panel, joined, result.options.least)
-        panel.set_xlabel(f"Mean of model and reference, {unit}")
-        panel.set_ylabel(f"Model − reference, {unit}")
-        panel.set_title(measure_label(row.measure, row.unit), loc="left")
-        figure.tight_layout(rect=(0, 0, 0.95, 1))
+        panels = figure.subplots(lines, min(3, len(rows)), squeeze=False)
+        for panel in panels.flat[len(rows) :]:
+            panel.axis("off")
+        for panel, row in zip(panels.flat, rows, strict=False):
+            chosen = (pairs["measure"] == row.measure) & (pairs["scope"] == row.scope)
+            _bland_altman_panel(panel, result, row, pairs[chosen])
+        for panel in panels[:, 0]:
+            panel.set_ylabel("Model − reference")
+        for panel in panels.flat[max(0, len(rows) - 3) : len(rows)]:
+            panel.set_xlabel("Mean of both")
+        figure.tight_layout(w_pad=0.4, h_pad=1.2)
 
-    bias, lower, upper = (shown_of(line) for line, _ in lines)
-    description = f"Bias {bias} {unit}; limits of agreement {lower} and {upper}."
-    slope = row.slope and shown_of(row.slope, 3)
-    caption = f"{description} {_text('figure_bland_altman', result, row=row, slope=slope)}"
-    title = f"Bland-Altman: {measure_name(row.measure)}{scope_words(row.scope)}"
-    return drawing((110, 78), draw, title, description, caption)
+    described = "; ".join(
+        f"{measure_name(row.measure)} {shown_of(row.bias)} {unit_name(row.unit)}, "
+        f"limits of agreement {shown_of(row.loa_lower)} and {shown_of(row.loa_upper)}"
+        for row in rows
+    )
+    title = f"Agreement of model and reference{scope_words(rows[0].scope)}"
+    caption = _text("figure_bland_altman", result, rows=rows)
+    size = (60.0 * min(3, len(rows)) if len(rows) > 1 else 90.0, 50.0 * lines + 4)
+    return drawing(size, draw, title, f"Bias {described}.", caption)
+
+
+def _bland_altman_panel(
+    panel: Axes, result: EvaluationResult, row: AgreementRow, pairs: pd.DataFrame
+) -> None:
+    panel.axhline(0, color=SOFT, linewidth=0.5)
+    for line, dash in ((row.bias, "-"), (row.loa_lower, "--"), (row.loa_upper, "--")):
+        if line is not None and line.low is not None and line.high is not None:
+            panel.axhspan(line.low, line.high, color=PALETTE[0], alpha=0.13, linewidth=0)
+            panel.axhline(line.value, color=INK, linewidth=0.9, linestyle=dash)
+            _note_at_right(panel, 1.01, line.value, shown(line.value), INK)
+    if result.options.internal:
+        style: dict[str, Any] = {"color": PALETTE[0], "markersize": 3, "alpha": 0.6}
+        panel.plot(pairs["middle"], pairs["difference"], marker="o", **style, **_DOTS)
+    else:
+        _binned(panel, pairs, result.options.least)
+    panel.set_title(measure_label(row.measure, row.unit), loc="left")
+    panel.locator_params(nbins=5)
 
 
 def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> None:

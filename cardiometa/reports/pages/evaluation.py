@@ -50,6 +50,7 @@ from ..style import (
     shown,
     shown_count,
     shown_estimate,
+    unit_name,
 )
 
 _text = partial(words, "evaluation")
@@ -77,6 +78,8 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
     participants = len(scans[["trial", "participant_id"]].drop_duplicates())
     counts = Counter(row.result for row in result.equivalence if row.result)
     tests = _text("tests", tests=sum(counts.values()), counts=counts)
+    further = drawn("bland_altman_further")
+    first = [figure for figure in drawn("bland_altman") if figure not in further]
     overlap = [*drawn("overlap"), _overlap_table(result), *drawn("dice_by_group")]
     groups = [*drawn("groups_"), _shrunken_table(result), _difference_table(result)]
     errors = [
@@ -95,14 +98,9 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
             scans=_count(result, len(scans)),
         ),
         [
-            section("Overview", "overview", *_overview(result)),
+            section("Result", "result", *_answer(result), *first),
             section("Overlap", "overlap", *overlap),
-            section(
-                "Agreement of measures",
-                "agreement",
-                *_agreement_tables(result),
-                *drawn("bland_altman"),
-            ),
+            section("Agreement of measures", "agreement", *_agreement_tables(result), *further),
             section("Groups and equivalence", "groups", *groups, intro=tests),
             section("Errors of single scans", "errors", *errors),
             section("Graded ejection fraction", "grades", *_grade_tables(result)),
@@ -112,6 +110,7 @@ def evaluation_page(result: EvaluationResult, figures: Mapping[str, Drawing]) ->
             section(
                 "Methods",
                 "methods",
+                *_compared(result),
                 _text("methods_intro") if options.against else "",
                 _text("methods", options=options).split("\n\n"),
             ),
@@ -128,7 +127,50 @@ def _count(result: EvaluationResult, count: int) -> str:
     return f"fewer than {least}" if 0 < count < least else shown_count(count)
 
 
-def _overview(result: EvaluationResult) -> list[Block]:
+# Measures that the first paragraph names.
+_HEADLINES: Final = ("lv_ef_percent", "lv_edv_ml", "lv_mass_g", "rv_ef_percent")
+
+
+def _answer(result: EvaluationResult) -> list[Block]:
+    """What a reader asks first: overlap, bias, large errors, the intervals; then the words."""
+    overall = {"group_by": ALL, "scans_used": "ok+review"}
+    rows = [row for row in where(result.agreement, **overall) if row.loa_lower and row.loa_upper]
+    dice = [r for r in where(result.overlap, metric="dice", **overall) if r.mean is not None]
+    scope = next((row.scope for row in (*rows, *dice)), "")
+    dice = where(dice, scope=scope, phase=min((r.phase for r in dice), key=_later, default=""))
+    ef = {"scope": scope, "group_by": ALL, "measure": "lv_ef_percent"}
+    withheld = any(
+        row.n_people is None and row.bias is None for row in where(result.agreement, group_by=ALL)
+    )
+    measures = [row.measure for row in result.agreement]
+    measures += [row.measure for row in result.repeatability]
+    answer = _text(
+        "answer",
+        reference=REFERENCES[result.options.against],
+        dice=dice,
+        structures=STRUCTURE_NAMES,
+        measures=[r for m in _HEADLINES for r in where(rows, measure=m, scope=scope)],
+        large=[r for r in where(result.large_errors, **ef) if r.n_events is not None],
+        coverage=[r for r in where(result.coverage, level=LEVEL, **ef) if r.percent is not None],
+        rescans=[r for m in _HEADLINES for r in where(result.repeatability, measure=m) if r.sem],
+        estimate=shown_of,
+        unit=lambda row: "points" if row.unit == "%" else unit_name(row.unit),
+    )
+    return [
+        answer,
+        Notice(_text("withheld", options=result.options), "note") if withheld else "",
+        _text("differences") if result.agreement else "",
+        abbreviations(["LV", "RV", *measures] if result.overlap else measures),
+    ]
+
+
+def _later(phase: str) -> int:
+    """Both phases together before each, other frames last."""
+    return ("ED+ES", "ED", "ES", "other").index(phase)
+
+
+def _compared(result: EvaluationResult) -> list[Block]:
+    """Which model was compared with what."""
     options, conventions = result.options, result.compared.papillary
     facts = {
         "Reference": REFERENCES[options.against],
@@ -138,17 +180,7 @@ def _overview(result: EvaluationResult) -> list[Block]:
     if conventions:
         counts = suppressed_counts(conventions, sum(conventions.values()), options.least)
         facts["Papillary muscles (scans)"] = _text("papillary", counts=counts)
-    withheld = any(
-        row.n_people is None and row.bias is None for row in where(result.agreement, group_by=ALL)
-    )
-    measures = [row.measure for row in result.agreement]
-    measures += [row.measure for row in result.repeatability]
-    return [
-        facts,
-        _text("differences") if result.agreement else "",
-        Notice(_text("withheld", options=options), "note") if withheld else "",
-        abbreviations(["LV", "RV", *measures] if result.overlap else measures),
-    ]
+    return [facts]
 
 
 # ------------------------------------------------------------------ columns
@@ -225,6 +257,7 @@ def _agreement_tables(result: EvaluationResult) -> list[Table | None]:
         Column("SD", "sd", as_number()),
         _estimate("Lower limit", "loa_lower"),
         _estimate("Upper limit", "loa_upper"),
+        _estimate("Slope", "slope", 3),
     )
     reliability = (
         _MEASURE,
