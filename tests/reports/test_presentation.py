@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from cardiometa.errors import UsageError
 from cardiometa.pooling.options import PoolingOptions, Presentation
 from cardiometa.pooling.pool import pool_trials
-from cardiometa.reports.figures.forest import forest_plot
+from cardiometa.reports.figures.forest import arrange, forest_plot
 from cardiometa.reports.figures.pooling import effect_label, forest_spec, result_sentence
 from cardiometa.reports.pages.pooling import page_title
 from tests.kit.pooling_tables import cohort_table, simulate_wide
@@ -58,8 +59,10 @@ def test_trials_stand_in_the_order_asked_for(plain, order):
 
 def test_columns_sides_colour_and_the_one_stage_model(plain):
     svg = forest_plot(forest_spec(plain, "active")).svg
-    for text in (">Weight<", ">mean (SD)<", "Sensitivity: one-stage", "Lower with active"):
+    for text in (">Weight<", ">mean<", ">(SD)<", "Sensitivity:", "Lower with active"):
         assert text in svg
+    assert 'width="510.23622"' in svg  # 180 mm with all columns, of type of 8 points
+    assert set(re.findall(r"font-size: ([\d.]+)px", svg)) == {"8"}
     asked = shown(
         plain,
         forest_columns=("n",),
@@ -68,12 +71,22 @@ def test_columns_sides_colour_and_the_one_stage_model(plain):
         forest_one_stage=False,
     )
     svg = forest_plot(forest_spec(asked, "active")).svg
-    for text in (">n control<", "Favours placebo", "Favours drug", "fill: #7a2d2d"):
+    for text in (">n<", ">control<", "Favours placebo", "Favours drug", "fill: #7a2d2d"):
         assert text in svg
-    for text in (">Weight<", "mean (SD)", "ne-stage (", "Lower with active"):
+    for text in (">Weight<", ">mean<", "ne-stage", "Lower with active"):
         assert text not in svg
     none = forest_spec(shown(plain, forest_columns=("none",)), "active")
     assert (none.columns, none.show_weight) == ((), False)
+
+
+def test_a_narrow_plot_leaves_out_means_then_weights_and_says_so(plain):
+    found = [forest_spec(shown(plain, forest_width=width), "active") for width in (150.0, 125.0)]
+    assert [(len(one.columns), one.show_weight) for one in found] == [(2, True), (2, False)]
+    for one, names in zip(found, ("means", "means, weights"), strict=True):
+        assert f"Not shown for want of width: {names}; see the tables." in one.heterogeneity_text
+        assert arrange(one)[0].width * 25.4 / 72 <= one.width_mm + 0.2
+    asked = shown(plain, forest_width=110.0, forest_columns=("n", "mean-sd"))
+    assert len(forest_spec(asked, "active").columns) == 4
 
 
 @pytest.mark.parametrize(

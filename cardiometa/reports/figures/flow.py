@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from ..style import SHOWN_FONTS, Drawing, counted, shown_count
-from .forest import wrap
+from .forest import SIZE, wrap
 
 Flow = Mapping[str, Mapping[str, int | None]]
 # Reasons (not_obtained, without_images, failed) with their counts, which may be unknown.
@@ -30,7 +30,6 @@ STAGE_NAMES: Final = {
 }
 STAGES: Final = tuple(STAGE_NAMES)
 
-_SIZE: Final = 8.5
 _LINE: Final = 11.5
 _PAD: Final = 7.0
 _MAIN: Final = (2.0, 200.0)  # left edge and width, points
@@ -93,7 +92,7 @@ def boxes_figure(rows: Iterable[BoxRow], title: str) -> Drawing:
         for (left, width), name, lines in ((_MAIN, *row[:2]), (_SIDE, *row[2:])):
             if not lines:
                 continue
-            parts = [part for one in lines for part in wrap(one, width - 2 * _PAD, size=_SIZE)]
+            parts = [part for one in lines for part in wrap(one, width - 2 * _PAD)]
             heights.append(2 * _PAD + _LINE * (1 + len(parts)))
             placed.append(
                 f'<rect x="{left:g}" y="{top:.1f}" width="{width:g}" height="{heights[-1]:.1f}" '
@@ -116,7 +115,7 @@ def boxes_figure(rows: Iterable[BoxRow], title: str) -> Drawing:
     svg = (
         f'<svg role="img" aria-labelledby="title desc" xmlns="http://www.w3.org/2000/svg" '
         f'width="{width:g}pt" height="{height:.1f}pt" viewBox="0 0 {width:g} {height:.1f}" '
-        f'font-family="{SHOWN_FONTS}" font-size="{_SIZE}" fill="#1a1a1a">\n'
+        f'font-family="{SHOWN_FONTS}" font-size="{SIZE}" fill="#1a1a1a">\n'
         f'<title id="title">{title}</title>\n<desc id="desc">{escape(" ".join(words))}</desc>\n'
         '<defs><marker id="head" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" '
         'markerHeight="6" orient="auto"><path d="M0 0L6 3L0 6z" fill="#1a1a1a"/></marker></defs>\n'

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import accumulate, compress, pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -41,19 +41,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIZE: Final = 8.5
-SMALL: Final = 8.0
-LINE: Final = 11.0  # from baseline to baseline inside one row
-SMALL_LINE: Final = 10.4
+SIZE: Final = 8.0  # of all text: what journals ask for
+LINE: Final = 10.4  # from baseline to baseline inside one row
 ROW_GAP: Final = 3.2  # between two rows
-MARGIN: Final = 6.0
-GAP: Final = 9.0  # between two columns
-INDENT: Final = 9.0
-LABEL_LEAST: Final = 84.0  # leaves room for "Favours ..." left of a null near the edge
+MARGIN: Final = 3.0
+GAP: Final = 8.0  # between two columns
+INDENT: Final = 8.0
+LABEL_LEAST: Final = 70.0  # leaves room for "Favours ..." left of a null near the edge
 LABEL_MOST: Final = 130.0
-HEADING_MOST: Final = 120.0
-PLOT_LEAST: Final = 110.0
-PANEL_GAP: Final = 14.0
+WORD_MOST: Final = 60.0  # a longer word of a heading is broken
+PLOT_WANTED: Final = 105.0  # labels are wrapped to leave it
+PLOT_LEAST: Final = 74.0
+PANEL_GAP: Final = 12.0
 MM: Final = 25.4 / 72  # of a point
 MARK: Final = "#3b6ea5"  # mid-grey in print
 DIAMOND: Final = "#12304f"  # nearly black in print
@@ -94,11 +93,6 @@ class ForestRow:
     def bold(self) -> bool:
         """True for the pooled effect and for headings."""
         return self.kind in ("pooled", "subgroup-heading")
-
-    @property
-    def size(self) -> float:
-        """The size of its label."""
-        return SMALL if self.kind == "text" else SIZE
 
     @property
     def spans(self) -> bool:
@@ -177,6 +171,26 @@ def forest_plot(*specs: ForestSpec, title: str = "Forest plot") -> Drawing:
     return drawing((width * MM, height * MM), draw, title, description)
 
 
+def narrowed(spec: ForestSpec) -> ForestSpec:
+    """Without the columns that the width has no room for: means, then weights, then counts."""
+    left_out: list[str] = []
+    for word, name in (("mean", "means"), ("Weight", "weights"), ("n ", "counts")):
+        if arrange(spec)[0].width <= spec.width_mm / MM + 0.5:
+            break
+        kept = [not heading.startswith(word) for heading in spec.columns]
+        if all(kept) and (word != "Weight" or not spec.show_weight):
+            continue
+        left_out.append(name)
+        spec = replace(
+            spec,
+            columns=tuple(compress(spec.columns, kept)),
+            show_weight=spec.show_weight and word != "Weight",
+            rows=tuple(replace(row, cells=tuple(compress(row.cells, kept))) for row in spec.rows),
+        )
+    foot = f" Not shown for want of width: {', '.join(left_out)}; see the tables."
+    return replace(spec, heterogeneity_text=spec.heterogeneity_text + foot * bool(left_out))
+
+
 def _describe(spec: ForestSpec) -> str:
     """Every row in words, for screen readers."""
     sentences = [f"{spec.effect_label}, {spec.level_percent:g}% confidence intervals."]
@@ -214,12 +228,12 @@ def _check(spec: ForestSpec) -> None:
 
 
 @lru_cache(maxsize=4096)
-def text_width(text: str, *, size: float = SIZE, bold: bool = False) -> float:
-    """Width in points of one line as it will be drawn."""
+def text_width(text: str, *, bold: bool = False) -> float:
+    """Width in points of one line as printed: on a screen's grid it may be a tenth off."""
     from matplotlib.font_manager import FontProperties
 
-    font = FontProperties(family=MEASURED_FONT, size=size, weight="bold" if bold else "normal")
-    return float(_renderer().get_text_width_height_descent(text, font, ismath=False)[0])
+    font = FontProperties(family=MEASURED_FONT, size=SIZE, weight="bold" if bold else "normal")
+    return float(_renderer().get_text_width_height_descent(text, font, ismath=False)[0]) / 10
 
 
 @lru_cache(maxsize=1)
@@ -227,7 +241,7 @@ def _renderer() -> Any:
     from matplotlib.backends.backend_agg import RendererAgg
 
     untyped: Any = RendererAgg
-    return untyped(16, 16, 72)
+    return untyped(16, 16, 720)
 
 
 def _widest(lines: Iterable[str]) -> float:
@@ -235,14 +249,14 @@ def _widest(lines: Iterable[str]) -> float:
     return max((text_width(line, bold=True) for line in lines if line), default=0.0)
 
 
-def wrap(text: str, most: float, *, size: float = SIZE, bold: bool = False) -> tuple[str, ...]:
+def wrap(text: str, most: float, *, bold: bool = False) -> tuple[str, ...]:
     """Lines no wider than ``most``, broken at spaces, within a word only where one is wider."""
 
     def longest(parts: Sequence[str], joint: str) -> int:
         """How many parts fit, at least one; by bisection, because measuring is slow."""
 
         def too_wide(count: int) -> bool:
-            return text_width(joint.join(parts[:count]), size=size, bold=bold) > most
+            return text_width(joint.join(parts[:count]), bold=bold) > most
 
         if not too_wide(len(parts)):
             return len(parts)
@@ -258,6 +272,7 @@ def wrap(text: str, most: float, *, size: float = SIZE, bold: bool = False) -> t
             count = longest(words, " ")
             line, words = " ".join(words[:count]), words[count:]
             if count == 1 and (letters := longest(line, "")) < len(line):
+                letters = max(line.rfind(sign, 0, letters) for sign in "_-/") + 1 or letters
                 line, words = line[:letters], [line[letters:], *words]
             lines.append(line)
     return tuple(lines)
@@ -349,6 +364,9 @@ def arrange(*specs: ForestSpec) -> list[Panel]:
     return panels
 
 
+_Column = tuple[float, tuple[str, ...], list[str]]  # width or right edge, heading, cells
+
+
 class Panel:
     """One plot as measured: columns with right edge, heading and cells; axis; lines of text.
 
@@ -369,11 +387,11 @@ class Panel:
             # A heading may run over the columns of text, but not into the plot.
             right = self.left - GAP if row.spans else self.label_right
             most = max(right - MARGIN - row.indent * INDENT, 40.0)
-            lines = wrap(row.label, most, size=row.size, bold=row.bold)
+            lines = wrap(row.label, most, bold=row.bold)
             self.labels.append(() if row.kind == "space" else lines)
 
         def small(text: str, most: float) -> tuple[str, ...]:
-            return wrap(text, most, size=SMALL) if text else ()
+            return wrap(text, most) if text else ()
 
         null = self.place(spec.null_value)
         self.favours = (
@@ -381,46 +399,56 @@ class Panel:
             small(spec.right_label, self.width - null - MARGIN - 8),
         )
         favours = max(map(len, self.favours))
-        self.axis_label_at = 15 + favours * SMALL_LINE + (3 if favours else 0)
+        self.axis_label_at = 15 + favours * LINE + (3 if favours else 0)
         centre = (self.left + self.right) / 2
         self.axis_label = wrap(
             spec.effect_label, 2 * min(centre - MARGIN, self.width - MARGIN - centre)
         )
         self.foot_at = self.axis_label_at + len(self.axis_label) * LINE + 6
         self.foot = small(spec.heterogeneity_text, self.width - 2 * MARGIN)
-        self.below = self.foot_at + len(self.foot) * SMALL_LINE + MARGIN
+        self.below = self.foot_at + len(self.foot) * LINE + MARGIN
 
     def _columns(self) -> None:
-        """Place the columns and the plot; the figure grows where the texts need it."""
+        """Place the columns and the plot; the figure grows where the texts need it.
+
+        Headings are wrapped to their cells, labels to what a plot of `PLOT_WANTED` leaves.
+        """
         spec, rows = self.spec, self.spec.rows
-        self.label_heading = wrap(spec.label_heading, LABEL_MOST, bold=True)
+        bold = [row.bold for row in rows]
+
+        def column(heading: str, cells: list[str], last: str = "") -> _Column:
+            widest = max(text_width(cell, bold=b) for cell, b in zip(cells, bold, strict=True))
+            word = min(_widest(heading.split(" ")), WORD_MOST)
+            lines = (*wrap(heading, max(widest, word), bold=True), *filter(None, [last]))
+            return max(widest, _widest(lines)), lines, cells
+
+        texts = [
+            column(heading, [row.cells[index] if row.cells else "" for row in rows])
+            for index, heading in enumerate(spec.columns)
+        ]
+        numbers = [row.numbers(spec.decimals) for row in rows]
+        after = [column(spec.effect_label, numbers, f"({spec.level_percent:g}% CI)")]
+        weights = [row.weight * spec.show_weight for row in rows]
+        after += [column("Weight (%)", weights)] * any(weights)
+        taken = [sum(GAP + width for width, _, _ in columns) for columns in (texts, after)]
+        room = spec.width_mm / MM - sum(taken) - 2 * MARGIN - GAP
         labels = [
-            row.indent * INDENT + text_width(row.label, size=row.size, bold=row.bold)
+            row.indent * INDENT + text_width(row.label, bold=row.bold)
             for row in rows
             if not row.spans
         ]
+        most = min(max(room - PLOT_WANTED, LABEL_LEAST), LABEL_MOST)
+        self.label_heading = wrap(spec.label_heading, most, bold=True)
         widest = max(LABEL_LEAST, _widest(self.label_heading), *labels)
-        at = self.label_right = MARGIN + min(widest, LABEL_MOST)
-        self.columns: list[tuple[float, tuple[str, ...], list[str]]] = []
-        for index, heading in enumerate(spec.columns):
-            lines = wrap(heading, HEADING_MOST, bold=True)
-            cells = [row.cells[index] if row.cells else "" for row in rows]
-            at += GAP + _widest([*lines, *cells])
-            self.columns.append((at, lines, cells))
-        self.left = at + GAP + 4
-        effect = wrap(spec.effect_label, HEADING_MOST, bold=True)
-        heading_lines = (*effect, f"({spec.level_percent:g}% CI)")
-        numbers = [row.numbers(spec.decimals) for row in rows]
-        bold = [row.bold for row in rows]
-        widths = [text_width(text, bold=b) for text, b in zip(numbers, bold, strict=True)]
-        weights = [row.weight * spec.show_weight for row in rows]
-        weight = GAP + _widest([*weights, "Weight", "(%)"]) if any(weights) else 0.0
-        after = GAP + max(_widest(heading_lines), *widths) + weight + MARGIN
-        self.width = math.ceil(max(spec.width_mm / MM, self.left + PLOT_LEAST + after))
-        self.columns.append((self.width - MARGIN - weight, heading_lines, numbers))
-        if weight:
-            self.columns.append((self.width - MARGIN, ("Weight", "(%)"), weights))
-        self.right = self.width - after
+        self.label_right = MARGIN + min(widest, most)
+        self.left = self.label_right + taken[0] + GAP
+        self.right = self.left + max(room - self.label_right + MARGIN, PLOT_LEAST)
+        self.width = self.right + taken[1] + MARGIN
+        self.columns: list[_Column] = []
+        for start, columns in ((self.label_right, texts), (self.right, after)):
+            ends = accumulate((GAP + width for width, _, _ in columns), initial=start)
+            next(ends)
+            self.columns += [(end, *rest) for end, (_, *rest) in zip(ends, columns, strict=True)]
 
     def place(self, value: float) -> float:
         """Points from the panel's left edge; values beyond the limits lie beyond the plot."""
@@ -437,7 +465,7 @@ class Panel:
             ticks = log_ticks(math.exp(self.low), math.exp(self.high))
         else:
             ticks = _linear_ticks(self.low, self.high)
-        labels = [(self.place(x), text_width(label, size=8.0) / 2) for x, label in ticks]
+        labels = [(self.place(x), text_width(label) / 2) for x, label in ticks]
 
         def apart(some: Sequence[tuple[float, float]]) -> bool:
             return all(a + half + 5 <= b - other for (a, half), (b, other) in pairwise(some))
@@ -454,8 +482,7 @@ class Panel:
     def row_height(self, number: int) -> float:
         """The height that a row needs."""
         row = self.spec.rows[number]
-        line = SMALL_LINE if row.kind == "text" else LINE
-        return LINE * 0.6 if row.kind == "space" else len(self.labels[number]) * line + ROW_GAP
+        return LINE * 0.6 if row.kind == "space" else len(self.labels[number]) * LINE + ROW_GAP
 
     def paint(self, axes: Axes) -> None:
         """Draw every part on axes whose unit is one point."""
@@ -484,7 +511,7 @@ class Panel:
         if self.foot:
             y = self.ticks_top + self.foot_at
             self._rule(ends, (y - 2, y - 2), color=HAIR, linewidth=0.6)
-            self._lines(MARGIN, y + 1, self.foot, fontsize=SMALL)
+            self._lines(MARGIN, y + 1, self.foot)
 
     def _write(self, x: float, y: float, text: str, **how: Any) -> None:
         if text:
@@ -492,9 +519,8 @@ class Panel:
 
     def _lines(self, x: float, top: float, lines: tuple[str, ...], **how: Any) -> None:
         """Several lines from ``top`` down."""
-        step = SMALL_LINE if how.get("fontsize") == SMALL else LINE
         for index, line in enumerate(lines):
-            self._write(x, top + index * step + 0.78 * step, line, **how)
+            self._write(x, top + (index + 0.78) * LINE, line, **how)
 
     def _rule(self, xs: tuple[float, float], ys: tuple[float, float], **how: Any) -> None:
         style = {"color": INK, "linewidth": 0.8, "solid_capstyle": "butt", **how}
@@ -507,12 +533,10 @@ class Panel:
 
     def _texts(self, number: int, row: ForestRow, middle: float) -> None:
         weight = "bold" if row.bold else "normal"
-        small = row.kind == "text"
-        style: dict[str, Any] = {"fontsize": row.size, "weight": weight}
-        style |= {"color": SOFT} if small else {}
+        colour = SOFT if row.kind == "text" else INK
         lines = self.labels[number]
-        top = middle - len(lines) * (SMALL_LINE if small else LINE) / 2
-        self._lines(MARGIN + row.indent * INDENT, top, lines, **style)
+        top = middle - len(lines) * LINE / 2
+        self._lines(MARGIN + row.indent * INDENT, top, lines, weight=weight, color=colour)
         for right, _, cells in self.columns:
             self._write(right, middle + 0.28 * LINE, cells[number], ha="right", weight=weight)
 
@@ -579,11 +603,10 @@ class Panel:
         for value, label in self.ticks():
             x = self.place(value)
             self._rule((x, x), (y, y + 3), linewidth=0.7)
-            self._write(x, y + 11, label, ha="center", fontsize=8.0)
+            self._write(x, y + 11, label, ha="center")
         null = self.place(self.spec.null_value)
-        style: dict[str, Any] = {"fontsize": SMALL, "color": SOFT}
         for side, lines in zip((-1, 1), self.favours, strict=True):
             ha = "right" if side < 0 else "left"
-            self._lines(null + 8 * side, y + 15, lines, ha=ha, **style)
+            self._lines(null + 8 * side, y + 15, lines, ha=ha, color=SOFT)
         centre = (self.left + self.right) / 2
         self._lines(centre, y + self.axis_label_at, self.axis_label, ha="center")

@@ -45,7 +45,7 @@ from ..style import (
     shown_p,
     unit_name,
 )
-from .forest import MARK, ForestRow, ForestSpec, RowKind, forest_plot, log_ticks
+from .forest import MARK, ForestRow, ForestSpec, RowKind, forest_plot, log_ticks, narrowed
 from .survival import CURVES, draw_curves
 
 if TYPE_CHECKING:
@@ -331,16 +331,16 @@ def forest_spec(result: PoolingResult, arm: str) -> ForestSpec:
         common = ", common effect" * (single.tau2_method == "fe")
         label = f"Sensitivity: one-stage{common} ({CI_LABELS[single.ci_method]})"
         rows.append(_forest_row(result, single, label, "subgroup-pooled"))
-    foot = heterogeneity_sentence(result, arm)
-    return _spec(
+    spec = _spec(
         result,
         arm,
         rows,
         columns=columns,
-        heterogeneity_text=foot,
+        heterogeneity_text=heterogeneity_sentence(result, arm),
         width_mm=asked.forest_width,
         show_weight=not asked.forest_columns or "weight" in asked.forest_columns,
     )
+    return spec if asked.forest_columns else narrowed(spec)
 
 
 def _ordered(trials: Iterable[EffectRow], asked: Presentation) -> list[EffectRow]:
@@ -438,10 +438,10 @@ def _participant_columns(result: PoolingResult, arm: str) -> tuple[tuple[str, ..
 
     kinds: dict[str, Callable[[EffectRow, str, str], str]] = {"n {}": n}
     if result.options.effect in EVENTS and result.by_arm:
-        kinds = {"Events / n {}": events}
+        kinds = {"Events\u00a0/\u00a0n {}": events}
     elif any(row.outcome_mean is not None for row in result.by_arm):
         kinds["mean (SD)"] = mean_sd
-    names_of = {"n {}": "n", "Events / n {}": "events", "mean (SD)": "mean-sd"}
+    names_of = {"n {}": "n", "Events\u00a0/\u00a0n {}": "events", "mean (SD)": "mean-sd"}
     asked = result.presentation.forest_columns
     kinds = {head: show for head, show in kinds.items() if not asked or names_of[head] in asked}
     headings = tuple(heading.format(name) for name in names.values() for heading in kinds)
@@ -583,7 +583,7 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
         left,
         label_heading=f"Effect by {name}",
         heterogeneity_text=words("pooling", "levels_foot"),
-        width_mm=120.0,
+        width_mm=result.presentation.forest_width / 2 - 2.2,  # with the gap between the panels
     )
     contrasts = _spec(
         result,
@@ -594,7 +594,7 @@ def draw_levels(result: PoolingResult, arm: str, term: str) -> Drawing | None:
         left_label="Effect lower",
         right_label="Effect higher",
         heterogeneity_text=f"Interaction within trials: {p}." if p else "No pooled interaction.",
-        width_mm=120.0,
+        width_mm=result.presentation.forest_width / 2 - 2.2,  # with the gap between the panels
     )
     title = f"{effect_label(result)} by {name}: {versus(result, arm)}"
     return forest_plot(effects, contrasts, title=title)
