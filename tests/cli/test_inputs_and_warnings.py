@@ -17,7 +17,10 @@ from cardiometa.manifest import file_marks, refuse_modified
 from cardiometa.records import severity
 from tests.kit.pooling_tables import simulate_wide
 
-POOL = ("--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline", "--no-leave-one-out")
+POOL = (
+    *("--outcome", "lv_ef_percent", "--baseline", "lv_ef_baseline"),
+    *("--model", "two-stage", "--no-leave-one-out"),
+)
 RANGES = ("--all", "--by", "sex", "--method", "strata", "--bootstrap", "200")
 
 

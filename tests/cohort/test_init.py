@@ -84,7 +84,7 @@ def test_paths_start_where_the_file_will_stand(tmp_path):
     assert len(load_cohort(write(tmp_path / "cohort.toml", text)).scans) == 24
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     columns=st.lists(
         st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12),

@@ -279,7 +279,7 @@ def test_tables_of_sorts_that_are_missing(tmp_path):
 # ------------------------------------------------------------------ order, pseudonyms, real hearts
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_decides_nothing(seed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")

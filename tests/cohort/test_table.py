@@ -172,7 +172,7 @@ def cohorts(draw):
     return cohort, [result(k, s) for k, s in zip(scans, outcomes, strict=True)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(drawn=cohorts())
 def test_the_account_always_closes(drawn):
     cohort, found = drawn

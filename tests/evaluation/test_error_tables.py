@@ -11,12 +11,6 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from cardiometa.evaluation.agreement import pooled_bias_equivalence
-from cardiometa.evaluation.error_tables import (
-    coverage_rows,
-    large_error_rows,
-    measurement_error,
-    slice_error_rows,
-)
 from cardiometa.evaluation.overlap import (
     CONTOURED,
     ManualPhase,
@@ -27,7 +21,14 @@ from cardiometa.evaluation.overlap import (
     slice_counts,
 )
 from cardiometa.evaluation.results import Compared
-from cardiometa.evaluation.tables import equivalence_rows, evaluate
+from cardiometa.evaluation.tables import (
+    coverage_rows,
+    equivalence_rows,
+    evaluate,
+    large_error_rows,
+    measurement_error,
+    slice_error_rows,
+)
 from cardiometa.privacy.suppression import suppress_groups
 from tests.evaluation.test_tables import compared, options, scans
 from tests.kit.labelled import disc_heart

@@ -17,8 +17,7 @@ from cardiometa.errors import ImageError
 from cardiometa.imaging.archive import DamagedFileError, open_files
 from cardiometa.imaging.discovery import find_scan_source, header_identity
 from cardiometa.imaging.frames import frame_table
-from cardiometa.imaging.pixels import decode
-from cardiometa.imaging.read import ReadOptions, inspect_scan, read_cine, scan_grid
+from cardiometa.imaging.read import ReadOptions, decode, inspect_scan, read_cine, scan_grid
 from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
 from cardiometa.records import CineStack, ScanSource
 from tests.fuzz import mutate

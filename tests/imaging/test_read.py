@@ -151,7 +151,7 @@ def _read_or_refuse(folder) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.001, 0.01, 0.2]))
 def test_flipped_bytes_never_end_in_a_traceback(tmp_path_factory, seed, share):
@@ -177,7 +177,7 @@ _ODD = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     keyword=st.sampled_from(
         [

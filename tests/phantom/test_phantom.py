@@ -66,7 +66,7 @@ def test_closed_form_is_what_fine_sampling_measures(heart):
     assert rv[0] == pytest.approx(cine.truth.rv_edv_ml, rel=0.006)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     edv=st.floats(80, 260),
     ef=st.floats(15, 75),

@@ -15,6 +15,7 @@ from cardiometa.phantom.write import dicom_files, nifti_4d
 from cardiometa.pipeline.jobs import EngineSetup
 from cardiometa.pipeline.workers import WorkerPool
 from tests.kit.pairs import cardiometa, pairs_cohort
+from tests.kit.segmented_out import make_out
 from tests.kit.small_runs import run
 
 
@@ -67,6 +68,14 @@ def plain(plain_run: Path) -> Path:
 @pytest.fixture
 def out(plain_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(plain_run, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of two trials of six, one scan that fails, and its output ``seg`` of `segment`."""
+    top = tmp_path_factory.mktemp("two")
+    make_out(top, 6)
+    return top
 
 
 @pytest.fixture(scope="session")

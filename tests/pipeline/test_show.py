@@ -12,7 +12,7 @@ import pytest
 from cardiometa.manifest import change_of, file_marks
 from tests.kit.command_runs import REPORTED, Bench
 from tests.kit.in_process import segmented_by
-from tests.kit.segmented_out import fake_segment, make_out
+from tests.kit.segmented_out import fake_segment
 
 SCAN = "scans/ALPHA/005/baseline"
 
@@ -25,11 +25,10 @@ def known_labels() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of three commands, and their cohort, in one folder."""
-    top = tmp_path_factory.mktemp("made")
-    seg, _, _ = make_out(top, 6)
-    bench = Bench(top=top)
+    top = Path(shutil.copytree(two_trials, tmp_path_factory.mktemp("made") / "copy"))
+    seg, bench = top / "seg", Bench(top=top)
     ranges = ("--all", "--method", "strata", "--bootstrap", "200", "--use-visit", "baseline")
     few = ("--measure", "lv_edv_ml", "--min-n", "10", "--by", "age", "--age-bands", "18")
     bench.run("reference-ranges", seg, "--out", top / "ranges", *ranges, *few)

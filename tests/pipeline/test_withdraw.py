@@ -18,7 +18,7 @@ from cardiometa.privacy.withdrawal import key_path
 from tests.kit.cohorts import write
 from tests.kit.command_runs import REPORTED, Bench
 from tests.kit.in_process import segmented_by
-from tests.kit.segmented_out import fake_segment, make_out
+from tests.kit.segmented_out import fake_segment
 from tests.kit.trees import tree
 
 GONE = ("BETA", "004")
@@ -31,26 +31,19 @@ def known_labels() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An output of two trials of six, one scan that failed, and its cohort."""
-    out, cohort, _ = make_out(tmp_path_factory.mktemp("made"), 6)
-    return out, cohort
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(top=tmp_path)
 
 
 @pytest.fixture
-def out(made: tuple[Path, Path], bench: Bench) -> Path:
-    return Path(shutil.copytree(made[0], bench.top / "seg"))
+def out(two_trials: Path, bench: Bench) -> Path:
+    return Path(shutil.copytree(two_trials / "seg", bench.top / "seg"))
 
 
 @pytest.fixture
-def cohort(made: tuple[Path, Path]) -> Path:
-    return made[1]
+def cohort(two_trials: Path) -> Path:
+    return two_trials / "cohort.toml"
 
 
 def cohort_without(cohort: Path, folder: Path, *people: tuple[str, str]) -> Path:
@@ -159,9 +152,9 @@ def test_a_resumed_run_does_not_bring_the_person_back(
 
 
 @pytest.fixture(scope="module")
-def gone_from(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gone_from(two_trials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output after an undisturbed withdrawal."""
-    whole = Path(shutil.copytree(made[0], tmp_path_factory.mktemp("whole") / "seg"))
+    whole = Path(shutil.copytree(two_trials / "seg", tmp_path_factory.mktemp("whole") / "seg"))
     withdraw_run.run_withdraw(whole, ["/".join(GONE)])
     return whole
 

@@ -28,7 +28,7 @@ TRIALS = ("ALPHA", "BETA")
 
 @pytest.fixture(scope="session")
 def phantom() -> PhantomCine:
-    grid = CineGrid(slices=7, frames=20, rows=48, columns=48, row_spacing_mm=3, column_spacing_mm=3)
+    grid = CineGrid(slices=7, frames=12, rows=48, columns=48, row_spacing_mm=3, column_spacing_mm=3)
     return render(HeartPhantom(lv_edv_ml=150, lv_ef_percent=55, rv_edv_ml=150, seed=3), grid)
 
 

@@ -121,7 +121,7 @@ names = st.text(st.sampled_from("abcdefghij mnopqrst_-WMÜ$<&試"), min_size=1, 
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     labels=st.lists(names, min_size=2, max_size=12),
     headings=st.lists(names, min_size=0, max_size=4),

@@ -18,7 +18,8 @@ from tests.kit.pooling_tables import simulate_wide
 
 ONE = np.ones(1)
 SEEDS = st.integers(0, 5_000)
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=6, deadline=None)
+slow = settings(max_examples=3, deadline=None)
 
 
 def people(seed, trials=5, tau=2.0):
@@ -198,7 +199,7 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
         assert curve[r] == pytest.approx(observed[r, r], rel=2e-2, abs=1e-6)
 
 
-@few
+@slow
 @given(SEEDS, st.sampled_from(["intercept", "correlated"]), st.floats(0.1, 20))
 def test_random_intercepts_keep_the_invariances(seed, random, scale):
     rows = people(seed, trials=6, tau=3.0)
@@ -220,7 +221,7 @@ def test_random_intercepts_keep_the_invariances(seed, random, scale):
     assert b.theta[0] / scale**2 == pytest.approx(a.theta[0], abs=1e-5 * size)
 
 
-@few
+@slow
 @given(SEEDS)
 def test_a_correlation_never_makes_the_criterion_worse(seed):
     sums = sums_by_trial(people(seed, trials=7, tau=2.0), ["baseline"])
