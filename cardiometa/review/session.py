@@ -291,15 +291,15 @@ class Session:
             with self._lock:
                 self._open[n] = found
                 # Scans that were not used for longest leave the memory.
-                while len(self._open) > _FEWEST_SCANS and self._bytes() > self._most_bytes:
+                while (
+                    len(self._open) > _FEWEST_SCANS
+                    and sum(scan.nbytes for scan in self._open.values()) > self._most_bytes
+                ):
                     gone.append(self._open.popitem(last=False)[1])
             for scan in gone:
                 with scan.lock:
                     self._save(scan)
         return found
-
-    def _bytes(self) -> int:
-        return sum(scan.nbytes for scan in self._open.values())
 
     def _read(self, key: ScanKey) -> OpenScan:
         folder = scan_folder(self.out, key)

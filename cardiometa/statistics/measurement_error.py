@@ -64,11 +64,6 @@ class ErrorLine:
     mean_reference: float
     method: Literal["least-squares", "partially-pooled"] = "least-squares"
 
-    @property
-    def cv_slope(self) -> float:
-        """The coefficient of variation of the slope."""
-        return math.sqrt(self.var_slope) / abs(self.slope) if self.slope else math.inf
-
     def bias_at(self, value: float) -> tuple[float, float]:
         """Bias (model - reader) at a reader's value, and its variance."""
         variance = self.var_intercept + value**2 * self.var_slope + 2 * value * self.covariance

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ...evaluation.agreement import BlandAltman, Estimate, bland_altman
-from ...evaluation.error_tables import LEVEL
 from ...evaluation.groups import ALL, participant_codes
 from ...evaluation.overlap import CONTOURED
+from ...evaluation.tables import LEVEL
 from ...measurement.measures import MEASURES, MeasureDefinition
 from ..page import where, words
 from ..style import (

@@ -28,7 +28,6 @@ STAGE_NAMES: Final = {
     "analysed": "Analysed",
     "excluded": "Excluded",
 }
-STAGES: Final = tuple(STAGE_NAMES)
 
 _LINE: Final = 11.5
 _PAD: Final = 7.0

@@ -12,10 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from ...evaluation.agreement import EF_GRADES
-from ...evaluation.error_tables import LEVEL
 from ...evaluation.groups import ALL, UNSEEN
 from ...evaluation.results import EquivalenceRow, EvaluationResult, SliceErrorRow
-from ...evaluation.tables import SHRUNKEN, grade_table
+from ...evaluation.tables import LEVEL, SHRUNKEN, grade_table
 from ...manifest import bundled_card, made_by, notice_for, version
 from ...privacy.suppression import hidden_counts, suppressed_counts
 from ...records import Table
