@@ -133,17 +133,13 @@ class ReferenceRanges:
         """What to know before the ranges are used."""
         return tuple(self.result.warnings)
 
-    def plot(self, measure: str, method: str | None = None) -> Svg:
-        """The figure of a measure: its curves if there are any, else its limits by age band."""
+    def plot(self, measure: str) -> Svg:
+        """The figure of a measure: its limits by age band and its curves."""
         figures = draw_figures(self.result)
-        drawn = {how: svg for (name, how), svg in figures.items() if name == measure}
-        if not drawn or (method is not None and method not in drawn):
-            known = ", ".join(drawn) or ", ".join(self.result.measures)
-            raise UsageError(
-                f"There is no figure of {' by '.join(filter(None, (measure, method)))}.",
-                hint=f"Known are {known}.",
-            )
-        return Svg(drawn[method or list(drawn)[-1]])
+        if measure not in figures:
+            known = ", ".join(figures) or ", ".join(self.result.measures)
+            raise UsageError(f"There is no figure of {measure}.", hint=f"Known are {known}.")
+        return Svg(figures[measure])
 
     def score(
         self, table: Table, *, columns: Mapping[str, Any] | None = None, **options: Any

@@ -53,7 +53,8 @@ from ..reference.results import (
 )
 from ..reference.select import rows_options, with_derived, with_healthy
 from ..reports.export import baseline_tables, export_files, export_names, need_export
-from ..reports.figures.reference import curve_figure, limits_figure, meta_headlines
+from ..reports.figures.reference import limits_figure, meta_headlines
+from ..reports.page import where
 from ..reports.pages.reference import (
     TABLE_CSV,
     TABLE_HTML,
@@ -107,8 +108,12 @@ def run_reference_ranges(
         run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
     # A list of outliers by name, or a figure under another title, must not remain.
-    kinds = ("limits", "curves")
-    figures = (f"figures/{p.name}" for k in kinds for p in out.glob(f"figures/{k}_*.svg"))
+    # Figures of curves had files of their own once.
+    figures = (
+        f"figures/{path.name}"
+        for kind in ("limits", "curves")
+        for path in out.glob(f"figures/{kind}_*.svg")
+    )
     old = (*(name for name, *_ in _TABLES), *figures, *export_names())
     contents = render(result) | exported(result, export)
     write_output(out, contents, record, overwrite=overwrite, old=old)
@@ -226,22 +231,18 @@ _TABLES: tuple[tuple[str, type[Any], str], ...] = (
 )
 
 
-def draw_figures(result: ReferenceRanges) -> dict[tuple[str, str], str]:
-    """The SVG of each measure and method."""
+def draw_figures(result: ReferenceRanges) -> dict[str, str]:
+    """The SVG of each measure with limits or curves: bands and curves together."""
     title = "" if result.options.healthy_only else result.title
-    figures: dict[tuple[str, str], str] = {}
+    figures: dict[str, str] = {}
     for measure in result.measures:
-        for method in ("strata", META):
-            rows = [r for r in result.rows if (r.measure, r.method) == (measure, method)]
-            if rows:
-                shown = meta_headlines(rows) if method == META else rows
-                figures[measure, method] = limits_figure(shown, population_title=title).svg
-    for key in dict.fromkeys((line.measure, line.method) for line in result.curve_lines):
-        figures[key] = curve_figure(
-            [line for line in result.curve_lines if (line.measure, line.method) == key],
-            [p for p in result.curve_participants if (p.measure, p.method) == key],
-            population_title=title,
-        ).svg
+        rows = where(result.rows, measure=measure)
+        bands = where(rows, method="strata") or meta_headlines(where(rows, method=META))
+        lines = where(result.curve_lines, measure=measure)
+        participants = where(result.curve_participants, measure=measure)
+        if bands or lines:
+            drawn = limits_figure(bands, lines, participants, population_title=title)
+            figures[measure] = drawn.svg
     return figures
 
 
@@ -262,10 +263,7 @@ def render(result: ReferenceRanges) -> dict[str, bytes | str]:
     contents[TABLE_CSV] = paper_table_csv(result)
     contents[TABLE_HTML] = paper_table_html(result)
     names = figure_names(result.measures)
-    for (measure, method), svg in figures.items():
-        name = names[measure]
-        of_bands = method in ("strata", META)
-        contents[name if of_bands else name.replace("/limits_", "/curves_", 1)] = svg
+    contents |= {names[measure]: svg for measure, svg in figures.items()}
     contents["report.html"] = reference_page(result, figures)
     contents |= paper_files(f"{result.title}\n\n{methods_text(result)}")
     return contents

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from ..cohort.recode import as_numbers
 from ..errors import TableError, UsageError
 from ..measurement.measures import MEASURES
 from ..records import CohortTable
-from ..statistics.combat import combat, median_interval
+from ..statistics.combat import combat, compared_sources
 from ..statistics.meta import pooled_batch, reml_batch
 from .endpoint.analysis_set import Analysed, in_two_arms
 from .endpoint.columns import id_column, number_column, present, words_column
@@ -38,7 +37,6 @@ from .second_stage.two_stage import effect_rows, estimates_of
 PREFIX = "reported_"
 DRAWS = 1000
 _SHOWN = ("trial", "pooled")
-SOURCES = ("harmonised", "reported", "combat")
 QUANTITIES = ("pooled effect", "standard error", "residual SD", "tau")
 
 
@@ -205,24 +203,10 @@ def _comparison(
     for q, quantity in enumerate(QUANTITIES):
         if quantity == "tau" and len(names) < 2:
             continue
-        found = {
-            source: (values[q], draws[:, q])
-            for source, values, draws in zip(SOURCES, seen, drawn, strict=False)
-        }
-        own = found["harmonised"]
-        for source, name in (("reported", "difference"), ("combat", "combat_difference")):
-            if source in found:
-                estimate, draws = found[source]
-                found[name] = (estimate - own[0], draws - own[1])
-        cells: dict[str, Any] = {}
-        for name, (estimate, draws) in found.items():
-            least = 0.0 if name in SOURCES and quantity != "pooled effect" else -math.inf
-            low, high = median_interval(estimate, draws, options.level)
-            cells |= {
-                name: estimate,
-                f"{name}_low": max(low, least),
-                f"{name}_high": max(high, least),
-            }
+        each = [np.append(v[q], d[:, q]) for v, d in zip(seen, drawn, strict=False)]
+        cells = compared_sources(
+            np.column_stack(each), options.level, positive=quantity != "pooled effect"
+        )
         rows.append(
             ComparisonRow(
                 outcome=options.outcome,

@@ -29,10 +29,10 @@ from ..cohort.infer_columns import measure_of
 from ..cohort.plausibility import possible_values
 from ..errors import EstimationError, InputError, UsageError
 from ..records import SeriousWarning
-from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.measurement_error import ErrorInput, ErrorLine
 from ..statistics.robust import MIN_N, tukey_fences
-from .curves.curve import AgeFunction, Curve
+from .curves.curve import Curve
+from .model import stratum_distribution
 from .options import ReferenceOptions
 from .results import ErrorAdjustedLimit, ReferenceLimit
 from .select import ALL, MeasureData, Participants
@@ -139,23 +139,9 @@ def stratum_curve(ordered: np.ndarray) -> Curve:
     """The distribution of a stratum's sorted values ``[n]`` within Tukey's fences, at every age."""
     low, high = tukey_fences(ordered)
     values = ordered[(ordered >= low) & (ordered <= high)]
-    is_power = bool(values[0] > 0)
-    if is_power:
-        power = box_cox_power(values)
-        moved = box_cox(values, power)
-        m = float(inverse_box_cox(moved.mean(), power))
-        named = {"log_m": math.log(m), "log_s": math.log(moved.std(ddof=1) * m**-power), "l": power}
-    else:
-        named = {"mean": float(values.mean()), "sd": float(values.std(ddof=1))}
-    return Curve(
-        family="lms" if is_power else "normal",
-        functions={
-            name: AgeFunction(basis="polynomial", coefficients=(value,))
-            for name, value in named.items()
-        },
-        age_low=0.0,
-        age_high=math.inf,
-    )
+    curve = stratum_distribution("boxcox" if values[0] > 0 else "parametric", values)
+    assert isinstance(curve, Curve)
+    return curve
 
 
 # ------------------------------------------------------------------ rows

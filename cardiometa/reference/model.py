@@ -370,6 +370,11 @@ def _constant(family: FamilyName, values: Mapping[str, float]) -> Curve:
     return Curve(family=family, functions=functions, age_low=0.0, age_high=math.inf)
 
 
+def stratum_distribution(rule: str, ordered: np.ndarray) -> Distribution:
+    """The distribution that a rule of limits takes the sorted values ``[n]`` of a stratum for."""
+    return _Score(**_score(rule, ordered)).distribution()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Stratum(GroupDistribution):
     open_end: ClassVar[bool] = True

@@ -10,7 +10,7 @@ is the estimate. ComBat knows no sex and no age: what trials' participants diffe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from scipy import special
@@ -18,14 +18,13 @@ from scipy import special
 from ..cohort.plausibility import possible_values
 from ..errors import TableError
 from ..measurement.measures import MEASURES
-from ..statistics.combat import combat, median_interval
+from ..statistics.combat import combat, compared_sources
 from .options import NONPARAMETRIC_MIN_N, ReferenceOptions
 from .results import ReportedWidth
 from .select import ALL, MeasureData, Participants
 from .strata.groups import Strata
 
 PREFIX: Final = "reported_"
-SOURCES: Final = ("harmonised", "reported", "combat")
 
 
 def check_reported(measures: Sequence[str], participants: Participants) -> None:
@@ -77,7 +76,9 @@ def reported_widths(data: MeasureData, groups: Strata) -> list[ReportedWidth]:
                     n_trials=len(np.unique(values.trial[np.isin(code, kept[places])])),
                     combat_measures=values.table.shape[1] if values.trials > 1 else None,
                     ci_level=options.ci_level,
-                    **_cells(draws[:, :, places] @ weight, options.ci_level),
+                    **compared_sources(
+                        draws[:, :, places] @ weight, options.ci_level, positive=True
+                    ),
                 )
             )
     return found
@@ -154,17 +155,3 @@ def _width(values: np.ndarray, options: ReferenceOptions) -> float:
     if len(values) < NONPARAMETRIC_MIN_N:
         return float(np.ptp(special.ndtri(ends)) * values.std(ddof=1)) if len(values) > 1 else 0.0
     return float(np.ptp(np.quantile(values, ends, method="weibull")))
-
-
-def _cells(found: np.ndarray, level: float) -> dict[str, Any]:
-    """The columns of widths ``[1 + draws, sources]`` and of their differences."""
-    named = dict(zip(SOURCES, found.T, strict=False))
-    for source, name in (("reported", "difference"), ("combat", "combat_difference")):
-        if source in named:
-            named[name] = named[source] - named["harmonised"]
-    cells: dict[str, Any] = {}
-    for name, (estimate, *draws) in named.items():
-        low, high = median_interval(float(estimate), np.array(draws), level)
-        low = max(low, 0.0) if name in SOURCES else low
-        cells |= {name: float(estimate), f"{name}_low": low, f"{name}_high": high}
-    return cells

@@ -9,9 +9,11 @@ neuroCombat does for features of images (Johnson 2007, Biostatistics 8:118; Fort
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+SOURCES = ("harmonised", "reported", "combat")  # of the same values, in this order
 _TOLERANCE = 1e-13
 _MOST_STEPS = 2000
 
@@ -78,11 +80,24 @@ def _shrunk(
     return gamma, delta
 
 
-def median_interval(estimate: float, draws: np.ndarray, level: float) -> tuple[float, float]:
-    """The percentile interval of bootstrap ``draws``, moved so that their median is the estimate.
+def compared_sources(found: np.ndarray, level: float, *, positive: bool) -> dict[str, Any]:
+    """A quantity of each of `SOURCES` and its differences from the harmonised one, with intervals.
 
-    Drawing adds its own noise to a spread once more, which the move takes out; ``level`` percent.
+    ``found`` ``[1 + draws, sources]`` has the estimates first; ``positive`` quantities have no
+    interval below 0. Columns ``reported, reported_low, reported_high``, …, ``combat_difference``.
+    Drawing adds its own noise to a spread once more, so each percentile interval (``level``
+    percent) is moved until the median of its draws is the estimate.
     """
+    named = dict(zip(SOURCES, found.T, strict=False))
+    for source, name in (("reported", "difference"), ("combat", "combat_difference")):
+        if source in named:
+            named[name] = named[source] - named["harmonised"]
+    cells: dict[str, Any] = {}
     tails = [0.5 - level / 200, 0.5, 0.5 + level / 200]
-    low, middle, high = (float(value) for value in np.quantile(draws, tails))
-    return estimate + (low - middle), estimate + (high - middle)
+    for name, values in named.items():
+        estimate = float(values[0])
+        low, middle, high = (float(value) for value in np.quantile(values[1:], tails))
+        low = estimate + (low - middle)
+        low = max(low, 0.0) if positive and name in SOURCES else low
+        cells |= {name: estimate, f"{name}_low": low, f"{name}_high": estimate + (high - middle)}
+    return cells

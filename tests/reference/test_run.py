@@ -75,7 +75,6 @@ def test_a_plain_table(csv_path, tmp_path):
     assert names == FILES | {
         "distributions.csv",
         "figures/limits_lv_edv_ml.svg",
-        "figures/curves_lv_edv_ml.svg",
     }
     rows = _read(out / "reference_ranges.csv")
     assert ", ".join(rows[0]) == COLUMNS

@@ -237,20 +237,9 @@ def test_rows_are_reasons_and_analysed(ranges):
     assert "<10: suppressed; –: suppressed to prevent disclosure by differencing." in table.note
 
 
-def test_the_limits_without_scans_for_review(ranges):
-    table = find_table(ranges.html, "Limits without the scans marked for review")
-    rows = ranges.rows(
-        "reference_ranges_without_review.csv", ethnicity="all", measure="lv_ef_percent"
-    )
-    (line,) = table.where(Measure="LV EF, %", Sex="Men")
-    for heading in table.columns[2:]:
-        limits = [
-            row["limit"]
-            for row in rows
-            if row["sex"] == "male" and band(row) == heading and float(row["centile"]) != 50
-        ]
-        wanted = DASH if "" in limits else "–".join(printed(limit, 1) for limit in limits)
-        assert line[heading] == wanted
+def test_the_limits_without_scans_for_review_are_in_their_file(ranges):
+    assert "the limits without them are in reference_ranges_without_review.csv" in ranges.html
+    assert ranges.rows("reference_ranges_without_review.csv", measure="lv_ef_percent")
 
 
 # ------------------------------------------------------------------ curves

@@ -376,22 +376,20 @@ def _warnings(found: SexCurves) -> Iterator[str]:
 # ------------------------------------------------------------------ shares outside
 
 
-def _headline(group: GroupCurves) -> FittedCurve:
-    """The curve that judges participants of any trial: marginal where there is one."""
-    return group.curves[0]
-
-
 def _calibrate(found: SexCurves, trials: Sequence[str]) -> Iterator[Calibration]:
-    """The participants fitted, by age third, and those of each trial by curves made without it."""
+    """The participants fitted, by age third, and those of each trial by curves made without it.
+
+    The first curve of a group judges participants of any trial: the marginal where there is one.
+    """
     options = found.options
     left = tuple(_left_out(found)) if len(trials) > 1 else ()
     for group in found.groups:
         if not group.curves:
             continue
         columns = found.columns(group)
-        columns["notes"] = (_headline(group).kind,)
+        columns["notes"] = (group.curves[0].kind,)
         mine = found.of_group(found.data, group.ethnicity)
-        sides = _outside(_headline(group), mine, options)
+        sides = _outside(group.curves[0], mine, options)
         yield calibration_row(options, *sides, check="fitted", group=ALL, **columns)
         for third, inside in age_thirds(mine.age):
             part = (side[inside] for side in sides)
@@ -401,8 +399,8 @@ def _calibrate(found: SexCurves, trials: Sequence[str]) -> Iterator[Calibration]
             theirs = found.of_group(rows, group.ethnicity)
             if other is not None and theirs.n:
                 columns |= {"check": "left-out-trial", "group": trials[trial]}
-                columns["notes"] = (_headline(other).kind,)
-                sides = _outside(_headline(other), theirs, options)
+                columns["notes"] = (other.curves[0].kind,)
+                sides = _outside(other.curves[0], theirs, options)
                 yield calibration_row(options, *sides, **columns)
 
 
@@ -431,7 +429,7 @@ def _left_out(found: SexCurves) -> Iterator[tuple[int, CurveData, dict[int, Grou
     if not overall.curves:
         return
     options = replace(found.options, quick=True)
-    if _headline(overall).kind == "marginal":
+    if overall.curves[0].kind == "marginal":
         options = replace(options, trial_effect=KEPT_RANDOM)
     for trial in np.unique(data.trial).tolist():
         mine = data.trial == trial

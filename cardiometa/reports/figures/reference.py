@@ -1,9 +1,10 @@
-"""The figures of reference ranges: limits by age band, centile curves and worm plots, by sex."""
+"""The figures of reference ranges: limits by ethnicity, of true values, and worm plots."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -49,19 +50,28 @@ METHOD_NAMES: Final = {
     META: "meta-analytic range",
 }
 _KINDS: Final = ("marginal", "conditional", "population")
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
-_SPREAD: Final = 0.62  # of the distance between two bands
-_HALF_BAND: Final = 0.46
+# Of each sex: colour, line, line of a small group drawn towards the others, mark.
+_SEX_STYLES: Final = {
+    "male": (PALETTE[0], "-", ":", "o"),
+    "female": (PALETTE[1], (0, (4.5, 1.5)), "-.", "s"),
+    ALL: (INK, "-", ":", "o"),
+}
+_GREY: Final = "#9a9a9a"
 _FIELD: Final = "#eef0f2"
-# Points: around a figure, a line of text, a tick with its distance from its label.
+_ABREAST: Final = 4  # panels in a row
+_WIDE_MM: Final = (92.0, 130.0, 178.0, 178.0)  # of a figure with so many panels in a row
+# Points: around a figure, a line of text, a tick with its distance from its label, the labels of
+# centiles beside a panel and the least distance of two.
 _PAD: Final = 7.0
 _LINE: Final = 11.0
 _TICK: Final = 6.5
 _TITLE: Final = 15.0
+_BESIDE: Final = 24.0
+_APART: Final = 7.4
 _LONGEST_STEP: Final = 2.0  # years from one age of a curve to the next; a longer one is a gap
 
-_Band = tuple[float | None, float | None]
 _Item = TypeVar("_Item", "ReferenceLimit", "CurveLine", "ErrorAdjustedLimit")
+_Row = TypeVar("_Row", "ReferenceLimit", "ErrorAdjustedLimit")
 
 
 def band_name(age_low: float | None, age_high: float | None) -> str:
@@ -100,67 +110,225 @@ def meta_headlines(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
     return [row for group in kept for row in group]
 
 
-# ------------------------------------------------------------------ panels by sex
+def typical_ages(rows: Sequence[_Row]) -> list[_Row]:
+    """Of one group's rows those of the age band with most participants, or the age nearest 50."""
+    groups = grouped(rows, "age_low age_high age").values()
+    return max(groups, key=lambda g: (-abs((g[0].age or 50) - 50), g[0].n or 0))
 
 
-def _by_sex(
-    rows: Sequence[Any],
-    size_mm: tuple[float, float],
-    draw: Callable[[Axes, str, Sequence[str]], None],
-    population_title: str,
-    title: str,
+# ------------------------------------------------------------------ a panel per ethnicity
+
+
+class _Limits(NamedTuple):
+    """A group's limits along x ``[n]``: ``values`` ``[limit low high, n, centiles]``."""
+
+    x: np.ndarray
+    centiles: Sequence[float]
+    values: np.ndarray
+    thin: bool = False
+
+
+_Groups = dict[tuple[str, str], _Limits]  # by sex and ethnicity
+
+
+def limits_figure(
+    rows: Sequence[ReferenceLimit],
+    lines: Sequence[CurveLine] = (),
+    participants: Sequence[CurveParticipants] = (),
+    *,
+    population_title: str = "",
 ) -> Drawing:
-    """One panel per sex with a common legend of the ethnicities of ``rows``."""
-    sexes = list(dict.fromkeys(row.sex for row in rows))
-    ethnicities = ethnicities_of(rows)
-    label = measure_label(rows[0].measure, rows[0].unit)
+    """One measure's limits: a panel per ethnicity on the same axes, both sexes in each.
 
-    def on_figure(figure: Figure) -> None:
-        panels = figure.subplots(1, len(sexes), sharey=True, sharex=True, squeeze=False)[0]
-        for panel, sex in zip(panels, sexes, strict=True):
-            draw(panel, sex, ethnicities)
-            panel.set_title(SEX_NAMES[sex], loc="left", y=1.0)
-        panels[0].set_ylabel(label)
+    ``rows`` by age band are marks, ``lines`` curves; without curves the marks are connected and
+    have their intervals. All ethnicities are grey in each panel. ``participants`` only for internal
+    pages; ``population_title`` is printed above where these are no reference intervals.
+    """
+    every: list[CurveLine | ReferenceLimit] = [*headlines(lines), *rows]
+    rows = [row for row in rows if not lines or row.age_low is not None]  # all ages: no place
+    label = measure_label(every[0].measure, every[0].unit)
+    used = [one for one in every if getattr(one, "limit", 0.0) is not None] or every
+    sexes = [sex for sex in SEX_NAMES if any(one.sex == sex for one in used)]
+    ethnicities = ethnicities_of(used)
+    curves = {(line.sex, line.ethnicity): _curve(line) for line in headlines(lines)}
+    marks, by_age = _bands(rows, sexes), bool(lines) or rows[0].age_low is not None
+    columns = min(len(ethnicities), _ABREAST)
+    panel_rows = -(-len(ethnicities) // columns)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False)
+        for at in range(len(ethnicities), grid.size):
+            grid.flat[at].set_visible(False)
+            grid.flat[at - columns].tick_params(labelbottom=True)
+        for panel, ethnicity in zip(grid.flat, ethnicities, strict=False):
+            panel.set_title(ETHNICITY_NAMES[ethnicity], loc="left", y=1.0)
+            for sex in sexes:
+                _draw_group(panel, sex, ethnicity, curves, marks)
+        for part in participants:
+            dots: dict[str, Any] = {"color": HAIR, "markersize": 1.6, "zorder": 0}
+            grid[0, 0].plot(part.age, part.value, ".", rasterized=True, **dots)
+        grid[0, 0].margins(y=0.06)
+        if by_age:
+            grid[0, 0].xaxis.get_major_locator().set_params(nbins=4, steps=[1, 2, 5, 10])
+        else:
+            grid[0, 0].set_xticks(range(len(sexes)), [SEX_NAMES[sex] for sex in sexes])
+            grid[0, 0].set_xlim(-0.5, len(sexes) - 0.5)
+        grid[panel_rows // 2, 0].set_ylabel(fill(label, 24))
         if population_title:
             figure.suptitle(population_title, x=0.01, ha="left", fontsize=8, color=SOFT)
-        lines = 1 if len(ethnicities) <= 4 or len(sexes) > 1 else 2
-        below = (0.06 * lines + 0.01) * figure.bbox.height
-        _set_margins(figure, panels[None], below, _TITLE if population_title else 0.0)
-        handles, labels = panels[0].get_legend_handles_labels()
-        if labels:
-            style = {"ncols": -(-len(labels) // lines), "columnspacing": 1.4, "handletextpad": 0.5}
-            figure.legend(handles, labels, loc="lower center", **style)
+        _set_margins(
+            figure, grid, _LINE * by_age, _TITLE * bool(population_title), _BESIDE * by_age
+        )
+        for panel, ethnicity in zip(grid.flat, ethnicities * by_age, strict=False):
+            shown = {sex: (curves or marks).get((sex, ethnicity)) for sex in sexes}
+            _label_ends(panel, {sex: limits for sex, limits in shown.items() if limits})
+        if by_age:
+            _legend(figure, grid[0, 0], sexes, marks=bool(marks), grey=len(ethnicities) > 1)
 
-    description = (
-        f"{label}: lower and upper limits with intervals; the numbers are in the table of this "
-        "measure."
-    )
     return drawing(
-        size_mm, on_figure, f"{title} of {measure_name(rows[0].measure)} by age", description
+        (_WIDE_MM[columns - 1], 46.0 if panel_rows == 1 else 34.0 * panel_rows),
+        draw,
+        f"Limits of {measure_name(every[0].measure)}{' by age' * by_age}",
+        f"{label}: lower and upper limits of each ethnicity; the numbers are in its table.",
     )
 
 
-def _set_margins(figure: Figure, panels: np.ndarray, below: float, above: float = 0.0) -> None:
-    """Margins of ``panels`` ``[rows, columns]``, in points; ``below`` and ``above`` are kept free.
+def _legend(figure: Figure, panel: Axes, sexes: Sequence[str], *, marks: bool, grey: bool) -> None:
+    """The name of the age axis at the left, the sexes and the ``grey`` lines at the right."""
+    for sex in sexes:
+        colour, line, _, mark = _SEX_STYLES[sex]
+        style: dict[str, Any] = {"linestyle": line, "linewidth": 1.2, "marker": mark * marks}
+        style |= {"markersize": 3, "markerfacecolor": colour if mark == "o" else "white"}
+        panel.plot([], [], color=colour, label=SEX_NAMES[sex], **style)
+    if grey:
+        panel.plot([], [], color=_GREY, linewidth=1, label="All ethnicities")
+    low, right = _PAD / figure.bbox.height, 1 - _BESIDE / figure.bbox.width
+    figure.text(panel.get_position().x0, low, "Age, years", va="baseline", fontsize=8.5)
+    space = {"borderpad": 0, "borderaxespad": 0.6, "columnspacing": 1.4, "handlelength": 2.4}
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (right, 0.0), **space}
+    figure.legend(ncols=len(sexes) + 1, **place)
 
-    Only the tick labels of the y axis are measured, and all labels are put in their places: where
-    matplotlib lays a figure out itself, this takes longer than all else that is drawn.
+
+def has_gap(line: CurveLine) -> bool:
+    """True where the curve is not given at all ages between its ends, so that it breaks."""
+    return bool((np.diff(line.ages) > _LONGEST_STEP).any() or np.isnan(line.limits.limit).any())
+
+
+def _curve(line: CurveLine) -> _Limits:
+    """A curve, broken at gaps by values that are no numbers."""
+    breaks = np.flatnonzero(np.diff(line.ages) > _LONGEST_STEP) + 1
+    values = np.stack([line.limits.limit, line.limits.low, line.limits.high])
+    values = np.insert(values, breaks, np.nan, axis=1)
+    return _Limits(np.insert(line.ages, breaks, np.nan), line.centiles, values, line.thin)
+
+
+def _bands(rows: Sequence[ReferenceLimit], sexes: Sequence[str]) -> _Groups:
+    """Limits by age band at the middle of each (an open one as wide as that before it).
+
+    The sexes are a little apart; without bands at 0, 1, ….
+    """
+    bands = sorted({(row.age_low, row.age_high) for row in rows}, key=lambda band: band[0] or 0.0)
+    centiles = sorted({row.centile for row in rows})
+    widths = [10.0, *(high - low for low, high in bands if low is not None and high is not None)]
+    found: _Groups = {}
+    for (sex, ethnicity), mine in grouped(rows, "sex ethnicity").items():
+        number = sexes.index(sex) if sex in sexes else 0
+        by_place = {(row.age_low, row.age_high, row.centile): row for row in mine}
+        x = [
+            float(number)
+            if low is None
+            else low + (high - low if high is not None else widths[-1]) * (0.42 + 0.16 * number)
+            for low, high in bands
+        ]
+        values = [
+            [[getattr(by_place.get((*band, c)), name, None) for c in centiles] for band in bands]
+            for name in ("limit", "ci_low", "ci_high")
+        ]
+        found[sex, ethnicity] = _Limits(np.array(x), centiles, np.array(values, dtype=float))
+    return found
+
+
+def _draw_group(panel: Axes, sex: str, ethnicity: str, curves: _Groups, bands: _Groups) -> None:
+    """One sex of one ethnicity, before it the limits of all ethnicities in grey."""
+    colour, line, thin_line, mark = _SEX_STYLES[sex]
+    everyone = (curves or bands).get((sex, ALL))
+    if everyone and ethnicity != ALL:
+        panel.plot(everyone.x, everyone.values[0], color=_GREY, linewidth=0.6, zorder=1.5)
+    curve, marks = curves.get((sex, ethnicity)), bands.get((sex, ethnicity))
+    for limits in filter(None, (curve, marks)):
+        is_curve = limits is curve
+        for at, centile in enumerate(limits.centiles):
+            limit, low, high = limits.values[:, :, at]
+            style: dict[str, Any] = {"color": colour, "linewidth": 0.7 if centile == 50 else 1.2}
+            style["linestyle"] = thin_line if limits.thin else line
+            if is_curve or not curves:
+                panel.plot(limits.x, limit, **style)
+            if centile == 50:
+                continue
+            if is_curve:
+                panel.fill_between(limits.x, low, high, color=colour, alpha=0.16, linewidth=0)
+                continue
+            if not curves:
+                ends = np.column_stack([low, high, np.full_like(low, np.nan)])
+                panel.plot(limits.x.repeat(3), ends.ravel(), color=colour, linewidth=0.9)
+            face = colour if mark == "o" else "white"
+            style = {"color": colour, "markersize": 2.6, "markeredgewidth": 0.7}
+            panel.plot(limits.x, limit, mark, markerfacecolor=face, **style)
+
+
+def _label_ends(panel: Axes, groups: Mapping[str, _Limits]) -> None:
+    """The centile of each line beside its right end, moved up or down where two would touch."""
+    ends = []
+    for sex, limits in groups.items():
+        for at, centile in enumerate(limits.centiles):
+            known = np.flatnonzero(np.isfinite(limits.values[0, :, at]))
+            if len(known):
+                value = limits.values[0, known[-1], at]
+                ends.append((value, limits.x[known[-1]], f"{centile:g}", _SEX_STYLES[sex][0]))
+    ends.sort(key=lambda end: end[0])
+    # In points; of places in order the mean of those moved only up and of those moved only down.
+    steps = _APART * np.arange(len(ends))
+    places = panel.transData.transform([(x, y) for y, x, *_ in ends] or np.zeros((0, 2)))[:, 1]
+    free = places - steps
+    up, down = np.maximum.accumulate(free), np.minimum.accumulate(free[::-1])[::-1]
+    right, bottom = panel.bbox.x1, panel.bbox.y0
+    for (value, x, text, colour), y in zip(ends, (up + down) / 2 + steps, strict=True):
+        panel.annotate(
+            text,
+            (x, value),
+            xytext=(right + 4.0, max(y, bottom)),
+            textcoords="figure pixels",
+            fontsize=7,
+            color=colour,
+            va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": colour, "shrinkA": 0},
+        )
+
+
+def _set_margins(
+    figure: Figure, panels: np.ndarray, below: float, above: float = 0.0, beside: float = 0.0
+) -> None:
+    """Margins of ``panels`` ``[rows, columns]``; ``below``, ``above`` and ``beside`` each are free.
+
+    In points. Only the tick labels of the y axis are measured, and all labels are put in their
+    places: where matplotlib lays a figure out itself, this takes longer than all else that is
+    drawn.
     """
     rows, columns = panels.shape
     width, height = figure.bbox.width, figure.bbox.height
-    under = below + _PAD + 2 * _LINE * bool(panels[-1, 0].get_xlabel()) + _LINE
+    under = below + _PAD + _TICK + _LINE + _LINE * bool(panels[-1, 0].get_xlabel())
     over = height - above - _PAD - _LINE
-    between = {"hspace": 2.4 * _LINE, "wspace": 1.5 * _LINE}
+    between = {"hspace": 2.4 * _LINE, "wspace": max(1.5 * _LINE, beside + 3)}
     tall = (over - under - (rows - 1) * between["hspace"]) / rows
     figure.subplots_adjust(bottom=under / height, top=over / height)
     first = panels[:, 0]
     labels = [label for panel in first for label in panel.get_yticklabels() if label.get_text()]
     widest = max((label.get_window_extent().width for label in labels), default=0.0) + _TICK
-    left = _PAD + _LINE + widest
-    wide = (width - _PAD - left - (columns - 1) * between["wspace"]) / columns
+    left = _PAD + widest + _LINE * (1 + max(p.get_ylabel().count("\n") for p in first))
+    wide = (width - _PAD - beside - left - (columns - 1) * between["wspace"]) / columns
     figure.subplots_adjust(
         left=left / width,
-        right=1 - _PAD / width,
+        right=1 - (_PAD + beside) / width,
         hspace=between["hspace"] / tall,
         wspace=between["wspace"] / wide,
     )
@@ -170,166 +338,18 @@ def _set_margins(figure: Figure, panels: np.ndarray, below: float, above: float 
         panel.xaxis.set_label_coords(0.5, -(_TICK + _LINE + 2) / tall)
 
 
-def _style(ethnicity: str) -> dict[str, Any]:
-    """Colour, marker and line width of an ethnicity; of all together black and stronger."""
-    if ethnicity == ALL:
-        return {"color": PALETTE[-1], "marker": "o", "markersize": 4, "linewidth": 1.2}
-    place = ETHNICITIES.index(ethnicity) % (len(PALETTE) - 1)
-    marker = _MARKERS[place % len(_MARKERS)]
-    return {"color": PALETTE[place], "marker": marker, "markersize": 3.6, "linewidth": 0.7}
-
-
-# ------------------------------------------------------------------ limits by age band
-
-
-def limits_figure(rows: Sequence[ReferenceLimit], *, population_title: str = "") -> Drawing:
-    """One measure's limits ``rows``.
-
-    ``population_title`` is printed above where the rows are not a reference interval.
-    """
-    bands = list(dict.fromkeys((row.age_low, row.age_high) for row in rows))
-    centiles = sorted({row.centile for row in rows})
-    place = {band: float(number) for number, band in enumerate(bands)}
-    sexes = len({row.sex for row in rows})
-    width = 88.0 * sexes if len(bands) > 1 else 62.0 * sexes + 12
-
-    def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
-        mine = where(rows, sex=sex)
-        _shade(panel, where(mine, ethnicity=ALL), place, centiles)
-        shown = [
-            e for e in ethnicities if any(r.limit is not None for r in where(rows, ethnicity=e))
-        ]
-        for number, ethnicity in enumerate(shown):
-            offset = 0.0 if len(shown) == 1 else (number / (len(shown) - 1) - 0.5) * _SPREAD
-            for centile in (c for c in centiles if c != 50):
-                line = where(mine, ethnicity=ethnicity, centile=centile)
-                _limit_line(panel, line, place, offset, _style(ethnicity))
-            # The legend's entry, also where this panel has no such limit.
-            width = 1.4 if ethnicity == ALL else 0.9
-            name = ETHNICITY_NAMES[ethnicity]
-            panel.plot([], [], label=name, **{**_style(ethnicity), "linewidth": width})
-        panel.set_xticks(list(place.values()), [band_name(*band) for band in bands])
-        panel.set_xlim(-0.5, len(bands) - 0.5)
-        if len(bands) > 1:
-            panel.set_xlabel("Age, years")
-        panel.margins(y=0.06)
-
-    return _by_sex(rows, (max(width, 100.0), 84.0), draw, population_title, "Limits")
-
-
-def _shade(
-    panel: Axes,
-    rows: Sequence[ReferenceLimit],
-    place: dict[_Band, float],
-    centiles: Sequence[float],
-) -> None:
-    """The interval of all ethnicities in each band as a grey field, the median dashed."""
-    found = {(r.age_low, r.age_high, r.centile): r.limit for r in rows}
-    low, median, high = (
-        np.array([found.get((*band, c)) for band in place], dtype=float).repeat(3)
-        for c in (centiles[0], 50, centiles[-1])
-    )
-    # Both edges of each band, and a break before the next.
-    x = np.ravel([[at - _HALF_BAND, at + _HALF_BAND, np.nan] for at in place.values()])
-    if centiles[0] < 50 < centiles[-1]:
-        panel.fill_between(x, low, high, color=_FIELD, linewidth=0)
-    if 50 in centiles:
-        panel.plot(x, median, color=SOFT, linewidth=0.8, dashes=(3, 2))
-
-
-def _limit_line(
-    panel: Axes,
-    rows: Sequence[ReferenceLimit],
-    place: dict[_Band, float],
-    offset: float,
-    style: dict[str, Any],
-) -> None:
-    """The limits of one group at one centile, each with its interval; a missing one is a gap."""
-    by_band = {(r.age_low, r.age_high): r for r in rows}
-    mine = [by_band[band] for band in place]
-    x = np.array(list(place.values())) + offset
-    limits, low, high = (
-        np.array([getattr(r, name) for r in mine], dtype=float)
-        for name in ("limit", "ci_low", "ci_high")
-    )
-    alpha = 1.0 if mine[0].ethnicity == ALL else 0.7
-    panel.plot(x, limits, alpha=alpha, color=style["color"], linewidth=style["linewidth"])
-    ends = np.column_stack([low, high, np.full_like(low, np.nan)])
-    panel.plot(x.repeat(3), ends.ravel(), color=style["color"], linewidth=0.9)
-    panel.plot(x, limits, markeredgewidth=0, **{**style, "linestyle": ""})
-
-
-# ------------------------------------------------------------------ centile curves
-
-
-def curve_figure(
-    lines: Sequence[CurveLine],
-    participants: Sequence[CurveParticipants],
-    *,
-    population_title: str = "",
-) -> Drawing:
-    """One measure's curves by one method; ``participants`` only for internal pages."""
-    used = headlines(lines)
-
-    def draw(panel: Axes, sex: str, ethnicities: Sequence[str]) -> None:
-        dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 1.6, "zorder": 0}
-        for part in where(participants, sex=sex):
-            panel.plot(part.age, part.value, color="#b8b8b8", rasterized=True, **dots)
-        for line in where(used, sex=sex):
-            _draw_curve(panel, line)
-        for ethnicity in ethnicities:
-            colour, name = _style(ethnicity)["color"], ETHNICITY_NAMES[ethnicity]
-            panel.plot([], [], color=colour, label=name)
-        panel.set_xlabel("Age, years")
-
-    width = max(88.0 * len({line.sex for line in lines}), 110.0)
-    return _by_sex(used, (width, 92.0), draw, population_title, "Centiles")
-
-
-def has_gap(line: CurveLine) -> bool:
-    """True where the curve is not given at all ages between its ends, so that it breaks."""
-    return bool((np.diff(line.ages) > _LONGEST_STEP).any() or np.isnan(line.limits.limit).any())
-
-
-def _draw_curve(panel: Axes, line: CurveLine) -> None:
-    colour, everyone = _style(line.ethnicity)["color"], line.ethnicity == ALL
-    breaks = np.flatnonzero(np.diff(line.ages) > _LONGEST_STEP) + 1
-    # A line ends at a value that is not a number.
-    ages = np.insert(line.ages, breaks, np.nan)
-    for index, centile in enumerate(line.centiles):
-        limit, low, high = (
-            np.insert(values[:, index], breaks, np.nan)
-            for values in (line.limits.limit, line.limits.low, line.limits.high)
-        )
-        if centile == 50:
-            if everyone:
-                panel.plot(ages, limit, color=colour, linewidth=0.9, dashes=(4, 2.5))
-            continue
-        alpha = 0.16 if everyone else 0.1
-        panel.fill_between(ages, low, high, color=colour, alpha=alpha, linewidth=0)
-        style: dict[str, Any] = {"linestyle": ":" if line.thin else "-"}
-        panel.plot(ages, limit, color=colour, linewidth=1.5 if everyone else 0.9, **style)
-
-
 # ------------------------------------------------------------------ the measurement's error
 
 
 def error_groups(rows: Sequence[ErrorAdjustedLimit]) -> list[list[ErrorAdjustedLimit]]:
     """For each measure and sex the outer limits of all ethnicities that stand for the others.
 
-    Those of the first method: of the age band with most participants, or of the curve near 50.
+    Those of the first method and of `typical_ages`.
     """
     first = where(rows, ethnicity=ALL, method=rows[0].method) if rows else []
-    shown = (r for r in headlines(first) if r.centile != 50)
-    best: dict[tuple[str, str], list[ErrorAdjustedLimit]] = {}
-    for (measure, sex, *_), found in grouped(shown, "measure sex age_low age").items():
-        best.setdefault((measure, sex), found)
-        known = best[measure, sex][0]
-        if abs((found[0].age or 50) - 50) < abs((known.age or 50) - 50) or (
-            found[0].age is None and (found[0].n or 0) > (known.n or 0)
-        ):
-            best[measure, sex] = found
-    return [group for group in best.values() if any(r.true_limit is not None for r in group)]
+    outer = [row for row in headlines(first) if row.centile != 50]
+    best = map(typical_ages, grouped(outer, "measure sex").values())
+    return [group for group in best if any(row.true_limit is not None for row in group)]
 
 
 def error_figure(groups: Sequence[Sequence[ErrorAdjustedLimit]]) -> Drawing:

@@ -48,6 +48,7 @@ from ..figures.reference import (
     has_gap,
     headlines,
     meta_headlines,
+    typical_ages,
     worm_figure,
 )
 from ..page import (
@@ -55,6 +56,7 @@ from ..page import (
     Column,
     Html,
     Notice,
+    Section,
     as_estimate,
     as_interval,
     as_number,
@@ -109,24 +111,23 @@ def methods_text(result: ReferenceRanges) -> str:
     return "\n\n".join([_methods(result, "methods"), *by_method, _methods(result, "methods_end")])
 
 
-def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], str]) -> str:
-    """The page as text; ``figures`` maps each measure and method to the SVG of its limits."""
+def reference_page(result: ReferenceRanges, figures: Mapping[str, str]) -> str:
+    """The page as text; ``figures`` maps each measure to the SVG of its limits."""
     provisional = _provisional(result)
     notices = [_text("population")] if not result.options.healthy_only else []
-    first, appendix = result_blocks(result, figures), list[Block | None]()
-    measures = list(_measures(result, figures))
-    for *_, more in measures:
-        appendix += more
+    by_meta = [
+        table
+        for measure in result.measures
+        for table in (rules_table(measure, result), estimates_table(measure, result))
+    ]
+    other = [row for row in result.table1 if row.variable not in result.measures]
     return page_html(
         f"{result.title}: {result.name}",
         _text("subtitle", result=result, options=result.options),
         [
-            section("Result", "result", *first),
+            section("Result", "result", *result_blocks(result, figures)),
             section("Overview", "overview", *_overview(result)),
-            *(
-                section(label, f"limits-{number}", *blocks)
-                for number, (label, blocks, _) in enumerate(measures, start=1)
-            ),
+            *_measures(result, figures),
             section("Harmonised and reported values", "reported", reported_table(result)),
             section("The model's error", "error", *error_blocks(result)),
             section(
@@ -138,11 +139,10 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
             section(
                 "Participants",
                 "participants",
-                *baseline_tables(result.table1, "sex"),
+                *baseline_tables(other, "sex"),
                 account_table(result),
                 _text("visits", result=result) if result.visits else "",
                 review_block(result),
-                *outlier_tables(result),
             ),
             notes_section(result.warnings),
             section(
@@ -152,16 +152,17 @@ def reference_page(result: ReferenceRanges, figures: Mapping[tuple[str, str], st
                 Notice(provisional, "note") if provisional else "",
                 _text("interpretation", result=result).split("\n\n"),
             ),
-            section("Appendix: other figures and curves", "curves", *appendix, appendix=True),
             section(
                 "Appendix: further checks",
                 "further-checks",
+                *by_meta,
+                *outlier_tables(result),
                 distribution_table(result),
                 *fit_blocks(result),
                 partition_table(result),
                 contrast_table(result, "sex"),
                 contrast_table(result, "ethnicity"),
-                indexing_table(result),
+                _text("indexing") if result.indexing else "",
                 appendix=True,
             ),
         ],
@@ -192,7 +193,6 @@ def _overview(result: ReferenceRanges) -> list[Block]:
 
     empty = cells(where(result.rows, status="suppressed"))
     facts = {
-        "Measures": ", ".join(measure_name(m) for m in result.measures),
         "Trials": ", ".join(result.trials),
         "Stratified by": ", ".join(result.by) or "nothing",
     }
@@ -223,34 +223,47 @@ def _overview(result: ReferenceRanges) -> list[Block]:
     ]
 
 
-def result_blocks(
-    result: ReferenceRanges, figures: Mapping[tuple[str, str], str]
-) -> list[Block | None]:
+def result_blocks(result: ReferenceRanges, figures: Mapping[str, str]) -> list[Block | None]:
     """The page's answer: the range of each measure in one group, and the first one's figure.
 
     All ethnicities, by the first method; of age bands the one with most participants, of curves
     the age nearest 50.
     """
-    lines, drawn = list[str](), list[Block | None]()
+    lines = list[str]()
     for measure in result.measures:
         mine = where(result.rows, measure=measure, ethnicity=ALL)
         every = [r for r in (where(mine, method=mine[0].method) if mine else ()) if r.limit]
         shown_rows = [r for r in _headlines_of(every) if r.centile != 50]
         found = []
         for sex in dict.fromkeys(row.sex for row in shown_rows):
-            groups = grouped(where(shown_rows, sex=sex), "age_low age_high age").values()
-            best = max(groups, key=lambda g: (-abs((g[0].age or 50) - 50), g[0].n or 0))
+            best = typical_ages(where(shown_rows, sex=sex))
             who = ", ".join((SEX_NAMES[sex].lower(), *_years(best[0])))
             numbers = shown_range((row.limit for row in best), decimals_of(every))
             found.append(f"{numbers} ({who})")
         if found:
             lines.append(f"{measure_label(measure, mine[0].unit)}: {'; '.join(found)}")
-        svg = next((svg for (name, _), svg in figures.items() if name == measure), None)
-        if svg and not drawn:
-            title = f"Limits of {measure_name(measure)} by age" if "age" in result.by else "Limits"
-            drawn = [Drawing(title=f"{title}: the first of the measures", caption="", svg=svg)]
     text = _text("result", result=result, options=result.options) if lines else ""
-    return [text, lines, *drawn]
+    return [text, lines, *(_drawing(result, name, figures) for name in list(figures)[:1])]
+
+
+def _drawing(result: ReferenceRanges, measure: str, figures: Mapping[str, str]) -> Drawing:
+    """A measure's figure; the caption of the first is that of all."""
+    (first, *_), lines = figures, result.curve_lines
+    unit = where(result.rows, measure=measure)[0].unit
+    title, _, caption = _text(
+        "limits_figure",
+        measure=measure_label(measure, unit),
+        result=result,
+        options=result.options,
+        curves=METHOD_NAMES[lines[0].method] if lines else "",
+        bands=bool({STRATA, META} & set(result.methods)),
+        kinds={row.kind for row in result.rows if row.limit is not None},
+        thin=any(line.thin for line in lines),
+        missing=any(row.limit is None for row in result.rows),
+        gap=any(map(has_gap, lines)),
+        several=len({row.ethnicity for row in result.rows}) > 1,
+    ).partition("\n\n")
+    return Drawing(title=title, caption=caption if measure == first else "", svg=figures[measure])
 
 
 def _headlines_of(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
@@ -258,47 +271,30 @@ def _headlines_of(rows: Sequence[ReferenceLimit]) -> list[ReferenceLimit]:
     return meta_headlines(rows) if rows and rows[0].method == META else headlines(rows)
 
 
-def _measures(
-    result: ReferenceRanges, figures: Mapping[tuple[str, str], str]
-) -> Iterable[tuple[str, list[Block | None], list[Block | None]]]:
-    """Title, blocks and appendix of each measure: the table of its limits and a figure.
+def _measures(result: ReferenceRanges, figures: Mapping[str, str]) -> Iterable[Section]:
+    """A section for each measure: the table of its limits and its figure, but of the first.
 
-    Where there are strata and curves the table is that of the strata and the figure that of the
-    curves; the others are for the appendix.
+    Where there are strata and curves the table is that of the strata; the curves' is in the files.
+    What is the same for all tables is under the first.
     """
-    for measure in result.measures:
-        mine = where(result.rows, measure=measure)
-        label = measure_label(measure, mine[0].unit) if mine else measure_name(measure)
-        blocks: list[Block | None] = []
-        more: list[Block | None] = []
-        methods = grouped(mine, "method")
-        for (method,), every in methods.items():
-            both = len(methods) > 1
-            table = _LimitsTable(every, result)
-            rows, svg = table.rows, figures.get((measure, method))
-            (more if both and table.is_curve else blocks).append(table.html())
-            if svg:
-                curves = where(result.curve_lines, measure=measure, method=method)
-                title, _, caption = _text(
-                    "limits_figure",
-                    measure=label,
-                    label=table.label,
-                    result=result,
-                    options=result.options,
-                    method=method,
-                    kinds={row.kind for row in rows if row.limit is not None},
-                    thin=bool(where(rows, status="pooled-thin")),
-                    missing=any(row.limit is None for row in rows),
-                    gap=any(map(has_gap, curves)),
-                ).partition("\n\n")
-                drawn = Drawing(title=title, caption=caption, svg=svg)
-                has_curves = any(
-                    (measure, other) in figures for (other,) in methods if other != method
-                )
-                (more if method == STRATA and has_curves else blocks).append(drawn)
-            if method == META and where(result.meta, measure=measure, ethnicity=ALL):
-                blocks += [rules_table(every, result), estimates_table(measure, label, result)]
-        yield label, blocks or [_text("no_limits")], more
+    tables = {
+        measure: _LimitsTable(next(iter(grouped(rows, "method").values())), result)
+        for (measure,), rows in grouped(result.rows, "measure").items()
+    }
+    facts = {m: table.facts(table.few_lines(), fill=True) for m, table in tables.items()}
+    note = _text("limits_caption", options=result.options)
+    note += " " + _footnote(list(tables.values()), facts.values(), on_page=True)
+    first_table, template = "", environment().get_template("limits.html.j2")
+    for number, measure in enumerate(result.measures, start=1):
+        blocks: list[Block] = []
+        if measure in facts:
+            html = template.render(footnote=note, first=first_table, **facts[measure])
+            blocks, note = [Html(html)], ""
+            first_table = first_table or f"limits-{number}"
+        if measure in list(figures)[1:]:
+            blocks.append(_drawing(result, measure, figures))
+        label = facts[measure]["label"] if measure in facts else measure_name(measure)
+        yield section(label, f"limits-{number}", *(blocks or [_text("no_limits")]))
 
 
 def _methods(result: ReferenceRanges, block: str, **facts: Any) -> str:
@@ -349,8 +345,7 @@ class _LimitsTable:
         self.result, self.method = result, rows[0].method
         self.measure, self.unit = rows[0].measure, rows[0].unit
         self.is_curve = self.method not in (STRATA, META)
-        shown = meta_headlines if self.method == META else headlines
-        self.rows = list(rows) if self.method == STRATA else shown(rows)
+        self.rows = list(rows) if self.method == STRATA else _headlines_of(rows)
         self.decimals = decimals_of(self.rows)
         self.ethnicities = ethnicities_of(self.rows)
         groups = grouped(self.rows, "sex age_low age_high age ethnicity")
@@ -430,33 +425,38 @@ class _LimitsTable:
             before = sex
         return made
 
-    def facts(self, lines: Sequence[tuple[str, _Age]], *, on_page: bool) -> dict[str, Any]:
-        """What the templates show; ``on_page`` with the limits' intervals."""
-        rows, printed = self.rows, self.printed(lines, fill=on_page)
-        unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
-        footnote = _text(
+    def facts(self, lines: Sequence[tuple[str, _Age]], *, fill: bool) -> dict[str, Any]:
+        """What the templates show; ``fill`` as in `printed`."""
+        heads = [ETHNICITY_NAMES[e] for e in self.ethnicities]
+        return {"label": self.label, "heads": heads, "lines": self.printed(lines, fill=fill)}
+
+
+def _footnote(
+    tables: Sequence[_LimitsTable], printed: Iterable[Mapping[str, Any]], *, on_page: bool
+) -> str:
+    """What the marks and dashes in these tables mean; ``on_page`` with the limits' intervals."""
+    rows = [row for table in tables for row in table.rows]
+    cells = [cell for facts in printed for line in facts["lines"] for cell in line["cells"]]
+    unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
+    return (
+        _text(
             "footnote",
             brackets=on_page,
-            empty=any(not (cell and cell["limits"]) for line in printed for cell in line["cells"]),
-            options=self.result.options,
+            empty=any(not (cell and cell["limits"]) for cell in cells),
+            options=tables[0].result.options,
             marks=_MARKS,
-            curve=self.is_curve,
-            method=self.method,
+            curve=tables[0].is_curve,
+            method=tables[0].method,
             kinds={r.kind for r in rows if r.limit is not None},
             statuses={r.status for r in rows},
             notes={note for r in rows for note in r.notes},
             unlinked=", ".join(dict.fromkeys(unlinked)),
-            one_trial=any(map(self.of_one_trial, rows)),
+            one_trial=any(table.of_one_trial(row) for table in tables for row in table.rows),
             n_withheld=any(r.n is None and r.limit is not None for r in rows),
         )
-        heads = [ETHNICITY_NAMES[e] for e in self.ethnicities]
-        return {"label": self.label, "heads": heads, "lines": printed, "footnote": footnote}
-
-    def html(self) -> Html:
-        """The table of the page: lower–upper, the interval of each limit, n."""
-        facts = self.facts(self.few_lines(), on_page=True)
-        caption = _text("limits_caption", options=self.result.options)
-        return Html(environment().get_template("limits.html.j2").render(caption=caption, **facts))
+        if tables
+        else ""
+    )
 
 
 # ------------------------------------------------------------------ the table of a paper
@@ -487,13 +487,17 @@ def paper_table_csv(result: ReferenceRanges) -> str:
 
 def paper_table_html(result: ReferenceRanges) -> str:
     """The same as a page of plain tables, styled cell by cell, which word processors keep."""
+    printed = []
+    for table in _tables(result):
+        facts = table.facts(table.lines(), fill=False)
+        printed.append({**facts, "footnote": _footnote([table], [facts], on_page=False)})
     return (
         environment()
         .get_template("table.html.j2")
         .render(
             title=f"{result.title}: {result.name}",
             what=_text("paper_table", result=result, options=result.options),
-            tables=[table.facts(table.lines(), on_page=False) for table in _tables(result)],
+            tables=printed,
             provisional=_provisional(result),
             foot=_foot(result),
         )
@@ -502,6 +506,7 @@ def paper_table_html(result: ReferenceRanges) -> str:
 
 _MOST_OUTLIERS: Final = 500
 _WORMS_SHOWN: Final = 6
+_MOST_SHOWN: Final = 6  # groups in a table of the worst
 _REASONS: Final = {
     "failed": "segmentation failed",
     "very-few-phases": "fewer than 12 phases",
@@ -514,12 +519,6 @@ _REASONS: Final = {
     "age-below-bands": "below the first age band",
     "no-value": "no value",
     "outlier": "outlier",
-}
-_SIZES: Final = {
-    "height": "height, m",
-    "weight": "weight, kg",
-    "bsa_mosteller": "surface (Mosteller), m²",
-    "bsa_dubois": "surface (DuBois), m²",
 }
 DISTRIBUTION_NAMES: Final = {
     "lms": "LMS",
@@ -567,14 +566,23 @@ def account_table(result: ReferenceRanges) -> Table | None:
     codes = [c for c in _REASONS if any(c in a.excluded for a in result.accounts)]
     codes += sorted({c for a in result.accounts for c in a.excluded} - set(codes))
 
-    def excluded(account: Account, code: str) -> str:
+    def excluded(accounts: Sequence[Account], code: str) -> str:
+        account = accounts[0]
         counts = [account.excluded.get(name, 0) for name in codes]
         hidden = hidden_counts(counts, account.rows_in - account.analysed, few)
         n = account.excluded.get(code, 0)
         return DASH if n >= few and hidden[codes.index(code)] else _small_count(n, few)
 
+    alike: dict[str, list[Account]] = {}
+    for account in result.accounts:
+        alike.setdefault(str(replace(account, measure="", outliers=None)), []).append(account)
+
+    def measures(accounts: Sequence[Account]) -> str:
+        names = [measure_name(account.measure) for account in accounts]
+        return f"All {len(names)}" if len(alike) == 1 < len(names) else ", ".join(names)
+
     columns = [
-        _MEASURE,
+        Column("Measure", measures),
         Column("Rows", "rows_in", shown_count),
         *(
             Column(_REASONS.get(code, code).capitalize(), partial(excluded, code=code))
@@ -585,38 +593,19 @@ def account_table(result: ReferenceRanges) -> Table | None:
     if "ethnicity" in result.by:
         unknown = partial(_small_count, min_cell=few)
         columns.append(Column("of them, ethnicity unknown", "ethnicity_unknown", unknown))
-    return _table(result, "account", columns, result.accounts)
+    return _table(result, "account", columns, alike.values())
 
 
 def review_block(result: ReferenceRanges) -> Block | None:
-    """The limits without the scans marked for review, where there are such scans."""
-    rows = result.without_review
+    """What became of the scans marked for review."""
     if result.options.status == "ok":
         return _text("review_left_out")
-    if rows is None:
+    if result.without_review is None:
         return None
-    if not rows:
+    if not result.without_review:
         return Notice(_text("review_nothing_left"))
     few, n = result.options.min_cell, result.review_rows
-    count = f"fewer than {few}" if n < few else shown_count(n)
-    if not where(rows, method=STRATA):
-        return _text("review_count", count=count)
-    overall = where(rows, method=STRATA, ethnicity=ALL)
-
-    def limits(group: Sequence[ReferenceLimit], low: float | None, high: float | None) -> str:
-        mine = [r.limit for r in where(group, age_low=low, age_high=high) if r.centile != 50]
-        return DASH if not mine or None in mine else shown_range(mine)
-
-    columns = (
-        _MEASURE_UNIT,
-        _SEX,
-        *(
-            Column(band_name(*band), partial(limits, low=band[0], high=band[1]))
-            for band in grouped(overall, "age_low age_high")
-        ),
-    )
-    rows_shown = grouped(overall, "measure sex").values()
-    return _table(result, "review", columns, rows_shown, count=count)
+    return _text("review_count", count=f"fewer than {few}" if n < few else shown_count(n))
 
 
 def outlier_tables(result: ReferenceRanges) -> list[Table | None]:
@@ -684,6 +673,7 @@ def calibration_table(result: ReferenceRanges) -> Table | None:
     def n(group: Sequence[Calibration]) -> str:
         return next((shown_count(row.n) for row in where(group, check="fitted")), DASH)
 
+    shown_groups = sorted(groups.values(), key=lambda g: -max(map(distance, g)))[:_MOST_SHOWN]
     columns = (
         _MEASURE,
         _METHOD,
@@ -693,7 +683,8 @@ def calibration_table(result: ReferenceRanges) -> Table | None:
         Column("Youngest · middle · oldest third", partial(joined, check="age-third")),
         Column("Left-out trial furthest off", furthest),
     )
-    return _table(result, "calibration", columns, groups.values(), empty=("", DASH))
+    facts = {"most": len(shown_groups), "more": len(groups) > _MOST_SHOWN}
+    return _table(result, "calibration", columns, shown_groups, empty=("", DASH), **facts)
 
 
 def distribution_table(result: ReferenceRanges) -> Table | None:
@@ -931,11 +922,11 @@ def trial_influence_table(result: ReferenceRanges) -> Table | None:
         for row in where(result.by_trial, ethnicity=ALL)
         if row.centile != 50 and row.limit_without is not None and pooled(row) is not None
     ]
-    sexes = list(dict.fromkeys(row.sex for row in known))
     moved = sorted(
         (max(group, key=distance) for group in grouped(known, "measure sex centile").values()),
-        key=lambda row: (result.measures.index(row.measure), sexes.index(row.sex), row.centile),
+        key=lambda row: -distance(row) / abs(pooled(row) or 1.0),
     )
+    facts = {"most": _MOST_SHOWN, "more": len(moved) > _MOST_SHOWN}
     columns = (
         _MEASURE_UNIT,
         _SEX,
@@ -945,7 +936,7 @@ def trial_influence_table(result: ReferenceRanges) -> Table | None:
         Column("Without", "trial"),
         Column("Limit then", lambda row: shown_as(row, row.limit_without)),
     )
-    return _table(result, "trial_influence", columns, moved)
+    return _table(result, "trial_influence", columns, moved[:_MOST_SHOWN], **facts)
 
 
 # ------------------------------------------------------------------ partition and contrasts
@@ -1016,27 +1007,13 @@ def contrast_table(result: ReferenceRanges, factor: str) -> Table | None:
     return _table(result, "contrasts", columns, known, factor=factor, adjusted=adjusted)
 
 
-def indexing_table(result: ReferenceRanges) -> Table | None:
-    """The exponent of each measure on each body size with its interval."""
-    few = f"<{result.options.min_cell}"
-    columns = (
-        _MEASURE,
-        Column("Body size", "size", _SIZES.__getitem__),
-        Column("n", "n", lambda n: few if n is None else shown_count(n)),
-        Column("Exponent", "exponent", as_number(2)),
-        Column("SE", "se", as_number(3)),
-        Column("Interval", "ci_low ci_high", as_interval(2)),
-    )
-    adjusted = any(row.adjusted_for for row in result.indexing)
-    return _table(result, "indexing", columns, result.indexing, adjusted=adjusted)
-
-
 # ------------------------------------------------------------------ meta-analytic ranges
 
 
-def rules_table(rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> Table | None:
+def rules_table(measure: str, result: ReferenceRanges) -> Table | None:
     """The limits of a measure by every rule and kind, all ethnicities together."""
-    known = [r for r in where(rows, ethnicity=ALL) if r.limit is not None and r.centile != 50]
+    rows = where(result.rows, measure=measure, method=META, ethnicity=ALL)
+    known = [r for r in rows if r.limit is not None and r.centile != 50]
     centiles = [c for c in result.options.centiles if c != 50]
 
     def limit(group: Sequence[ReferenceLimit], at: int) -> str:
@@ -1050,11 +1027,11 @@ def rules_table(rows: Sequence[ReferenceLimit], result: ReferenceRanges) -> Tabl
         *(Column(f"Centile {c:g}", partial(limit, at=at)) for at, c in enumerate(centiles)),
     )
     groups = grouped(known, "sex age_low age_high limits kind").values()
-    label = measure_label(rows[0].measure, rows[0].unit)
+    label = measure_label(measure, rows[0].unit) if rows else ""
     return _table(result, "rules", columns, groups, label=label)
 
 
-def estimates_table(measure: str, label: str, result: ReferenceRanges) -> Table | None:
+def estimates_table(measure: str, result: ReferenceRanges) -> Table | None:
     """Mean and SD within and between trials behind the meta-analytic limits."""
     rows = where(result.meta, measure=measure, ethnicity=ALL)
     columns = (
@@ -1069,4 +1046,5 @@ def estimates_table(measure: str, label: str, result: ReferenceRanges) -> Table 
         Column("tau/total", "tau_share", as_number(2)),
     )
     logs = any("log" in row.notes for row in rows)
+    label = measure_label(measure, rows[0].unit) if rows else ""
     return _table(result, "estimates", columns, rows, label=label, logs=logs)
