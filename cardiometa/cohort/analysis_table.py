@@ -18,13 +18,14 @@ from ..errors import InputError, Problems, TableError, UsageError, nearest
 from ..files import RECORD_NAME, read_json, sha256_bytes, sha256_file
 from ..manifest import licence_of
 from ..measurement.measures import COLUMN_NAMES, COLUMNS, LATER_COLUMNS, MEASURES
+from ..measurement.radiomics import TABLE_NAME as RADIOMICS_NAME
 from ..records import CohortTable, Exclusion, InputNotice, SeriousWarning
 from .definition import DEFINED_COLUMNS, parse_columns, parse_definition
 from .infer_columns import FLAGS, Recognised, recognise
 from .models import CohortDefinition, ColumnRule, TableOptions, TrialDefinition
 from .participants import resolve_columns
 from .plausibility import CheckedColumns, Findings, check_plausible, declared_missing
-from .read_table import RawTable, Wanted, read_raw
+from .read_table import RawTable, Wanted, read_raw, table_header
 from .recode import (
     CODES,
     add_no_number,
@@ -58,7 +59,8 @@ class _File:
     """A file to read, and what was understood of it.
 
     ``given`` are rules of columns; ``trial`` is its trial where no column says it; ``definition``
-    is that of a cohort.toml, which decides the trial. ``rules`` are of the columns used.
+    is that of a cohort.toml, which decides the trial. ``rules`` are of the columns used;
+    ``features``: the table of radiomic features that was joined.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class _File:
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    features: Path | None = None
 
     def choose(self, header: Sequence[str]) -> Wanted:
         """The columns to read, once the header is known: all where it is not known which."""
@@ -109,6 +112,7 @@ class _File:
             return
         if raw.rows.empty:
             raise TableError(f"{own.where} has a header, but no rows.")
+        raw = self._with_features(raw)
         self.notices += raw.notices
         names = dict.fromkeys((*DEFINED_COLUMNS, *self.rules))
         self.rules = resolve_columns(raw.header, self.rules, names, own)
@@ -134,6 +138,24 @@ class _File:
                     add_no_number(own, f"column {name!r}", self.rows[name], bad)
                 self.rows[name] = numbers
         problems += own
+
+    def _with_features(self, raw: RawTable) -> RawTable:
+        """The table of an output with the radiomic features that the analysis names."""
+        path, keys = self.path.with_name(RADIOMICS_NAME), ["trial", "participant_id", "visit"]
+        asked = {*(self.options.needed or ()), *self.options.numeric} - {*raw.header}
+        if self.path.name != MEASUREMENTS_NAME or not asked or not path.is_file():
+            return raw
+        header = table_header(path)
+        named = [name for name in header if name in asked - {*keys}]
+        if not named:
+            return raw
+        self.features = path
+        wanted = Wanted(columns=[*keys, *named], numbers=named, texts=keys)
+        found = read_raw(path, None, lambda _header: wanted).rows.astype(dict.fromkeys(keys, str))
+        ids = raw.rows[keys].astype(str)
+        joined = ids.merge(found, on=keys, how="left", validate="one_to_one")[named]
+        rows = raw.rows.assign(**joined.set_index(raw.rows.index))
+        return replace(raw, rows=rows, header=(*raw.header, *named))
 
     def _ask_which(self, problems: Problems) -> None:
         """A column that two fit is a question where the analysis uses it, else a notice."""
@@ -406,7 +428,8 @@ def _files(
 def _digest(files: Sequence[_File], definition: CohortDefinition | None) -> str:
     """The SHA-256 of a file, or of the hashes of all and the names of their trials."""
     if definition is None and len(files) == 1:
-        return sha256_file(files[0].path)
+        own, features = sha256_file(files[0].path), files[0].features
+        return own if features is None else sha256_bytes(f"{own} {sha256_file(features)}".encode())
     hashes = sorted(f"{file.trial} {sha256_file(file.path)}" for file in files)
     stated = [] if definition is None else [definition.sha256]
     return sha256_bytes("\n".join([*stated, *hashes]).encode())

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..errors import InputError, Problems
 from ..files import RECORD_NAME, read_json
+from ..measurement.radiomics import TABLE_NAME as RADIOMICS_NAME
 from .analysis_table import MEASUREMENTS_NAME, column_rules
 from .models import ColumnRule, TableOptions
 from .read_table import read_any_table
@@ -70,7 +71,12 @@ class SegmentOutput:
     @property
     def read_files(self) -> tuple[Path, ...]:
         """Every file that decides a result."""
-        return (*self.files, *([self.roster_file] if self.roster_file else ()))
+        features = [] if self.folder is None else [self.folder / RADIOMICS_NAME]
+        return (
+            *self.files,
+            *filter(None, [self.roster_file]),
+            *(p for p in features if p.is_file()),
+        )
 
     @property
     def trials(self) -> dict[str, Mapping[str, Any]]:

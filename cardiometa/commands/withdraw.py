@@ -18,6 +18,7 @@ from ..errors import InputError, Problem, UsageError
 from ..files import RECORD_NAME, canonical_json, remove, remove_leftovers, sha256_file, write_text
 from ..locking import OutputLock
 from ..manifest import made_from, read_run_record
+from ..measurement.radiomics import TABLE_NAME as RADIOMICS_TABLE
 from ..pipeline.cohort_snapshot import (
     SNAPSHOT_NAME,
     Snapshot,
@@ -26,7 +27,13 @@ from ..pipeline.cohort_snapshot import (
     snapshot_text,
     without_participants,
 )
-from ..pipeline.merge import PARQUET_NAME, RECORDS_NAME, SEGMENTS_NAME, write_tables
+from ..pipeline.merge import (
+    PARQUET_NAME,
+    RECORDS_NAME,
+    SEGMENTS_NAME,
+    STABILITY_TABLE,
+    write_tables,
+)
 from ..pipeline.result_file import read_record
 from ..privacy.withdrawal import (
     Mode,
@@ -45,6 +52,7 @@ from .reading_package import CORRECTIONS
 _TABLES = (
     *(MEASUREMENTS_NAME, PARQUET_NAME, RECORDS_NAME, "measurements.json", "participants.csv"),
     *("exclusions.csv", "flow.json", "report.html", SEGMENTS_NAME),
+    *(RADIOMICS_TABLE, STABILITY_TABLE),
 )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..segmentation.model import Model
 
 # Options of a scan that the network and its labels do not depend on.
-POSTPROCESSING_OPTIONS = ("correction_sha256", "dicom_seg")
+POSTPROCESSING_OPTIONS = ("correction_sha256", "dicom_seg", "radiomics")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

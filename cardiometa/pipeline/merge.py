@@ -15,7 +15,8 @@ import pandas as pd
 
 from ..cohort.models import Cohort
 from ..cohort.tables import build_tables, scan_exclusion
-from ..files import canonical_json, cell, csv_text, sha256_bytes, write_all
+from ..evaluation.agreement import icc
+from ..files import canonical_json, cell, csv_text, read_json, sha256_bytes, write_all
 from ..flags import status_of
 from ..manifest import file_marks, notice_for
 from ..measurement.checks import (
@@ -26,13 +27,18 @@ from ..measurement.checks import (
     visit_flags,
 )
 from ..measurement.measures import SEGMENT_COLUMNS, data_dictionary, definition
+from ..measurement.radiomics import COLUMNS as RADIOMICS
+from ..measurement.radiomics import SETTINGS, VIEWS
+from ..measurement.radiomics import TABLE_NAME as RADIOMICS_TABLE
 from ..measurement.wall_thickness import SEGMENTS
 from ..privacy.withdrawal import count_erased
 from ..records import ScanKey, ScanResult
 from ..segmentation.model import ModelCard, vendor_listed
+from ..statistics.combat import combat
 from .cohort_snapshot import SHOWN_FACTS, SNAPSHOT_NAME
 from .result_file import (
     OVERLAY_NAME,
+    RADIOMICS_NAME,
     is_corrected,
     read_record,
     read_result,
@@ -128,6 +134,11 @@ PARQUET_NAME = "measurements.parquet"
 UNKNOWN_MAKER = "unknown maker"
 RECORDS_NAME = "records.json"
 SEGMENTS_NAME = "segments.csv"
+STABILITY_TABLE = "radiomics_stability.csv"
+LEAST_ICC = 0.75
+FEWEST_FOR_STABILITY = 10
+_FEWEST_OF_MAKER = 3
+_SHARES = ("vendor_share", "vendor_share_combat")
 
 
 def frame_parquet(frame: pd.DataFrame) -> bytes | None:
@@ -161,7 +172,9 @@ def frame_parquet(frame: pd.DataFrame) -> bytes | None:
     return buffer.getvalue()
 
 
-def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard) -> str:
+def dictionary_json(
+    measurements: pd.DataFrame, cohort: Cohort, card: ModelCard, *, radiomics: bool = False
+) -> str:
     """``measurements.json``: each column's definition, each trial's, the hash of the content."""
     stable = measurements.drop(columns="seconds")
     return canonical_json(
@@ -169,6 +182,11 @@ def dictionary_json(measurements: pd.DataFrame, cohort: Cohort, card: ModelCard)
             "notice": notice_for(str(card.document.get("licence", ""))),
             "columns": data_dictionary([str(name) for name in measurements.columns]),
             SEGMENTS_NAME: data_dictionary(SEGMENT_COLUMNS),
+            **(
+                {RADIOMICS_TABLE: {"settings": SETTINGS, "columns": data_dictionary(RADIOMICS)}}
+                if radiomics
+                else {}
+            ),
             "rows": len(measurements),
             "trials": {
                 trial.name: {name: getattr(trial, name) for name in SHOWN_FACTS}
@@ -198,6 +216,77 @@ def segments_table(results: Iterable[ScanResult]) -> pd.DataFrame:
         values = [np.asarray(of[column.name], dtype=np.float64) for _, of in measured]
         data[column.name] = np.concatenate(values) if values else np.empty(0)
     return pd.DataFrame(data)
+
+
+def radiomics_tables(out: Path, results: Iterable[ScanResult]) -> dict[str, pd.DataFrame]:
+    """``radiomics.csv``: a row per scan, and ``radiomics_stability.csv``: a row per feature.
+
+    Empty unless the run asked for them. ``icc`` is ICC(2,1) of the views of `measurement.radiomics`
+    over the scans, one of 0.75 or more making a feature ``stable`` (empty below 10 scans).
+    ``vendor_share`` is the share of its variance between makers of scanners (η², of makers with 3
+    scans or more), as it is and after ComBat with the makers as batches. ComBat knows nothing of
+    patients: where makers scanned different ones, it takes that difference away too.
+    """
+    asked = [r for r in results if r.document.get("options", {}).get("radiomics")]
+    if not asked:
+        return {}
+    keys, vendors, values = [], [], []
+    for result in sorted(asked, key=lambda r: r.key):
+        path = used_folder(out, result.key) / RADIOMICS_NAME
+        if result.status == "failed" or not path.is_file():
+            continue
+        found = read_json(path)["features"]
+        keys.append((result.key.trial, result.key.participant, result.key.visit))
+        vendors.append(str(result.facts.get("vendor") or ""))
+        values.append([found.get(column.name, [np.nan] * len(VIEWS)) for column in RADIOMICS])
+    every = np.array(values, dtype=np.float64).reshape(len(keys), len(RADIOMICS), len(VIEWS))
+    names = [column.name for column in RADIOMICS]
+    rows = []
+    for i, column in enumerate(RADIOMICS):
+        own = every[np.isfinite(every[:, i]).all(axis=1), i]
+        agreement = icc(*own.T) if len(own) else None
+        value = None if agreement is None else agreement.value
+        enough = len(own) >= FEWEST_FOR_STABILITY and value is not None
+        rows.append(
+            {
+                "feature": column.name,
+                "ibsi_code": column.code.removeprefix("IBSI "),
+                "definition": column.definition,
+                "n_scans": len(own),
+                "icc": value,
+                "icc_low": None if agreement is None else agreement.low,
+                "icc_high": None if agreement is None else agreement.high,
+                "stable": value is not None and value >= LEAST_ICC if enough else None,
+            }
+        )
+    shares = _vendor_shares(every[:, :, 0], np.array(vendors))
+    table = pd.DataFrame(keys, columns=["trial", "participant_id", "visit"])
+    return {
+        RADIOMICS_TABLE: table.join(pd.DataFrame(every[:, :, 0], columns=names)),
+        STABILITY_TABLE: pd.DataFrame(rows).assign(**shares),
+    }
+
+
+def _vendor_shares(values: np.ndarray, vendors: np.ndarray) -> dict[str, np.ndarray]:
+    """Share of the variance of each column of ``[scan, feature]`` between makers, twice."""
+    shares = {name: np.full(values.shape[1], np.nan) for name in _SHARES}
+    kept = [v for v in sorted(set(vendors)) if v and (vendors == v).sum() >= _FEWEST_OF_MAKER]
+    if len(kept) < 2:
+        return shares
+    groups = [values[vendors == v] for v in kept]
+    spread = np.array([group.var(axis=0) for group in groups])
+    used = np.isfinite(spread).all(axis=0) & (spread > 0).all(axis=0)  # known in every scan
+    groups = [group[:, used] for group in groups]
+    if not used.any():
+        return shares
+    n = np.array([len(group) for group in groups])
+    found = combat(n, np.array([g.mean(axis=0) for g in groups]), n[:, None] * spread[:, used])
+    moved = [g * found.slope[i] + found.intercept[i] for i, g in enumerate(groups)]
+    for name, those in zip(_SHARES, (groups, moved), strict=True):
+        total = np.concatenate(those).var(axis=0) * n.sum()
+        within = sum(g.var(axis=0) * len(g) for g in those)
+        shares[name][used] = 1 - within / total
+    return shares
 
 
 def failure_reasons(results: Sequence[ScanResult]) -> list[str]:
@@ -235,7 +324,7 @@ def write_tables(
         sentence = f"{who} withdrew; their data were erased from this output and are in no count."
         cohort = replace(cohort, withdrawn=erased, warnings=(*cohort.warnings, sentence))
     flagged = with_cohort_flags(results, cohort.same_person)
-    segments = segments_table(flagged)
+    segments, features = segments_table(flagged), radiomics_tables(out, flagged)
     tables = replace(build_tables(cohort, flagged), segments=segments)
     facts = run_facts(flagged, card)
     notes = run_sentences(facts, card)
@@ -257,18 +346,22 @@ def write_tables(
         "participants.csv": frame_csv(tables.participants),
         "exclusions.csv": frame_csv(tables.exclusions),
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
-        "measurements.json": dictionary_json(tables.measurements, cohort, card),
+        "measurements.json": dictionary_json(
+            tables.measurements, cohort, card, radiomics=bool(features)
+        ),
         # The hash of each scan's record by its key, which ties the table to the records.
         RECORDS_NAME: canonical_json({str(r.key): record_sha256(r.document) for r in results}),
         SEGMENTS_NAME: frame_csv(segments),
         "report.html": page,
     }
+    contents |= {name: frame_csv(table) for name, table in features.items()}
     parquet = frame_parquet(tables.measurements)
     if parquet is not None:
         contents[PARQUET_NAME] = parquet
     contents["measurements.csv"] = frame_csv(tables.measurements)
-    # The Parquet file of an earlier run would be another table's.
-    write_all(out, contents, old=() if PARQUET_NAME in contents else (PARQUET_NAME,))
+    # Such a file of an earlier run would be another table's.
+    optional = {PARQUET_NAME, RADIOMICS_TABLE, STABILITY_TABLE}
+    write_all(out, contents, old=tuple(sorted(optional - set(contents))))
     snapshot = {SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()}
     outputs = file_marks({**contents, **snapshot})
     return MergedTables(

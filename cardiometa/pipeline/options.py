@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ..errors import UsageError
 from ..files import sha256_bytes
@@ -88,6 +88,9 @@ class SegmentOptions(Options):
         str | None,
         Option(help="Whose decisions count, where readers differ.", metavar="NAME"),
     ] = None
+    radiomics: Annotated[
+        bool, Option(help="Also write radiomics.csv: IBSI features at ED and ES.")
+    ] = False
     dicom_seg: Literal["scrub", "keep"] | None = None
     allow_mixed_models: Annotated[
         bool, Option(help="Keep scans segmented with another model in the output.")
@@ -154,6 +157,12 @@ class SegmentOptions(Options):
     def shard(self) -> Shard | None:
         """The shard to do, None for all scans; raises UsageError."""
         return None if self.shard_text is None else Shard.parse(self.shard_text)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Options of what is written besides; named only where given, so that records stay."""
+        radiomics = {"radiomics": True} if self.radiomics else {}
+        return radiomics | ({} if self.dicom_seg is None else {"dicom_seg": self.dicom_seg})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,9 +85,7 @@ def jobs_of(
         state = source_state(scan.source)
         correction = corrections.get(scan.key)
         # Named only where there is one: a scan without has the same options as without the feature.
-        extra = {"correction_sha256": correction.sha256} if correction else {}
-        if options.dicom_seg is not None:
-            extra["dicom_seg"] = options.dicom_seg
+        corrected = {"correction_sha256": correction.sha256} if correction else {}
         return ScanJob(
             key=scan.key,
             source=scan.source,
@@ -95,7 +93,8 @@ def jobs_of(
             series_regex=options.series_regex,
             correction=correction,
             options={
-                **extra,
+                **corrected,
+                **options.extra,
                 "bsa_formula": options.bsa_formula,
                 "frames": options.frames,
                 "series_regex": options.series_regex,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import CardiometaError, ImageError, ModelError, UsageError
-from ..files import remove_leftovers, sha256_bytes
+from ..files import canonical_json, remove_leftovers, sha256_bytes
 from ..flags import status_of
 from ..imaging.dicom_seg import (
     CodedMeasure,
@@ -32,6 +32,7 @@ from ..imaging.read import ReadOptions, read_cine
 from ..measurement.checks import curve_flags
 from ..measurement.measure import lv_extremes, measure_scan
 from ..measurement.measures import STRUCTURES, definition
+from ..measurement.radiomics import SETTINGS, radiomics
 from ..reading.label_file import LabelFileError, ScanGrid, read_labels
 from ..records import CineStack, Flag, ScanResult
 from ..reports.figures.overlay import overlay_png
@@ -40,6 +41,7 @@ from .jobs import EngineSetup, ScanFailure, ScanJob
 from .result_file import (
     FAULT_CODE,
     OVERLAY_NAME,
+    RADIOMICS_NAME,
     SEG_NAMES,
     SEGMENTATION_NAME,
     SR_NAME,
@@ -259,6 +261,11 @@ def _write_finished(out: Path, work: ScanWork) -> ScanResult:
         if "dicom_seg" in job.options:
             objects, document["dicom_seg"] = seg_files(job, cine, labels, document)
             files = files | objects
+        if "radiomics" in job.options and document["status"] != "failed":
+            numbers = [int(number) for number in cine.frame_numbers]
+            ed, es = (numbers.index(int(document["measures"][f"{p}_frame"])) for p in ("ed", "es"))
+            found = {"settings": SETTINGS, "features": radiomics(cine, labels, (ed, es))}
+            files = {**files, RADIOMICS_NAME: canonical_json(found).encode()}
         stages = {**work.seconds, "write": time.monotonic() - begun}
         document["run"] = {
             "seconds": sum(stages.values()),

@@ -46,7 +46,8 @@ OVERLAY_NAME = "overlay.png"
 CORRECTION_FOLDER = "correction"
 SEG_NAMES = {"ed": "ed.seg.dcm", "es": "es.seg.dcm"}
 SR_NAME = "measures.sr.dcm"
-OUTPUT_NAMES = (SEGMENTATION_NAME, OVERLAY_NAME, *SEG_NAMES.values(), SR_NAME)
+RADIOMICS_NAME = "radiomics.json"
+OUTPUT_NAMES = (SEGMENTATION_NAME, OVERLAY_NAME, *SEG_NAMES.values(), SR_NAME, RADIOMICS_NAME)
 
 # A fault of the program is tried again on the next run; bad input is not.
 FAULT_CODE = "program-fault"
@@ -57,7 +58,7 @@ TIMEOUT_CODE = "timeout"
 UNREADABLE_CODE = "unreadable"
 # What of a record the tables and the account need; the rest is read again where it is shown.
 _SLIM = ("model", "run", "dicom_seg")
-_SLIM_OPTIONS = ("bsa_formula", "frames", "model_sha256")
+_SLIM_OPTIONS = ("bsa_formula", "frames", "model_sha256", "radiomics")
 _HASH = "record_sha256"  # of the complete record, in a slim one
 
 FACT_NAMES = ("vendor", "field_strength_t", "sequence")

@@ -183,11 +183,10 @@ class _Run:
             "bsa": options.bsa_formula,
             "frames": options.frames,
             "series_regex": options.series_regex,
+            **options.extra,
         }
         if not options.allow_mixed_models:
             values["model_sha256"] = self.model.sha256
-        if options.dicom_seg is not None:
-            values["dicom_seg"] = options.dicom_seg
         if self.part:
             values["part"] = self.part
         if self.cohort.key_check is not None:

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from cardiometa.measurement.measure import measure_scan
-from cardiometa.phantom.image import CineGrid, HeartPhantom, render
+from cardiometa.phantom.image import CineGrid, HeartPhantom, PhantomCine, render
 from cardiometa.records import BodySize, CineStack
 from cardiometa.segmentation.model import load_model
 from cardiometa.segmentation.segment import segment_cine
@@ -39,8 +39,15 @@ MEASURES = {
     "lv_mass_g": "LV mass, g",
     "rv_edv_ml": "RV EDV, mL",
     "rv_ef_percent": "RV EF, points",
+    "lv_wall_thickness_max_mm": "largest wall thickness, mm",
+    "lv_gcs_percent": "GCS, points",
+    "lv_per_edv_s": "peak ejection rate, EDV/s",
+    "lv_pfr_edv_s": "peak filling rate, EDV/s",
+    "lv_time_to_pfr_ms": "time to peak filling, ms",
+    "lv_dvr80_fraction": "diastolic volume recovery",
 }
 PHANTOMS = 10
+RR_MS = 900.0
 
 
 def rescanned(heart: Heart, rng: np.random.Generator) -> CineStack:
@@ -69,26 +76,53 @@ def rescanned(heart: Heart, rng: np.random.Generator) -> CineStack:
     return noise(bias_field(changed, 0.3, rng), 30, rng).cine
 
 
-def phantom_rescanned(number: int, rng: np.random.Generator) -> CineStack:
-    """ED and ES of a phantom in another scan."""
-    from tests.kit.labelled import cine_of
-
+def phantom_image(number: int, rng: np.random.Generator, frames: int) -> PhantomCine:
+    """A phantom in another scan."""
     phantom = HeartPhantom(
         lv_edv_ml=100 + 14 * number, lv_ef_percent=68 - 4 * number, seed=10 + number
     )
     grid = CineGrid(
-        frames=12,
+        frames=frames,
         slices=11,
         base_offset_mm=rng.uniform(-5, 5),
         in_plane_deg=37.0 * number + rng.uniform(-10, 10),
         shift_mm=(rng.uniform(-8, 8), rng.uniform(-8, 8)),
     )
-    image = render(phantom, grid)
+    return render(phantom, grid)
+
+
+def phantom_rescanned(number: int, rng: np.random.Generator) -> CineStack:
+    """ED and ES of a phantom in another scan."""
+    from tests.kit.labelled import cine_of
+
+    image = phantom_image(number, rng, frames=12)
     two = [image.truth.ed_frame, image.truth.es_frame]
     cine = cine_of(
-        image.labels[two], spacing_mm=(2.0, 2.0), slice_mm=grid.slice_distance_mm, pair=True
+        image.labels[two], spacing_mm=(2.0, 2.0), slice_mm=image.grid.slice_distance_mm, pair=True
     )
     return replace(cine, pixels=image.pixels[two].astype(np.float32))
+
+
+def known_outlines() -> dict[str, list[list[dict[str, Any]]]]:
+    """Readings of whole cines of phantoms by their true outlines: what slices and pixels do."""
+    from tests.kit.labelled import cine_of, labelled
+
+    read = []
+    for number in range(PHANTOMS):
+        rng = np.random.default_rng([number, 2])
+        two = []
+        for _ in range(2):
+            image = phantom_image(number, rng, frames=25)
+            cine = cine_of(
+                image.labels,
+                spacing_mm=(2.0, 2.0),
+                slice_mm=image.grid.slice_distance_mm,
+                frame_ms=RR_MS / 25,
+            )
+            measured = measure_scan(cine, labelled(image.labels), BodySize(), "mosteller")
+            two.append({m.name: m.value for m in measured.measures})
+        read.append(two)
+    return {"phantoms, true outlines": read}
 
 
 def pairs(count: int, model: Any) -> Iterator[tuple[str, Iterable[CineStack]]]:
@@ -110,6 +144,8 @@ def table(read: dict[str, list[list[dict[str, Any]]]]) -> dict[str, Any]:
             both = np.array(
                 [[v[measure] for v in two] for two in twice if all(v.get(measure) for v in two)]
             )
+            if not len(both):
+                continue  # rates of pairs
             within = math.sqrt(float(np.square(both[:, 0] - both[:, 1]).mean() / 2))
             # Each pair's CoV, squared and averaged: Bland & Altman's root mean square.
             share = np.square((both[:, 0] - both[:, 1]) / both.mean(axis=1)) / 2
@@ -141,7 +177,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--patients", type=int, default=20)
+    parser.add_argument("--outlines", action="store_true", help="only phantoms, true outlines")
     arguments = parser.parse_args()
+    if arguments.outlines:
+        return write(arguments.out, known_outlines())
     model = load_model(arguments.model)
     predictor = model.predictor(device="cpu", workers=1)
     read: dict[str, list[list[dict[str, Any]]]] = {}
@@ -152,8 +191,13 @@ def main() -> None:
             measured = measure_scan(cine, labels, BodySize(), "mosteller")
             values.append({m.name: m.value for m in measured.measures})
         read.setdefault(kind, []).append(values)
+    return write(arguments.out, read)
+
+
+def write(out: Path, read: dict[str, list[list[dict[str, Any]]]]) -> None:
+    """The table, printed too."""
     found = table(read)
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for row in found["rows"]:
         print(" | ".join(row))
 
