@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ def frame_parquet(frame: pd.DataFrame) -> bytes | None:
 
 
 def dictionary_json(
-    measurements: pd.DataFrame, cohort: Cohort, card: ModelCard, *, radiomics: bool = False
+    measurements: pd.DataFrame, cohort: Cohort, card: ModelCard, features: Collection[str] = ()
 ) -> str:
     """``measurements.json``: each column's definition, each trial's, the hash of the content."""
     stable = measurements.drop(columns="seconds")
@@ -184,7 +184,7 @@ def dictionary_json(
             SEGMENTS_NAME: data_dictionary(SEGMENT_COLUMNS),
             **(
                 {RADIOMICS_TABLE: {"settings": SETTINGS, "columns": data_dictionary(RADIOMICS)}}
-                if radiomics
+                if features
                 else {}
             ),
             "rows": len(measurements),
@@ -346,9 +346,7 @@ def write_tables(
         "participants.csv": frame_csv(tables.participants),
         "exclusions.csv": frame_csv(tables.exclusions),
         "flow.json": canonical_json(json.loads(canonical_json(tables.flow))),
-        "measurements.json": dictionary_json(
-            tables.measurements, cohort, card, radiomics=bool(features)
-        ),
+        "measurements.json": dictionary_json(tables.measurements, cohort, card, features),
         # The hash of each scan's record by its key, which ties the table to the records.
         RECORDS_NAME: canonical_json({str(r.key): record_sha256(r.document) for r in results}),
         SEGMENTS_NAME: frame_csv(segments),
@@ -360,8 +358,8 @@ def write_tables(
         contents[PARQUET_NAME] = parquet
     contents["measurements.csv"] = frame_csv(tables.measurements)
     # Such a file of an earlier run would be another table's.
-    optional = {PARQUET_NAME, RADIOMICS_TABLE, STABILITY_TABLE}
-    write_all(out, contents, old=tuple(sorted(optional - set(contents))))
+    optional = (PARQUET_NAME, RADIOMICS_TABLE, STABILITY_TABLE)
+    write_all(out, contents, old=tuple(name for name in optional if name not in contents))
     snapshot = {SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()}
     outputs = file_marks({**contents, **snapshot})
     return MergedTables(
