@@ -360,8 +360,7 @@ def write_tables(
     # Such a file of an earlier run would be another table's.
     optional = (PARQUET_NAME, RADIOMICS_TABLE, STABILITY_TABLE)
     write_all(out, contents, old=tuple(name for name in optional if name not in contents))
-    snapshot = {SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()}
-    outputs = file_marks({**contents, **snapshot})
+    outputs = file_marks({**contents, SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()})
     return MergedTables(
         results=tuple(flagged), flow=tables.flow, outputs=outputs, facts=facts, notes=notes
     )
