@@ -631,5 +631,5 @@ def _misfits(rows: Sequence[DistributionFit]) -> Iterator[SeriousWarning]:
         yield SeriousWarning(
             f"{row.measure}{who}: the {what} does not fit (BIC {worse:.0f} above that of {best}); "
             f"limits differ by up to {distance:.0f} % of the interval's width. "
-            f"Use --method {best}, and see the comparison of distributions."
+            f"Use --method {best}, and see distributions.csv."
         )

@@ -24,7 +24,6 @@ from ...reference.results import (
     Account,
     Calibration,
     Contrast,
-    DistributionFit,
     ErrorAdjustedLimit,
     Outlier,
     PartitionTest,
@@ -157,12 +156,11 @@ def reference_page(result: ReferenceRanges, figures: Mapping[str, str]) -> str:
                 "further-checks",
                 *by_meta,
                 *outlier_tables(result),
-                distribution_table(result),
                 *fit_blocks(result),
                 partition_table(result),
                 contrast_table(result, "sex"),
                 contrast_table(result, "ethnicity"),
-                _text("indexing") if result.indexing else "",
+                _text("files", result=result),
                 appendix=True,
             ),
         ],
@@ -520,12 +518,6 @@ _REASONS: Final = {
     "no-value": "no value",
     "outlier": "outlier",
 }
-DISTRIBUTION_NAMES: Final = {
-    "lms": "LMS",
-    "bct": "Box-Cox t",
-    "bcpe": "Box-Cox power exponential",
-    "gaussian": "normal",
-}
 _KINDS: Final = {
     "marginal": "a new trial",
     "conditional": "an average trial",
@@ -685,49 +677,6 @@ def calibration_table(result: ReferenceRanges) -> Table | None:
     )
     facts = {"most": len(shown_groups), "more": len(groups) > _MOST_SHOWN}
     return _table(result, "calibration", columns, shown_groups, empty=("", DASH), **facts)
-
-
-def distribution_table(result: ReferenceRanges) -> Table | None:
-    """How each distribution fits: AIC and BIC above the lowest, worm plots, shares outside."""
-    groups = grouped(result.distributions, "measure method sex")
-    lowest = {
-        key: min((r.aic for r in rows if r.aic is not None), default=0.0)
-        for key, rows in groups.items()
-    }
-
-    def aic(row: DistributionFit) -> str:
-        return (
-            DASH if row.aic is None else shown(row.aic - lowest[row.measure, row.method, row.sex])
-        )
-
-    def worm(row: DistributionFit) -> str:
-        if row.worm_largest is None:
-            return DASH
-        return f"{row.worm_outside} of {row.worm_points}, {shown(row.worm_largest, 2)}"
-
-    def shares(row: DistributionFit) -> str:
-        found = []
-        for third in ("youngest", "middle", "oldest"):
-            sides = (getattr(row, f"{side}_percent_{third}") for side in ("below", "above"))
-            found.append(" / ".join(shown(side) for side in sides if side is not None))
-        return " · ".join(filter(None, found)) or DASH
-
-    def name(row: DistributionFit) -> str:
-        return DISTRIBUTION_NAMES[row.distribution] + " (chosen)" * row.chosen
-
-    columns = (
-        _MEASURE,
-        *((_METHOD,) if len({row.method for row in result.distributions}) > 1 else ()),
-        _SEX,
-        Column("Distribution", name),
-        Column("Tail", "tail", as_number(2)),
-        Column("AIC", aic),
-        Column("BIC", "bic_difference", as_number()),
-        Column("Limits, %", "limit_difference_percent", as_number()),
-        Column("Worm plots", worm),
-        Column("Below / above by age third, %", shares),
-    )
-    return _table(result, "distributions", columns, result.distributions)
 
 
 def fit_blocks(result: ReferenceRanges) -> list[Block | None]:
