@@ -360,7 +360,9 @@ def _pooled(request: PoolRequest) -> PooledEffect:
         result, inputs = _pool_sites(request)
         return PooledEffect(request=request, result=result, inputs=inputs)
     first, form = request.tables[0], request.table_options
-    if len(request.tables) == 1 and first.is_file() and _is_summaries_file(first, form):
+    # Decided by the header alone, so that a large table of participants is not read twice.
+    alone = len(request.tables) == 1 and first.is_file() and first.suffix.lower() in SUFFIXES
+    if alone and is_summaries(pd.DataFrame(columns=pd.Index(table_header(first, form)))):
         if also is not None:
             raise UsageError(
                 "The table is one of summaries; --also-summaries adds to participants' rows.",
@@ -414,12 +416,6 @@ def _pool_sites(request: PoolRequest) -> tuple[PoolingResult, dict[str, str]]:
         for text in map(str, document.get("accepted", ()))
     ]
     return replace(result, warnings=(*accepted, *result.warnings)), inputs
-
-
-def _is_summaries_file(path: Path, form: TableFormat) -> bool:
-    """Decide by the header alone, so that a large table of participants is not read twice."""
-    known = path.suffix.lower() in SUFFIXES
-    return known and is_summaries(pd.DataFrame(columns=pd.Index(table_header(path, form))))
 
 
 def _summaries(path: Path, form: TableFormat | None = None) -> SummaryTable:

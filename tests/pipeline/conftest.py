@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,17 @@ from cardiometa.phantom.image import CineGrid, HeartPhantom, render
 from cardiometa.phantom.write import dicom_files, nifti_4d
 from cardiometa.pipeline.jobs import EngineSetup
 from cardiometa.pipeline.workers import WorkerPool
+from tests.kit.in_process import pictures_made_once
 from tests.kit.pairs import cardiometa, pairs_cohort
 from tests.kit.segmented_out import make_out
 from tests.kit.small_runs import run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pictures() -> Iterator[None]:
+    """In this process; workers draw their own."""
+    with pictures_made_once():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,16 +24,17 @@ from cardiometa.pipeline.merge import with_cohort_flags
 from cardiometa.records import ScanKey, ScanResult
 from cardiometa.segmentation.model import load_model
 from tests.kit.dialects import DIALECTS
-from tests.kit.tiny_dicom import Images, encode, files, of_person, put, tiny
+from tests.kit.tiny_dicom import Images, Shape, encode, files, of_person, put, tiny
 
 PSEUDONYMS = CohortOptions(ids_are_pseudonyms=True)
+SMALL = Shape(slices=5, phases=10)
 SECRETS = ("heart^", "h-1", "doe", "4711", "19520229")
 
 
 @pytest.fixture(params=["siemens", "philips", "ge"])
 def images(request: pytest.FixtureRequest) -> Images:
     """The tiny cine with the headers that each vendor writes differently."""
-    made = tiny()
+    made = tiny(SMALL)
     for (z, t), ds in made.items():
         if request.param == "siemens":
             ds.SeriesInstanceUID += f".{z}"
@@ -114,7 +115,7 @@ def test_what_two_participants_share_is_a_problem_of_check_and_a_review_of_segme
     tmp_path: Path, images: Images, change: Callable, what: str
 ) -> None:
     put_person(tmp_path, "P1", images)
-    put_person(tmp_path, "P3", of_person(tiny(), 3))
+    put_person(tmp_path, "P3", of_person(tiny(SMALL), 3))
     for ds in images.values():
         change(ds)
     put_person(tmp_path, "P2", images)
@@ -126,7 +127,7 @@ def test_what_two_participants_share_is_a_problem_of_check_and_a_review_of_segme
 
 def test_all_groups_are_listed_at_once_and_the_exit_code_is_3(tmp_path: Path) -> None:
     for person, number in (("P1", 1), ("P2", 1), ("P3", 2), ("P4", 2), ("P5", 2), ("P6", 6)):
-        put_person(tmp_path, person, of_person(tiny(), number))
+        put_person(tmp_path, person, of_person(tiny(SMALL), number))
     done = CliRunner().invoke(app, ["check", str(tmp_path), "--ids-are-pseudonyms"])
     assert done.exit_code == 3
     assert "ALPHA/P1/baseline, ALPHA/P2/baseline: these 2 participants have the same im" in (
@@ -140,7 +141,7 @@ def test_all_groups_are_listed_at_once_and_the_exit_code_is_3(tmp_path: Path) ->
 def test_copies_under_one_participant_are_no_problem(tmp_path: Path, images: Images) -> None:
     put_person(tmp_path, "P1", images)
     put_person(tmp_path, "P1", images, "followup")
-    put_person(tmp_path, "P2", of_person(tiny(), 2))
+    put_person(tmp_path, "P2", of_person(tiny(SMALL), 2))
     assert shared(tmp_path) == []
     assert flagged(tmp_path) == {}
 
@@ -151,7 +152,7 @@ def test_a_copy_is_recognised_in_every_container(tmp_path: Path, dialect: str) -
     for person, name in (("P1", "siemens"), ("P2", dialect)):
         put(tmp_path / "ALPHA" / person, DIALECTS[name](cine))
     # With a third person's images this is no export of one examination.
-    put(tmp_path / "ALPHA" / "P3", files(of_person(tiny(), 3)))
+    put(tmp_path / "ALPHA" / "P3", files(of_person(tiny(SMALL), 3)))
     report = check_cohort(tmp_path, PSEUDONYMS)
     [problem] = [p for p in report.problems if "participants" in p.what]
     assert problem.where == f"{P1}, {P2}"
@@ -188,7 +189,7 @@ def test_nifti_is_compared_by_its_values_and_not_its_header(tmp_path: Path) -> N
 )
 def test_words_of_anonymisers_are_no_person(tmp_path: Path, identity: tuple[str, ...]) -> None:
     for person, number in (("P1", 1), ("P2", 2)):
-        made = of_person(tiny(), number)
+        made = of_person(tiny(SMALL), number)
         for ds in made.values():
             ds.PatientName, ds.PatientID, ds.PatientBirthDate = identity
         put_person(tmp_path, person, made)
@@ -197,7 +198,7 @@ def test_words_of_anonymisers_are_no_person(tmp_path: Path, identity: tuple[str,
 
 def test_one_value_for_all_participants_of_a_trial_is_an_anonymisers(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        made = of_person(tiny(), number)
+        made = of_person(tiny(SMALL), number)
         for ds in made.values():
             ds.PatientName = ds.PatientID = "STUDY-7"
             ds.StudyInstanceUID = "2.25.1"
@@ -208,7 +209,7 @@ def test_one_value_for_all_participants_of_a_trial_is_an_anonymisers(tmp_path: P
 
 def test_bare_ids_count_within_a_trial_alone(tmp_path: Path) -> None:
     for trial, number in (("ALPHA", 1), ("BETA", 2)):
-        made = of_person(tiny(), number)
+        made = of_person(tiny(SMALL), number)
         for ds in made.values():
             ds.PatientName, ds.PatientID, ds.PatientBirthDate = "", "017", ""
         put(tmp_path / trial / "P1", files(made))
@@ -223,7 +224,7 @@ def test_bare_ids_count_within_a_trial_alone(tmp_path: Path) -> None:
 
 def test_empty_images_are_no_copies_of_each_other(tmp_path: Path) -> None:
     for number in (1, 2):
-        made = of_person(tiny(), number)
+        made = of_person(tiny(SMALL), number)
         for ds in made.values():
             ds.PixelData = np.zeros((ds.Rows, ds.Columns), "<u2").tobytes()
         put_person(tmp_path, f"P{number}", made)
@@ -235,7 +236,7 @@ def test_empty_images_are_no_copies_of_each_other(tmp_path: Path) -> None:
 
 def test_the_snapshot_has_ids_alone_and_forgets_who_withdrew(tmp_path: Path) -> None:
     for person in ("P1", "P2"):
-        made = of_person(tiny(), 1)
+        made = of_person(tiny(SMALL), 1)
         if person == "P2":
             for ds in made.values():
                 another_day(ds)
@@ -291,7 +292,7 @@ def test_long_lists_of_others_are_shortened() -> None:
 
 
 def test_a_zip_and_its_folder_are_one_set_of_images(tmp_path: Path) -> None:
-    contents = files(of_person(tiny(), 1))
+    contents = files(of_person(tiny(SMALL), 1))
     put(tmp_path / "ALPHA" / "P1", contents)
     packed = tmp_path / "ALPHA" / "P2" / "export.zip"
     packed.parent.mkdir()

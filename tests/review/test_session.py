@@ -237,7 +237,7 @@ def test_memory_is_bounded_and_what_leaves_it_is_saved(out: Path, opened: Opened
     for _ in range(3):
         for n in range(5):
             session.scan(n)
-            assert session._bytes() <= 3 * 3 * 20 * 9 * 96 * 96
+            assert sum(scan.nbytes for scan in session._open.values()) <= 3 * 3 * 20 * 9 * 96 * 96
     n = number_of(session, "001")
     behind = without_rv(session, n, 0, 4)["revision"]
     for other in range(5):
