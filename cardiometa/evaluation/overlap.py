@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from ..measurement.volumes import ejection_fraction_percent, mass_g
+from ..measurement.volumes import basal_end, ejection_fraction_percent, mass_g, structure_areas
+from ..measurement.wall_thickness import measure_wall
 from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
 from ..segmentation.cleaning import wider_end
 
@@ -321,6 +322,7 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
         theirs = _measures({name: p.volumes_ml for name, p in phases.items()})
     elif scan.even_slices:
         theirs = _measures({name: volumes(p.masks) for name, p in phases.items()})
+        theirs |= _wall(phases, scan.spacing_mm)
     else:
         return []
     return [
@@ -328,6 +330,20 @@ def pairs(scan: ModelScan, manual: ManualScan) -> list[ScanPair]:
         for name, value in theirs.items()
         if (mine := ours.get(name)) is not None and np.isfinite(mine)
     ]
+
+
+def _wall(phases: Mapping[Any, ManualPhase], spacing_mm: tuple[float, float]) -> dict[str, float]:
+    """Largest wall thickness and strain where all structures were drawn at ED and ES."""
+    masks = [phases[name].masks for name in ("ED", "ES") if name in phases]
+    if len(masks) < 2 or not all(set(STRUCTURES) <= set(drawn) for drawn in masks):
+        return {}
+    frames = np.stack([sum(STRUCTURES[s] * drawn[s] for s in STRUCTURES) for drawn in masks])
+    base = basal_end(structure_areas(frames, spacing_mm, np.ones(frames.shape[1])), 0, 1)
+    # Which wall is the anterior one does not matter to either.
+    wall = base and measure_wall(frames, spacing_mm, np.eye(4), base)
+    found = [] if not wall else [wall.thickness_max_mm, wall.gcs_percent]
+    names = ("lv_wall_thickness_max_mm", "lv_gcs_percent")
+    return {name: v for name, v in zip(names, found, strict=False) if v is not None}
 
 
 def _measures(volumes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

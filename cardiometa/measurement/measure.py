@@ -114,7 +114,7 @@ def measure_scan(
         if error is not None:
             doubts += doubt_flags(cine, values, labels.doubt, terms, error)
             values |= standard_deviations(terms, error, cine.source.vendor)
-            values |= wall_deviations(values)
+            values |= wall_deviations(values, error)
     flags = merge_flags(cine.source.flags, labels.flags, found, doubts)
     if status_of(flags) == "failed":
         values, details["rejected_measures"] = without_label_measures(values)
@@ -229,7 +229,8 @@ def _wall_values(
     cine: CineStack, labels: np.ndarray, lv: Extremes, base: Literal["first", "last"] | None
 ) -> tuple[_Values, dict[str, list[float | None]] | None]:
     """Maximal thickness and strain, and the values of the 16 segments for ``result.json``."""
-    wall = base and measure_wall(cine, labels, (lv.largest, lv.smallest), base)
+    frames = labels[[lv.largest, lv.smallest]]
+    wall = base and measure_wall(frames, cine.spacing_mm, cine.affine, base)
     if not wall:
         return {}, None
     values = {"lv_wall_thickness_max_mm": wall.thickness_max_mm, "lv_gcs_percent": wall.gcs_percent}

@@ -194,7 +194,10 @@ _MODEL_ERROR = "the model's error; empty where the model's card has no errors"
 _SCATTER = (
     "the scatter of the frames about the fit that gives the value, the model's bias not in it"
 )
-_PROPAGATED = "propagated from the errors of lv_mass_g and lv_ef_percent; empty without them"
+_PROPAGATED = (
+    "propagated from the errors of lv_mass_g and lv_ef_percent (empty without them), times the "
+    "scale of the model's card where it has one"
+)
 
 
 def _errors(measures: Iterable[MeasureDefinition], meaning: str) -> tuple[MeasureDefinition, ...]:

@@ -26,7 +26,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY, CineStack
+from ..records import LV_CAVITY, LV_MYOCARDIUM, RV_CAVITY
 
 _SIX = ("anterior", "anteroseptal", "inferoseptal", "inferior", "inferolateral", "anterolateral")
 SEGMENTS: Final = (
@@ -73,20 +73,22 @@ class _Rings:
 
 
 def measure_wall(
-    cine: CineStack, labels: np.ndarray, phases: tuple[int, int], base: Literal["first", "last"]
+    frames: np.ndarray,
+    spacing_mm: tuple[float, float],
+    affine: np.ndarray,
+    base: Literal["first", "last"],
 ) -> Wall | None:
-    """Measure the wall of labels ``[t, z, y, x]`` at ED and ES; ``base`` is an end of the stack.
+    """Measure the wall of labels ``[2, z, y, x]`` of ED and ES; ``base`` is an end of the stack.
 
     None where fewer than three slices have LV cavity at ED or the RV touches the wall in none.
     """
-    frames = labels[list(phases)]
     lv = np.flatnonzero((frames[0] == LV_CAVITY).any(axis=(1, 2)))
     if len(lv) < _FEWEST_SLICES:
         return None
     order = np.arange(lv[0], lv[-1] + 1)[:: 1 if base == "first" else -1]
-    rings = _rings(frames[:, order], cine.spacing_mm)
+    rings = _rings(frames[:, order], spacing_mm)
     level = np.arange(rings.closed.shape[1]) * 3 // rings.closed.shape[1]
-    chosen = _segments_of_rays(rings, level, _turn(cine.affine, base))
+    chosen = _segments_of_rays(rings, level, _turn(affine, base))
     if chosen is None:
         return None
     ed = rings.closed[0]

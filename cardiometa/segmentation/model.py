@@ -35,6 +35,8 @@ ERROR_MEASURES = (
     *("lv_edv_ml", "lv_esv_ml", "lv_sv_ml", "lv_ef_percent", "lv_mass_g"),
     *("rv_edv_ml", "rv_esv_ml", "rv_sv_ml", "rv_ef_percent"),
 )
+# Their SDs follow from those of mass and EF (`measurement.error.wall_deviations`).
+PROPAGATED_MEASURES = ("lv_wall_thickness_max_mm", "lv_gcs_percent")
 BUNDLED = "cardiometa-sax.safetensors"
 CLASS_LABELS: Mapping[str, int] = {
     "background": 0,
@@ -78,7 +80,9 @@ class ErrorModel:
 
     ``measures``: by measure the coefficient of each of `ERROR_TERMS` and the ``scale`` that makes
     95 % intervals cover; ``vendors``: makers of the scanners of the hearts they were fitted on;
-    ``elsewhere``: the factor of the SD for other makers, of ``lv`` and of ``rv`` measures.
+    ``elsewhere``: the factor of the SD for other makers, of ``lv`` and of ``rv`` measures;
+    ``propagated``: the scale of the SDs that follow from others' (wall thickness, strain), 1 where
+    a card has none.
     ``document`` is the card's full section (evidence …).
     """
 
@@ -86,6 +90,7 @@ class ErrorModel:
     vendors: tuple[str, ...]
     elsewhere: Mapping[str, float]
     document: Mapping[str, Any] = field(repr=False)
+    propagated: Mapping[str, float] = field(default_factory=dict)
 
     def knows(self, vendor: str | None) -> bool:
         """True for a maker of the scanners that the coefficients were fitted on."""
@@ -260,6 +265,9 @@ def parse_error(block: Any) -> ErrorModel:
         vendors=tuple(vendors),
         # An unknown scanner is never thought to be more accurate.
         elsewhere=numbers("elsewhere", block.get("elsewhere"), ("lv", "rv"), least=1.0),
+        propagated=numbers("propagated", block["propagated"], PROPAGATED_MEASURES)
+        if "propagated" in block
+        else {},
         document=block,
     )
 

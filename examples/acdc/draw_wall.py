@@ -35,7 +35,7 @@ def measured(folder: Path) -> list[float]:
     gold = (nib.load(path.with_name(path.name.replace(".nii", "_gt.nii"))) for path in paths)
     labels = np.stack([TO_OURS[np.asarray(g.dataobj).astype(int)].transpose(2, 1, 0) for g in gold])
     base = basal_end(structure_areas(labels, cine.spacing_mm, cine.slice_weights_mm), 0, 1)
-    wall = base and measure_wall(cine, labels, (0, 1), base)
+    wall = base and measure_wall(labels, cine.spacing_mm, cine.affine, base)
     if not wall or wall.thickness_max_mm is None or wall.gcs_percent is None:
         return [np.nan] * len(PANELS)
     means = [float(np.nanmean(v)) for v in (wall.thickness_ed_mm, wall.thickening_percent)]

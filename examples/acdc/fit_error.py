@@ -26,10 +26,12 @@ import numpy as np
 from describe_model import read, write_model
 from scipy import optimize, stats
 
+from cardiometa.measurement.error import standard_deviations, wall_deviations
 from cardiometa.segmentation.model import (
     ERROR_KIND,
     ERROR_MEASURES,
     ERROR_TERMS,
+    PROPAGATED_MEASURES,
     load_model,
     parse_error,
 )
@@ -51,6 +53,7 @@ class Heart:
     status: str
     errors: Mapping[str, float]
     terms: Mapping[str, Mapping[str, float]]
+    measures: Mapping[str, float | None]
 
 
 def hearts_of(folders: Iterable[Path], groups: Mapping[str, str]) -> list[Heart]:
@@ -72,8 +75,13 @@ def hearts_of(folders: Iterable[Path], groups: Mapping[str, str]) -> list[Heart]
                     patient=key[1],
                     group=groups.get(key[1], ""),
                     status=record["status"],
-                    errors={n: measures[n] - v for n, v in values.items() if n in terms},
+                    errors={
+                        n: measures[n] - v
+                        for n, v in values.items()
+                        if n in terms or n in PROPAGATED_MEASURES
+                    },
                     terms=terms,
+                    measures=measures,
                 )
             )
     return sorted(hearts, key=lambda heart: (heart.group, heart.patient))
@@ -156,10 +164,29 @@ def fit(samples: Mapping[str, Sample]) -> Fit:
     for measure, own in by_measure.items():
         few = len(own) < FEWEST_FOR_OWN_SCALE
         used = [s for m, s in by_measure.items() if m == measure or (few and m[:2] == measure[:2])]
-        ordered = np.sort(np.concatenate(used))
-        rank = min(math.ceil(0.95 * (len(ordered) + 1)), len(ordered))
-        scales[measure] = float(ordered[rank - 1]) / NORMAL_95
+        scales[measure] = conformal(np.concatenate(used))
     return Fit({measure: fitted(sample) for measure, sample in samples.items()}, scales)
+
+
+def conformal(ratios: Iterable[float]) -> float:
+    """The scale that makes ± 1.96 SD cover, of |error| / SD of hearts."""
+    ordered = np.sort(list(ratios))
+    rank = min(math.ceil(0.95 * (len(ordered) + 1)), len(ordered))
+    return float(ordered[rank - 1]) / NORMAL_95
+
+
+def propagated_scales(hearts: Sequence[Heart], block: Mapping[str, Any]) -> dict[str, float]:
+    """Scales of the SDs that follow from others' by the errors of ``block``; empty without them."""
+    model = parse_error(block)
+    ratios: dict[str, list[float]] = {}
+    for heart in hearts:
+        sds = standard_deviations(heart.terms, model, model.vendors[0])
+        for name, sd in wall_deviations({**heart.measures, **sds}, model).items():
+            if (measure := name.removesuffix("_sd")) in heart.errors:
+                ratios.setdefault(measure, []).append(abs(heart.errors[measure]) / sd)
+    if set(ratios) < set(PROPAGATED_MEASURES):
+        return {}
+    return {name: round(conformal(own), 4) for name, own in ratios.items()}
 
 
 def out_of_part(samples: Mapping[str, Sample]) -> dict[str, Floats]:
@@ -294,13 +321,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     groups = {row["participant_id"]: row["group"] for row in read(arguments.groups)}
+    hearts = hearts_of(arguments.hearts, groups)
     block = section(
-        hearts_of(arguments.hearts, groups),
+        hearts,
         hearts_of([arguments.other_vendor], groups),
         arguments.vendors.split(","),
     )
+    if scales := propagated_scales(hearts, block):
+        block["propagated"] = scales
     parse_error(block)
-    print(json.dumps({"evidence": block["evidence"], "tables": block["tables"]}, indent=1))
+    shown = {name: block.get(name) for name in ("evidence", "propagated", "tables")}
+    print(json.dumps(shown, indent=1))
     print(block["sentence"])
     model = load_model(arguments.model)
     write_model(arguments.out, model, {**model.card.document, "error": block})

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiometa.measurement.error import basal_half, doubt_flags, error_terms, standard_deviations
+from cardiometa.measurement.error import (
+    basal_half,
+    doubt_flags,
+    error_terms,
+    standard_deviations,
+    wall_deviations,
+)
 from cardiometa.measurement.measures import ERROR_OF, LATER_COLUMNS
 from cardiometa.records import CineStack, ScanDoubt
 from cardiometa.segmentation.model import ERROR_MEASURES, ERROR_TERMS, ErrorModel
@@ -70,6 +76,17 @@ def test_every_measured_volume_mass_and_ef_has_one():
     assert found["lv_edv_ml_sd"] == pytest.approx(np.hypot(1, 15))
     assert found["lv_sv_ml_sd"] == pytest.approx(np.hypot(1, 15))
     assert found["lv_ef_percent_sd"] == pytest.approx(np.hypot(1, 10))
+
+
+def test_the_errors_of_wall_and_strain_follow_from_those_of_mass_and_ef_times_the_cards_scale():
+    wall = {"lv_wall_thickness_max_mm": 12.0, "lv_gcs_percent": -30.0}
+    values = {"lv_mass_g": 100.0, "lv_mass_g_sd": 5.0, "lv_ef_percent": 60.0} | wall
+    both = {**values, "lv_ef_percent_sd": 4.0}
+    scaled = dataclasses.replace(error_model(), propagated={"lv_gcs_percent": 0.5})
+    for model, strain in ((error_model(), 3.5), (scaled, 1.75)):
+        wanted = {"lv_wall_thickness_max_mm_sd": 0.6, "lv_gcs_percent_sd": strain}
+        assert wall_deviations(both, model) == pytest.approx(wanted)
+    assert set(wall_deviations(values, scaled)) == {"lv_wall_thickness_max_mm_sd"}
 
 
 def test_a_doubtful_slice_counts_by_what_it_does_to_the_measure():
