@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import load, pool_trials, read_cohort, read_table, reference_ranges, segment
+    from .api import (
+        load,
+        pool_trials,
+        read_cohort,
+        read_reference,
+        read_table,
+        reference_ranges,
+        segment,
+    )
 
     __version__: str
 
@@ -17,6 +25,7 @@ __all__ = [
     "load",
     "pool_trials",
     "read_cohort",
+    "read_reference",
     "read_table",
     "reference_ranges",
     "segment",

@@ -29,7 +29,7 @@ import pandas as pd
 from .cohort.analysis_table import read_analysis_table
 from .cohort.load import load_cohort
 from .cohort.models import Cohort, CohortOptions, TableOptions
-from .commands.apply_reference import run_score
+from .commands.apply_reference import AdaptOutcome, run_adapt, run_score
 from .commands.pool_trials import PooledEffect, PoolRequest, pool_effect
 from .commands.reference_ranges import (
     ReferenceRequest,
@@ -43,7 +43,8 @@ from .options import split
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import Watch, run_segment
 from .pooling.options import PoolingOptions, Presentation
-from .reference.options import ReferenceOptions, ScoreOptions
+from .reference.model import reference_model
+from .reference.options import AdaptOptions, ReferenceOptions, ScoreOptions
 from .reference.results import ReferenceRanges as RangesResult
 
 Table = str | Path | pd.DataFrame
@@ -114,14 +115,93 @@ def reference_ranges(
             table_options=TableOptions.of(named, columns=columns or {}),
             error_model=None if error_model is None else str(error_model),
         )
-        return ReferenceRanges(result=estimate_ranges(request))
+        return ReferenceRanges(estimate_ranges(request))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReferenceRanges:
+class Reference:
+    """A portable reference: it scores new participants, and is adapted to a site."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+
+    def score(
+        self, table: Table, *, columns: Mapping[str, Any] | None = None, **options: Any
+    ) -> pd.DataFrame:
+        """``table`` with ``<measure>_z``, ``_centile`` and ``_score_note``, as by `score`."""
+        measures = options.pop("measure", None)
+        if isinstance(measures, str):
+            measures = [measures]
+        chosen, named = split((ScoreOptions, TableOptions), options)
+        with self._files(table) as (reference, path, folder):
+            run_score(
+                reference,
+                path,
+                folder / "scores.csv",
+                ScoreOptions.of(chosen),
+                TableOptions.of(named, columns=columns or {}),
+                measures=None if measures is None else tuple(measures),
+            )
+            scored = pd.read_csv(folder / "scores.csv", dtype=_IDS)
+        if not isinstance(table, pd.DataFrame):
+            return scored
+        new = [name for name in scored.columns if name not in table.columns]
+        return table.assign(**{name: scored[name].to_numpy() for name in new})
+
+    def adapt(
+        self, table: Table, *, columns: Mapping[str, Any] | None = None, **options: Any
+    ) -> AdaptedReference:
+        """The reference adapted to the healthy controls of a site, as by `adapt`."""
+        chosen, named = split((AdaptOptions, TableOptions), options)
+        with self._files(table) as (reference, path, folder):
+            outcome = run_adapt(
+                reference,
+                path,
+                folder / "adapted.json",
+                AdaptOptions.of(chosen),
+                TableOptions.of(named, columns=columns or {}),
+            )
+            return AdaptedReference(read_json(folder / "adapted.json"), outcome)
+
+    @contextmanager
+    def _files(self, table: Table) -> Iterator[tuple[Path, Path, Path]]:
+        """The reference and the table as files, and a folder for what is made of them."""
+        with TemporaryDirectory() as folder, _as_files(table) as (path,):
+            reference = Path(folder) / "reference.json"
+            write_text(reference, canonical_json(self.document))
+            yield reference, path, Path(folder)
+
+
+class AdaptedReference(Reference):
+    """A reference adapted to a site: ``moved`` is a data frame of how far each measure moved."""
+
+    def __init__(self, document: Mapping[str, Any], outcome: AdaptOutcome) -> None:
+        super().__init__(document)
+        self.outcome = outcome
+        self.warnings = outcome.warnings
+
+    @cached_property
+    def moved(self) -> pd.DataFrame:
+        """One row per measure: shift of level and spread with intervals, miscalibration left."""
+        return pd.DataFrame(self.outcome.document()["measures"])
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the portable reference, which scores like any other."""
+        write_text(Path(path), canonical_json(self.document))
+        return Path(path)
+
+
+def read_reference(path: str | Path) -> Reference:
+    """A reference that `reference-ranges` or `adapt` wrote (``reference_ranges.json``)."""
+    reference_model(document := read_json(Path(path)), Path(path).name)  # or InputError
+    return Reference(document)
+
+
+class ReferenceRanges(Reference):
     """Reference ranges: ``limits`` as a data frame, figures, scores of new participants."""
 
-    result: RangesResult
+    def __init__(self, result: RangesResult) -> None:
+        super().__init__(result.model)
+        self.result = result
 
     @cached_property
     def limits(self) -> pd.DataFrame:
@@ -140,31 +220,6 @@ class ReferenceRanges:
             known = ", ".join(figures) or ", ".join(self.result.measures)
             raise UsageError(f"There is no figure of {measure}.", hint=f"Known are {known}.")
         return Svg(figures[measure])
-
-    def score(
-        self, table: Table, *, columns: Mapping[str, Any] | None = None, **options: Any
-    ) -> pd.DataFrame:
-        """``table`` with ``<measure>_z``, ``_centile`` and ``_score_note``, as by `score`."""
-        measures = options.pop("measure", None)
-        if isinstance(measures, str):
-            measures = [measures]
-        chosen, named = split((ScoreOptions, TableOptions), options)
-        with TemporaryDirectory() as folder, _as_files(table) as (path,):
-            reference, out = Path(folder) / "reference_ranges.json", Path(folder) / "scores.csv"
-            write_text(reference, canonical_json(self.result.model))
-            run_score(
-                reference,
-                path,
-                out,
-                ScoreOptions.of(chosen),
-                TableOptions.of(named, columns=columns or {}),
-                measures=None if measures is None else tuple(measures),
-            )
-            scored = pd.read_csv(out, dtype=_IDS)
-        if not isinstance(table, pd.DataFrame):
-            return scored
-        new = [name for name in scored.columns if name not in table.columns]
-        return table.assign(**{name: scored[name].to_numpy() for name in new})
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write the tables and the portable model as the command does; the paths of the files."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.models import TableOptions
-from ..cohort.read_table import read_any_table
+from ..cohort.read_table import read_any_table, table_header
 from ..errors import Problem, TableError
 from ..files import (
     canonical_json,
@@ -57,28 +57,28 @@ FAILED = "the scan failed"
 class _Applied:
     """A reference and the table that it is applied to, as read and harmonised.
 
-    ``columns`` are the names in either; ``accepted`` what is said of inputs that were changed.
+    ``accepted``: what is said of inputs that were changed.
     """
 
     document: Mapping[str, Any]
     model: ReferenceModel
-    raw: pd.DataFrame
     table: CohortTable
-    columns: set[str]
     accepted: tuple[str, ...]
 
     def measures(
-        self, asked: tuple[str, ...] | None, message: str, new_names: Callable[[str], Any]
+        self,
+        asked: tuple[str, ...] | None,
+        message: str,
+        has: set[str],
+        new_names: Callable[[str], Any] = lambda _: (),
     ) -> tuple[str, ...]:
         """The measures of the reference that the table has; TableError for one asked in vain.
 
-        ``new_names``: columns to be added for a measure, which the table must not have.
+        ``has`` are its columns; ``new_names``: those to be added, which it must not have.
         """
         known = self.model.measures
         # An index by body size is made from its measure.
-        columns = self.columns | {
-            m for m in known if (d := derived_measure(m)) and d.of in self.columns
-        }
+        columns = has | {m for m in known if (d := derived_measure(m)) and d.of in has}
         wanted = asked or tuple(m for m in known if m in columns)
         problems = []
         for name in wanted:
@@ -110,14 +110,12 @@ def _applied(
     accepted = refuse_modified([reference, file], form.accept)
     document = read_json(reference)
     model = reference_model(document, reference.name)
-    raw = read_any_table(file, form=form)
-    columns = {str(name) for name in raw.columns} | set(form.columns)
     used = rows_options(options(model), form)
+    # A measure of the user's own need not be in the table, unless it is named.
+    columns = {*table_header(file, form), *form.columns} if used.numeric else ()
     used = replace(used, numeric=tuple(name for name in used.numeric if name in columns))
     rows = read_analysis_table(table, used)
-    return _Applied(
-        document=document, model=model, raw=raw, table=rows, columns=columns, accepted=accepted
-    )
+    return _Applied(document=document, model=model, table=rows, accepted=accepted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +160,11 @@ def run_score(
         reference, table, columns, lambda m: ReferenceOptions(measures=measures or m.measures)
     )
     model, harmonised = read.model, with_derived(read.table, None)
-    read.columns.update(map(str, harmonised.rows))
+    # The cells as they are in the file: harmonised ones are not written back.
+    raw = read_any_table(table / MEASUREMENTS_NAME if table.is_dir() else table, form=columns)
     message = f"{table.name} cannot be scored by {reference.name}."
-    measures = read.measures(measures, message, score_names)
+    has = {*map(str, harmonised.rows), *map(str, raw.columns)}
+    measures = read.measures(measures, message, has, score_names)
     frame = with_derived(harmonised, measures).rows
     participants = NewParticipants.of(frame)
     found: dict[str, Scores] = {}
@@ -174,13 +174,13 @@ def run_score(
     # A value beyond the outer centiles of a nonparametric limit is an answer.
     if not any(s.scored or s.beyond.any() for s in found.values()):
         raise _no_score(found, model, table.name)
-    write_text(out, _csv(read.raw, frame.index, found))
-    failed = len(read.raw) - len(frame)
+    write_text(out, _csv(raw, frame.index, found))
+    failed = len(raw) - len(frame)
     far = {m: int(np.sum(np.abs(s.z) > FAR_Z)) for m, s in found.items()}
     unstated = [name for name in ("papillary", "model_id") if not model.conventions.get(name)]
     warning = f"The reference does not state {' and '.join(unstated)}: that could not be checked."
     return ScoreOutcome(
-        rows=len(read.raw),
+        rows=len(raw),
         scored={measure: scores.scored for measure, scores in found.items()},
         reasons={m: _reasons(s, failed) for m, s in found.items()},
         notice=model.notice,
@@ -284,9 +284,8 @@ def run_adapt(
 
     read = _applied(reference, table, columns, options)
     model, rows = read.model, with_derived(with_healthy(read.table, asked.healthy_rule), None)
-    read.columns.update(map(str, rows.rows))
     message = f"{reference.name} cannot be adapted to {table.name}."
-    measures = read.measures(asked.measures, message, lambda _: ())
+    measures = read.measures(asked.measures, message, {*map(str, rows.rows)})
     rows = with_derived(rows, measures)
     if "healthy" not in rows.rows or not rows.rows["healthy"].notna().any():
         raise TableError(

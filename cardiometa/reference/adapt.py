@@ -22,7 +22,7 @@ from scipy import special
 from ..errors import EstimationError, Problem, TableError
 from ..records import SeriousWarning
 from .curves.curve import POWER_FAMILIES, Curve
-from .curves.shift import Shift, fit_shift, shift_parameters
+from .curves.shift import Shift, fit_shift, shift_parameters, shrink_shift
 from .model import (
     CurveDistribution,
     NewParticipants,
@@ -34,6 +34,7 @@ from .options import ReferenceOptions, ScoreOptions
 from .select import ALL
 
 LEAST_CONTROLS = 25
+_FEW = 40  # participants of a curve that does not state how many
 _LEAST_COVERAGE = 0.5  # of the curve's ages
 _DRAWS = 2000
 _SURELY_OTHER = 2.576  # z of the difference between sexes
@@ -98,7 +99,7 @@ def adapt_reference(
     found: list[Adaptation] = []
     curves: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    warnings: list[str] = []
+    said: dict[str, list[str]] = {}  # what is true of several measures is said once
     for measure, mine in values.items():
         try:
             controls = _controls(model, measure, participants, mine, options)
@@ -107,7 +108,8 @@ def adapt_reference(
             problems.append(Problem(where=measure, what=error.message, fix=error.hint))
             continue
         found.append(adapted)
-        warnings += more
+        for text in more:
+            said.setdefault(text, []).append(measure)
         curves += _moved_entries(document, model, measure, shift)
     if problems and (by_name or not found):
         raise TableError(
@@ -116,6 +118,9 @@ def adapt_reference(
             hint="Give more controls, or name the measures that have them with --measure.",
             problems=problems,
         )
+    warnings: list[str] = [
+        SeriousWarning(f"{', '.join(names)}: {text}") for text, names in said.items()
+    ]
     warnings += [SeriousWarning(f"{p.where} is left out: {p.what}.") for p in problems]
     dropped = [m for m in model.measures if m not in values]
     if dropped:
@@ -183,28 +188,24 @@ def _adapt(
 ) -> tuple[Shift, Adaptation, list[str]]:
     """The shifts of a measure, how far that is, and what is to be said of them."""
     known = [c.between_trials for c in controls.curves]
-    prior, warnings = (math.inf, math.inf), list[str]()
-    if all(known) and known:
-        # The site differs from the mean of as many trials, which itself varies.
-        location = float(np.mean([k.location_sd**2 * (1 + 1 / k.trials) for k in known if k]))
-        spread = float(np.mean([k.log_spread_sd**2 * (1 + 1 / k.trials) for k in known if k]))
-        prior = location, spread
+    sizes = [curve.n or _FEW for curve in controls.curves]
+    own = fit_shift(controls.family, controls.eta, controls.values)
+    # The reference is an estimate too: as far as that of as many more participants.
+    of_one = own.covariance * len(controls.values)
+    own = replace(own, covariance=own.covariance + of_one / sum(sizes))
+    shift, kept, warnings = own, np.ones(2), list[str]()
+    if stated := [k for k in known if k] if all(known) else []:
+        trials = float(np.mean([k.trials for k in stated]))
+        squares = np.array([[k.location_sd, k.log_spread_sd] for k in stated]) ** 2
+        error = np.diag(of_one) * trials * np.mean([1 / n for n in sizes])
+        shift, kept = shrink_shift(own, squares.mean(axis=0), trials, error)
     else:
         warnings.append(
-            SeriousWarning(
-                f"{measure}: the reference does not state how its trials differ (it has fewer than "
-                "5, or is of an older version). The site's level and spread are not shrunk: they "
-                "rest on its controls alone."
-            )
+            "the reference does not state how its trials differ (it has fewer than 5, or is of an "
+            "older version). The site's level and spread are not shrunk: they rest on its controls "
+            "alone."
         )
-    parameters = controls.family, controls.eta, controls.values
-    own = fit_shift(*parameters, (math.inf, math.inf))
-    shift, kept = own, [1.0, 1.0]
-    if not math.isinf(prior[0]):
-        shift = fit_shift(*parameters, prior)
-        variances = np.diag(own.covariance)
-        kept = [p / (p + float(v)) for p, v in zip(prior, variances, strict=True)]
-    warnings += _ages(measure, controls) + _sexes(measure, controls)
+    warnings += _ages(controls) + _sexes(controls)
     reach = float(special.ndtri((1 + model.ci_level / 100) / 2)) * np.sqrt(
         np.diag(shift.covariance)
     )
@@ -227,8 +228,8 @@ def _adapt(
             spread_ratio=float(ratio[0]),
             spread_ratio_low=float(ratio[1]),
             spread_ratio_high=float(ratio[2]),
-            kept_location=kept[0],
-            kept_spread=kept[1],
+            kept_location=float(kept[0]),
+            kept_spread=float(kept[1]),
             miscalibration=expected,
             miscalibration_high=high,
         ),
@@ -236,22 +237,21 @@ def _adapt(
     )
 
 
-def _ages(measure: str, controls: _Controls) -> list[str]:
+def _ages(controls: _Controls) -> list[str]:
     """A warning where the controls' ages cover less than half of those of the curves."""
     low = min(curve.age_low for curve in controls.curves)
     high = max(curve.age_high for curve in controls.curves)
     covered = float(np.ptp(controls.ages)) / max(high - low, 1e-9)
     if covered >= _LEAST_COVERAGE:
         return []
-    return [
-        SeriousWarning(
-            f"{measure}: the controls' ages cover {100 * covered:.0f} % of the reference's "
-            f"({low:g} to {high:g} years). At other ages the adapted limits assume the same shift."
-        )
-    ]
+    text = (
+        f"the controls' ages cover {100 * covered:.0f} % of the reference's ({low:g} to {high:g} "
+        "years). At other ages the adapted limits assume the same shift."
+    )
+    return [text]
 
 
-def _sexes(measure: str, controls: _Controls) -> list[str]:
+def _sexes(controls: _Controls) -> list[str]:
     """A warning where men and women of the site lie differently from the reference."""
     shifts = []
     for sex in np.unique(controls.sex):
@@ -259,20 +259,18 @@ def _sexes(measure: str, controls: _Controls) -> list[str]:
         if mine.sum() < LEAST_CONTROLS // 2:
             return []
         part = controls.eta[:, mine], controls.values[mine]
-        shifts.append(fit_shift(controls.family, *part, (math.inf, math.inf)))
+        shifts.append(fit_shift(controls.family, *part))
     if len(shifts) != 2:
         return []
     distance = shifts[0].estimate - shifts[1].estimate
     z = np.abs(distance) / np.sqrt(np.diag(shifts[0].covariance + shifts[1].covariance))
     if z.max() < _SURELY_OTHER:
         return []
-    return [
-        SeriousWarning(
-            f"{measure}: men and women of the site lie differently from the reference (z = "
-            f"{z.max():.1f}); one shift for both may fit neither. Adapt them separately, from a "
-            "table of each sex."
-        )
-    ]
+    text = (
+        f"men and women of the site lie differently from the reference (z = {z.max():.1f}); one "
+        "shift for both may fit neither. Adapt them separately, from a table of each sex."
+    )
+    return [text]
 
 
 def _miscalibration(

@@ -270,7 +270,10 @@ class BetweenTrials(_Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class CurveDistribution(GroupDistribution):
-    """A curve; ``observed_ages`` are the intervals without a gap (none in older documents)."""
+    """A curve; ``observed_ages`` are the intervals without a gap (none in older documents).
+
+    ``n`` participants are behind it (None: too few to be stated).
+    """
 
     open_end: ClassVar[bool] = False
     family: FamilyName
@@ -278,6 +281,7 @@ class CurveDistribution(GroupDistribution):
     age_low: float
     age_high: float
     tau: float
+    n: int | None = None
     observed_ages: tuple[tuple[float, float], ...] = ()
     printed: _Printed | None = None
     between_trials: BetweenTrials | None = None

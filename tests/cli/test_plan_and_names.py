@@ -168,6 +168,7 @@ def test_json_is_alone_on_stdout(table: Path, tmp_path: Path) -> None:
         (("summarise", "{table}", "--out", "{out}"), 2),
         (("summarise", "{table}", "--out", "{out}", "--outcome", "x", "--effect", "risk-ratio"), 2),
         (("score", "{table}", "{table}", "--out", "{out}.csv"), 3),
+        (("adapt", "{table}", "{table}", "--out", "{out}.json"), 3),
         (("compare-limits", "{table}"), 2),
         (("compare-limits", "{table}", "{out}", "--preset", "hhc2024"), 2),
         (("compare-limits", "{table}", "{table}", "--against", "{table}"), 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -162,6 +163,7 @@ def reference_document() -> bytes:
 
 
 def read_reference_file(data: bytes, folder: Path) -> None:
+    from cardiometa.reference.adapt import adapt_reference
     from cardiometa.reference.model import NewParticipants, reference_model, score_participants
     from cardiometa.reference.options import ScoreOptions
 
@@ -180,6 +182,18 @@ def read_reference_file(data: bytes, folder: Path) -> None:
         assert not np.isinf(scores.z).any(), "an infinite score"
         known = scores.centile[~np.isnan(scores.centile)]
         assert ((known >= 0) & (known <= 100)).all(), "a centile beyond 0 to 100"
+    controls = replace(
+        people,
+        sex=np.repeat(people.sex[:2], 15),
+        ethnicity=np.repeat(people.ethnicity[:2], 15),
+        age_years=np.linspace(20.0, 75.0, 30),
+    )
+    values = dict.fromkeys(model.measures, np.linspace(100.0, 200.0, 30))
+    adapted, found, _ = adapt_reference(
+        read_json(path), "ref", controls, values, same_conventions=True, by_name=False, site="SITE"
+    )
+    assert all(np.isfinite([one.location, one.miscalibration]).all() for one in found)
+    reference_model(json.loads(canonical_json(adapted)), "adapted")
 
 
 KEY = ScanKey(trial="ALPHA", participant="P001", visit="baseline")

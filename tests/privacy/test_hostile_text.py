@@ -143,14 +143,18 @@ def test_statistics_escape_what_a_table_holds(bench: Bench) -> None:
     ranges["participant_id"] = [f"={n}" for n in range(len(ranges))]
     ranges["healthy"] = True
     ranges.to_csv(bench.top / "ranges.csv", index=False)
-    fits = ("--method", "strata", "--bootstrap", "200", "--measure", "lv_edv_ml", "--by", "sex,age")
+    fits = ("--bootstrap", "200", "--measure", "lv_edv_ml", "--by", "sex,age")
     out = bench.top / "ranges"
     bench.run("reference-ranges", bench.top / "ranges.csv", *fits, "--internal", "--out", out)
     bench.run(
         "score", out / "reference_ranges.json", bench.top / "ranges.csv",
         "--out", bench.top / "scored" / "scored.csv", code=(0, 3),
     )  # fmt: skip
-    for name in ("pool", "sites", "ranges", "scored"):
+    bench.run(
+        "adapt", out / "reference_ranges.json", bench.top / "ranges.csv",
+        "--out", bench.top / "adapted" / "site.json", "--same-conventions",
+    )  # fmt: skip
+    for name in ("pool", "sites", "ranges", "scored", "adapted"):
         folder = bench.top / name
         if folder.exists():
             assert unsafe_cells(folder) == [], name

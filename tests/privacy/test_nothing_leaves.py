@@ -51,6 +51,8 @@ def test_every_command(stuffed: Path, bench: Bench, seg: Path) -> None:
     bench.run(*pool, "--out", top / "pool", code=(0, 5))
     reference = top / "ranges" / "reference_ranges.json"
     bench.run("score", reference, seg, "--out", top / "scored.csv", code=(0, 3))
+    healthy = ("--healthy-rule", "volunteers", "--use-visit", "baseline")
+    bench.run("adapt", reference, seg, "--out", top / "adapted.json", *healthy, code=(0, 3))
     bench.run(
         "summarise", seg, "--outcome", "lv_ef_percent", "--out", top / "site.json", code=(0, 5)
     )

@@ -8,17 +8,19 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import integrate, special
 from typer.testing import CliRunner
 
+import cardiometa as cm
 from cardiometa.cli.main import app
+from cardiometa.cohort import analysis_table, read_table
 from cardiometa.cohort.models import TableOptions
 from cardiometa.commands.apply_reference import run_adapt
 from cardiometa.errors import InputError, TableError, UsageError
 from cardiometa.files import canonical_json
 from cardiometa.records import severity
 from cardiometa.reference.adapt import adapt_reference
-from cardiometa.reference.curves.shift import fit_shift
+from cardiometa.reference.curves.shift import Shift, fit_shift, shrink_shift
 from cardiometa.reference.model import NewParticipants, reference_model, score_participants
 from cardiometa.reference.options import AdaptOptions, ReferenceOptions, ScoreOptions
 from cardiometa.reference.ranges import reference_ranges
@@ -103,18 +105,45 @@ def test_few_controls_are_shrunk_more_than_many():
     assert many.location == pytest.approx(100 * np.expm1(0.08), abs=3)
 
 
-def test_shifts_are_the_posterior_mode_of_a_normal_distribution():
-    """Against the closed form for a known SD: shrinkage by n·prior/(n·prior + variance)."""
+def test_shifts_are_those_of_a_normal_distribution():
+    """Against the closed form; many trials: shrinkage by n·prior/(n·prior + variance)."""
     rng = np.random.default_rng(1)
     y = 10 + rng.standard_normal(50) * 2
     eta = np.stack([np.full(50, 9.0), np.full(50, np.log(2.0))])
-    shift = fit_shift("normal", eta, y, (0.3, 1e-12))
-    share = 50 * 0.3 / (50 * 0.3 + 4)
-    assert shift.estimate[0] == pytest.approx(share * (y.mean() - 9), rel=1e-6)
-    assert shift.covariance[0, 0] == pytest.approx(0.3 * (1 - share), rel=1e-6)
-    free = fit_shift("normal", eta, y, (np.inf, np.inf))
-    assert free.estimate[0] == pytest.approx(y.mean() - 9, rel=1e-9)
-    assert np.exp(free.estimate[1]) == pytest.approx(y.std() / 2, rel=1e-9)
+    own = fit_shift("normal", eta, y)
+    assert own.estimate[0] == pytest.approx(y.mean() - 9, rel=1e-9)
+    assert np.exp(own.estimate[1]) == pytest.approx(y.std() / 2, rel=1e-9)
+    shift, kept = shrink_shift(own, np.array([0.3, 1e-9]), 1e6, np.zeros(2))
+    share = 50 * 0.3 / (50 * 0.3 + y.var())
+    assert kept[0] == pytest.approx(share, rel=1e-4)
+    assert shift.estimate[0] == pytest.approx(share * (y.mean() - 9), rel=1e-4)
+    assert shift.covariance[0, 0] == pytest.approx(0.3 * (1 - share), rel=1e-4)
+
+
+def test_shrinkage_is_the_posterior_by_numerical_integration():
+    """Six trials whose own shifts are given: scipy's quadrature over tau of each of two shifts."""
+    own = Shift(estimate=np.array([0.06, -0.2]), covariance=np.diag([4e-4, 5e-3]))
+    between, error, k = np.array([0.0012, 0.006]), np.array([2e-4, 3e-3]), 6
+    shift, _ = shrink_shift(own, between, k, error)
+    for i in range(2):
+        t = between[i] + error[i]
+        squares = t * (k - 1 - t / between[i])
+        x, v = own.estimate[i], own.covariance[i, i]
+
+        def moment(power, squares=squares, x=x, v=v, e=error[i]):
+            def density(tau):
+                t, prior = tau**2 + e, tau**2 * (1 + 1 / k)
+                data = t ** (-(k - 1) / 2) * np.exp(-squares / (2 * t))
+                site = np.exp(-(x**2) / (2 * (v + prior))) / np.sqrt(v + prior)
+                mean, variance = x * prior / (v + prior), v * prior / (v + prior)
+                return data * site * (1.0, mean, variance + mean**2)[power]
+
+            return integrate.quad(density, 0, 3, points=(0.02, 0.05, 0.1, 0.3), limit=500)[0]
+
+        mean = moment(1) / moment(0)
+        assert shift.estimate[i] == pytest.approx(mean, rel=2e-3)
+        sd = np.sqrt(moment(2) / moment(0) - mean**2)
+        assert np.sqrt(shift.covariance[i, i]) == pytest.approx(sd, rel=2e-3)
 
 
 def test_controls_like_the_reference_leave_it():
@@ -134,10 +163,24 @@ def test_controls_like_the_reference_leave_it():
     assert not [w for w in warnings if severity(w) == "serious"]
 
 
-def test_few_trials_give_no_shrinkage_and_say_so():
-    _, (found,), warnings = _adapt(_document(trials=3), _site())
-    assert (found.kept_location, found.kept_spread) == (1.0, 1.0)
-    assert any("not shrunk" in w and severity(w) == "serious" for w in warnings)
+def _two_measures(document):
+    """The document with a second measure of the same curves, and values of both."""
+    others = json.loads(canonical_json(document["curves"]).replace(MEASURE, "lv_mass_g"))
+    document["curves"] += others
+    values = _site()[MEASURE].to_numpy()
+    return document, {MEASURE: values, "lv_mass_g": values}
+
+
+def test_few_trials_give_no_shrinkage_and_say_so_once():
+    document, values = _two_measures(_document(trials=3))
+    _, found, warnings = adapt_reference(
+        document, "ref", NewParticipants.of(_site()), values,
+        same_conventions=True, by_name=True, site="SITE",
+    )  # fmt: skip
+    assert {(one.kept_location, one.kept_spread) for one in found} == {(1.0, 1.0)}
+    (said,) = (w for w in warnings if "not shrunk" in w)
+    assert severity(said) == "serious"
+    assert said.startswith(f"{MEASURE}, lv_mass_g: the reference does not state")
 
 
 def test_a_narrow_range_of_ages_and_unlike_sexes_are_warned_of():
@@ -159,11 +202,9 @@ def test_too_few_controls_are_refused_with_their_reasons():
 
 
 def test_a_measure_that_lacks_controls_is_left_out_or_refused_by_name():
-    document, frame = _document(), _site()
-    other = json.loads(_text().replace(MEASURE, "lv_mass_g"))
-    document["curves"] += other["curves"]
-    values = {MEASURE: frame[MEASURE].to_numpy(), "lv_mass_g": np.full(len(frame), np.nan)}
-    who = NewParticipants.of(frame)
+    document, values = _two_measures(_document())
+    values["lv_mass_g"] = np.full(60, np.nan)
+    who = NewParticipants.of(_site())
     new, found, warnings = adapt_reference(
         document, "ref", who, values, same_conventions=True, by_name=False, site="SITE"
     )
@@ -229,6 +270,30 @@ def test_the_command_writes_a_reference_that_scores(files):
     assert run(*words).exit_code == 2  # exists
     last = run(*words, "--overwrite", "--json")
     assert json.loads(last.stdout)["measures"][0]["n"] >= 50
+
+
+def test_from_python_it_is_the_command_s_file_and_the_table_is_read_once(files, monkeypatch):
+    read, readings = analysis_table.read_raw, []
+    monkeypatch.setattr(
+        analysis_table, "read_raw", lambda *given: readings.append(given) or read(*given)
+    )
+    monkeypatch.setattr(read_table, "read_raw", readings.append)
+    outcome = _run_adapt(files)
+    assert len(readings) == 1
+    reference = cm.read_reference(files / "ref.json")
+    adapted = reference.adapt(files / "controls.csv", same_conventions=True)
+    assert adapted.to_json(files / "two.json").read_bytes() == (files / "site.json").read_bytes()
+    assert (adapted.moved["location"].tolist(), adapted.warnings) == (
+        [one.location for one in outcome.measures],
+        outcome.warnings,
+    )
+    monkeypatch.undo()
+    scores = adapted.score(_site(), same_conventions=True)[f"{MEASURE}_z"]
+    assert abs(scores.mean()) < 0.25
+    other = files / "other.json"
+    other.write_text(canonical_json({**_document(), "format": "other"}), encoding="utf-8")
+    with pytest.raises(InputError, match="not a reference"):
+        cm.read_reference(other)
 
 
 def test_wrong_use_is_refused(files):

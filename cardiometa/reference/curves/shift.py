@@ -19,6 +19,7 @@ from .curve import POWER_FAMILIES, Curve
 LEAST_TRIALS = 5  # fewer do not show how trials differ
 _LEAST_PARTICIPANTS = 10
 _STEPS = 100
+_TAUS = 121
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +38,21 @@ def shift_parameters(curve: Curve, ages: np.ndarray) -> np.ndarray:
     return eta
 
 
-def fit_shift(
-    family: str, eta: np.ndarray, values: np.ndarray, prior: tuple[float, float]
-) -> Shift:
+def fit_shift(family: str, eta: np.ndarray, values: np.ndarray) -> Shift:
     """The shifts of ``values`` ``[n]`` whose parameters before it are ``eta`` ``[parameters, n]``.
 
-    Each is shrunk towards 0 by its variance in ``prior`` (infinite: not at all): the mode of the
-    likelihood times the normal distributions of the shifts, with the inverse of the information
-    there as covariance. Raises EstimationError where there is none.
+    By maximum likelihood, with the inverse of the information as covariance. Raises
+    EstimationError where there is none.
     """
     distribution = DISTRIBUTIONS[family]
     y = np.log(values) if family in POWER_FAMILIES else values
-    weight = np.array([1 / v for v in prior])
     estimate = np.zeros(2)
     for _ in range(_STEPS):
         moved = [eta[0] + estimate[0], eta[1] + estimate[1], *eta[2:]]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             _, scores = distribution.scores(y, moved)
-            total = distribution.information(moved)[:2, :2].sum(axis=2) + np.diag(weight)
-        gradient = np.array([scores[0].sum(), scores[1].sum()]) - weight * estimate
+            total = distribution.information(moved)[:2, :2].sum(axis=2)
+        gradient = np.array([scores[0].sum(), scores[1].sum()])
         if not (np.isfinite(gradient).all() and np.isfinite(total).all()):
             break
         step = np.linalg.solve(total, gradient)
@@ -67,6 +64,43 @@ def fit_shift(
         "The distance of these participants from the curve cannot be estimated.",
         hint="Look for values far from all others.",
     )
+
+
+def shrink_shift(
+    own: Shift, between: np.ndarray, trials: float, error: np.ndarray
+) -> tuple[Shift, np.ndarray]:
+    """A site's shifts, shrunk by how trials differ, and the share ``[2]`` that is kept of its own.
+
+    ``between`` ``[2]`` are the variances of both shifts between ``trials`` trials, as
+    `between_trials` gives them, ``error`` ``[2]`` the sampling variances of one trial's own. A few
+    trials do not show how much trials differ: tau has a flat prior (Gelman 2006, Bayesian Anal
+    1:515), the trials' sum of squares and the site's own shifts are the data, and mean and
+    covariance are those of the mixture over tau. The site lies about the mean of the trials, which
+    varies too: its variance is tau² (1 + 1/trials).
+    """
+    # The sum of squares, from the estimate, which is the mode of the likelihood times tau.
+    total = between + error
+    squares = total * np.maximum(trials - 1 - total / between, 0.0)
+    tau = np.sqrt(between)[:, None] * np.exp(np.linspace(-4.9, 3.5, _TAUS))  # 0 at its place 70
+    total = tau**2 + error[:, None]
+    log = np.log(tau) - ((trials - 1) * np.log(total) + squares[:, None] / total) / 2
+    prior = np.zeros((_TAUS, _TAUS, 2, 2))
+    prior[..., 0, 0], prior[..., 1, 1] = np.meshgrid(*(tau**2 * (1 + 1 / trials)), indexing="ij")
+    whole = prior + own.covariance
+    shares = np.swapaxes(np.linalg.solve(whole, prior), -1, -2)  # prior / (prior + covariance)
+    lack = own.estimate @ np.linalg.solve(whole, own.estimate[:, None]).squeeze(-1)[..., None]
+    log = log[0][:, None] + log[1] - (np.log(np.linalg.det(whole)) + lack.squeeze(-1)) / 2
+    weight = np.exp(log - log.max())
+    weight /= weight.sum()
+    at = shares @ own.estimate
+    estimate = np.einsum("ij,ija->a", weight, at)
+    within = np.einsum("ij,ijab->ab", weight, prior - shares @ prior)
+    away = at - estimate
+    covariance = within + np.einsum("ij,ija,ijb->ab", weight, away, away)
+    variances = np.diag(own.covariance)[:, None]
+    kept = tau**2 * (1 + 1 / trials) / (tau**2 * (1 + 1 / trials) + variances)
+    kept = np.array([weight.sum(axis=1) @ kept[0], weight.sum(axis=0) @ kept[1]])
+    return Shift(estimate=estimate, covariance=(covariance + covariance.T) / 2), kept
 
 
 def between_trials(
@@ -81,11 +115,9 @@ def between_trials(
     used = codes[counts >= _LEAST_PARTICIPANTS]
     if len(used) < LEAST_TRIALS:
         return None
-    eta, free = shift_parameters(curve, ages), (math.inf, math.inf)
+    eta = shift_parameters(curve, ages)
     try:
-        found = [
-            fit_shift(curve.family, eta[:, trial == k], values[trial == k], free) for k in used
-        ]
+        found = [fit_shift(curve.family, eta[:, trial == k], values[trial == k]) for k in used]
     except EstimationError:
         return None
     estimates = np.array([shift.estimate for shift in found])
