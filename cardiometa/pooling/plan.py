@@ -3,9 +3,11 @@
 A trial's variance is that of its own model: ANCOVA s² (1 - r²) (1/n0 + 1/n1); of an interaction the
 same over the variance of the modifier within the trial (Riley et al. 2022, Stat Med 41:4822; Ensor
 et al. 2018, BMC Med Res Methodol 18:41: each trial adds 1 / (its variance + tau²)). The width of an
-analysis comes from the tau² that it estimates: the second stage is integrated over 4,000 fixed
-draws of the trials' effects. Power is the mean over them, so that too few trials cost what they
-cost in the analysis. Kenward-Roger df are those of the two-stage form (Partlett & Riley 2017).
+analysis comes from the variances that it estimates: the second stage is integrated over 4,000 fixed
+draws of the trials' effects, of their modifiers' sums of squares and of their residual variances
+(chi² on the df of their models). Power is the mean over them, so that few trials and few
+participants cost what they cost in the analysis. Kenward-Roger df are those of the two-stage form
+(Partlett & Riley 2017).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from .subgroups.interaction import products_with_numbers
 
 TREATMENT, MODIFIER, BASELINE = "treatment", "value", "baseline"
 LEAST_TRIALS_KR = 5  # below it Kenward-Roger never stands alone
-_QUANTILES = (np.arange(4000) + 0.5) / 4000
+_DRAWS = 4000
+_QUANTILES = (np.arange(_DRAWS) + 0.5) / _DRAWS
 _ARMS = ("control", "active")
 CiMethod = Literal["hksj-truncated", "kenward-roger", "wald"]
 
@@ -95,6 +98,32 @@ class PlannedTrial:
         if not self.modifier_variance:
             return None
         return residual * sum(1 / (n - 1) for n in arms) / self.modifier_variance
+
+    def drawn(
+        self, term: str, v: float, effect: str, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws ``[4000]`` of the true variance, which is ``v`` on average, and of the estimated.
+
+        That of a finished trial is known. The modifier's sum of squares in an arm is chi² on n - 1
+        df, of yes and no that of a binomial count.
+        """
+        true, size = np.full(_DRAWS, v), _DRAWS
+        if self.existing:
+            return true, true
+        df = self.n - (3 if effect == "mean-difference" else 2)
+        if term != TREATMENT:
+            df -= 2
+            expected, inverse = 0.0, np.zeros(size)
+            for n in (self.n_control, self.n_active):
+                if self.is_share:
+                    share = 0.5 - math.sqrt(max(0.25 - (self.modifier_variance or 0.0), 0.0))
+                    yes = np.clip(draw.binomial(n, share, size), 1, n - 1)
+                    squares = yes * (1 - yes / n) / (share * (1 - share))
+                else:
+                    squares = draw.chisquare(n - 1, size)
+                expected, inverse = expected + 1 / (n - 1), inverse + 1 / squares
+            true = v * inverse / expected
+        return true, true * draw.chisquare(max(df, 1), size) / max(df, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,19 +192,27 @@ class _Width:
         return float(brentq(lambda d: self.power(d) - 0.8, 0.0, high))
 
 
-def expected_width(v: np.ndarray, tau: float, ci: CiMethod, level: float = 95.0) -> _Width:
-    """The interval of trials with variances ``v`` ``[k]``, k of 2 or more, and ``tau`` between.
+def expected_width(
+    v: np.ndarray,
+    tau: float,
+    ci: CiMethod,
+    level: float = 95.0,
+    estimated: np.ndarray | None = None,
+) -> _Width:
+    """The interval of trials with variances ``v``, k of 2 or more, and ``tau`` between.
 
-    Each of the drawn spreads gives an estimate of tau² by REML, with it the weights of the
-    analysis, and the variance that an estimate with these weights really has.
+    ``v`` ``[k]`` or ``[draws, k]``, as ``estimated`` by the trials (None: without error). Each draw
+    gives an estimate of tau² by REML, with it the weights of the analysis, and the variance that
+    an estimate with these weights really has.
     """
-    k, tail = len(v), 0.5 + level / 200.0
+    k, tail = v.shape[-1], 0.5 + level / 200.0
     y = np.sqrt(v + tau**2) * _spreads(k)
-    w = 1.0 / (v + reml_batch(y, np.broadcast_to(v, y.shape))[:, None])
+    used = np.broadcast_to(v if estimated is None else estimated, y.shape)
+    w = 1.0 / (used + reml_batch(y, used)[:, None])
     w1, w2, w3 = (np.sum(w**power, axis=1) for power in (1, 2, 3))
     half = 1.0 / np.sqrt(w1)
     sd = np.sqrt((w**2 * (v + tau**2)).sum(axis=1)) / w1
-    se = 1.0 / math.sqrt(float((1.0 / (v + tau**2)).sum()))
+    se = 1.0 / math.sqrt(float((1.0 / (v + tau**2)).sum(axis=-1).mean()))
     if ci == "wald":
         return _Width(half=half * float(ndtri(tail)), sd=sd, se=se, df=None)
     if ci == "hksj-truncated":
@@ -225,8 +262,14 @@ def plan_rows(trials: Sequence[PlannedTrial], tau: float, options: PlanOptions) 
                 methods: tuple[CiMethod, ...] = ("hksj-truncated", "wald")
                 if term == TREATMENT and len(v) >= LEAST_TRIALS_KR:
                     methods = ("hksj-truncated", "kenward-roger", "wald")
-                for ci in methods if len(v) > 1 else ():
-                    width = expected_width(np.array(list(v.values())), spread, ci, options.level)
+                if len(v) < 2:
+                    continue
+                draw = np.random.default_rng(1)
+                drawn_v = [t.drawn(term, v[t.trial], options.effect, draw)
+                           for t in members if t.trial in v]  # fmt: skip
+                true, estimated = (np.stack(one, axis=1) for one in zip(*drawn_v, strict=True))
+                for ci in methods:
+                    width = expected_width(true, spread, ci, options.level, estimated)
                     power, simulated = drawn.get((term, ci), (None, None))
                     rows.append(
                         PlanRow(

@@ -22,7 +22,7 @@ from ..statistics.lms import box_cox, box_cox_power, inverse_box_cox
 from ..statistics.order_statistics import interpolated_quantile
 from ..statistics.robust import robust_fit
 from ..validation import validate
-from .curves.curve import AgeFunction, Curve, FamilyName, gap_text, gaps_of
+from .curves.curve import POWER_FAMILIES, AgeFunction, Curve, FamilyName, gap_text, gaps_of
 from .options import Kind, ScoreOptions, Sided
 from .select import ALL, CONVENTIONS, depends_on, numbers_of, texts_of
 from .strata.groups import FittedCell
@@ -287,6 +287,9 @@ class CurveDistribution(GroupDistribution):
     between_trials: BetweenTrials | None = None
 
     def __post_init__(self) -> None:
+        ends = self.printed and (*self.printed.ci_low, *self.printed.ci_high)
+        if ends and self.family in POWER_FAMILIES and np.min(ends) <= 0:
+            raise ValueError(f"an interval of a {self.family} curve is not above 0")
         if self.family not in TAILS:
             return
         *others, tail = self.functions or (None,)

@@ -103,6 +103,25 @@ def test_an_interaction_has_the_variance_over_that_of_the_modifier():
     assert trial.variance("treatment:modifier", changed, 0.0) == interaction
 
 
+@pytest.mark.parametrize("share", [False, True])
+def test_small_trials_estimate_their_variances(share):
+    """Of 20 an arm: E(1/chi² on 19 df) = 1/17 for a modifier's sum of squares; then chi² on 35."""
+    changes = {"modifier_variance": 0.21, "is_share": True} if share else {}
+    (trial,) = trials_of([20], **changes)
+    main, interaction = (
+        trial.drawn(term, 1.0, "mean-difference", np.random.default_rng(3))
+        for term in ("treatment", "treatment:modifier")
+    )
+    assert np.all(main[0] == 1.0)
+    assert main[1].std() == pytest.approx(math.sqrt(2 / 37), rel=0.05)
+    assert interaction[0].mean() == pytest.approx(1.071 if share else 19 / 17, rel=0.02)
+    assert (interaction[1] / interaction[0]).std() == pytest.approx(math.sqrt(2 / 35), rel=0.05)
+    v = np.full(12, 2.7)
+    draws = [np.stack([one] * 12, axis=1) for one in interaction]
+    power = expected_width(2.7 * draws[0], 0.6, "wald", estimated=2.7 * draws[1]).power(1.5)
+    assert power < expected_width(v, 0.6, "wald").power(1.5)
+
+
 def test_more_of_everything_that_helps_helps():
     base = plan_rows(trials_of([60] * 6), 1.0, OPTIONS)[0]
     assert plan_rows(trials_of([60] * 9), 1.0, OPTIONS)[0].power_percent > base.power_percent

@@ -124,7 +124,7 @@ def test_shrinkage_is_the_posterior_by_numerical_integration():
     """Six trials whose own shifts are given: scipy's quadrature over tau of each of two shifts."""
     own = Shift(estimate=np.array([0.06, -0.2]), covariance=np.diag([4e-4, 5e-3]))
     between, error, k = np.array([0.0012, 0.006]), np.array([2e-4, 3e-3]), 6
-    shift, _ = shrink_shift(own, between, k, error)
+    shift, kept = shrink_shift(own, between, k, error)
     for i in range(2):
         t = between[i] + error[i]
         squares = t * (k - 1 - t / between[i])
@@ -140,10 +140,13 @@ def test_shrinkage_is_the_posterior_by_numerical_integration():
 
             return integrate.quad(density, 0, 3, points=(0.02, 0.05, 0.1, 0.3), limit=500)[0]
 
-        mean = moment(1) / moment(0)
-        assert shift.estimate[i] == pytest.approx(mean, rel=2e-3)
-        sd = np.sqrt(moment(2) / moment(0) - mean**2)
-        assert np.sqrt(shift.covariance[i, i]) == pytest.approx(sd, rel=2e-3)
+        given = between[i] * (1 + 1 / k)
+        assert kept[i] == pytest.approx(given / (given + v))
+        assert shift.estimate[i] == pytest.approx(kept[i] * x)
+        square = (moment(2) - 2 * shift.estimate[i] * moment(1)) / moment(0) + shift.estimate[
+            i
+        ] ** 2
+        assert shift.covariance[i, i] == pytest.approx(square, rel=4e-3)
 
 
 def test_controls_like_the_reference_leave_it():

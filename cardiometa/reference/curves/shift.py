@@ -19,7 +19,7 @@ from .curve import POWER_FAMILIES, Curve
 LEAST_TRIALS = 5  # fewer do not show how trials differ
 _LEAST_PARTICIPANTS = 10
 _STEPS = 100
-_TAUS = 121
+_TAUS, _AS_GIVEN = 121, 70  # points of tau, and which of them is the SD as it is given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +74,19 @@ def shrink_shift(
     ``between`` ``[2]`` are the variances of both shifts between ``trials`` trials, as
     `between_trials` gives them, ``error`` ``[2]`` the sampling variances of one trial's own. A few
     trials do not show how much trials differ: tau has a flat prior (Gelman 2006, Bayesian Anal
-    1:515), the trials' sum of squares and the site's own shifts are the data, and mean and
-    covariance are those of the mixture over tau. The site lies about the mean of the trials, which
-    varies too: its variance is tau² (1 + 1/trials).
+    1:515), the trials' sum of squares and the site's own shifts are the data. The shifts are those
+    at the variances given, the covariance is about them and that of the mixture over tau. The site
+    lies about the mean of the trials, which varies too: its variance is tau² (1 + 1/trials).
     """
     # The sum of squares, from the estimate, which is the mode of the likelihood times tau.
     total = between + error
     squares = total * np.maximum(trials - 1 - total / between, 0.0)
-    tau = np.sqrt(between)[:, None] * np.exp(np.linspace(-4.9, 3.5, _TAUS))  # 0 at its place 70
+    tau = np.sqrt(between)[:, None] * np.exp(np.linspace(-4.9, 3.5, _TAUS))
     total = tau**2 + error[:, None]
     log = np.log(tau) - ((trials - 1) * np.log(total) + squares[:, None] / total) / 2
+    wider = 1 + 1 / trials
     prior = np.zeros((_TAUS, _TAUS, 2, 2))
-    prior[..., 0, 0], prior[..., 1, 1] = np.meshgrid(*(tau**2 * (1 + 1 / trials)), indexing="ij")
+    prior[..., 0, 0], prior[..., 1, 1] = np.meshgrid(*(wider * tau**2), indexing="ij")
     whole = prior + own.covariance
     shares = np.swapaxes(np.linalg.solve(whole, prior), -1, -2)  # prior / (prior + covariance)
     lack = own.estimate @ np.linalg.solve(whole, own.estimate[:, None]).squeeze(-1)[..., None]
@@ -93,13 +94,11 @@ def shrink_shift(
     weight = np.exp(log - log.max())
     weight /= weight.sum()
     at = shares @ own.estimate
-    estimate = np.einsum("ij,ija->a", weight, at)
+    estimate = at[_AS_GIVEN, _AS_GIVEN]
     within = np.einsum("ij,ijab->ab", weight, prior - shares @ prior)
     away = at - estimate
     covariance = within + np.einsum("ij,ija,ijb->ab", weight, away, away)
-    variances = np.diag(own.covariance)[:, None]
-    kept = tau**2 * (1 + 1 / trials) / (tau**2 * (1 + 1 / trials) + variances)
-    kept = np.array([weight.sum(axis=1) @ kept[0], weight.sum(axis=0) @ kept[1]])
+    kept = wider * between / (wider * between + np.diag(own.covariance))
     return Shift(estimate=estimate, covariance=(covariance + covariance.T) / 2), kept
 
 
