@@ -20,6 +20,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .errors import InputError, Problem
 from .files import RECORD_NAME, canonical_json, read_json, sha256_bytes, write_all
@@ -103,6 +104,11 @@ COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
 _NAMED = ("numpy", "scipy", "pandas", "statsmodels", "matplotlib")
 
 
+def _now() -> datetime:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+
+
 def made_by(*, day: bool = True) -> str:
     """Day, version and libraries, for the foot of a page; without ``day`` the version alone.
 
@@ -110,11 +116,9 @@ def made_by(*, day: bool = True) -> str:
     """
     if not day:
         return f"Made by cardiometa {version()}, format {FORMAT_VERSION}."
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
     libraries = ", ".join(f"{k} {v}" for k, v in library_versions(*_NAMED).items())
     return (
-        f"Made on {now:%Y-%m-%d} by cardiometa {version()}, format {FORMAT_VERSION} (Python "
+        f"Made on {_now():%Y-%m-%d} by cardiometa {version()}, format {FORMAT_VERSION} (Python "
         f"{platform.python_version()}, {libraries})."
     )
 
@@ -164,6 +168,80 @@ def record_text(record: RunRecord) -> str:
     return canonical_json(document)
 
 
+_APACHE = {"@id": "https://spdx.org/licenses/Apache-2.0"}
+CRATE_NAME = "ro-crate-metadata.json"
+_MEDIA_TYPES = {
+    "csv": "text/csv",
+    "html": "text/html",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
+}
+
+
+def crate_text(record: RunRecord, marks: Mapping[str, Mapping[str, Any]]) -> str:
+    """An output as a research object (RO-Crate 1.1): its files, the run, and what it was made with.
+
+    ``marks`` are those of `file_marks`. Inputs are their hashes alone: a name may identify someone.
+    Equal runs of `segment` give equal bytes, so its date is the year, and the tables that have a
+    column of seconds are without their hash, which the run record has.
+    """
+    is_segment = record.command == "segment"
+    files: list[dict[str, Any]] = []
+    for name, mark in sorted(marks.items()):
+        one: dict[str, Any] = {"@id": quote(name), "@type": "File", "name": name}
+        if kind := _MEDIA_TYPES.get(name.rpartition(".")[2]):
+            one["encodingFormat"] = kind
+        if is_segment and name in ("measurements.csv", "measurements.parquet"):
+            one["description"] = f"Its SHA-256 is in {RECORD_NAME}."
+        else:
+            one |= {"contentSize": str(mark["bytes"]), "sha256": mark["sha256"]}
+        files.append(one)
+    files.append({"@id": RECORD_NAME, "@type": "File", "name": "Run record"})
+    if is_segment:
+        files.append({"@id": "scans/", "@type": "Dataset", "name": "One folder for each scan"})
+    used = [
+        {"@id": f"urn:sha256:{sha256}", "@type": "CreativeWork", "sha256": sha256}
+        for sha256 in sorted(set(record.inputs.values()))
+    ]
+    program: dict[str, Any] = {"@id": "#cardiometa", "@type": "SoftwareApplication"}
+    program |= {"name": "cardiometa", "softwareVersion": version(), "license": _APACHE}
+    tools = [program]
+    if record.model:
+        model = {"@id": "#model", "@type": "CreativeWork", "name": record.model.get("id", "")}
+        tools.append({**model, "sha256": record.model.get("sha256", "")})
+    action = {
+        "@id": "#run",
+        "@type": "CreateAction",
+        "name": f"cardiometa {record.command}",
+        "instrument": _references(tools),
+        "object": _references(used),
+        "result": _references(files),
+    }
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"Output of cardiometa {record.command}",
+        "description": notice_for(record.model.get("licence", "")),
+        "datePublished": f"{_now():%Y}" if is_segment else f"{_now():%Y-%m-%d}",
+        "license": {"@id": "#licence"},
+        "hasPart": _references(files),
+        "mentions": {"@id": "#run"},
+    }
+    licence = {"@id": "#licence", "@type": "CreativeWork", "name": "To be set by who publishes it"}
+    about = {"conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"}, "about": {"@id": "./"}}
+    graph = [{"@id": CRATE_NAME, "@type": "CreativeWork", **about}, root, *files, action, *tools]
+    graph += [*used, licence, {**_APACHE, "@type": "CreativeWork", "name": "Apache License 2.0"}]
+    context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
+    return canonical_json({"@context": context, "@graph": graph})
+
+
+def _references(entities: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"@id": one["@id"]} for one in entities]
+
+
 def write_output(
     out: Path,
     contents: Mapping[str, bytes | str],
@@ -177,6 +255,8 @@ def write_output(
     ``old`` are files of an earlier run with other options, which go unless they are written again.
     Raises UsageError as `check_output` does, and OutputError.
     """
+    shared = {name: data for name, data in contents.items() if not name.startswith("internal/")}
+    contents = {**contents, CRATE_NAME: crate_text(record, file_marks(shared))}
     record = replace(record, run={**record.run, "outputs": file_marks(contents)})
     ordered = {**contents, RECORD_NAME: record_text(record)}
     with writing(

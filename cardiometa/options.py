@@ -296,8 +296,12 @@ class Export(Options):
     """Further files of the tables."""
 
     export: Annotated[
-        tuple[Literal["docx", "xlsx", "tex"], ...],
-        Option(help="Write the tables of a paper as files too (extra `export`).", group="Output"),
+        tuple[Literal["docx", "xlsx", "tex", "analysis"], ...],
+        Option(
+            help="Write the tables of a paper as files too (extra `export`); analysis: of "
+            "pool-trials, the analysed rows with R and Stata scripts in OUT/internal.",
+            group="Output",
+        ),
     ] = ()
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from cardiometa.errors import InputError, UsageError
-from cardiometa.files import RECORD_NAME
+from cardiometa.files import RECORD_NAME, sha256_file
 from cardiometa.manifest import (
     BLOCK_BYTES,
+    CRATE_NAME,
     RunRecord,
     change_of,
     file_marks,
@@ -44,12 +45,43 @@ def test_an_output_has_its_files_and_their_hashes(tmp_path: Path) -> None:
     assert document["options"] == {"level": 95}
     assert document["inputs"] == {"table": "abc"}
     assert document["run"]["workers"] == 2
-    assert list(document["run"]["outputs"]) == ["effects.csv"]
+    assert list(document["run"]["outputs"]) == ["effects.csv", CRATE_NAME]
     mark = document["run"]["outputs"]["effects.csv"]
     assert mark["bytes"] == len(TEXT)
     assert change_of(out / "effects.csv", mark) == ""
     # Who ran it and where is not in it.
     assert not {"host", "user", "node"} & set(document["run"])
+
+
+def test_an_output_is_a_research_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RO-Crate 1.1: what its sections on the root, on data entities and on provenance demand."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    out = written(tmp_path / "out", model={"id": "net", "sha256": "def", "licence": "Weights: X"})
+    crate = json.loads((out / CRATE_NAME).read_text())
+    assert crate["@context"][0] == "https://w3id.org/ro/crate/1.1/context"
+    entities = {one["@id"]: one for one in crate["@graph"]}
+    assert len(entities) == len(crate["@graph"])
+    about = entities[CRATE_NAME]
+    assert about["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    root = entities[about["about"]["@id"]]
+    assert root["@type"] == "Dataset"
+    assert root["datePublished"] == "2023-11-14"
+    assert all(root[name] for name in ("name", "description", "license"))
+    run = entities[root["mentions"]["@id"]]
+    assert run["@type"] == "CreateAction"
+    assert run["result"] == root["hasPart"]
+    linked = [
+        root["license"],
+        *(one for name in ("instrument", "object", "result") for one in run[name]),
+    ]
+    assert {one["@id"] for one in linked} <= entities.keys()
+    for part in root["hasPart"]:
+        assert (out / part["@id"]).is_file()
+    effects = entities["effects.csv"]
+    assert effects["sha256"] == sha256_file(out / "effects.csv")
+    assert effects["contentSize"] == str(len(TEXT))
+    assert [entities[one["@id"]].get("sha256") for one in run["object"]] == ["abc"]
+    assert str(tmp_path) not in (out / CRATE_NAME).read_text()
 
 
 def test_the_same_run_again_passes_and_another_is_refused(tmp_path: Path) -> None:
@@ -68,7 +100,7 @@ def test_files_of_an_earlier_run_go_unless_they_are_written_again(tmp_path: Path
     out = tmp_path / "out"
     write_output(out, {"a.csv": "1\n", "b.csv": "2\n"}, record(), overwrite=False)
     write_output(out, {"b.csv": "3\n"}, record(), overwrite=True, old=("a.csv", "b.csv"))
-    assert sorted(path.name for path in out.iterdir()) == ["b.csv", RECORD_NAME]
+    assert sorted(path.name for path in out.iterdir()) == ["b.csv", RECORD_NAME, CRATE_NAME]
     assert (out / "b.csv").read_text() == "3\n"
 
 

@@ -34,8 +34,10 @@ from ..manifest import (
     write_output,
 )
 from ..pooling.aggregate_effects import is_summaries
+from ..pooling.endpoint.endpoint import CLUSTER
 from ..pooling.federated.pool import pool_sites
 from ..pooling.federated.site import read_site
+from ..pooling.first_stage.first_stage import IMP, first_stage
 from ..pooling.integrity import TrialFacts
 from ..pooling.options import PoolingOptions, Presentation
 from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
@@ -63,6 +65,7 @@ from ..privacy.suppression import suppressed_counts
 from ..records import Exclusion, SeriousWarning, serious_first, severity
 from ..reports.checklist import checklist_files, pooling_facts
 from ..reports.export import (
+    INTERNAL,
     SCRIPTS,
     baseline_tables,
     export_files,
@@ -313,11 +316,12 @@ def run_pool_trials(
 ) -> PooledEffect:
     """Read, pool, draw, write. Nothing is written where anything fails before the end.
 
-    ``export``: formats of `export_files` for the tables of a paper.
+    ``export``: formats of `export_files` for the tables of a paper, and ``analysis``.
 
     Raises UsageError (exit 2), InputError (3) and EstimationError (5).
     """
-    need_export(export)
+    formats = [name for name in export if name != "analysis"]
+    need_export(formats)
     options = request.document()
     check_output(out, command=COMMAND, options=options, overwrite=overwrite)
     pooled = pool_effect(request)
@@ -332,10 +336,51 @@ def run_pool_trials(
         model=model_of(pooled.result.conventions),
         run=run_block(libraries=library_versions("numpy", "scipy", "pandas", "matplotlib")),
     )
-    contents = pooled.files() | pooled.exported(export)
-    old = (*drawn, *optional, *export_names(), *SCRIPTS, "checklist_prisma_ipd.docx")
+    rows: dict[str, bytes | str] = {}
+    if "analysis" in export:
+        rows = analysis_files(request, pooled.result)
+        warnings = (SeriousWarning(ROWS_WARNING), *pooled.result.warnings)
+        pooled = replace(pooled, result=replace(pooled.result, warnings=warnings))
+    contents = pooled.files() | pooled.exported(formats) | rows
+    names = (*export_names(), *SCRIPTS, *INTERNAL, "checklist_prisma_ipd.docx")
+    old = (*drawn, *optional, *names)
     write_output(out, contents, record, overwrite=overwrite, old=old)
     return pooled
+
+
+ROWS_WARNING = (
+    "The folder internal/ has a row for each analysed participant (--export analysis): it is not "
+    "for release. Remove it before the output leaves those who may see these rows."
+)
+
+
+def analysis_files(request: PoolRequest, result: PoolingResult) -> dict[str, bytes | str]:
+    """The analysed rows (trial, arm, outcome and the columns of the model) and their scripts.
+
+    There is no id in them, but they are participants' rows: their folder is not for release.
+    """
+    known = request.options.effect in ("mean-difference", "change", "follow-up")
+    if not known or request.options.missing_outcome == "impute" or request.options.cluster:
+        raise UsageError(
+            "--export analysis is for differences of a complete outcome in trials that "
+            "randomised persons: it has no script for this analysis."
+        )
+    if request.sites or result.accounting is None:
+        raise UsageError("--export analysis needs participants' rows, not summaries.")
+    table, options, output = read_rows(request.tables, request.options, request.table_options)
+    stage = first_stage(table, options, output.roster(request.table_options), with_rows=True)
+    if IMP in table.rows or any(CLUSTER in trial.rows for trial in stage.trials):
+        raise UsageError("--export analysis has no script for imputed outcomes or clusters.")
+    rows = [
+        pd.concat(
+            [trial.rows[["arm", "outcome"]], trial.nuisance],
+            axis=1,
+        ).assign(trial=trial.trial)
+        for trial in stage.trials
+    ]
+    found = pd.concat(rows).set_index("trial").reset_index()
+    cells = found.astype(object).where(found.notna(), None).itertuples(index=False)
+    return {INTERNAL[0]: csv_text(list(found), cells), **scripts(options, result.control)}
 
 
 # ------------------------------------------------------------------ read and pool

@@ -18,7 +18,7 @@ from ..cohort.tables import build_tables, scan_exclusion
 from ..evaluation.agreement import icc
 from ..files import canonical_json, cell, csv_text, read_json, sha256_bytes, write_all
 from ..flags import status_of
-from ..manifest import file_marks, notice_for
+from ..manifest import CRATE_NAME, RunRecord, crate_text, file_marks, notice_for
 from ..measurement.checks import (
     COHORT_MEASURES,
     cohort_flags,
@@ -318,8 +318,7 @@ def write_tables(
     """
     from ..reports.pages.segment import gallery_items, run_sentences, segment_page
 
-    erased = count_erased(out)
-    if erased:
+    if erased := count_erased(out):
         who = "1 participant" if erased == 1 else f"{erased} participants"
         sentence = f"{who} withdrew; their data were erased from this output and are in no count."
         cohort = replace(cohort, withdrawn=erased, warnings=(*cohort.warnings, sentence))
@@ -361,9 +360,22 @@ def write_tables(
     optional = (PARQUET_NAME, RADIOMICS_TABLE, STABILITY_TABLE)
     write_all(out, contents, old=tuple(name for name in optional if name not in contents))
     outputs = file_marks({**contents, SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()})
+    outputs |= _write_crate(out, cohort, card, model_sha256, outputs)
     return MergedTables(
         results=tuple(flagged), flow=tables.flow, outputs=outputs, facts=facts, notes=notes
     )
+
+
+def _write_crate(
+    out: Path, cohort: Cohort, card: ModelCard, model_sha256: str, outputs: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Write the RO-Crate of the files ``outputs``; its own mark."""
+    licence = str(card.document.get("licence", ""))
+    model = {"id": card.model_id, "sha256": model_sha256, "licence": licence}
+    made = RunRecord(command="segment", options={}, inputs=cohort.input_sha256, model=model)
+    crate = {CRATE_NAME: crate_text(made, outputs)}
+    write_all(out, crate)
+    return file_marks(crate)
 
 
 def _complete(out: Path, gallery: Gallery) -> Gallery:

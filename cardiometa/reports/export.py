@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
-from string import Template
 
 from ..errors import UsageError
 from ..measurement.measures import definition
@@ -20,7 +19,7 @@ from ..pooling.options import PoolingOptions
 from ..privacy.characteristics import UNKNOWN, Characteristic
 from ..records import Table
 from .figures.reference import ETHNICITY_NAMES
-from .page import CONTROL, column_classes, words
+from .page import CONTROL, column_classes, environment, words
 from .style import DASH, measure_label, measure_name, shown, shown_count, shown_interval
 
 _LIBRARIES: Mapping[str, tuple[str, str]] = {
@@ -32,6 +31,8 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the date of every part of a file: equal tab
 
 def need_export(formats: Sequence[str]) -> None:
     """UsageError where a library of these formats is not installed."""
+    if "analysis" in formats:
+        raise UsageError("--export analysis is an option of pool-trials alone.")
     wanted = [_LIBRARIES[name] for name in formats if name in _LIBRARIES]
     absent = [package for module, package in wanted if find_spec(module) is None]
     if absent:
@@ -149,13 +150,22 @@ def _line_name(line: tuple[str, str, str], forms: Mapping[str, str]) -> str:
 def _docx(tables: Sequence[Table], title: str, notice: str) -> bytes:
     from docx import Document
     from docx.enum.text import WD_ALIGN_PARAGRAPH
-    from docx.shared import Pt
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+    from docx.shared import Cm, Pt, RGBColor
 
     document = Document()
     document.core_properties.title = _plain(title)
     document.core_properties.author = "cardiometa"
-    document.styles["Normal"].font.name = "Times New Roman"
-    document.styles["Normal"].font.size = Pt(10)
+    for name, size in (("Normal", 10), ("Heading 1", 14)):
+        style = document.styles[name]
+        style.font.name, style.font.size = "Times New Roman", Pt(size)
+        style.font.color.rgb = RGBColor(0, 0, 0)
+        for script in ("ascii", "hAnsi"):  # a font of the theme would win
+            style.element.rPr.rFonts.attrib.pop(qn(f"w:{script}Theme"), None)
+    page = document.sections[0]
+    page.page_width, page.page_height = Cm(21.0), Cm(29.7)
+    page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Cm(2.0)
     document.add_heading(_plain(title), level=1)
     for number, table in enumerate(tables, 1):
         heading = document.add_paragraph()
@@ -164,19 +174,44 @@ def _docx(tables: Sequence[Table], title: str, notice: str) -> bytes:
         heading.add_run(_plain(table.title))
         # Lines above and below the heading and at the end, as journals print tables.
         grid = document.add_table(rows=1, cols=len(table.columns), style="Light Shading")
-        left = _is_left(table)
+        # The heading is bold; no bold names and no bands of grey.
+        look = grid._tbl.tblPr.find(qn("w:tblLook"))  # noqa: SLF001 - python-docx has no other way
+        for part, value in {"val": "0620", "firstColumn": "0", "noHBand": "1"}.items():
+            look.set(qn(f"w:{part}"), value)
+        grid.autofit = False
+        left, widths = _is_left(table), list(map(Cm, _column_widths(table)))
+        for column, width in zip(grid.columns, widths, strict=True):
+            column.width = width
         for row in (table.columns, *table.rows):
-            cells = grid.rows[0].cells if row is table.columns else grid.add_row().cells
-            for cell, text, is_left in zip(cells, row, left, strict=True):
+            line = grid.rows[0] if row is table.columns else grid.add_row()
+            if row is table.columns or max(map(len, row)) < 300:  # a longer one may go on overleaf
+                line._tr.get_or_add_trPr().append(OxmlElement("w:cantSplit"))  # noqa: SLF001
+            for cell, text, is_left, width in zip(line.cells, row, left, widths, strict=True):
+                cell.width = width
                 paragraph = cell.paragraphs[0]
                 paragraph.add_run(_plain(text)).font.size = Pt(8)
                 if not is_left:
                     paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
-        document.add_paragraph(_plain(table.caption))
+        grid.rows[0]._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))  # noqa: SLF001
+        document.add_paragraph(_plain(table.caption)).paragraph_format.space_before = Pt(3)
     document.add_paragraph(notice)
     buffer = io.BytesIO()
     document.save(buffer)
     return _undated(buffer.getvalue())
+
+
+def _column_widths(table: Table) -> list[float]:
+    """Centimetres of 17: room for each word and number, the rest by the length of the cells."""
+    least, wish = [], []
+    for is_left, heading, *cells in zip(_is_left(table), table.columns, *table.rows, strict=True):
+        texts = list(map(_plain, cells))
+        words = [*heading.split(), *(" ".join(texts).split() if is_left else texts)]
+        least.append(0.45 + 0.165 * min(max(map(len, words), default=1), 24))
+        wish.append(0.14 * min(max(map(len, texts), default=1), 90))
+    spare = max(17.0 - sum(least), 0.0)
+    share = min(1.0, spare / sum(wish))
+    widths = [low + share * more for low, more in zip(least, wish, strict=True)]
+    return [min(1.0, 17.0 / sum(widths)) * width for width in widths]
 
 
 def _xlsx(tables: Sequence[Table], title: str, notice: str) -> bytes:
@@ -275,84 +310,27 @@ def _tex(tables: Sequence[Table], title: str, notice: str) -> str:
 # ------------------------------------------------------------------ scripts
 
 SCRIPTS = ("pooling.R", "pooling.do")
+INTERNAL = ("internal/analysis_table.csv", "internal/analysis.R", "internal/analysis.do")
 # Of the estimators of tau2: the names of metafor and of Stata's meta (absent: none).
 _STATA = {"reml": "reml", "ml": "mle", "dl": "dlaird", "pm": "ebayes", "eb": "ebayes"}
 _STATA |= {"he": "hedges", "hs": "hschmidt", "sj": "sjonkman"}
 _STATA_SE = {"hksj": " se(khartung)", "hksj-truncated": " se(khartung, truncated)"}
 
-_R = Template("""\
-# Pools the trials' effects in effects.csv again, with metafor, and compares the result with this
-# program's headline. In this folder: Rscript pooling.R
-library(metafor)
-level <- $level
-rows <- read.csv("effects.csv", na.strings = "")
-rows <- rows[rows$$source == "harmonised" & rows$$term == "treatment", ]
-rows <- rows[rows$$model == "two-stage", ]
-agree <- function(what, here, there) {
-  cat(sprintf("%-22s metafor %14.8f   cardiometa %14.8f\\n", what, here, there))
-  abs(here - there) <= 1e-4 * max(1, abs(there))
-}
-same <- TRUE
-for (arm in unique(rows$$arm)) {
-  headline <- rows[rows$$arm == arm & rows$$analysis == "pooled" & rows$$headline == "true", ]
-  trials <- rows[rows$$arm == arm & rows$$analysis == "trial" & rows$$headline == "true", ]
-  shown <- trials[!is.na(trials$$estimate), ]
-  if (nrow(headline) != 1 || nrow(shown) < 2 || is.na(headline$$estimate[1])) next
-  tests <- c(wald = "z", hksj = "knha", "hksj-truncated" = "adhoc")
-  method <- if (headline$$tau2_method == "fe") "EE" else toupper(headline$$tau2_method)
-  known <- c("EE", "REML", "ML", "DL", "PM", "EB", "HE", "HS", "SJ")
-  if (!headline$$ci_method %in% names(tests) || !method %in% known) {
-    cat("The headline is of a method that metafor's rma has not:", headline$$ci_method, "\n")
-    next
-  }
-  test <- tests[[headline$$ci_method]]
-  fit <- rma(estimate, sei = se, data = shown, slab = trial, method = method, test = test,
-             level = level, control = list(threshold = 1e-10, maxiter = 1000))
-  print(fit)
-  if (nrow(shown) < headline$$k) {
-    cat("Trials of few participants are suppressed in effects.csv: the two differ by these.\\n")
-    next
-  }
-  same <- agree("estimate", fit$$beta[[1]], headline$$estimate) & same
-  same <- agree("lower end", fit$$ci.lb, headline$$ci_low) & same
-  same <- agree("upper end", fit$$ci.ub, headline$$ci_high) & same
-  same <- agree("tau2", fit$$tau2, headline$$tau2) & same
-  if (!is.na(headline$$pi_low)) {
-    half <- qt(1 - (1 - level / 100) / 2, fit$$k - $pi_less) * sqrt(fit$$tau2 + fit$$se^2)
-    same <- agree("prediction, lower end", fit$$beta[[1]] - half, headline$$pi_low) & same
-  }
-}
-if (!same) stop("metafor and cardiometa differ")
-""")
-_DO = Template("""\
-* Pools the trials' effects in effects.csv again, with Stata's meta (version 16 or later); compare
-* with the rows of effects.csv whose analysis is pooled. In this folder: do pooling.do
-import delimited using effects.csv, varnames(1) clear
-keep if analysis == "trial" & source == "harmonised" & term == "treatment" & model == "two-stage"
-capture destring estimate se, replace force
-drop if missing(estimate)
-levelsof arm, local(arms)
-foreach arm of local arms {
-    display as text _newline "`arm'"
-    preserve
-    keep if arm == "`arm'"
-    meta set estimate se, studylabel(trial) level($level)
-    meta summarize, $model
-    restore
-}
-""")
 
+def scripts(options: PoolingOptions, control: str | None = None) -> dict[str, bytes | str]:
+    """``pooling.R`` and ``pooling.do`` for the options of a pooling; no participant is in them.
 
-def scripts(options: PoolingOptions) -> dict[str, bytes | str]:
-    """``pooling.R`` and ``pooling.do`` for the options of a pooling; no participant is in them."""
+    With ``control``, the reference arm, those that begin with the participants' rows (`INTERNAL`).
+    """
     level = f"{options.level:g}"
     model = "fixed"
     if options.tau2 in _STATA:
         model = f"random({_STATA[options.tau2]}){_STATA_SE.get(options.headline_ci, '')}"
         model += f" predinterval({level})"
     less = "1" if options.pi_df == "k-1" else "2"
-    texts = (
-        _R.substitute(level=level, pi_less=less),
-        _DO.substitute(level=level, model=model),
-    )
-    return dict(zip(SCRIPTS, texts, strict=True))
+    quoted = (control or "").replace("\\", r"\\").replace('"', r"\"")
+    facts = {"level": level, "pi_less": less, "model": model, "control": quoted}
+    names = SCRIPTS if control is None else INTERNAL[1:]
+    found = (environment().get_template(f"pooling_{kind}.txt.j2") for kind in ("r", "do"))
+    texts = (one.render(facts, rows=control is not None) for one in found)
+    return dict(zip(names, texts, strict=True))

@@ -25,6 +25,7 @@ FILES = {
     "influence.csv",
     "integrity.csv",
     "methods.txt",
+    "ro-crate-metadata.json",
     "participants_by_arm.csv",
     "pooling.R",
     "pooling.do",

@@ -29,6 +29,7 @@ FILES = {
     "calibration.csv",
     "exclusions.csv",
     "methods.txt",
+    "ro-crate-metadata.json",
     "references.bib",
     "report.html",
     "table1.csv",

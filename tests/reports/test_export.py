@@ -82,9 +82,11 @@ def test_what_is_missing_is_said_with_its_package(monkeypatch: pytest.MonkeyPatc
 def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "effect"
     table, plan = OWN / "synthetic_trials.csv", OWN / "columns.toml"
-    call = ["pool-trials", table, "--config", plan, "--out", out, "--export", "tex", "--quiet"]
+    call = ["pool-trials", table, "--config", plan, "--out", out, "--adjust", "age,sex"]
+    call += ["--export", "tex,analysis", "--quiet"]
     done = CliRunner().invoke(app, [str(word) for word in call])
     assert done.exit_code == 0, done.output
+    assert "internal/ has a row for each analysed participant" in done.stderr
     return out
 
 
@@ -106,6 +108,11 @@ def test_r_pools_the_same(pooled: Path, tmp_path: Path) -> None:
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cardiometa") == 5
+    # From the participants' rows: also the estimate and the SE of each of the five trials.
+    rows = [*call[:1], "analysis.R"]
+    own = subprocess.run(rows, cwd=folder / "internal", capture_output=True, text=True, check=False)
+    assert own.returncode == 0, own.stderr
+    assert own.stdout.count("cardiometa") == 15
     effects = (folder / "effects.csv").read_text()
     rows = [row for row in csv.DictReader(io.StringIO(effects)) if row["analysis"] == "pooled"]
     estimate = next(row["estimate"] for row in rows if row["headline"] == "true")
@@ -113,6 +120,31 @@ def test_r_pools_the_same(pooled: Path, tmp_path: Path) -> None:
     wrong = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "metafor and cardiometa differ" in wrong.stderr
+
+
+def test_the_rows_have_no_ids_and_are_in_no_list_of_what_is_shared(pooled: Path) -> None:
+    table, effects = (
+        list(csv.DictReader(io.StringIO((pooled / name).read_text())))
+        for name in ("internal/analysis_table.csv", "effects.csv")
+    )
+    headline = next(r for r in effects if r["analysis"] == "pooled" and r["headline"] == "true")
+    assert len(table) == int(headline["n_control"]) + int(headline["n_active"])
+    assert list(table[0])[:3] == ["trial", "arm", "outcome"]
+    assert not any("A0001" in cell for row in table for cell in row.values())
+    assert "internal/" not in (pooled / "ro-crate-metadata.json").read_text()
+    assert "internal/ has a row for each" in (pooled / "report.html").read_text()
+    refused = CliRunner().invoke(
+        app,
+        [
+            "reference-ranges",
+            str(OWN / "synthetic_trials.csv"),
+            "--out",
+            "x",
+            "--export",
+            "analysis",
+        ],
+    )
+    assert refused.exit_code == 2
 
 
 def test_stata_is_asked_for_the_same_model() -> None:
