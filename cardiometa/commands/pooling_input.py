@@ -328,9 +328,31 @@ def _ask_outcome(found: _Proposal) -> None:
         )
         options = replace(options, outcome=likely[0] if likely else "COLUMN")
     if len(visits) >= 2 and options.baseline_column is None:
-        options = _ask_visits(found, options, visits)
+        rows = _values(found.texts("visit"))
+        if options.baseline_visit not in visits:
+            guess = next((v for v in visits if _BASELINES.search(v.casefold())), visits[0])
+            what = f"no visit is called {options.baseline_visit!r}"
+            found.ask("--baseline-visit", what, f"The visits are {rows}.")
+            options = replace(options, baseline_visit=guess)
+        others = [visit for visit in visits if visit != options.baseline_visit]
+        if len(others) > 1 and options.followup_visit is None and options.followup_day is None:
+            found.ask("--followup-visit", "there are several follow-up visits", f"They are {rows}.")
+            options = replace(options, followup_visit=others[-1])
     elif options.needs_baseline and (options.baseline_column or "") not in known:
-        options = _ask_baseline(found, options, numbers)
+        # One row per participant: the column of the baseline, or an effect without one.
+        measure = _measure(found, options.outcome)
+        likely = [n for n in numbers if n != options.outcome and _is_baseline(n)]
+        likely.sort(key=lambda n: _measure(found, n) != measure)
+        shown = ", ".join(_shown_name(n, found.names) for n in likely[:_MOST_SHOWN])
+        found.ask(
+            "--baseline",
+            f"--effect {options.effect} needs a baseline, and there are no visits",
+            f"Columns that may be it: {shown}." if shown else "Without any: --effect follow-up.",
+        )
+        if likely:
+            options = replace(options, baseline_column=likely[0])
+        else:
+            options = replace(options, effect="follow-up")
     found.options = options
 
 
@@ -344,40 +366,8 @@ def _is_baseline(name: str) -> bool:
     return any(_BASELINES.search(word) for word in words)
 
 
-def _ask_visits(found: _Proposal, options: PoolingOptions, visits: Sequence[str]) -> PoolingOptions:
-    rows = _values(found.texts("visit"))
-    if options.baseline_visit not in visits and (options.needs_baseline or len(visits) > 1):
-        guess = next((v for v in visits if _BASELINES.search(v.casefold())), visits[0])
-        what = f"no visit is called {options.baseline_visit!r}"
-        found.ask("--baseline-visit", what, f"The visits are {rows}.")
-        options = replace(options, baseline_visit=guess)
-    others = [visit for visit in visits if visit != options.baseline_visit]
-    if len(others) > 1 and options.followup_visit is None and options.followup_day is None:
-        found.ask("--followup-visit", "there are several follow-up visits", f"They are {rows}.")
-        options = replace(options, followup_visit=others[-1])
-    return options
-
-
 def _measure(found: _Proposal, name: str) -> str:
     return measure_of(found.names.get(name, name), name)
-
-
-def _ask_baseline(
-    found: _Proposal, options: PoolingOptions, numbers: Sequence[str]
-) -> PoolingOptions:
-    """One row per participant: the column of the baseline, or an effect without one."""
-    measure = _measure(found, options.outcome)
-    likely = [n for n in numbers if n != options.outcome and _is_baseline(n)]
-    likely.sort(key=lambda n: _measure(found, n) != measure)
-    shown = ", ".join(_shown_name(n, found.names) for n in likely[:_MOST_SHOWN])
-    found.ask(
-        "--baseline",
-        f"--effect {options.effect} needs a baseline, and there are no visits",
-        f"Columns that may be it: {shown}." if shown else "Without any: --effect follow-up.",
-    )
-    if likely:
-        return replace(options, baseline_column=likely[0])
-    return replace(options, effect="follow-up")
 
 
 def _ask_event(found: _Proposal) -> None:

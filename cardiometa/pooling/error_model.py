@@ -290,8 +290,10 @@ def _of_arm(
             reliability = _reliability(modifier.sums, VALUE, (arm, modifier.control), slopes)
     if reliability is not None:
         yield row(quantity="reliability of the baseline", estimate=reliability)
-    for effect in _interactions(result, arm):
-        yield from _interaction_rows(row, result, effect, mean, reliability, measure)
+    for effect in result.of_arm(arm, "interaction"):  # the headline of each that is shown
+        shown = effect.headline and not effect.trial and effect.estimate is not None and effect.se
+        if shown and (effect.model, effect.variant) == ("two-stage", "main"):
+            yield from _interaction_rows(row, result, effect, mean, reliability, measure)
 
 
 def _cells(found: Corrected) -> dict[str, Any]:
@@ -469,19 +471,6 @@ def corrected_by_arm(
 
 
 # ------------------------------------------------------------------ interactions
-
-
-def _interactions(result: PoolingResult, arm: str) -> list[EffectRow]:
-    """The headline of each within-trial interaction that is shown."""
-    return [
-        row
-        for row in result.of_arm(arm, "interaction")
-        if row.headline
-        and not row.trial
-        and (row.model, row.variant) == ("two-stage", "main")
-        and row.estimate is not None
-        and row.se
-    ]
 
 
 def _interaction_rows(

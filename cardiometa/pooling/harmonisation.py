@@ -249,7 +249,13 @@ def _drawn(
     sums: list[tuple[np.ndarray, ...]] = []
     for name in names:
         trials = [next(t for t in stage.trials if t.trial == name) for stage in stages]
-        counts = _counts(trials[0], rng)
+        # How often each participant is drawn: as many of each arm as there are.
+        arms = trials[0].rows["arm"].to_numpy()
+        counts = np.zeros((DRAWS, len(arms)))
+        for one in sorted(set(arms)):
+            place = np.flatnonzero(arms == one)
+            share = np.full(len(place), 1.0 / len(place))
+            counts[:, place] = rng.multinomial(len(place), share, size=DRAWS)
         for source, trial in enumerate(trials):
             parts[source].append(_refit(trial, counts, arm, options.control))
         # The data themselves, then the draws.
@@ -286,17 +292,6 @@ def _scaled(study: Study, slope: float) -> Study:
         se=float(slope * study.se),
         residual_sd=float(slope * study.residual_sd),
     )
-
-
-def _counts(trial: Analysed, rng: np.random.Generator) -> np.ndarray:
-    """How often each participant is drawn, ``[draws, n]``: as many of each arm as there are."""
-    arms = trial.rows["arm"].to_numpy()
-    counts = np.zeros((DRAWS, len(arms)))
-    for arm in sorted(set(arms)):
-        place = np.flatnonzero(arms == arm)
-        share = np.full(len(place), 1.0 / len(place))
-        counts[:, place] = rng.multinomial(len(place), share, size=DRAWS)
-    return counts
 
 
 def _refit(

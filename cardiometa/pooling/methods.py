@@ -190,8 +190,14 @@ def _event_sentence(stage: FirstStage, options: PoolingOptions) -> str:
 
 
 def _one_stage_event_sentence(options: PoolingOptions) -> str:
-    """The one-stage models of events; empty for effects that have none."""
-    random = "" if options.tau2 == "fe" else " and a random treatment effect"
+    """The one-stage models of events, and why their effect is random; empty without a model."""
+    random = why = ""
+    if options.tau2 != "fe":
+        random = " and a random treatment effect"
+        why = (
+            " The effect is random because trials differ in patients and treatment: a common "
+            "effect would leave that difference out of the interval."
+        )
     if options.effect == "hazard-ratio":
         how = (
             " by penalised partial likelihood, its variance by Laplace's approximation (Ripatti & "
@@ -200,14 +206,14 @@ def _one_stage_event_sentence(options: PoolingOptions) -> str:
         effect = f"a random treatment effect{how}" if random else "a common effect"
         return (
             "One-stage analysis: one Cox model stratified by trial, with the covariates' effects "
-            f"of each trial and {effect}. Wald intervals."
+            f"of each trial and {effect}. Wald intervals.{why}"
         )
     if options.effect != "odds-ratio":
         return ""
     return (
         "One-stage analysis: one logistic model with intercept and covariates of each trial"
         f"{random}, the treatment centred by trial, by maximum likelihood (adaptive Gauss-Hermite "
-        f"quadrature, {NODES} nodes). Wald intervals."
+        f"quadrature, {NODES} nodes). Wald intervals.{why}"
     )
 
 

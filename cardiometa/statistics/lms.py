@@ -47,7 +47,17 @@ def box_cox_power(values: np.ndarray) -> float:
     ``values`` ``[n]`` positive and not all equal.
     """
     grid = np.arange(POWERS[0], POWERS[1] + _STEP / 2, _STEP)
-    best = int(np.argmax(_profile_of_grid(values, grid)))
+    log = np.log(values)
+    log = log - log.mean()
+    at_once = max(1, _CHUNK // len(log))  # as many powers as fit into the cache
+    profile = []
+    for start in range(0, len(grid), at_once):
+        part = grid[start : start + at_once]
+        safe = np.where(np.abs(part) < _ZERO, 1.0, part)[:, None]
+        t = np.expm1(safe * log) / safe
+        t[np.abs(part) < _ZERO] = log
+        profile.append(-len(log) / 2 * np.log(t.var(axis=1)))
+    best = int(np.argmax(np.concatenate(profile)))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     found = optimize.minimize_scalar(
         lambda p: -profile_log_likelihood(values, p),
@@ -56,21 +66,6 @@ def box_cox_power(values: np.ndarray) -> float:
         options={"xatol": 1e-10},
     )
     return float(found.x)
-
-
-def _profile_of_grid(values: np.ndarray, powers: np.ndarray) -> np.ndarray:
-    """The profile at every power, ``[powers]``, as many at once as fit into the cache."""
-    log = np.log(values)
-    log = log - log.mean()
-    at_once = max(1, _CHUNK // len(log))
-    found = []
-    for start in range(0, len(powers), at_once):
-        part = powers[start : start + at_once]
-        safe = np.where(np.abs(part) < _ZERO, 1.0, part)[:, None]
-        t = np.expm1(safe * log) / safe
-        t[np.abs(part) < _ZERO] = log
-        found.append(-len(log) / 2 * np.log(t.var(axis=1)))
-    return np.concatenate(found)
 
 
 # Below this |L·w| the series is exact to double precision and the quotient is not.

@@ -456,7 +456,12 @@ def _penalised_solution(
     G = state.information
     g = G @ state.coefficients + state.gradient
     before = model.lambdas.copy()
-    ceilings = _ceilings(model, G)
+    # The penalty beyond which a term has nothing left but what its penalty leaves free.
+    ceilings = np.full(len(model.terms), np.inf)
+    for index, (term, _, place) in enumerate(model.terms):
+        if term.penalty is not None:
+            size = float(np.trace(G[place, place]) / np.trace(term.penalty))
+            ceilings[index] = max(size, 1e-8) * 1e6
     for _ in range(_MAX_UPDATES):
         V = _inverse(G + model.penalty())
         b = V @ g
@@ -465,21 +470,14 @@ def _penalised_solution(
             break
     model.lambdas = before * (model.lambdas / np.where(before > 0, before, 1.0)) ** stride
     V = _inverse(G + model.penalty())
-    if settings.adjust:
-        _set_leverage(model, state)
+    if settings.adjust:  # by the sum over each cell of the leverage in the mean's predictor
+        mean, X = model.places[0], model.designs[0]
+        info = model.family.information(state.eta)[0, 0]
+        inverse = _inverse(G[mean, mean] + model.penalty()[mean, mean])
+        model.leverage = model.counts * info * np.einsum("ij,ij->i", X @ inverse, X)
     penalised = model.lambdas > 0
     moved = np.abs(np.log(model.lambdas[penalised] / before[penalised]))
     return V @ g, float((moved * model.used[penalised]).max(initial=0.0))
-
-
-def _ceilings(model: _Model, G: np.ndarray) -> np.ndarray:
-    """The penalty beyond which a term has nothing left but what its penalty leaves free."""
-    found = np.full(len(model.terms), np.inf)
-    for index, (term, _, place) in enumerate(model.terms):
-        if term.penalty is not None:
-            size = float(np.trace(G[place, place]) / np.trace(term.penalty))
-            found[index] = max(size, 1e-8) * 1e6
-    return found
 
 
 def _update_penalties(
@@ -516,16 +514,6 @@ def _update_penalties(
         model.used[index] = min(max(term.rank - old * trace, 0.0), 1.0)
         change = max(change, abs(np.log(new / old)) * model.used[index])
     return change
-
-
-def _set_leverage(model: _Model, state: _State) -> None:
-    """The sum over each cell of the leverage in the mean's predictor."""
-    place = model.places[0]
-    info = model.family.information(state.eta)[0, 0]
-    block = state.information[place, place] + model.penalty()[place, place]
-    inverse = _inverse(block)
-    X = model.designs[0]
-    model.leverage = model.counts * info * np.einsum("ij,ij->i", X @ inverse, X)
 
 
 def _move(model: _Model, state: _State, step: np.ndarray, settings: FitSettings) -> _State:

@@ -9,8 +9,9 @@ a ratio (Cochrane Handbook 10.4.4).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -178,29 +179,28 @@ def _odds_ratio(table: Table) -> _Found:
     return float(odds), float(np.sqrt(variance)), f"{table.empty_cells}: {FIRTH}"
 
 
-def _risk_ratio(table: Table) -> _Found:
-    """Log of the ratio of risks, variance 1/a - 1/n1 + 1/c - 1/n2."""
-    add = 0.5 if table.a == 0 or table.c == 0 else 0.0
-    a, n1, c, n2 = table.a + add, table.n1 + 2 * add, table.c + add, table.n2 + 2 * add
-    se = float(np.sqrt(1 / a - 1 / n1 + 1 / c - 1 / n2))
-    note = f"{table.empty_cells}: {_HALF}" if add else ""
-    return float(np.log(a / n1) - np.log(c / n2)), se, note
+def _risks(table: Table, *, ratio: bool) -> _Found:
+    """Log ratio of the risks p, variance (1 - p) / np of each arm; or difference, p(1 - p) / n.
 
-
-def _risk_difference(table: Table) -> _Found:
-    """Difference of risks, variance p(1 - p) / n of each arm."""
-    both = table.a in (0, table.n1) and table.c in (0, table.n2)  # else the SE would be 0
-    add = 0.5 if both else 0.0
+    0.5 in each cell where the ratio has no logarithm, or the difference no SE.
+    """
+    empty = table.a == 0 or table.c == 0
+    if not ratio:
+        empty = table.a in (0, table.n1) and table.c in (0, table.n2)
+    add = 0.5 if empty else 0.0
     a, n1, c, n2 = table.a + add, table.n1 + 2 * add, table.c + add, table.n2 + 2 * add
+    note = f"{table.empty_cells}: {_HALF}" if empty else ""
+    if ratio:
+        se = float(np.sqrt(1 / a - 1 / n1 + 1 / c - 1 / n2))
+        return float(np.log(a / n1) - np.log(c / n2)), se, note
     p1, p2 = a / n1, c / n2
-    se = float(np.sqrt(p1 * (1 - p1) / n1 + p2 * (1 - p2) / n2))
-    return p1 - p2, se, f"{table.empty_cells}: {_HALF}" if both else ""
+    return p1 - p2, float(np.sqrt(p1 * (1 - p1) / n1 + p2 * (1 - p2) / n2)), note
 
 
-_ESTIMATES = {
+_ESTIMATES: Mapping[str, Callable[[Table], _Found]] = {
     "odds-ratio": _odds_ratio,
-    "risk-ratio": _risk_ratio,
-    "risk-difference": _risk_difference,
+    "risk-ratio": partial(_risks, ratio=True),
+    "risk-difference": partial(_risks, ratio=False),
 }
 
 

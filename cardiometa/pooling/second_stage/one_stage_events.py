@@ -52,11 +52,9 @@ def random_effect_rows(
     """The one-stage rows of one active arm and sentences for the report; none below two trials.
 
     They are the headline of the one-stage model of odds and hazard ratios, the common effect is
-    sensitivity: trials differ in patients and treatment, and the question is their mean effect; a
-    common effect would leave that difference out of the interval. The common hazard ratio is that
-    of the model stratified by trial (`events`). Trials in which no or all participants had the
-    event say nothing and are left out; an arm without events is used as it is. EstimationError
-    where --model one-stage has no fit.
+    sensitivity; `methods` says why. The common hazard ratio is that of the model stratified by
+    trial (`events`). Trials in which no or all participants had the event say nothing and are left
+    out; an arm without events is used as it is. EstimationError where --model one-stage has no fit.
     """
     arm, hazard = studies[0].arm, options.effect == "hazard-ratio"
     used, blocks = [], []  # the trials that say something of the arm

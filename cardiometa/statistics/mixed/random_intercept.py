@@ -67,7 +67,16 @@ def fit_random_intercept(
     scale = np.sqrt(np.einsum("ij,ij,i->j", X, X, w) / w.sum())
     scale = np.where(scale > 0, scale, 1.0)
     centre = float(w @ y / w.sum())
-    sums = _sums(X / scale, y - centre, group, w)
+    unit, rest, groups = X / scale, y - centre, int(group.max()) + 1
+    sums = _Sums(
+        XX=unit.T @ (unit * w[:, None]),
+        Xy=unit.T @ (w * rest),
+        yy=float(w @ (rest * rest)),
+        weight=np.bincount(group, w, groups),
+        columns=np.column_stack([np.bincount(group, c * w, groups) for c in unit.T]),
+        response=np.bincount(group, w * rest, groups),
+        n=n,
+    )
     if np.linalg.matrix_rank(sums.XX / np.sqrt(np.outer(*[np.diag(sums.XX)] * 2))) < p:
         raise EstimationError("The columns of the model are not independent.")
     ratio = _best_ratio(sums, p) if random and len(np.unique(group)) > 1 else 0.0
@@ -94,20 +103,6 @@ def fit_random_intercept(
         tau2_df=tau2_df,
         effects=effects,
         df=n - p,
-    )
-
-
-def _sums(X: np.ndarray, y: np.ndarray, group: np.ndarray, w: np.ndarray) -> _Sums:
-    groups = int(group.max()) + 1
-    columns = np.column_stack([np.bincount(group, c * w, groups) for c in X.T])
-    return _Sums(
-        XX=X.T @ (X * w[:, None]),
-        Xy=X.T @ (w * y),
-        yy=float(w @ (y * y)),
-        weight=np.bincount(group, w, groups),
-        columns=columns,
-        response=np.bincount(group, w * y, groups),
-        n=len(y),
     )
 
 
