@@ -133,9 +133,11 @@ SETTINGS: Final[dict[str, Any]] = {
 def radiomics(cine: CineStack, labels: np.ndarray, phases: tuple[int, int]) -> dict[str, Any]:
     """Each feature in each of `VIEWS` by column of `COLUMNS`, of labels ``[t, z, y, x]``.
 
-    ``phases``: indices of ED and ES. A structure of fewer than 100 voxels has none.
+    ``phases``: indices of ED and ES. A structure of fewer than 100 voxels has none,
+    nor has a picture whose labelled intensities are not above 0 on average.
     """
     found: dict[str, list[float]] = {}
+    voxel_mm = float(cine.slice_distance_mm), _PIXEL_MM, _PIXEL_MM
     for phase, frame in zip(("ed", "es"), phases, strict=True):
         own = labels[frame]
         if not own.any():
@@ -146,20 +148,19 @@ def radiomics(cine: CineStack, labels: np.ndarray, phases: tuple[int, int]) -> d
             used = np.flatnonzero(own.any(axis=tuple({0, 1, 2} - {axis})))
             box.append(slice(max(used[0] - more, 0), used[-1] + more + 1))
         image, own = cine.pixels[frame][tuple(box)].astype(np.float64), own[tuple(box)]
-        image *= 100.0 / image[own > 0].mean()
+        level = image[own > 0].mean()
+        if not level > 0:
+            continue  # no picture, or one without a scale of its own
+        image *= 100.0 / level
         for structure, label in _STRUCTURES.items():
             rows = [
-                features(*resampled(image, own == label, cine.spacing_mm, view), _spacing(cine))
+                features(*resampled(image, own == label, cine.spacing_mm, view), voxel_mm)
                 for view in VIEWS
             ]
             if all(rows):
                 for name in FEATURES:
                     found[f"{structure}_{phase}_{name}"] = [row[name] for row in rows]
     return found
-
-
-def _spacing(cine: CineStack) -> tuple[float, float, float]:
-    return float(cine.slice_distance_mm), _PIXEL_MM, _PIXEL_MM
 
 
 def resampled(
