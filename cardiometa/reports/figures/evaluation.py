@@ -106,11 +106,11 @@ def figures_of(result: EvaluationResult) -> dict[str, Drawing]:
             add("overlap", scope, _overlap(result, overall, scope))
             add("dice_by_group", scope, _dice_by_group(result, known, scope))
     for scope in dict.fromkeys(row.scope for row in result.agreement):
-        rows = where(result.agreement, group_by=ALL, scope=scope, scans_used="ok+review")
-        rows = [row for row in rows if row.sd is not None]
-        for first in range(0, len(rows), _PANELS):
+        agreeing = where(result.agreement, group_by=ALL, scope=scope, scans_used="ok+review")
+        agreeing = [row for row in agreeing if row.sd is not None]
+        for first in range(0, len(agreeing), _PANELS):
             name = "bland_altman" if not first else f"bland_altman_further_{first // _PANELS}"
-            add(name, scope, _bland_altman(result, rows[first : first + _PANELS]))
+            add(name, scope, _bland_altman(result, agreeing[first : first + _PANELS]))
     for row in where(result.agreement, group_by=ALL):
         if row.scans_used != "ok+review" or row.bias is None:
             continue
