@@ -380,7 +380,10 @@ def analysis_files(request: PoolRequest, result: PoolingResult) -> dict[str, byt
     ]
     found = pd.concat(rows).set_index("trial").reset_index()
     cells = found.astype(object).where(found.notna(), None).itertuples(index=False)
-    return {INTERNAL[0]: csv_text(list(found), cells), **scripts(options, result.control)}
+    return {
+        INTERNAL[0]: csv_text([str(name) for name in found], cells),
+        **scripts(options, result.control),
+    }
 
 
 # ------------------------------------------------------------------ read and pool

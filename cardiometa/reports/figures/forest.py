@@ -448,7 +448,7 @@ class Panel:
         for start, columns in ((self.label_right, texts), (self.right, after)):
             ends = accumulate((GAP + width for width, _, _ in columns), initial=start)
             next(ends)
-            self.columns += [(end, *rest) for end, (_, *rest) in zip(ends, columns, strict=True)]
+            self.columns += [(end, *one[1:]) for end, one in zip(ends, columns, strict=True)]
 
     def place(self, value: float) -> float:
         """Points from the panel's left edge; values beyond the limits lie beyond the plot."""

@@ -135,7 +135,7 @@ def _answer(result: EvaluationResult) -> list[Block]:
     overall = {"group_by": ALL, "scans_used": "ok+review"}
     rows = [row for row in where(result.agreement, **overall) if row.loa_lower and row.loa_upper]
     dice = [r for r in where(result.overlap, metric="dice", **overall) if r.mean is not None]
-    scope = next((row.scope for row in (*rows, *dice)), "")
+    scope = next(iter([row.scope for row in rows] + [row.scope for row in dice]), "")
     dice = where(dice, scope=scope, phase=min((r.phase for r in dice), key=_later, default=""))
     ef = {"scope": scope, "group_by": ALL, "measure": "lv_ef_percent"}
     withheld = any(
