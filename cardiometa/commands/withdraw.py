@@ -19,6 +19,7 @@ from ..files import RECORD_NAME, canonical_json, remove, remove_leftovers, sha25
 from ..locking import OutputLock
 from ..manifest import made_from, read_run_record
 from ..measurement.radiomics import TABLE_NAME as RADIOMICS_TABLE
+from ..pipeline.bids import clear_bids
 from ..pipeline.cohort_snapshot import (
     SNAPSHOT_NAME,
     Snapshot,
@@ -173,6 +174,7 @@ def _erase(
     cohort = without_participants(snapshot.cohort, gone)
     removed = len(snapshot.cohort.scans) - len(cohort.scans)
     write_text(out / SNAPSHOT_NAME, snapshot_text(cohort, snapshot.card, snapshot.model_sha256))
+    clear_bids(out)
     remove_erased(out, listed)
     remove_participants(out / REVIEW_FOLDER, lambda who: listed.mode(who) == "erased")
     read = (read_record(out, scan.key) for scan in cohort.scans)

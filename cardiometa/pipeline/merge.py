@@ -35,6 +35,7 @@ from ..privacy.withdrawal import count_erased
 from ..records import ScanKey, ScanResult
 from ..segmentation.model import ModelCard, vendor_listed
 from ..statistics.combat import combat
+from .bids import write_bids
 from .cohort_snapshot import SHOWN_FACTS, SNAPSHOT_NAME
 from .result_file import (
     OVERLAY_NAME,
@@ -359,6 +360,7 @@ def write_tables(
     # Such a file of an earlier run would be another table's.
     optional = (PARQUET_NAME, RADIOMICS_TABLE, STABILITY_TABLE)
     write_all(out, contents, old=tuple(name for name in optional if name not in contents))
+    write_bids(out, flagged, cohort.name, card)
     outputs = file_marks({**contents, SNAPSHOT_NAME: (out / SNAPSHOT_NAME).read_bytes()})
     outputs |= _write_crate(out, cohort, card, model_sha256, outputs)
     return MergedTables(

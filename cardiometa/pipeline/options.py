@@ -91,6 +91,9 @@ class SegmentOptions(Options):
     radiomics: Annotated[
         bool, Option(help="Also write radiomics.csv: IBSI features at ED and ES.")
     ] = False
+    bids: Annotated[
+        bool, Option(help="Also give the masks the names of a BIDS derivative: OUT/bids.")
+    ] = False
     dicom_seg: Literal["scrub", "keep"] | None = None
     allow_mixed_models: Annotated[
         bool, Option(help="Keep scans segmented with another model in the output.")

@@ -42,6 +42,7 @@ from ..privacy.withdrawal import read_withdrawals, remove_erased
 from ..reading.decisions import REVIEW_FOLDER, remove_participants
 from ..records import ScanKey, ScanResult, Status
 from ..segmentation.model import Model, load_model, need_torch
+from .bids import begin_bids, bids_subjects, clear_bids
 from .cohort_snapshot import (
     SNAPSHOT_NAME,
     part_of,
@@ -136,6 +137,8 @@ def _run_logged(
         pseudonym_key = cohort_options.pseudonymise_key
         key = None if pseudonym_key is None else read_key(pseudonym_key)
         cohort = part_of(cohort, options.trials, options.participants, key)
+        if options.bids:
+            bids_subjects(scan.key for scan in cohort.scans)
         run = _Run(out=out, cohort=cohort, options=options, model=model, begun=begun, log=log)
         if options.trials or options.participants:
             # No participant's id among the options: one may have been named by the source's.
@@ -239,6 +242,9 @@ class _Run:
         if not sharded:
             remove_leftovers(self.out)
         self._begin(self._record(corrections, {"state": "shards" if sharded else "running"}))
+        clear_bids(self.out)  # written anew with the tables
+        if self.options.bids:
+            begin_bids(self.out)
         for key in plan.uncorrected:
             remove_correction(self.out, key)
 

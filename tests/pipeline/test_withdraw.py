@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from cardiometa.commands import withdraw as withdraw_run
+from cardiometa.errors import InputError
 from cardiometa.locking import OutputLock
+from cardiometa.pipeline.bids import bids_subjects
 from cardiometa.privacy.withdrawal import key_path
+from cardiometa.records import ScanKey
 from tests.kit.cohorts import write
 from tests.kit.command_runs import REPORTED, Bench
 from tests.kit.in_process import segmented_by
@@ -84,6 +87,46 @@ def test_what_is_left_is_what_a_run_without_the_person_writes(
     page = (out / "report.html").read_text()
     assert "2 participants withdrew" in page
     assert before.keys() > tree(out, but=("withdrawals.json",)).keys()
+
+
+def test_bids_names_are_those_of_the_masks_and_go_with_the_person(
+    out: Path, cohort: Path, bench: Bench
+) -> None:
+    bench.run("segment", cohort, "--out", out, "--bids", "--quiet", code=4)
+    bids = out / "bids"
+    masks = {p.relative_to(bids).as_posix(): p for p in bids.rglob("*.nii.gz")}
+    name = "sub-BETA004/ses-baseline/anat/sub-BETA004_ses-baseline_desc-cardiometa_dseg.nii.gz"
+    source = out / "scans" / "BETA" / "004" / "baseline" / "segmentation.nii.gz"
+    assert masks[name].samefile(source)
+    assert len(masks) == len(list((out / "scans").rglob("segmentation.nii.gz")))
+    described = json.loads((bids / "dataset_description.json").read_text())
+    assert described["DatasetType"] == "derivative"
+    people = list(
+        csv.DictReader((bids / "participants.tsv").read_text().splitlines(), delimiter="\t")
+    )
+    assert {"participant_id": "sub-BETA004", "trial": "BETA", "source_id": "004"} in people
+    withdraw(bench, out, GONE)
+    assert not [p for p in bids.rglob("*") if "BETA004" in p.name]
+    assert "BETA004" not in (bids / "participants.tsv").read_text()
+    left = {p.relative_to(bids).as_posix() for p in bids.rglob("*.nii.gz")}
+    assert left == {path for path in masks if "BETA004" not in path}
+
+
+def test_ids_that_would_share_a_bids_name_are_refused_before_anything_is_done() -> None:
+    keys = [
+        ScanKey(trial=trial, participant=person, visit=visit)
+        for trial, person, visit in (
+            ("A", "P-1", "baseline"), ("A", "p1", "baseline"), ("A", "P2", "M-12"),
+            ("A", "P2", "m12"), ("B", "Ж", "baseline"), ("B", "P2", "baseline"),
+        )
+    ]  # fmt: skip
+    with pytest.raises(InputError) as caught:
+        bids_subjects(keys)
+    said = [str(problem) for problem in caught.value.problems]
+    assert [text.split(":")[0] for text in said] == [str(keys[i]) for i in (1, 3, 4)]
+    assert "that of A/P-1" in said[0]
+    assert "that of A/P2/M-12" in said[1]
+    assert bids_subjects(keys[5:]) == {keys[5]: ("sub-BP2", "ses-baseline")}
 
 
 def test_nobody_is_named_in_what_is_left(out: Path, bench: Bench) -> None:
