@@ -211,6 +211,16 @@ def create_new(path: Path, data: bytes, *, secret: bool = False) -> bool:
         _forget(temporary)
 
 
+def link(source: Path, path: Path) -> None:
+    """Give a file a second name; a copy where the file system has none. Raises OutputError."""
+    with _writing(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, path)
+        except OSError:
+            write_bytes(path, source.read_bytes())
+
+
 def remove_empty(folder: Path) -> None:
     """Remove an empty folder; any other stays."""
     with suppress(OSError):

@@ -11,15 +11,13 @@ anew with the tables; once it is there, later runs, `merge` and `withdraw` keep 
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
-from ..errors import InputError, OutputError, Problem
-from ..files import canonical_json, remove_tree, write_all
+from ..errors import InputError, Problem
+from ..files import canonical_json, link, remove_tree, write_all, write_text
 from ..manifest import version
 from ..measurement.measures import STRUCTURES
 from ..records import ScanKey, ScanResult
@@ -28,7 +26,8 @@ from .result_file import SEGMENTATION_NAME, used_folder
 
 BIDS_FOLDER = "bids"
 BIDS_VERSION = "1.10.0"
-_DESCRIPTION = "dataset_description.json"
+_PEOPLE = "participants.tsv"
+_HEADING = ("participant_id", "trial", "source_id")
 _MASK = "desc-cardiometa_dseg.nii.gz"
 
 
@@ -62,11 +61,6 @@ def bids_subjects(keys: Iterable[ScanKey]) -> dict[ScanKey, tuple[str, str]]:
     return names
 
 
-def begin_bids(out: Path) -> None:
-    """Make the folder, by which `write_bids` knows that it is wanted."""
-    (out / BIDS_FOLDER).mkdir(parents=True, exist_ok=True)
-
-
 def write_bids(out: Path, results: Sequence[ScanResult], name: str, card: ModelCard) -> None:
     """Write the folder anew where there is one; failed scans have no mask. Raises OutputError."""
     folder = out / BIDS_FOLDER
@@ -76,7 +70,6 @@ def write_bids(out: Path, results: Sequence[ScanResult], name: str, card: ModelC
     kept = [result.key for result in results if result.status != "failed"]
     subjects = bids_subjects(kept)
     people = sorted({(subjects[k][0], k.trial, k.participant) for k in kept})
-    lines = [("participant_id", "trial", "source_id"), *people]
     colours = [(str(s.label), s.name, s.code) for s in STRUCTURES]
     described = {
         "Name": name,
@@ -89,30 +82,26 @@ def write_bids(out: Path, results: Sequence[ScanResult], name: str, card: ModelC
     write_all(
         folder,
         {
-            "participants.tsv": _tsv(lines),
+            _PEOPLE: _tsv([_HEADING, *people]),
             "desc-cardiometa_dseg.tsv": _tsv([("index", "name", "code"), *colours]),
-            _DESCRIPTION: canonical_json(described),
+            "dataset_description.json": canonical_json(described),
         },
     )
-    try:
-        for key, (subject, session) in subjects.items():
-            target = folder / subject / session / "anat" / f"{subject}_{session}_{_MASK}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = used_folder(out, key) / SEGMENTATION_NAME
-            try:
-                os.link(source, target)
-            except OSError:
-                shutil.copyfile(source, target)
-    except OSError as error:
-        raise OutputError(f"The BIDS names could not be written: {error.strerror}.") from error
+    for key, (subject, session) in subjects.items():
+        target = folder / subject / session / "anat" / f"{subject}_{session}_{_MASK}"
+        link(used_folder(out, key) / SEGMENTATION_NAME, target)
 
 
-def clear_bids(out: Path) -> None:
-    """Remove every mask of the folder and the table of participants; the folder stays."""
+def clear_bids(out: Path, *, begin: bool = False) -> None:
+    """Remove every mask and every id of the folder, by which `write_bids` knows that it is wanted.
+
+    With ``begin`` it is made where there is none.
+    """
     folder = out / BIDS_FOLDER
-    for path in folder.glob("sub-*"):
-        remove_tree(path)
-    (folder / "participants.tsv").unlink(missing_ok=True)
+    if begin or folder.is_dir():
+        write_text(folder / _PEOPLE, _tsv([_HEADING]))
+        for path in folder.glob("sub-*"):
+            remove_tree(path)
 
 
 def _tsv(lines: Iterable[Sequence[str]]) -> str:

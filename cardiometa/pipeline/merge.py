@@ -353,8 +353,7 @@ def write_tables(
         "report.html": page,
     }
     contents |= {name: frame_csv(table) for name, table in features.items()}
-    parquet = frame_parquet(tables.measurements)
-    if parquet is not None:
+    if (parquet := frame_parquet(tables.measurements)) is not None:
         contents[PARQUET_NAME] = parquet
     contents["measurements.csv"] = frame_csv(tables.measurements)
     # Such a file of an earlier run would be another table's.

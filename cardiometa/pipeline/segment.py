@@ -42,7 +42,7 @@ from ..privacy.withdrawal import read_withdrawals, remove_erased
 from ..reading.decisions import REVIEW_FOLDER, remove_participants
 from ..records import ScanKey, ScanResult, Status
 from ..segmentation.model import Model, load_model, need_torch
-from .bids import begin_bids, bids_subjects, clear_bids
+from .bids import bids_subjects, clear_bids
 from .cohort_snapshot import (
     SNAPSHOT_NAME,
     part_of,
@@ -242,9 +242,7 @@ class _Run:
         if not sharded:
             remove_leftovers(self.out)
         self._begin(self._record(corrections, {"state": "shards" if sharded else "running"}))
-        clear_bids(self.out)  # written anew with the tables
-        if self.options.bids:
-            begin_bids(self.out)
+        clear_bids(self.out, begin=self.options.bids)  # written anew with the tables
         for key in plan.uncorrected:
             remove_correction(self.out, key)
 

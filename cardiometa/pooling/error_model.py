@@ -43,6 +43,7 @@ from .second_stage.two_stage import comparison_cells, estimates_of
 from .subgroups.modifiers import VALUE, ModifierSums
 
 _UNBOUNDED: Final = "the slope is too uncertain for an interval"
+_OWN: Final = "least-squares"  # a line of one trial alone, not partially pooled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +223,7 @@ def _slope_of(study: Study, measure: MeasureError | None, error: ErrorInput) -> 
         return found
     # Both rest on the mean of the trials' slopes, whose error they share; a trial's own line was
     # moved to the mean by v/(v + tau²).
-    alone = ("trial", study.trial, "least-squares")
+    alone = ("trial", study.trial, _OWN)
     v = 0.0
     if label != "new trial":
         lines = (x for x in measure.lines if (x.group_by, x.group, x.method) == alone)
@@ -585,8 +586,15 @@ def _warnings(
     """What the correction rests on, one sentence each."""
     trials = {study.trial for members in studies.values() for study in members}
     if measure is not None:
-        return error.warnings(measure, options.outcome, trials, "the corrected effect is")
-    found = list[str]()
+        found = error.warnings(measure, options.outcome, trials, "the corrected effect is")
+        own = {x.group for x in measure.lines if (x.group_by, x.method) == ("trial", _OWN)}
+        if measure.between_trials is not None and len(own) < 3:
+            found.append(
+                "Slopes of two trials say little of how trials differ: the interval of a large "
+                "corrected effect is too narrow (in simulation it held 90 to 92% instead of 95%)."
+            )
+        return found
+    found = []
     lacking = sorted(trials - {*error.scan_sd})
     if lacking:
         found.append(f"No SD of scans of {', '.join(lacking)}: left out of the error's share.")
