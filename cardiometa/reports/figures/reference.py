@@ -152,8 +152,8 @@ def limits_figure(
     ethnicities = ethnicities_of(used)
     curves = {(line.sex, line.ethnicity): _curve(line) for line in headlines(lines)}
     marks, by_age = _bands(rows, sexes), bool(lines) or rows[0].age_low is not None
-    columns = min(len(ethnicities), _ABREAST)
-    panel_rows = -(-len(ethnicities) // columns)
+    panel_rows = -(-len(ethnicities) // _ABREAST)
+    columns = -(-len(ethnicities) // panel_rows)
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(panel_rows, columns, sharex=True, sharey=True, squeeze=False)
