@@ -7,7 +7,7 @@ smallest cell. The Bland-Altman plots of a run's own page show one mark per scan
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -88,6 +88,12 @@ def group_label(by: str, name: str) -> str:
 def scope_words(scope: str) -> str:
     """What part of the heart was compared, where it is not the complete stack."""
     return ", contoured slices" if scope == CONTOURED else ""
+
+
+def headline_phase(rows: Iterable[OverlapSummary]) -> str:
+    """Both phases together where the rows have them, else the first of them; empty for none."""
+    phases = {row.phase for row in rows}
+    return next((p for p in ("ED+ES", *PHASE_ORDER) if p in phases), "")
 
 
 def figures_of(result: EvaluationResult) -> dict[str, Drawing]:
@@ -194,8 +200,7 @@ def _points(panel: Axes, result: EvaluationResult, row: OverlapSummary, y: float
 
 
 def _dice_by_group(result: EvaluationResult, rows: Sequence[OverlapSummary], scope: str) -> Drawing:
-    phases = {r.phase for r in where(result.overlap, scope=scope)}
-    phase = next((p for p in ("ED+ES", "ED", "ES", "other") if p in phases), "")
+    phase = headline_phase(where(result.overlap, scope=scope))
     rows = where(rows, metric="dice", phase=phase)
     places = _places(list(dict.fromkeys((r.group_by, r.group) for r in rows)))
     structures = [s for s in STRUCTURE_NAMES if where(rows, structure=s)]

@@ -23,6 +23,7 @@ from ..figures.evaluation import (
     PHASE_ORDER,
     STRUCTURE_NAMES,
     group_label,
+    headline_phase,
     scope_words,
     shown_of,
 )
@@ -136,7 +137,7 @@ def _answer(result: EvaluationResult) -> list[Block]:
     rows = [row for row in where(result.agreement, **overall) if row.loa_lower and row.loa_upper]
     dice = [r for r in where(result.overlap, metric="dice", **overall) if r.mean is not None]
     scope = next(iter([row.scope for row in rows] + [row.scope for row in dice]), "")
-    dice = where(dice, scope=scope, phase=min((r.phase for r in dice), key=_later, default=""))
+    dice = where(dice, scope=scope, phase=headline_phase(dice))
     ef = {"scope": scope, "group_by": ALL, "measure": "lv_ef_percent"}
     withheld = any(
         row.n_people is None and row.bias is None for row in where(result.agreement, group_by=ALL)
@@ -161,11 +162,6 @@ def _answer(result: EvaluationResult) -> list[Block]:
         _text("differences") if result.agreement else "",
         abbreviations(["LV", "RV", *measures] if result.overlap else measures),
     ]
-
-
-def _later(phase: str) -> int:
-    """Both phases together before each, other frames last."""
-    return ("ED+ES", "ED", "ES", "other").index(phase)
 
 
 def _compared(result: EvaluationResult) -> list[Block]:
