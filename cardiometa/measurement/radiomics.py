@@ -22,6 +22,7 @@ of 0.02 s of processor time a structure, most of it for features that cannot be 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -232,7 +233,8 @@ def _shape(
 ) -> dict[str, float]:
     places = np.argwhere(mask) * np.array(spacing_mm)
     middle = places.mean(axis=0)
-    weighted = values @ places / values.sum()
+    total = float(values.sum())
+    weighted = values @ places / (total or math.nan)
     axes = np.sqrt(np.linalg.eigvalsh(np.cov(places.T)).clip(0))[::-1]
     return {
         "morph_vol_approx": len(values) * float(np.prod(spacing_mm)),
@@ -263,6 +265,11 @@ def _entropy(share: np.ndarray) -> float:
     return float(-(known * np.log2(known)).sum())
 
 
+def _ratio(over: float, under: float) -> float:
+    """NaN where the denominator is 0, as of a structure that is mostly black."""
+    return over / under if under else math.nan
+
+
 def _first_order(values: np.ndarray) -> dict[str, float]:
     mean, variance, skewness, kurtosis = _moments(values)
     p10, p25, median, p75, p90 = (float(p) for p in np.percentile(values, (10, 25, 50, 75, 90)))
@@ -283,8 +290,8 @@ def _first_order(values: np.ndarray) -> dict[str, float]:
         "stat_mad": float(abs(values - mean).mean()),
         "stat_rmad": float(abs(inner - inner.mean()).mean()),
         "stat_medad": float(abs(values - median).mean()),
-        "stat_cov": float(np.sqrt(variance)) / mean,
-        "stat_qcod": (p75 - p25) / (p75 + p25),
+        "stat_cov": _ratio(float(np.sqrt(variance)), mean),
+        "stat_qcod": _ratio(p75 - p25, p75 + p25),
         "stat_energy": energy,
         "stat_rms": float(np.sqrt(energy / len(values))),
     }
@@ -300,6 +307,8 @@ def _co_occurrence(binned: np.ndarray, mask: np.ndarray, bins: int) -> dict[str,
         both = (one > 0) & (other > 0)
         pairs = one[both] * (bins + 1) + other[both]
         counts += np.bincount(pairs, minlength=len(counts))
+    if not counts.any():  # no two pixels side by side
+        return {name: math.nan for name in FEATURES if name.startswith("cm_")}
     matrix = counts.reshape(bins + 1, bins + 1)[1:, 1:]
     p = (matrix + matrix.T) / (2 * matrix.sum())
     i, j = np.mgrid[1 : bins + 1, 1 : bins + 1]
@@ -336,11 +345,11 @@ def _co_occurrence(binned: np.ndarray, mask: np.ndarray, bins: int) -> dict[str,
         "cm_inv_diff_mom": float((p / (1 + apart**2)).sum()),
         "cm_inv_diff_mom_norm": float((p / (1 + (apart / bins) ** 2)).sum()),
         "cm_inv_var": float((p[off] / apart[off] ** 2).sum()),
-        "cm_corr": float(((i - mean) * (j - mean) * p).sum()) / variance,
+        "cm_corr": _ratio(float(((i - mean) * (j - mean) * p).sum()), variance),
         "cm_auto_corr": float((i * j * p).sum()),
         "cm_clust_tend": float((cluster**2 * p).sum()),
         "cm_clust_shade": float((cluster**3 * p).sum()),
         "cm_clust_prom": float((cluster**4 * p).sum()),
-        "cm_info_corr1": (entropy - crossed) / _entropy(single),
+        "cm_info_corr1": _ratio(entropy - crossed, _entropy(single)),
         "cm_info_corr2": float(np.sqrt(max(1 - np.exp2(2 * (entropy - product)), 0))),
     }

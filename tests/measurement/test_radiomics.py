@@ -5,7 +5,14 @@ import pytest
 
 from cardiometa.cohort.analysis_table import read_analysis_table
 from cardiometa.cohort.models import TableOptions
-from cardiometa.measurement.radiomics import COLUMNS, FEATURES, VIEWS, features_of, radiomics
+from cardiometa.measurement.radiomics import (
+    COLUMNS,
+    FEATURES,
+    VIEWS,
+    features,
+    features_of,
+    radiomics,
+)
 from cardiometa.phantom.heart import HeartPhantom
 from cardiometa.phantom.image import CineGrid, render
 from cardiometa.pipeline.merge import _vendor_shares
@@ -65,6 +72,23 @@ def test_a_heart_has_every_feature_whatever_the_scale_of_its_scanner():
     for frame in small:
         frame[tuple(np.argwhere(frame == 3)[50:].T)] = 0
     assert not any(name.startswith("rv_cavity") for name in radiomics(stack, small, (0, 1)))
+
+
+def test_what_a_structure_does_not_have_is_unknown_and_not_a_fault():
+    image, mask = np.zeros((3, 30, 30)), np.zeros((3, 30, 30), dtype=bool)
+    mask[:, 5:25, 5:25] = True
+    image[np.random.default_rng(1).random(image.shape) < 0.1] = 50.0
+    found = features(image, mask, (10.0, 1.5, 1.5))
+    assert list(found) == list(FEATURES)
+    # Nine tenths are black: both quartiles are 0, and only their quotient is without a value.
+    assert [name for name, value in found.items() if not np.isfinite(value)] == ["stat_qcod"]
+    # No two pixels lie side by side.
+    apart = np.zeros_like(mask)
+    apart[:, ::2, ::2] = True
+    found = features(image, apart, (10.0, 1.5, 1.5))
+    assert {name for name, value in found.items() if np.isnan(value)} >= {
+        name for name in FEATURES if name.startswith("cm_")
+    }
 
 
 def test_makers_differ_before_combat_and_not_after():
