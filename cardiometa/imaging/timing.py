@@ -228,6 +228,8 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
     if key in _CLOCKS:
         values = [np.arange(len(v), dtype=float) for v in values]
     rr = [slice_rr_ms(frames) for frames in slices]
+    known_rr = [value for value in rr if value is not None]
+    rr_ms = float(np.median(known_rr)) if known_rr else None
     counts = np.array([len(v) for v in values])
     modal = mode_of(counts.tolist())
     # Frames missing between the first and last of each slice.
@@ -235,7 +237,9 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
     inner = [int(np.sum(np.round(own[own > _GAP]) - 1)) for own in steps]
     reference = [i for i in range(len(values)) if counts[i] == modal]
     complete = [i for i in reference if inner[i] == 0] or reference
-    fractions = [_fractions(v, r, key) for v, r in zip(values, rr, strict=True)]
+    # A slice whose header lacks the interval has that of the others: on its own span alone its
+    # phases would be stretched against theirs where the frames do not cover the beat.
+    fractions = [_fractions(v, r or rr_ms, key) for v, r in zip(values, rr, strict=True)]
     target = np.median([fractions[i] for i in complete], axis=0)
     step = 1.0 / modal
     index = np.empty((modal, len(values)), dtype=int)
@@ -262,13 +266,12 @@ def align(slices: Sequence[Sequence[Frame]], key: str) -> Alignment:
     if key in CARDIAC_KEYS:
         aligned = np.stack([v[index[:, z]] for z, v in enumerate(values)])
         times_ms = np.array(np.median(aligned, axis=0), dtype=float)
-    known_rr = [value for value in rr if value is not None]
     return Alignment(
         index=index,
         order=order,
         times_ms=times_ms,
         frame_ms=frame_ms or _unanchored_frame_ms(slices, order, rr),
-        rr_ms=float(np.median(known_rr)) if known_rr else None,
+        rr_ms=rr_ms,
         missing=missing,
         mismatched_slices=mismatched,
         worst_error=worst,

@@ -204,6 +204,19 @@ def test_equal_counts_at_other_heart_rates_are_no_mismatch(tmp_path):
     assert kit.codes(cine) == {"heart-rate-varies": "review"}
 
 
+def test_a_slice_without_an_interval_keeps_its_phases(tmp_path):
+    """800 of 1200 ms are imaged: a slice scaled by its own span would be stretched by a half."""
+
+    def change(z, _t, ds):
+        ds.NominalInterval = 1200
+        if z == 2:
+            del ds.NominalInterval
+
+    cine = kit.read_images(tmp_path, kit.each(kit.tiny(), change))
+    assert kit.which(cine) == kit.EVERYTHING
+    assert kit.codes(cine) == {"prospective": "info"}
+
+
 def test_declared_number_of_phases_is_only_compared(tmp_path):
     cine = kit.read_images(
         tmp_path, kit.each(kit.tiny(), lambda _z, _t, ds: setattr(ds, "CardiacNumberOfImages", 30))
