@@ -24,7 +24,7 @@ from .archive import DamagedFileError, FileSet, open_files
 from .exclusions import left_out, refusal, summary
 from .frames import Frame, FrameTable, frame_table, sequence_of
 from .geometry import Grid, grid_of, on_grid
-from .headers import integer, item, items, number, read_dataset, tag_of, text
+from .headers import TAGS, integer, item, items, number, read_dataset, tag_of, text
 from .nifti import NiftiPlan, pair_plan, plan_nifti
 from .series import ChosenStack, choose_stack
 from .timing import Alignment, align, timing_flags
@@ -302,14 +302,6 @@ class DicomPlan:
 # JPEG 2000; RLE, deflated and big endian are pydicom's own. The plug-in is named, so that the same
 # file gives the same pixels whatever else is installed.
 
-# fmt: off
-_PIXEL_TAGS = (
-    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "PixelData",
-)
-# fmt: on
 _MAX_RESCALE = 1e6
 _RLE = "1.2.840.10008.1.2.5"
 
@@ -321,7 +313,7 @@ def decode(data: bytes, frames: Sequence[Frame]) -> list[np.ndarray]:
     """
     from pydicom.pixels.decoders.base import get_decoder
 
-    dataset = read_dataset(io.BytesIO(data), _PIXEL_TAGS, pixels=True)
+    dataset = read_dataset(io.BytesIO(data), (*TAGS, "PixelData"), pixels=True)
     try:
         values = _stored_values(dataset, get_decoder, [frame.index for frame in frames])
         return [
@@ -399,15 +391,15 @@ def _integers(dataset: Any, array: np.ndarray, *, high_bit: bool = True) -> np.n
 
 def _real_values(dataset: Any, frame: Frame, values: np.ndarray) -> np.ndarray:
     """Float32 values: padding replaced by the least real value, inverted, rescaled."""
-    first = number(dataset, "PixelPaddingValue")
-    if first is not None:
-        last = number(dataset, "PixelPaddingRangeLimit")
-        low, high = sorted((first, first if last is None else last))
-        padded = (values >= low) & (values <= high)
+    signed = integer(dataset, "PixelRepresentation") == 1
+    # In implicit VR nothing says that the padding is signed as the pixels are.
+    limits = [number(dataset, f"PixelPadding{name}") for name in ("Value", "RangeLimit")]
+    ends = [v - 65_536 if signed and v >= 32_768 else v for v in limits if v is not None]
+    if limits[0] is not None:
+        padded = (values >= min(ends)) & (values <= max(ends))
         if padded.any() and not padded.all():
             values = np.where(padded, values[~padded].min(), values)
     if text(dataset, "PhotometricInterpretation") == "MONOCHROME1":
-        signed = integer(dataset, "PixelRepresentation") == 1
         # Inversion over the full range of the header is the same for all frames of a cine.
         values = (-1 if signed else (1 << _bits(dataset)[0]) - 1) - values
     slope, intercept = _rescale(dataset, frame)

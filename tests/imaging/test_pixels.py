@@ -79,10 +79,13 @@ def test_values_in_the_upper_bits(tmp_path):
     assert np.array_equal(_read(tmp_path, change), _want())
 
 
-def test_padding_is_the_least_real_value(tmp_path):
+@pytest.mark.parametrize(
+    ("vr", "padding"), [("SS", -2000), pytest.param("US", 63_536, id="as read of implicit VR")]
+)
+def test_padding_is_the_least_real_value(tmp_path, vr, padding):
     def change(z, t, ds):
         ds.PixelRepresentation, ds.BitsStored, ds.HighBit = 1, 16, 15
-        ds.add_new(0x00280120, "SS", -2000)
+        ds.add_new(0x00280120, vr, padding)
         array = pixels(z, t).astype(np.int16)
         array[0, :] = -2000
         set_pixels(ds, array.view(np.uint16))
