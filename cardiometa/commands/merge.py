@@ -91,7 +91,8 @@ def _read_all(out: Path, snapshot: Snapshot, record: Mapping[str, Any]) -> list[
     A scan must have been done with the options of the record and the cohort's body sizes; the
     number and bytes of its images only a run of ``segment`` can see.
     """
-    common = {k: v for k, v in record["options"].items() if k not in ("cohort", "pseudonymise")}
+    of_run = ("cohort", "part", "pseudonymise")
+    common = {k: v for k, v in record["options"].items() if k not in of_run}
     common["bsa_formula"] = common.pop("bsa", None)
     bodies = bodies_of(snapshot.cohort)
 

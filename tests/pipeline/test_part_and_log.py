@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cardiometa.commands.merge import run_merge
 from cardiometa.commands.show import describe
 from cardiometa.commands.withdraw import run_withdraw
 from cardiometa.errors import UsageError
@@ -35,6 +36,7 @@ def test_a_part_has_tables_of_its_own_and_says_so(cohort: Path, out: Path) -> No
     assert run(cohort, out, participants=("P003", "P001")).already_done == 2
     with pytest.raises(UsageError, match="other options"):
         run(cohort, out)
+    assert run_merge(out).scans == 2  # as after shards of the part
 
 
 @pytest.mark.usefixtures("no_network")
