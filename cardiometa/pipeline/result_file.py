@@ -56,6 +56,8 @@ KILLED_CODE = "worker-killed"
 TIMEOUT_CODE = "timeout"
 # Files that this user may not read: a permission given later leaves no mark on them.
 UNREADABLE_CODE = "unreadable"
+# Of a reader's mask: the next run may have another one or none, and the images are sound.
+CORRECTION_CODES = ("correction-changed", "correction-does-not-fit", "correction-frame")
 # What of a record the tables and the account need; the rest is read again where it is shown.
 _SLIM = ("model", "run", "dicom_seg")
 _SLIM_OPTIONS = ("bsa_formula", "frames", "model_sha256", "radiomics")
@@ -297,7 +299,7 @@ def read_finished(folder: Path, key: ScanKey, *, timeout_s: float = 0.0) -> Scan
         return None
     # A failure that a larger machine or more time may not meet.
     codes = {flag.code for flag in result.flags}
-    retry = bool(codes & {FAULT_CODE, KILLED_CODE, UNREADABLE_CODE})
+    retry = bool(codes & {FAULT_CODE, KILLED_CODE, UNREADABLE_CODE, *CORRECTION_CODES})
     if TIMEOUT_CODE in codes:
         given = float(result.document.get("run", {}).get("timeout_s", 0.0))
         retry = timeout_s == 0 or timeout_s > given

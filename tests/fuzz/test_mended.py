@@ -104,6 +104,13 @@ def test_a_record_that_was_changed_is_done_again(tmp_path: Path, name: str, valu
     assert scan_record.read_record(tmp_path, documents.KEY) is None
 
 
+def test_a_scan_that_failed_by_its_correction_is_done_again(tmp_path: Path) -> None:
+    flag = {"code": "correction-changed", "level": "reject", "sentence": "x"}
+    (tmp_path / "result.json").write_text(json.dumps({**WHOLE, "flags": [flag]}))
+    assert scan_record.read_result(tmp_path, documents.KEY) is not None
+    assert scan_record.read_finished(tmp_path, documents.KEY) is None
+
+
 def test_a_sum_changed_on_the_way_from_a_site_is_seen() -> None:
     document = json.loads(documents.site_document())
     assert read_site(document, "site.json").trials
