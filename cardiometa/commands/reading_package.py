@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from nibabel.nifti1 import Nifti1Image
 
-from ..cohort.analysis_table import read_analysis_table
+from ..cohort.analysis_table import MEASUREMENTS_NAME, read_analysis_table
 from ..cohort.load import load_cohort
 from ..errors import InputError, Problem, UsageError
 from ..evaluation.overlap import STRUCTURES, dice
@@ -193,25 +193,18 @@ def _check_export(
     if not 0 <= share <= 100:
         raise UsageError("--share must be a percentage from 0 to 100.")
     if key.resolve().is_relative_to(package.resolve()):
-        raise UsageError(
-            "The key is inside the package.", hint="Keep it where the reader cannot see it."
-        )
-    if package.exists() and (
-        not package.is_dir() or any(path.is_file() for path in package.rglob("*"))
-    ):
-        raise UsageError(
-            f"{package.name} is not an empty folder.",
-            hint="Give a new folder: two packages must not mix.",
-        )
+        hint = "Keep it where the reader cannot see it."
+        raise UsageError("The key is inside the package.", hint=hint)
+    is_empty = package.is_dir() and not any(path.is_file() for path in package.rglob("*"))
+    if package.exists() and not is_empty:
+        hint = "Give a new folder: two packages must not mix."
+        raise UsageError(f"{package.name} is not an empty folder.", hint=hint)
     if key.exists() and not overwrite:
-        raise UsageError(
-            f"{key.name} exists already: it may be another package's key.",
-            hint="Name another file, or say --overwrite.",
-        )
+        what = f"{key.name} exists already: it may be another package's key."
+        raise UsageError(what, hint="Name another file, or say --overwrite.")
     if not segmented.is_dir():
-        raise UsageError(
-            f"{segmented.name} is not a folder.", hint="Give OUT of `cardiometa segment`."
-        )
+        hint = "Give OUT of `cardiometa segment`."
+        raise UsageError(f"{segmented.name} is not a folder.", hint=hint)
 
 
 def _case(
@@ -308,10 +301,8 @@ def import_package(
                 for phase in PHASES
             ]
     if problems:
-        raise InputError(
-            f"The reading package cannot be imported ({len(problems)} problems).",
-            problems=problems,
-        )
+        what = f"The reading package cannot be imported ({len(problems)} problems)."
+        raise InputError(what, problems=problems)
     rates = _rates(segmented, readings, least, masks=bool(record["masks"]))
     files["readings.csv"] = records_csv(ReadingRow, readings)
     if record["masks"] and (unchanged := [read for read in readings if not read.changed]):
@@ -319,7 +310,8 @@ def import_package(
         files[f"{CORRECTIONS}/{DECISIONS_NAME}"] = csv_text(REQUIRED, rows)
     files["rates.csv"] = records_csv(RateRow, rates)
     files["labels.csv"] = csv_text((*KEYS, "phase", "labels"), label_rows)
-    run = RunRecord(command="evaluate", options=said, inputs={"key": key_sha256}, run=run_block())
+    inputs = {"key": key_sha256, "measurements": sha256_file(segmented / MEASUREMENTS_NAME)}
+    run = RunRecord(command="evaluate", options=said, inputs=inputs, run=run_block())
     write_output(out, files, run, overwrite=overwrite)
     return {
         "read": len(readings),

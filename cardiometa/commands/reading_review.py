@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 import numpy as np
 import pandas as pd
 
+from ..cohort.analysis_table import MEASUREMENTS_NAME
 from ..errors import InputError, Problem
 from ..evaluation.agreement import wilson
 from ..evaluation.options import ReadingOptions
@@ -119,7 +120,8 @@ def import_review(
         hint = "Give OUT/review, which `cardiometa review` writes."
         raise InputError(f"{folder.name} has no {DECISIONS_NAME}.", hint=hint)
     said = {"import": "review", "least": least}
-    inputs = {"decisions": sha256_file(table)}
+    named = {"decisions": table, "measurements": segmented / MEASUREMENTS_NAME}
+    inputs = {name: sha256_file(path) for name, path in named.items()}
     check_output(out, command="evaluate", options=said, overwrite=overwrite, inputs=inputs)
     readings = _readings(segmented, folder, table)
     by_reader: dict[str, list[_Reading]] = defaultdict(list)
@@ -204,10 +206,10 @@ def _reading(segmented: Path, folder: Path, decision: Decision, seconds: float) 
     model = read_labels(data, grid)
     drawn = _drawn(folder, decision, model, grid)
     # Indices of the model's ED and ES in its mask; the first frames where it found none.
-    values, numbers = model_measures(result.document), result.document.get("segmented_frames")
-    frames = [int(values.get(name) or 0) for name in ("ed_frame", "es_frame")]
-    if numbers:
-        frames = [[*map(int, numbers)].index(frame) for frame in frames]
+    values = model_measures(result.document)
+    numbers = result.document.get("segmented_frames") or range(len(model))
+    found = (values.get(name) for name in ("ed_frame", "es_frame"))
+    frames = [0 if frame is None else [*numbers].index(int(frame)) for frame in found]
     overlap: dict[str, Any] = {
         f"dice_{name}_{phase.lower()}": dice(drawn[frame] == label, model[frame] == label)
         for phase, frame in zip(PHASES, frames, strict=True)

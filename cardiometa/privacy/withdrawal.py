@@ -18,6 +18,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,9 +210,10 @@ def mark_outdated(folder: Path, participants: Iterable[Participant]) -> None:
         folder / STALE_NAME,
         canonical_json({"kind": "cardiometa stale", "why": "withdrawal", "sentence": OUTDATED}),
     )
-    for trial, participant in participants:
+    places = [folder / "corrections", folder / "labels", *(folder / "labels").glob("*/")]
+    for (trial, participant), place in product(participants, places):
         if is_safe_name(trial) and is_safe_name(participant):
-            masks = inside(folder / "corrections", trial, participant)
+            masks = inside(place, trial, participant)
             if masks.is_dir():
                 remove_tree(masks)
     for path in sorted(folder.glob("*.html")):

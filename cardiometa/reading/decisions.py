@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -81,10 +81,7 @@ def read_decisions(path: Path) -> tuple[list[Decision], list[Problem]]:
             f"{path.name} cannot be read as UTF-8 text ({type(error).__name__}).",
             hint="Save it as CSV with the encoding UTF-8.",
         ) from None
-    lines = text.splitlines() or [""]
-    separator = max(",;\t", key=lines[0].count)
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-    header = [name.strip().lower() for name in rows[0]] if rows else []
+    rows, header, _ = _cells(text)
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise InputError(
@@ -112,6 +109,13 @@ def read_decisions(path: Path) -> tuple[list[Decision], list[Problem]]:
     return decisions, problems
 
 
+def _cells(text: str) -> tuple[list[list[str]], list[str], str]:
+    """The rows of a table, the first one's cells as names of columns, and the separator."""
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    return rows, [name.strip().lower() for name in rows[0]] if rows else [], separator
+
+
 def _plain(text: str) -> str:
     """A cell without the apostrophe that keeps a spreadsheet from computing it."""
     text = text.strip()
@@ -133,19 +137,11 @@ def _decision(cells: Mapping[str, str], line: int) -> Decision | list[Problem]:
     word = cells["decision"].lower()
     values["decision"] = word
     if word not in WORDS:
-        known = ", ".join(WORDS)
-        problems.append(
-            Problem(where="", what=f"the decision {word!r} is not known", fix=f"Use {known}.")
-        )
+        fix = f"Use {', '.join(WORDS)}."
+        problems.append(Problem(where="", what=f"the decision {word!r} is not known", fix=fix))
     if word == "rejected" and not cells.get("reason"):
-        problems.append(
-            Problem(
-                where="",
-                what="a rejected scan has no reason",
-                why="The reason is reported with the exclusions.",
-                fix="Fill in the column reason.",
-            )
-        )
+        what, why = "a rejected scan has no reason", "The reason is reported with the exclusions."
+        problems.append(Problem(where="", what=what, why=why, fix="Fill in the column reason."))
     return problems or Decision(**values, line=line)  # type: ignore[arg-type]
 
 
@@ -177,7 +173,7 @@ def chosen_decisions(
                 chosen[key] = found[reader]
             continue
         said = list(found.values())
-        if len({(d.decision, d.after, d.ed_frame, d.es_frame) for d in said}) > 1:
+        if len({(d.decision, d.after or d.mask, d.ed_frame, d.es_frame) for d in said}) > 1:
             words = ", ".join(f"{d.reader or 'no name'}: {d.decision}" for d in said)
             problems.append(
                 Problem(
@@ -210,24 +206,33 @@ def masks_of_reader(decisions: Sequence[Decision], reader: str) -> dict[ScanKey,
 # ------------------------------------------------------------------ writing
 
 
+def _table(decisions: Iterable[Decision]) -> str:
+    return csv_text(COLUMNS, ([getattr(one, name) for name in COLUMNS] for one in decisions))
+
+
 def append_decision(path: Path, decision: Decision) -> None:
     """Add a row, on disk when this returns; the header too in a new file. Raises OutputError."""
-    text = csv_text(COLUMNS, [[asdict(decision)[name] for name in COLUMNS]])
-    header, _, row = text.partition("\n")
     if not path.exists():
-        write_text(path, f"{header}\n")
-    append_text(path, row)
+        write_text(path, _table([]))
+    append_text(path, _table([decision]).partition("\n")[2])
 
 
-def complete_last_row(path: Path) -> None:
-    """Remove a last row that a killed program left unfinished, so that the next one is its own."""
+def make_appendable(path: Path) -> None:
+    """Remove a last row that a killed program left unfinished; give a table by hand our columns.
+
+    A row that is appended is then its own and fits the header. Raises InputError and OutputError.
+    """
     if not path.exists():
         return
+    decisions, problems = read_decisions(path)
     text = path.read_text(encoding="utf-8-sig")
-    if text and not text.endswith("\n"):
-        rows = list(csv.reader(io.StringIO(text, newline="")))
-        is_cut = len(rows) > 1 and len(rows[-1]) < len(rows[0])
-        write_text(path, text[: text.rindex("\n") + 1] if is_cut else f"{text}\n")
+    if unknown := sorted({*_cells(text)[1]} - {*COLUMNS}):
+        raise InputError(
+            f"{path.name} has columns that a review would lose: {', '.join(unknown)}.",
+            hint="Remove them, or keep the table elsewhere and give it with --corrections.",
+        )
+    if not problems and not (text.startswith(_table([])) and text.endswith("\n")):
+        write_text(path, _table(decisions))
 
 
 def remove_participants(review: Path, is_gone: Callable[[tuple[str, str]], bool]) -> None:
@@ -238,14 +243,18 @@ def remove_participants(review: Path, is_gone: Callable[[tuple[str, str]], bool]
     path = review / DECISIONS_NAME
     if not path.is_file():
         return
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-    if not rows or not {"trial", "participant_id"} <= set(rows[0]):
+    rows, header, separator = _cells(path.read_text(encoding="utf-8-sig"))
+    if not {"trial", "participant_id"} <= set(header):
         return
-    trial, person = (rows[0].index(name) for name in ("trial", "participant_id"))
-    kept = [r for r in rows if len(r) <= max(trial, person) or not is_gone((r[trial], r[person]))]
+    own = [header.index(name) for name in ("trial", "participant_id")]
+    kept = [
+        row
+        for row in rows
+        if len(row) <= max(own) or not is_gone((_plain(row[own[0]]), _plain(row[own[1]])))
+    ]
     if len(kept) < len(rows):
         buffer = io.StringIO(newline="")
-        csv.writer(buffer, lineterminator="\n").writerows(kept)
+        csv.writer(buffer, delimiter=separator, lineterminator="\n").writerows(kept)
         write_text(path, buffer.getvalue())
 
 

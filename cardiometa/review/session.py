@@ -51,9 +51,9 @@ from ..reading.decisions import (
     REVIEW_FOLDER,
     Decision,
     append_decision,
-    complete_last_row,
     is_reader_name,
     last_decisions,
+    make_appendable,
     masks_of_reader,
     read_decisions,
 )
@@ -188,7 +188,7 @@ class Session:
                     hint="Stop it, or give another --reader.",
                 ) from None
             if path.exists():
-                complete_last_row(path)  # one that a kill cut off is removed
+                make_appendable(path)
                 self._decisions, problems = read_decisions(path)
                 if problems:
                     raise InputError(f"{path.name} has problems.", problems=problems)

@@ -12,8 +12,8 @@ from cardiometa.reading.decisions import (
     Decision,
     append_decision,
     chosen_decisions,
-    complete_last_row,
     last_decisions,
+    make_appendable,
     masks_of_reader,
     read_decisions,
     remove_participants,
@@ -52,6 +52,20 @@ def test_a_table_written_by_hand_needs_four_columns(tmp_path: Path, separator: s
     found, problems = read_decisions(path)
     assert not problems
     assert [(d.key, d.decision) for d in found] == [(KEY, "accepted")]
+    (tmp_path / "noted.csv").write_text("trial,participant_id,visit,decision,note\n")
+    with pytest.raises(InputError, match="would lose: note"):
+        make_appendable(tmp_path / "noted.csv")
+    # A review adds rows that fit the table, and a withdrawal finds the participant in both forms.
+    given = path.read_bytes()
+    make_appendable(path)
+    append_decision(path, decision("rejected", "002", reason="=1"))
+    found, problems = read_decisions(path)
+    assert not problems
+    assert [d.participant_id for d in found] == ["001", "002"]
+    for written in (given, path.read_bytes()):
+        path.write_bytes(written)
+        remove_participants(tmp_path, lambda who: who == ("ALPHA", "001"))
+        assert "001" not in path.read_text()
 
 
 def test_every_problem_of_every_row_is_named(tmp_path: Path) -> None:
@@ -113,14 +127,18 @@ def test_readers_who_differ_are_not_merged_in_silence() -> None:
         decision("accepted", "002", reader="R2"),
         decision("edited", "003", reader="R1", after="a"),
         decision("edited", "003", reader="R2", after="b"),
+        decision("edited", "004", reader="R1", mask="a.nii"),
+        decision("edited", "004", reader="R2", mask="b.nii"),
     ]
     found, problems = chosen_decisions(last_decisions(rows), None)
     assert [key.participant for key in found] == ["002"]
-    assert [problem.where for problem in problems] == [str(KEY), "ALPHA/003/baseline"]
+    assert [problem.where for problem in problems] == [
+        f"ALPHA/{person}/baseline" for person in ("001", "003", "004")
+    ]
     assert "R1: accepted, R2: rejected" in str(problems[0])
     found, problems = chosen_decisions(last_decisions(rows), "R2")
     assert not problems
-    assert [one.decision for one in found.values()] == ["rejected", "accepted", "edited"]
+    assert [one.decision for one in found.values()] == ["rejected", "accepted", "edited", "edited"]
     _, problems = chosen_decisions(last_decisions(rows), "R3")
     assert "'R1', 'R2'" in str(problems[0])
 
@@ -135,7 +153,7 @@ def test_a_row_that_was_cut_off_is_removed_and_a_complete_one_kept(
     data = path.read_bytes()
     path.write_bytes(data[: len(data) - cut])
     assert len(read_decisions(path)[0]) == left
-    complete_last_row(path)
+    make_appendable(path)
     append_decision(path, decision("accepted", "003", reader="R1"))
     found, problems = read_decisions(path)
     assert not problems

@@ -10,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cardiometa.cli.main import app
+from cardiometa.files import sha256_file
+from cardiometa.manifest import made_from
+from cardiometa.privacy.withdrawal import mark_outdated
 from tests.kit.small_runs import load
 from tests.review.conftest import Opened, number_of
 
@@ -77,6 +80,12 @@ def test_rates_readers_and_labels_of_a_review(reviewed: Path, tmp_path: Path) ->
     ed = {r["participant_id"]: r for r in compared if r["measure"] == "lv_edv_ml"}
     assert sorted(ed) == ["001", "002"]
     assert all(float(r["model"]) == pytest.approx(float(r["reference"])) for r in ed.values())
+    # A withdrawal finds the folder by the table that it was made from, and the masks in it.
+    assert made_from(found, [sha256_file(reviewed / "measurements.csv")])
+    mark_outdated(found, [("ALPHA", "001")])
+    assert sorted(p.parts[-2:] for p in found.glob("labels/*/*/*")) == [
+        ("ALPHA", "002"), ("ALPHA", "002"), ("ALPHA", "003"),
+    ]  # fmt: skip
 
 
 def test_small_counts_are_suppressed_and_bad_input_is_named(reviewed: Path, tmp_path: Path) -> None:
