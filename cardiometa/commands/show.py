@@ -22,6 +22,7 @@ from ..pipeline.cohort_snapshot import SNAPSHOT_NAME, Snapshot, read_snapshot
 from ..pipeline.merge import RECORDS_NAME
 from ..pipeline.result_file import (
     RESULT_NAME,
+    damaged_outputs,
     read_record,
     read_result,
     record_sha256,
@@ -277,14 +278,11 @@ def _scans(
             if one is None:
                 found.differs(f"{where}/{RESULT_NAME}", "the record is missing or damaged")
                 continue
-            for name, expected in sorted(one.document["outputs"].items()):
-                file = folder / name
-                if not file.is_file():
-                    found.check(f"{where}/{name}", "the file is missing")
-                else:
-                    same = sha256_file(file) == expected
-                    what = "" if same else f"it is not the file that its {RESULT_NAME} names"
-                    found.check(f"{where}/{name}", what)
+            damaged = damaged_outputs(folder, one)
+            for name in sorted(one.document["outputs"]):
+                what = f"it is not the file that its {RESULT_NAME} names"
+                what = what if (folder / name).is_file() else "the file is missing"
+                found.check(f"{where}/{name}", what if name in damaged else "")
         source: Any = result.document.get("run", {}).get("source")
         content = source.get("content") if isinstance(source, dict) else None
         contents[scan.key] = content if isinstance(content, str) else None

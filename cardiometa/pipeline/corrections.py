@@ -106,14 +106,10 @@ def find_corrections(
             found[key] = Correction(key=key, path=path, sha256=digest, mask_sha256=digest)
     for key, one in decided.items():
         if key in found and one.decision != REJECTED and one.path != found[key].path:
-            problems.append(
-                Problem(
-                    where=str(key),
-                    what=f"it is {one.decision} in {DECISIONS_NAME}, and there is another mask",
-                    why="It is unclear which one the reader meant.",
-                    fix="Remove the mask, or write edited with the mask's path.",
-                )
-            )
+            what = f"it is {one.decision} in {DECISIONS_NAME}, and there is another mask"
+            why = "It is unclear which one the reader meant."
+            fix = "Remove the mask, or write edited with the mask's path."
+            problems.append(Problem(where=str(key), what=what, why=why, fix=fix))
         found[key] = one
     return found, problems + _shared_files(found)
 
@@ -142,14 +138,10 @@ def _decided(
     rows, problems = read_decisions(table)
     for row in rows:
         if row.key not in known:
-            problems.append(
-                Problem(
-                    where=f"{table.name}, row {row.line}",
-                    what="the cohort has no such scan",
-                    why="The decision would be lost.",
-                    fix="Use trial, participant_id and visit of measurements.csv.",
-                )
-            )
+            where, why = f"{table.name}, row {row.line}", "The decision would be lost."
+            fix = "Use trial, participant_id and visit of measurements.csv."
+            what = "the cohort has no such scan"
+            problems.append(Problem(where=where, what=what, why=why, fix=fix))
     last = last_decisions(row for row in rows if row.key in known)
     chosen, differing = chosen_decisions(last, reader)
     found = {}
@@ -173,40 +165,24 @@ def _correction_of(folder: Path, decision: Decision) -> Correction | Problem:
         if path.is_file():
             digest = sha256_file(path)
         elif decision.mask or not decision.frames:
-            return Problem(
-                where="",
-                what="the scan is edited, and its mask does not exist",
-                why="The reader's work would be lost.",
-                fix="Write the path of the mask below this folder into the column mask.",
-            )
+            what = "the scan is edited, and its mask does not exist"
+            fix = "Write the path of the mask below this folder into the column mask."
+            return Problem(where="", what=what, why="The reader's work would be lost.", fix=fix)
         else:
             path = None  # only ED or ES was moved
         if digest and decision.after and digest != decision.after:
-            return Problem(
-                where="",
-                what="the mask is not the one that was decided on (column after)",
-                why="It was changed or replaced since.",
-                fix="Put the mask back, or review the scan again.",
-            )
-    frames = decision.frames if decision.decision == "edited" else {}
-    said = {
-        "decision": decision.decision,
-        "reader": decision.reader,
-        "reason": decision.reason,
-        "mask": digest,
-        "frames": frames,
-        "before": decision.before,
-    }
+            what = "the mask is not the one that was decided on (column after)"
+            fix = "Put the mask back, or review the scan again."
+            return Problem(where="", what=what, why="It was changed or replaced since.", fix=fix)
+    said: dict[str, Any] = {n: getattr(decision, n) for n in ("decision", "reader", "reason")}
+    said["frames"] = decision.frames if decision.decision == "edited" else {}
+    said["before"] = decision.before
     return Correction(
         key=decision.key,
         path=path,
-        sha256=sha256_bytes(canonical_json(said).encode()),
+        sha256=sha256_bytes(canonical_json({**said, "mask": digest}).encode()),
         mask_sha256=digest,
-        decision=decision.decision,
-        reader=decision.reader,
-        reason=decision.reason,
-        before=decision.before,
-        frames=frames,
+        **said,
     )
 
 
@@ -230,36 +206,35 @@ def _layout_problem(
     key: ScanKey | None, masks: list[str], names: list[str], known: set[ScanKey]
 ) -> Problem | None:
     """What is wrong with a folder of masks, without its place; None where it is one scan's."""
-    if not masks:
-        files = "another file" if len(names) == 1 else f"{len(names)} other files"
-        return Problem(
-            where="",
-            what=f"there is no segmentation.nii.gz, but {files}",
-            why="Only that name is read, so a corrected mask here would be lost.",
-            fix=f"Save it as NIfTI under {_LAYOUT}.",
-        )
-    if key is None:
-        return Problem(
-            where="",
-            what="the mask is at the wrong depth",
-            why="The folders say which scan it belongs to.",
-            fix=f"Use {_LAYOUT}.",
-        )
-    if key not in known:
-        return Problem(
-            where="",
-            what="the cohort has no such scan",
-            why="The corrected mask would be lost.",
-            fix="Name the folders as below OUT/scans, or remove the file.",
-        )
-    if len(masks) > 1:
-        return Problem(
-            where="",
-            what="there are two masks, segmentation.nii.gz and segmentation.nii",
-            why="It is unclear which one the reader meant.",
-            fix="Leave one of them.",
-        )
-    return None
+    files = "another file" if len(names) == 1 else f"{len(names)} other files"
+    faults = (
+        (
+            not masks,
+            f"there is no segmentation.nii.gz, but {files}",
+            "Only that name is read, so a corrected mask here would be lost.",
+            f"Save it as NIfTI under {_LAYOUT}.",
+        ),
+        (
+            key is None,
+            "the mask is at the wrong depth",
+            "The folders say which scan it belongs to.",
+            f"Use {_LAYOUT}.",
+        ),
+        (
+            key not in known,
+            "the cohort has no such scan",
+            "The corrected mask would be lost.",
+            "Name the folders as below OUT/scans, or remove the file.",
+        ),
+        (
+            len(masks) > 1,
+            "there are two masks, segmentation.nii.gz and segmentation.nii",
+            "It is unclear which one the reader meant.",
+            "Leave one of them.",
+        ),
+    )
+    found = (fault for wrong, *fault in faults if wrong)
+    return next((Problem(where="", what=w, why=y, fix=f) for w, y, f in found), None)
 
 
 def check_corrections(

@@ -117,14 +117,10 @@ def _run_logged(
     if cohort_options.pseudonymise_key is not None:
         refuse_key_inside(cohort_options.pseudonymise_key, out)
     model = load_model(options.model)
-    setup = EngineSetup(
-        out=out,
-        model=model,
-        device=options.device,
-        batch=options.batch,
-        workers=options.workers,
-        timeout_s=options.timeout_s,
-    )
+    means: dict[str, Any] = {
+        name: getattr(options, name) for name in ("device", "batch", "workers", "timeout_s")
+    }
+    setup = EngineSetup(out=out, model=model, **means)
     with closing(engine_for(setup, options.scheduler)) as engine:
         if not options.dry_run:
             engine.warm()

@@ -15,7 +15,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +31,9 @@ LABELS = (0, 1, 2, 3)
 _NAMES = "0 background, 1 LV cavity, 2 LV myocardium, 3 RV cavity"
 
 
-_fault = partial(Problem, where="")  # the caller knows the place
+def _fault(what: str, why: str, fix: str) -> list[Problem]:
+    """A problem whose place the caller knows."""
+    return [Problem(where="", what=what, why=why, fix=fix)]
 
 
 class LabelFileError(Exception):
@@ -52,12 +53,12 @@ class ScanGrid:
 
 
 def _unreadable(reason: str) -> LabelFileError:
-    fault = _fault(
-        what=f"the file cannot be read as NIfTI ({reason})",
-        why="Without complete labels nothing can be measured.",
-        fix="Save it again as NIfTI (.nii.gz).",
+    faults = _fault(
+        f"the file cannot be read as NIfTI ({reason})",
+        "Without complete labels nothing can be measured.",
+        "Save it again as NIfTI (.nii.gz).",
     )
-    return LabelFileError([fault])
+    return LabelFileError(faults)
 
 
 def _image(data: bytes) -> Any:
@@ -130,22 +131,18 @@ def _values(image: Any, faults: list[Problem]) -> np.ndarray:
     sound = np.isfinite(found) & (np.abs(found - whole) < 1e-4)
     if not sound.all():
         examples = ", ".join(f"{value:g}" for value in found[~sound][:5])
-        faults.append(
-            _fault(
-                what=f"there are values between labels ({examples})",
-                why="Labels were interpolated, so borders are no longer those that were drawn.",
-                fix="Save the segmentation itself, or resample with nearest neighbour.",
-            )
+        faults += _fault(
+            f"there are values between labels ({examples})",
+            "Labels were interpolated, so borders are no longer those that were drawn.",
+            "Save the segmentation itself, or resample with nearest neighbour.",
         )
     wrong = sorted({int(value) for value in whole[sound]} - set(LABELS))
     if wrong:
         counts = ", ".join(f"{v} ({int((values == v).sum())} voxels)" for v in wrong[:8])
-        faults.append(
-            _fault(
-                what=f"there are unknown labels: {counts}",
-                why=f"Only these are known: {_NAMES}.",
-                fix="Give those voxels one of the four labels.",
-            )
+        faults += _fault(
+            f"there are unknown labels: {counts}",
+            f"Only these are known: {_NAMES}.",
+            "Give those voxels one of the four labels.",
         )
     if faults:
         return np.zeros(values.shape, dtype=np.uint8)
@@ -162,13 +159,11 @@ def _turn(image: Any, grid: ScanGrid, faults: list[Problem]) -> _Turn | None:
     shape = tuple(int(n) for n in image.shape)
     frames = shape[3] if len(shape) == 4 else 1
     if len(shape) not in (3, 4) or frames != t:
-        faults.append(
-            _fault(
-                what=f"it has {frames if len(shape) in (3, 4) else len(shape)} "
-                f"{'frames' if len(shape) in (3, 4) else 'dimensions'}, the scan has {t} frames",
-                why="Volumes over the cycle need the labels of every frame.",
-                fix="Edit the 4-D segmentation.nii.gz of the output and save all of its frames.",
-            )
+        faults += _fault(
+            f"it has {frames if len(shape) in (3, 4) else len(shape)} "
+            f"{'frames' if len(shape) in (3, 4) else 'dimensions'}, the scan has {t} frames",
+            "Volumes over the cycle need the labels of every frame.",
+            "Edit the 4-D segmentation.nii.gz of the output and save all of its frames.",
         )
     placed = _place(np.asarray(image.affine, dtype=np.float64), grid)
     size = shape[:3] if len(shape) >= 3 else shape
@@ -179,20 +174,16 @@ def _turn(image: Any, grid: ScanGrid, faults: list[Problem]) -> _Turn | None:
         ):
             return None if faults else (axes, flips)
     if sorted(size) != sorted((x, y, z)):
-        faults.append(
-            _fault(
-                what=f"it has {' × '.join(map(str, size))} voxels, the scan has {x} × {y} × {z}",
-                why="It was drawn on another grid, so areas and slices would not be the scan's.",
-                fix="Draw on the scan's own images, without resampling or cropping.",
-            )
+        faults += _fault(
+            f"it has {' × '.join(map(str, size))} voxels, the scan has {x} × {y} × {z}",
+            "It was drawn on another grid, so areas and slices would not be the scan's.",
+            "Draw on the scan's own images, without resampling or cropping.",
         )
     else:
-        faults.append(
-            _fault(
-                what="its voxels are elsewhere in the patient than the scan's (another affine)",
-                why="It may be another scan's, or turned or shifted when it was saved.",
-                fix="Start from the segmentation.nii.gz of the output, and keep its header.",
-            )
+        faults += _fault(
+            "its voxels are elsewhere in the patient than the scan's (another affine)",
+            "It may be another scan's, or turned or shifted when it was saved.",
+            "Start from the segmentation.nii.gz of the output, and keep its header.",
         )
     return None
 

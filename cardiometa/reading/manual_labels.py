@@ -142,13 +142,8 @@ def _by_table(table: Path, keys: Sequence[ScanKey]) -> Found:
         where = f"{table.name}, row {number}"
         key = ScanKey(trial=trial, participant=person, visit=visit)
         if key not in known:
-            problems.append(
-                Problem(
-                    where=where,
-                    what="OUT has no such scan",
-                    fix="Use trial, participant_id and visit of its measurements.csv.",
-                )
-            )
+            fix = "Use trial, participant_id and visit of its measurements.csv."
+            problems.append(Problem(where=where, what="OUT has no such scan", fix=fix))
             continue
         file = _file_of(table.parent / path, phase)
         if isinstance(file, str):

@@ -109,19 +109,16 @@ def app_of(session: Session, token: str, hosts: tuple[str, ...]) -> ASGIApp:
     ]
     app = Starlette(
         routes=routes,
-        exception_handlers={ReviewError: _refused, CardiometaError: _failed},
+        exception_handlers=dict.fromkeys((ReviewError, CardiometaError), _failed),
     )
     app.state.session = session
     return Guard(app, token, hosts)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ReviewError)
-    return JSONResponse({"error": error.message}, error.status)
-
-
 async def _failed(_: Request, error: Exception) -> Response:
-    """A disk that is full or gone: the page says that nothing was saved."""
+    """What cannot be done, or a disk that is full or gone: the page says so."""
+    if isinstance(error, ReviewError):
+        return JSONResponse({"error": error.message}, error.status)
     assert isinstance(error, CardiometaError)
     status = 507 if isinstance(error, OutputError) else 500
     return JSONResponse({"error": f"{error.message} {error.hint}".strip()}, status)
