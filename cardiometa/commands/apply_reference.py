@@ -275,7 +275,9 @@ def run_adapt(
     check_file(out, reference, suffix=".json", overwrite=overwrite)
 
     def options(model: ReferenceModel) -> ReferenceOptions:
+        # The reference's own ages count, and not its groups.
         return ReferenceOptions(
+            by=(),
             measures=asked.measures or model.measures,
             healthy_rule=asked.healthy_rule,
             use_visit=asked.use_visit,

@@ -95,6 +95,13 @@ def evaluate(
         warnings.append(
             SeriousWarning("OUT contains scans of several models: their errors are mixed here.")
         )
+    if compared.scans["trained_on"].any():
+        warnings.append(
+            SeriousWarning(
+                "Participants that the model was trained on are among those compared: errors are "
+                "larger in new ones. Rows not trained on, where there are any, are without them."
+            )
+        )
     if len(set(compared.pairs["scope"])) > 1:
         warnings.append(
             "Some scans were compared on their contoured slices only, others on the full stack: "

@@ -24,6 +24,7 @@ from ..records import SeriousWarning
 from .curves.curve import POWER_FAMILIES, Curve
 from .curves.shift import Shift, fit_shift, shift_parameters, shrink_shift
 from .model import (
+    FAR_Z,
     CurveDistribution,
     NewParticipants,
     ReferenceModel,
@@ -68,7 +69,10 @@ class Adaptation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Controls:
-    """The controls of a measure ``[n]``: ``eta`` their parameters before the shift."""
+    """The controls of a measure ``[n]``: ``eta`` their parameters before the shift.
+
+    ``far``: a value is hardly possible by the reference.
+    """
 
     family: str
     eta: np.ndarray
@@ -76,6 +80,7 @@ class _Controls:
     ages: np.ndarray
     sex: np.ndarray
     curves: tuple[CurveDistribution, ...]
+    far: bool
 
 
 def adapt_reference(
@@ -180,6 +185,7 @@ def _controls(
         ages=ages,
         sex=participants.sex[rows].astype(str),
         curves=curves,
+        far=bool((np.abs(scores.z[rows]) > FAR_Z).any()),
     )
 
 
@@ -204,6 +210,11 @@ def _adapt(
             "the reference does not state how its trials differ (it has fewer than 5, or is of an "
             "older version). The site's level and spread are not shrunk: they rest on its controls "
             "alone."
+        )
+    if controls.far:
+        warnings.append(
+            f"a control has |z| > {FAR_Z:g} by the reference, and moves level and spread. Check "
+            "its value and unit."
         )
     warnings += _ages(controls) + _sexes(controls)
     reach = float(special.ndtri((1 + model.ci_level / 100) / 2)) * np.sqrt(

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ..cohort.plausibility import possible_values
+from ..cohort.plausibility import LIMITS, possible_values
 from ..errors import Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import Count
-from ..records import ETHNICITIES, SEXES
+from ..records import ETHNICITIES, SEXES, SeriousWarning
 from ..statistics.meta import q_profile
 from ..statistics.meta_range import (
     MetaRange,
@@ -73,6 +73,7 @@ _KINDS: dict[TrialPlan, tuple[Kind, ...]] = {
 _FAR, _TENFOLD = 4.0, 10.0  # SDs from the other trials, or times their mean and SD: another unit
 # Of one sample t takes the uncertainty of mean and SD in; the interval of a limit shows it here.
 _NO_T = "z of a small sample: t is of one sample (--method strata --limits prediction)"
+_ANY = (-math.inf, math.inf)
 _SMALL_SD = 0.25  # of the others' SD: perhaps a standard error
 _KEY = ["sex", "ethnicity", "age_low", "age_high"]
 _NUMBERS = ("n", "mean", "sd", "age_low", "age_high")
@@ -410,6 +411,14 @@ def summary_rows(table: pd.DataFrame, where: str) -> pd.DataFrame:
         )
         for (trial, measure, *_), count in sizes[sizes > 1].items()
     ]
+    banded = rows.dropna(subset="age_low").drop_duplicates(["trial", "measure", *_KEY])
+    for (trial, measure, *_), mine in banded.groupby(["trial", "measure", "sex", "ethnicity"]):
+        bands = mine.sort_values("age_low")
+        before = bands["age_high"].fillna(math.inf).cummax().shift()
+        if (bands["age_low"] < before).any():
+            what = f"the age bands of {measure} overlap"
+            why = "Participants of two bands would count twice."
+            problems.append(Problem(where=f"{where}, {trial}", what=what, why=why))
     for measure, mine in rows.groupby("measure", sort=False):
         problems += _other_units(str(measure), mine, where)
     if problems:
@@ -432,6 +441,11 @@ def _summary_row(row: TextRow) -> dict[str, Any]:
         row.refuse(f"sd is {sd:g}", "Give the standard deviation of the participants.")
     if low is None and high is not None:
         row.refuse("there is an age_high, but no age_low")
+    least, most = LIMITS[name].plausible if (name := row.texts["measure"]) in LIMITS else _ANY
+    if mean is not None and not least <= mean <= most:
+        unit = definition(name).unit
+        what = f"the mean {mean:g} of {name} is not between {least:g} and {most:g} {unit}"
+        row.refuse(f"{what}: another unit?")
     sex, ethnicity = row.sex(), row.ethnicity()
     for name in ("trial", "measure"):
         if not row.texts[name]:
@@ -577,6 +591,14 @@ def summary_ranges(
             tables.setdefault(field, []).extend(more)
         of_all = [g for g in groups if g.key.ethnicity == ALL]
         participants = max(participants, sum(g.n + g.left_out for g in of_all))
+    split = {"sex": rows["sex"] != ALL, "age": rows["age_low"].notna()}
+    for factor in (f for f in by if f in split):
+        every, used = (
+            set(zip(r["trial"], r["measure"], strict=True)) for r in (rows, rows[split[factor]])
+        )
+        if lost := ", ".join(sorted({trial for trial, _ in every - used})):
+            what = f"no rows by {factor}, so not used. --by without {factor} uses them"
+            tables["warnings"].append(SeriousWarning(f"{lost}: {what}."))
     for measured, mine in rows.groupby("measure", sort=False):
         small = dict.fromkeys(mine.loc[mine["sd"] < _SMALL_SD * mine["sd"].median(), "trial"])
         if small:

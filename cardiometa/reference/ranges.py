@@ -50,6 +50,7 @@ from .select import (
     check_positive,
     read_conventions,
     select_participants,
+    trial_warnings,
     value_counts,
 )
 from .strata.checks import calibrate, contrasts, partition_tests, trial_limits
@@ -220,7 +221,7 @@ def _measures(
     check_positive(participants, usable, methods, options)
     good, warnings = check_conventions(participants, usable, by_name=options.measures is not None)
     gone = tuple(f"{name} is left out: no one has a value." for name in empty)
-    return good, (*gone, *warnings)
+    return good, (*gone, *warnings, *trial_warnings(participants, good))
 
 
 def _without_review(

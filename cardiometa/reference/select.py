@@ -30,6 +30,7 @@ from ..measurement.measures import INDEX_OF, MEASURES
 from ..privacy.characteristics import UNKNOWN, with_body_size
 from ..records import ETHNICITIES, SEXES, CohortTable, Exclusion, InputNotice, SeriousWarning
 from ..statistics.measurement_error import ErrorInput
+from ..statistics.robust import MIN_N
 from .options import Factor, Method, ReferenceOptions
 
 ALL = "all"
@@ -41,6 +42,7 @@ _BSA = "bsa_formula"
 CONVENTIONS = (*_ALWAYS, "reported_papillary", _BSA)
 SCANNERS = ("vendor", "field_strength_t")
 _MOST_NAMED = 200
+_FINGERPRINT = 2  # measures whose equality, with sex and age, is hardly chance
 _FEW_PHASES = "very-few-phases"  # the flag of `imaging` that is not for reference ranges
 _HEALTHY = ("false", "true")
 Stage = Literal["scan", "participant"]
@@ -578,7 +580,40 @@ def check_conventions(
             for name, counts in mixed.items()
         )
         warnings.append(SeriousWarning(f"{measure} is left out: its rows mix {values}."))
+    for name, codes in stated.items():
+        known = [np.isfinite(participants.values(m)) for m in good if name in depends_on(m)]
+        rows = np.any(known, axis=0) if known else np.zeros(len(codes), dtype=bool)
+        silent = np.unique(participants.trial[rows & codes.isna().to_numpy()])
+        if len(silent) and (values := value_counts(codes, rows)):
+            trials = ", ".join(participants.trials[t] for t in silent)
+            what = f"{name} is not stated in every row, and is taken as {' or '.join(values)}"
+            warnings.append(SeriousWarning(f"{trials}: {what}."))
     return good, tuple(warnings)
+
+
+def trial_warnings(participants: Participants, measures: Sequence[str]) -> Iterator[str]:
+    """Trials without a value of a measure, and those whose participants another trial has too."""
+    values = pd.DataFrame({name: participants.values(name) for name in measures})
+    for number, trial in enumerate(participants.trials):
+        mine = values[participants.trial == number]
+        lacking = [name for name in measures if mine[name].isna().all()]
+        if lacking:
+            yield f"{trial} has no value of {', '.join(lacking)}."
+    if len(participants.trials) < 2:
+        return
+    usable = (values.notna().sum(axis=1) >= _FINGERPRINT).to_numpy()
+    rows = values.assign(sex=participants.sex, age=participants.age_years)[usable]
+    codes = pd.Series(participants.trial[usable], index=rows.index)
+    alike = codes.groupby(pd.util.hash_pandas_object(rows, index=False))
+    twice = np.bincount(codes[alike.transform("min") < alike.transform("max")])
+    every = np.bincount(codes)[: len(twice)]
+    same = np.flatnonzero((twice >= MIN_N) & (2 * twice >= every))
+    if len(same):
+        yield SeriousWarning(
+            f"{', '.join(participants.trials[t] for t in same)}: most participants have sex, age "
+            "and all measures of one in another trial, number for number. If they are the same "
+            "participants, they count twice: leave one trial out."
+        )
 
 
 def _mixed(

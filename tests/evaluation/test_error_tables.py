@@ -188,6 +188,7 @@ def test_results_are_also_given_without_participants_that_the_model_was_trained_
     assert (sets["ok+review"].n_people, sets["not-trained-on"].n_people) == (60, 40)
     assert found.error is not None
     assert found.error.trained_on == "excluded"
+    assert any(w.startswith("Participants that the model was trained on") for w in found.warnings)
     line = found.error.measures[0].line()
     assert line is not None
     assert line.n_people == 40

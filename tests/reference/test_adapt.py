@@ -191,7 +191,11 @@ def test_a_narrow_range_of_ages_and_unlike_sexes_are_warned_of():
     young = frame.assign(age_years=np.linspace(40, 55, 80))
     assert any("ages cover" in w for w in _adapt(_document(), young)[2])
     frame.loc[frame["sex"] == "male", MEASURE] *= 1.25
-    assert any("men and women" in w for w in _adapt(_document(), frame)[2])
+    said = _adapt(_document(), frame)[2]
+    assert any("men and women" in w for w in said)
+    assert not any("|z| > 5" in w for w in said)
+    frame.loc[0, MEASURE] = 600.0
+    assert any("|z| > 5" in w for w in _adapt(_document(), frame)[2])
 
 
 def test_too_few_controls_are_refused_with_their_reasons():
@@ -297,6 +301,19 @@ def test_from_python_it_is_the_command_s_file_and_the_table_is_read_once(files, 
     other.write_text(canonical_json({**_document(), "format": "other"}), encoding="utf-8")
     with pytest.raises(InputError, match="not a reference"):
         cm.read_reference(other)
+
+
+def test_controls_of_all_ages_of_the_reference_count(files):
+    document = _document("linear")
+    for curve in document["curves"]:
+        curve |= {"age_low": 10.0, "observed_ages": [[10.0, 80.0]]}
+    (files / "ref.json").write_text(canonical_json(document), encoding="utf-8")
+    frame = _site().drop(columns=["status", "ethnicity"])
+    frame.loc[:19, "age_years"] = 16.5  # younger than the first band of reference-ranges
+    frame.to_csv(files / "controls.csv", index=False)
+    found = _run_adapt(files)
+    assert found.measures[0].n >= 55
+    assert not any("stratified" in w for w in found.warnings)
 
 
 def test_wrong_use_is_refused(files):

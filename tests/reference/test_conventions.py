@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from cardiometa.cohort.models import TableOptions
 from cardiometa.commands.reference_ranges import ReferenceRequest, estimate_ranges
 from cardiometa.errors import TableError
 from cardiometa.reference.options import ReferenceOptions
+from cardiometa.reference.ranges import reference_ranges
 from cardiometa.reference.select import check_conventions, depends_on, select_participants
 from tests.kit.reference_tables import MEASURES, people_frame, table
 
@@ -61,6 +63,20 @@ def test_readers_of_two_conventions_are_refused_from_a_file(tmp_path):
 
 def test_unknown_is_not_a_second_value():
     assert check_conventions(_mixed("papillary", None), MEASURES, by_name=True)[0] == MEASURES
+
+
+def test_trials_that_state_no_convention_lack_a_measure_or_are_a_copy_are_named():
+    frame = people_frame(200)
+    frame.loc[frame["trial"] == "BETA", "papillary"] = None
+    frame.loc[frame["trial"] == "DELTA", "lv_ef_percent"] = float("nan")
+    copy = frame[frame["trial"] == "ALPHA"].assign(trial="COPY")
+    options = ReferenceOptions(method="strata", by=("sex",), limits="parametric", outliers="none")
+    said = reference_ranges(table(pd.concat([frame, copy], ignore_index=True)), options).warnings
+    assert "BETA: papillary is not stated in every row, and is taken as blood-pool." in said
+    assert "DELTA has no value of lv_ef_percent." in said
+    assert any(w.startswith("ALPHA, COPY: most participants have sex, age") for w in said)
+    plain = reference_ranges(table(people_frame(200)), options).warnings
+    assert not any("not stated" in w or "no value" in w or "in another trial" in w for w in plain)
 
 
 def test_only_rows_with_a_value_count():

@@ -15,9 +15,11 @@ from cardiometa.errors import EstimationError, TableError, UsageError
 from cardiometa.reference.meta import summary_ranges, summary_rows
 from cardiometa.reference.options import ReferenceOptions
 from cardiometa.reference.ranges import reference_ranges
+from cardiometa.reports.pages.reference import result_blocks, rules_table
 from tests.kit.reference_tables import people_frame, table
 
 TRIALS = ("A", "B", "C", "D", "E", "F")
+HEADLINE = ("frequentist", "marginal")
 SHIFT = dict(zip(TRIALS, (-9.0, -4.0, 0.0, 2.0, 5.0, 11.0), strict=True))
 
 
@@ -248,6 +250,15 @@ def test_plain_summaries():
         ({"sex": ["M", "X", "m", "M", "M"]}, "row 3: sex is 'X'"),
         ({"ethnicity": ["white", "asian", "", "all", "white"]}, "row 3: ethnicity is 'asian'"),
         ({"age_low": ["30"] * 5, "age_high": ["20", "40", "40", "40", "40"]}, "row 2: age_low 30"),
+        (
+            {"trial": list("AABCD"), "age_low": ["18", "18", "", "18", "18"]}
+            | {"age_high": ["40", "60", "", "40", ""]},
+            "s.csv, A: the age bands of lv_edv_ml overlap",
+        ),
+        (
+            {"measure": ["lv_ef_percent"] * 5, "mean": ["0.61"] * 5, "sd": ["0.06"] * 5},
+            "mean 0.61 of lv_ef_percent is not between 5 and 85 %: another unit?",
+        ),
     ],
 )
 def test_bad_summaries_are_refused_with_the_row(changes, what):
@@ -259,6 +270,23 @@ def test_bad_summaries_are_refused_with_the_row(changes, what):
 def test_a_standard_error_in_the_place_of_an_sd_is_asked_about():
     found = _of_summaries(_rows(sd=["30", "3.1", "32", "31", "29"]), by=None)
     assert any("standard error" in w and "B" in w for w in found.warnings)
+
+
+def test_trials_without_rows_of_a_sex_are_named():
+    found = _of_summaries(_rows(sex=["all", "male", "m", "M", "M"]), by=None)
+    assert "A: no rows by sex, so not used. --by without sex uses them." in found.warnings
+
+
+def test_a_limit_withheld_alone_leaves_the_other_in_its_column():
+    means, sds = ["30", "50", "70", "90", "60"], ["25"] * 5
+    found = _of_summaries(_rows(measure=["lv_esv_ml"] * 5, mean=means, sd=sds), by=None)
+    lower, _, upper = (r.limit for r in found.rows if (r.limits, r.kind) == HEADLINE)
+    assert lower is None
+    shown = rules_table("lv_esv_ml", found)
+    first = shown.rows[0][shown.columns.index("Centile 2.5") :]
+    assert first[0] == "–"
+    assert first[1].startswith(f"{upper:.1f} (")
+    assert result_blocks(found, {})[1] == []
 
 
 def test_nobody_said_who_is_healthy():

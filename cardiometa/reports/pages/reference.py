@@ -230,8 +230,11 @@ def result_blocks(result: ReferenceRanges, figures: Mapping[str, str]) -> list[B
     lines = list[str]()
     for measure in result.measures:
         mine = where(result.rows, measure=measure, ethnicity=ALL)
-        every = [r for r in (where(mine, method=mine[0].method) if mine else ()) if r.limit]
-        shown_rows = [r for r in _headlines_of(every) if r.centile != 50]
+        every = where(mine, method=mine[0].method) if mine else []
+        outer = (r for r in _headlines_of(every) if r.centile != 50)
+        # A group with one limit withheld has no range.
+        groups = grouped(outer, "sex age_low age_high age").values()
+        shown_rows = [r for group in groups for r in group if None not in {g.limit for g in group}]
         found = []
         for sex in dict.fromkeys(row.sex for row in shown_rows):
             best = typical_ages(where(shown_rows, sex=sex))
@@ -964,7 +967,8 @@ def contrast_table(result: ReferenceRanges, factor: str) -> Table | None:
 def rules_table(measure: str, result: ReferenceRanges) -> Table | None:
     """The limits of a measure by every rule and kind, all ethnicities together."""
     rows = where(result.rows, measure=measure, method=META, ethnicity=ALL)
-    known = [r for r in rows if r.limit is not None and r.centile != 50]
+    outer = grouped((r for r in rows if r.centile != 50), "sex age_low age_high limits kind")
+    known = [g for g in outer.values() if any(r.limit is not None for r in g)]
     centiles = [c for c in result.options.centiles if c != 50]
 
     def limit(group: Sequence[ReferenceLimit], at: int) -> str:
@@ -977,9 +981,8 @@ def rules_table(measure: str, result: ReferenceRanges) -> Table | None:
         Column("For a participant of", "kind", _KINDS.__getitem__),
         *(Column(f"Centile {c:g}", partial(limit, at=at)) for at, c in enumerate(centiles)),
     )
-    groups = grouped(known, "sex age_low age_high limits kind").values()
     label = measure_label(measure, rows[0].unit) if rows else ""
-    return _table(result, "rules", columns, groups, label=label)
+    return _table(result, "rules", columns, known, label=label)
 
 
 def estimates_table(measure: str, result: ReferenceRanges) -> Table | None:
