@@ -380,7 +380,7 @@ Verdict = Literal["equivalent", "not shown", "different beyond margin"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equivalence:
-    """An estimate with the interval of level 100 - 2 alpha, and its result; one-sided p."""
+    """An estimate with its 90 % interval, and its result; one-sided p."""
 
     estimate: float
     ci_low: float
@@ -402,20 +402,16 @@ def verdict_of(low: float, high: float, margin: float) -> Verdict:
     return "not shown"
 
 
-def bias_equivalence(
-    means: np.ndarray, margin: float, ci_level: float = 90.0
-) -> Equivalence | None:
+def bias_equivalence(means: np.ndarray, margin: float) -> Equivalence | None:
     """Mean of participants' mean differences ``[n]`` against a margin, by t; None below 3."""
     n = len(means)
     if n < LEAST_PARTICIPANTS:
         return None
     se = float(means.std(ddof=1)) / math.sqrt(n)
-    return _tested(float(means.mean()), se, n - 1, margin, ci_level)
+    return _tested(float(means.mean()), se, n - 1, margin)
 
 
-def pooled_bias_equivalence(
-    groups: Sequence[np.ndarray], margin: float, ci_level: float = 90.0
-) -> list[Equivalence]:
+def pooled_bias_equivalence(groups: Sequence[np.ndarray], margin: float) -> list[Equivalence]:
     """The bias of each group partially pooled over the groups, against a margin.
 
     ``groups`` are participants' mean differences. Each mean, with the variance within all groups
@@ -430,13 +426,13 @@ def pooled_bias_equivalence(
     y = np.array([one.mean() for one in groups])
     values, errors, _, _ = shrunken(y, within / free / n)
     return [
-        _tested(float(value), math.sqrt(error), math.inf, margin, ci_level)
+        _tested(float(value), math.sqrt(error), math.inf, margin)
         for value, error in zip(values, errors, strict=True)
     ]
 
 
 def difference_equivalence(
-    group: np.ndarray, rest: np.ndarray, margin: float, ci_level: float = 90.0
+    group: np.ndarray, rest: np.ndarray, margin: float
 ) -> Equivalence | None:
     """Mean of a group less that of the rest against a margin, by Welch's t; None below 3 each."""
     if min(len(group), len(rest)) < LEAST_PARTICIPANTS:
@@ -446,11 +442,11 @@ def difference_equivalence(
         df = float(len(group) + len(rest) - 2)
     else:
         df = (a + b) ** 2 / (a**2 / (len(group) - 1) + b**2 / (len(rest) - 1))
-    return _tested(float(group.mean() - rest.mean()), math.sqrt(a + b), df, margin, ci_level)
+    return _tested(float(group.mean() - rest.mean()), math.sqrt(a + b), df, margin)
 
 
-def _tested(estimate: float, se: float, df: float, margin: float, ci_level: float) -> Equivalence:
-    half = _t(0.5 + ci_level / 200, df) * se
+def _tested(estimate: float, se: float, df: float, margin: float) -> Equivalence:
+    half = _t(0.95, df) * se  # both one-sided tests at 5 %: a 90 % interval
     if se > 0:
         p = float(stats.t.sf((margin - abs(estimate)) / se, df))
     else:

@@ -390,21 +390,8 @@ def rate_rows(rows: pd.DataFrame, kind: RateKind, sample: str, least: int) -> Se
     found = []
     for group in groups_of(grouped, RATE_GROUPS, lambda _, names: sorted(names)):
         n, events = int(group.mask.sum()), int(rows["event"][group.mask].sum())
-        low, high = agreement.wilson(events, n)
-        found.append(
-            RateRow(
-                kind=kind,
-                sample=sample,
-                group_by=group.by,
-                group=group.name,
-                n_people=group.participants,
-                n_scans=n,
-                n_events=events,
-                percent=100 * events / n,
-                ci_low=low,
-                ci_high=high,
-            )
-        )
+        cells = {**_share(events, n), **_cells(group)}
+        found.append(RateRow(kind=kind, sample=sample, n_events=events, **cells))
     return suppress_groups(found, least)
 
 

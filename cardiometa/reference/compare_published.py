@@ -34,24 +34,15 @@ HHC2024: Final = "hhc2024"
 _HHC_COLUMNS: Final = (
     "ethnicity", "sex", "segmentation", "index", "age_band", "metric", "lower", "upper",
 )  # fmt: skip
-_HHC_MEASURES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "LVEDV": "lv_edv_ml",
-        "LVESV": "lv_esv_ml",
-        "LVEF": "lv_ef_percent",
-        "LVM": "lv_mass_g",
-        "RVEDV": "rv_edv_ml",
-        "RVESV": "rv_esv_ml",
-        "RVEF": "rv_ef_percent",
-        "LVEDVi": "lv_edvi_ml_m2",
-        "LVESVi": "lv_esvi_ml_m2",
-        "LVSVi": "lv_svi_ml_m2",
-        "LVMi": "lv_massi_g_m2",
-        "RVEDVi": "rv_edvi_ml_m2",
-        "RVESVi": "rv_esvi_ml_m2",
-        "RVSVi": "rv_svi_ml_m2",
-    }
-)
+_HHC_PARTS: Final = (
+    ("EDV", "edv_ml"), ("ESV", "esv_ml"), ("EF", "ef_percent"), ("EDVi", "edvi_ml_m2"),
+    ("ESVi", "esvi_ml_m2"), ("SVi", "svi_ml_m2"),
+)  # fmt: skip
+_HHC_MEASURES: Final[Mapping[str, str]] = {
+    **{f"{s.upper()}{short}": f"{s}_{name}" for s in ("lv", "rv") for short, name in _HHC_PARTS},
+    "LVM": "lv_mass_g",
+    "LVMi": "lv_massi_g_m2",
+}
 # Raisi-Estabragh Z et al. 2024: participants by ethnicity, of both sexes; each sex is about half.
 _HHC_PARTICIPANTS: Final[Mapping[str, int]] = MappingProxyType(
     {"white": 7425, "south-asian": 510, "mixed-other": 478, "black": 340, "chinese": 335}

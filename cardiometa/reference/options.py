@@ -39,7 +39,6 @@ Kind = Literal["population", "marginal", "conditional"]
 EthnicityRule = Literal["own", "all"]
 
 LIMITS: tuple[LimitsRule, ...] = get_args(LimitsRule)
-METHODS: tuple[Method, ...] = get_args(Method)
 META_RULES: tuple[MetaRule, ...] = get_args(MetaRule)
 AGE_BANDS = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0)
 

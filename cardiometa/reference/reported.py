@@ -51,7 +51,7 @@ def reported_widths(data: MeasureData, groups: Strata) -> list[ReportedWidth]:
     if not len(kept):
         return []
     rows, code = rows[np.isin(code, kept)], code[np.isin(code, kept)]
-    values = _Values.of(participants, rows, data.values, theirs, data.measure)
+    values = _Values(data, rows)
     draws = np.stack(list(_draws(values, code, kept, options)))  # [1 + draws, sources, groups]
     found = []
     every = np.bincount(groups.pooled[groups.pooled >= 0], minlength=len(groups.keys))
@@ -87,33 +87,22 @@ def reported_widths(data: MeasureData, groups: Strata) -> list[ReportedWidth]:
 class _Values:
     """The values ``[n]`` of both sources, and what ComBat takes: ``table`` ``[n, measures]``.
 
-    The measure's reported values are first; others are those reported for all of the participants,
-    with values that a heart can have.
+    Of the participants numbered ``rows``. The measure's reported values are first; others are those
+    reported for all of them, with values that a heart can have.
     """
 
-    def __init__(self, own: np.ndarray, table: np.ndarray, trial: np.ndarray) -> None:
-        self.own, self.table = own, table
-        self.trial = np.unique(trial, return_inverse=True)[1]
-        self.trials = int(self.trial.max()) + 1
-        self.members = [np.flatnonzero(self.trial == t) for t in range(self.trials)]
-
-    @classmethod
-    def of(
-        cls,
-        participants: Participants,
-        rows: np.ndarray,
-        own: np.ndarray,
-        theirs: np.ndarray,
-        measure: str,
-    ) -> _Values:
-        """The participants numbered ``rows``."""
-        columns = [theirs[rows]]
-        for name in (m.name for m in MEASURES if m.name != measure):
-            values = participants.values(f"{PREFIX}{name}")[rows]
+    def __init__(self, data: MeasureData, rows: np.ndarray) -> None:
+        reported = data.participants.values
+        columns = [reported(f"{PREFIX}{data.measure}")[rows]]
+        for name in (m.name for m in MEASURES if m.name != data.measure):
+            values = reported(f"{PREFIX}{name}")[rows]
             low, high = possible_values(name)
             if ((values > low) & (values < high)).all() and np.ptp(values) > 0:
                 columns.append(values)
-        return cls(own[rows], np.column_stack(columns), participants.trial[rows])
+        self.own, self.table = data.values[rows], np.column_stack(columns)
+        self.trial = np.unique(data.participants.trial[rows], return_inverse=True)[1]
+        self.trials = int(self.trial.max()) + 1
+        self.members = [np.flatnonzero(self.trial == t) for t in range(self.trials)]
 
     def sources(self, drawn: np.ndarray) -> list[np.ndarray]:
         """The values of those ``drawn`` by source; ComBat of them where there are trials."""

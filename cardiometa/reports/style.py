@@ -20,6 +20,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _PARTS: Final = {
@@ -208,6 +209,12 @@ def figure_style() -> Iterator[None]:
         # Scripts that DejaVu lacks are boxes in a PNG, but correct in the SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
+
+
+def note_at_right(axes: Axes, y: float, text: str, colour: str, *, x: float = 1.02) -> None:
+    """A text at the right of the plot, at the height of a value."""
+    place = ("axes fraction", "data")
+    axes.annotate(text, (x, y), xycoords=place, va="center", fontsize=8, color=colour)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from ..style import (
     drawing,
     measure_label,
     measure_name,
+    note_at_right,
     shown,
     shown_count,
     shown_estimate,
@@ -275,7 +276,7 @@ def _bland_altman_panel(
         if line is not None and line.low is not None and line.high is not None:
             panel.axhspan(line.low, line.high, color=PALETTE[0], alpha=0.13, linewidth=0)
             panel.axhline(line.value, color=INK, linewidth=0.9, linestyle=dash)
-            _note_at_right(panel, 1.01, line.value, shown(line.value), INK)
+            note_at_right(panel, line.value, shown(line.value), INK, x=1.01)
     if result.options.internal:
         style: dict[str, Any] = {"color": PALETTE[0], "markersize": 3, "alpha": 0.6}
         panel.plot(pairs["middle"], pairs["difference"], marker="o", **style, **_DOTS)
@@ -283,12 +284,6 @@ def _bland_altman_panel(
         _binned(panel, pairs, result.options.least)
     panel.set_title(measure_label(row.measure, row.unit), loc="left")
     panel.locator_params(nbins=5)
-
-
-def _note_at_right(panel: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """A text at the right of the plot, at the height of a value."""
-    where = ("axes fraction", "data")
-    panel.annotate(text, (x, y), xycoords=where, va="center", fontsize=8, color=colour)
 
 
 def _binned(panel: Axes, joined: pd.DataFrame, least: int) -> None:
@@ -341,7 +336,7 @@ def _groups(row: AgreementRow, rows: Sequence[EquivalenceRow]) -> Drawing:
             panel.plot([r.ci_low, r.ci_high], [y, y], color=colour, linewidth=1.4)
             panel.plot([r.estimate], [y], marker="s", color=colour, markersize=4)
             text = shown_estimate(r.estimate, r.ci_low, r.ci_high)
-            _note_at_right(panel, 1.02, y, f"{text}, n = {shown_count(r.n_people)}", colour)
+            note_at_right(panel, y, f"{text}, n = {shown_count(r.n_people)}", colour)
         ends = [abs(e) for r in rows for e in (r.ci_low or 0, r.ci_high or 0)]
         reach = 1.08 * max(margin, *ends)
         panel.set_xlim(-reach, reach)

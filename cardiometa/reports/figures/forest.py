@@ -581,19 +581,12 @@ class Panel:
         from matplotlib.patches import Rectangle
 
         x = self.place(row.estimate or 0.0)
-        hollow = row.kind == "aggregate"
-        style: dict[str, Any] = {
-            "facecolor": self.spec.colour,
-            "edgecolor": "none",
-            "linewidth": 1.0,
-        }
-        if hollow:
-            style |= {"facecolor": "white", "edgecolor": self.spec.colour}
+        face, centre = self.spec.colour, "white"
+        style: dict[str, Any] = {"edgecolor": "none", "linewidth": 1.0, "gid": f"mark-{row.kind}"}
+        if row.kind == "aggregate":
+            face, centre, style["edgecolor"] = "white", self.spec.colour, self.spec.colour
         corner = (x - side / 2, y - side / 2)
-        self.axes.add_patch(
-            Rectangle(corner, side, side, zorder=3, gid=f"mark-{row.kind}", **style)
-        )
-        centre = self.spec.colour if hollow else "white"
+        self.axes.add_patch(Rectangle(corner, side, side, zorder=3, facecolor=face, **style))
         self._rule((x, x), (y - side * 0.28, y + side * 0.28), color=centre, zorder=4)
 
     def _scale(self) -> None:

@@ -38,6 +38,7 @@ from ..style import (
     Drawing,
     drawing,
     measure_name,
+    note_at_right,
     p_equals,
     shown,
     shown_count,
@@ -162,9 +163,7 @@ def effect_label(result: PoolingResult, space: str = " ") -> str:
     name = effect[0].upper() + effect[1:]
     if not result.options.outcome:
         return name
-    if result.options.effect in EVENTS:
-        return f"{name}, {outcome_name(result)}"
-    if result.options.effect in (WIN_ODDS, STANDARDISED):
+    if result.options.effect in (*EVENTS, WIN_ODDS, STANDARDISED):
         return f"{name}, {outcome_name(result)}"
     joint = "in" if result.options.effect == "mean-difference" else "of"
     unit = effect_unit(result)
@@ -516,11 +515,11 @@ def draw_error(result: PoolingResult, arm: str) -> Drawing | None:
             axes.plot([low, high], [-at, -at], color=colour, linewidth=1.5)
             axes.plot([middle], [-at], marker="s", color=colour, markersize=5)
             text = shown_estimate(row.estimate, row.ci_low, row.ci_high, decimals)
-            _note_at_right(axes, -at, text, colour)
+            note_at_right(axes, -at, text, colour)
         if limit is not None:
             at = len(lines)
             axes.plot([0, limit], [-at, -at], color=PALETTE[1], linewidth=4, solid_capstyle="butt")
-            _note_at_right(axes, -at, shown(limit, decimals), PALETTE[1])
+            note_at_right(axes, -at, shown(limit, decimals), PALETTE[1])
         axes.set_yticks([-at for at in range(len(names))], names)
         axes.set_ylim(-len(names) + 0.4, 0.6)
         axes.tick_params(axis="y", length=0)
@@ -536,12 +535,6 @@ def draw_error(result: PoolingResult, arm: str) -> Drawing | None:
     described += [f"Differential error to zero: {shown(limit, decimals)}."] if limit else []
     title = f"The effect and the error of measurement: {versus(result, arm)}"
     return drawing((160.0, 11.0 * len(names) + 20), draw, title, " ".join(described))
-
-
-def _note_at_right(axes: Axes, y: float, text: str, colour: str) -> None:
-    """A text at the right of the plot, at the height of a value."""
-    place = ("axes fraction", "data")
-    axes.annotate(text, (1.02, y), xycoords=place, va="center", fontsize=8, color=colour)
 
 
 # ------------------------------------------------------------------ by effect modifier

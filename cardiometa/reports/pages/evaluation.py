@@ -192,6 +192,11 @@ def _participants(result: EvaluationResult, value: str) -> Column:
     return Column("Participants", f"n_people {value}", show)
 
 
+def _of(part: int, column: Column) -> Column:
+    """The column of one part of rows that are pairs."""
+    return Column(column.heading, lambda row: column.cell(row[part]))
+
+
 def _estimate(heading: str, name: str, decimals: int = 1) -> Column:
     """An `Estimate` with its interval."""
     return Column(heading, name, partial(shown_of, decimals=decimals))
@@ -307,23 +312,16 @@ def _shrunken_table(result: EvaluationResult) -> Table | None:
         (own[r.measure, r.scope, r.group_by, r.group], r) for r in pooled if r.estimate is not None
     ]
 
-    def own_column(column: Column) -> Column:
-        return Column(column.heading, lambda row: column.cell(row[0]))
-
     columns = (
-        own_column(_MEASURE),
-        own_column(_GROUP),
-        own_column(Column("Participants", "n_people", shown_count)),
-        own_column(Column("Bias", "estimate ci_low ci_high", as_estimate(1))),
-        Column("Partially pooled", lambda row: _pooled_bias(row[1])),
-        own_column(Column("Margin", lambda row: f"± {shown(row.margin)}")),
-        Column("Result", lambda row: row[1].result),
+        _of(0, _MEASURE),
+        _of(0, _GROUP),
+        _of(0, Column("Participants", "n_people", shown_count)),
+        _of(0, Column("Bias", "estimate ci_low ci_high", as_estimate(1))),
+        _of(1, Column("Partially pooled", "estimate ci_low ci_high", as_estimate(1))),
+        _of(0, Column("Margin", lambda row: f"± {shown(row.margin)}")),
+        _of(1, Column("Result", "result")),
     )
     return _table("shrunken", columns, rows)
-
-
-def _pooled_bias(row: EquivalenceRow) -> str:
-    return shown_estimate(row.estimate, row.ci_low, row.ci_high)
 
 
 # ------------------------------------------------------------------ errors of single scans
@@ -388,20 +386,17 @@ def _line_table(result: EvaluationResult) -> Table | None:
         if line.group_by in (ALL, "trial", "vendor", "arm")
     ]
 
-    def of(column: Column) -> Column:
-        return Column(column.heading, lambda row: column.cell(row[1]))
-
     def estimate(value: float, variance: float, decimals: int) -> str:
         return f"{shown(value, decimals)} ± {shown(math.sqrt(variance), decimals)}"
 
     columns = (
-        Column("Measure", lambda row: measure_label(row[0].measure, row[0].unit)),
-        of(_GROUP),
-        of(Column("Participants", "n_people", shown_count)),
-        of(Column("Slope ± SE", "slope var_slope", partial(estimate, decimals=3))),
-        of(Column("Intercept ± SE", "intercept var_intercept", partial(estimate, decimals=1))),
-        of(Column("Residual SD", "residual_sd", as_number())),
-        of(Column("By", "method", lambda method: method.replace("-", " "))),
+        _of(0, Column("Measure", "measure unit", measure_label)),
+        _of(1, _GROUP),
+        _of(1, Column("Participants", "n_people", shown_count)),
+        _of(1, Column("Slope ± SE", "slope var_slope", partial(estimate, decimals=3))),
+        _of(1, Column("Intercept ± SE", "intercept var_intercept", partial(estimate, decimals=1))),
+        _of(1, Column("Residual SD", "residual_sd", as_number())),
+        _of(1, Column("By", "method", lambda method: method.replace("-", " "))),
     )
     return _table("lines", columns, rows, error=error)
 

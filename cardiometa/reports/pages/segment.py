@@ -339,7 +339,7 @@ def correction_table(measurements: pd.DataFrame) -> Table | None:
     def count(row: _Group, code: str) -> tuple[int, int]:
         found = rows_with(row[2], code)
         if code == "accepted":  # those that were edited first are under corrected
-            found &= ~corrected_rows(row[2])
+            found &= ~rows_with(row[2], "corrected")
         return int(found.sum()), len(row[2])
 
     def share(code: str) -> Callable[[_Group], str]:
@@ -367,11 +367,6 @@ def rows_with(rows: pd.DataFrame, code: str) -> pd.Series[Any]:
     if "flags" not in rows:
         return rows["status"] == ""
     return rows["flags"].map(lambda text: code in str(text or "").split(";")).astype(bool)
-
-
-def corrected_rows(rows: pd.DataFrame) -> pd.Series[Any]:
-    """True for the rows of ``measurements.csv`` that are measured on a reader's mask."""
-    return rows_with(rows, "corrected")
 
 
 def flag_table(results: Sequence[ScanResult]) -> Table | None:
@@ -644,7 +639,7 @@ def methods_text(
         card=card,
         models=_models(measurements),
         version=version(),
-        corrected=int(corrected_rows(measurements).sum()),
+        corrected=int(rows_with(measurements, "corrected").sum()),
         pairs=int((measurements["frames"] == 2).sum()),
         formulas=formulas,
         density=MYOCARDIUM_G_PER_ML,
