@@ -558,6 +558,26 @@ def _chosen(
     return measures, by
 
 
+def _summary_warnings(rows: pd.DataFrame, by: Sequence[Factor]) -> Iterator[str]:
+    """What to know of the summaries: trials left out, SDs that may be SEs, what is unchecked."""
+    split = {"sex": rows["sex"] != ALL, "age": rows["age_low"].notna()}
+    for factor in (f for f in by if f in split):
+        every, used = (
+            set(zip(r["trial"], r["measure"], strict=True)) for r in (rows, rows[split[factor]])
+        )
+        if lost := ", ".join(sorted({trial for trial, _ in every - used})):
+            what = f"no rows by {factor}, so not used. --by without {factor} uses them"
+            yield SeriousWarning(f"{lost}: {what}.")
+    for measured, mine in rows.groupby("measure", sort=False):
+        small = dict.fromkeys(mine.loc[mine["sd"] < _SMALL_SD * mine["sd"].median(), "trial"])
+        if small:
+            yield (
+                f"{measured}: the SD of {', '.join(small)} is less than a quarter of the others': "
+                "is it a standard error?"
+            )
+    yield "Made of the trials' summaries: conventions, outliers and skewness were not checked."
+
+
 def summary_ranges(
     rows: pd.DataFrame, options: ReferenceOptions, *, name: str, sha256: str
 ) -> ReferenceRanges:
@@ -579,7 +599,7 @@ def summary_ranges(
     trials = tuple(sorted(set(rows["trial"])))
     check_trials(options, len(trials))
     measures, by = _chosen(rows, options)
-    tables: dict[str, list[Any]] = {"warnings": []}
+    tables: dict[str, list[Any]] = {"warnings": list(_summary_warnings(rows, by))}
     participants = 0
     for measure in measures:
         groups = summary_groups(rows[rows["measure"] == measure], by)
@@ -591,24 +611,6 @@ def summary_ranges(
             tables.setdefault(field, []).extend(more)
         of_all = [g for g in groups if g.key.ethnicity == ALL]
         participants = max(participants, sum(g.n + g.left_out for g in of_all))
-    split = {"sex": rows["sex"] != ALL, "age": rows["age_low"].notna()}
-    for factor in (f for f in by if f in split):
-        every, used = (
-            set(zip(r["trial"], r["measure"], strict=True)) for r in (rows, rows[split[factor]])
-        )
-        if lost := ", ".join(sorted({trial for trial, _ in every - used})):
-            what = f"no rows by {factor}, so not used. --by without {factor} uses them"
-            tables["warnings"].append(SeriousWarning(f"{lost}: {what}."))
-    for measured, mine in rows.groupby("measure", sort=False):
-        small = dict.fromkeys(mine.loc[mine["sd"] < _SMALL_SD * mine["sd"].median(), "trial"])
-        if small:
-            tables["warnings"].append(
-                f"{measured}: the SD of {', '.join(small)} is less than a quarter of the others': "
-                "is it a standard error?"
-            )
-    tables["warnings"].append(
-        "Made of the trials' summaries: conventions, outliers and skewness were not checked."
-    )
     return ReferenceRanges.of(
         tables,
         options,

@@ -201,11 +201,6 @@ def as_number(decimals: int = 1) -> Callable[[float | None], str]:
     return lambda value: shown(value, decimals)
 
 
-def as_interval(decimals: int = 1) -> Callable[[float | None, float | None], str]:
-    """``−5.1 to −1.3``; a dash where there is no interval."""
-    return lambda low, high: DASH if low is None else shown_interval(low, high, decimals)
-
-
 def as_estimate(decimals: int = 1) -> Callable[[float | None, float | None, float | None], str]:
     """``−3.2 (−5.1 to −1.3)``, the value alone without an interval, a dash without a value."""
     return lambda value, low, high: shown_estimate(value, low, high, decimals)

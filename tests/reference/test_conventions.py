@@ -61,10 +61,6 @@ def test_readers_of_two_conventions_are_refused_from_a_file(tmp_path):
         estimate_ranges(request)
 
 
-def test_unknown_is_not_a_second_value():
-    assert check_conventions(_mixed("papillary", None), MEASURES, by_name=True)[0] == MEASURES
-
-
 def test_trials_that_state_no_convention_lack_a_measure_or_are_a_copy_are_named():
     frame = people_frame(200)
     frame.loc[frame["trial"] == "BETA", "papillary"] = None

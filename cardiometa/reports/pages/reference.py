@@ -57,7 +57,6 @@ from ..page import (
     Notice,
     Section,
     as_estimate,
-    as_interval,
     as_number,
     environment,
     grouped,
@@ -79,6 +78,7 @@ from ..style import (
     shown,
     shown_count,
     shown_estimate,
+    shown_interval,
     shown_range,
     unit_name,
 )
@@ -629,7 +629,7 @@ def outlier_tables(result: ReferenceRanges) -> list[Table | None]:
         Column("Participant", "participant_id"),
         Column("Visit", "visit"),
         Column("Value", "value", as_number()),
-        Column("Fences", "fence_low fence_high", as_interval()),
+        Column("Fences", "fence_low fence_high", shown_interval),
         Column("Rule", "rule"),
         Column("Group", group),
     )
