@@ -125,9 +125,6 @@ def log_moments(trials: TrialMoments) -> TrialMoments:
 
 def group_of_cell(cell: Cell, trials: Sequence[str], *, logs: bool, n: Count) -> MetaGroup:
     """The moments of each trial of a cell, of the values' logarithms where asked for."""
-    if not cell.n:
-        empty = np.empty(0)
-        return MetaGroup(key=cell.key, moments=TrialMoments(n=empty, mean=empty, sd=empty), cell=n)
     values = np.log(cell.ordered) if logs else cell.ordered
     sizes = np.bincount(cell.trial, minlength=len(trials)).astype(float)
     means = np.bincount(cell.trial, values, minlength=len(trials)) / np.maximum(sizes, 1)

@@ -121,9 +121,6 @@ class Distribution(Protocol):
     def z_scores(self, values: np.ndarray, ages: np.ndarray) -> np.ndarray:
         """``[n]``; NaN where it has no such value, infinite beyond what is known."""
 
-    def limits(self, ages: np.ndarray, centiles: Sequence[float]) -> np.ndarray:
-        """``[ages, centiles]``."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentDistribution:
@@ -138,11 +135,6 @@ class StudentDistribution:
         del ages
         t = (values - self.centre) / self.spread
         return np.asarray(-np.sign(t) * special.ndtri(special.stdtr(self.df, -np.abs(t))))
-
-    def limits(self, ages: np.ndarray, centiles: Sequence[float]) -> np.ndarray:
-        """Centre + t·spread."""
-        t = special.stdtrit(self.df, np.asarray(centiles, dtype=float) / 100)
-        return np.tile(self.centre + t * self.spread, (len(ages), 1))
 
 
 @dataclass(frozen=True, kw_only=True)

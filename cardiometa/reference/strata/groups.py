@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
 
@@ -42,12 +42,7 @@ class StratumKey:
 
     def columns(self) -> dict[str, Any]:
         """The columns of a row that say whose it is."""
-        return {
-            "sex": self.sex,
-            "ethnicity": self.ethnicity,
-            "age_low": self.age_low,
-            "age_high": self.age_high,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,8 +256,7 @@ def is_asymmetric(ordered: np.ndarray) -> bool:
     SE of the skewness G1 for normal data: √(6n(n-1)/((n-2)(n+1)(n+3))).
     """
     n = len(ordered)
-    sd = float(ordered.std())
-    if n < 8 or sd == 0:
+    if n < 8 or (sd := float(ordered.std())) == 0:
         return False
     g1 = float(np.mean(((ordered - ordered.mean()) / sd) ** 3))
     skewness = g1 * math.sqrt(n * (n - 1)) / (n - 2)
