@@ -332,6 +332,7 @@ def read_analysis_table(
             names=names,
             baseline_visit=options.baseline_visit,
             time=options.time,
+            roles=options.roles,
             measured=is_output and len(files) == 1,
         )
         check_plausible(columns, findings)

@@ -234,6 +234,7 @@ CHECKS: Mapping[str, str] = {
     "esv-above-edv": "end-systolic volumes are above end-diastolic ones",
     "spelling": "names that differ only in spelling are taken as different",
     "visit-order": "follow-up scans are dated before the baseline scan",
+    "two-people": "the sex, or the age by decades, changes within a participant",
     "after-death": "scans or events are later than the participant's death",
     "modified-input": "the input was changed after a command had written it",
 }
@@ -284,7 +285,8 @@ class TableOptions(TableFormat):
     them. A recognised column that is not among them is left out, with a notice, where its cells
     cannot be understood. Where ``trial`` is needed, a table without a trial column is refused
     unless ``single_trial`` names its trial. ``baseline_visit`` and ``time`` (a column of days) are
-    for the checks of `plausibility`, which are made of what is ``needed`` (``check_all``: of all).
+    for the checks of `plausibility`, which are made of what is ``needed`` (``check_all``: of all);
+    ``roles`` are the measures of columns whose names do not say them (``--baseline``).
     """
 
     trial: Annotated[str | None, Option(help="Column of the trial.", group=_COLUMNS)] = None
@@ -322,6 +324,7 @@ class TableOptions(TableFormat):
     check_all: bool = False
     baseline_visit: str = "baseline"
     time: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
         Conflict({"trial": is_given}, {"single_trial": is_given}),

@@ -159,7 +159,8 @@ class CheckedColumns:
     """What is checked: ``rows`` harmonised, on the row numbers of the file ``where``.
 
     ``needed`` are the columns that the analysis uses (None: all); ``names`` the user's names;
-    ``baseline_visit`` and ``time`` (a column of days) where the analysis has them. ``measured``:
+    ``baseline_visit`` and ``time`` (a column of days) where the analysis has them; ``roles`` the
+    measures of columns whose names do not say them. ``measured``:
     the rows are an output of `segment`, whose own measures are in their units however small a
     heart is.
     """
@@ -170,6 +171,7 @@ class CheckedColumns:
     names: Mapping[str, str] = field(default_factory=dict)
     baseline_visit: str = "baseline"
     time: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
     measured: bool = False
     labels: pd.Index | None = None
 
@@ -178,6 +180,11 @@ class CheckedColumns:
         if name not in self.rows:
             return False
         return self.needed is None or name in self.needed or self.names.get(name) in self.needed
+
+    def measure(self, name: str) -> str:
+        """The measure that a column is of; its own name where it is not known."""
+        found = measure_of(self.names.get(name, name), name)
+        return found if found in LIMITS else self.roles.get(name, found)
 
     def place(self, name: str, rows: pd.Index | None = None) -> str:
         """``t.csv, column 'LVEF' (lv_ef_percent), rows 3, 7``."""
@@ -210,6 +217,7 @@ def check_plausible(columns: CheckedColumns, found: Findings) -> None:
     _check_names(columns, "trial", found)
     _check_volumes(columns, numbers, found)
     _check_days(columns, found)
+    _check_people(columns, numbers, found)
 
 
 def declared_missing(
@@ -248,6 +256,7 @@ def declared_missing(
 
 # ------------------------------------------------------------------ values of one column
 
+_FOLLOWED_YEARS = 25.0  # hardly any participant is scanned over a longer time
 _FEW = 5  # values that say something about the others
 _CONTINUOUS = 12  # distinct values, from which a column is of measurements and not of codes
 _MOST_SHOWN = 12
@@ -272,7 +281,7 @@ def _check_values(
     columns: CheckedColumns, name: str, values: pd.Series, found: Findings
 ) -> pd.Series:
     """Codes and impossible values; the values that are neither."""
-    measure = measure_of(columns.names.get(name, name), name)
+    measure = columns.measure(name)
     low, high = possible_values(measure)
     outside = ~values.between(low, high, inclusive="both" if name == "age_years" else "neither")
     codes = _codes_among(values, outside, measure)
@@ -341,7 +350,7 @@ def _check_units(
 
     The values that seem to be in the measure's unit.
     """
-    measure = measure_of(columns.names.get(name, name), name)
+    measure = columns.measure(name)
     trials = columns.rows["trial"]
     trials = trials if len(trials) == len(values) else trials.loc[values.index]
     facts = values.groupby(trials, observed=True).agg(["count", "median", "std"])
@@ -440,7 +449,7 @@ def _check_names(columns: CheckedColumns, name: str, found: Findings) -> None:
         return
     spellings: dict[str, list[str]] = {}
     for text in sorted(map(str, counts.index)):
-        spellings.setdefault(_plain(text), []).append(text)
+        spellings.setdefault(folded(text), []).append(text)
     groups = [names for names in spellings.values() if len(names) > 1]
     if name == "arm":
         _check_arm_codes(columns, counts, found)
@@ -488,7 +497,7 @@ def _check_arm_codes(columns: CheckedColumns, counts: pd.Series, found: Findings
                 found.missing.append(f"{column}={text}")
 
 
-def _plain(text: str) -> str:
+def folded(text: str) -> str:
     """What is left of a name without case, blanks, punctuation and look-alike letters."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_LOOKALIKES)
     bare = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
@@ -580,6 +589,31 @@ def _check_days(columns: CheckedColumns, found: Findings) -> None:
                 f"{len(late)} rows are later than the participant's death_day",
                 "Participants are not scanned, and have no events, after their death.",
                 "Correct the days, or leave them blank.",
+            )
+
+
+def _check_people(
+    columns: CheckedColumns, numbers: Mapping[str, pd.Series], found: Findings
+) -> None:
+    """Rows of one participant with two sexes, or with ages further apart than any follow-up."""
+    if not columns.uses("visit") or columns.rows["visit"].nunique() < 2:
+        return  # one row per participant
+    keys = [columns.rows[name] for name in ("trial", "participant_id")]
+    values = {"age_years": numbers.get("age_years")}
+    if columns.uses("sex"):
+        values["sex"] = columns.rows["sex"].map({"male": 0.0, "female": 2.0 * _FOLLOWED_YEARS})
+    for name, own in values.items():
+        if own is None:
+            continue
+        by_person = own.astype(float).groupby([key[own.index] for key in keys], observed=True)
+        apart = by_person.transform("max") - by_person.transform("min") > _FOLLOWED_YEARS
+        if apart.any():
+            found.add(
+                "two-people",
+                columns.place(name, own.index[apart]),
+                f"{name} changes within a participant",
+                "Rows of two people seem to have one participant_id.",
+                "Correct the ids or the cells.",
             )
 
 

@@ -64,6 +64,9 @@ def rows_options(options: PoolingOptions, columns: TableOptions) -> TableOptions
         needed=tuple(dict.fromkeys(name for name in ("trial", *used) if name)),
         baseline_visit=options.baseline_visit,
         time=options.time,
+        roles={options.baseline_column: measure_of(options.outcome)}
+        if options.baseline_column
+        else {},
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..cohort.plausibility import folded
 from ..errors import Problem, TableError
+from ..records import SeriousWarning
 from ..statistics.meta import MetaRegression, regress_estimates
 from .endpoint.columns import number_column, text_column
-from .options import RATIOS, PoolingOptions
+from .options import DIFFERENCES, RATIOS, PoolingOptions
 from .published_tables import (
     effects_of_arms,
     form_of_table,
@@ -31,8 +33,12 @@ from .second_stage.two_stage import (
 _Z95 = 1.959963984540054
 # Both halves of an interval may differ by rounding; beyond this share it is another scale.
 _UNEVEN = 0.1
-# A median log ratio above this means that half of the trials have a ratio above 1.6.
-_COULD_BE_RATIO = 0.5
+# Ratios with a lower median are hardly known of a treatment; logs of small effects are below it.
+_COULD_BE_RATIO = 0.1
+# se² and variance may differ by rounding of the digits that are given.
+_ROUNDING = 0.05
+# The SDs of one outcome in two trials, with and without adjustment, are hardly further apart.
+_UNLIKE = 4.0
 # Beyond these a square has no digits, or there is no such trial.
 _LEAST_NUMBER, _MOST_NUMBER, _MOST_RATIO = 1e-100, 1e100, 1e5
 
@@ -167,7 +173,8 @@ def _row_problems(frame: pd.DataFrame, name: str, form: str) -> list[Problem]:
             ]
     if (frame["trial"] == "").any():
         problems.append(Problem(where=name, what="a row has no trial name"))
-    twice = frame[frame.duplicated(["trial", "arm"], keep="first")]["trial"]
+    names = frame[["trial", "arm"]].assign(trial=frame["trial"].map(folded))
+    twice = frame["trial"][names.duplicated()]
     problems += [
         Problem(
             where=f"{name}, trial {trial}",
@@ -200,10 +207,23 @@ def _on_analysis_scale(
                 hint="estimate and se are read as logs. If they are, call the column yi (or TE, or "
                 "log_estimate); if they are ratios, give ci_low and ci_high.",
             )
-        if "variance" in frame and "se" not in frame:
-            with np.errstate(invalid="ignore"):
-                return estimate, np.sqrt(frame["variance"].to_numpy(dtype=float))
-        return estimate, frame["se"].to_numpy(dtype=float)
+        if "variance" not in frame:
+            return estimate, frame["se"].to_numpy(dtype=float)
+        with np.errstate(invalid="ignore"):
+            root = np.sqrt(frame["variance"].to_numpy(dtype=float))
+        if "se" not in frame:
+            return estimate, root
+        se = frame["se"].to_numpy(dtype=float)
+        if (unlike := ~np.isclose(se, root, rtol=_ROUNDING)).any():
+            raise TableError(
+                f"{name}: se is not the square root of the variance.",
+                hint="Keep the one of the two that is right.",
+                problems=[
+                    Problem(where=f"{name}, trial {t}", what=f"se {s:g}, variance {v:g}")
+                    for t, s, v in frame.loc[unlike, ["trial", "se", "variance"]].to_numpy()
+                ],
+            )
+        return estimate, se
     low, high = frame["ci_low"].to_numpy(dtype=float), frame["ci_high"].to_numpy(dtype=float)
     if "se" in frame:
         raise TableError(
@@ -262,6 +282,30 @@ def _check_natural_scale(
             f"{name}: the intervals could be on the log scale or on the natural one.",
             hint=hint,
         )
+
+
+def unlike_spreads(studies: Sequence[Study], options: PoolingOptions) -> list[str]:
+    """A sentence on published differences whose SE and n imply an SD unlike the other trials'."""
+    if options.effect not in DIFFERENCES:
+        return []
+    implied: dict[str, float] = {}
+    for study in studies:
+        arms = (study.n_control, study.n_active)
+        if study.n and not all(arms):
+            arms = (study.n / 2, study.n / 2)
+        if study.se and arms[0] and arms[1]:
+            implied[study.trial] = study.se / math.sqrt(1 / arms[0] + 1 / arms[1])
+    odd = []
+    for study in studies if len(implied) > 1 else ():
+        others = [spread for trial, spread in implied.items() if trial != study.trial]
+        ratio = implied.get(study.trial, math.nan) / float(np.median(others))
+        if study.aggregate and not (math.isnan(ratio) or 1 / _UNLIKE < ratio < _UNLIKE):
+            odd.append(f"{study.trial} ({ratio:.2g} times)")
+    sentence = (
+        f"The SD that SE and n imply is unlike that of the other trials in {', '.join(odd)}: was a "
+        "standard error given as an SD, or is it another unit?"
+    )
+    return [SeriousWarning(sentence)] if odd else []
 
 
 SUMMARIES_ONLY = "trials with published effects only"

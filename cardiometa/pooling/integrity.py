@@ -55,6 +55,7 @@ _UNLIKELY_MISSING = 0.01  # a share that differs between the arms by chance in o
 _LARGE = 0.3  # of a standard deviation: a smaller difference of the baseline is not a finding
 _LARGE_Z = 2.5758
 _FEW_MISSING = 5
+_BY_CHANCE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ def check_trials(
     trials = sorted(first, key=natural)
     rows = [row for trial in trials for row in first[trial]]
     rows += [*_spreads(randomised, options), *_duplicates(table, options)]
+    rows += _counted_twice(randomised, options)
     rows += [row for trial in trials for row in second[trial]]
     here = randomised.groupby("trial", observed=True).size()
     known = present(people["trial"])
@@ -481,6 +483,42 @@ def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[Integri
         found, name = int(part.sum()), "duplicates-across-trials"
         words = "rows that are in another trial too, number for number"
         yield _row(str(trial), name, words, look=found > 0, checked=len(part), found=found)
+
+
+def _counted_twice(people: pd.DataFrame, options: PoolingOptions) -> Iterable[IntegrityRow]:
+    """Trials over half of whose participants have another's baseline and outcome, to the digit.
+
+    Of one trial under two names, or participants under two ids. No row where there is none, or
+    where the values are so coarse that chance does it.
+    """
+    names = ["baseline", "outcome"]
+    both = people.loc[people[names].notna().all(axis=1), ["trial", *names]]
+    if options.effect in EVENTS or both.empty:
+        return
+    shares = [float((both[name].value_counts(normalize=True) ** 2).sum()) for name in names]
+    # Matches of one participant by chance; a correlation of up to 0.97 makes four times as many.
+    if 4.0 * len(both) * math.prod(shares) > _BY_CHANCE:
+        return
+    again = both[both.duplicated(names, keep=False)]
+    for trial, part in each_trial(again):
+        n = int((both["trial"] == trial).sum())
+        if len(part) < max(_FEW_MISSING, n / 2):
+            continue
+        same = again.merge(part[names].drop_duplicates(), on=names)
+        others = [name for name in present(same["trial"].astype(str)) if name != trial]
+        whose = ", ".join(others) or "other participants of the trial"
+        yield _row(
+            trial,
+            "counted-twice",
+            f"participants with the baseline and outcome of {whose}, number for number",
+            look=True,
+            checked=n,
+            found=len(part),
+            warning=SeriousWarning(
+                f"{trial}: over half of its participants have, number for number, the baseline and "
+                f"outcome of {whose}: the same people seem to be counted twice."
+            ),
+        )
 
 
 # ------------------------------------------------------------------ what the cohort states

@@ -40,6 +40,7 @@ EFFECT_NAMES = {
     "win-odds": "win odds",
     "standardised-mean-difference": "standardised mean difference",
 }
+_LEAST_DF = 5  # below it the weight 1 / SE² has no finite variance
 _FEW_TRIALS = {
     1: "Only one trial: this is its own result, nothing was pooled, and neither heterogeneity nor "
     "a prediction interval can be given.",
@@ -340,6 +341,11 @@ def warnings_of_rows(table: CohortTable, stage: FirstStage, options: PoolingOpti
         lost = [f"{study.trial} ({study.note})" for study in studies if not study.estimable]
         if lost:
             found.append(SeriousWarning(f"{arm}: no estimate from {'; '.join(lost)}."))
+        few = [study.trial for study in studies if study.estimable and study.df < _LEAST_DF]
+        if few:
+            sentence = f"{arm}: the standard error of {', '.join(few)} rests on fewer than "
+            sentence += f"{_LEAST_DF} degrees of freedom and may by chance be far too small, and "
+            found.append(SeriousWarning(f"{sentence}the weight far too large."))
     if len(stage.arms) > 1:
         found.append(
             f"The active arms {', '.join(stage.arms)} are pooled one by one. Where they share a "

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from ..cohort.plausibility import folded
 from ..errors import CardiometaError, Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.characteristics import characteristics
 from ..privacy.suppression import suppress_pooling
 from ..records import CohortTable, SeriousWarning
 from ..statistics.measurement_error import ErrorInput
-from .aggregate_effects import read_summaries, source_rows
+from .aggregate_effects import read_summaries, source_rows, unlike_spreads
 from .endpoint.analysis_set import (
     WORSE,
     WORST_RANK,
@@ -216,6 +217,7 @@ def pool_trials(
         *([_IMPUTED] if stage.imputations and options.model == "both" else []),
         *([_CLUSTERS] if options.cluster and options.model == "both" else []),
         *(*not_done, *reported.warnings, *integrity_warning(integrity)),
+        *(text for arm in arms for text in unlike_spreads(studies[arm], options)),
     ]
     result = pool(
         studies,
@@ -287,6 +289,7 @@ def pool_summaries(summaries: SummaryTable, options: PoolingOptions) -> PoolingR
     }
     regression = trial_regression(by_arm, lambda column, _: values[column], options)
     found = [*filter(None, [recognised(rows)]), *regression.warnings]
+    found += [text for members in by_arm.values() for text in unlike_spreads(members, options)]
     if options.effect != asked:
         sentence = f"{name} has {form}: the {options.effect} is pooled, the active arm against the "
         found.append(SeriousWarning(f"{sentence}control. --effect asks for another measure."))
@@ -323,8 +326,8 @@ def _with_summaries(
     if summaries is None:
         return studies
     more = read_summaries(summaries.rows, options, name=summaries.name, arms=stage.arms)
-    known = {study.trial for members in studies.values() for study in members}
-    twice = sorted({study.trial for study in more} & known)
+    known = {folded(study.trial) for members in studies.values() for study in members}
+    twice = sorted({study.trial for study in more if folded(study.trial) in known})
     if twice:
         raise TableError(
             f"{summaries.name} and the participants' table name the same trials.",

@@ -322,6 +322,24 @@ def test_visits_and_deaths_in_the_wrong_order() -> None:
     assert found(renamed, baseline_visit="BL").codes == ["visit-order", "after-death"]
 
 
+def test_two_people_under_one_id() -> None:
+    rows = long(trials()).assign(sex="male", age_years=50.0)
+    rows.loc[len(rows) - 1, "age_years"] = 61.0
+    assert found(rows).problems == []
+    rows.loc[len(rows) - 1, "age_years"] = 76.0
+    rows.loc[len(rows) - 2, "sex"] = "female"
+    assert found(rows).codes == ["two-people"]
+    assert len(found(rows).problems) == 2
+    assert found(rows, "visit", "lv_ef_percent").problems == []
+
+
+def test_a_baseline_of_another_unit_by_its_role() -> None:
+    rows = trials()
+    rows["before"] = rows["lv_ef_percent"] / 100
+    assert found(rows, "before").problems == []
+    assert found(rows, "before", roles={"before": "lv_ef_percent"}).codes == ["unit"]
+
+
 def test_events_after_death() -> None:
     rows = trials().assign(day=100.0, death_day=np.nan)
     rows.loc[2, "death_day"] = 60.0

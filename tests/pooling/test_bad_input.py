@@ -97,6 +97,38 @@ def test_a_huge_weight_is_looked_at_and_does_not_blow_up_the_decimals():
     assert np.isfinite(headline(result).se)
 
 
+def test_a_standard_error_of_hardly_any_degrees_of_freedom_is_named():
+    """Four people on a line of slope 1: their SE of 0.006 makes a common effect theirs alone."""
+    tiny = {"arm": ["active", "active", "control", "control"], "age_years": 60.0, "sex": "male"}
+    tiny |= {"lv_ef_baseline": [40.0, 50, 45, 55], "lv_ef_percent": [60.01, 64, 50, 54]}
+    tiny |= {"trial": "TINY", "participant_id": list("abcd")}
+    result = pool(pd.concat([simulate_wide(3), pd.DataFrame(tiny)], ignore_index=True))
+    assert of_trial(result, "TINY").se < 0.01
+    assert any("the standard error of TINY rests on fewer than 5" in w for w in result.warnings)
+
+
+@pytest.mark.parametrize("trial", ["T1", "PILOT"])
+def test_people_who_are_in_the_table_twice_are_named(trial):
+    wide = simulate_wide(3)
+    again = wide[wide["trial"] == "T1"].assign(trial=trial)
+    again["participant_id"] = "again-" + again["participant_id"]
+    rows = pd.concat([wide, again], ignore_index=True)
+    found = [w for w in pool(rows).warnings if "counted twice" in w]
+    assert [w.partition(":")[0] for w in found] == sorted({"T1", trial})
+    coarse = rows.round({"lv_ef_baseline": -1, "lv_ef_percent": -1})  # chance does it
+    assert not any("counted twice" in w for w in pool(coarse).warnings)
+
+
+def test_an_outcome_without_scatter_in_two_arms_of_three_has_no_standardised_difference():
+    wide = simulate_wide(3)
+    wide.loc[wide.index[(wide["trial"] == "T3")][:20], "arm"] = "high"
+    wide.loc[(wide["trial"] == "T3") & (wide["arm"] != "high"), "lv_ef_percent"] = 50.0
+    result = pool(wide, replace(WIDE, effect="standardised-mean-difference"))
+    found = {r.arm: r for r in result.effects if r.analysis == "trial" and r.trial == "T3"}
+    assert "does not vary in these arms" in found["active"].note
+    assert found["high"].estimate is not None
+
+
 def test_a_participant_in_two_arms_is_refused():
     long = to_long(simulate_wide(2))
     row = long.index[long["visit"] != "baseline"][4]

@@ -146,6 +146,11 @@ def test_clusters_that_are_missing_or_change_are_refused():
         pool(long, replace(OPTIONS, baseline_column=None))
     with pytest.raises(TableError, match="--cluster"):
         pool(rows(), replace(OPTIONS, cluster="centre"))
+    # Wards numbered anew in each arm: taken as one they halve the standard error.
+    by_arm = table.groupby(["trial", "arm"])["ward"].rank(method="dense")
+    with pytest.raises(TableError, match="of several arms") as caught:
+        pool(table.assign(ward=by_arm))
+    assert {p.where for p in caught.value.problems} >= {"trial AKER", "trial CLAVA"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from cardiometa.cli.main import app
 from cardiometa.errors import UsageError
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import pool_trials
-from tests.kit.pooling_tables import cohort_table, simulate_wide
+from tests.kit.pooling_tables import cohort_table, simulate_wide, to_long
 
 
 def options(*by, **changes):
@@ -58,6 +58,25 @@ def test_a_constant_of_the_trial_added_to_the_covariate_changes_nothing():
     # One stage: the trials' other means change the across-trial term, and the variances a little.
     a, b = slope(first, "one-stage"), slope(second, "one-stage")
     assert b.estimate == pytest.approx(a.estimate, abs=0.05 * a.se)
+
+
+def test_the_baseline_may_be_the_modifier():
+    """The same as statsmodels' OLS of outcome on arm * baseline; ANCOVA's baseline is in it once."""
+    from statsmodels.formula.api import ols
+
+    wide = simulate_wide(4)
+    result = pool_trials(cohort_table(wide), options("lv_ef_baseline"))
+    for row in (r for r in result.effects if r.analysis == "interaction" and r.trial):
+        part = wide[wide["trial"] == row.trial].assign(x=lambda d: (d["arm"] == "active") * 1.0)
+        fit = ols("lv_ef_percent ~ x * lv_ef_baseline", part).fit()
+        want = (fit.params["x:lv_ef_baseline"], fit.bse["x:lv_ef_baseline"], fit.df_resid)
+        assert (row.estimate, row.se, row.df) == pytest.approx(want, rel=1e-9)
+    long = pool_trials(
+        cohort_table(to_long(wide)), options("lv_ef_percent", baseline_column=None, spline=3)
+    )
+    for model in ("two-stage", "one-stage"):
+        assert slope(long, model).estimate == pytest.approx(slope(result, model).estimate)
+    assert {row.covariate for row in long.spline} == {"lv_ef_percent"}
 
 
 def with_levels():

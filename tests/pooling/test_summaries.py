@@ -70,6 +70,9 @@ def test_what_could_be_either_scale_is_refused():
     assert "either" in refused({**rows, "ci_high": [1.07, 1.01], "se": [0.1, 0.1]})
     log = {"trial": ["a"], "estimate": [0.5], "ci_low": [0.1], "ci_high": [0.9]}
     assert "log scale or on the natural" in refused(log)
+    # BCG's risk ratios: the median is 0.46, and as logs they would be harmful.
+    few = {"trial": ["a", "b", "c"], "estimate": [0.41, 0.2, 0.46], "se": [0.3, 0.3, 0.3]}
+    assert "ratios or their logs" in refused(few)
     negative = {"trial": ["a"], "estimate": [-0.5], "ci_low": [-0.9], "ci_high": [-0.1]}
     assert "no ratio" in refused(negative)
 
@@ -87,6 +90,10 @@ def test_every_wrong_row_is_named():
     assert "uneven" in refused(uneven, PoolingOptions())
     outside = {"trial": ["a"], "estimate": [10.0], "ci_low": [0.0], "ci_high": [9.0]}
     assert "do not contain their estimate" in refused(outside, PoolingOptions())
+    two = {"trial": ["a"], "yi": [1.0], "sei": [1.0], "vi": [4.0]}
+    assert "trial a: se 1, variance 4" in refused(two, PoolingOptions())
+    case = {"trial": ["Smith 2001", "SMITH 2001"], "estimate": [1, 2], "se": [1, 1]}
+    assert "appears twice" in refused(case, PoolingOptions())
     part = {"trial": ["a"], "estimate": [1.0], "se": [1.0], "n": [2.5]}
     assert "whole number" in refused(part, PoolingOptions())
 
@@ -117,9 +124,18 @@ def test_summaries_beside_rows():
     assert headline(result).k == 4
     beside = next(r for r in result.effects if "participants' data only" in r.note)
     assert beside.estimate == headline(alone).estimate
-    same = SummaryTable(rows=more.rows.assign(trial="T1"), name="old.csv")
+    assert not any("SD that SE and n imply" in w for w in result.warnings)
+    same = SummaryTable(rows=more.rows.assign(trial="t 1"), name="old.csv")
     with pytest.raises(TableError, match="same trials"):
         pool_trials(cohort_table(wide), options, summaries=same)
+
+
+def test_a_standard_error_given_as_an_sd_is_named():
+    means = {"m1i": [55, 56, 54, 55], "m2i": [52, 53, 50, 52], "n1i": 100, "n2i": 100}
+    sds = {"sd1i": [9, 8, 0.9, 9], "sd2i": [9, 9, 0.9, 8]}
+    rows = pd.DataFrame({"trial": list("ABCD"), **means, **sds})
+    found = pool_summaries(SummaryTable(rows=rows, name="m.csv"), PoolingOptions()).warnings
+    assert any("in C (0.11 times)" in w for w in found), found
 
 
 def test_summaries_of_several_arms_must_say_which():
@@ -142,7 +158,7 @@ def test_summaries_take_no_covariates():
 
 def test_a_ratio_beyond_all_numbers_is_empty():
     """Two trials on one degree of freedom at 99.99 %: the upper end is past e^709."""
-    rows = pd.DataFrame({"trial": ["A", "B"], "estimate": [0.1, 0.9], "se": [0.5, 0.6]})
+    rows = pd.DataFrame({"trial": ["A", "B"], "yi": [0.1, 0.9], "se": [0.5, 0.6]})
     options = PoolingOptions(effect="odds-ratio", level=99.99)
     row = next(
         row

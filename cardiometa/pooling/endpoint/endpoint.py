@@ -329,7 +329,8 @@ def _with_clusters(
 ) -> pd.DataFrame:
     """``people`` with their randomised cluster as text, empty in trials without clusters.
 
-    TableError where a participant has several clusters, or some of a trial's have none.
+    TableError where a participant has several clusters, some of a trial's have none, or a cluster
+    has several arms: wards numbered anew in each arm would halve the standard error.
     """
     if options.cluster is None:
         return people
@@ -360,6 +361,25 @@ def _with_clusters(
             hint="Fill them in; leave the column empty in all rows of a trial that randomised "
             "individuals.",
             problems=problems[:20],
+        )
+    mine = compared[compared[CLUSTER] != ""].groupby(["trial", CLUSTER], observed=True)["arm"]
+    arms = mine.nunique()
+    mixed = arms[arms > 1].groupby("trial", observed=True).size()
+    if len(mixed):
+        raise TableError(
+            f"--cluster {options.cluster}: clusters have participants of several arms.",
+            hint="A cluster is randomised to one arm. Where clusters are numbered anew in each arm "
+            "give each a name of its own (arm and number); where participants of a cluster were "
+            "randomised to different arms, leave the column empty in the trial.",
+            problems=[
+                Problem(
+                    where=f"trial {trial}",
+                    what=f"{count} of {len(arms[trial])} clusters have several arms",
+                    why="Clusters of both arms taken as one give a standard error that is too "
+                    "small.",
+                )
+                for trial, count in mixed.items()
+            ],
         )
     return people
 

@@ -155,11 +155,12 @@ def _standardised(trials: Sequence[Analysed], studies: Sequence[Study]) -> list[
         part = rows[study.trial]
         arms = [part.loc[part["arm"] == arm, "outcome"] for arm in (study.control, study.arm)]
         n = sum(map(len, arms))
-        if n < 4:
+        squares = sum(float(((one - one.mean()) ** 2).sum()) for one in arms)
+        if n < 4 or squares == 0:
             note = "too few participants for a standard deviation within the arms"
+            note = note if n < 4 else "the outcome does not vary in these arms: no standard error"
             found.append(replace(study, estimate=None, se=None, note=note))
             continue
-        squares = sum(float(((one - one.mean()) ** 2).sum()) for one in arms)
         spread = math.sqrt(squares / (n - 2))
         g = hedges_factor(n - 2) * study.estimate / spread
         variance = (study.se / spread) ** 2 + g**2 / (2 * n)

@@ -135,7 +135,8 @@ def sums_with(
     trial: Analysed, part: pd.DataFrame, name: str, own: pd.DataFrame, options: PoolingOptions
 ) -> ArmSums:
     """The sums of the rows; the modifier itself is no longer among the nuisance columns."""
-    names = [c for c in trial.nuisance.columns if c != name and not c.startswith(f"{name}=")]
+    itself = {name, "baseline"} if name in (options.outcome, options.baseline_column) else {name}
+    names = [c for c in trial.nuisance.columns if c.partition("=")[0] not in itself]
     return arm_sums(
         trial.trial,
         part,
