@@ -13,7 +13,7 @@ from ..measurement.measures import COLUMN_NAMES, MEASURES
 from ..records import ETHNICITIES, SEXES
 from ..validation import STRICT, Text, load_toml, validate_partly
 from .ethnicity import SCHEMES
-from .infer_columns import measure_of
+from .infer_columns import measure_of, plain_name
 from .models import PARTICIPANT_COLUMNS, CohortDefinition, ColumnRule, NotObtained, TrialDefinition
 from .recode import COLUMN_KINDS, FALSE_WORDS, TRUE_WORDS, UNITS, Kind, is_unknown, kind_of, text_of
 
@@ -130,7 +130,7 @@ def _usable_carry(carry: tuple[str, ...], problems: Problems) -> tuple[str, ...]
                 why="Two columns of the same name could not be distinguished.",
                 fix="Rename it in the table, or map it under columns.",
             )
-        elif "".join(sign for sign in name.casefold() if sign.isalnum()) in _IDENTIFYING:
+        elif plain_name(name) in _IDENTIFYING:
             problems.add(
                 f"the column {name!r} would carry identities into every output",
                 fix="Omit it, or rename it if it contains something else.",

@@ -30,6 +30,7 @@ from .second_stage.two_stage import (
     sensitivity_row,
 )
 
+_EFFECT_COLUMNS = ("estimate", "se", "variance", "ci_low", "ci_high")
 _Z95 = 1.959963984540054
 # Both halves of an interval may differ by rounding; beyond this share it is another scale.
 _UNEVEN = 0.1
@@ -74,7 +75,7 @@ def read_summaries(
     rows = harmonised(rows, name)
     frame = rows.assign(trial=text_column(rows, "trial"), arm=_arms(rows, arms, name))
     if form == "effects":
-        for column in ("estimate", "se", "variance", "ci_low", "ci_high"):
+        for column in _EFFECT_COLUMNS:
             if column in frame:
                 frame[column] = number_column(rows, column)
     counts = number_column(rows, "n") if "n" in rows else pd.Series(np.nan, index=frame.index)
@@ -161,16 +162,12 @@ def _arms(rows: pd.DataFrame, arms: tuple[str, ...], name: str) -> pd.Series[str
 
 
 def _row_problems(frame: pd.DataFrame, name: str, form: str) -> list[Problem]:
-    problems = []
-    for column in ("estimate", "se", "variance", "ci_low", "ci_high"):
-        if (
-            form == "effects"
-            and column in frame
-            and (missing := frame["trial"][frame[column].isna()]).size
-        ):
-            problems += [
-                Problem(where=f"{name}, trial {t}", what=f"{column} is empty") for t in missing
-            ]
+    problems = [
+        Problem(where=f"{name}, trial {t}", what=f"{column} is empty")
+        for column in (_EFFECT_COLUMNS if form == "effects" else ())
+        if column in frame
+        for t in frame["trial"][frame[column].isna()]
+    ]
     if (frame["trial"] == "").any():
         problems.append(Problem(where=name, what="a row has no trial name"))
     names = frame[["trial", "arm"]].assign(trial=frame["trial"].map(folded))

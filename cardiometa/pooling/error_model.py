@@ -86,6 +86,13 @@ def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
     return sum(v for v, _ in parts) ** 2 / below if below > 0 else math.inf
 
 
+def _summed(estimate: float, parts: Sequence[tuple[float, float]], level: float) -> Corrected:
+    """The estimate with the variance that is the sum of ``parts``, each with its df."""
+    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
+    found = t_interval(estimate, se, df, level)
+    return Corrected(estimate=estimate, se=se, df=df, low=found.low, high=found.high)
+
+
 def divided(
     numerator: tuple[float, float, float], slope: tuple[float, float, float], level: float
 ) -> Corrected:
@@ -98,21 +105,16 @@ def divided(
     (y, se, df_y), (beta, se_beta, df_beta) = numerator, slope
     value = y / beta
     parts = ((se / beta) ** 2, df_y), ((value * se_beta / beta) ** 2, df_beta)
-    variance, df = sum(v for v, _ in parts), satterthwaite(parts)
+    found = _summed(value, parts, level)
     if se_beta <= FIELLER_CV * abs(beta):
-        found = t_interval(value, math.sqrt(variance), df, level)
-        return Corrected(
-            estimate=value, se=math.sqrt(variance), df=df, low=found.low, high=found.high
-        )
-    t = t_interval(0.0, 1.0, df, level).high
+        return found
+    t = t_interval(0.0, 1.0, found.df, level).high
     below = beta**2 - t**2 * se_beta**2
     low = high = None
     if below > 0:
         half = t * math.sqrt(y**2 * se_beta**2 + below * se**2)
         low, high = sorted(((y * beta - half) / below, (y * beta + half) / below))
-    return Corrected(
-        estimate=value, se=math.sqrt(variance), df=df, low=low, high=high, method="fieller"
-    )
+    return replace(found, low=low, high=high, method="fieller")
 
 
 def _headline_interval(
@@ -156,9 +158,7 @@ def scale_corrected(
         change = fit.weights[members] * y[members] * load[members] / beta[members] ** 2
         line = own[members[0]]
         parts.append((float(change.sum()) ** 2 * line.shared, line.df))
-    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
-    found = t_interval(fit.estimate, se, df, options.level)
-    return Corrected(estimate=fit.estimate, se=se, df=df, low=found.low, high=found.high), fit
+    return _summed(fit.estimate, parts, options.level), fit
 
 
 # ------------------------------------------------------------------ the rows
@@ -261,16 +261,16 @@ def _of_arm(
     mean: _Slope | None = None
     if measure is not None:
         for label, one in {one.label: one for one in slopes.values()}.items():
-            variance = one.load**2 * one.shared + one.own
-            low, high = _limits(one.value, variance, one.df, options.level)
+            se = math.sqrt(one.load**2 * one.shared + one.own)
+            limits = t_interval(one.value, se, one.df, options.level)
             yield row(
                 quantity="slope",
                 level=label,
                 estimate=one.value,
-                se=math.sqrt(variance),
+                se=se,
                 df=_finite(one.df),
-                ci_low=low,
-                ci_high=high,
+                ci_low=limits.low,
+                ci_high=limits.high,
                 n_hearts=one.hearts,
             )
         corrected, again = scale_corrected(usable, slopes, options)
@@ -310,11 +310,6 @@ def _cells(found: Corrected) -> dict[str, Any]:
 
 def _finite(df: float) -> float | None:
     return df if math.isfinite(df) else None
-
-
-def _limits(value: float, variance: float, df: float, level: float) -> tuple[float, float]:
-    found = t_interval(value, math.sqrt(variance), df, level)
-    return found.low, found.high
 
 
 def _mean_slope(
@@ -466,9 +461,7 @@ def corrected_by_arm(
         (max(of_line, 0.0) / beta**2, active.residual_df),
         (var_0 / beta**2, control.residual_df),
     )
-    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
-    found = t_interval(value, se, df, level)
-    return Corrected(estimate=value, se=se, df=df, low=found.low, high=found.high)
+    return _summed(value, parts, level)
 
 
 # ------------------------------------------------------------------ interactions
@@ -563,13 +556,10 @@ def _by_group(
             for value, line in ((effect_a, line_a), (effect_b, line_b))
         ),
     ]
-    se, df = math.sqrt(sum(v for v, _ in parts)), satterthwaite(parts)
-    low, high = _limits(estimate, se**2, df, result.options.level)
-    corrected = Corrected(estimate=estimate, se=se, df=df, low=low, high=high)
     yield row(
         quantity="interaction corrected by group",
         **cells,
-        **_cells(corrected),
+        **_cells(_summed(estimate, parts, result.options.level)),
         n_hearts=min(line_a.n_people, line_b.n_people),
     )
 

@@ -197,7 +197,12 @@ def _comparison(
     fitted = [[s for s in studies if s.trial in names] for studies in usable]
     drawn, slopes = _drawn(stages, names, arm, options, scans)
     if slopes is not None:
-        fitted.append([_scaled(s, c) for s, c in zip(fitted[1], slopes, strict=True)])
+        # The studies of the same participants with an outcome ``slope`` times as large.
+        scale = ("estimate", "se", "residual_sd")
+        pairs = list(zip(fitted[1], slopes, strict=True))
+        fitted.append(
+            [replace(s, **{n: float(c * getattr(s, n)) for n in scale}) for s, c in pairs]
+        )
     seen = [_seen(studies) for studies in fitted]
     rows = []
     for q, quantity in enumerate(QUANTITIES):
@@ -279,19 +284,6 @@ def _drawn(
         spread = np.sqrt(rss.sum(axis=1) / df.sum(axis=1))
         found.append(np.column_stack([estimate, se, spread, np.sqrt(tau2)]))
     return found, None if slopes is None else slopes[0]
-
-
-def _scaled(study: Study, slope: float) -> Study:
-    """The study of the same participants with an outcome ``slope`` times as large."""
-    assert study.estimate is not None
-    assert study.se is not None
-    assert study.residual_sd is not None
-    return replace(
-        study,
-        estimate=float(slope * study.estimate),
-        se=float(slope * study.se),
-        residual_sd=float(slope * study.residual_sd),
-    )
 
 
 def _refit(

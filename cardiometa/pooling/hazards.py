@@ -34,7 +34,13 @@ from .first_stage.events import trial_design, trial_risk_sets
 from .options import PoolingOptions
 from .results import ProportionalRow, RestrictedMeanRow, Study, SurvivalRow
 from .second_stage.events import fit_stratified, trials_with_events
-from .second_stage.two_stage import ONE_TRIAL, comparison_cells, prediction_of, total
+from .second_stage.two_stage import (
+    ONE_TRIAL,
+    comparison_cells,
+    interval_cells,
+    prediction_of,
+    total,
+)
 
 VIOLATED = 0.05
 _POINTS, _TICKS = 40, 6  # at most: of a curve, of the numbers at risk
@@ -205,15 +211,7 @@ def _of_trial(trial: Analysed, study: Study, options: PoolingOptions) -> Restric
     if variance <= 0:
         return replace(row, note=f"no event before {horizon:g}: no standard error")
     interval = t_interval(estimate, math.sqrt(variance), math.inf, options.level)
-    return replace(
-        row,
-        se=interval.se,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        p=interval.p,
-        ci_method=interval.method,
-        headline=True,
-    )
+    return replace(row, **interval_cells(estimate, interval, options, ratio=False), headline=True)
 
 
 def _pooled(
@@ -240,13 +238,7 @@ def _pooled(
         rows.append(
             replace(
                 row,
-                estimate=fit.estimate,
-                se=interval.se,
-                df=interval.df if math.isfinite(interval.df) else None,
-                ci_low=interval.low,
-                ci_high=interval.high,
-                p=interval.p,
-                ci_method=method,
+                **interval_cells(fit.estimate, interval, options, ratio=False),
                 headline=method == options.headline_ci,
                 tau2=fit.tau2,
                 tau2_method=options.tau2,

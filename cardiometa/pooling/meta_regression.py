@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..cohort.infer_columns import plain_name
 from ..errors import TableError
 from ..statistics.meta import (
     CI_METHODS,
@@ -27,7 +28,6 @@ from ..statistics.meta import (
 from .endpoint.columns import covariate_numbers, known_text, text_column
 from .endpoint.endpoint import refuse_unclear_categories
 from .options import PoolingOptions
-from .published_tables import plain
 from .results import RegressionLine, RegressionRow, Study, TrialPoint
 from .second_stage.two_stage import (
     coefficient_cells,
@@ -65,8 +65,8 @@ def values_of_table(rows: pd.DataFrame, name: str, table: str) -> TrialValues:
 
     TableError where there is no such column, whatever its case, or it mixes numbers and words.
     """
-    named = {plain(column): column for column in rows.columns}
-    column = named.get(plain(name)) or named.get(plain(name.removesuffix("_years")))
+    named = {plain_name(str(column)): column for column in rows.columns}
+    column = named.get(plain_name(name)) or named.get(plain_name(name.removesuffix("_years")))
     if column is None:
         raise TableError(
             f"{table} has no column {name} (--meta-regression).",

@@ -246,6 +246,11 @@ class PoolingOptions(Options):
     RULES: ClassVar[tuple[Conflict | Needs, ...]] = (
         Conflict({"effect": is_in(WIN_ODDS)}, {"estimand": is_not("worst-rank")}),
         Conflict(
+            {"estimand": is_in("worst-rank")},
+            {"adjust": is_given, "by": is_given, "model": is_in("one-stage")},
+            why="it compares ranks in each trial",
+        ),
+        Conflict(
             {"effect": is_in("risk-ratio", "risk-difference")},
             {"by": is_given, "adjust": is_given},
             why=_FROM_TABLES,

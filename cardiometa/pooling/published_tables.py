@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..cohort.infer_columns import plain_name
 from ..errors import Problem, TableError
 from .endpoint.columns import number_column
 from .first_stage.events import table_effect
@@ -67,17 +68,12 @@ _OF_FORM = {
 }
 
 
-def plain(name: object) -> str:
-    """A column's name without case and punctuation."""
-    return "".join(c for c in str(name).casefold() if c.isalnum())
-
-
 def form_of_table(columns: Iterable[object]) -> str:
     """One of `FORMS`; empty for a table of participants or anything else.
 
     It needs a trial and all columns of the form; further ones may be covariates of the trials.
     """
-    words = {plain(name) for name in columns}
+    words = {plain_name(str(name)) for name in columns}
     roles = {_ROLES[word] for word in words if word in _ROLES}
     if "trial" not in roles or words & _PARTICIPANT:
         return ""
@@ -88,7 +84,7 @@ def harmonised(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """``rows`` with the recognised columns by their role; TableError where two are of one role."""
     renamed: dict[str, list[str]] = {}
     for column in map(str, rows.columns):
-        renamed.setdefault(_ROLES.get(plain(column), column), []).append(column)
+        renamed.setdefault(_ROLES.get(plain_name(column), column), []).append(column)
     twice = [columns for columns in renamed.values() if len(columns) > 1]
     forms = [f for f, sets in FORMS.items() if any(set(s) <= set(renamed) for s in sets)]
     problems = [
@@ -136,14 +132,14 @@ def with_measure(form: str, options: PoolingOptions, name: str) -> PoolingOption
 
 def recognised(rows: pd.DataFrame) -> str:
     """Which columns were taken for which, in words; empty where all have the plain names."""
-    taken = [(str(c), _ROLES[plain(c)]) for c in rows.columns if plain(c) in _ROLES]
+    taken = [(c, _ROLES[plain_name(c)]) for c in map(str, rows.columns) if plain_name(c) in _ROLES]
     named = [f"{column} as {role.replace('_', ' ')}" for column, role in taken if column != role]
     return f"Columns read: {', '.join(named)}." if named else ""
 
 
 def is_log(rows: pd.DataFrame) -> bool:
     """True where the column of the estimate says that ratios are logs, as in metafor and meta."""
-    return any(plain(column) in _LOGS for column in rows.columns)
+    return any(plain_name(str(column)) in _LOGS for column in rows.columns)
 
 
 def effects_of_arms(

@@ -265,7 +265,6 @@ class LocationScaleFit:
     terms: tuple[TermFit, ...]
     deviance: float
     n: int
-    passes: int
 
     @property
     def parameters(self) -> float:
@@ -336,9 +335,9 @@ def fit_location_scale(
         step2 = float(step @ A @ step)
         state = _move(model, state, step, settings)
         if step2 < settings.tolerance * len(step) and moved < np.sqrt(settings.tolerance) * 10:
-            return _finished(model, state, number)
+            return _finished(model, state)
     if step2 < 1e-4 and moved < 1e-2:  # far below what any limit could show
-        return _finished(model, state, settings.max_passes)
+        return _finished(model, state)
     raise EstimationError(
         f"The curves did not settle in {settings.max_passes} steps.",
         hint="Too few participants, or a few values far from all others: check the outliers.",
@@ -540,7 +539,7 @@ def _move(model: _Model, state: _State, step: np.ndarray, settings: FitSettings)
     )
 
 
-def _finished(model: _Model, state: _State, passes: int) -> LocationScaleFit:
+def _finished(model: _Model, state: _State) -> LocationScaleFit:
     V = _inverse(state.information + model.penalty())
     influence = V @ state.information
     terms = []
@@ -565,7 +564,6 @@ def _finished(model: _Model, state: _State, passes: int) -> LocationScaleFit:
         terms=tuple(terms),
         deviance=-2 * (state.log_likelihood + model.family.constant(model.y)),
         n=len(model.y),
-        passes=passes,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -371,18 +372,11 @@ def _planes(problem: QuantileProblem, counts: np.ndarray) -> np.ndarray:
         if not len(left):
             break
         reach *= _WIDER
-    for sample in left:
-        found[sample] = _alone(problem, counts[sample])
+    for sample in left:  # by the ordinary fit, rows repeated as often as they were drawn
+        rows = np.repeat(np.arange(len(X)), counts[sample].astype(int))
+        with suppress(EstimationError):
+            found[sample] = fit_quantile(X[rows], y[rows], problem.tau).coefficients
     return found
-
-
-def _alone(problem: QuantileProblem, counts: np.ndarray) -> np.ndarray:
-    """One sample by the ordinary fit, rows repeated as often as they were drawn."""
-    rows = np.repeat(np.arange(len(counts)), counts.astype(int))
-    try:
-        return fit_quantile(problem.X[rows], problem.y[rows], problem.tau).coefficients
-    except EstimationError:
-        return np.full(problem.X.shape[1], np.nan)
 
 
 @dataclass(slots=True)

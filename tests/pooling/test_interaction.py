@@ -61,7 +61,7 @@ def test_a_constant_of_the_trial_added_to_the_covariate_changes_nothing():
 
 
 def test_the_baseline_may_be_the_modifier():
-    """The same as statsmodels' OLS of outcome on arm * baseline; ANCOVA's baseline is in it once."""
+    """As statsmodels' OLS of outcome on arm * baseline; ANCOVA's baseline is in it once."""
     from statsmodels.formula.api import ols
 
     wide = simulate_wide(4)

@@ -185,7 +185,7 @@ def test_the_fit_is_a_maximum_of_its_own_criterion(seed):
     observed = here.observed
     step = 1e-4 * np.maximum(at, 0.1)
     for r in range(len(at)):
-        if r == 0 and fit.at_zero[0]:
+        if r == 0 and fit.theta[0] == 0:
             continue
         up, down = at.copy(), at.copy()
         up[r] += step[r]

@@ -17,7 +17,7 @@ import pandas as pd
 from ...errors import TableError, UsageError
 from ...privacy.characteristics import MEASURES, PERSON, with_body_size
 from ...records import Exclusion
-from ..options import DIFFERENCES, EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
+from ..options import EVENTS, STANDARDISED, WIN_ODDS, PoolingOptions
 from ..results import ArmCount, natural
 from .columns import KEY, covariate_numbers, each_trial, id_column, words_column
 from .endpoint import Endpoint, arms_by_trial, is_compared
@@ -61,19 +61,8 @@ def with_estimand(options: PoolingOptions, has_summaries: bool) -> PoolingOption
     """The options of the analysis that the estimand asks for; UsageError where it cannot be."""
     if options.estimand != "worst-rank":
         return options
-    if options.effect not in (*DIFFERENCES, WIN_ODDS):
-        raise UsageError(f"--estimand worst-rank does not go with --effect {options.effect}.")
-    refused = {
-        "--adjust": bool(options.adjust),
-        "--by": bool(options.by),
-        "--model one-stage": options.model == "one-stage",
-        "--also-summaries": has_summaries,
-    }
-    asked = [name for name, given in refused.items() if given]
-    if asked:
-        raise UsageError(
-            f"--estimand worst-rank compares ranks in each trial: {asked[0]} does not go with it."
-        )
+    if has_summaries:
+        raise UsageError("--estimand worst-rank cannot be combined with --also-summaries.")
     worse_direction(options)
     return as_worst_rank(options)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import gammaln
 
 from ...statistics.event_models import without_rounding
-from ...statistics.mixed.one_stage import contrast_interval, fit_one_stage
+from ...statistics.mixed.one_stage import OneStageFit, contrast_interval, fit_one_stage
 from ...statistics.mixed.sufficient_statistics import (
     INTERCEPT,
     ModelColumns,
@@ -67,25 +67,33 @@ def cluster_studies(trial: Analysed, options: PoolingOptions) -> list[Study]:
     design = trial_design(trial, options.control)
     arm = trial.rows["arm"].to_numpy()
     n_control = int((arm == options.control).sum())
-    fits = _cluster_fits(trial, design, n_control)
+    fitted = _cluster_fit(trial, design, n_control)
     studies = []
     for place, name in enumerate(design.active):
-        found = fits if isinstance(fits, str) else fits[place]
-        study = Study.of_rows(
-            (trial.trial, name, options.control),
-            (n_control, int((arm == name).sum())),
-            found if isinstance(found, str) else found[0],
-        )
-        if not isinstance(found, str):
-            study = replace(study, df=found[1], residual_sd=found[2])
-        studies.append(study)
+        found: tuple[float, float, str] | str
+        more: dict[str, float] = {}
+        if isinstance(fitted, str):
+            found = fitted
+        else:
+            fit, note = fitted
+            contrast = np.eye(len(fit.beta))[1 + place]
+            try:
+                interval = contrast_interval(fit, contrast, "kenward-roger")
+            except (ArithmeticError, np.linalg.LinAlgError):
+                found = _SINGULAR
+            else:
+                found = (float(contrast @ fit.beta), interval.se, note)
+                spread = float(np.sqrt(fit.theta[0] + fit.variances[0]))
+                more = {"df": interval.df, "residual_sd": spread}
+        named, n = (trial.trial, name, options.control), (n_control, int((arm == name).sum()))
+        studies.append(Study.of_rows(named, n, found, **more))
     return studies
 
 
-def _cluster_fits(
+def _cluster_fit(
     trial: Analysed, design: TrialDesign, n_control: int
-) -> list[tuple[tuple[float, float, str], float, float] | str] | str:
-    """For each arm estimate, SE and note, df and residual SD; or the reason there are none."""
+) -> tuple[OneStageFit, str] | str:
+    """The fit (coefficients: intercept, arms, covariates) and a note; or why there is none."""
     rows = trial.rows
     if not n_control:
         return "no participant analysed in the control arm"
@@ -120,18 +128,7 @@ def _cluster_fits(
     icc = between / (between + within)
     words = f"cluster-randomised: {len(blocks)} clusters, ICC {icc:.3f}, Kenward-Roger"
     note = "; ".join(part for part in (words, design.note) if part)
-    spread = float(np.sqrt(fit.theta[0] + fit.variances[0]))
-    found: list[tuple[tuple[float, float, str], float, float] | str] = []
-    for place in range(len(design.active)):
-        contrast = np.eye(len(fit.beta))[1 + place]
-        try:
-            interval = contrast_interval(fit, contrast, "kenward-roger")
-        except (ArithmeticError, np.linalg.LinAlgError):
-            found.append(_SINGULAR)
-        else:
-            estimate = float(contrast @ fit.beta)
-            found.append(((estimate, interval.se, note), interval.df, spread))
-    return found
+    return fit, note
 
 
 # ------------------------------------------------------------------ standardised differences

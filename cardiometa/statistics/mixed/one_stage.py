@@ -169,14 +169,6 @@ def maximise(
     )
 
 
-def zero_thetas(model: Model, theta: np.ndarray) -> np.ndarray:
-    """Which thetas are on their boundary; a covariance is, where one of its variances is."""
-    zero: np.ndarray = theta <= 0
-    if model.correlated:
-        zero[2] = zero[:2].any()
-    return zero
-
-
 def at_boundary(model: Model, reached: OptimiserState) -> OptimiserState:
     """A root whose variance is nothing, set to nothing: it is reached in the limit alone."""
     if not model.correlated:
@@ -298,9 +290,9 @@ class Checks:
 class OneStageFit:
     """A fitted model: ``beta`` ``[p]``, ``theta`` of D, residual ``variances``.
 
-    ``criterion`` is -2 log-likelihood; ``covariance`` ``[p, p]`` = (X'V^-1X)^-1; ``at_zero`` marks
-    the thetas on their boundary, ``estimated`` ``[d + g]`` the parameters that were not held.
-    ``jacobian`` has the directions in which D can move.
+    ``criterion`` is -2 log-likelihood; ``covariance`` ``[p, p]`` = (X'V^-1X)^-1;
+    ``estimated`` ``[d + g]`` the parameters that were not held; ``jacobian`` has the directions in
+    which D can move.
     """
 
     beta: np.ndarray
@@ -309,7 +301,6 @@ class OneStageFit:
     variances: np.ndarray
     criterion: float
     restricted: bool
-    at_zero: np.ndarray
     estimated: np.ndarray
     jacobian: Jacobian
     checks: Checks
@@ -371,7 +362,6 @@ def fit_one_stage(
         variances=best.parameters[d:],
         criterion=best.terms.criterion,
         restricted=restricted,
-        at_zero=zero_thetas(model, best.parameters[:d]),
         jacobian=model.jacobian(best.parameters, best.terms.score),
         estimated=free,
         checks=Checks(
