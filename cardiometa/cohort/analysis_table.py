@@ -337,6 +337,7 @@ def read_analysis_table(
         )
         check_plausible(columns, findings)
     _refuse(problems, findings, "" if definition is not None else first.name)
+    trials = () if definition is None else definition.trials
     notices: dict[str, list[str]] = {}
     for file in files:
         for line in file.notices:
@@ -355,7 +356,9 @@ def read_analysis_table(
         ),
         unused=unused,
         columns={name: column for name, column in names.items() if name != column},
-        healthy_rule="" if definition is None else _healthy_rule(definition),
+        healthy_rule=joined_rules(
+            {t.name: t.healthy_rule for t in trials if t.healthy_rule}, len(trials)
+        ),
     )
 
 
@@ -436,10 +439,9 @@ def _digest(files: Sequence[_File], definition: CohortDefinition | None) -> str:
     return sha256_bytes("\n".join([*stated, *hashes]).encode())
 
 
-def _healthy_rule(definition: CohortDefinition) -> str:
-    """The trials' own rules of who is healthy, each with its trial unless all are one."""
-    rules = {trial.name: trial.healthy_rule for trial in definition.trials if trial.healthy_rule}
-    if len(rules) == len(definition.trials) and len(set(rules.values())) == 1:
+def joined_rules(rules: Mapping[str, str], trials: int) -> str:
+    """The rules of who is healthy, each with its trial unless all ``trials`` have one."""
+    if len(rules) == trials and len(set(rules.values())) == 1:
         return next(iter(rules.values()))
     return "; ".join(f"{name}: {rule}" for name, rule in sorted(rules.items()))
 

@@ -15,7 +15,7 @@ import pandas as pd
 from ..errors import InputError, Problems
 from ..files import RECORD_NAME, read_json
 from ..measurement.radiomics import TABLE_NAME as RADIOMICS_NAME
-from .analysis_table import MEASUREMENTS_NAME, column_rules
+from .analysis_table import MEASUREMENTS_NAME, column_rules, joined_rules
 from .models import ColumnRule, TableOptions
 from .read_table import read_any_table
 from .recode import harmonise
@@ -90,10 +90,8 @@ class SegmentOutput:
     def healthy_rule(self) -> str:
         """The trials' own healthy rules, one for all or one by trial."""
         stated = {name: facts.get("healthy_rule") for name, facts in self.trials.items()}
-        rules = {name: rule for name, rule in sorted(stated.items()) if isinstance(rule, str)}
-        if len(set(rules.values())) == 1:
-            return next(iter(rules.values()))
-        return "; ".join(f"{name}: {rule}" for name, rule in rules.items())
+        rules = {name: rule for name, rule in stated.items() if isinstance(rule, str)}
+        return joined_rules(rules, len(rules))
 
     def sought(self, unit: str) -> int | None:
         """Trials or participants sought."""

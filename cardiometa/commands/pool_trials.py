@@ -33,7 +33,6 @@ from ..manifest import (
     version,
     write_output,
 )
-from ..pooling.aggregate_effects import is_summaries
 from ..pooling.endpoint.endpoint import CLUSTER
 from ..pooling.federated.pool import pool_sites
 from ..pooling.federated.site import read_site
@@ -41,6 +40,7 @@ from ..pooling.first_stage.first_stage import IMP, first_stage
 from ..pooling.integrity import TrialFacts
 from ..pooling.options import PoolingOptions, Presentation
 from ..pooling.pool import SummaryTable, pool_summaries, pool_trials
+from ..pooling.published_tables import form_of_table
 from ..pooling.results import (
     ArmCount,
     ComparisonRow,
@@ -410,7 +410,7 @@ def _pooled(request: PoolRequest) -> PooledEffect:
     first, form = request.tables[0], request.table_options
     # Decided by the header alone, so that a large table of participants is not read twice.
     alone = len(request.tables) == 1 and first.is_file() and first.suffix.lower() in SUFFIXES
-    if alone and is_summaries(pd.DataFrame(columns=pd.Index(table_header(first, form)))):
+    if alone and form_of_table(table_header(first, form)):
         if also is not None:
             raise UsageError(
                 "The table is one of summaries; --also-summaries adds to participants' rows.",

@@ -44,11 +44,6 @@ _UNLIKE = 4.0
 _LEAST_NUMBER, _MOST_NUMBER, _MOST_RATIO = 1e-100, 1e100, 1e5
 
 
-def is_summaries(rows: pd.DataFrame) -> bool:
-    """True for a table of published trials in one of the forms of `published_tables`."""
-    return form_of_table(rows.columns) != ""
-
-
 def read_summaries(
     rows: pd.DataFrame, options: PoolingOptions, *, name: str, arms: tuple[str, ...] = ()
 ) -> tuple[Study, ...]:
@@ -287,7 +282,7 @@ def unlike_spreads(studies: Sequence[Study], options: PoolingOptions) -> list[st
         return []
     implied: dict[str, float] = {}
     for study in studies:
-        arms = (study.n_control, study.n_active)
+        arms: tuple[float | None, float | None] = (study.n_control, study.n_active)
         if study.n and not all(arms):
             arms = (study.n / 2, study.n / 2)
         if study.se and arms[0] and arms[1]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -197,12 +198,12 @@ def _comparison(
     fitted = [[s for s in studies if s.trial in names] for studies in usable]
     drawn, slopes = _drawn(stages, names, arm, options, scans)
     if slopes is not None:
-        # The studies of the same participants with an outcome ``slope`` times as large.
-        scale = ("estimate", "se", "residual_sd")
-        pairs = list(zip(fitted[1], slopes, strict=True))
-        fitted.append(
-            [replace(s, **{n: float(c * getattr(s, n)) for n in scale}) for s, c in pairs]
-        )
+        larger = []  # the studies of the same participants with an outcome `slope` times as large
+        for study, slope in zip(fitted[1], slopes, strict=True):
+            scaled = ("estimate", "se", "residual_sd")
+            cells: dict[str, Any] = {name: float(slope * getattr(study, name)) for name in scaled}
+            larger.append(replace(study, **cells))
+        fitted.append(larger)
     seen = [_seen(studies) for studies in fitted]
     rows = []
     for q, quantity in enumerate(QUANTITIES):

@@ -1,6 +1,6 @@
 """Checks of each trial's data before its effect is believed.
 
-Each check is ``ok``, ``look`` or ``not-checked`` with what it lacked; none changes or excludes
+Each check is ``ok``, ``review`` or ``not-checked`` with what it lacked; none changes or excludes
 data. After the IPD Integrity Tool (Hunter et al. 2024), for values of cardiac MRI: values against
 each other and against the plausible, days, allocation, balance, last digits, one trial against the
 others, and whether participants without a follow-up are like those with one.

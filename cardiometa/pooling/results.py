@@ -513,7 +513,7 @@ class DeltaRow(ComparisonCells):
 class IntegrityRow:
     """One row of ``integrity.csv``: a check of one trial.
 
-    ``result`` is ``ok``, ``look`` (to be reviewed) or ``not-checked``; ``value`` is the number
+    ``result`` is ``ok``, ``review`` or ``not-checked``; ``value`` is the number
     that decided, where the check has one. Not columns: ``warning``, what the report says of a
     finding; ``suppressed``, counts were removed, which ``sentence`` says after ``statement``.
     """

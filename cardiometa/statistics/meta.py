@@ -104,11 +104,6 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
     )
 
 
-def generalised_q(y: np.ndarray, v: np.ndarray, tau2: float) -> float:
-    """``Q(tau2) = sum w (y - mu)^2``, falling in tau2 from Cochran's Q towards 0."""
-    return _Sums(y, v).q(tau2)
-
-
 def solve_q(
     y: np.ndarray, v: np.ndarray, target: float, x: np.ndarray | None = None
 ) -> float | None:

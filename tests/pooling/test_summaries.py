@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from cardiometa.errors import TableError, UsageError
-from cardiometa.pooling.aggregate_effects import is_summaries, read_summaries
+from cardiometa.pooling.aggregate_effects import read_summaries
 from cardiometa.pooling.options import PoolingOptions
 from cardiometa.pooling.pool import SummaryTable, pool_summaries, pool_trials
+from cardiometa.pooling.published_tables import form_of_table
 from tests.kit.pooling_tables import cohort_table, simulate_wide
 
 GOLDEN = json.loads(
@@ -100,11 +101,11 @@ def test_every_wrong_row_is_named():
 
 def test_only_the_columns_of_summaries_make_summaries():
     table, _ = bcg()
-    assert is_summaries(table)
-    assert is_summaries(table.assign(n=100))
-    assert is_summaries(table.assign(age=60))  # a covariate of the trials
-    assert not is_summaries(table.assign(participant_id=60))
-    assert not is_summaries(table.drop(columns="se"))
+    assert form_of_table(table.columns)
+    assert form_of_table(table.assign(n=100).columns)
+    assert form_of_table(table.assign(age=60).columns)  # a covariate of the trials
+    assert not form_of_table(table.assign(participant_id=60).columns)
+    assert not form_of_table(table.drop(columns="se").columns)
 
 
 def test_summaries_beside_rows():
