@@ -206,7 +206,7 @@ def _on_analysis_scale(
         if "se" not in frame:
             return estimate, root
         se = frame["se"].to_numpy(dtype=float)
-        if (unlike := ~np.isclose(se, root, rtol=_ROUNDING)).any():
+        if (unlike := ~np.isclose(se, root, rtol=_ROUNDING, atol=0.0)).any():
             raise TableError(
                 f"{name}: se is not the square root of the variance.",
                 hint="Keep the one of the two that is right.",
