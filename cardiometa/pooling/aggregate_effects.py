@@ -199,23 +199,7 @@ def _on_analysis_scale(
                 hint="estimate and se are read as logs. If they are, call the column yi (or TE, or "
                 "log_estimate); if they are ratios, give ci_low and ci_high.",
             )
-        if "variance" not in frame:
-            return estimate, frame["se"].to_numpy(dtype=float)
-        with np.errstate(invalid="ignore"):
-            root = np.sqrt(frame["variance"].to_numpy(dtype=float))
-        if "se" not in frame:
-            return estimate, root
-        se = frame["se"].to_numpy(dtype=float)
-        if (unlike := ~np.isclose(se, root, rtol=_ROUNDING, atol=0.0)).any():
-            raise TableError(
-                f"{name}: se is not the square root of the variance.",
-                hint="Keep the one of the two that is right.",
-                problems=[
-                    Problem(where=f"{name}, trial {t}", what=f"se {s:g}, variance {v:g}")
-                    for t, s, v in frame.loc[unlike, ["trial", "se", "variance"]].to_numpy()
-                ],
-            )
-        return estimate, se
+        return estimate, _stated_errors(frame, name)
     low, high = frame["ci_low"].to_numpy(dtype=float), frame["ci_high"].to_numpy(dtype=float)
     if "se" in frame:
         raise TableError(
@@ -247,6 +231,27 @@ def _on_analysis_scale(
             ],
         )
     return estimate, (high - low) / (2 * _Z95)
+
+
+def _stated_errors(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """The standard errors: ``se``, or the root of the variance; TableError where they disagree."""
+    if "variance" not in frame:
+        return frame["se"].to_numpy(dtype=float)
+    with np.errstate(invalid="ignore"):
+        root: np.ndarray = np.sqrt(frame["variance"].to_numpy(dtype=float))
+    if "se" not in frame:
+        return root
+    se = frame["se"].to_numpy(dtype=float)
+    if (unlike := ~np.isclose(se, root, rtol=_ROUNDING, atol=0.0)).any():
+        raise TableError(
+            f"{name}: se is not the square root of the variance.",
+            hint="Keep the one of the two that is right.",
+            problems=[
+                Problem(where=f"{name}, trial {t}", what=f"se {s:g}, variance {v:g}")
+                for t, s, v in frame.loc[unlike, ["trial", "se", "variance"]].to_numpy()
+            ],
+        )
+    return se
 
 
 def _unevenness(estimate: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
