@@ -78,7 +78,7 @@ def train(
 
     settings = dict(read_json(recipe)) if recipe else {}
     if fold is not None:
-        settings["fold"] = fold
+        settings["folds"] = [fold]
     last = run_training(replace(options, settings=settings), choose_device(device))
     if output.json:
         show_json(last)

@@ -65,12 +65,12 @@ def card_document(
     options: TrainOptions, recipe: Recipe, data: Pack, last: Mapping[str, Any], data_hash: str
 ) -> dict[str, Any]:
     """The card of a trained network: data, held-out patients, recipe, accuracy, limits."""
-    fold = recipe.fold
+    folds = recipe.folds
     held_out = sorted(
-        {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(fold, kind)]}
+        {str(p) for kind in (0, 1) for p in data.patient[data.held_out_rows(folds, kind)]}
     )
     counts = {
-        name: len(np.unique(data.patient[data.training_rows(fold, kind)]))
+        name: len(np.unique(data.patient[data.training_rows(folds, kind)]))
         for kind, name in enumerate(("all three structures", "LV cavity only", "phantoms"))
     }
     scores = {key: round(float(v), 4) for key, v in last.items() if "_" in key}
@@ -88,7 +88,7 @@ def card_document(
         },
         "spacing_mm": recipe.spacing_mm,
         "crop": recipe.crop,
-        "views": 4,
+        "views": 2,
         "normalisation": "clip-1-99-zscore",
         "licence": options.licence,
         "intended_use": INTENDED_USE,
@@ -99,7 +99,7 @@ def card_document(
             "held_out": held_out,
             # By which `evaluate` recognises participants that the model was trained on.
             "participants": {
-                folder.name: sorted(set(map(str, data.patient[data.training_rows(fold, kind)])))
+                folder.name: sorted(set(map(str, data.patient[data.training_rows(folds, kind)])))
                 for kind, folder in enumerate((options.pairs, options.slices))
                 if folder is not None
             },
@@ -141,10 +141,11 @@ def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
         trainer.start_from(state["average"])
     last = trainer.run(every=options.validate_every)
     tensors = {
-        name: value.detach().cpu().numpy()
+        name: value.detach().cpu().numpy().copy()
         for name, value in trainer.average.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+    tensors["head.bias"][0] += recipe.background
     document = card_document(options, recipe, data, last, sha256_bytes(path.read_bytes()))
     write_bytes(options.out, model_bytes(tensors, document))
     return {**last, "model": options.out.name}

@@ -446,7 +446,7 @@ def _sections(card: ModelCard) -> Iterator[tuple[str, list[str]]]:
     for picture in document.get("pictures", []):
         lines += ["", f"![{picture['title']}]({picture['file']})", ""]
         lines.append(str(picture.get("caption", "")))
-    yield "## Accuracy on the patients held out", lines
+    yield "## Accuracy on patients not trained on", lines
     if document.get("quality"):
         yield "## Quality score", [str(document["quality"]["sentence"])]
     if card.error is not None:

@@ -165,19 +165,16 @@ class Batches:
         self.recipe = recipe
         self.centres = volume_centres(pack)
         self.labels, self.lv_only = pack.labels, pack.kind == LV_ONLY
-        self.rows = {k: pack.training_rows(recipe.fold, k) for k in (FULL, LV_ONLY, PHANTOM)}
-        main, second = (PHANTOM, FULL) if recipe.pretrain else (FULL, PHANTOM)
-        if not len(self.rows[main]):
+        self.rows = {k: pack.training_rows(recipe.folds, k) for k in (FULL, LV_ONLY, PHANTOM)}
+        if not len(self.rows[FULL]):
             raise ValueError("the packed file contains no fully labelled slice to train on")
-        batch = recipe.batch
-        wanted = {LV_ONLY: recipe.share_partial, second: recipe.share_phantom}
-        if recipe.pretrain:
-            wanted[FULL] = 0.0
+        wanted = {LV_ONLY: recipe.share_partial, PHANTOM: recipe.share_phantom}
         self.counts = {
-            k: round(batch * share) if len(self.rows[k]) else 0 for k, share in wanted.items()
+            k: round(recipe.batch * share) if len(self.rows[k]) else 0
+            for k, share in wanted.items()
         }
-        self.counts[main] = batch - sum(self.counts.values())
-        self.per_epoch = math.ceil(len(self.rows[main]) / self.counts[main])
+        self.counts[FULL] = recipe.batch - sum(self.counts.values())
+        self.per_epoch = math.ceil(len(self.rows[FULL]) / self.counts[FULL])
 
     def complete(self, labels: np.ndarray) -> None:
         """Train on these labels of the LV-only rows as on those of all structures."""
@@ -239,7 +236,7 @@ def validate(network: nn.Module, pack: Pack, recipe: Recipe) -> dict[str, float]
     scores: dict[str, list[float]] = {}
     names = {1: "lv", 2: "myo", 3: "rv"}
     for kind, prefix in ((FULL, ""), (LV_ONLY, "partial_"), (PHANTOM, "phantom_")):
-        rows = pack.held_out_rows(recipe.fold, kind)
+        rows = pack.held_out_rows(recipe.folds, kind)
         groups = pack.volume[rows]
         for group in np.unique(groups):
             own = rows[groups == group]
@@ -276,8 +273,12 @@ class Trainer:
         self.network = self._new_network()
         self.average = self._new_network()
         self.average.load_state_dict(self.network.state_dict())
+        self.forward: nn.Module = self.network
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
@@ -365,7 +366,7 @@ class Trainer:
             x, y, lv_only = (t.to(self.device) for t in self.batches.tensors(rows, rng))
             x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(self.device, dtype=torch.bfloat16, enabled=low_precision):
-                logits = self.network(x)
+                logits = self.forward(x)
             loss = segmentation_loss(logits.float(), y, lv_only)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -405,6 +406,9 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, help="JSON of the settings that differ")
     parser.add_argument("--start-from", type=Path, help="checkpoint whose averaged weights start")
     parser.add_argument("--fold", type=int, help="fold held out, in place of the recipe's")
+    parser.add_argument(
+        "--compile", action="store_true", help="two thirds of the time; needs a C++ compiler"
+    )
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between scores")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
@@ -413,10 +417,12 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     settings = json.loads(arguments.recipe.read_text()) if arguments.recipe else {}
     if arguments.fold is not None:
-        settings["fold"] = arguments.fold
+        settings["folds"] = [arguments.fold]
     trainer = Trainer(
         load(arguments.packs), Recipe.from_dict(settings), arguments.folder, arguments.device
     )
+    if arguments.compile:
+        trainer.forward = torch.compile(trainer.network)
     if not trainer.resume() and arguments.start_from:
         state = torch.load(arguments.start_from, map_location="cpu", weights_only=True)
         trainer.start_from(state["average"])

@@ -306,14 +306,13 @@ class Pack:
     below: np.ndarray
     above: np.ndarray
 
-    def training_rows(self, fold: int, kind: int) -> np.ndarray:
-        """Rows to train on when ``fold`` is held out."""
-        mask = (self.kind == kind) & (self.fold != fold) & (self.fold != -2)
-        return np.flatnonzero(mask)
+    def training_rows(self, folds: Sequence[int], kind: int) -> np.ndarray:
+        """Rows to train on when ``folds`` are held out."""
+        return np.flatnonzero((self.kind == kind) & ~np.isin(self.fold, (*folds, -2)))
 
-    def held_out_rows(self, fold: int, kind: int) -> np.ndarray:
-        """Rows of patients that are not trained on when ``fold`` is held out."""
-        return np.flatnonzero((self.kind == kind) & ((self.fold == fold) | (self.fold == -2)))
+    def held_out_rows(self, folds: Sequence[int], kind: int) -> np.ndarray:
+        """Rows of patients that are not trained on when ``folds`` are held out."""
+        return np.flatnonzero((self.kind == kind) & np.isin(self.fold, (*folds, -2)))
 
 
 def neighbours(volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -356,7 +355,8 @@ class Recipe:
     weight_decay: float = 1e-2
     warmup_fraction: float = 0.1
     ema_decay: float = 0.998
-    fold: int = 0
+    # Folds never trained on, by patient; none: all fully labelled hearts are trained on.
+    folds: tuple[int, ...] = (0,)
     seed: int = 1
     # Shares of a batch by kind of label: fully labelled hearts, LV cavity only, phantoms.
     share_partial: float = 0.12
@@ -364,8 +364,6 @@ class Recipe:
     # From this epoch on the network's own labels complete the LV-only slices; 0: never.
     self_label_epoch: int = 0
     self_label_least: float = 0.75
-    # Without fully labelled hearts (pre-training on phantoms and LV-only slices).
-    pretrain: bool = False
     bias_field: float = 0.45
     # Geometry: the full dihedral group, so that no orientation of the source matters.
     rotation_deg: float = 30.0
@@ -377,6 +375,8 @@ class Recipe:
     # Shares of slices with other anatomy, and with other contrast between tissues.
     anatomy: float = 0.0
     tissue: float = 0.0
+    # Added to the background's logit when the model is written, where outlines are too wide.
+    background: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the checkpoint and the card."""
@@ -389,4 +389,5 @@ class Recipe:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"recipe has unknown settings: {', '.join(unknown)}")
-        return cls(**{**values, "widths": tuple(values.get("widths", DEFAULT_WIDTHS))})
+        lists = {name: tuple(values[name]) for name in ("widths", "folds") if name in values}
+        return cls(**{**values, **lists})

@@ -1,7 +1,7 @@
 """Write the results of evaluations into a model's card: ``python describe_model.py --help``.
 
-Reads the folders that ``cardiometa evaluate`` wrote (patients held out, the folds of
-``cross_validate.py``, another vendor's hearts), the robustness battery and the quality block, and
+Reads the folders that ``cardiometa evaluate`` wrote (the folds of ``cross_validate.py``, other
+hospitals' hearts), the robustness battery and the quality block, and
 writes the model file anew with its card, ``MODEL_CARD.md``, ``model.json`` and the pictures. The
 weights and their digest do not change. Numbers are never typed by hand.
 """
@@ -184,31 +184,24 @@ def other_vendor_table(agreement: Rows, overlaps: Rows) -> dict[str, Any]:
 
 
 def tables(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """All tables of the card, and the mean Dice on the patients held out."""
+    """All tables of the card, and the mean Dice of the folds."""
     groups = {r["participant_id"]: r["group"] for r in read(arguments.acdc)}
-    held = read(arguments.held_out / "agreement" / "overlap.csv")
-    how = "This network, ACDC patients never trained on, through the whole program; mean (95 % "
-    how += "bootstrap interval over patients)."
+    folds = sorted(arguments.folds.glob("fold*"))
+    fold_of = {
+        row["participant_id"]: fold.name
+        for fold in folds
+        for row in read(fold / "agreement" / "overlap.csv")
+    }
+    rows = [row for fold in folds for row in read(fold / "agreement" / "overlap.csv")]
+    accuracy = accuracy_of(rows)
+    how = f"{len(folds)} networks, each tested on the patients it did not see, through the whole "
+    how += "program; mean (95 % bootstrap interval over patients)."
     result = [
-        overlap_table("Overlap, patients held out", how, held),
-        measure_table("Measures, patients held out", how, errors_of([arguments.held_out])),
+        overlap_table("Overlap, cross-validation", how, rows),
+        measure_table("Measures, cross-validation", how, errors_of(folds)),
+        group_table("By fold", how, rows, fold_of.__getitem__),
+        group_table("By diagnosis, cross-validation", how, rows, groups.__getitem__),
     ]
-    folds = sorted(arguments.folds.glob("fold*")) if arguments.folds else []
-    if folds:
-        rows = [row for fold in folds for row in read(fold / "agreement" / "overlap.csv")]
-        fold_of = {
-            row["participant_id"]: fold.name
-            for fold in folds
-            for row in read(fold / "agreement" / "overlap.csv")
-        }
-        how = f"{len(folds)} networks by one recipe, each tested on the patients it did not see; "
-        how += "mean (95 % bootstrap interval over patients)."
-        result += [
-            overlap_table("Overlap, cross-validation of the recipe", how, rows),
-            measure_table("Measures, cross-validation", how, errors_of(folds)),
-            group_table("By fold", how, rows, fold_of.__getitem__),
-            group_table("By diagnosis, cross-validation", how, rows, groups.__getitem__),
-        ]
     if arguments.external:
         how = "Hearts of other hospitals and scanners (M&Ms challenge, Campello 2021), two of them "
         how += "hypertrophic, never trained on but looked at while choosing; mean (95 % "
@@ -231,7 +224,7 @@ def tables(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[st
                 read(folder / "overlap.csv"),
             )
         )
-    return result, accuracy_of(held)
+    return result, accuracy
 
 
 def write_model(out: Path, model: Model, document: Mapping[str, Any]) -> None:
@@ -251,8 +244,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--facts", type=Path, help="JSON of texts that replace the card's own")
     parser.add_argument("--acdc", type=Path, required=True, help="reference_volumes.csv")
-    parser.add_argument("--held-out", type=Path, required=True, help="segmented/, agreement/")
-    parser.add_argument("--folds", type=Path, help="WORK of cross_validate.py")
+    parser.add_argument("--folds", type=Path, required=True, help="WORK of cross_validate.py")
     parser.add_argument("--other-vendor", type=Path, help="segmented/, agreement/")
     parser.add_argument("--external", type=Path, help="segmented/, agreement/ of other hospitals")
     parser.add_argument("--table", type=Path, action="append", default=[], help="JSON of a table")

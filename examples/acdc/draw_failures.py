@@ -1,8 +1,8 @@
-"""Draw where the model and the reader differ most: ``draw_failures.py ACDC FOLDER OUT.svg``.
+"""Draw where the model and the reader differ most: ``draw_failures.py ACDC OUT.svg FOLDER…``.
 
-FOLDER contains ``segmented/`` and ``agreement/`` of patients held out. For each structure the two
-hearts of lowest Dice, and in each its two slices with most voxels in only one mask: outlines of
-the model (solid) and of the reader (dashed), without the images.
+Each FOLDER contains ``segmented/`` and ``agreement/`` of patients held out. For each structure the
+two hearts of lowest Dice, and in each its two slices with most voxels in only one mask: outlines
+of the model (solid) and of the reader (dashed), without the images.
 """
 
 from __future__ import annotations
@@ -49,16 +49,20 @@ def draw(axis: plt.Axes, ours: np.ndarray, reader: np.ndarray, spacing: float) -
     axis.set(xticks=[], yticks=[])
 
 
-def main(acdc: Path, folder: Path, target: Path) -> None:
+def main(acdc: Path, target: Path, *folders: Path) -> None:
     """Two hearts per structure, two slices per heart."""
-    with (folder / "agreement" / "overlap.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["dice"]]
+    rows, folder_of = [], {}
+    for folder in folders:
+        with (folder / "agreement" / "overlap.csv").open(newline="", encoding="utf-8") as stream:
+            own = [row for row in csv.DictReader(stream) if row["dice"]]
+        rows += own
+        folder_of |= dict.fromkeys((row["participant_id"] for row in own), folder)
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "cardiometa", "font.size": 7})
     figure, axes = plt.subplots(3, 4, figsize=(7.2, 5.9), layout="constrained")
     for line, (label, (name, short)) in zip(axes, NAMES.items(), strict=True):
         worst = sorted((r for r in rows if r["structure"] == name), key=lambda r: float(r["dice"]))
         for pair, row in zip((line[:2], line[2:]), worst[:2], strict=True):
-            ours, reader, spacing = masks(acdc, folder, row)
+            ours, reader, spacing = masks(acdc, folder_of[row["participant_id"]], row)
             apart = ((ours == label) != (reader == label)).sum(axis=(1, 2))
             for axis, z in zip(pair, sorted(np.argsort(apart)[-2:]), strict=True):
                 draw(axis, ours[z], reader[z], spacing)
@@ -68,6 +72,6 @@ def main(acdc: Path, folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) < 4:
         sys.exit(__doc__)
     main(*map(Path, sys.argv[1:]))

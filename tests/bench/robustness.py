@@ -106,6 +106,8 @@ def hearts(model: Model, count: int) -> Iterator[Heart]:
     with (folder / "reference_volumes.csv").open(newline="", encoding="utf-8") as stream:
         rows = {row["participant_id"]: row for row in csv.DictReader(stream)}
     held_out = [p for p in model.card.document["training"]["held_out"] if p in rows]
+    if not held_out:
+        sys.exit("the model's card names no ACDC patient held out: give the --model of a fold")
     # In turn by group, so that the first few already hold every disease.
     by_group: dict[str, list[str]] = {}
     for patient in held_out:

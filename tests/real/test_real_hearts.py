@@ -1,8 +1,9 @@
-"""The bundled model on real hearts it was not trained on; skips where they are absent."""
+"""The bundled model on real hearts; skips where they are absent."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -143,47 +144,73 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float((a & b).sum()) / max(int(a.sum()) + int(b.sum()), 1)
 
 
-@pytest.mark.data
-def test_dice_and_ejection_fraction_on_acdc_patients_not_trained_on(
-    model: Model, predictor: TorchPredictor
-) -> None:
-    folder = shared_data() / "acdc"
-    held_out = [p for p in model.card.document["training"]["held_out"] if p.startswith("patient")]
-    assert len(held_out) >= 16
-    with (folder / "reference_volumes.csv").open(newline="") as stream:
-        reference = {row["participant_id"]: row for row in csv.DictReader(stream)}
+Compared = tuple[dict[int, list[float]], list[float], list[dict[str, float | None]]]
+
+
+def compared(
+    folder: Path, patients: Iterable[str], order: np.ndarray, model: Model, net: TorchPredictor
+) -> Compared:
+    """Dice of ED then ES of each heart by label, EF minus the reader's, and the measures."""
     scores: dict[int, list[float]] = {1: [], 2: [], 3: []}
-    errors, inside = [], []
-    wide: dict[str, list[float]] = {name: [] for name in ERROR_OF}
-    error = model.card.error
-    assert error is not None
-    for patient in held_out:
+    errors, measures = [], []
+    for patient in patients:
         stems = [folder / patient / f"{patient}_{phase}" for phase in ("ED", "ES")]
         paths = tuple(Path(f"{stem}.nii.gz") for stem in stems)
         cine = read_cine(ScanSource(kind="ed-es", paths=paths), ReadOptions())
-        labels = segment_cine(cine, predictor, model.card, model.sha256)
-        for frame, stem in enumerate(stems):
-            truth = np.asarray(nib.load(f"{stem}_gt.nii.gz").dataobj).astype(int)
-            ours = ACDC_TO_OURS[truth.transpose(2, 1, 0)]
+        labels = segment_cine(cine, net, model.card, model.sha256)
+        truth = [np.asarray(nib.load(f"{stem}_gt.nii.gz").dataobj).astype(int) for stem in stems]
+        ours = order[np.stack(truth).transpose(0, 3, 2, 1)]
+        for frame in (0, 1):
             for label, values in scores.items():
-                values.append(dice(labels.labels[frame] == label, ours == label))
+                values.append(dice(labels.labels[frame] == label, ours[frame] == label))
         found = values_of(cine, labels, model)
-        ef = found["lv_ef_percent"]
+        ef, ed, es = found["lv_ef_percent"], *((ours[k] == 1).sum() for k in (0, 1))
         assert ef is not None, patient
-        errors.append(abs(ef - float(reference[patient]["lv_ef_percent"])))
+        errors.append(ef - 100 * (1 - es / ed))
+        measures.append(found)
+    return scores, errors, measures
+
+
+@pytest.mark.data
+def test_hearts_of_other_hospitals_not_trained_on(model: Model, predictor: TorchPredictor) -> None:
+    """Three hearts of the M&Ms challenge: Siemens, GE and Philips, two of them hypertrophic."""
+    hearts = ("H1N8S6", "C8O0P2", "L8N7Z0")
+    folder = shared_data() / "mnms_validation"
+    scores, errors, _ = compared(folder, hearts, np.arange(4), model, predictor)
+    assert np.mean(scores[1][1::2]) >= 0.87, scores
+    assert np.mean(scores[2]) >= 0.85, scores
+    assert np.mean(scores[3]) >= 0.84, scores
+    assert np.mean(np.abs(errors)) <= 4, errors
+    assert abs(np.mean(errors)) <= 2.5, errors
+
+
+@pytest.mark.data
+def test_hearts_of_every_diagnosis(model: Model, predictor: TorchPredictor) -> None:
+    """Two ACDC hearts of each diagnosis. The network was trained on them: a check of the whole."""
+    folder = shared_data() / "acdc"
+    with (folder / "reference_volumes.csv").open(newline="") as stream:
+        rows = {row["participant_id"]: row for row in csv.DictReader(stream)}
+    groups = {row["group"] for row in rows.values()}
+    patients = [p for g in sorted(groups) for p in sorted(rows) if rows[p]["group"] == g]
+    patients = [p for n, p in enumerate(patients) if n % 16 < 2]
+    scores, errors, measures = compared(folder, patients, ACDC_TO_OURS, model, predictor)
+    means = {label: float(np.mean(values)) for label, values in scores.items()}
+    assert means[1] >= 0.94, means
+    assert means[2] >= 0.89, means
+    assert means[3] >= 0.91, means
+    assert np.mean(np.abs(errors)) <= 3, errors
+    error = model.card.error
+    assert error is not None
+    inside, wide = [], []
+    for patient, found in zip(patients, measures, strict=True):
         for name in ERROR_OF:
-            if name in reference[patient] and found[name] is not None:
+            if name in rows[patient] and found[name] is not None:
                 sd = found[ERROR_OF[name]]
                 assert sd is not None, (patient, name)
                 # The files do not say that the scanner is a Siemens, which the SD was fitted on.
                 half = 1.96 * sd / error.elsewhere[name[:2]]
-                inside.append(abs((found[name] or 0) - float(reference[patient][name])) <= half)
-                wide[name].append(half)
-    means = {label: float(np.mean(values)) for label, values in scores.items()}
-    assert means[1] >= 0.935, means
-    assert means[2] >= 0.88, means
-    assert means[3] >= 0.885, means
-    assert np.mean(errors) <= 3.3, np.mean(errors)
-    # The hearts that the intervals were fitted on: they must cover these, and not by being wide.
+                inside.append(abs((found[name] or 0) - float(rows[patient][name])) <= half)
+                wide += [half] if name == "lv_ef_percent" else []
+    # Hearts like those that the intervals were fitted on: to cover, and not by being wide.
     assert np.mean(inside) >= 0.95, np.mean(inside)
-    assert np.mean(wide["lv_ef_percent"]) <= 10, wide["lv_ef_percent"]
+    assert np.mean(wide) <= 10, wide

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from cardiometa.segmentation.training import (
 from cardiometa.segmentation.training_data import (
     FULL,
     LV_ONLY,
-    PHANTOM,
     UNKNOWN,
     Recipe,
     load,
@@ -90,6 +90,10 @@ def test_held_out_patients_are_never_drawn(pack_path: Path) -> None:
     assert "p00" not in set(pack.patient[rows])
     assert {"p01", "p11"} <= set(pack.patient[rows])
     assert all((pack.kind[batch] == LV_ONLY).sum() == 2 for batch in batches.epoch(6))
+    without = {folds: replace(TINY, folds=folds) for folds in ((), (0, 1))}
+    assert set(pack.patient[Batches(pack, without[()]).rows[FULL]]) == {f"p0{n}" for n in range(6)}
+    with pytest.raises(ValueError, match="no fully labelled slice"):
+        Batches(pack, without[0, 1])
 
 
 def test_the_card_names_who_was_trained_on_and_who_was_not(pack_path: Path, tmp_path: Path) -> None:
@@ -205,17 +209,6 @@ def test_a_run_completes_lv_only_slices_once_and_resumes_with_them(
     assert again.resume()
     np.testing.assert_array_equal(again.own_labels, trainer.own_labels)
     np.testing.assert_array_equal(again.batches.labels, trainer.batches.labels)
-
-
-def test_pre_training_sees_no_labelled_heart(tmp_path: Path) -> None:
-    path = tmp_path / "pack.npz"
-    path.write_bytes(
-        packing.pack_bytes([*discs(3, FULL, 1), *discs(3, LV_ONLY, -1), *discs(4, PHANTOM, -1)])
-    )
-    pack = load([path])
-    batches = Batches(pack, Recipe.from_dict({**TINY.to_dict(), "pretrain": True}))
-    drawn = pack.kind[np.concatenate(batches.epoch(1))]
-    assert set(drawn.tolist()) == {LV_ONLY, PHANTOM}
 
 
 def test_dice_and_centres() -> None:
