@@ -12,16 +12,17 @@ import pandas as pd
 import pytest
 
 from cardiometa.files import canonical_json
-from cardiometa.manifest import RESEARCH_USE, licence_of, notice_for
+from cardiometa.manifest import RESEARCH_USE, bundled_card, licence_of, notice_for
 from tests.kit.pooling_tables import simulate_wide, to_long
 from tests.kit.reference_tables import people_frame
 
 from .conftest import OUTCOME, run
 
 # What the card of the bundled model says, as a page shows it.
+BUNDLED = bundled_card()["id"]
 WEIGHTS_LICENCE = "Licence of the model's weights: CC BY-NC-SA 4.0 (trained on ACDC"
 WIDE = simulate_wide(trials=3, seed=2, people=50)
-BY_MODEL = {"model_id": "cardiometa-sax-0.4", "model_sha256": "ab" * 32}
+BY_MODEL = {"model_id": BUNDLED, "model_sha256": "ab" * 32}
 VOLUNTEERS = people_frame(500, seed=5).drop(columns=["model_id", "model_sha256"])
 
 
@@ -108,7 +109,7 @@ POOLING = ("Pooled effect", "Effects were pooled", "prediction interval for the 
         ),
         (
             "by-model",
-            (WEIGHTS_LICENCE, "cardiometa-sax-0.4", "participants who attended", "complete cases",
+            (WEIGHTS_LICENCE, BUNDLED, "participants who attended", "complete cases",
              "if they differ from those analysed"),
             (*DEATHS, "at random"),
         ),
@@ -170,9 +171,9 @@ def test_serious_warnings_are_under_the_result_and_notes_after_the_others(text_o
 
 
 def test_the_licence_is_what_the_models_card_says(tmp_path):
-    bundled = licence_of(["cardiometa-sax-0.4"])
+    bundled = licence_of([BUNDLED])
     assert WEIGHTS_LICENCE in notice_for(bundled)
-    assert licence_of(["our-net", "cardiometa-sax-0.4", "cardiometa-sax-0.4"]) == bundled
+    assert licence_of(["our-net", BUNDLED, BUNDLED]) == bundled
     assert licence_of(["our-net", "cardiometa-sax-mine", ""]) == licence_of([]) == ""
     assert notice_for("") == RESEARCH_USE
     record = {"command": "segment", "model": {"id": "our-net", "licence": "MIT"}}
