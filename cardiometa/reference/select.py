@@ -584,9 +584,9 @@ def check_conventions(
         known = [np.isfinite(participants.values(m)) for m in good if name in depends_on(m)]
         rows = np.any(known, axis=0) if known else np.zeros(len(codes), dtype=bool)
         silent = np.unique(participants.trial[rows & codes.isna().to_numpy()])
-        if len(silent) and (values := value_counts(codes, rows)):
+        if len(silent) and (found := value_counts(codes, rows)):
             trials = ", ".join(participants.trials[t] for t in silent)
-            what = f"{name} is not stated in every row, and is taken as {' or '.join(values)}"
+            what = f"{name} is not stated in every row, and is taken as {' or '.join(found)}"
             warnings.append(SeriousWarning(f"{trials}: {what}."))
     return good, tuple(warnings)
 

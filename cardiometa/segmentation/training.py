@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +274,7 @@ class Trainer:
         self.network = self._new_network()
         self.average = self._new_network()
         self.average.load_state_dict(self.network.state_dict())
-        self.forward: nn.Module = self.network
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.network
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
             lr=recipe.learning_rate,

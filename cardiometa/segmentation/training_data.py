@@ -389,5 +389,5 @@ class Recipe:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"recipe has unknown settings: {', '.join(unknown)}")
-        lists = {name: tuple(values[name]) for name in ("widths", "folds") if name in values}
+        lists: dict[str, Any] = {n: tuple(values[n]) for n in ("widths", "folds") if n in values}
         return cls(**{**values, **lists})

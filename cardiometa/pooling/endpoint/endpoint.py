@@ -378,7 +378,7 @@ def _with_clusters(
                     why="Clusters of both arms taken as one give a standard error that is too "
                     "small.",
                 )
-                for trial, count in mixed.items()
+                for trial, count in zip(mixed.index.astype(str), mixed, strict=True)
             ],
         )
     return people
