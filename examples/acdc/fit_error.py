@@ -265,16 +265,19 @@ def section(home: Sequence[Heart], other: Sequence[Heart], vendors: Sequence[str
     there = {m: Sample.of(other, m) for m in ERROR_MEASURES if any(m in h.errors for h in other)}
     factor, ratio = elsewhere_factor([standard[m] for m in there], there, found, len(other))
     inside = np.concatenate([abs(z) <= NORMAL_95 for z in standard.values()])
-    far = [heart for heart in home if abs(heart.errors[EF]) > 10]
-    ok = sum(heart.status == "ok" for heart in far)
     widths = NORMAL_95 * sds[EF]
+    off = abs(samples[EF].errors) > 10
+    # A scan whose interval is wider than that goes to review (`ef-uncertain`).
+    statuses = [heart.status for heart in home if EF in heart.errors]
+    ok = int((off & (widths <= 10) & (np.array(statuses) == "ok")).sum())
+    far = int(off.sum())
     covered = float((abs(standard[EF]) <= NORMAL_95).mean())
     evidence = {
         "hearts": len(home),
         "coverage_all": round(float(inside.mean()), 3),
         "coverage_lv_ef": round(covered, 3),
         "half_width_lv_ef": round(float(widths.mean()), 2),
-        "ef_error_over_10": len(far),
+        "ef_error_over_10": far,
         "ef_error_over_10_ok": ok,
         "hearts_elsewhere": len(other),
         "ratio_elsewhere": round(ratio, 3),
@@ -282,11 +285,12 @@ def section(home: Sequence[Heart], other: Sequence[Heart], vendors: Sequence[str
     own = "each measure" if len(home) >= FEWEST_FOR_OWN_SCALE else "the measures of each ventricle"
     sentence = (
         f"Each volume, mass and EF has an SD of the model's error (columns `<measure>_sd`); ± 1.96 "
-        f"SD is a 95 % interval. Fitted on {len(home)} hearts that the network was not trained on "
+        f"SD is a 95 % interval. Fitted on {len(home)} hearts, each read by a network not trained on it "
         f"({', '.join(vendors)}) and scaled for {own}; of hearts left out of the fit the intervals "
         f"contain the expert's value in {inside.mean():.0%} (LV EF {covered:.0%}, ± "
-        f"{widths.mean():.1f} points on average). EF is more than 10 points off in {len(far)} of "
-        f"them, {ok} of these ok. Scans of other or unknown makers have {factor:.2f} times the SD: "
+        f"{widths.mean():.1f} points on average). EF is more than 10 points off in {far} of "
+        f"them, {ok} of these with an interval of at most ± 10 points and no other reason for "
+        f"review. Scans of other or unknown makers have {factor:.2f} times the SD: "
         f"{len(other)} hearts of another one have {ratio:.2f} times the error per SD in LV "
         "measures (less than 1 counts as 1), times t(0.975) / 1.96 for their small number. For the "
         "RV there are no such hearts; it has the factor of the LV."
