@@ -285,9 +285,9 @@ def section(home: Sequence[Heart], other: Sequence[Heart], vendors: Sequence[str
     own = "each measure" if len(home) >= FEWEST_FOR_OWN_SCALE else "the measures of each ventricle"
     sentence = (
         f"Each volume, mass and EF has an SD of the model's error (columns `<measure>_sd`); ± 1.96 "
-        f"SD is a 95 % interval. Fitted on {len(home)} hearts, each read by a network not trained on it "
-        f"({', '.join(vendors)}) and scaled for {own}; of hearts left out of the fit the intervals "
-        f"contain the expert's value in {inside.mean():.0%} (LV EF {covered:.0%}, ± "
+        f"SD is a 95 % interval. Fitted on {len(home)} hearts, each read by a network not trained "
+        f"on it ({', '.join(vendors)}), and scaled for {own}; of hearts left out of the fit the "
+        f"intervals contain the expert's value in {inside.mean():.0%} (LV EF {covered:.0%}, ± "
         f"{widths.mean():.1f} points on average). EF is more than 10 points off in {far} of "
         f"them, {ok} of these with an interval of at most ± 10 points and no other reason for "
         f"review. Scans of other or unknown makers have {factor:.2f} times the SD: "
