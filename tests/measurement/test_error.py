@@ -224,7 +224,7 @@ def test_an_uncertain_ef_and_rv_are_told_with_the_reason():
     doubt.views_ml[ED, :, RV] = [160, 60, 260, 100, 220]
     found = flags_of(doubt, error_model(1.0))
     assert found["rv-uncertain"] == (
-        "The 95 % interval of RV EDV is ± 103% of it, above 45%, mostly because mirrored and "
+        "The 95 % interval of RV EDV is ± 103% of it, above 30%, mostly because mirrored and "
         "shifted views of the network differ."
     )
     terms = error_terms(VALUES, doubt)

@@ -140,8 +140,9 @@ def test_summaries_of_log_normal_people_give_their_limits():
         z = {2.5: -1.959963984540054, 50.0: 0.0, 97.5: 1.959963984540054}[row.centile]
         assert np.log(row.limit) == pytest.approx(5 + 0.3 * z, rel=1e-9)
         assert row.ci_low < row.limit < row.ci_high
+    strain = rows.assign(measure="lv_gcs_percent", mean="-20", sd="3")
     with pytest.raises(TableError, match="positive means"):
-        _of_summaries(rows.assign(mean="-3"), by=(), limits="log")
+        _of_summaries(strain, by=(), limits="log")
     with pytest.raises(UsageError, match="--method meta cannot be combined with --limits robust"):
         _options(limits="robust")
 

@@ -82,8 +82,7 @@ def _of_number(
         return [], [f"{none} fewer than two trials can show it; {'; '.join(lost)}."]
     estimates, covariances = (np.array(part) for part in zip(*given, strict=True))
     fit = fit_unstructured(estimates, covariances, likelihood_name(options))
-    low, high = np.quantile(values, (_EDGE, 1.0 - _EDGE)) / step
-    grid = np.linspace(np.ceil(low) * step, np.floor(high) * step, _POINTS)
+    grid = _grid(values, step)
     reference = float(round(float(np.median(values)) / step) * step)
     row = SplineRow(
         **comparison_cells(options, arm, options.control),
@@ -109,6 +108,11 @@ def _of_number(
         cells = interval_cells(*found, options) | {"p": None}
         rows.append(replace(row, kind="curve", value=float(value), reference=reference, **cells))
     return rows, [f"{arm}: not in the spline of {name}: {', '.join(lost)}."] if lost else []
+
+
+def _grid(values: np.ndarray, step: float) -> np.ndarray:
+    low, high = np.quantile(values, (_EDGE, 1.0 - _EDGE)) / step
+    return np.linspace(np.ceil(low) * step, np.floor(high) * step, _POINTS)
 
 
 def _trial_curve(
