@@ -141,11 +141,14 @@ def train(options: TrainOptions, device: str = "cpu") -> dict[str, Any]:
         trainer.start_from(state["average"])
     last = trainer.run(every=options.validate_every)
     tensors = {
-        name: value.detach().cpu().numpy().copy()
+        name: value.detach().cpu().numpy()
         for name, value in trainer.average.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    tensors["head.bias"][0] += recipe.background
+    # The first class is the background, of which each square of pixels has one logit a pixel.
+    bias = tensors["head.bias"].copy()
+    bias[: recipe.unshuffle**2] += recipe.background
+    tensors["head.bias"] = bias
     document = card_document(options, recipe, data, last, sha256_bytes(path.read_bytes()))
     write_bytes(options.out, model_bytes(tensors, document))
     return {**last, "model": options.out.name}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from cardiometa.commands.train import card_document
+from cardiometa.commands.train import card_document, train
 from cardiometa.segmentation import training_data as packing
+from cardiometa.segmentation.model import load_model, tensors_of
 from cardiometa.segmentation.options import TrainOptions
 from cardiometa.segmentation.training import (
     Batches,
@@ -106,6 +107,21 @@ def test_the_card_names_who_was_trained_on_and_who_was_not(pack_path: Path, tmp_
         "lv": ["p11", "p12"],
     }
     assert "p00" in training["held_out"]
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_the_background_s_offset_is_in_the_model_file(
+    pack_path: Path, tmp_path: Path, unshuffle: int
+) -> None:
+    bias = {}
+    for offset in (0.0, 0.4):
+        settings = {"epochs": 0, "widths": [4, 8, 8], "unshuffle": unshuffle, "background": offset}
+        out, run = tmp_path / f"{offset}.safetensors", tmp_path / "run"
+        options = TrainOptions(pairs=run, packed=pack_path, folder=run, out=out, settings=settings)
+        train(options)
+        bias[offset] = tensors_of(load_model(out))["head.bias"]
+    wanted = np.repeat([0.4, 0, 0, 0], unshuffle**2)
+    np.testing.assert_allclose(bias[0.4] - bias[0.0], wanted, atol=1e-6)
 
 
 def test_training_learns_and_a_resumed_run_is_the_same_run(pack_path: Path, tmp_path: Path) -> None:
