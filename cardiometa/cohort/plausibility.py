@@ -19,7 +19,7 @@ import pandas as pd
 from ..errors import Problem
 from ..measurement.indexing import HEIGHT_CM, WEIGHT_KG
 from ..measurement.measures import definition
-from ..records import SeriousWarning
+from ..records import SEXES, SeriousWarning
 from .infer_columns import measure_of
 from .models import CHECKS
 from .recode import (
@@ -117,6 +117,18 @@ def possible_values(name: str) -> Span:
     if limits is not None:
         return limits.possible
     return _POSITIVE if "_per_" in name else _ANY
+
+
+def plausible_values(name: str) -> Span:
+    """The interval beyond which a value of a measure is likelier an error; else any number."""
+    return LIMITS[name].plausible if name in LIMITS else _ANY
+
+
+def in_another_trial(values: pd.DataFrame, trials: pd.Series) -> pd.Series[bool]:
+    """True for rows whose values, number for number, are in another trial too; same index."""
+    codes = pd.Series(pd.factorize(trials)[0], index=values.index)
+    alike = codes.groupby(pd.util.hash_pandas_object(values, index=False))
+    return alike.transform("min") < alike.transform("max")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -326,7 +338,7 @@ def _codes_among(values: pd.Series, outside: pd.Series, measure: str) -> list[fl
     others = inside[~inside.isin(counts.index)]
     if counts.empty or len(others) < _FEW:
         return sorted(codes)
-    plausible = LIMITS[measure].plausible if measure in LIMITS else (-np.inf, np.inf)
+    plausible = plausible_values(measure)
     low, high = float(others.min()), float(others.max())
     span = max(high - low, 1e-9 * abs(high))
     many = max(_FEW, 4 * int(others.value_counts().iloc[0]))
@@ -599,18 +611,20 @@ def _check_people(
     if not columns.uses("visit") or columns.rows["visit"].nunique() < 2:
         return  # one row per participant
     keys = [columns.rows[name] for name in ("trial", "participant_id")]
-    values = {"age_years": numbers.get("age_years")}
+    apart: dict[str, pd.Series[bool]] = {}
+    if (ages := numbers.get("age_years")) is not None:
+        by_person = ages.astype(float).groupby([key[ages.index] for key in keys], observed=True)
+        years = by_person.transform("max") - by_person.transform("min")
+        apart["age_years"] = years > _FOLLOWED_YEARS
     if columns.uses("sex"):
-        values["sex"] = columns.rows["sex"].map({"male": 0.0, "female": 2.0 * _FOLLOWED_YEARS})
-    for name, own in values.items():
-        if own is None:
-            continue
-        by_person = own.astype(float).groupby([key[own.index] for key in keys], observed=True)
-        apart = by_person.transform("max") - by_person.transform("min") > _FOLLOWED_YEARS
-        if apart.any():
+        sexes = columns.rows["sex"].astype(object)
+        known = sexes.where(sexes.isin(SEXES)).groupby(keys, observed=True)
+        apart["sex"] = known.transform("nunique") > 1
+    for name, rows in apart.items():
+        if rows.any():
             found.add(
                 "two-people",
-                columns.place(name, own.index[apart]),
+                columns.place(name, rows.index[rows]),
                 f"{name} changes within a participant",
                 "Rows of two people seem to have one participant_id.",
                 "Correct the ids or the cells.",

@@ -206,35 +206,36 @@ def _layout_problem(
     key: ScanKey | None, masks: list[str], names: list[str], known: set[ScanKey]
 ) -> Problem | None:
     """What is wrong with a folder of masks, without its place; None where it is one scan's."""
-    files = "another file" if len(names) == 1 else f"{len(names)} other files"
-    faults = (
-        (
-            not masks,
-            f"there is no segmentation.nii.gz, but {files}",
-            "Only that name is read, so a corrected mask here would be lost.",
-            f"Save it as NIfTI under {_LAYOUT}.",
-        ),
-        (
-            key is None,
-            "the mask is at the wrong depth",
-            "The folders say which scan it belongs to.",
-            f"Use {_LAYOUT}.",
-        ),
-        (
-            key not in known,
-            "the cohort has no such scan",
-            "The corrected mask would be lost.",
-            "Name the folders as below OUT/scans, or remove the file.",
-        ),
-        (
-            len(masks) > 1,
-            "there are two masks, segmentation.nii.gz and segmentation.nii",
-            "It is unclear which one the reader meant.",
-            "Leave one of them.",
-        ),
-    )
-    found = (fault for wrong, *fault in faults if wrong)
-    return next((Problem(where="", what=w, why=y, fix=f) for w, y, f in found), None)
+    if not masks:
+        files = "another file" if len(names) == 1 else f"{len(names)} other files"
+        return Problem(
+            where="",
+            what=f"there is no segmentation.nii.gz, but {files}",
+            why="Only that name is read, so a corrected mask here would be lost.",
+            fix=f"Save it as NIfTI under {_LAYOUT}.",
+        )
+    if key is None:
+        return Problem(
+            where="",
+            what="the mask is at the wrong depth",
+            why="The folders say which scan it belongs to.",
+            fix=f"Use {_LAYOUT}.",
+        )
+    if key not in known:
+        return Problem(
+            where="",
+            what="the cohort has no such scan",
+            why="The corrected mask would be lost.",
+            fix="Name the folders as below OUT/scans, or remove the file.",
+        )
+    if len(masks) > 1:
+        return Problem(
+            where="",
+            what="there are two masks, segmentation.nii.gz and segmentation.nii",
+            why="It is unclear which one the reader meant.",
+            fix="Leave one of them.",
+        )
+    return None
 
 
 def check_corrections(

@@ -318,12 +318,14 @@ _SHOWN: Mapping[str, tuple[str, str, tuple[float, float, float]]] = {
 
 def segments() -> tuple[Segment, ...]:
     """The labels of a mask as segments, with the codes of the table of measures."""
-    codes = {one.label: one.code.removeprefix("SNOMED CT ") for one in STRUCTURES}
-    shown = ((label, code, *_SHOWN[code]) for label, code in codes.items())
-    return tuple(
-        Segment(label=label, name=name, code=code, meaning=meaning, colour=colour)
-        for label, code, name, meaning, colour in shown
-    )
+    found = []
+    for structure in STRUCTURES:
+        code = structure.code.removeprefix("SNOMED CT ")
+        name, meaning, colour = _SHOWN[code]
+        found.append(
+            Segment(label=structure.label, name=name, code=code, meaning=meaning, colour=colour)
+        )
+    return tuple(found)
 
 
 def seg_files(

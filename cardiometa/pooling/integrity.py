@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ..cohort.plausibility import LIMITS
+from ..cohort.plausibility import LIMITS, in_another_trial
 from ..errors import Problem, TableError
 from ..records import CohortTable, SeriousWarning
 from .endpoint.analysis_set import compared, in_two_arms
@@ -477,9 +477,8 @@ def _duplicates(table: CohortTable, options: PoolingOptions) -> Iterable[Integri
     values = _numbers(table.rows, names).dropna(axis=1, how="all").dropna()
     if len(values.columns) < _LEAST_MEASURES:
         return
-    keys = values.assign(trial=trials[values.index])
-    several = keys.groupby(list(values.columns))["trial"].transform("nunique") > 1
-    for trial, part in several.groupby(keys["trial"], observed=True):
+    trials = trials[values.index]
+    for trial, part in in_another_trial(values, trials).groupby(trials, observed=True):
         found, name = int(part.sum()), "duplicates-across-trials"
         words = "rows that are in another trial too, number for number"
         yield _row(str(trial), name, words, look=found > 0, checked=len(part), found=found)

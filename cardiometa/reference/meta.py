@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ..cohort.plausibility import LIMITS, possible_values
+from ..cohort.plausibility import plausible_values, possible_values
 from ..errors import Problem, TableError, UsageError
 from ..measurement.measures import definition
 from ..privacy.suppression import Count
@@ -73,7 +73,6 @@ _KINDS: dict[TrialPlan, tuple[Kind, ...]] = {
 _FAR, _TENFOLD = 4.0, 10.0  # SDs from the other trials, or times their mean and SD: another unit
 # Of one sample t takes the uncertainty of mean and SD in; the interval of a limit shows it here.
 _NO_T = "z of a small sample: t is of one sample (--method strata --limits prediction)"
-_ANY = (-math.inf, math.inf)
 _SMALL_SD = 0.25  # of the others' SD: perhaps a standard error
 _KEY = ["sex", "ethnicity", "age_low", "age_high"]
 _NUMBERS = ("n", "mean", "sd", "age_low", "age_high")
@@ -438,10 +437,11 @@ def _summary_row(row: TextRow) -> dict[str, Any]:
         row.refuse(f"sd is {sd:g}", "Give the standard deviation of the participants.")
     if low is None and high is not None:
         row.refuse("there is an age_high, but no age_low")
-    least, most = LIMITS[name].plausible if (name := row.texts["measure"]) in LIMITS else _ANY
+    measure = row.texts["measure"]
+    least, most = plausible_values(measure)
     if mean is not None and not least <= mean <= most:
-        unit = definition(name).unit
-        what = f"the mean {mean:g} of {name} is not between {least:g} and {most:g} {unit}"
+        unit = definition(measure).unit
+        what = f"the mean {mean:g} of {measure} is not between {least:g} and {most:g} {unit}"
         row.refuse(f"{what}: another unit?")
     sex, ethnicity = row.sex(), row.ethnicity()
     for name in ("trial", "measure"):

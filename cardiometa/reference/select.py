@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..cohort.models import TableOptions
+from ..cohort.plausibility import in_another_trial
 from ..cohort.recode import LARGEST, as_text, rows_text
 from ..errors import Problem, TableError
 from ..measurement.indexing import (
@@ -604,8 +605,7 @@ def trial_warnings(participants: Participants, measures: Sequence[str]) -> Itera
     usable = (values.notna().sum(axis=1) >= _FINGERPRINT).to_numpy()
     rows = values.assign(sex=participants.sex, age=participants.age_years)[usable]
     codes = pd.Series(participants.trial[usable], index=rows.index)
-    alike = codes.groupby(pd.util.hash_pandas_object(rows, index=False))
-    twice = np.bincount(codes[alike.transform("min") < alike.transform("max")])
+    twice = np.bincount(codes[in_another_trial(rows, codes)])
     every = np.bincount(codes)[: len(twice)]
     same = np.flatnonzero((twice >= MIN_N) & (2 * twice >= every))
     if len(same):

@@ -26,6 +26,7 @@ import numpy as np
 from describe_model import read, write_model
 from scipy import optimize, stats
 
+from cardiometa.flags import limit_of
 from cardiometa.measurement.error import standard_deviations, wall_deviations
 from cardiometa.segmentation.model import (
     ERROR_KIND,
@@ -269,7 +270,8 @@ def section(home: Sequence[Heart], other: Sequence[Heart], vendors: Sequence[str
     off = abs(samples[EF].errors) > 10
     # A scan whose interval is wider than that goes to review (`ef-uncertain`).
     statuses = [heart.status for heart in home if EF in heart.errors]
-    ok = int((off & (widths <= 10) & (np.array(statuses) == "ok")).sum())
+    sure = widths <= limit_of("ef-uncertain")
+    ok = int((off & sure & (np.array(statuses) == "ok")).sum())
     far = int(off.sum())
     covered = float((abs(standard[EF]) <= NORMAL_95).mean())
     evidence = {
